@@ -1,0 +1,38 @@
+"""Kernel-smoothed value baselines for reinforcement learning of language models with few rollouts."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kernadv._errors import KernadvError as KernadvError
+    from kernadv.clock import Relative as Relative
+    from kernadv.clock import Steps as Steps
+    from kernadv.clock import Visits as Visits
+    from kernadv.estimator import KernelValueEstimator as KernelValueEstimator
+    from kernadv.smoothers import Estimate as Estimate
+
+__version__ = "0.1.0"
+
+#: Where each public name lives; loaded on first use, so that `import kernadv` stays light.
+_HOME = {
+    "Estimate": "kernadv.smoothers",
+    "KernadvError": "kernadv._errors",
+    "KernelValueEstimator": "kernadv.estimator",
+    "Relative": "kernadv.clock",
+    "Steps": "kernadv.clock",
+    "Visits": "kernadv.clock",
+}
+
+__all__ = [*sorted(_HOME), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'kernadv' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

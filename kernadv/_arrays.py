@@ -1,0 +1,112 @@
+"""Arrays at the public door: numpy arrays, torch tensors and plain sequences in, the same kind out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._typing import FloatArray, IntArray
+
+#: Turns a result into the kind, dtype and device of the rewards it was computed from.
+Restore = Callable[[Any], Any]
+
+#: Steps are kept exactly in float64 up to here.
+LAST_STEP = 2**53
+
+
+def is_tensor(x: Any) -> bool:
+    """True for a torch tensor, without importing torch."""
+    return type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach")
+
+
+def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
+    """Rewards as float64, and the way back to the kind they came in.
+
+    Parameters
+    ----------
+    rewards : (B,) array, tensor or sequence of numbers; NaN marks a trace that could not be scored
+    rows : int
+        Number of prompt ids, which must match.
+
+    Returns
+    -------
+    rewards : (B,) float64
+    restore : callable
+        Array of floats -> same kind, device and, if floating, dtype as the rewards (integers become floats); other arrays
+        keep their dtype.
+
+    Raises
+    ------
+    ArgumentError
+        If the batch is empty, lengths differ, the rewards are not one-dimensional or hold an infinity.
+    ArgumentTypeError
+        If the rewards are not numbers.
+    """
+    if is_tensor(rewards):
+        source = rewards.detach()
+        z = source.double().cpu().numpy()
+        like = source if source.is_floating_point() else source.float()
+
+        def restore(x: Any) -> Any:
+            return like.new_tensor(x) if x.dtype.kind == "f" else like.new_tensor(x.astype(np.float64)).bool()
+    else:
+        try:
+            array = np.asarray(rewards)
+            z = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise ArgumentTypeError(f"rewards must be numbers, got {rewards!r:.80}") from None
+        dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
+
+        def restore(x: Any) -> Any:
+            return x.astype(dtype) if x.dtype.kind == "f" else x
+
+    if z.ndim != 1:
+        raise ArgumentError(f"rewards must have one dimension, one a row, got shape {z.shape}; sum over tokens first")
+    if len(z) != rows:
+        raise ArgumentError(f"one reward a prompt id: got {rows} prompt ids and {len(z)} rewards")
+    if not rows:
+        raise ArgumentError("the batch is empty: pass at least one row")
+    if np.isinf(z).any():
+        row = int(np.flatnonzero(np.isinf(z))[0])
+        raise ArgumentError(
+            f"rewards must be finite, or NaN for a trace that could not be scored; row {row} is {z[row]}"
+        )
+    return z, restore
+
+
+def read_steps(step: Any, rows: int) -> IntArray:
+    """Step of every row as int64.  # (B,)
+
+    Parameters
+    ----------
+    step : int, or (B,) whole numbers
+        Training step at which the trace was generated, from 1.
+
+    Raises
+    ------
+    ArgumentError
+        If a step is not finite, not whole, below 1 or beyond 2^53, or there are not as many as rows.
+    ArgumentTypeError
+        If step is not a number.
+    """
+    if is_tensor(step):
+        step = step.detach().cpu().numpy()
+    try:
+        array = np.asarray(step)
+        value = array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"step must be a whole number or one a row, got {step!r:.80}") from None
+    if array.dtype.kind not in "iuf" or value.ndim > 1:
+        raise ArgumentTypeError(f"step must be a whole number or one a row, got {step!r:.80}")
+    if value.ndim == 1 and len(value) != rows:
+        raise ArgumentError(f"one step a row: got {rows} rows and {len(value)} steps")
+    bad = ~np.isfinite(value) | (value != np.rint(np.where(np.isfinite(value), value, 0.0)))
+    if bad.any():
+        raise ArgumentError(f"steps must be whole numbers, got {np.atleast_1d(value[bad])[0]}")
+    if (value < 1).any() or (value > LAST_STEP).any():
+        wrong = value.min() if (value < 1).any() else value.max()
+        raise ArgumentError(f"steps start at 1 and end at 2^53, got {wrong:.0f}; add 1 to a clock that starts at 0")
+    return np.broadcast_to(value.astype(np.int64), (rows,))

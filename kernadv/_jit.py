@@ -1,0 +1,24 @@
+"""Compiled loops: numba with its machine code cached on disk, where a cache can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+def compiled(*, parallel: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile the decorated loop at its first call.
+
+    Sums may be reassociated (vectorised); NaN and infinity keep their meaning.
+    """
+    options = {"parallel": parallel, "fastmath": {"reassoc", "contract"}, "nogil": True}
+
+    def decorate(loop: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return numba.njit(cache=True, **options)(loop)  # type: ignore[no-any-return]
+        except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
+            return numba.njit(**options)(loop)  # type: ignore[no-any-return]
+
+    return decorate

@@ -1,0 +1,8 @@
+"""The audit of a reward log: the value error of every baseline on a finished or running training run."""
+
+from __future__ import annotations
+
+from kernadv.audit.replay import Progress, audit, default_grid
+from kernadv.audit.result import Audit, Interval, Score
+
+__all__ = ["Audit", "Interval", "Progress", "Score", "audit", "default_grid"]

@@ -1,0 +1,213 @@
+"""The audit of a reward log: how good each value baseline was on that run, without the truth and without a new rollout.
+
+For a value V^(g) that does not depend on the own reward Z^(g),
+
+    E (V^(g) - V)^2 = E (V^(g) - Z^(g))^2 - E s^2,
+
+with s^2 the unbiased within-group variance, because Z^(g) - V is noise of mean 0 given everything V^(g) is made of.  A
+value that contains its own reward with weight c has 2 c E s^2 added (for the group mean this is E s^2 / G, exactly).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kernadv._errors import LogError
+from kernadv._typing import BoolArray, FloatArray
+from kernadv.audit.description import between, drift, gaps, strata
+from kernadv.audit.result import Audit, Interval, Score
+from kernadv.audit.verdict import verdict
+from kernadv.baselines import Baseline
+from kernadv.baselines._base import per_step
+from kernadv.baselines.batch_mean import BatchMean
+from kernadv.baselines.constant import Zero
+from kernadv.baselines.group_mean import GroupMean, LeaveOneOutMean
+from kernadv.baselines.kae import KAE
+from kernadv.clock import Bandwidth, Relative, Steps
+from kernadv.groups import Groups
+from kernadv.kernels import Kernel
+from kernadv.resampling import bootstrap_ratios
+
+#: Relative bandwidths of the grid.
+RELATIVE = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+
+#: Called with the share of the work done and what is being done.
+Progress = Callable[[float, str], None]
+
+
+def audit(
+    groups: Groups,
+    *,
+    value: FloatArray | None = None,
+    kernel: str | Kernel = "triangular",
+    bandwidths: Sequence[Bandwidth] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    notes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Audit:
+    """Compare the value baselines on the groups of a log.
+
+    Parameters
+    ----------
+    groups : Groups
+        Sorted by prompt and step, as `kernadv.groups.aggregate` makes them.
+    value : (N,) float64, optional
+        True value of each group, where known.
+    kernel : str or Kernel
+        Kernel of the KAE grid.
+    bandwidths : sequence of Bandwidth, optional
+        Grid of KAE; default: six relative ones and a log-spaced grid of windows in steps, infinity included.
+    draws : int
+        Bootstrap draws over prompts.
+    seed : int
+        Seed of the bootstrap.
+    notes : sequence of str
+        Remarks to carry along.
+    progress : callable, optional
+
+    Raises
+    ------
+    LogError
+        If the log is empty, or no prompt is visited twice, or no step has two traces.
+    """
+    _check(groups)
+    tell = progress or (lambda share, what: None)
+    grid = [KAE(b, kernel) for b in (bandwidths or default_grid(groups))]
+    identified = bool((groups.n > 1).any())
+    baselines: list[Baseline] = [Zero(), BatchMean(), *([GroupMean(), LeaveOneOutMean()] if identified else []), *grid]
+    used = _scored(groups, identified)
+    kept = groups.take(used)
+    noise = np.where(identified, kept.noise, 0.0)
+    weight = kept.n.astype(np.float64)
+    error = np.empty((len(weight), len(baselines)))  # sums over the traces of each group
+    true = np.full(len(baselines), np.nan)
+    for column, baseline in enumerate(baselines):
+        tell(0.9 * column / len(baselines), f"replaying {baseline.title}")
+        values = baseline.replay(groups).take(used)
+        error[:, column] = values.squared_error(kept) - weight * noise * (1.0 - 2.0 * values.own)
+        if value is not None:
+            true[column] = values.true_squared_error(kept, value[used]).sum() / weight.sum()
+    tell(0.9, "bootstrap over prompts")
+    total = np.column_stack([error, weight * noise])
+    sums = np.vstack([total.sum(0) / weight.sum(), bootstrap_ratios(kept.prompt, total, weight, draws, seed)])
+    mse, floor = sums[:, :-1], sums[:, -1:]
+    names = [baseline.name for baseline in baselines]
+    scores = [
+        _score(b, mse, floor, names, column, identified, None if value is None else float(true[column]))
+        for column, b in enumerate(baselines)
+    ]
+    first = len(baselines) - len(grid)
+    best = first + int(np.argmin(mse[0, first:]))
+    worse = np.quantile(mse[1:, first:] - mse[1:, [best]], 0.05, axis=0) > 0
+    chosen = scores[best]
+    same_clock = [s.bandwidth for s in scores if s.clock == chosen.clock and s.bandwidth is not None]
+    result = Audit(
+        rows=int(groups.n.sum()),
+        groups=len(groups.n),
+        prompts=len(np.unique(groups.prompt)),
+        steps=len(np.unique(groups.step)),
+        group_sizes={
+            int(size): int(times) for size, times in zip(*np.unique(groups.n, return_counts=True), strict=True)
+        },
+        scored_rows=int(weight.sum()),
+        noise=float(floor[0, 0]) if identified else None,
+        between=between(groups) if identified else None,
+        scores=scores,
+        best=chosen.name,
+        as_good=[baseline.name for baseline, far in zip(grid, worse, strict=True) if not far],
+        at_edge=chosen.bandwidth in (min(same_clock), max(same_clock)) and len(same_clock) > 1,
+        strata=strata(groups, used, error, names),
+        gaps=gaps(groups),
+        first_visits=float((np.diff(groups.prompt, prepend=-1) != 0).mean()),
+        drift=drift(groups),
+        uniform_groups=float((groups.noise[groups.n > 1] == 0).mean()) if identified else None,
+        notes=[*notes, *_notes(groups, used, identified)],
+        verdict="",
+    )
+    tell(1.0, "done")
+    return replace(result, verdict=verdict(result))
+
+
+def default_grid(groups: Groups) -> list[Bandwidth]:
+    """Six relative bandwidths, and windows from two steps to the length of the run, log-spaced, with infinity."""
+    length = int(groups.step.max() - groups.step.min()) + 1
+    windows = sorted({round(w) for w in np.geomspace(2, max(length, 3), 9)})
+    return [*map(Relative, RELATIVE), *map(Steps, windows), Steps(math.inf)]
+
+
+def _check(groups: Groups) -> None:
+    if not len(groups.n):
+        raise LogError("the log is empty: it holds no scored trace")
+    if len(np.unique(groups.prompt)) == len(groups.prompt):
+        raise LogError(
+            f"each of the {len(groups.prompt)} prompts was visited at one step only: there is no past reward of a prompt to "
+            "smooth, and KAE equals the leave-one-out group mean on this log. Smoothing needs prompts that come back, "
+            "e.g. the same prompts in 8 to 10 consecutive steps; if they did come back, the prompt column is not stable"
+        )
+
+
+def _scored(groups: Groups, identified: bool) -> BoolArray:
+    """Groups whose errors are averaged: several traces (if any group has), and another trace in the step."""
+    tick, n, _ = per_step(groups)
+    used: BoolArray = (n[tick] > 1) & ((groups.n > 1) | (not identified))
+    if not used.any():
+        raise LogError("no step of the log has two traces: even a batch mean is undefined; check the step column")
+    return used
+
+
+def _score(
+    baseline: Baseline,
+    mse: FloatArray,
+    floor: FloatArray,
+    names: list[str],
+    column: int,
+    identified: bool,
+    true_mse: float | None,
+) -> Score:
+    """Score of one column of `mse` (draws + 1, K), whose first row is the estimate."""
+    own, batch = mse[:, column], mse[:, names.index("batch_mean")]
+    rloo = mse[:, names.index("rloo")] if identified else None
+    against = batch if rloo is None else rloo
+    bandwidth = baseline.bandwidth if isinstance(baseline, KAE) else None
+    width = getattr(bandwidth, "h", getattr(bandwidth, "width", None))
+    return Score(
+        name=baseline.name,
+        title=baseline.title,
+        clock=None if bandwidth is None else type(bandwidth).__name__.lower(),
+        bandwidth=width,
+        mse=_interval(own) if identified else None,
+        excess=_interval(own - batch),
+        vs_rloo=None if rloo is None else _interval(1.0 - own / rloo),
+        vs_batch=_interval(1.0 - own / batch) if identified else None,
+        gradient_ratio=_interval((floor[:, 0] + own) / (floor[:, 0] + against)),
+        worth=float(1.0 + floor[0, 0] / own[0]) if identified and own[0] > 0 else None,
+        true_mse=true_mse,
+    )
+
+
+def _interval(values: FloatArray) -> Interval:
+    """The first entry, and the 2.5% and 97.5% points of the others."""
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return Interval(float(values[0]), float(low), float(high))
+
+
+def _notes(groups: Groups, used: BoolArray, identified: bool) -> list[str]:
+    notes = []
+    if not identified:
+        notes.append(
+            "every group has one trace: the noise of the rewards cannot be told from the error of a value, so only "
+            "differences between baselines are identified; they are given against the batch mean"
+        )
+    left_out = int(groups.n[~used].sum())
+    if left_out:
+        notes.append(
+            f"{left_out} rows in groups of one trace, or alone in their step, are smoothed over but not scored"
+        )
+    if identified and len(np.unique(groups.n)) > 1:
+        notes.append("group sizes differ: errors are averaged over traces, so larger groups weigh more")
+    return notes

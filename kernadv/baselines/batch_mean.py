@@ -1,0 +1,32 @@
+"""One value for the whole batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernadv.baselines._base import Baseline, LinearValues, per_step, reciprocal
+from kernadv.groups import Groups
+
+
+class BatchMean(Baseline):
+    """Mean reward of all other traces of the step, ``(sum of the step - Z^(g)) / (N - 1)``.
+
+    REINFORCE++ centres by the mean with the own reward in it; this is its leave-one-out form, whose error can be estimated
+    without the truth.  With N traces the two differ by a factor of 1 - 1/N in the advantage.
+
+    References
+    ----------
+    REINFORCE++, arXiv 2501.03262.
+    """
+
+    name = "batch_mean"
+    title = "batch mean (REINFORCE++)"
+
+    def replay(self, groups: Groups) -> LinearValues:
+        """Leave-one-out mean of the step; undefined where a step has a single trace."""
+        tick, n, s = per_step(groups)
+        gain = reciprocal(n[tick] - 1.0)
+        return LinearValues((s[tick] - groups.s) * gain, gain, np.zeros(len(tick)))
+
+
+BASELINES = (BatchMean(),)

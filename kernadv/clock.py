@@ -1,0 +1,205 @@
+"""Bandwidths on the clock of training: how far back a prompt's history is smoothed.
+
+Steps are whole numbers and start at 1 (a relative bandwidth is 0 at step 0).  A bandwidth turns a step into a half-width
+in steps, and says which part of a history can never again carry weight, so that it can be forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, check_positive
+from kernadv._typing import FloatArray, IntArray
+from kernadv.kernels import UNBOUNDED, Kernel
+
+#: k -> lag of the k-th latest visit of each query in steps; one step beyond the first visit where there are fewer. (Q,)
+VisitLag = Callable[[int], FloatArray]
+
+#: Kernels without an edge: visits whose weight is below this share of the newest visit's weight may be forgotten.
+TAIL = 1e-12
+
+
+class Retention(NamedTuple):
+    """What of a prompt's history can still matter: a visit is kept if it is among the latest `visits`, or if its step
+    is at least `oldest` and at least the prompt's newest step minus `span`."""
+
+    oldest: int
+    span: int
+    visits: int
+
+
+KEEP_ALL = Retention(-UNBOUNDED, UNBOUNDED, 0)
+
+
+class Bandwidth(ABC):
+    """A rule that gives the half-width, in steps, of the window that looks back from a step."""
+
+    @abstractmethod
+    def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
+        """Half-width of each query's window in steps.  step: (Q,) -> (Q,)."""
+
+    @abstractmethod
+    def retention(self, step: int, kernel: Kernel, late: int) -> Retention:
+        """What must be kept so that no estimate at a step >= `step - late` changes."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Short text for tables and plots."""
+
+
+@dataclass(frozen=True)
+class Steps(Bandwidth):
+    """A fixed window of `width` steps; inf weighs the whole past alike.
+
+    Parameters
+    ----------
+    width : float
+        Bandwidth in steps: half-width of a compact kernel's support, scale of the others.
+
+    Raises
+    ------
+    ArgumentError
+        If width is not positive.
+    """
+
+    width: float
+
+    def __post_init__(self) -> None:
+        check_positive(self.width, "bandwidth", "Steps(width) takes a number of steps, e.g. 20", allow_inf=True)
+
+    def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
+        """The same width at every step."""
+        return np.full(len(step), float(self.width))
+
+    def retention(self, step: int, kernel: Kernel, late: int) -> Retention:
+        """Compact kernels: the support.  Others: `TAIL` of the weight of the prompt's newest visit.
+
+        For the kernels without an edge (log-concave) K(a + b) / K(a) <= K(b), so a visit that is b steps older than the
+        newest one has at most K(b / width) of its weight, at every later step.
+        """
+        if math.isinf(kernel.support):
+            return Retention(-UNBOUNDED, _tail_lag(kernel, self.width) + late, 0)
+        reach = int(kernel.reach(np.array(self.width)))
+        return Retention(step - late - reach, UNBOUNDED, 0)
+
+    @property
+    def label(self) -> str:
+        """Short text for tables and plots."""
+        return f"w={self.width:g}"
+
+
+@dataclass(frozen=True)
+class Relative(Bandwidth):
+    """A window that grows with training: ``i * h`` at step i, as in Kernelized Advantage Estimation.
+
+    Parameters
+    ----------
+    h : float
+        Bandwidth as a fraction of the step.
+    floor : float
+        Smallest half-width in steps (0: none).
+
+    Raises
+    ------
+    ArgumentError
+        If h is not positive and finite, or floor is negative or not finite.
+
+    References
+    ----------
+    Kernelized Advantage Estimation, arXiv 2604.28005, section 3.
+    """
+
+    h: float
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(self.h, "bandwidth", "Relative(h) takes a fraction of the step, e.g. 0.1")
+        _check_floor(self.floor)
+
+    def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
+        """``max(i h, floor)``."""
+        return np.maximum(step.astype(np.float64) * self.h, self.floor)
+
+    def retention(self, step: int, kernel: Kernel, late: int) -> Retention:
+        """Compact kernels: ``i - reach(i h)`` never decreases with i, so what has left the window stays out."""
+        if math.isinf(kernel.support):
+            return KEEP_ALL
+        earliest = max(step - late, 1)
+        reach = int(kernel.reach(np.array(max(earliest * self.h, self.floor))))
+        return Retention(earliest - reach, UNBOUNDED, 0)
+
+    @property
+    def label(self) -> str:
+        """Short text for tables and plots."""
+        return f"h={self.h:g}"
+
+
+@dataclass(frozen=True)
+class Visits(Bandwidth):
+    """k nearest neighbours in time: the half-width is the distance to the k-th latest visit.
+
+    With the uniform kernel this is the mean of the last k visits.  Kernels that vanish at their edge give the k-th visit
+    itself the weight 0, as in locally weighted regression.  With fewer than k visits the window ends one step beyond the
+    first of them, so that all count.
+
+    Parameters
+    ----------
+    k : int
+        Number of visits.
+    floor : float
+        Smallest half-width in steps; at least 1, because a visit at the same step has distance 0.
+
+    Raises
+    ------
+    ArgumentError
+        If k is not a whole number >= 1 or floor is below 1 or not finite.
+    """
+
+    k: int
+    floor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, (int, np.integer)) or self.k < 1:
+            raise ArgumentError(f"k must be a whole number >= 1, got {self.k!r}; Visits(k) counts visits, e.g. 10")
+        _check_floor(self.floor, least=1.0)
+
+    def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
+        """Distance to the k-th latest visit, at least `floor`."""
+        return np.maximum(visit_lag(int(self.k)), self.floor)
+
+    def retention(self, step: int, kernel: Kernel, late: int) -> Retention:
+        """The k latest visits (and as many more as can lie after a late query), and the floor's window."""
+        if math.isinf(kernel.support):
+            return KEEP_ALL
+        reach = int(kernel.reach(np.array(self.floor)))
+        return Retention(step - late - reach, UNBOUNDED, int(self.k) + late)
+
+    @property
+    def label(self) -> str:
+        """Short text for tables and plots."""
+        return f"k={self.k}"
+
+
+def _check_floor(floor: float, least: float = 0.0) -> None:
+    if not (isinstance(floor, (int, float)) and least <= floor < math.inf):
+        raise ArgumentError(f"floor must be a number of steps >= {least:g}, got {floor!r}")
+
+
+def _tail_lag(kernel: Kernel, width: float) -> int:
+    """Smallest whole lag with K(lag / width) < TAIL."""
+    if math.isinf(width):
+        return UNBOUNDED
+    low, high = 0, 1
+    while float(kernel.profile(np.array(high / width))) >= TAIL:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if float(kernel.profile(np.array(middle / width))) >= TAIL else (low, middle)
+    return high

@@ -1,0 +1,72 @@
+"""Groups: the traces of one prompt at one step, reduced to their sufficient statistics.
+
+Every estimate of this package weighs all traces of a group alike, so the count, the sum and the sum of squares of the
+rewards are all that is ever needed of them: exact, and G times smaller than the rows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernadv._typing import AnyArray, FloatArray, IntArray
+
+
+class Groups(NamedTuple):
+    """One row a (prompt, step), sorted by prompt, then by step.
+
+    Attributes
+    ----------
+    prompt : (N,) int64
+        Row number of the prompt in its table of ids.
+    step : (N,) int64
+        Training step (policy version at generation), 1-based.
+    n : (N,) int64
+        Number of traces with a reward.
+    s, ss : (N,) float64
+        Sum of the rewards and sum of the squared rewards.
+    """
+
+    prompt: IntArray
+    step: IntArray
+    n: IntArray
+    s: FloatArray
+    ss: FloatArray
+
+    def take(self, rows: AnyArray) -> Groups:
+        """The groups of an index array or mask."""
+        return Groups(self.prompt[rows], self.step[rows], self.n[rows], self.s[rows], self.ss[rows])
+
+    @property
+    def noise(self) -> FloatArray:
+        """Unbiased within-group variance s^2 of the rewards, NaN where n < 2.  # (N,)"""
+        n = self.n.astype(np.float64)
+        many = n > 1
+        centred = np.maximum(self.ss - self.s**2 / np.where(n > 0, n, 1.0), 0.0)
+        return np.where(many, centred / np.where(many, n - 1.0, 1.0), np.nan)
+
+
+def aggregate(prompt: IntArray, step: IntArray, n: IntArray, s: FloatArray, ss: FloatArray) -> Groups:
+    """Merge rows of the same (prompt, step) and sort by prompt, then by step.
+
+    Parameters
+    ----------
+    prompt, step, n, s, ss : (M,) arrays
+        Partial sums in any order; a single reward z is the row (1, z, z^2).
+    """
+    order = np.lexsort((step, prompt))
+    p, i = prompt[order], step[order]
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (p[1:] != p[:-1]) | (i[1:] != i[:-1])
+    start = np.flatnonzero(first)
+    if not len(start):
+        empty = np.empty(0, np.int64)
+        return Groups(empty, empty, empty, np.empty(0), np.empty(0))
+    return Groups(
+        p[start].astype(np.int64),
+        i[start].astype(np.int64),
+        np.add.reduceat(n[order], start).astype(np.int64),
+        np.add.reduceat(s[order], start).astype(np.float64),
+        np.add.reduceat(ss[order], start).astype(np.float64),
+    )

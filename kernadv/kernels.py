@@ -1,0 +1,283 @@
+"""Kernels: the weight functions K(u) of a lag u = (x_j - x) / bandwidth.
+
+Every kernel is scaled to K(0) = 1 and is even.  The **bandwidth is the half-width of a compact kernel's support and the
+scale of the others**.  To add a kernel, write a subclass here and enter an instance in `KERNELS`; nothing else has to
+know it.
+
+With the one-sided moments ``mu_k = int_0^S u^k K(u) du`` and ``nu_k = int_0^S u^k K(u)^2 du`` all constants follow; a
+kernel states its moments in closed form and the tests integrate them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
+from kernadv._typing import FloatArray, IntArray
+
+#: Lag that no history reaches: the reach of a kernel without an edge.
+UNBOUNDED = 2**62
+
+
+class OneSided(NamedTuple):
+    """Constants of estimation at the right end of the data, where only the past is seen.
+
+    For visits of rate lambda a step, noise variance sigma^2 and bandwidth w, the Nadaraya-Watson estimate has bias
+    ``nw_bias * w * m'`` and variance ``nw_variance * sigma^2 / (lambda w)``; the local-linear estimate has bias
+    ``ll_bias * w^2 * m''`` and variance ``ll_variance * sigma^2 / (lambda w)``.
+
+    References
+    ----------
+    Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, chapter 3.
+    """
+
+    nw_bias: float
+    nw_variance: float
+    ll_bias: float
+    ll_variance: float
+
+
+class Kernel(ABC):
+    """An even weight function with K(0) = 1.
+
+    Attributes
+    ----------
+    name : str
+        The field's name, used at the public door and in reports.
+    support : float
+        K(u) = 0 for |u| > support; inf for kernels without an edge.
+    closed : bool
+        True if K is positive at the edge of its support (uniform): a point at distance exactly equal to the bandwidth
+        then counts.
+    """
+
+    support: float = 1.0
+    closed: bool = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name by which `get` finds the kernel."""
+
+    @abstractmethod
+    def formula(self, u: Any, xp: Any) -> Any:
+        """K at u >= 0 inside the support; `xp` is numpy or torch."""
+
+    @abstractmethod
+    def moment(self, k: int) -> float:
+        """One-sided moment mu_k, the integral of u^k K(u) over [0, support]."""
+
+    @abstractmethod
+    def square_moment(self, k: int) -> float:
+        """One-sided moment nu_k of the square, the integral of u^k K(u)^2 over [0, support]."""
+
+    def profile(self, u: Any, xp: Any = np) -> Any:
+        """K(u), elementwise and shape preserving, for numpy arrays or, with ``xp=torch``, tensors."""
+        distance = xp.abs(u)
+        if math.isinf(self.support):
+            return self.formula(distance, xp)
+        inside = distance <= self.support
+        return xp.where(inside, self.formula(xp.where(inside, distance, xp.zeros_like(distance)), xp), 0.0)
+
+    def reach(self, width: FloatArray) -> IntArray:
+        """Largest whole number of steps that has positive weight at bandwidth `width` (any shape).
+
+        Membership is decided on integers, because ``lag / width`` in floating point may fall on either side of the
+        edge; a product such as 0.29 * 100 counts as the whole number it is within 1e-9.
+        """
+        edge = np.asarray(width, dtype=np.float64) * self.support
+        finite = np.isfinite(edge) & (edge < UNBOUNDED)
+        edge = np.where(finite, edge, 0.0)
+        whole = np.rint(edge)
+        exact = np.abs(edge - whole) <= 1e-9 * np.maximum(whole, 1.0)
+        inner = whole if self.closed else whole - 1.0
+        return np.where(finite, np.where(exact, inner, np.floor(edge)), UNBOUNDED).astype(np.int64)
+
+    @property
+    def roughness(self) -> float:
+        """R(K), the integral of the squared density K / int K over the whole line."""
+        return self.square_moment(0) / (2.0 * self.moment(0) ** 2)
+
+    @property
+    def second_moment(self) -> float:
+        """Variance of the density K / int K."""
+        return self.moment(2) / self.moment(0)
+
+    @property
+    def one_sided(self) -> OneSided:
+        """Boundary constants of the Nadaraya-Watson and the local-linear estimate."""
+        m0, m1, m2, m3 = (self.moment(k) for k in range(4))
+        v0, v1, v2 = (self.square_moment(k) for k in range(3))
+        det = m0 * m2 - m1 * m1
+        return OneSided(
+            nw_bias=-m1 / m0,
+            nw_variance=v0 / m0**2,
+            ll_bias=0.5 * (m2 * m2 - m1 * m3) / det,
+            ll_variance=(m2 * m2 * v0 - 2.0 * m1 * m2 * v1 + m1 * m1 * v2) / det**2,
+        )
+
+
+@dataclass(frozen=True)
+class Power(Kernel):
+    """``K(u) = (1 - |u|^power)^exponent`` on [-1, 1]: uniform, triangular, Epanechnikov, bi-, triweight, tricube."""
+
+    label: str
+    power: int
+    exponent: int
+
+    @property
+    def name(self) -> str:
+        """Name by which `get` finds the kernel."""
+        return self.label
+
+    @property
+    def closed(self) -> bool:  # type: ignore[override]  # read-only here: it follows from the exponent
+        """True for the uniform kernel, the only one that is positive at its edge."""
+        return self.exponent == 0
+
+    def formula(self, u: Any, xp: Any) -> Any:
+        """K at 0 <= u <= 1."""
+        return (1.0 - u**self.power) ** self.exponent
+
+    def moment(self, k: int) -> float:
+        """mu_k = Beta((k + 1) / power, exponent + 1) / power."""
+        return self._beta(k, self.exponent)
+
+    def square_moment(self, k: int) -> float:
+        """nu_k: the square is a kernel of the same family with twice the exponent."""
+        return self._beta(k, 2 * self.exponent)
+
+    def _beta(self, k: int, exponent: int) -> float:
+        a, b = (k + 1) / self.power, exponent + 1
+        return math.gamma(a) * math.gamma(b) / math.gamma(a + b) / self.power
+
+
+@dataclass(frozen=True)
+class Exponential(Kernel):
+    """``K(u) = rho^|u|``, 0 < rho < 1: exponential smoothing, with weight rho at a distance of one bandwidth.
+
+    Raises
+    ------
+    ArgumentError
+        If rho is not strictly between 0 and 1.
+    """
+
+    rho: float = math.exp(-1.0)
+    support = math.inf
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rho, (int, float)) or not 0.0 < self.rho < 1.0:
+            raise ArgumentError(
+                f"rho must lie strictly between 0 and 1, got {self.rho!r}; it is the weight at one bandwidth"
+            )
+
+    @property
+    def name(self) -> str:
+        """Name by which `get` finds the kernel."""
+        return "exponential"
+
+    def formula(self, u: Any, xp: Any) -> Any:
+        """K at u >= 0."""
+        return xp.exp(math.log(self.rho) * u)
+
+    def moment(self, k: int) -> float:
+        """mu_k = k! / c^(k+1) with c = -log rho."""
+        return math.factorial(k) / (-math.log(self.rho)) ** (k + 1)
+
+    def square_moment(self, k: int) -> float:
+        """nu_k = k! / (2c)^(k+1) with c = -log rho."""
+        return math.factorial(k) / (-2.0 * math.log(self.rho)) ** (k + 1)
+
+
+@dataclass(frozen=True)
+class Gaussian(Kernel):
+    """``K(u) = exp(-u^2 / 2)``: the bandwidth is the standard deviation."""
+
+    support = math.inf
+
+    @property
+    def name(self) -> str:
+        """Name by which `get` finds the kernel."""
+        return "gaussian"
+
+    def formula(self, u: Any, xp: Any) -> Any:
+        """K at u >= 0."""
+        return xp.exp(-0.5 * u * u)
+
+    def moment(self, k: int) -> float:
+        """mu_k = 2^((k-1)/2) Gamma((k+1)/2)."""
+        return float(2.0 ** ((k - 1) / 2) * math.gamma((k + 1) / 2))
+
+    def square_moment(self, k: int) -> float:
+        """nu_k = Gamma((k+1)/2) / 2."""
+        return math.gamma((k + 1) / 2) / 2.0
+
+
+@dataclass(frozen=True)
+class Cosine(Kernel):
+    """``K(u) = cos(pi u / 2)`` on [-1, 1]."""
+
+    @property
+    def name(self) -> str:
+        """Name by which `get` finds the kernel."""
+        return "cosine"
+
+    def formula(self, u: Any, xp: Any) -> Any:
+        """K at 0 <= u <= 1."""
+        return xp.cos(0.5 * math.pi * u)
+
+    def moment(self, k: int) -> float:
+        """mu_k, by parts."""
+        return _cosine_moment(k, 0.5 * math.pi)
+
+    def square_moment(self, k: int) -> float:
+        """nu_k, from cos^2(a) = (1 + cos 2a) / 2."""
+        return 0.5 * (1.0 / (k + 1) + _cosine_moment(k, math.pi))
+
+
+def _cosine_moment(k: int, a: float) -> float:
+    """Integral of u^k cos(a u) over [0, 1], integrated by parts twice."""
+    if k == 0:
+        return math.sin(a) / a
+    if k == 1:
+        return math.sin(a) / a + (math.cos(a) - 1.0) / a**2
+    return math.sin(a) / a + k * math.cos(a) / a**2 - k * (k - 1) / a**2 * _cosine_moment(k - 2, a)
+
+
+#: Every kernel by name.
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel
+    for kernel in (
+        Power("triangular", 1, 1),
+        Exponential(),
+        Power("epanechnikov", 2, 1),
+        Gaussian(),
+        Power("uniform", 1, 0),
+        Power("biweight", 2, 2),
+        Power("triweight", 2, 3),
+        Power("tricube", 3, 3),
+        Cosine(),
+    )
+}
+
+
+def get(kernel: str | Kernel) -> Kernel:
+    """Return the kernel of that name; a `Kernel` is returned as it is.
+
+    Raises
+    ------
+    ArgumentError
+        If the name is unknown; the message lists the known ones.
+    """
+    if isinstance(kernel, Kernel):
+        return kernel
+    if not isinstance(kernel, str):
+        raise ArgumentTypeError(
+            f"kernel must be a name or a Kernel, got {kernel!r}; names: {', '.join(sorted(KERNELS))}"
+        )
+    return KERNELS[check_choice(kernel, "kernel", KERNELS)]

@@ -1,0 +1,72 @@
+"""Weighted moments of ragged histories, in one of several backends that agree.
+
+Asked for by name, a backend that cannot run raises with its reason; ``"auto"`` takes the first that can.  The environment
+variable ``KERNADV_BACKEND`` overrides ``"auto"``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import NamedTuple, cast
+
+from kernadv._errors import BackendError, check_choice
+from kernadv.moments._base import Backend, Moments, Sample, Windows
+
+__all__ = ["BACKENDS", "Backend", "Moments", "Sample", "Selection", "Windows", "select"]
+
+#: Every backend by name, in the order in which "auto" tries them.
+BACKENDS = ("numba", "numpy", "torch")
+
+
+class Selection(NamedTuple):
+    """A backend, its name and why it was taken."""
+
+    name: str
+    backend: Backend
+    reason: str
+
+
+def select(name: str = "auto") -> Selection:
+    """Choose the backend that computes the moments.
+
+    Parameters
+    ----------
+    name : {"auto", "numba", "numpy", "torch"}
+
+    Raises
+    ------
+    ArgumentError
+        If the name is unknown.
+    BackendError
+        If a backend asked for by name cannot run here.
+    """
+    check_choice(name, "backend", ("auto", *BACKENDS))
+    wanted, because = name, "asked for by name"
+    if name == "auto" and os.environ.get("KERNADV_BACKEND"):
+        wanted, because = os.environ["KERNADV_BACKEND"], "set by KERNADV_BACKEND"
+        check_choice(wanted, "backend (KERNADV_BACKEND)", ("auto", *BACKENDS))
+    if wanted != "auto":
+        reason = _unavailable(wanted)
+        if reason is not None:
+            raise BackendError(f"backend {wanted!r} ({because}) cannot run: {reason}")
+        return Selection(wanted, _module(wanted), because)
+    passed: list[str] = []
+    for candidate in BACKENDS:
+        reason = _unavailable(candidate)
+        if reason is None:
+            because = "; ".join(["first that can run", *passed])
+            return Selection(candidate, _module(candidate), because)
+        passed.append(f"{candidate}: {reason}")
+    raise BackendError(f"no backend can run: {'; '.join(passed)}")
+
+
+def _module(name: str) -> Backend:
+    return cast(Backend, importlib.import_module(f"kernadv.moments.{name}_"))
+
+
+def _unavailable(name: str) -> str | None:
+    try:
+        return _module(name).unavailable()
+    except ImportError as error:
+        return str(error)

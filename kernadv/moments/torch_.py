@@ -1,0 +1,65 @@
+"""Moments on any torch device, in float32 or float64: every visit of every query at once, summed by segments."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from kernadv.kernels import Kernel
+from kernadv.moments._base import Moments, Sample, Windows
+
+#: Entries worked on at once; bounds the memory.
+CHUNK = 2**24
+
+
+def unavailable() -> str | None:
+    """Why torch cannot run here, or None."""
+    return None if importlib.util.find_spec("torch") else 'torch is not installed: pip install "kernadv[torch]"'
+
+
+def ragged_moments(
+    sample: Sample, windows: Windows, kernel: Kernel, dtype: str = "float64", device: Any = None
+) -> Moments:
+    """Moments of every query and bandwidth; see `Moments`.
+
+    Parameters
+    ----------
+    sample, windows : of numpy arrays or of tensors
+    kernel : Kernel
+    dtype : {"float64", "float32"}
+        Type of the arithmetic and of the result.
+    device : torch device, optional
+        Default: where the sample's tensors are, the CPU for arrays.
+
+    Returns
+    -------
+    Moments of (Q, H) tensors on the device
+    """
+    import torch
+
+    real = getattr(torch, dtype)
+    start, length, step = (torch.as_tensor(part, device=device) for part in sample[:3])
+    n, s, ss = (torch.as_tensor(part, device=device).to(real) for part in sample[3:])
+    at, width, reach = (torch.as_tensor(part, device=start.device) for part in windows)
+    queries, grid = width.shape
+    out = torch.zeros((9, queries, grid), dtype=real, device=start.device)
+    begin = 0
+    total = torch.cumsum(length, 0)
+    while begin < queries:
+        before = total[begin - 1] if begin else 0
+        end = max(begin + 1, int(torch.searchsorted(total, before + CHUNK)))
+        own = slice(begin, end)
+        query = torch.repeat_interleave(torch.arange(begin, min(end, queries), device=start.device), length[own])
+        offset = torch.arange(len(query), device=start.device) - (total - length - before)[query]
+        entry = start[query] + offset
+        lag = at[query] - step[entry]
+        d = -lag.to(real)
+        for h in range(grid):
+            inside = (lag >= 0) & (lag <= reach[query, h])
+            w = torch.where(inside, kernel.profile(d / width[query, h].to(real), torch), torch.zeros_like(d))
+            wn, ws = w * n[entry], w * s[entry]
+            terms = (wn, wn * d, wn * d * d, ws, ws * d, w * wn, w * wn * d, w * wn * d * d, w * ss[entry])
+            stacked = torch.stack(terms, 1)
+            out[:, own, h] = torch.segment_reduce(stacked, "sum", lengths=length[own], axis=0).T
+        begin = end
+    return Moments(*out)

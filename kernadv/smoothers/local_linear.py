@@ -1,0 +1,43 @@
+"""Local linear: the intercept of a line fitted in the window."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernadv.moments import Moments
+from kernadv.smoothers._base import Estimate
+from kernadv.smoothers.nadaraya_watson import nadaraya_watson, residual_variance
+
+#: The line is fitted only where s0 s2 - s1^2 exceeds this share of s0 s2; elsewhere the design has no spread.
+RANK = 1e-10
+
+
+def local_linear(moments: Moments) -> Estimate:
+    """``V = (s2 t0 - s1 t1) / (s0 s2 - s1^2)``; the weighted mean where all visits lie at one step.
+
+    The hat vector is ``l_j = w_j (s2 - s1 d_j) / (s0 s2 - s1^2)``; n_eff is 1 / sum l_j^2.  The estimate is a linear
+    extrapolation to the newest step: it removes the lag of the mean and has about 3.6 times its variance, and may leave
+    the range of the responses.
+
+    Parameters
+    ----------
+    moments : Moments of numpy arrays of one shape
+
+    References
+    ----------
+    Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, sections 2.3 and 3.2.
+    """
+    mean = nadaraya_watson(moments)
+    s0, s1, s2, t0, t1, q0, q1, q2 = moments[:8]
+    det = s0 * s2 - s1 * s1
+    line = det > RANK * s0 * s2
+    det = np.where(line, det, 1.0)
+    norm = np.where(line, (s2 * s2 * q0 - 2.0 * s1 * s2 * q1 + s1 * s1 * q2) / det**2, 1.0)
+    norm = np.maximum(norm, np.finfo(np.float64).tiny)
+    spread = residual_variance(moments, np.where(mean.defined, s0, 1.0), mean.n_eff)
+    return Estimate(
+        value=np.where(line, (s2 * t0 - s1 * t1) / det, mean.value),
+        variance=np.where(line, spread * norm, mean.variance),
+        n_eff=np.where(line, 1.0 / norm, mean.n_eff),
+        defined=mean.defined,
+    )
