@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from kernadv._errors import CheckpointError
 from kernadv._typing import AnyArray
@@ -48,8 +48,9 @@ def _alive(pid: str) -> bool:
 
 def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, AnyArray]) -> None:
     """Write arrays to a safetensors file, atomically."""
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     with replacing(path) as beside:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, beside)
+        beside.write_bytes(data)
 
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, AnyArray]:

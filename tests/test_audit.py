@@ -1,0 +1,212 @@
+"""The audit: its identities exactly, its estimates against known truth, its errors."""
+
+import json
+import math
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from kernadv import KernadvError, Relative, Steps
+from kernadv.audit import audit
+from kernadv.audit.description import between, drift, gaps
+from kernadv.groups import Groups, aggregate
+from kernadv.resampling import bootstrap_ratios
+
+GRID = [Relative(0.3), Steps(8)]
+
+
+def simulate(seed, *, prompts=60, steps=40, batch=20, sizes=(4,)):
+    """Groups of a run whose true values drift, and the true value of each."""
+    rng = np.random.default_rng(seed)
+    level, slope = rng.normal(size=prompts) * 1.5, rng.normal(size=prompts) * 0.05
+    rows, truth = [], []
+    for step in range(1, steps + 1):
+        for x in rng.choice(prompts, batch, replace=False):
+            v = 1 / (1 + math.exp(-(level[x] + slope[x] * step)))
+            n = int(rng.choice(sizes))
+            s = rng.binomial(n, v)
+            rows.append((x, step, n, s, s))
+            truth.append((x, step, v))
+    prompt, step, n, s, ss = (np.array(column) for column in zip(*rows, strict=True))
+    groups = aggregate(prompt, step, n, s.astype(float), ss.astype(float))
+    order = sorted(truth)
+    return groups, np.array([v for _, _, v in order])
+
+
+def test_closed_forms():
+    """RLOO: E s^2 / (G - 1).  Group mean with the own reward: E s^2 / G.  Both exactly, on any log of equal groups."""
+    groups, _ = simulate(0)
+    found = audit(groups, bandwidths=GRID, draws=50)
+    assert found.noise == pytest.approx(groups.noise.mean(), rel=1e-12)
+    assert found.score("rloo").mse.estimate == pytest.approx(found.noise / 3, rel=1e-9)
+    assert found.score("group_mean").mse.estimate == pytest.approx(found.noise / 4, rel=1e-9)
+    assert found.score("group_mean").worth == pytest.approx(5)
+    assert found.score("rloo").vs_rloo == (0, 0, 0)
+    assert found.score("batch_mean").vs_batch == (0, 0, 0)
+    kae = found.score("kae h=0.3")
+    ratio = (found.noise + kae.mse.estimate) / (found.noise + found.score("rloo").mse.estimate)
+    assert kae.gradient_ratio.estimate == pytest.approx(ratio)
+    assert kae.vs_rloo.estimate == pytest.approx(1 - kae.mse.estimate / found.score("rloo").mse.estimate)
+
+
+@pytest.mark.parametrize("sizes", [(4,), (2,), (2, 3, 8), (1, 4)])
+def test_truth_free_error_is_unbiased(sizes):
+    """Mean over many runs of estimate minus truth is 0 within 4 standard errors, for every baseline."""
+    differences = []
+    for seed in range(60):
+        groups, value = simulate(seed, sizes=sizes)
+        found = audit(groups, value=value, bandwidths=GRID, draws=2)
+        differences.append([score.mse.estimate - score.true_mse for score in found.scores])
+    mean, error = np.mean(differences, 0), np.std(differences, 0, ddof=1) / math.sqrt(len(differences))
+    assert (np.abs(mean) <= 4 * error + 1e-12).all(), dict(zip([s.name for s in found.scores], mean / error, strict=True))
+
+
+def test_one_trace_a_group_identifies_differences_only():
+    groups, value = simulate(3, prompts=200, steps=60, batch=100, sizes=(1,))
+    found = audit(groups, value=value, bandwidths=GRID, draws=400)
+    assert found.noise is None
+    assert found.between is None
+    assert found.uniform_groups is None
+    assert {score.name for score in found.scores} == {"zero", "batch_mean", "kae h=0.3", "kae w=8"}
+    batch = found.score("batch_mean").true_mse
+    for score in found.scores:
+        assert score.mse is None
+        assert score.vs_rloo is None
+        assert score.worth is None
+        assert score.excess.low - 1e-12 <= score.true_mse - batch <= score.excess.high + 1e-12
+    assert "only differences between baselines are identified" in found.notes[0]
+    assert "the error itself needs 2 traces a prompt" in found.verdict
+
+
+def test_interval_covers():
+    """The 95% interval of an error holds the error realised on the run about that often (80 runs: SE 2.5 points)."""
+    hits = []
+    for seed in range(80):
+        groups, value = simulate(seed, prompts=80, steps=30, batch=40)
+        found = audit(groups, value=value, bandwidths=[Steps(8)], draws=200, seed=seed)
+        hits.append([s.mse.low <= s.true_mse <= s.mse.high for s in found.scores if s.name != "zero"])
+    assert (np.mean(hits, 0) >= 0.87).all()
+
+
+def test_bootstrap_of_a_mean_has_its_standard_error():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 2))
+    draws = bootstrap_ratios(np.arange(20_000), x, np.ones(20_000), 400, 0)
+    np.testing.assert_allclose(draws.std(0), x.std(0) / math.sqrt(20_000), rtol=0.15)
+    np.testing.assert_allclose(draws.mean(0), x.mean(0), atol=4 * draws.std(0).max() / 20)
+
+
+def test_rows_of_a_prompt_are_drawn_together():
+    prompt = np.repeat(np.arange(50), 40)
+    x = np.repeat(np.random.default_rng(1).normal(size=50), 40)[:, None]
+    draws = bootstrap_ratios(prompt, x, np.ones(2000), 800, 0)
+    assert draws.std() == pytest.approx(x[::40].std() / math.sqrt(50), rel=0.15)
+
+
+def test_spread_of_the_values():
+    values = []
+    for seed in range(30):
+        groups, truth = simulate(seed, sizes=(2, 5))
+        within = np.mean([truth[groups.step == i].var(ddof=1) for i in np.unique(groups.step)])
+        values.append(between(groups) - within)
+    assert abs(np.mean(values)) < 4 * np.std(values) / math.sqrt(30)
+
+
+def test_gaps_and_drift_by_hand():
+    prompt, step = np.array([0, 0, 0, 1, 1, 2]), np.array([1, 2, 9, 4, 7, 3])
+    groups = Groups(prompt, step, np.full(6, 2), np.array([0.0, 1, 2, 1, 1, 2]), np.array([0.0, 1, 2, 1, 1, 2]))
+    assert gaps(groups) == [
+        {"low": 1, "high": 1, "count": 1},
+        {"low": 2, "high": 3, "count": 1},
+        {"low": 4, "high": 7, "count": 1},
+    ]
+    assert [(d["step"], d["mean"]) for d in drift(groups)] == [(1, 0), (2, 0.5), (3, 1), (4, 0.5), (7, 0.5), (9, 1)]
+    assert len(drift(groups, bins=2)) == 2
+
+
+def test_strata_add_up():
+    groups, _ = simulate(5)
+    found = audit(groups, bandwidths=GRID, draws=10)
+    assert sum(stratum["rows"] for stratum in found.strata) == found.scored_rows
+    for score in found.scores:
+        total = sum(stratum["rows"] * stratum["mse"][score.name] for stratum in found.strata)
+        assert total / found.scored_rows == pytest.approx(score.mse.estimate, rel=1e-9)
+
+
+def test_best_is_the_smallest_and_an_edge_is_flagged():
+    groups, _ = simulate(6)
+    found = audit(groups, bandwidths=[Steps(1.5), Steps(2), Steps(3)], draws=50)
+    errors = {score.name: score.mse.estimate for score in found.scores if score.clock}
+    assert found.best == min(errors, key=errors.get) == "kae w=3"
+    assert found.at_edge
+    assert found.best in found.as_good
+
+
+def test_same_seed_same_numbers_and_plain_json():
+    groups, value = simulate(7)
+    one, two = (audit(groups, value=value, bandwidths=GRID, draws=20, seed=4).to_dict() for _ in range(2))
+    assert json.dumps(one, allow_nan=False) == json.dumps(two)
+
+
+def test_progress_reaches_the_end():
+    groups, _ = simulate(8)
+    seen = []
+    audit(groups, bandwidths=GRID, draws=5, progress=lambda share, what: seen.append((share, what)))
+    shares = [share for share, _ in seen]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_rewards_other_than_zero_and_one():
+    rng = np.random.default_rng(9)
+    prompt, step = np.repeat(np.arange(40), 60), np.tile(np.repeat(np.arange(1, 16), 4), 40)
+    truth = rng.normal(size=40) * 3 - 20
+    z = truth[prompt] + rng.normal(size=len(prompt))
+    groups = aggregate(prompt, step, np.ones(len(z), int), z, z * z)
+    found = audit(groups, value=truth[groups.prompt], bandwidths=[Steps(math.inf)], draws=100)
+    assert found.noise == pytest.approx(1.0, rel=0.1)
+    assert found.score("kae w=inf").mse.low <= found.score("kae w=inf").true_mse <= found.score("kae w=inf").mse.high
+    assert len(found.strata) == 5
+
+
+def test_one_visit_per_prompt_says_what_that_means():
+    groups = Groups(np.arange(5), np.arange(1, 6), np.full(5, 4), np.ones(5), np.ones(5))
+    with pytest.raises(KernadvError, match="each of the 5 prompts was visited at one step only.*prompt column is not stable"):
+        audit(groups)
+
+
+def test_empty_log():
+    with pytest.raises(KernadvError, match="the log is empty"):
+        audit(aggregate(*[np.empty(0, np.int64)] * 3, np.empty(0), np.empty(0)))
+
+
+def test_no_step_with_two_traces():
+    groups = Groups(np.array([0, 0]), np.array([1, 2]), np.array([1, 1]), np.ones(2), np.ones(2))
+    with pytest.raises(KernadvError, match="no step of the log has two traces"):
+        audit(groups)
+
+
+def test_shipped_log_agrees_with_its_truth():
+    """The log that ships has exact values: every truth-free error agrees with the true one within its interval."""
+    logs = pytest.importorskip("kernadv.logs")
+    with resources.as_file(resources.files("kernadv") / "data" / "tiny_rlvr.parquet") as path:
+        log = logs.read_log(path, columns={"value": "value"})
+    found = audit(log.groups, value=log.value)
+    for score in found.scores:
+        assert score.mse.low <= score.true_mse <= score.mse.high, score.title
+    assert found.score("kae h=0.5").vs_rloo.low > 0.5
+    assert found.score("kae h=0.5").vs_batch.low > 0.5
+
+
+def test_real_log_of_counts(shared_data):
+    """A real GRPO run (One-Shot-RLVR, 605 prompts): values at least as good as RLOO, and Var V / E V(1-V) about 1.4."""
+    logs = pytest.importorskip("kernadv.logs")
+    log = logs.read_log(
+        shared_data / "one_shot_rlvr" / "rewards.parquet",
+        columns={"step": "visit", "prompt": "prompt_id"},
+        counts=("n_correct", "n_traces"),
+    )
+    found = audit(log.groups, draws=200)
+    assert found.between / found.noise == pytest.approx(1.4, abs=0.05)
+    assert found.score("kae h=0.5").vs_rloo.low > 0.7

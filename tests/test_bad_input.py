@@ -1,0 +1,110 @@
+"""Every kind of bad input gets a clear error, and a failed call changes nothing."""
+
+import numpy as np
+import pytest
+
+from kernadv import KernadvError, KernelValueEstimator, Relative, Steps, Visits
+
+IDS, Z = ["a", "b"], [1.0, 0.0]
+
+CASES = {
+    "empty batch": (([], [], 10), "the batch is empty"),
+    "fewer rewards": ((IDS, [1.0], 10), "2 prompt ids and 1 rewards"),
+    "more rewards": ((IDS, [1.0, 0.0, 1.0], 10), "2 prompt ids and 3 rewards"),
+    "step NaN": ((IDS, Z, float("nan")), "steps must be whole numbers, got nan"),
+    "step inf": ((IDS, Z, float("inf")), "steps must be whole numbers, got inf"),
+    "step fraction": ((IDS, Z, 10.5), "steps must be whole numbers, got 10.5"),
+    "step 0": ((IDS, Z, 0), "steps start at 1.*got 0; add 1 to a clock that starts at 0"),
+    "step negative": ((IDS, Z, -3), "steps start at 1.*got -3"),
+    "step huge": ((IDS, Z, 2**60), "end at 2.53"),
+    "step text": ((IDS, Z, "10"), "step must be a whole number"),
+    "step None": ((IDS, Z, None), "step must be a whole number"),
+    "step bool": ((IDS, Z, True), "step must be a whole number"),
+    "steps too few": ((IDS, Z, [10]), "2 rows and 1 steps"),
+    "steps 2-D": ((IDS, Z, [[10], [10]]), "step must be a whole number or one a row"),
+    "step back": ((IDS, Z, 4), "step 4 lies before step 5, the newest seen; pass allow_late=True"),
+    "one step back": ((IDS, Z, [10, 4]), "step 4 lies before step 5"),
+    "reward inf": ((IDS, [1.0, np.inf], 10), "must be finite, or NaN .* row 1 is inf"),
+    "reward -inf": ((IDS, [-np.inf, 0], 10), "row 0 is -inf"),
+    "reward text": ((IDS, ["1", "x"], 10), "rewards must be numbers"),
+    "reward None": ((IDS, None, 10), "rewards must"),
+    "rewards 2-D": ((IDS, np.ones((2, 3)), 10), r"one dimension, one a row, got shape \(2, 3\)"),
+    "rewards 0-D": ((IDS, 1.0, 10), r"one dimension, one a row, got shape \(\)"),
+    "mixed ids": ((["a", 1], Z, 10), "all be str or all be int, got both in one batch"),
+    "other id type": (([1, 2], Z, 10), "the history holds str ids, the batch brings int"),
+    "list id": ((["a", ["b"]], Z, 10), r"must be str or int, got list in row 1"),
+    "dict id": (([{}, "a"], Z, 10), "must be str or int, got dict in row 0"),
+    "None id": ((["a", None], Z, 10), "must be str or int, got NoneType in row 1"),
+    "float id": (([1.0, 2.0], Z, 10), "must be str or int, got float in row 0"),
+    "bool id": (([True, False], Z, 10), "must be str or int, got bool in row 0"),
+    "one string": (("ab", Z, 10), "must be a sequence of ids"),
+    "number as ids": ((7, Z, 10), "must be a sequence of ids"),
+    "ids 2-D": ((np.ones((2, 2), int), Z, 10), "one dimension"),
+    "huge id": (([2**70, 1], Z, 10), "must fit 64 bits"),
+}
+
+
+@pytest.mark.parametrize("call", ["values", "observe", "advantages"])
+@pytest.mark.parametrize("case", CASES)
+def test_bad_batch(case, call):
+    args, message = CASES[case]
+    est = KernelValueEstimator()
+    est.advantages(["a", "a", "b"], [1.0, 0.0, 1.0], 5)
+    before, metrics = est.state_dict(), est.metrics()
+    with pytest.raises(KernadvError, match=message):
+        getattr(est, call)(*args)
+    after = est.state_dict()
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(array, after[name])
+    assert est.metrics() == metrics
+    est.advantages(["a", "new"], [1.0, 0.0], 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bandwidth": 0.5}, r"bandwidth must be Relative\(h\), Steps\(w\) or Visits\(k\), got 0.5"),
+        ({"bandwidth": "prequential"}, "bandwidth must be"),
+        ({"kernel": "box"}, "unknown kernel 'box'; known: biweight"),
+        ({"kernel": 3}, "kernel must be a name or a Kernel, got 3; names: biweight"),
+        ({"smoother": "spline"}, "unknown smoother 'spline'; known: local_linear, nadaraya_watson"),
+        ({"backend": "cuda"}, "unknown backend 'cuda'; known: auto, numba, numpy, torch"),
+        ({"cold_start": "mean"}, "cold_start must be 'batch_mean', 'error' or a finite number, got 'mean'"),
+        ({"cold_start": float("nan")}, "cold_start must be"),
+        ({"cold_start": None}, "cold_start must be"),
+        ({"allow_late": -1}, "allow_late must be a whole number"),
+        ({"allow_late": 0.5}, "allow_late must be a whole number"),
+        ({"max_visits": 0}, "max_visits must be a whole number >= 1"),
+        ({"max_total": -5}, "max_total must be a whole number >= 1"),
+        ({"bandwidth": Visits(1)}, r"Visits\(1\) gives the only visit the weight K\(1\) = 0"),
+    ],
+)
+def test_bad_construction(arguments, message):
+    with pytest.raises(KernadvError, match=message):
+        KernelValueEstimator(**arguments)
+
+
+@pytest.mark.parametrize("h", [0, -0.3, float("nan")])
+def test_bad_relative_bandwidth(h):
+    with pytest.raises(
+        KernadvError, match=r"bandwidth must be positive.*got .*Relative\(h\) takes a fraction of the step"
+    ):
+        KernelValueEstimator.kae(h)
+
+
+def test_late_rows_beyond_what_is_allowed():
+    est = KernelValueEstimator(Steps(5), allow_late=2)
+    est.observe(["a"], [1.0], 10)
+    est.observe(["a"], [1.0], 8)
+    with pytest.raises(KernadvError, match="step 7 lies before step 10, the newest seen; allow_late=2 allows 2 steps"):
+        est.observe(["a"], [1.0], 7)
+
+
+def test_errors_are_also_the_builtin_kind():
+    with pytest.raises(ValueError, match="empty"):
+        KernelValueEstimator().values([], [], 1)
+    with pytest.raises(TypeError, match="str or int"):
+        KernelValueEstimator().values([[1]], [1.0], 1)
+    assert issubclass(KernadvError, Exception)
+    assert Relative(0.1).label == "h=0.1"

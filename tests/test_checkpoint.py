@@ -1,0 +1,181 @@
+"""State as arrays; files that are whole or absent, also when the process is killed while it writes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from kernadv import KernadvError, KernelValueEstimator, Steps
+
+
+def filled(seed=0, steps=30, **options):
+    """An estimator with a random history."""
+    rng = np.random.default_rng(seed)
+    est = KernelValueEstimator(**options)
+    for step in range(1, steps + 1):
+        est.observe([f"prompt {k} é\u0000" for k in rng.integers(0, 20, 40)], rng.random(40), step)
+    return est
+
+
+def same(a, b):
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(np.array_equal(left[k], right[k]) for k in left)
+
+
+@pytest.mark.parametrize("ids", ["text", "int", "empty"])
+def test_round_trip(tmp_path, ids):
+    est = KernelValueEstimator()
+    if ids == "text":
+        est = filled()
+    elif ids == "int":
+        est.observe([3, -7, 2**62, 3], [1.0, 0.0, 0.5, np.nan], 4)
+    est.save(tmp_path / "state")
+    again = KernelValueEstimator()
+    again.observe(["something else"], [1.0], 99)
+    again.load(tmp_path / "state")
+    assert same(est, again)
+    if ids == "text":
+        batch = [f"prompt {k} é\u0000" for k in range(20)], np.linspace(0, 1, 20), 31
+        np.testing.assert_array_equal(est.advantages(*batch), again.advantages(*batch))
+        assert same(est, again)
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_state_is_plain_arrays():
+    for array in filled().state_dict().values():
+        assert type(array) is np.ndarray
+        assert array.dtype.kind in "iuf"
+
+
+def test_other_configuration_is_refused_unless_asked(tmp_path):
+    filled().save(tmp_path / "state")
+    other = KernelValueEstimator(Steps(9), "gaussian")
+    with pytest.raises(KernadvError, match=r"was saved under .*Relative.* this estimator is .*Steps.*strict=False"):
+        other.load(tmp_path / "state")
+    assert other.metrics()["history_visits"] == 0
+    other.load(tmp_path / "state", strict=False)
+    assert other.metrics()["history_visits"] > 0
+
+
+def damaged(state, name):
+    """State with one thing wrong."""
+    state = dict(state)
+    if name == "newer version":
+        state["format"] = np.array([99])
+    elif name == "missing array":
+        del state["ss"]
+    elif name == "no ids":
+        del state["ids_text"]
+    elif name == "short array":
+        state["s"] = state["s"][:-1]
+    elif name == "ids cut":
+        state["ids_text"] = state["ids_text"][:-3]
+    elif name == "ids twice":
+        state["ids_text"] = np.tile(state["ids_text"][: state["ids_length"][0]], len(state["ids_length"]))
+        state["ids_length"] = np.full_like(state["ids_length"], state["ids_length"][0])
+    elif name == "foreign":
+        state = {"weight": np.ones(3)}
+    elif name == "steps below 1":
+        state["step"] = state["step"] * 0
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("newer version", "format 99, this kernadv reads up to 1: upgrade kernadv"),
+        ("missing array", "lacks ss"),
+        ("no ids", "no prompt ids"),
+        ("short array", "do not fit together"),
+        ("ids cut", "ids of the state are damaged"),
+        ("ids twice", "occurs twice"),
+        ("foreign", "not a state of KernelValueEstimator"),
+        ("steps below 1", "damaged"),
+    ],
+)
+def test_damaged_state_is_refused_and_changes_nothing(tmp_path, name, message):
+    est = filled(1)
+    before = filled(1)
+    state = damaged(filled(2).state_dict(), name)
+    with pytest.raises(KernadvError, match=message):
+        est.load_state_dict(state)
+    save_file(state, tmp_path / "state")
+    with pytest.raises(KernadvError, match=message):
+        est.load(tmp_path / "state")
+    assert same(est, before)
+
+
+def test_truncated_foreign_and_missing_files(tmp_path):
+    est = filled(1)
+    before = filled(1)
+    est.save(tmp_path / "whole")
+    data = (tmp_path / "whole").read_bytes()
+    for size in (0, 1, 7, 100, len(data) // 2, len(data) - 1):
+        (tmp_path / "cut").write_bytes(data[:size])
+        with pytest.raises(KernadvError, match="truncated or not a checkpoint"):
+            est.load(tmp_path / "cut")
+    (tmp_path / "text").write_text("hello, this is no checkpoint at all")
+    with pytest.raises(KernadvError, match="truncated or not a checkpoint"):
+        est.load(tmp_path / "text")
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        est.load(tmp_path / "absent")
+    assert same(est, before)
+
+
+def test_failed_save_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    from kernadv import _checkpoint
+
+    est = filled(1)
+    est.save(tmp_path / "state")
+    data = (tmp_path / "state").read_bytes()
+
+    def fail(descriptor):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(_checkpoint.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        est.save(tmp_path / "state")
+    assert (tmp_path / "state").read_bytes() == data
+    assert os.listdir(tmp_path) == ["state"]
+
+
+WRITER = """
+import sys
+import numpy as np
+from kernadv import KernelValueEstimator
+est = KernelValueEstimator.kae(1.0)
+ids = list(range(20000))
+for step in range(1, 4):
+    est.observe(ids, np.ones(len(ids)), step)
+print("ready", flush=True)
+while True:
+    est.save(sys.argv[1])
+"""
+
+
+def test_killed_while_saving_leaves_a_whole_file(tmp_path):
+    """A child that saves in a loop is killed at random moments; the file always loads."""
+    path = tmp_path / "state"
+    rng = np.random.default_rng(0)
+    interrupted = 0
+    for _ in range(12):
+        child = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+        child.stdout.readline()
+        while not path.exists():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.05))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        interrupted += len(os.listdir(tmp_path)) > 1
+        est = KernelValueEstimator.kae(1.0)
+        est.load(path)
+        assert est.metrics()["history_visits"] == 60_000
+    assert interrupted > 0, "no kill hit a save: the test tested nothing"
+    est.save(path)
+    assert os.listdir(tmp_path) == ["state"]
