@@ -1,16 +1,31 @@
 """The compiled loops of `History`: chains of blocks of visits, one chain a prompt.
 
-A block holds `BLOCK` visits in ascending order of step; `older[block]` is the block before it, -1 at the end.  `tail` is
-a prompt's newest block, `size` its number of live visits and `skip` the number of dead ones at the start of its oldest
-block, so the fill of the tail is ``(skip + size - 1) % BLOCK + 1``.
+A block holds `BLOCK` visits in ascending order of step, all of a visit's numbers near each other in memory; ``older`` is
+the block before it, -1 at the end of the chain; free blocks are chained in the same way.  `tail` is a prompt's newest
+block, `size` its number of live visits and `skip` the number of dead ones at the start of its oldest block, so the fill
+of the tail is ``(skip + size - 1) % BLOCK + 1``.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from kernadv._jit import compiled
 from kernadv._typing import AnyArray, FloatArray, IntArray
 
 BLOCK = 8
+
+#: 232 bytes for eight visits.
+BLOCK_TYPE = np.dtype(
+    [
+        ("step", np.int64, (BLOCK,)),
+        ("s", np.float64, (BLOCK,)),
+        ("ss", np.float64, (BLOCK,)),
+        ("n", np.int32, (BLOCK,)),
+        ("older", np.int32),
+    ],
+    align=True,
+)
 
 
 @compiled()
@@ -18,61 +33,59 @@ def append(
     tail: AnyArray,  # (P,) int32
     size: AnyArray,  # (P,) int32
     skip: AnyArray,  # (P,) int8
-    older: AnyArray,  # (blocks,) int32
-    step: IntArray,  # (blocks * BLOCK,)
-    n: AnyArray,  # (blocks * BLOCK,) int32
-    s: FloatArray,  # (blocks * BLOCK,)
-    ss: FloatArray,  # (blocks * BLOCK,)
-    free: AnyArray,  # (blocks,) int32, a stack
-    n_free: int,
+    blocks: AnyArray,  # (blocks,) BLOCK_TYPE
+    free: int,  # first free block
     rows: IntArray,  # (M,) prompt of each new visit
     new_step: IntArray,
     new_n: IntArray,
     new_s: FloatArray,
     new_ss: FloatArray,
-) -> tuple[int, int]:
-    """Add visits, merging those whose (prompt, step) exists; returns the free blocks left and the visits added."""
-    added = 0
+) -> tuple[int, int, int]:
+    """Add visits, merging those whose (prompt, step) exists; returns the first free block, blocks used, visits added."""
+    added = used = 0
     for m in range(len(rows)):
         p = rows[m]
-        block = tail[p]
-        fill = (skip[p] + size[p] - 1) % BLOCK + 1 if block >= 0 else BLOCK
         left = size[p]
+        fill = (skip[p] + left - 1) % BLOCK + 1 if left > 0 else BLOCK
         # walk from the newest visit towards the first one that is not later than the new step
-        b, o = block, fill - 1
+        b, o = tail[p], fill - 1
         later = 0
-        while left > 0 and step[b * BLOCK + o] > new_step[m]:
+        while left > 0 and blocks[b].step[o] > new_step[m]:
             later += 1
             left -= 1
             o -= 1
             if o < 0 and left > 0:
-                b, o = older[b], BLOCK - 1
-        if left > 0 and step[b * BLOCK + o] == new_step[m]:
-            j = b * BLOCK + o
-            n[j] += new_n[m]
-            s[j] += new_s[m]
-            ss[j] += new_ss[m]
+                b, o = blocks[b].older, BLOCK - 1
+        if left > 0 and blocks[b].step[o] == new_step[m]:
+            blocks[b].n[o] += new_n[m]
+            blocks[b].s[o] += new_s[m]
+            blocks[b].ss[o] += new_ss[m]
             continue
         if fill == BLOCK:
-            n_free -= 1
-            fresh = free[n_free]
-            older[fresh] = block
+            fresh = free
+            free = blocks[fresh].older
+            used += 1
+            blocks[fresh].older = tail[p]
             tail[p] = fresh
-            block, fill = fresh, 0
+            fill = 0
         # open a slot at the end and move the later visits one slot towards it
-        b, o = block, fill
+        b, o = tail[p], fill
         for _ in range(later):
-            to = b * BLOCK + o
+            to, at = b, o
             o -= 1
             if o < 0:
-                b, o = older[b], BLOCK - 1
-            j = b * BLOCK + o
-            step[to], n[to], s[to], ss[to] = step[j], n[j], s[j], ss[j]
-        j = b * BLOCK + o
-        step[j], n[j], s[j], ss[j] = new_step[m], new_n[m], new_s[m], new_ss[m]
+                b, o = blocks[b].older, BLOCK - 1
+            blocks[to].step[at] = blocks[b].step[o]
+            blocks[to].n[at] = blocks[b].n[o]
+            blocks[to].s[at] = blocks[b].s[o]
+            blocks[to].ss[at] = blocks[b].ss[o]
+        blocks[b].step[o] = new_step[m]
+        blocks[b].n[o] = new_n[m]
+        blocks[b].s[o] = new_s[m]
+        blocks[b].ss[o] = new_ss[m]
         size[p] += 1
         added += 1
-    return n_free, added
+    return free, used, added
 
 
 @compiled()
@@ -80,13 +93,13 @@ def drop_oldest(
     tail: AnyArray,
     size: AnyArray,
     skip: AnyArray,
-    older: AnyArray,
-    free: AnyArray,
-    n_free: int,
+    blocks: AnyArray,
+    free: int,
     rows: IntArray,  # (M,) prompts
     count: IntArray,  # (M,) how many of each prompt's oldest visits go
-) -> int:
-    """Forget each prompt's oldest visits and recycle the blocks they leave; returns the free blocks."""
+) -> tuple[int, int]:
+    """Forget each prompt's oldest visits and free the blocks they leave; returns the first free block, blocks freed."""
+    freed = 0
     for m in range(len(rows)):
         p = rows[m]
         if count[m] <= 0:
@@ -94,21 +107,23 @@ def drop_oldest(
         dead = skip[p] + count[m]
         live = size[p] - count[m]
         keep = (skip[p] + size[p] + BLOCK - 1) // BLOCK - dead // BLOCK if live > 0 else 0
-        size[p] = max(live, 0)
+        size[p] = live
         skip[p] = dead % BLOCK if live > 0 else 0
         b = tail[p]
         if keep == 0:
             tail[p] = -1
         for i in range(keep):
-            nxt = older[b]
+            older = blocks[b].older
             if i == keep - 1:
-                older[b] = -1
-            b = nxt
+                blocks[b].older = -1
+            b = older
         while b >= 0:
-            free[n_free] = b
-            n_free += 1
-            b = older[b]
-    return n_free
+            older = blocks[b].older
+            blocks[b].older = free
+            free = b
+            freed += 1
+            b = older
+    return free, freed
 
 
 @compiled()
@@ -116,8 +131,7 @@ def count_expired(
     tail: AnyArray,
     size: AnyArray,
     skip: AnyArray,
-    older: AnyArray,
-    step: IntArray,
+    blocks: AnyArray,
     oldest: int,
     span: int,
     visits: int,
@@ -125,20 +139,17 @@ def count_expired(
 ) -> None:
     """Count the visits of each prompt that are neither among the latest `visits` nor at or after its cut."""
     for p in range(len(out)):
-        out[p] = 0
         left = size[p]
-        if left == 0:
-            continue
         b = tail[p]
         o = (skip[p] + left - 1) % BLOCK
-        cut = max(oldest, step[b * BLOCK + o] - span)
+        cut = max(oldest, blocks[b].step[o] - span) if left > 0 else 0
         seen = 0
-        while left > 0 and (seen < visits or step[b * BLOCK + o] >= cut):
+        while left > 0 and (seen < visits or blocks[b].step[o] >= cut):
             seen += 1
             left -= 1
             o -= 1
             if o < 0 and left > 0:
-                b, o = older[b], BLOCK - 1
+                b, o = blocks[b].older, BLOCK - 1
         out[p] = left
 
 
@@ -147,11 +158,7 @@ def gather(
     tail: AnyArray,
     size: AnyArray,
     skip: AnyArray,
-    older: AnyArray,
-    step: IntArray,
-    n: AnyArray,
-    s: FloatArray,
-    ss: FloatArray,
+    blocks: AnyArray,
     rows: IntArray,  # (Q,) prompts, -1: unknown
     start: IntArray,  # (Q,) where each prompt's visits go
     out_step: IntArray,
@@ -169,13 +176,21 @@ def gather(
         fill = (skip[p] + left - 1) % BLOCK + 1
         while left > 0:
             take = min(fill, left)
-            source = b * BLOCK + fill - take
             target = start[q] + left - take
-            for i in range(take):
-                out_step[target + i] = step[source + i]
-                out_n[target + i] = n[source + i]
-                out_s[target + i] = s[source + i]
-                out_ss[target + i] = ss[source + i]
+            block = blocks[b]
+            if take == BLOCK:  # the usual case, with a trip count that is known when it is compiled
+                for o in range(BLOCK):
+                    out_step[target + o] = block.step[o]
+                    out_n[target + o] = block.n[o]
+                    out_s[target + o] = block.s[o]
+                    out_ss[target + o] = block.ss[o]
+            else:
+                for i in range(take):
+                    o = fill - take + i
+                    out_step[target + i] = block.step[o]
+                    out_n[target + i] = block.n[o]
+                    out_s[target + i] = block.s[o]
+                    out_ss[target + i] = block.ss[o]
             left -= take
-            b = older[b]
+            b = block.older
             fill = BLOCK

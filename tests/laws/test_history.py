@@ -129,7 +129,7 @@ def test_released_rows_are_used_again():
         history.evict(Retention(step, 2**60, 0))
     assert history.counters.prompts == 1
     assert len(history._rows.ids) <= 2
-    assert len(history._older) <= 64
+    assert len(history._blocks) <= 64
 
 
 def test_buffered_sample_is_overwritten_and_a_fresh_one_is_not():
