@@ -113,7 +113,8 @@ def log_missing_rewards(
     """Build the error for chosen reward columns that are not there."""
     known = list(rewards)
     where = f"Reward columns found: {_some(known)}" if known else f"Columns found: {_some(found, 40)}"
-    return LogError(f"{source}: no reward column {', '.join(map(repr, missing))}. {where}")
+    wanted = ", ".join(map(repr, missing))
+    return LogError(f"{source}: no reward column {wanted}; choose with --reward COLUMN. {where}")
 
 
 def log_bad_value(column: str, value: object, source: object, row: int, expected: str) -> LogError:

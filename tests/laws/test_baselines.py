@@ -8,7 +8,8 @@ from kernadv.baselines import discover
 from kernadv.baselines.kae import KAE
 from kernadv.groups import aggregate
 
-EVERY = [*discover().values(), KAE(Relative(0.1)), KAE(Steps(6), "exponential"), KAE(Visits(3), "uniform"), KAE(Steps(np.inf))]
+KAES = [KAE(Relative(0.1)), KAE(Steps(6), "exponential"), KAE(Visits(3), "uniform"), KAE(Steps(np.inf))]
+EVERY = [*discover().values(), *KAES]
 every = pytest.mark.parametrize("baseline", EVERY, ids=lambda b: b.name)
 
 
@@ -72,7 +73,7 @@ def test_cold_start_of_the_replay_is_that_of_advantages(bandwidth):
 
 @every
 def test_replay_uses_the_past_only(baseline):
-    prompt, step, z, groups = log(2, True)
+    *_, groups = log(2, True)
     before = baseline.replay(groups)
     early = groups.step <= 12
     changed = groups._replace(s=np.where(early, groups.s, 0.0), ss=np.where(early, groups.ss, 0.0))

@@ -160,3 +160,17 @@ def test_groups_noise_is_the_unbiased_variance():
     groups = aggregate(np.repeat(np.arange(7), 5), np.ones(35, int), np.ones(35, int), z.ravel(), z.ravel() ** 2)
     np.testing.assert_allclose(groups.noise, z.var(1, ddof=1))
     assert np.isnan(Groups(*(np.array([x]) for x in (0, 1, 1, 1.0, 1.0))).noise).all()
+
+
+@pytest.mark.parametrize("far", [1, 2**40])
+def test_aggregate_merges_and_sorts(far):
+    rng = np.random.default_rng(1)
+    prompt, step, z = rng.integers(0, 2**30, 300) % 5, (rng.integers(1, 9, 300) * far), rng.normal(size=300)
+    prompt[prompt == 4] = 2**31
+    groups = aggregate(prompt, step, np.ones(300, int), z, z * z)
+    keys = list(zip(groups.prompt.tolist(), groups.step.tolist(), strict=True))
+    assert keys == sorted(set(zip(prompt.tolist(), step.tolist(), strict=True)))
+    for (x, i), n, s, ss in zip(keys, groups.n, groups.s, groups.ss, strict=True):
+        own = z[(prompt == x) & (step == i)]
+        assert n == len(own)
+        np.testing.assert_allclose([s, ss], [own.sum(), (own**2).sum()], atol=1e-12)

@@ -1,0 +1,58 @@
+# Two commands: `make audit` and `make test`.  Each makes what it needs in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: audit test check bench docs wheel-test clean
+
+audit: $(VENV)/.audit
+	$(BIN)/kernadv audit --demo --html audit.html
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --quiet
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/speed/run.py
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+# The suite against the built wheel, from another directory: what the checkout holds cannot hide what the wheel lacks.
+wheel-test: $(VENV)/.test
+	rm -rf dist build
+	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	rm -rf $(VENV)/wheel && mkdir -p $(VENV)/wheel
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/wheel dist/kernadv-*.whl
+	cd $(VENV)/wheel && PYTHONPATH=$(CURDIR)/$(VENV)/wheel:$(CURDIR)/tests ../bin/python -P -m pytest -q \
+		--confcutdir=$(CURDIR)/tests -c $(CURDIR)/pyproject.toml --rootdir=$(CURDIR)/tests $(CURDIR)/tests
+
+clean:
+	rm -rf $(VENV) dist build *.egg-info docs/_build
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "python3 -m venv does not work here; on Debian: apt-get install python3-venv"; exit 1; }
+
+# torch before everything else: a requirement without a version would bring the newest build with its CUDA libraries.
+$(VENV)/.audit: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e ".[audit]"
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) torch
+	$(PIP) -e ".[test]"
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e ".[docs]"
+	@touch $@

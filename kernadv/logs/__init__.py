@@ -1,0 +1,141 @@
+"""Readers of reward logs: what training frameworks write, and plain tables, become groups.
+
+A module of this package that defines a `Reader` adds a format.  Needs the extra ``kernadv[audit]`` (polars, pyarrow).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from kernadv._errors import (
+    bad_reward_weights,
+    check_choice,
+    log_ambiguous,
+    log_extra_missing,
+    log_not_found,
+    log_unknown_format,
+    option_conflict,
+)
+from kernadv.logs._base import Notes, Query, Reader, RewardLog
+from kernadv.logs._columns import ALIASES, ROLES
+
+__all__ = ["ALIASES", "Reader", "RewardLog", "formats", "read_log"]
+
+
+def read_log(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    counts: tuple[str, str] | None = None,
+    rewards: Sequence[str] | Mapping[str, float] | None = None,
+    progress: Callable[[float, int], None] | None = None,
+) -> RewardLog:
+    """Read the rewards of a training run, in bounded memory, and reduce them to groups.
+
+    Parameters
+    ----------
+    path : str or Path
+        File or folder of the log.
+    format : str, optional
+        Name among `formats`; detected by default.
+    columns : mapping, optional
+        Role to column: ``{"step": "iteration", "prompt": "qid", "reward": "acc"}``.  A role that is not named is
+        searched among the names of `ALIASES`, in their order: step, global_step, iteration, ...; prompt_id, prompt,
+        uid, problem_id, ...; reward, score, ....  ``"value"`` names the true value of the prompt, where it is known.
+    counts : (str, str), optional
+        Columns of the number of correct and of all traces: a row is then a group with 0/1 rewards.
+    rewards : sequence of str, or mapping of str to float, optional
+        Reward columns to sum, with their weights.  By default all those of the log, with weight 1.
+    progress : callable, optional
+        Called with the fraction done and the number of rows read, after every chunk and at the end.
+
+    Returns
+    -------
+    RewardLog
+        Steps start at 1: a log that counts from 0 is shifted, with a note.
+
+    Raises
+    ------
+    LogError
+        If the log cannot be read, or a value cannot be used: the message shows it and its row.  Missing rewards (null,
+        NaN) are dropped, with a note.
+    ArgumentError
+        If the arguments contradict each other.
+    """
+    known = formats()
+    query = _query(Path(path).expanduser(), columns or {}, counts, rewards)
+    if not query.path.exists():
+        raise log_not_found(query.path)
+    reader = _detect(query.path, known) if format is None else known[check_choice(format, "log format", known)]
+    from kernadv.logs._reduce import Reducer
+
+    reducer = Reducer(query)
+    for chunk in reader.frames(query):
+        reducer.add(chunk)
+        if progress is not None:
+            progress(chunk.done, reducer.n_rows)
+    if progress is not None:
+        progress(1.0, reducer.n_rows)
+    return reducer.finish(reader.name)
+
+
+def formats() -> dict[str, Reader]:
+    """Return the readers by name: every `Reader` that a public module of this package defines.
+
+    Raises
+    ------
+    LogError
+        If polars or pyarrow is not installed.
+    """
+    readers: dict[str, Reader] = {}
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        if not module.name.rpartition(".")[2].startswith("_"):
+            try:
+                members = vars(importlib.import_module(module.name)).values()
+            except ModuleNotFoundError as error:
+                if error.name is None or error.name.split(".")[0] not in ("polars", "pyarrow"):
+                    raise
+                raise log_extra_missing(error.name.split(".")[0]) from error
+            for member in members:
+                if isinstance(member, type) and issubclass(member, Reader) and member.__module__ == module.name:
+                    readers[member.name] = member()
+    return readers
+
+
+def _query(
+    path: Path,
+    columns: Mapping[str, str],
+    counts: tuple[str, str] | None,
+    rewards: Sequence[str] | Mapping[str, float] | None,
+) -> Query:
+    """Check the arguments."""
+    for role in columns:
+        check_choice(role, "role of a column", ROLES)
+    given = {"counts": counts is not None, "rewards": rewards is not None, 'columns["reward"]': "reward" in columns}
+    named = [name for name, is_given in given.items() if is_given]
+    if len(named) > 1:
+        raise option_conflict(named[0], named[1])
+    weights: dict[str, float] | None = None
+    if rewards is not None:
+        chosen = [rewards] if isinstance(rewards, str) else rewards
+        weights = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(chosen, 1.0)
+        if not weights or not all(math.isfinite(weight) for weight in weights.values()):
+            raise bad_reward_weights(weights)
+    return Query(path, dict(columns), counts, weights, Notes())
+
+
+def _detect(path: Path, known: Mapping[str, Reader]) -> Reader:
+    """Ask the readers; those that are a fallback only if no other recognises the log."""
+    for fallback in (False, True):
+        matches = [name for name, reader in known.items() if reader.fallback is fallback and reader.detect(path)]
+        if len(matches) > 1:
+            raise log_ambiguous(path, matches)
+        if matches:
+            return known[matches[0]]
+    found = sorted(item.name for item in path.iterdir()) if path.is_dir() else [path.name]
+    raise log_unknown_format(path, {name: reader.looks_for for name, reader in known.items()}, found)

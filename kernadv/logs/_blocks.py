@@ -1,0 +1,76 @@
+"""Blocks: what one logging call of a trainer dumped.
+
+Trainers that keep the last generation in a queue dump it again at every logging step until the next generation, under
+the new step; and one that is still filling a column dumps the first rows of it only, and all of them later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import polars as pl
+
+from kernadv.logs._base import Chunk, Notes
+from kernadv.logs._prompts import canonical_texts
+
+_MARK = "__mark__"
+_NOTE = "{n} rows dropped that were dumped again by a later logging step"
+
+
+def mark(chunk: Chunk, ignored: Iterable[str]) -> Chunk:
+    """Keep the selected columns of a chunk, and of the others only a hash of each row.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Rows with all columns of the log.
+    ignored : iterable of str
+        Columns that may differ between two dumps of the same row.
+    """
+    columns = chunk.frame.drop(ignored, strict=False).get_columns()
+    content = pl.DataFrame([canonical_texts(series) if series.dtype.is_nested() else series for series in columns])
+    frame = chunk.frame.select(chunk.selection.names).with_columns(content.hash_rows().alias(_MARK))
+    return chunk._replace(frame=frame)
+
+
+def runs(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Cut and join marked chunks to the longest runs of one step in one file."""
+    run: Chunk | None = None
+    for chunk in chunks:
+        step = chunk.frame[chunk.selection.step]
+        cuts = np.flatnonzero(step.ne_missing(step.shift(1)).to_numpy()[1:]) + 1
+        for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(step)], strict=True):
+            part = chunk._replace(frame=chunk.frame[start:end], rows=chunk.rows[start:end])
+            if run and run.source == part.source and _step(run) == _step(part):
+                run = part._replace(frame=pl.concat([run.frame, part.frame]), rows=[*run.rows, *part.rows])
+            else:
+                if run:
+                    yield run
+                run = part
+    if run:
+        yield run
+
+
+def distinct(blocks: Iterable[Chunk], notes: Notes) -> Iterator[Chunk]:
+    """Yield every generation once, with the step of its first dump.
+
+    A block that equals the one before, apart from the step, is the same generation; so is one that begins with all rows
+    of the one before, and then only its further rows are new.
+    """
+    before, step = np.empty(0, np.uint64), None
+    for block in blocks:
+        marks = block.frame[_MARK].to_numpy()
+        seen = len(before)
+        if not (seen and np.array_equal(marks[:seen], before)):
+            seen, step = 0, _step(block)
+        before = marks
+        notes.add(_NOTE, seen)
+        if seen < len(marks):
+            frame = block.frame[seen:].with_columns(pl.lit(step).alias(block.selection.step))
+            yield block._replace(frame=frame.drop(_MARK), rows=block.rows[seen:])
+
+
+def _step(block: Chunk) -> object:
+    """Step of the first row."""
+    return block.frame[block.selection.step][0]

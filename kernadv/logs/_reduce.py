@@ -1,0 +1,100 @@
+"""From chunks of rows to groups: every chunk is reduced at once, and partial sums are merged now and then."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from kernadv._errors import log_without_rows
+from kernadv.groups import Groups, aggregate
+from kernadv.logs._base import Chunk, Query, RewardLog
+from kernadv.logs._prompts import PromptIndex
+from kernadv.logs._values import integers, numbers, prompt_texts, refuse
+
+_PENDING = 1 << 21
+
+
+class Reducer:
+    """Running sums of a log.  Memory grows with the number of groups and prompts, not with the number of rows."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._index = PromptIndex()
+        self._parts: list[pl.DataFrame] = []  # columns prompt, step, n, s, ss and, when asked for, value
+        self._pending = self._merged = 0
+        self.n_rows = 0
+
+    def add(self, chunk: Chunk) -> None:
+        """Reduce one chunk to a row per (prompt, step) and keep that."""
+        self.n_rows += len(chunk.frame)
+        texts, integral = prompt_texts(chunk)
+        sums = _counts(chunk) if chunk.selection.counts else _traces(chunk)
+        rows = pl.DataFrame({"prompt": texts, "step": integers(chunk, chunk.selection.step), **sums})
+        if chunk.selection.value:
+            value = numbers(chunk, chunk.selection.value).fill_null(float("nan"))
+            rows = rows.with_columns(value=value * rows["n"])
+        usable = rows.filter(pl.col("n") > 0)
+        self._query.notes.add("{n} unscorable rows dropped", len(rows) - len(usable))
+        if len(usable):
+            part = usable.group_by("prompt", "step", maintain_order=True).sum()
+            self._parts.append(part.with_columns(prompt=self._index.rows(part["prompt"], integral)))
+            self._pending += len(part)
+        if self._pending > max(_PENDING, self._merged):
+            self._merge()
+
+    def finish(self, format: str) -> RewardLog:
+        """Return the log.
+
+        Raises
+        ------
+        LogError
+            If no row can be used.
+        """
+        if not self._parts:
+            raise log_without_rows(self._query.path, self.n_rows)
+        merged = self._merge()
+        value = merged["value"].to_numpy() / merged["n"].to_numpy() if "value" in merged.columns else None
+        groups = Groups(*(merged[name].to_numpy() for name in Groups._fields))
+        if groups.step.min() == 0:
+            groups = groups._replace(step=groups.step + 1)
+            self._query.notes.add("the steps of the log start at 0: all are shifted by 1")
+        notes = self._query.notes.texts()
+        return RewardLog(groups, self._index.ids(), value, self.n_rows, format, self._query.path, notes)
+
+    def _merge(self) -> pl.DataFrame:
+        """Merge the rows of equal (prompt, step) and return them sorted."""
+        rows = pl.concat(self._parts)
+        self._parts.clear()
+        prompt, step, n, s, ss = (rows[name].to_numpy() for name in Groups._fields)
+        merged = pl.DataFrame(aggregate(prompt, step, n, s, ss)._asdict())
+        if "value" in rows.columns:
+            value = rows["value"].to_numpy()
+            merged = merged.with_columns(value=aggregate(prompt, step, n, value, value).s)
+        self._parts.append(merged)
+        self._pending, self._merged = 0, len(merged)
+        return merged
+
+
+def _traces(chunk: Chunk) -> dict[str, pl.Series]:
+    """n, s and ss of rows that hold one trace each: the weighted sum of the rewards that are there."""
+    weighted = [numbers(chunk, name) * weight for name, weight in chunk.selection.rewards.items()]
+    if len(weighted) == 1:
+        reward = weighted[0]
+    else:
+        reward = (
+            pl.DataFrame(weighted)
+            .select(pl.when(pl.any_horizontal(pl.all().is_not_null())).then(pl.sum_horizontal(pl.all())))
+            .to_series()
+        )
+    s = reward.fill_null(0.0)
+    return {"n": reward.is_not_null().cast(pl.Int64), "s": s, "ss": s * s}
+
+
+def _counts(chunk: Chunk) -> dict[str, pl.Series]:
+    """n, s and ss of rows that hold a group each: the number of its traces and of the correct ones."""
+    assert chunk.selection.counts
+    correct, traces = (integers(chunk, name, optional=True) for name in chunk.selection.counts)
+    name = chunk.selection.counts[0]
+    refuse(chunk, name, (correct > traces).fill_null(False), f"at most {chunk.selection.counts[1]}")
+    n = traces.set(correct.is_null() | traces.is_null(), 0)
+    s = correct.set(n == 0, 0).cast(pl.Float64)
+    return {"n": n, "s": s, "ss": s}

@@ -1,0 +1,87 @@
+"""Columns of a chunk, checked and converted: the only place where values of a log are judged."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from kernadv._errors import log_bad_value
+from kernadv.logs._base import Chunk
+from kernadv.logs._prompts import canonical_texts
+
+_MISSING = ("", "na", "n/a", "nan", "null", "none")
+_NUMBER = "a finite number, a boolean, or nothing (an unscorable row)"
+_INTEGER = "an integer >= 0"
+_PROMPT = "a prompt id or the text of the prompt"
+
+
+def numbers(chunk: Chunk, column: str) -> pl.Series:
+    """Return a column as float64; null where the log has null, NaN or an empty text.  Booleans count as 0 and 1."""
+    series = chunk.frame[column]
+    out = series.cast(pl.Float64) if series.dtype == pl.Boolean else _floats(series)
+    if series.dtype == pl.String and out.null_count():
+        lower = series.str.strip_chars().str.to_lowercase()
+        out = out.set(lower == "true", 1.0).set(lower == "false", 0.0)
+    refuse(chunk, column, (out.is_null() & ~_missing(series)) | out.is_infinite().fill_null(False), _NUMBER)
+    return out
+
+
+def integers(chunk: Chunk, column: str, *, optional: bool = False) -> pl.Series:
+    """Return a column of integers >= 0 as int64; integral floats and strings of digits are accepted.
+
+    With `optional`, missing values are null in the result; otherwise they are refused.
+    """
+    series = chunk.frame[column]
+    if series.dtype.is_integer():
+        out = series.cast(pl.Int64, strict=False)
+    else:
+        floats = _floats(series)
+        out = floats.cast(pl.Int64, strict=False)
+        out = out.set(out.cast(pl.Float64) != floats, None)
+    bad = out.is_null() | (out < 0).fill_null(False)
+    refuse(chunk, column, bad & ~_missing(series) if optional else bad, _INTEGER)
+    return out
+
+
+def prompt_texts(chunk: Chunk) -> tuple[pl.Series, bool]:
+    """Return the prompts as strings, and whether they are integer ids; a list of messages gets one canonical text."""
+    column = chunk.selection.prompt
+    series = chunk.frame[column]
+    if series.dtype.is_float() and (series == series.floor()).all():
+        series = series.cast(pl.Int64, strict=False)
+    if series.dtype.is_nested():
+        texts = canonical_texts(series)
+    elif series.dtype == pl.Binary:
+        texts = pl.Series([None] * len(series), dtype=pl.String)
+    else:
+        texts = series.cast(pl.String, strict=False)
+    refuse(chunk, column, texts.is_null() | _not_a_number(series), _PROMPT)
+    return texts, series.dtype.is_integer()
+
+
+def refuse(chunk: Chunk, column: str, bad: pl.Series, expected: str) -> None:
+    """Raise a LogError that shows the first bad value of a column and its row, if there is one."""
+    if bad.any():
+        at = int(bad.arg_max() or 0)
+        raise log_bad_value(column, chunk.frame[column][at], chunk.source, chunk.rows[at], expected)
+
+
+def _floats(series: pl.Series) -> pl.Series:
+    """Convert numbers, and texts that are numbers, to float64; null for anything else, and for NaN."""
+    if series.dtype == pl.String:
+        return series.str.strip_chars().cast(pl.Float64, strict=False).fill_nan(None)
+    if series.dtype.is_numeric():
+        return series.cast(pl.Float64).fill_nan(None)
+    return pl.Series(series.name, [None] * len(series), dtype=pl.Float64)
+
+
+def _missing(series: pl.Series) -> pl.Series:
+    """Where the log says that there is no value."""
+    if series.dtype == pl.String:
+        return series.is_null() | series.str.strip_chars().str.to_lowercase().is_in(_MISSING)
+    return series.is_null() | _not_a_number(series)
+
+
+def _not_a_number(series: pl.Series) -> pl.Series:
+    if series.dtype.is_float():
+        return series.is_nan().fill_null(False)
+    return pl.repeat(False, len(series), eager=True)
