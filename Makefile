@@ -31,7 +31,7 @@ wheel-test: $(VENV)/.test
 	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
 	rm -rf $(VENV)/wheel && mkdir -p $(VENV)/wheel
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/wheel dist/kernadv-*.whl
-	cd $(VENV)/wheel && PYTHONPATH=$(CURDIR)/$(VENV)/wheel:$(CURDIR)/tests ../bin/python -P -m pytest -q \
+	cd $(VENV)/wheel && PYTHONPATH=$(CURDIR)/$(VENV)/wheel ../bin/python -P -m pytest -q \
 		--confcutdir=$(CURDIR)/tests -c $(CURDIR)/pyproject.toml --rootdir=$(CURDIR)/tests $(CURDIR)/tests
 
 clean:

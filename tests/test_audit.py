@@ -129,6 +129,8 @@ def test_strata_add_up():
     groups, _ = simulate(5)
     found = audit(groups, bandwidths=GRID, draws=10)
     assert sum(stratum["rows"] for stratum in found.strata) == found.scored_rows
+    for stratum in found.strata:
+        assert stratum["best"] == min(("kae h=0.3", "kae w=8"), key=stratum["mse"].get)
     for score in found.scores:
         total = sum(stratum["rows"] * stratum["mse"][score.name] for stratum in found.strata)
         assert total / found.scored_rows == pytest.approx(score.mse.estimate, rel=1e-9)

@@ -30,8 +30,11 @@ def between(groups: Groups) -> float | None:
     return float((k * variance).sum() / k.sum())
 
 
-def strata(groups: Groups, used: BoolArray, error: FloatArray, names: list[str]) -> list[dict[str, Any]]:
-    """Errors by pass rate; a group's stratum comes from the prompt's other groups, so its own noise does not choose it."""
+def strata(groups: Groups, used: BoolArray, error: FloatArray, names: list[str], grid: int) -> list[dict[str, Any]]:
+    """Errors by pass rate, and the best bandwidth, of those from column `grid` on, in each stratum.
+
+    A group's stratum comes from the prompt's other groups, so that its own noise does not choose it.
+    """
     n, s = (np.bincount(groups.prompt, part)[groups.prompt] - part for part in (groups.n, groups.s))
     rate = np.where(n > 0, s / np.maximum(n, 1), np.nan)[used]
     weight = groups.n[used].astype(np.float64)
@@ -45,7 +48,8 @@ def strata(groups: Groups, used: BoolArray, error: FloatArray, names: list[str])
         if own.any():
             mse = error[own].sum(0) / weight[own].sum()
             by_name = dict(zip(names, mse.tolist(), strict=True))
-            rows.append({"low": low, "high": high, "rows": int(weight[own].sum()), "mse": by_name})
+            best = names[grid + int(np.argmin(mse[grid:]))]
+            rows.append({"low": low, "high": high, "rows": int(weight[own].sum()), "best": best, "mse": by_name})
     return rows
 
 

@@ -121,7 +121,7 @@ def audit(
         best=chosen.name,
         as_good=[baseline.name for baseline, far in zip(grid, worse, strict=True) if not far],
         at_edge=chosen.bandwidth in (min(same_clock), max(same_clock)) and len(same_clock) > 1,
-        strata=strata(groups, used, error, names),
+        strata=strata(groups, used, error, names, first),
         gaps=gaps(groups),
         first_visits=float((np.diff(groups.prompt, prepend=-1) != 0).mean()),
         drift=drift(groups),

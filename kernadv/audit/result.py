@@ -74,7 +74,7 @@ class Audit:
     at_edge : bool
         True if the best is the narrowest or widest of its clock.
     strata : list of dict
-        By pass rate of the prompt's other visits: rows and error of each baseline.
+        By pass rate of the prompt's other visits: rows, error of each baseline, best bandwidth of the grid.
     gaps : list of dict
         Steps between visits of a prompt, by powers of two.
     first_visits : float
