@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: audit test check bench docs wheel-test clean
+.PHONY: audit test check bench readme docs wheel-test clean
 
 audit: $(VENV)/.audit
 	$(BIN)/kernadv audit --demo --html audit.html
@@ -16,10 +16,13 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --quiet
+	$(BIN)/lint-imports
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/speed/run.py
+
+readme: $(VENV)/.test
+	$(BIN)/python benchmarks/readme.py
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

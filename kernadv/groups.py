@@ -76,6 +76,6 @@ def _order(prompt: IntArray, step: IntArray) -> IntArray:
     """Order by prompt, then by step; as one key, where it fits 64 bits, the sort is four times faster."""
     low, span = int(step.min()), int(step.max()) - int(step.min()) + 1
     if int(prompt.min()) < 0 or (int(prompt.max()) + 1) * span >= 2**63:
-        return np.lexsort((step, prompt))
-    key = prompt.astype(np.int64) * span + (step.astype(np.int64) - low)
+        return np.asarray(np.lexsort((step, prompt)), np.int64)
+    key: IntArray = prompt.astype(np.int64) * span + (step.astype(np.int64) - low)
     return np.argsort(key)

@@ -53,14 +53,20 @@ def advantages() -> Rows:
             loop.history.setdefault(prompt, []).append((step, reward))
     z = (rng.random(len(ids)) < 0.4).astype(float)
     step = iter(range(visits + 1, visits + 1000))
-    np.testing.assert_allclose(ours.advantages(ids, z, visits + 1), loop.advantages(ids, z.tolist(), visits + 1), atol=1e-12)
+    np.testing.assert_allclose(
+        ours.advantages(ids, z, visits + 1), loop.advantages(ids, z.tolist(), visits + 1), atol=1e-12
+    )
     next(step)
     fast = median_seconds(lambda: ours.advantages(ids, z, next(step)), 50)
     slow = median_seconds(lambda: loop.advantages(ids, z.tolist(), next(step)), 3)
     what = f"`advantages`, {prompts} prompts x {group} traces, {visits} visits of history each"
     return [
         row(what, f"{1e3 * fast:.1f} ms", "< 5 ms"),
-        row("the same by a Python dictionary loop", f"{1e3 * slow:.0f} ms, {slow / fast:.0f} times slower", ">= 20 times"),
+        row(
+            "the same by a Python dictionary loop",
+            f"{1e3 * slow:.0f} ms, {slow / fast:.0f} times slower",
+            ">= 20 times",
+        ),
     ]
 
 

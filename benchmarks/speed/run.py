@@ -29,7 +29,9 @@ GATE = ["tests/laws", "tests/oracles", "tests/test_audit.py", "tests/logs"]
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure every speed and memory number of the package.")
-    parser.add_argument("--only", choices=sorted(CASES), action="append", help="measure these cases only, write nothing")
+    parser.add_argument(
+        "--only", choices=sorted(CASES), action="append", help="measure these cases only, write nothing"
+    )
     parser.add_argument("--case", choices=sorted(CASES), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
@@ -57,7 +59,8 @@ def main() -> None:
 
 def machine() -> dict[str, str | int]:
     """What the numbers were measured on."""
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    facts = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in facts if line.startswith("model name")), "?")
     packages = {name: version(name) for name in ("kernadv", "numpy", "numba", "polars", "pyarrow")}
     return {"cpu": model, "cores": os.cpu_count() or 0, "python": platform.python_version(), **packages}
 
