@@ -59,7 +59,9 @@ def test_truth_free_error_is_unbiased(sizes):
         found = audit(groups, value=value, bandwidths=GRID, draws=2)
         differences.append([score.mse.estimate - score.true_mse for score in found.scores])
     mean, error = np.mean(differences, 0), np.std(differences, 0, ddof=1) / math.sqrt(len(differences))
-    assert (np.abs(mean) <= 4 * error + 1e-12).all(), dict(zip([s.name for s in found.scores], mean / error, strict=True))
+    assert (np.abs(mean) <= 4 * error + 1e-12).all(), dict(
+        zip([s.name for s in found.scores], mean / error, strict=True)
+    )
 
 
 def test_one_trace_a_group_identifies_differences_only():
@@ -212,3 +214,35 @@ def test_real_log_of_counts(shared_data):
     found = audit(log.groups, draws=200)
     assert found.between / found.noise == pytest.approx(1.4, abs=0.05)
     assert found.score("kae h=0.5").vs_rloo.low > 0.7
+
+
+def test_rewards_that_are_all_equal():
+    """No warning, no infinity: nothing can be told apart, and the verdict says so."""
+    groups, _ = simulate(10)
+    equal = groups._replace(s=groups.n.astype(float), ss=groups.n.astype(float))
+    found = audit(equal, bandwidths=GRID, draws=20)
+    assert found.noise == 0
+    assert found.score("kae h=0.3").vs_rloo is None
+    assert found.score("kae h=0.3").worth is None
+    assert "are all equal" in found.verdict
+    assert json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_few_prompts_are_noted():
+    groups, _ = simulate(11, prompts=8, batch=5)
+    assert any("8 prompts are few" in note for note in audit(groups, bandwidths=GRID, draws=20).notes)
+
+
+def test_group_mean_has_no_gradient_ratio():
+    groups, _ = simulate(12)
+    found = audit(groups, bandwidths=GRID, draws=20)
+    assert found.score("group_mean").gradient_ratio is None
+    assert found.score("rloo").gradient_ratio == (1, 1, 1)
+
+
+def test_verdict_says_when_the_batch_mean_is_better():
+    rng = np.random.default_rng(13)
+    prompt, step = np.repeat(np.arange(200), 8), np.tile(np.arange(1, 9), 200)
+    s = rng.binomial(2, 0.5, len(step)).astype(float)
+    found = audit(Groups(prompt, step, np.full(len(step), 2), s, s), bandwidths=[Steps(3)], draws=200)
+    assert found.verdict.endswith("The batch mean has a smaller error still.")

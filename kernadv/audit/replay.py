@@ -35,6 +35,9 @@ from kernadv.resampling import bootstrap_ratios
 #: Relative bandwidths of the grid.
 RELATIVE = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
+#: Prompts below which the bootstrap is rough.
+FEW = 20
+
 #: Called with the share of the work done and what is being done.
 Progress = Callable[[float, str], None]
 
@@ -86,9 +89,11 @@ def audit(
     weight = kept.n.astype(np.float64)
     error = np.empty((len(weight), len(baselines)))  # sums over the traces of each group
     true = np.full(len(baselines), np.nan)
+    own_reward = np.zeros(len(baselines), dtype=bool)
     for column, baseline in enumerate(baselines):
         tell(0.9 * column / len(baselines), f"replaying {baseline.title}")
         values = baseline.replay(groups).take(used)
+        own_reward[column] = bool((values.own != 0).any())
         error[:, column] = values.squared_error(kept) - weight * noise * (1.0 - 2.0 * values.own)
         if value is not None:
             true[column] = values.true_squared_error(kept, value[used]).sum() / weight.sum()
@@ -98,7 +103,7 @@ def audit(
     mse, floor = sums[:, :-1], sums[:, -1:]
     names = [baseline.name for baseline in baselines]
     scores = [
-        _score(b, mse, floor, names, column, identified, None if value is None else float(true[column]))
+        _score(b, mse, floor, names, column, bool(own_reward[column]), None if value is None else float(true[column]))
         for column, b in enumerate(baselines)
     ]
     first = len(baselines) - len(grid)
@@ -166,13 +171,15 @@ def _score(
     floor: FloatArray,
     names: list[str],
     column: int,
-    identified: bool,
+    own_reward: bool,
     true_mse: float | None,
 ) -> Score:
     """Score of one column of `mse` (draws + 1, K), whose first row is the estimate."""
+    identified = "rloo" in names
     own, batch = mse[:, column], mse[:, names.index("batch_mean")]
     rloo = mse[:, names.index("rloo")] if identified else None
-    against = batch if rloo is None else rloo
+    error = _interval(own)
+    gradient = None if own_reward else _quotient(floor[:, 0] + own, floor[:, 0] + (batch if rloo is None else rloo))
     bandwidth = baseline.bandwidth if isinstance(baseline, KAE) else None
     width = getattr(bandwidth, "h", getattr(bandwidth, "width", None))
     return Score(
@@ -180,14 +187,25 @@ def _score(
         title=baseline.title,
         clock=None if bandwidth is None else type(bandwidth).__name__.lower(),
         bandwidth=width,
-        mse=_interval(own) if identified else None,
+        mse=error if identified else None,
         excess=_interval(own - batch),
-        vs_rloo=None if rloo is None else _interval(1.0 - own / rloo),
-        vs_batch=_interval(1.0 - own / batch) if identified else None,
-        gradient_ratio=_interval((floor[:, 0] + own) / (floor[:, 0] + against)),
-        worth=float(1.0 + floor[0, 0] / own[0]) if identified and own[0] > 0 else None,
+        vs_rloo=None if rloo is None else _reduction(own, rloo),
+        vs_batch=_reduction(own, batch) if identified else None,
+        gradient_ratio=gradient,
+        worth=float(1.0 + floor[0, 0] / own[0]) if identified and error.low > 0 and floor[0, 0] > 0 else None,
         true_mse=true_mse,
     )
+
+
+def _reduction(own: FloatArray, other: FloatArray) -> Interval | None:
+    """1 - own / other, or None where other is 0 in the log or in a draw."""
+    quotient = _quotient(own, other)
+    return None if quotient is None else Interval(1.0 - quotient.estimate, 1.0 - quotient.high, 1.0 - quotient.low)
+
+
+def _quotient(a: FloatArray, b: FloatArray) -> Interval | None:
+    """a / b, or None where b is 0 (up to rounding) in the log or in a draw."""
+    return _interval(a / b) if b.min() > 1e-14 else None
 
 
 def _interval(values: FloatArray) -> Interval:
@@ -203,6 +221,9 @@ def _notes(groups: Groups, used: BoolArray, identified: bool) -> list[str]:
             "every group has one trace: the noise of the rewards cannot be told from the error of a value, so only "
             "differences between baselines are identified; they are given against the batch mean"
         )
+    prompts = len(np.unique(groups.prompt))
+    if prompts < FEW:
+        notes.append(f"{prompts} prompts are few: the intervals, which resample prompts, are rough")
     left_out = int(groups.n[~used].sum())
     if left_out:
         notes.append(

@@ -29,11 +29,13 @@ class Score:
     excess : Interval
         Error against the rewards minus that of the batch mean: a difference of value MSEs, known even with one trace.
     vs_rloo, vs_batch : Interval or None
-        Reduction of the value MSE, 1 - MSE / MSE of that baseline.
-    gradient_ratio : Interval
-        Implied gradient variance over that of RLOO (of the batch mean where RLOO is undefined).
+        Reduction of the value MSE, 1 - MSE / MSE of that baseline; None where that one is 0 or unknown.
+    gradient_ratio : Interval or None
+        Implied gradient variance over that of RLOO (of the batch mean where RLOO is undefined); None for values that
+        contain their own reward: the group mean's gradient is RLOO's times 1 - 1/G.
     worth : float or None
-        Group size at which RLOO would have the same value MSE, 1 + E s^2 / MSE.
+        Group size at which RLOO would have the same value MSE, 1 + E s^2 / MSE; None where the interval of the MSE
+        holds 0.
     true_mse : float or None
         The same from the true values, where the log has them.
     """
@@ -46,7 +48,7 @@ class Score:
     excess: Interval
     vs_rloo: Interval | None
     vs_batch: Interval | None
-    gradient_ratio: Interval
+    gradient_ratio: Interval | None
     worth: float | None
     true_mse: float | None
 

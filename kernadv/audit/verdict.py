@@ -6,21 +6,32 @@ from kernadv.audit.result import Audit
 
 
 def verdict(result: Audit) -> str:
-    """One sentence for a person."""
+    """Whether smoothing would have helped, by how much, and with which bandwidth."""
     best = result.score(result.best)
     label = best.title.partition(", ")[2]
-    if best.vs_rloo is None:
+    cheaper = " The batch mean has a smaller error still." if best.excess.low > 0 else ""
+    if best.mse is None:
         low, high = best.excess.low, best.excess.high
-        if high < 0:
-            return (f"Smoothing (KAE, {label}) has a lower value error than the batch mean, by {-best.excess.estimate:.4f} "
-                    f"(95% interval {-high:.4f} to {-low:.4f}); the error itself needs 2 traces a prompt.")  # fmt: skip
+        if high >= 0:
+            return f"Smoothing (best: {label}) is not better than the batch mean on this log: the interval of the gain holds 0."
         return (
-            f"Smoothing (KAE, {label}) is not better than the batch mean on this log: the interval of the gain holds 0."
+            f"Smoothing (KAE, {label}) has a lower value error than the batch mean, by {-best.excess.estimate:.4f} "
+            f"(95% interval {-high:.4f} to {-low:.4f}); the error itself needs 2 traces a prompt."
         )
     gain = best.vs_rloo
+    if gain is None:
+        return "The rewards of each group are all equal: every value is known exactly, and there is nothing to smooth."
     if gain.low <= 0:
-        return (f"Smoothing is not better than leave-one-out group means on this log (best: {label}, {gain.estimate:+.0%}, "
-                f"95% interval {gain.low:+.0%} to {gain.high:+.0%}).")  # fmt: skip
-    worth = f", worth RLOO with {best.worth:.0f} traces a prompt" if best.worth is not None else ""
-    return (f"Smoothing (KAE, {label}) would have cut the value error of leave-one-out group means by {gain.estimate:.0%} "
-            f"(95% interval {gain.low:.0%} to {gain.high:.0%}){worth}.")  # fmt: skip
+        return (
+            f"Smoothing is not better than leave-one-out group means on this log (best: {label}, {gain.estimate:+.0%}, "
+            f"95% interval {gain.low:+.0%} to {gain.high:+.0%}).{cheaper}"
+        )
+    if best.worth is None:
+        return (
+            f"Smoothing (KAE, {label}) would have cut the value error of leave-one-out group means by {gain.low:.0%} or "
+            f"more; what is left cannot be told from 0 on this log.{cheaper}"
+        )
+    return (
+        f"Smoothing (KAE, {label}) would have cut the value error of leave-one-out group means by {gain.estimate:.0%} "
+        f"(95% interval {gain.low:.0%} to {gain.high:.0%}), worth RLOO with {best.worth:.0f} traces a prompt.{cheaper}"
+    )

@@ -45,7 +45,9 @@ def test_replay_equals_online(baseline, binary):
         for x in np.unique(prompt[rows]):
             own = prompt[rows] == x
             k = np.flatnonzero((groups.prompt == x) & (groups.step == i))[0]
-            linear = replayed.level[k] + replayed.gain[k] * (groups.s[k] - rewards[own]) + replayed.own[k] * rewards[own]
+            linear = (
+                replayed.level[k] + replayed.gain[k] * (groups.s[k] - rewards[own]) + replayed.own[k] * rewards[own]
+            )
             if estimate.defined[own].all():
                 np.testing.assert_allclose(estimate.value[own], linear, atol=1e-12)
                 np.testing.assert_allclose(errors[k], ((linear - rewards[own]) ** 2).sum(), atol=1e-10)

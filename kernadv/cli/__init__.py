@@ -1,0 +1,43 @@
+"""The command line: `kernadv audit LOG`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from kernadv._errors import KernadvError
+
+#: What the extra `audit` installs, by name of import.
+_EXTRA = ("typer", "rich", "polars", "pyarrow", "matplotlib", "jinja2")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0, 2 for an error that the user can mend, 130 when interrupted.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+    """
+    try:
+        from kernadv.cli.command import app
+
+        app(arguments, prog_name="kernadv")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA:
+            raise
+        _fail(f'kernadv audit needs {missing}, which is not installed; run: pip install "kernadv[audit]"')
+    except (KernadvError, OSError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    """Print one line, red on a terminal, and exit with 2."""
+    line = f"error: {message}"
+    print(f"\033[31m{line}\033[0m" if sys.stderr.isatty() else line, file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,83 @@
+"""Options of the command line that need more than a type."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import typer
+
+
+def roles(given: Sequence[str]) -> dict[str, str]:
+    """``["step=iteration"]`` -> ``{"step": "iteration"}``."""
+    columns = {}
+    for text in given:
+        role, equals, column = text.partition("=")
+        if not (role and equals and column):
+            raise typer.BadParameter(f"expected ROLE=COLUMN, e.g. step=iteration, got {text!r}", param_hint="--map")
+        if role in columns:
+            raise typer.BadParameter(f"{role} is given twice", param_hint="--map")
+        columns[role] = column
+    return columns
+
+
+def weights(given: Sequence[str]) -> dict[str, float] | None:
+    """``["accuracy", "format=0.1"]`` -> ``{"accuracy": 1.0, "format": 0.1}``; None if nothing is given."""
+    columns: dict[str, float] = {}
+    for text in given:
+        column, _, weight = text.rpartition("=") if "=" in text else (text, "", "1")
+        try:
+            number = float(weight)
+        except ValueError:
+            number = math.nan
+        if not column or not math.isfinite(number):
+            raise typer.BadParameter(
+                f"expected COLUMN or COLUMN=WEIGHT, e.g. format=0.1, got {text!r}", param_hint="--reward"
+            )
+        if column in columns:
+            raise typer.BadParameter(f"column {column!r} is given twice", param_hint="--reward")
+        columns[column] = number
+    return columns or None
+
+
+def pair(given: str | None) -> tuple[str, str] | None:
+    """``"n_correct,n"`` -> ``("n_correct", "n")``."""
+    if given is None:
+        return None
+    names = [name.strip() for name in given.split(",")]
+    if len(names) != 2 or not all(names):
+        raise typer.BadParameter(
+            f"expected two columns, CORRECT,TRACES, e.g. n_correct,n, got {given!r}", param_hint="--counts"
+        )
+    return names[0], names[1]
+
+
+def outputs(given: Mapping[str, Path | None], log: Path) -> dict[str, Path]:
+    """Absolute paths of the files to write, after checking that each can be written.
+
+    Raises
+    ------
+    OSError
+        If the folder is missing or not writable, or something other than a file is in the way.
+    BadParameter
+        If two outputs, or an output and the log, are the same file.
+    """
+    paths = {option: path.expanduser().resolve() for option, path in given.items() if path is not None}
+    taken = {log.expanduser().resolve(): "the log"}
+    for option, path in paths.items():
+        if path in taken:
+            raise typer.BadParameter(f"{path} is also {taken[path]}; choose another file", param_hint=option)
+        taken[path] = option
+        if path.exists() and not path.is_file():
+            raise OSError(f"cannot write {option} {path}: it is not a file; name a file to write")
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"cannot write {option} {path}: {path.parent}: {(error.strerror or str(error)).lower()}; "
+                "choose a folder that exists and is writable"
+            ) from None
+    return paths

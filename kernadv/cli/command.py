@@ -1,0 +1,120 @@
+"""The command `kernadv audit`: read a log, audit it, write the report."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from kernadv import __version__, kernels
+from kernadv._checkpoint import replacing
+from kernadv.audit import audit as audit_groups
+from kernadv.cli import _parsing as parsing
+from kernadv.cli._progress import Bars
+from kernadv.report import Report
+from kernadv.report._report import is_binary
+from kernadv.report.terminal import show
+
+#: Width of the report in a pipe or file, where there is no terminal to ask.
+PIPE_WIDTH = 100
+
+#: Draws below which there is no 2.5% point.
+FEWEST_DRAWS = 40
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Kernel-smoothed value baselines for reinforcement learning of language models."""
+
+
+@app.command()
+def audit(
+    log: Annotated[Path | None, typer.Argument(metavar="LOG", help="File or folder of the reward log.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Audit the log that ships with kernadv.")] = False,
+    format: Annotated[str | None, typer.Option(help="trl, verl, swift or table; detected by default.")] = None,
+    map: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=COLUMN", help="Column of the role step, prompt, reward or value (true value)."),
+    ] = None,
+    counts: Annotated[
+        str | None,
+        typer.Option(metavar="CORRECT,TRACES", help="Columns of the correct and of all traces, when a row is a group."),
+    ] = None,
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN[=WEIGHT]", help="Reward column to sum; may be repeated."),
+    ] = None,
+    kernel: Annotated[str, typer.Option(help=f"Kernel of the grid: {', '.join(kernels.KERNELS)}.")] = "triangular",
+    draws: Annotated[int, typer.Option(min=FEWEST_DRAWS, help="Bootstrap draws over prompts.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as a page.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers as JSON.")] = None,
+) -> None:
+    """Report the value error of every baseline on a finished or running training run, without any new rollout."""
+    if (log is None) is not demo:
+        raise typer.BadParameter("give either a LOG or --demo" + (", not both" if demo else ""), param_hint="LOG")
+    chosen = kernels.get(kernel)
+    columns, weights = parsing.roles(map or []), parsing.weights(reward or [])
+    pair = parsing.pair(counts)
+    with ExitStack() as stack:
+        if log is None:
+            log = stack.enter_context(as_file(files("kernadv") / "data" / "tiny_rlvr.parquet"))
+            columns = {"value": "value"} | columns
+        outputs = parsing.outputs({"--html": html, "--json": json}, log)
+        if "--html" in outputs:
+            from kernadv.report.page import render
+        from kernadv.logs import read_log
+
+        bars = stack.enter_context(Bars())
+        with bars.bar("reading") as tell:
+            found = read_log(
+                log,
+                format=format,
+                columns=columns,
+                counts=pair,
+                rewards=weights,
+                progress=lambda fraction, rows: tell(fraction, f"{rows:,} rows"),
+            )
+        with bars.bar("computing") as tell:
+            result = audit_groups(
+                found.groups,
+                value=found.value,
+                kernel=chosen,
+                draws=draws,
+                seed=seed,
+                notes=found.notes,
+                progress=tell,
+            )
+        source = "tiny_rlvr (the log that ships with kernadv)" if demo else str(found.source)
+        report = Report(result, source, found.format, chosen.name, draws, is_binary(found.groups))
+        if "--json" in outputs:
+            _write(outputs["--json"], report.to_json() + "\n")
+        if "--html" in outputs:
+            _write(outputs["--html"], render(report))
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    show(report, console)
+    for path in outputs.values():
+        console.print(Text(f"wrote {path}"), soft_wrap=True)
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")

@@ -1,0 +1,182 @@
+"""The plots of the report: each a title, a sentence and a drawing."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from kernadv.audit import Audit, Score
+from kernadv.report import _wording as wording
+from kernadv.report._axes import DASHES, Look, Scale, legend, log_ticks
+from kernadv.report._report import Report
+from kernadv.report._svg import COLOURS, svg
+
+_CLOCKS = {
+    "relative": ("Relative bandwidth", "bandwidth h, as a fraction of the step"),
+    "steps": ("Bandwidth in steps", "bandwidth w, in steps"),
+}
+
+
+class Plot(NamedTuple):
+    """A drawing and its text."""
+
+    name: str
+    title: str
+    caption: str
+    drawing: str
+
+
+def plots(report: Report) -> list[Plot]:
+    """Every plot that the audit has numbers for."""
+    audit = report.audit
+    found = [_bandwidth(audit, clock) for clock in _CLOCKS if any(score.clock == clock for score in audit.scores)]
+    if audit.strata:
+        found.append(_strata(report))
+    found += [_gaps(audit), _drift(report)]
+    if any(score.true_mse is not None for score in audit.scores):
+        found.append(_truth(audit))
+    return found
+
+
+def _bandwidth(audit: Audit, clock: str) -> Plot:
+    """Error against the bandwidths of one clock; the plots of both clocks have the same vertical axis."""
+    title, axis = _CLOCKS[clock]
+    scores = sorted((score for score in audit.scores if score.clock == clock), key=_width)
+    widths = np.array([_width(score) for score in scores])
+    endless = np.isinf(widths)
+    at = np.where(endless, 2.0 * np.max(widths[~endless], initial=1.0), widths)
+    shown = [wording.error(score) for score in audit.scores if score.clock or score.name in DASHES]
+
+    def draw(ax: Axes) -> None:
+        scale = Scale(shown, log=audit.noise is not None)
+        for score in audit.scores:
+            if score.name in DASHES:
+                look = Look.of(audit, score)
+                y = float(scale.clip(wording.error(score).estimate))
+                ax.axhline(y, color=look.style["color"], linestyle=DASHES[score.name], label=look.text)
+        estimate, low, high = (scale.clip(part) for part in zip(*map(wording.error, scores), strict=True))
+        ax.fill_between(at, low, high, color=COLOURS["kae"], alpha=0.2, linewidth=0)
+        ax.plot(at, estimate, color=COLOURS["kae"], marker="o", markersize=4.0, label="KAE")
+        for x, y, score in zip(at, estimate, scores, strict=True):
+            if score.name == audit.best:
+                look = Look.of(audit, score)
+                flag = f"{look.text} (edge)" if audit.at_edge else look.text
+                ax.plot([x], [y], linestyle="none", label=flag, **look.style)
+        log_ticks(ax, at, ["∞" if math.isinf(width) else f"{width:g}" for width in widths], base=10, apart=1.25)
+        scale.apply(ax, "y")
+        ax.set_xlabel(axis)
+        ax.set_ylabel(_error_name(audit))
+        legend(ax, 3)
+
+    caption = f"KAE by {axis}, with 95% intervals; lines: baselines without a past."
+    return Plot(f"bandwidth-{clock}", title, caption, svg(f"bandwidth-{clock}", caption, draw))
+
+
+def _strata(report: Report) -> Plot:
+    """Error of four baselines by the mean reward of the prompt."""
+    audit = report.audit
+    names = [name for name in ("batch_mean", "rloo", "kae h=0.5", audit.best) if name in audit.strata[0]["mse"]]
+    errors = {name: [stratum["mse"][name] for stratum in audit.strata] for name in dict.fromkeys(names)}
+    by = "pass rate" if report.binary else "mean reward"
+    what = "squared error against the rewards" if audit.noise is None else "value MSE"
+    scale = Scale(np.concatenate(list(errors.values())), log=audit.noise is not None)
+
+    def draw(ax: Axes) -> None:
+        x = np.arange(len(audit.strata), dtype=np.float64)
+        for k, (name, column) in enumerate(errors.items()):
+            look = Look.of(audit, audit.score(name))
+            text = wording.label(audit.score(name)) if name == "kae h=0.5" != audit.best else look.text
+            offset = 0.08 * (k - (len(errors) - 1) / 2)
+            ax.plot(x + offset, scale.clip(column), linewidth=0.8, label=text, **look.style)
+        scale.apply(ax, "y")
+        ax.set_xticks(x, _stratum_labels(audit), fontsize=8.5)
+        ax.set_xlim(-0.5, len(x) - 0.5)
+        ax.grid(visible=False, axis="x")
+        ax.set_xlabel(f"{by} of the prompt at its other visits; share of the rows")
+        ax.set_ylabel(what)
+        legend(ax, 2)
+
+    edge = " Estimates at or below 0 lie on the lower edge." if scale.log else ""
+    caption = f"Where the error comes from: {what} by {by}.{edge}"
+    return Plot("strata", f"Error by {by}", caption, svg("strata", caption, draw))
+
+
+def _stratum_labels(audit: Audit) -> list[str]:
+    """Ends of each stratum, and its share of the rows."""
+    rows = sum(stratum["rows"] for stratum in audit.strata)
+    ends = [[_short(stratum[end]) for end in ("low", "high")] for stratum in audit.strata]
+    to = " to " if max(len(low + high) for low, high in ends) < 8 else "\nto "
+    return [
+        f"{low}{to}{high}\n{stratum['rows'] / rows:.0%}"
+        for (low, high), stratum in zip(ends, audit.strata, strict=True)
+    ]
+
+
+def _short(end: float) -> str:
+    return f"{end:,.0f}" if abs(end) >= 1000 else f"{end:.3g}"
+
+
+def _gaps(audit: Audit) -> Plot:
+    """Histogram of the revisit gaps, by powers of two."""
+    low, count = (np.array([bar[key] for bar in audit.gaps], dtype=np.float64) for key in ("low", "count"))
+    ends = np.exp2(np.arange(max(len(low), 4) + 1, dtype=np.float64))
+
+    def draw(ax: Axes) -> None:
+        ax.bar(low, 100 * count / count.sum(), 0.94 * low, align="edge", color=COLOURS["kae"], alpha=0.8)
+        log_ticks(ax, ends, [f"{x:g}" for x in ends], base=2, apart=1.5)
+        ax.grid(visible=False, axis="x")
+        ax.set_xlabel("steps from one visit of a prompt to its next")
+        ax.set_ylabel("share of the revisits, %")
+
+    caption = "How soon prompts come back. A bandwidth narrower than the usual gap finds no past to smooth."
+    return Plot("gaps", "Revisit gaps", caption, svg("gaps", caption, draw))
+
+
+def _drift(report: Report) -> Plot:
+    step, mean = ([stretch[key] for stretch in report.audit.drift] for key in ("step", "mean"))
+
+    def draw(ax: Axes) -> None:
+        ax.plot(step, mean, color=COLOURS["kae"], linewidth=1.2)
+        if report.binary:
+            ax.set_ylim(0.0, 1.0)
+        ax.set_xlabel("step")
+        ax.set_ylabel("mean reward")
+
+    caption = "Mean reward over the run: the drift that a value must follow."
+    return Plot("drift", "Mean reward", caption, svg("drift", caption, draw))
+
+
+def _truth(audit: Audit) -> Plot:
+    origin = audit.score("batch_mean").true_mse if audit.noise is None else 0.0
+    true = {score.name: score.true_mse - (origin or 0.0) for score in audit.scores if score.true_mse is not None}
+
+    def draw(ax: Axes) -> None:
+        errors = [wording.error(audit.score(name)) for name in true]
+        scale = Scale([*errors, *((x, x, x) for x in true.values())], log=audit.noise is not None)
+        labelled = set()
+        for (name, x), (y, low, high) in zip(true.items(), scale.clip(errors), strict=True):
+            look = Look.of(audit, audit.score(name))
+            text = None if look.text in labelled else look.text
+            labelled.add(look.text)
+            bar = [[y - low], [high - y]]
+            ax.errorbar(float(scale.clip(x)), y, bar, linestyle="none", elinewidth=1.0, label=text, **look.style)
+        ends = scale.clip([min(true.values()), max(true.values())])
+        ax.plot(ends, ends, color=COLOURS["muted"], linewidth=0.8, zorder=0, label="equal")
+        scale.apply(ax, "x", "y")
+        ax.set_xlabel(f"{_error_name(audit)}, from the true values")
+        ax.set_ylabel(f"{_error_name(audit)}, truth-free")
+        legend(ax, 3)
+
+    caption = "This log has the true values: the truth-free estimate of every baseline against the truth."
+    return Plot("truth", "Check against the truth", caption, svg("truth", caption, draw))
+
+
+def _width(score: Score) -> float:
+    return math.nan if score.bandwidth is None else score.bandwidth
+
+
+def _error_name(audit: Audit) -> str:
+    return "MSE minus batch mean's" if audit.noise is None else "value MSE"

@@ -1,0 +1,135 @@
+"""`kernadv audit`: options, and what it writes."""
+
+import json
+import math
+from importlib.resources import files
+
+import numpy as np
+import polars as pl
+import pytest
+
+from kernadv import __version__
+from kernadv.audit import audit
+from kernadv.groups import aggregate
+
+
+def plain(audit_result):
+    """The audit as the JSON file must hold it, by another way than the package's."""
+    text = json.dumps(audit_result.to_dict()).replace('"bandwidth": Infinity', '"bandwidth": "inf"')
+    return json.loads(text, parse_constant=lambda token: None)
+
+
+def groups_of(frame, reward):
+    z = frame.select(reward).to_series().to_numpy()
+    return aggregate(frame["prompt_id"].to_numpy(), frame["step"].to_numpy(), np.ones(len(z), np.int64), z, z * z)
+
+
+def test_report_in_a_pipe(launch, log):
+    done = launch("audit", log)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0] == str(log)
+    assert lines[1].startswith("1,600 rows, 30 prompts, 40 steps, G = 4, E V(1-V) = ")
+    for name in ("zero", "batch mean", "group mean", "RLOO", "KAE h=0.05", "KAE h=1"):
+        assert any(line.startswith(name) for line in lines), name
+    assert "Smoothing" in done.stdout
+    assert "Prompts come back often enough" in done.stdout
+    assert "unrelated to the score norm" in " ".join(done.stdout.split())
+
+
+def test_json_is_the_audit(run, log, frame, tmp_path):
+    target = tmp_path / "audit.json"
+    done = run("audit", log, "--json", target, "--draws", 60)
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == f"wrote {target}"
+    found = json.loads(target.read_text(), parse_constant=lambda token: pytest.fail(f"{token} is not JSON"))
+    expected = plain(audit(groups_of(frame, "reward"), draws=60))
+    assert found == {"kernadv": __version__, "source": str(log), "format": "table", "audit": expected}
+    assert found["audit"]["scores"][-1]["bandwidth"] == "inf"
+
+
+def test_every_option(run, frame, tmp_path):
+    names = {"step": "iteration", "prompt_id": "question_nr", "reward": "accuracy", "value": "truth"}
+    frame = frame.with_columns(tidy=pl.Series(np.random.default_rng(5).random(len(frame)).round(3)))
+    frame.rename(names).write_csv(tmp_path / "log.csv")
+    options = ["--format", "table", "--map", "step=iteration", "--map", "prompt=question_nr", "--map", "value=truth"]
+    options += ["--reward", "accuracy", "--reward", "tidy=0.5", "--kernel", "epanechnikov", "--draws", 50, "--seed", 3]
+    outputs = ["--html", tmp_path / "out.html", "--json", tmp_path / "out.json"]
+    done = run("audit", tmp_path / "log.csv", *options, *outputs)
+    assert (done.code, done.err) == (0, "")
+    found = json.loads((tmp_path / "out.json").read_text())["audit"]
+    groups = groups_of(frame, pl.col("reward") + 0.5 * pl.col("tidy"))
+    expected = audit(groups, kernel="epanechnikov", draws=50, seed=3)
+    for score, other in zip(found["scores"], expected.scores, strict=True):
+        assert score["title"] == other.title
+        assert score["mse"] == pytest.approx(other.mse._asdict(), rel=1e-9)
+        assert score["true_mse"] is not None
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "the epanechnikov kernel" in page
+    assert "of 50 bootstrap draws" in page
+    assert "E s² = " in page
+    assert "kernel=&#39;epanechnikov&#39;" in page
+
+
+def test_counts(run, log, frame, tmp_path):
+    by_group = frame.group_by("step", "prompt_id").agg(right=pl.col("reward").sum(), traces=pl.len())
+    by_group.write_csv(tmp_path / "counts.csv")
+    run("audit", tmp_path / "counts.csv", "--counts", "right,traces", "--json", tmp_path / "counts.json")
+    run("audit", log, "--json", tmp_path / "rows.json")
+    counts, rows = (json.loads((tmp_path / name).read_text())["audit"] for name in ("counts.json", "rows.json"))
+    for one, other in zip(counts["scores"], rows["scores"], strict=True):
+        assert one["mse"]["estimate"] == pytest.approx(other["mse"]["estimate"], abs=1e-12)
+
+
+def test_seed_moves_the_intervals_only(run, log, tmp_path):
+    found = []
+    for k, seed in enumerate((1, 1, 2)):
+        run("audit", log, "--seed", seed, "--draws", 60, "--json", tmp_path / f"{k}.json")
+        found.append(json.loads((tmp_path / f"{k}.json").read_text())["audit"]["scores"])
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+    for one, other in zip(found[0], found[2], strict=True):
+        assert one["mse"]["estimate"] == other["mse"]["estimate"]
+
+
+def test_demo(run, tmp_path):
+    if not (files("kernadv") / "data" / "tiny_rlvr.parquet").is_file():
+        pytest.skip("the shipped log is not in this tree")
+    done = run("audit", "--demo", "--draws", 60, "--json", tmp_path / "demo.json")
+    assert done.code == 0
+    assert "the log that ships with kernadv" in done.out.splitlines()[0]
+    found = json.loads((tmp_path / "demo.json").read_text())
+    for score in found["audit"]["scores"]:
+        assert score["mse"]["low"] < score["mse"]["high"]
+        assert math.isfinite(score["true_mse"])
+
+
+def test_one_trace_a_group(run, single):
+    done = run("audit", single, "--draws", 60)
+    assert done.code == 0
+    assert "that of batch mean" in done.out
+    assert "vs batch mean" in done.out
+    assert "RLOO" not in done.out
+    assert "every group has one trace" in done.out
+
+
+def test_version(run):
+    done = run("--version")
+    assert (done.code, done.out.strip()) == (0, __version__)
+
+
+def test_help_names_every_option(run):
+    done = run("audit", "--help")
+    assert done.code == 0
+    for option in ("--demo", "--format", "--map", "--counts", "--reward", "--kernel", "--draws", "--seed", "--html"):
+        assert option in done.out
+
+
+def test_an_old_report_is_replaced(run, log, tmp_path):
+    target = tmp_path / "page.html"
+    target.write_text("old")
+    assert run("audit", log, "--draws", 60, "--html", target).code == 0
+    assert target.read_text().startswith("<!DOCTYPE html>")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.parquet", "page.html"]

@@ -1,0 +1,128 @@
+"""The report in a terminal: fits the width, colours only what means something, shows progress only to a person."""
+
+import io
+import os
+import pty
+import re
+import sys
+import threading
+
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+
+from kernadv.audit import audit
+from kernadv.logs import read_log
+from kernadv.report import Report
+from kernadv.report.terminal import show
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture
+def report(log):
+    found = read_log(log, columns={"value": "value"})
+    result = audit(found.groups, value=found.value, draws=60, notes=found.notes)
+    return Report(result, "log.parquet", found.format, "triangular", 60, binary=True)
+
+
+def printed(report, width, **options):
+    console = Console(file=io.StringIO(), width=width, highlight=False, **options)
+    show(report, console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 120, 200])
+def test_fits_the_width(report, width):
+    lines = printed(report, width).splitlines()
+    assert max(map(len, lines)) <= width
+    rows = [line for line in lines if line.startswith("KAE ")]
+    assert len(rows) >= 6
+    assert all("…" not in line and "..." not in line for line in lines)
+
+
+def test_eighty_columns_keep_every_column(report):
+    text = printed(report, 80)
+    heading = next(line for line in text.splitlines() if line.lstrip().startswith("[95% interval]"))
+    assert re.split(r"\s{2,}", heading.strip())[1:] == ["vs RLOO", "vs batch", "vs RLOO", "G", "MSE"]
+    best = report.audit.score(report.audit.best)
+    row = next(line for line in text.splitlines() if " * " in line)
+    numbers = [float(number) for number in re.findall(r"-?[\d.]+", row.partition(" * ")[2])]
+    shown = [*best.mse, 100 * best.vs_rloo.estimate, 100 * best.vs_batch.estimate, best.gradient_ratio.estimate]
+    assert numbers == pytest.approx([*shown, best.worth, best.true_mse], abs=0.5)
+    assert numbers[:3] == pytest.approx([*best.mse], abs=5.1e-3)
+
+
+def test_wide_table_has_the_intervals(report):
+    best = report.audit.score(report.audit.best)
+    row = next(line for line in printed(report, 160).splitlines() if " * " in line)
+    assert row.count("[") == 4
+    low, high = best.vs_rloo.low, best.vs_rloo.high
+    assert f"[{low:.0%}, {high:.0%}]" in row
+
+
+def test_true_column_only_with_true_values(report, log):
+    found = read_log(log)
+    without = report._replace(audit=audit(found.groups, draws=60))
+    assert "true" in printed(report, 120)
+    assert "true" not in printed(without, 120)
+
+
+def test_best_row_alone_is_green(report):
+    text = printed(report, 120, force_terminal=True, color_system="standard")
+    green = [line for line in text.splitlines() if "\x1b[1;32m" in line]
+    assert len(green) == 1
+    assert " * " in green[0]
+    colours = set(re.findall(r"\x1b\[([\d;]*)m", text))
+    assert colours <= {"0", "1", "2", "1;32"}
+
+
+def test_markup_in_a_file_name_is_text(report):
+    assert printed(report._replace(source="[red]a[/red].csv"), 80).splitlines()[0] == "[red]a[/red].csv"
+
+
+def test_warns_where_the_batch_mean_is_better(run, frame, tmp_path):
+    rising = frame.with_columns(reward=(frame["step"] > pl.Series(np.random.default_rng(2).random(len(frame)) * 40)))
+    rising.write_parquet(tmp_path / "rising.parquet")
+    done = run("audit", tmp_path / "rising.parquet")
+    assert "The batch mean has a smaller error still" in " ".join(done.out.split())
+
+
+def on_terminal(launch, *arguments):
+    """Standard error of a run, read from a terminal of 100 columns."""
+    controller, terminal = pty.openpty()
+    seen = []
+
+    def listen():
+        while True:
+            try:
+                seen.append(os.read(controller, 4096))
+            except OSError:
+                return
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    before = "import os; os.environ.update(TERM='xterm', COLUMNS='100', LINES='30')"
+    options = {"capture_output": False, "stdout": -1, "stderr": terminal, "text": True}
+    done = launch(*arguments, before=before, **options)
+    os.close(terminal)
+    listener.join(10)
+    os.close(controller)
+    return done, b"".join(seen).decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_progress_on_a_terminal(launch, log):
+    done, error = on_terminal(launch, "audit", log)
+    assert done.returncode == 0
+    assert "reading" in ANSI.sub("", error)
+    assert "computing" in ANSI.sub("", error)
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_errors_are_red_on_a_terminal(launch):
+    done, error = on_terminal(launch, "audit", "none.csv")
+    assert done.returncode == 2
+    assert "\x1b[31merror: expected a log file or folder, but none.csv does not exist\x1b[0m\r\n" in error
