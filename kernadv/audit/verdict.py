@@ -13,7 +13,9 @@ def verdict(result: Audit) -> str:
     if best.mse is None:
         low, high = best.excess.low, best.excess.high
         if high >= 0:
-            return f"Smoothing (best: {label}) is not better than the batch mean on this log: the interval of the gain holds 0."
+            return (
+                f"Smoothing (best: {label}) does not beat the batch mean on this log: the interval of the gain holds 0."
+            )
         return (
             f"Smoothing (KAE, {label}) has a lower value error than the batch mean, by {-best.excess.estimate:.4f} "
             f"(95% interval {-high:.4f} to {-low:.4f}); the error itself needs 2 traces a prompt."

@@ -10,7 +10,9 @@ from kernadv.report._report import Report
 #: Baselines with a systematic error, which may go with the score norm.
 DOUBTFUL_GRADIENT = ("zero", "batch_mean")
 
-GROUP_MEAN = "The group mean contains its own reward: corrected, its value MSE is E s^2/G; its gradient is that of RLOO times 1 - 1/G."
+GROUP_MEAN = (
+    "The group mean contains its own reward: corrected, its value MSE is E s^2/G; its gradient is RLOO's times 1 - 1/G."
+)
 
 
 def label(score: Score) -> str:
