@@ -1,0 +1,83 @@
+"""The protocol of the bandwidth selectors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from kernadv._typing import FloatArray, IntArray
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A selected bandwidth and the curve it was read from.
+
+    Attributes
+    ----------
+    bandwidth : (d,) or (m, 1) float64
+        One a dimension, or one a query (local selectors); always positive and finite.
+    grid : (H, d) float64
+        Bandwidths at which the criterion was evaluated, ascending; one row for a plug-in.
+    curve : (H,) float64
+        Criterion on the grid, inf where it is undefined there; NaN for a plug-in, which minimises nothing.
+    criterion : str
+        What `curve` is, with its formula's name: "leave-one-out CV", "AICc", ...
+    at_edge : bool
+        True if the smallest value lies at an end of the grid: the optimum may lie beyond.
+    flat : bool
+        True if the criterion hardly changes over the grid, so that the choice means little.
+    """
+
+    bandwidth: FloatArray
+    grid: FloatArray
+    curve: FloatArray
+    criterion: str
+    at_edge: bool
+    flat: bool
+
+
+class Selector(ABC):
+    """Chooses a bandwidth from the data; objects hold settings only.
+
+    Attributes
+    ----------
+    name : str
+        What `kernadv.bandwidth.get` and the regressors call it.
+    """
+
+    name: str
+
+    @abstractmethod
+    def select(
+        self,
+        how: LocalPolynomialFit,
+        x: FloatArray,
+        y: FloatArray,
+        weights: FloatArray,
+        *,
+        at: FloatArray | None = None,
+        series: IntArray | None = None,
+    ) -> Selection:
+        """Select a bandwidth.
+
+        Parameters
+        ----------
+        how : LocalPolynomialFit
+            Kernel, degree, radial or product, one- or two-sided.
+        x : (n, d)
+        y : (n, C)
+            The criterion is summed over the responses.
+        weights : (n,)
+            Observation weights >= 0.
+        at : (m, d), optional
+            Queries, for selectors of local bandwidths.
+        series : (n,) int, optional
+            Series of each point: smoothing never crosses series, the criterion is pooled over them.
+
+        Raises
+        ------
+        ArgumentError
+            If the data cannot determine a bandwidth: fewer than 3 points, constant x, a dimension the selector does not
+            handle, no bandwidth of the grid with a finite criterion.
+        """

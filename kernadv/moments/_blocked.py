@@ -1,0 +1,127 @@
+"""Weighted moments in any dimension, for any kernel, block by block: never an n x m matrix in memory."""
+
+from __future__ import annotations
+
+from math import comb, prod
+
+import numpy as np
+
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.kernels import Gaussian, Kernel
+
+#: Queries and points of a block; 64 x 4096 weights are 2 MB.
+QUERIES, POINTS = 64, 4096
+
+
+def blocked_moments(
+    x: FloatArray,
+    channels: FloatArray,
+    at: FloatArray,
+    kernel: Kernel,
+    exponents: IntArray,
+    *,
+    scale: FloatArray | None = None,
+    radial: bool = False,
+    past: bool = False,
+    squared: bool = False,
+    block: int = QUERIES,
+) -> FloatArray:
+    """Sums over j of ``w_j v_cj u_j^a`` with u_j = (x_j - q) / scale, for all queries q and exponents a.
+
+    Parameters
+    ----------
+    x : (n, d)
+        Points in units of the bandwidth of each dimension; sorted by the first dimension.
+    channels : (C, n)
+    at : (m, d)
+        Queries, in the same units; blocks of neighbouring queries should be near each other.
+    kernel : Kernel
+        ``w = prod_i K(u_i)``, or ``K(|u|)`` if `radial`.
+    exponents : (E, d) int
+        Exponents of the monomials, with every smaller one among them.
+    scale : (m,), optional
+        Further factor of the bandwidth at each query.
+    radial, past, squared : bool
+        Radial kernel; only points with x <= q in the first dimension; weights squared.
+    block : int
+        Queries at once.  Their moments are shifted from a common centre; with 1 nothing is shifted and no digit lost.
+
+    Returns
+    -------
+    (m, C, E) float64
+    """
+    terms = _binomial_terms(exponents)
+    widest = kernel.support if np.isfinite(kernel.support) else np.inf
+    out = np.empty((len(at), len(channels), len(exponents)))
+    for low in range(0, len(at), block):
+        own = slice(low, low + block)
+        q = at[own]
+        unit = np.ones(len(q)) if scale is None else scale[own]
+        centre = q.mean(0)
+        reach = widest * unit
+        first = int(np.searchsorted(x[:, 0], (q[:, 0] - reach).min(), "left"))
+        last = int(np.searchsorted(x[:, 0], q[:, 0].max() if past else (q[:, 0] + reach).max(), "right"))
+        sums = np.zeros((len(q), len(channels) * len(exponents)))
+        for begin in range(first, last, POINTS):
+            part = slice(begin, min(begin + POINTS, last))
+            weight = _weights(x[part], q, unit, kernel, radial, past)
+            if squared:
+                weight *= weight
+            monomials = np.prod((x[part] - centre)[:, None, :] ** exponents[None], axis=2)  # (b, E)
+            sums += weight @ (channels[:, part].T[:, :, None] * monomials[:, None, :]).reshape(len(monomials), -1)
+        raw = sums.reshape(len(q), len(channels), len(exponents))
+        out[own] = _shifted(raw, centre - q, exponents, terms) / unit[:, None, None] ** exponents.sum(1)
+    return out
+
+
+def _weights(x: FloatArray, q: FloatArray, unit: FloatArray, kernel: Kernel, radial: bool, past: bool) -> FloatArray:
+    """Kernel weights of a block.  # (queries, points)"""
+    if radial or isinstance(kernel, Gaussian):  # a product of Gaussians is the radial one
+        square = np.zeros((len(q), len(x)))
+        if x.shape[1] > 3 and isinstance(kernel, Gaussian):  # the others are not flat at 0: rounding would show
+            square += (q * q).sum(1)[:, None] + (x * x).sum(1)
+            square -= 2.0 * (q @ x.T)
+            np.maximum(square, 0.0, out=square)
+        else:
+            for i in range(x.shape[1]):
+                square += (x[:, i] - q[:, i, None]) ** 2
+        square /= (unit * unit)[:, None]
+        if isinstance(kernel, Gaussian):
+            square *= -0.5
+            weight = np.exp(square, out=square)
+        else:
+            weight = kernel.profile(np.sqrt(square, out=square))
+    else:
+        weight = np.ones((len(q), len(x)))
+        for i in range(x.shape[1]):
+            weight *= kernel.profile((x[:, i] - q[:, i, None]) / unit[:, None])
+    if past:
+        later: BoolArray = x[:, 0] > q[:, 0, None]
+        weight[later] = 0.0
+    return weight
+
+
+def _binomial_terms(exponents: IntArray) -> list[list[tuple[int, int, tuple[int, ...]]]]:
+    """For each exponent a: (index of b, product of binomials (a, b), a - b) of all b <= a."""
+    index = {tuple(a): k for k, a in enumerate(exponents.tolist())}
+    return [
+        [
+            (k, prod(comb(i, j) for i, j in zip(a, b, strict=True)), tuple(i - j for i, j in zip(a, b, strict=True)))
+            for b, k in index.items()
+            if all(j <= i for i, j in zip(a, b, strict=True))
+        ]
+        for a in exponents.tolist()
+    ]
+
+
+def _shifted(
+    sums: FloatArray, by: FloatArray, exponents: IntArray, terms: list[list[tuple[int, int, tuple[int, ...]]]]
+) -> FloatArray:
+    """Moments about the queries from moments about the block's centre, which lies at query + `by`."""
+    if len(exponents) == 1:
+        return sums
+    out = np.zeros_like(sums)
+    for a, parts in enumerate(terms):
+        for b, factor, rest in parts:
+            out[:, :, a] += (factor * np.prod(by**rest, axis=1))[:, None] * sums[:, :, b]
+    return out

@@ -1,0 +1,136 @@
+"""Weighted moments around any queries: the fastest exact path for the kernel, the dimension and the bandwidth.
+
+| case | path |
+|---|---|
+| a line, one bandwidth, polynomial kernels (uniform ... tricube) | `_line_power`, O(n + m) |
+| a line, one bandwidth, exponential | `_line_exponential`, O(n + m) |
+| a line, one bandwidth, Gaussian | `_line_gaussian`, O(n + m), within 1e-14 of the largest weight a point |
+| everything else: other kernels, several dimensions, a bandwidth a query | `_blocked`, O(n m) at worst |
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.kernels import Exponential, Gaussian, Kernel, Power
+from kernadv.moments._blocked import blocked_moments
+from kernadv.moments._line_exponential import exponential_moments
+from kernadv.moments._line_gaussian import gaussian_moments
+from kernadv.moments._line_power import power_moments
+
+#: Polynomial kernels of a higher degree lose too many digits in the shifts: they are summed directly.
+HIGHEST_POWER = 12
+#: Moments whose highest power is typically below this share of the lowest are computed again without a shift.
+CLOSE = 1e-4
+#: Gaussian sums below this share of one point's weight are computed again without the cut-off.
+FAR = 1e-6
+
+
+def exponents(dimensions: int, degree: int) -> IntArray:
+    """Exponents of the monomials of total degree <= `degree`, in order of their degree.  # (E, d)"""
+    every = product(range(degree + 1), repeat=dimensions)
+    return np.array(sorted((a for a in every if sum(a) <= degree), key=lambda a: (sum(a), [-i for i in a])), np.int64)
+
+
+def local_moments(
+    x: FloatArray,
+    channels: FloatArray,
+    at: FloatArray,
+    bandwidth: FloatArray,
+    kernel: Kernel,
+    order: int,
+    *,
+    radial: bool = False,
+    past: bool = False,
+    squared: bool = False,
+) -> FloatArray:
+    """Sums over j of ``w_j v_cj u_j^a``, with ``u_j = (x_j - q) / bandwidth``, for all queries q.
+
+    Parameters
+    ----------
+    x : (n, d)
+        Design points in any order.
+    channels : (C, n)
+        What is summed: weights, weighted responses; the first one must not be negative.
+    at : (m, d)
+        Queries in any order.
+    bandwidth : (d,) or (m, 1)
+        One a dimension, or one a query.
+    kernel : Kernel
+        ``w_j = prod_i K(u_ji)``, or ``K(|u_j|)`` with `radial`.
+    order : int
+        Highest total degree of the monomials, see `exponents`.
+    radial, past, squared : bool
+        Radial kernel; only points with ``x <= q`` in the first dimension; squared weights.
+
+    Returns
+    -------
+    (m, C, E) float64
+    """
+    by_query = bandwidth.ndim == 2
+    unit = np.ones(x.shape[1]) if by_query else bandwidth
+    z, q = x / unit, at / unit
+    points, queries = np.argsort(z[:, 0], kind="stable"), _neighbours(q)
+    z, q, v = z[points], q[queries], np.ascontiguousarray(channels[:, points])
+    powers = exponents(x.shape[1], order)
+    scale = bandwidth[queries, 0] if by_query else None
+    options = {"radial": radial, "past": past, "squared": squared}
+    if x.shape[1] == 1 and not by_query and _has_line(kernel, order, squared):
+        sums, lost = _line(z[:, 0], v, q[:, 0], kernel, order, past, squared)
+    else:
+        sums, lost = blocked_moments(z, v, q, kernel, powers, scale=scale, **options), np.zeros(len(q), np.bool_)
+    lost |= _close(sums[:, 0], powers, order)
+    if lost.any():
+        own = None if scale is None else scale[lost]
+        sums[lost] = blocked_moments(z, v, q[lost], kernel, powers, scale=own, block=1, **options)
+    out = np.empty_like(sums)
+    out[queries] = sums
+    return out
+
+
+def _has_line(kernel: Kernel, order: int, squared: bool) -> bool:
+    """Whether a path in O(n + m) exists for the kernel."""
+    if isinstance(kernel, Power):
+        return kernel.power * kernel.exponent * (2 if squared else 1) + order <= HIGHEST_POWER
+    return isinstance(kernel, (Exponential, Gaussian))
+
+
+def _line(
+    x: FloatArray, v: FloatArray, at: FloatArray, kernel: Kernel, order: int, past: bool, squared: bool
+) -> tuple[FloatArray, BoolArray]:
+    """Moments on a line in units of the bandwidth, and where they have lost digits; x and at ascend."""
+    twice = 2 if squared else 1
+    if isinstance(kernel, Power):
+        return power_moments(x, v, at, 1.0, _coefficients(kernel, twice), order, past)
+    if isinstance(kernel, Exponential):
+        return exponential_moments(x, v, at, 1.0, kernel.rho**twice, order, past), np.zeros(len(at), np.bool_)
+    narrow = 1.0 / np.sqrt(twice)
+    sums = gaussian_moments(x, v, at, narrow, order, past) * narrow ** np.arange(order + 1)
+    return sums, sums[:, 0, 0] < FAR * v[0].max(initial=0.0)
+
+
+def _close(sums: FloatArray, powers: IntArray, order: int) -> BoolArray:
+    """Queries whose points all lie so near that the highest moments are rounding errors of the shifts.  # (m,)"""
+    if order < 2:
+        return np.zeros(len(sums), np.bool_)
+    second = sums[:, [k for k, a in enumerate(powers.tolist()) if sum(a) == 2 and max(a) == 2]].min(1)
+    spread = np.maximum(second, 0.0) / np.maximum(sums[:, 0], np.finfo(np.float64).tiny)
+    return np.asarray((spread ** (order / 2) < CLOSE) & (sums[:, 0] > 0.0))
+
+
+def _coefficients(kernel: Power, twice: int) -> FloatArray:
+    """Coefficients a_r of K(u) = sum_r a_r |u|^r, or of its square."""
+    base = np.zeros(kernel.power + 1)
+    base[0], base[-1] = 1.0, -1.0
+    return np.asarray(np.polynomial.polynomial.polypow(base, kernel.exponent * twice), dtype=np.float64)
+
+
+def _neighbours(q: FloatArray) -> IntArray:
+    """Order that puts near queries next to each other: along the line, or by cells of the first dimensions."""
+    if q.shape[1] == 1:
+        return np.argsort(q[:, 0], kind="stable")
+    cells = np.floor(q[:, : min(q.shape[1], 3)])
+    return np.asarray(np.lexsort((q[:, 0], *cells.T[::-1])), dtype=np.int64)

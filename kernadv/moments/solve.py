@@ -1,0 +1,121 @@
+"""Local least squares from moments: one small symmetric system a query, solved with its condition watched."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernadv._jit import compiled
+from kernadv._typing import AnyArray, FloatArray, IntArray
+
+#: Systems whose scaled Cholesky factor spans more than this ratio are not solved.
+RANK = 1e-7
+
+
+class Solution(NamedTuple):
+    """Solutions of m local systems.
+
+    Attributes
+    ----------
+    coefficients : (m, E, C) float64
+        Local polynomial in units of the bandwidth; NaN where the system has no reliable solution.
+    row : (m, E) float64
+        Row `row` of the inverse system: the hat vector is ``l_j = w_j sum_a row_a u_j^a``.
+    pivot : (m,) float64
+        Smallest over largest pivot of the scaled system, about 1 / sqrt(condition number); 0 where the window is empty.
+    """
+
+    coefficients: FloatArray
+    row: FloatArray
+    pivot: FloatArray
+
+
+def solve_local(moments: FloatArray, powers: IntArray, all_powers: IntArray, row: int = 0) -> Solution:
+    """Solve ``S beta = T`` for every query.
+
+    Parameters
+    ----------
+    moments : (m, 1 + C, E2)
+        Channel 0: moments of the weights up to twice the degree (S); the others: of the weighted responses (T).
+    powers : (E, d)
+        Exponents of the local polynomial.
+    all_powers : (E2, d)
+        Exponents of the moments, `powers` first.
+    row : int
+        Which row of the inverse is returned: 0 for the value, others for derivatives.
+
+    Returns
+    -------
+    Solution
+    """
+    index = {tuple(a): k for k, a in enumerate(all_powers.tolist())}
+    table = np.array([[index[tuple(np.add(a, b))] for b in powers.tolist()] for a in powers.tolist()], np.int64)
+    queries, channels, size = len(moments), moments.shape[1] - 1, len(powers)
+    out = Solution(np.empty((queries, size, channels)), np.empty((queries, size)), np.empty(queries))
+    _solve(moments, table, row, RANK, *out)
+    return out
+
+
+@compiled()
+def _solve(
+    moments: FloatArray,
+    table: IntArray,  # (E, E)
+    row: int,
+    rank: float,
+    coefficients: FloatArray,
+    rows: FloatArray,
+    pivots: FloatArray,
+) -> None:
+    size = len(table)
+    channels = moments.shape[1] - 1
+    factor = np.zeros((size, size))
+    scale = np.empty(size)
+    right = np.empty(size)
+    for m in range(len(moments)):
+        s = moments[m, 0]
+        pivot = 1.0 if s[0] > 0.0 else 0.0
+        for a in range(size):
+            diagonal = s[table[a, a]]
+            scale[a] = 1.0 / np.sqrt(diagonal) if diagonal > 0.0 else 0.0
+        for a in range(size):  # Cholesky of the system scaled to a unit diagonal
+            for b in range(a + 1):
+                total = s[table[a, b]] * scale[a] * scale[b]
+                for k in range(b):
+                    total -= factor[a, k] * factor[b, k]
+                if a == b:
+                    factor[a, a] = np.sqrt(total) if total > 0.0 else 0.0
+                    pivot = min(pivot, factor[a, a])
+                else:
+                    factor[a, b] = total / factor[b, b] if factor[b, b] > 0.0 else 0.0
+        pivots[m] = pivot
+        if not pivot > rank:
+            coefficients[m] = np.nan
+            rows[m] = np.nan
+            continue
+        for c in range(channels + 1):
+            for a in range(size):
+                if c < channels:
+                    right[a] = moments[m, 1 + c, a] * scale[a]
+                else:
+                    right[a] = scale[a] if a == row else 0.0
+            _back(factor, right)
+            for a in range(size):
+                if c < channels:
+                    coefficients[m, a, c] = right[a] * scale[a]
+                else:
+                    rows[m, a] = right[a] * scale[a]
+
+
+@compiled()
+def _back(factor: AnyArray, right: FloatArray) -> None:
+    """Solve with a Cholesky factor, in place."""
+    size = len(right)
+    for a in range(size):
+        for k in range(a):
+            right[a] -= factor[a, k] * right[k]
+        right[a] /= factor[a, a]
+    for a in range(size - 1, -1, -1):
+        for k in range(a + 1, size):
+            right[a] -= factor[k, a] * right[k]
+        right[a] /= factor[a, a]
