@@ -6,7 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kernadv._errors import ArgumentError as ArgumentError
+    from kernadv._errors import ArgumentTypeError as ArgumentTypeError
+    from kernadv._errors import BackendError as BackendError
+    from kernadv._errors import CheckpointError as CheckpointError
     from kernadv._errors import KernadvError as KernadvError
+    from kernadv._errors import LogError as LogError
     from kernadv.clock import Relative as Relative
     from kernadv.clock import Steps as Steps
     from kernadv.clock import Visits as Visits
@@ -17,9 +22,14 @@ __version__ = "0.1.0"
 
 #: Where each public name lives; loaded on first use, so that `import kernadv` stays light.
 _HOME = {
+    "ArgumentError": "kernadv._errors",
+    "ArgumentTypeError": "kernadv._errors",
+    "BackendError": "kernadv._errors",
+    "CheckpointError": "kernadv._errors",
     "Estimate": "kernadv.smoothers",
     "KernadvError": "kernadv._errors",
     "KernelValueEstimator": "kernadv.estimator",
+    "LogError": "kernadv._errors",
     "Relative": "kernadv.clock",
     "Steps": "kernadv.clock",
     "Visits": "kernadv.clock",

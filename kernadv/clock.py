@@ -72,7 +72,8 @@ class Steps(Bandwidth):
     width: float
 
     def __post_init__(self) -> None:
-        check_positive(self.width, "bandwidth", "Steps(width) takes a number of steps, e.g. 20", allow_inf=True)
+        hint = "Steps(width) takes a number of steps, e.g. 20"
+        object.__setattr__(self, "width", check_positive(self.width, "bandwidth", hint, allow_inf=True))
 
     def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
         """The same width at every step."""
@@ -120,8 +121,9 @@ class Relative(Bandwidth):
     floor: float = 0.0
 
     def __post_init__(self) -> None:
-        check_positive(self.h, "bandwidth", "Relative(h) takes a fraction of the step, e.g. 0.1")
-        _check_floor(self.floor)
+        hint = "Relative(h) takes a fraction of the step, e.g. 0.1"
+        object.__setattr__(self, "h", check_positive(self.h, "bandwidth", hint))
+        object.__setattr__(self, "floor", _check_floor(self.floor))
 
     def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
         """``max(i h, floor)``."""
@@ -168,7 +170,8 @@ class Visits(Bandwidth):
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, (int, np.integer)) or self.k < 1:
             raise ArgumentError(f"k must be a whole number >= 1, got {self.k!r}; Visits(k) counts visits, e.g. 10")
-        _check_floor(self.floor, least=1.0)
+        object.__setattr__(self, "k", int(self.k))
+        object.__setattr__(self, "floor", _check_floor(self.floor, least=1.0))
 
     def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
         """Distance to the k-th latest visit, at least `floor`."""
@@ -187,9 +190,10 @@ class Visits(Bandwidth):
         return f"k={self.k}"
 
 
-def _check_floor(floor: float, least: float = 0.0) -> None:
-    if not (isinstance(floor, (int, float)) and least <= floor < math.inf):
+def _check_floor(floor: float, least: float = 0.0) -> float:
+    if not (isinstance(floor, (int, float, np.number)) and least <= floor < math.inf):
         raise ArgumentError(f"floor must be a number of steps >= {least:g}, got {floor!r}")
+    return float(floor)
 
 
 def _tail_lag(kernel: Kernel, width: float) -> int:

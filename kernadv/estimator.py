@@ -46,7 +46,7 @@ class KernelValueEstimator:
         first), an error, or a constant.
     allow_late : bool or int
         Accept steps lower than the newest one seen (asynchronous rollouts): any (True), or up to that many steps late.
-        A late row is smoothed over what lies before its own step.
+        A late row is smoothed over the visits at or before its own step.
     max_visits, max_total : int, optional
         Hard caps on the visits kept of a prompt and in all; `metrics()["dropped_visits"]` counts what they cost.
     backend : str
@@ -60,7 +60,8 @@ class KernelValueEstimator:
     Notes
     -----
     Visits that can never again carry weight are forgotten from time to time: beyond the support for compact kernels,
-    below 1e-12 of the weight of the prompt's newest visit for the others.  No estimate changes by it.
+    below 1e-12 of the weight of the prompt's newest visit for the others.  Compact kernels: no estimate changes by it;
+    others: by no more than that share.
 
     References
     ----------
@@ -186,15 +187,16 @@ class KernelValueEstimator:
         return batch.restore(advantage)
 
     def metrics(self) -> dict[str, float]:
-        """Numbers for a logger; the first five describe the last call of `advantages` (NaN before it).
+        """Numbers for a logger.
 
-        n_eff : mean effective sample size of the values
-        cold_fraction : share of rows without any observation
-        bandwidth_steps : mean half-width of the windows in steps
-        revisit_gap : mean number of steps since a known prompt's last visit
-        unscored_rows : rows with a NaN reward
-        history_visits, history_prompts : size of the history
-        dropped_visits : visits lost to `max_visits` or `max_total` so far
+        Returns
+        -------
+        dict
+            Of the last call of `advantages` (NaN before it): ``n_eff``, the mean effective sample size of the values;
+            ``cold_fraction``, the share of rows without any observation; ``bandwidth_steps``, the mean half-width of the
+            windows in steps; ``revisit_gap``, the mean number of steps since a known prompt's last visit;
+            ``unscored_rows``, the rows with a NaN reward.  Of the history: ``history_visits`` and ``history_prompts``,
+            its size; ``dropped_visits``, the visits lost to `max_visits` or `max_total` so far.
         """
         names = ("n_eff", "cold_fraction", "bandwidth_steps", "revisit_gap", "unscored_rows")
         held = self._history.counters
@@ -217,7 +219,8 @@ class KernelValueEstimator:
         state : mapping of arrays
             As made by `state_dict`.
         strict : bool
-            Refuse a state saved under another bandwidth or kernel: what that one could not use again may be missing.
+            Refuse a state saved under another bandwidth, kernel or `allow_late`: visits that could not matter under
+            those may have been forgotten.
 
         Raises
         ------
@@ -257,6 +260,7 @@ class KernelValueEstimator:
         return {
             "bandwidth": [type(self.bandwidth).__name__, asdict(self.bandwidth)],  # type: ignore[call-overload]
             "kernel": repr(self.kernel),
+            "allow_late": self.allow_late,
         }
 
     def _read(self, prompt_ids: Any, rewards: Any, step: Any) -> Batch:

@@ -27,7 +27,7 @@ UNBOUNDED = 2**62
 class OneSided(NamedTuple):
     """Constants of estimation at the right end of the data, where only the past is seen.
 
-    For visits of rate lambda a step, noise variance sigma^2 and bandwidth w, the Nadaraya-Watson estimate has bias
+    For lambda traces a step, variance sigma^2 of one reward and bandwidth w, the Nadaraya-Watson estimate has bias
     ``nw_bias * w * m'`` and variance ``nw_variance * sigma^2 / (lambda w)``; the local-linear estimate has bias
     ``ll_bias * w^2 * m''`` and variance ``ll_variance * sigma^2 / (lambda w)``.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from kernadv import KernadvError, KernelValueEstimator, Steps
+from kernadv import KernadvError, KernelValueEstimator, Relative, Steps, Visits
 
 
 def filled(seed=0, steps=30, **options):
@@ -179,3 +179,27 @@ def test_killed_while_saving_leaves_a_whole_file(tmp_path):
     assert interrupted > 0, "no kill hit a save: the test tested nothing"
     est.save(path)
     assert os.listdir(tmp_path) == ["state"]
+
+
+@pytest.mark.parametrize(
+    "bandwidth", [Steps(np.int64(30)), Visits(np.int64(8), floor=np.float32(2)), Relative(np.float32(0.5))]
+)
+def test_settings_of_numpy_type_can_be_saved(tmp_path, bandwidth):
+    est = KernelValueEstimator(bandwidth)
+    est.observe(["a"], [1.0], 1)
+    est.save(tmp_path / "state")
+    again = KernelValueEstimator(bandwidth)
+    again.load(tmp_path / "state")
+    assert same(est, again)
+
+
+def test_equal_settings_are_equal_whatever_their_type(tmp_path):
+    KernelValueEstimator(Steps(30)).save(tmp_path / "state")
+    KernelValueEstimator(Steps(30.0)).load(tmp_path / "state")
+    assert Relative(1, floor=2) == Relative(1.0, floor=2.0)
+
+
+def test_state_swept_for_punctual_rows_is_refused_for_late_ones():
+    late = KernelValueEstimator(allow_late=100)
+    with pytest.raises(KernadvError, match="allow_late"):
+        late.load_state_dict(filled().state_dict())

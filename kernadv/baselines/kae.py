@@ -17,7 +17,8 @@ from kernadv.moments import Sample, Windows
 class KAE(Baseline):
     """Nadaraya-Watson over the prompt's earlier steps, with the other traces of the group at K(0) = 1.
 
-    Where neither exists the mean of the step's other prompts stands in, as in `KernelValueEstimator`.
+    Where neither exists the mean of the step's other prompts stands in, as in `KernelValueEstimator.advantages`; the
+    estimator's `values` leave such rows undefined.
 
     Parameters
     ----------

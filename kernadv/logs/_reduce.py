@@ -33,7 +33,7 @@ class Reducer:
             value = numbers(chunk, chunk.selection.value).fill_null(float("nan"))
             rows = rows.with_columns(value=value * rows["n"])
         usable = rows.filter(pl.col("n") > 0)
-        self._query.notes.add("{n} unscorable rows dropped", len(rows) - len(usable))
+        self._query.notes.add("rows without a reward, dropped: {n}", len(rows) - len(usable))
         if len(usable):
             part = usable.group_by("prompt", "step", maintain_order=True).sum()
             self._parts.append(part.with_columns(prompt=self._index.rows(part["prompt"], integral)))

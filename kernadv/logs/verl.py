@@ -22,14 +22,14 @@ from kernadv.logs._listing import filled, numbered
 _PATTERN = r"(\d+)\.jsonl"
 _ALIASES = ALIASES | {"step": ("step",), "prompt": ("input",)}
 _TRAJECTORY = r"^(.+_\d+)_(\d+)$"  # {uid}_{trajectory}_{output}
-_STABLE = r"^(.+)::[0-9A-Fa-f-]{36}(?:_\d+_\d+)?$"  # {data_source}/{index}::{uuid}, as kernadv's plug-in sets it
+_STABLE = r"^(.+)::[0-9A-Fa-f-]{36}(?:_\d+_\d+)?$"  # {data_source}/{index}::{uuid}
 _NOTE = "{n} intermediate outputs dropped: of a trajectory with several outputs the last one counts"
 
 
 class Verl(Reader):
-    """Prompts are known by a stable uid where kernadv's plug-in set one, by their text otherwise.
+    """Prompts are known by their text, because verl draws a new uid at each fetch.
 
-    verl draws a new uid at each fetch, hence the text.
+    A uid of the form ``{data_source}/{index}::{uuid}``, which some set-ups write to have one that is stable, is used.
     """
 
     name: ClassVar[str] = "verl"

@@ -60,7 +60,7 @@ def test_trl_is_detected(kit, tmp_path, where):
     kit.write_trl(tmp_path / "completions", 1, ["a", "a", "b", "b"], acc=[1.0, 0.0, 1.0, NAN])
     (tmp_path / "completions" / "readme.md").touch()
     log = read_log(tmp_path / where)
-    assert (log.format, log.prompts, log.notes) == ("trl", ["a", "b"], ("1 unscorable rows dropped",))
+    assert (log.format, log.prompts, log.notes) == ("trl", ["a", "b"], ("rows without a reward, dropped: 1",))
     assert kit.as_dict(log) == {("a", 1): (2, 1, 1), ("b", 1): (1, 1, 1)}
 
 

@@ -113,7 +113,7 @@ def test_counts(kit, tmp_path):
     path = kit.write_table(tmp_path / "log.parquet", frame)
     log = read_log(path, columns={"prompt": "id"}, counts=("right", "all"))
     assert kit.as_dict(log) == {("a", 1): (4, 0, 0), ("b", 1): (4, 3, 3), ("a", 2): (4, 4, 4)}
-    assert log.notes == ("2 unscorable rows dropped",)
+    assert log.notes == ("rows without a reward, dropped: 2",)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -161,7 +161,7 @@ def test_unscorable_rows_are_dropped_with_a_note(kit, tmp_path, ending):
     frame = pl.DataFrame({"step": [1, 1, 2, 1], "prompt": ["a", "a", "only", "a"], "reward": rewards})
     log = read_log(kit.write_table(tmp_path / f"log.{ending}", frame))
     assert kit.as_dict(log) == {("a", 1): (2, 1.5, 1.25)}
-    assert (log.prompts, log.n_rows, log.notes) == (["a"], 4, ("2 unscorable rows dropped",))
+    assert (log.prompts, log.n_rows, log.notes) == (["a"], 4, ("rows without a reward, dropped: 2",))
 
 
 @pytest.mark.parametrize("text", ["NaN", "nan", "NA", "null", "None", ""])
@@ -183,7 +183,7 @@ def test_rewards_are_weighted_and_a_missing_one_counts_nothing(kit, tmp_path):
     path = kit.write_table(tmp_path / "log.parquet", frame)
     log = read_log(path, rewards={"acc": 1.0, "fmt": 0.5})
     assert (log.groups.s.tolist(), log.groups.ss.tolist()) == ([1.5, 0.5], [2.25, 0.25])
-    assert log.notes == ("1 unscorable rows dropped",)
+    assert log.notes == ("rows without a reward, dropped: 1",)
 
 
 def test_types_may_change_from_line_to_line(tmp_path):
