@@ -246,3 +246,11 @@ def test_verdict_says_when_the_batch_mean_is_better():
     s = rng.binomial(2, 0.5, len(step)).astype(float)
     found = audit(Groups(prompt, step, np.full(len(step), 2), s, s), bandwidths=[Steps(3)], draws=200)
     assert found.verdict.endswith("The batch mean has a smaller error still.")
+
+
+@pytest.mark.parametrize("clock", ["relative", "steps", "visits"])
+def test_default_grid_has_every_clock(clock):
+    groups, _ = simulate(14)
+    widths = [score.bandwidth for score in audit(groups, draws=2).scores if score.clock == clock]
+    assert len(widths) >= 4
+    assert widths == sorted(widths)

@@ -27,7 +27,7 @@ from kernadv.baselines.batch_mean import BatchMean
 from kernadv.baselines.constant import Zero
 from kernadv.baselines.group_mean import GroupMean, LeaveOneOutMean
 from kernadv.baselines.kae import KAE
-from kernadv.clock import Bandwidth, Relative, Steps
+from kernadv.clock import Bandwidth, Relative, Steps, Visits
 from kernadv.groups import Groups
 from kernadv.kernels import Kernel
 from kernadv.resampling import bootstrap_ratios
@@ -64,7 +64,7 @@ def audit(
     kernel : str or Kernel
         Kernel of the KAE grid.
     bandwidths : sequence of Bandwidth, optional
-        Grid of KAE; default: six relative ones and a log-spaced grid of windows in steps, infinity included.
+        Grid of KAE; default: `default_grid`.
     draws : int
         Bootstrap draws over prompts.
     seed : int
@@ -139,10 +139,12 @@ def audit(
 
 
 def default_grid(groups: Groups) -> list[Bandwidth]:
-    """Six relative bandwidths, and windows from two steps to the length of the run, log-spaced, with infinity."""
+    """Six relative bandwidths; windows from two steps to the length of the run, log-spaced, with infinity; and numbers of
+    visits from three to the most a prompt has, log-spaced."""
     length = int(groups.step.max() - groups.step.min()) + 1
     windows = sorted({round(w) for w in np.geomspace(2, max(length, 3), 9)})
-    return [*map(Relative, RELATIVE), *map(Steps, windows), Steps(math.inf)]
+    visits = sorted({round(k) for k in np.geomspace(3, max(int(np.bincount(groups.prompt).max()), 4), 6)})
+    return [*map(Relative, RELATIVE), *map(Steps, windows), Steps(math.inf), *map(Visits, visits)]
 
 
 def _check(groups: Groups) -> None:
@@ -181,7 +183,7 @@ def _score(
     error = _interval(own)
     gradient = None if own_reward else _quotient(floor[:, 0] + own, floor[:, 0] + (batch if rloo is None else rloo))
     bandwidth = baseline.bandwidth if isinstance(baseline, KAE) else None
-    width = getattr(bandwidth, "h", getattr(bandwidth, "width", None))
+    width = next((getattr(bandwidth, name) for name in ("h", "width", "k") if hasattr(bandwidth, name)), None)
     return Score(
         name=baseline.name,
         title=baseline.title,

@@ -21,7 +21,7 @@ class Score:
     Attributes
     ----------
     name, title : str
-    clock : {"relative", "steps"} or None
+    clock : {"relative", "steps", "visits"} or None
         Clock of a KAE bandwidth; None for the other baselines.
     bandwidth : float or None
     mse : Interval or None

@@ -139,9 +139,10 @@ def usage(report: Report) -> str:
             f"estimator = KernelValueEstimator.kae(h={width}{kernel})\n"
             "advantages = estimator.advantages(prompt_ids, rewards, step)"
         )
+    clock = "Visits" if best.clock == "visits" else "Steps"
     return (
-        "from kernadv import KernelValueEstimator, Steps\n"
-        f"estimator = KernelValueEstimator(Steps({width}){kernel})\n"
+        f"from kernadv import KernelValueEstimator, {clock}\n"
+        f"estimator = KernelValueEstimator({clock}({width}){kernel})\n"
         "advantages = estimator.advantages(prompt_ids, rewards, step)"
     )
 
@@ -159,9 +160,11 @@ def _median_gap(audit: Audit) -> tuple[int, str]:
 
 
 def _window(audit: Audit) -> float:
-    """Half-width of the best bandwidth in steps; of a relative one, halfway through the run."""
+    """Half-width of the best bandwidth in steps; of a relative one, halfway through the run; of visits, at the usual gap."""
     best = audit.score(audit.best)
     width = math.inf if best.bandwidth is None else best.bandwidth
+    if best.clock == "visits":
+        return width * _median_gap(audit)[0]
     return width * audit.drift[-1]["step"] / 2 if best.clock == "relative" else width
 
 

@@ -17,6 +17,7 @@ from kernadv.report._svg import COLOURS, svg
 _CLOCKS = {
     "relative": ("Relative bandwidth", "bandwidth h, as a fraction of the step"),
     "steps": ("Bandwidth in steps", "bandwidth w, in steps"),
+    "visits": ("Bandwidth in visits", "number of visits k"),
 }
 
 
@@ -42,7 +43,7 @@ def plots(report: Report) -> list[Plot]:
 
 
 def _bandwidth(audit: Audit, clock: str) -> Plot:
-    """Error against the bandwidths of one clock; the plots of both clocks have the same vertical axis."""
+    """Error against the bandwidths of one clock; the plots of all clocks have the same vertical axis."""
     title, axis = _CLOCKS[clock]
     scores = sorted((score for score in audit.scores if score.clock == clock), key=_width)
     widths = np.array([_width(score) for score in scores])

@@ -84,7 +84,7 @@ def _table(report: Report, level: int) -> Table:
     best = "bold green" if wording.is_better(audit) else "bold"
     for score in audit.scores:
         is_best = score.name == audit.best
-        if is_best or score.clock != "steps":
+        if is_best or score.clock in (None, "relative"):
             name = wording.label(score) if level > 1 or score.clock is not None else score.title
             cells = [Text(_cell(column, score, level)) for column in columns]
             table.add_row(Text(f"{name} *" if is_best else name), *cells, style=best if is_best else None)

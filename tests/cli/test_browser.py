@@ -49,5 +49,5 @@ def test_page_in_a_browser(kind, request, run, tmp_path, browse, read_page, asse
     document = json.loads((tmp_path / "p.json").read_text())
     assert page.document == document
     assert_numbers_equal(page, document)
-    assert len(page.figures) == 6
+    assert len(page.figures) == 7
     assert set(page.figures.values()) == {1}

@@ -10,7 +10,8 @@ from kernadv.logs import read_log
 from kernadv.report import Report
 from kernadv.report.page import render
 
-PLOTS = ["plot-bandwidth-relative", "plot-bandwidth-steps", "plot-strata", "plot-gaps", "plot-drift"]
+CLOCKS = ["plot-bandwidth-relative", "plot-bandwidth-steps", "plot-bandwidth-visits"]
+PLOTS = [*CLOCKS, "plot-strata", "plot-gaps", "plot-drift"]
 
 
 @pytest.fixture
