@@ -8,27 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
-Rows = list[dict[str, str]]
-
-
-def row(what: str, measured: str, target: str) -> dict[str, str]:
-    """One line of the table."""
-    return {"what": what, "measured": measured, "target": target}
-
-
-def median_seconds(call: Callable[[], object], times: int) -> float:
-    """Median wall time of a call."""
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+import regression
+from timing import Rows, median_seconds, row
 
 
 def peak_gib() -> float:
@@ -154,6 +138,7 @@ def imports() -> Rows:
 
 
 CASES = {
+    **regression.CASES,
     "advantages": advantages,
     "history": history,
     "audit": audit,

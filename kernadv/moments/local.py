@@ -73,7 +73,7 @@ def local_moments(
     by_query = bandwidth.ndim == 2
     unit = np.ones(x.shape[1]) if by_query else bandwidth
     z, q = x / unit, at / unit
-    points, queries = np.argsort(z[:, 0], kind="stable"), _neighbours(q)
+    points, queries = _ascending(z[:, 0]), _neighbours(q)
     z, q, v = z[points], q[queries], np.ascontiguousarray(channels[:, points])
     powers = exponents(x.shape[1], order)
     scale = bandwidth[queries, 0] if by_query else None
@@ -86,6 +86,8 @@ def local_moments(
     if lost.any():
         own = None if scale is None else scale[lost]
         sums[lost] = blocked_moments(z, v, q[lost], kernel, powers, scale=own, block=1, **options)
+    if isinstance(queries, slice):
+        return sums
     out = np.empty_like(sums)
     out[queries] = sums
     return out
@@ -128,9 +130,14 @@ def _coefficients(kernel: Power, twice: int) -> FloatArray:
     return np.asarray(np.polynomial.polynomial.polypow(base, kernel.exponent * twice), dtype=np.float64)
 
 
-def _neighbours(q: FloatArray) -> IntArray:
+def _ascending(x: FloatArray) -> IntArray | slice:
+    """Order that makes x ascend; everything as it is, if it does already."""
+    return slice(None) if (x[1:] >= x[:-1]).all() else np.argsort(x, kind="stable")
+
+
+def _neighbours(q: FloatArray) -> IntArray | slice:
     """Order that puts near queries next to each other: along the line, or by cells of the first dimensions."""
     if q.shape[1] == 1:
-        return np.argsort(q[:, 0], kind="stable")
+        return _ascending(q[:, 0])
     cells = np.floor(q[:, : min(q.shape[1], 3)])
     return np.asarray(np.lexsort((q[:, 0], *cells.T[::-1])), dtype=np.int64)

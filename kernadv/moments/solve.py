@@ -74,6 +74,27 @@ def _solve(
     right = np.empty(size)
     for m in range(len(moments)):
         s = moments[m, 0]
+        if size <= 2:  # written out: a mean, or a line
+            spread = s[table[1, 1]] if size == 2 else 1.0
+            slope = s[table[0, 1]] if size == 2 else 0.0
+            det = s[0] * spread - slope * slope
+            pivot = np.sqrt(max(det / (s[0] * spread), 0.0)) if s[0] > 0.0 and spread > 0.0 else 0.0
+            pivots[m] = pivot
+            if not pivot > rank:
+                coefficients[m] = np.nan
+                rows[m] = np.nan
+                continue
+            rows[m, 0] = spread / det if row == 0 else -slope / det
+            if size == 2:
+                rows[m, 1] = -slope / det if row == 0 else s[0] / det
+            for c in range(channels):
+                t = moments[m, 1 + c]
+                if size == 1:
+                    coefficients[m, 0, c] = t[0] / s[0]
+                else:
+                    coefficients[m, 0, c] = (spread * t[0] - slope * t[1]) / det
+                    coefficients[m, 1, c] = (s[0] * t[1] - slope * t[0]) / det
+            continue
         pivot = 1.0 if s[0] > 0.0 else 0.0
         for a in range(size):
             diagonal = s[table[a, a]]

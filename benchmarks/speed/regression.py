@@ -1,0 +1,171 @@
+"""Kernel regression beside its peers, in one run: each case returns rows of (what, measured, target)."""
+
+from __future__ import annotations
+
+import importlib.util
+import resource
+import time
+from collections.abc import Callable
+
+import numpy as np
+from timing import Rows, median_seconds, row
+
+
+def curve(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy curve on a line, in order."""
+    rng = np.random.default_rng(seed)
+    x = np.sort(rng.random(n))
+    return x[:, None], np.sin(6 * x) + 0.3 * rng.normal(size=n)
+
+
+def line() -> Rows:
+    """Exact Nadaraya-Watson and local linear at every design point, one thread."""
+    from kernadv import LocalLinear, NadarayaWatson
+
+    rows = []
+    for name, kind, targets in (
+        ("NW", NadarayaWatson, ("<= 40 ms", "<= 1 s")),
+        ("LL", LocalLinear, ("<= 66 ms", "<= 1 s")),
+    ):
+        for n, target, times in ((10**5, targets[0], 9), (10**6, targets[1], 3)):
+            x, y = curve(n)
+            fitted = kind(bandwidth=0.05, kernel="epanechnikov").fit(x, y)
+            fitted.predict(x)
+            seconds = median_seconds(lambda fitted=fitted, x=x: fitted.predict(x), times)
+            rows.append(row(f"{name} exact, Epanechnikov, n = m = {n:,}", f"{1e3 * seconds:.0f} ms", target))
+    return rows
+
+
+def selection() -> Rows:
+    """Leave-one-out over 64 bandwidths."""
+    from kernadv.bandwidth.leave_one_out import LeaveOneOut
+    from kernadv.kernels import get
+    from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+
+    x, y = curve(10**5)
+    rows = []
+    for degree, name in ((0, "NW"), (1, "LL")):
+        select: Callable[[], object] = lambda degree=degree: LeaveOneOut(size=64).select(
+            LocalPolynomialFit(get("epanechnikov"), degree), x, y[:, None], np.ones(len(y))
+        )
+        select()
+        seconds = median_seconds(select, 3)
+        rows.append(
+            row(f"leave-one-out CV, 64 bandwidths and refinement, {name}, n = 100,000", f"{seconds:.2f} s", "<= 1 s")
+        )
+    return rows
+
+
+def statsmodels() -> Rows:
+    """statsmodels' KernelReg, fit and cross-validation, beside ours; its cost grows with n^2, measured at two n."""
+    if importlib.util.find_spec("statsmodels") is None:
+        return []
+    from statsmodels.nonparametric.kernel_regression import KernelReg
+
+    from kernadv import NadarayaWatson
+
+    theirs = {}
+    for n in (250, 500):
+        x, y = curve(n)
+        start = time.perf_counter()
+        KernelReg(y, x, "c", reg_type="lc", bw="cv_ls").fit()
+        theirs[n] = time.perf_counter() - start
+    growth = np.log2(theirs[500] / theirs[250])
+    at_1e4 = theirs[500] * (1e4 / 500) ** growth
+    x, y = curve(10**4)
+    ours: Callable[[], object] = lambda: NadarayaWatson(kernel="gaussian").fit(x, y).predict(x)
+    ours()
+    seconds = median_seconds(ours, 3)
+    return [
+        row("NW Gaussian, n = 10,000: leave-one-out CV, fit, predict", f"{1e3 * seconds:.0f} ms", ""),
+        row(
+            "the same by statsmodels KernelReg, extrapolated",
+            f"{theirs[500]:.1f} s at 500, growing as n^{growth:.1f}: {at_1e4:.0f} s, {at_1e4 / seconds:.0f} times as long",
+            ">= 1000 times",
+        ),
+    ]
+
+
+def kernelsmooth() -> Rows:
+    """kernelsmooth's least-squares CV and fit beside ours (where it is installed)."""
+    if importlib.util.find_spec("kernelsmooth") is None:
+        return []
+    import kernelsmooth as peer
+
+    from kernadv import NadarayaWatson
+
+    x, y = curve(2000)
+    start = time.perf_counter()
+    peer.NadarayaWatsonRegression("lscv").fit(x, y).predict(x)
+    theirs = time.perf_counter() - start
+    ours: Callable[[], object] = lambda: NadarayaWatson(kernel="gaussian").fit(x, y).predict(x)
+    ours()
+    seconds = median_seconds(ours, 3)
+    return [
+        row(
+            "NW Gaussian, n = 2,000: CV, fit, predict; kernelsmooth",
+            f"{theirs:.1f} s, {theirs / seconds:.0f} times slower",
+            ">= 50 times",
+        )
+    ]
+
+
+def several_dimensions() -> Rows:
+    """d = 8, 10,000 x 10,000, Gaussian, beside dense torch; time and memory beyond the inputs."""
+    from kernadv import NadarayaWatson
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(10**4, 8))
+    y = x[:, 0] + rng.normal(size=10**4)
+    fitted = NadarayaWatson(bandwidth=0.4, kernel="gaussian").fit(x, y)
+    fitted.predict(x[:100])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = median_seconds(lambda: fitted.predict(x), 3)
+    ours = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    rows = [row("NW Gaussian, d = 8, 10,000 x 10,000", f"{seconds:.2f} s, {ours:.0f} MiB", "as fast as dense torch")]
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        z, w = torch.from_numpy(x / 0.4), torch.from_numpy(y)
+
+        def dense() -> torch.Tensor:
+            weight = torch.exp(-0.5 * torch.cdist(z, z) ** 2)
+            return (weight @ w) / weight.sum(1)
+
+        np.testing.assert_allclose(dense().numpy(), fitted.predict(x), atol=1e-8)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        theirs = median_seconds(dense, 3)
+        memory = 3 * 8 * 10**8 / 2**20
+        what = f"{theirs:.2f} s, {memory:.0f} MiB (three 10,000 x 10,000 matrices): {theirs / seconds:.1f} times slower"
+        rows.append(row("the same by dense torch", what, "10 times the memory"))
+    return rows
+
+
+def series() -> Rows:
+    """10,000 series of 100 points, 8 bandwidths each, at the newest step: the moments of the value estimator."""
+    from kernadv import Steps
+    from kernadv.kernels import get
+    from kernadv.moments import Sample, Windows, numba_
+
+    count, length = 10_000, 100
+    z = (np.random.default_rng(0).random(count * length) < 0.4).astype(float)
+    start = np.arange(count) * length
+    sample = Sample(start, np.full(count, length), np.tile(np.arange(1, length + 1), count), np.ones(len(z)), z, z)
+    kernel = get("triangular")
+    windows = Windows.of(
+        [Steps(w) for w in (3, 6, 12, 25, 50, 100, 200, 400)], kernel, sample, np.full(count, length + 1)
+    )
+    run: Callable[[], object] = lambda: numba_.ragged_moments(sample, windows, kernel)
+    run()
+    seconds = median_seconds(run, 15)
+    return [row("10,000 series x 100 points x 8 bandwidths, all nine moments", f"{1e3 * seconds:.1f} ms", "<= 10 ms")]
+
+
+CASES = {
+    "line": line,
+    "selection": selection,
+    "statsmodels": statsmodels,
+    "kernelsmooth": kernelsmooth,
+    "several_dimensions": several_dimensions,
+    "series": series,
+}
