@@ -1,11 +1,18 @@
-"""What the inference functions share: the fit they look at, and their result."""
+"""What the inference functions share: the fit they look at, their result, and the checks of both."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
+from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+
+#: What an interval or a band covers: m itself, or E of the estimate, which is m smoothed.
+REGRESSION_FUNCTION = "regression function"
+SMOOTHED_TARGET = "smoothed target"
 
 
 class Fit(NamedTuple):
@@ -17,6 +24,7 @@ class Fit(NamedTuple):
     x : (n, d)
     y : (n, C)
     weights : (n,)
+        Observation weights >= 0; a point of weight 0 is left out of everything.
     bandwidth : (d,)
     cluster : (n,) int or None
         Cluster of each point, for cluster-robust variances.
@@ -28,6 +36,49 @@ class Fit(NamedTuple):
     weights: FloatArray
     bandwidth: FloatArray
     cluster: IntArray | None = None
+
+    def checked(self) -> Fit:
+        """Return the fit without its points of weight 0, or raise if its arrays do not belong together.
+
+        Raises
+        ------
+        ArgumentError
+            On shapes that do not match, numbers that are not finite, negative weights, a bandwidth that is not positive.
+        """
+        x, y, weights, cluster = self.x, self.y, self.weights, self.cluster
+        if x.ndim != 2 or y.ndim != 2 or len(y) != len(x) or weights.shape != (len(x),):
+            raise ArgumentError(
+                f"expected x (n, d), y (n, C) and weights (n,), got shapes {x.shape}, {y.shape} and {weights.shape}"
+            )
+        if self.bandwidth.shape != (x.shape[1],) or not np.all((self.bandwidth > 0) & np.isfinite(self.bandwidth)):
+            raise ArgumentError(f"expected one positive bandwidth a dimension ({x.shape[1]}), got {self.bandwidth}")
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            raise ArgumentError("x and y must be finite; leave out the points with missing responses")
+        fair = np.isfinite(weights) & (weights >= 0)
+        if not fair.all():
+            raise ArgumentError(f"weights must be finite and not negative, got {weights[~fair][:3]}")
+        if cluster is not None and cluster.shape != (len(x),):
+            raise ArgumentError(f"expected one cluster a point ({len(x)}), got shape {cluster.shape}")
+        kept = weights > 0
+        if not kept.any():
+            raise ArgumentError("expected at least one point with a positive weight, got none")
+        if kept.all():
+            return self
+        rest = None if cluster is None else cluster[kept]
+        return Fit(self.how, x[kept], y[kept], weights[kept], self.bandwidth, rest)
+
+    def queries(self, at: FloatArray) -> FloatArray:
+        """Return the queries, or raise if they are not (m, d).  # (m, d)"""
+        if at.ndim != 2 or at.shape[1] != self.x.shape[1]:
+            raise ArgumentError(f"expected queries of shape (m, {self.x.shape[1]}), got {at.shape}")
+        return at
+
+    def raised(self) -> Fit:
+        """The fit of one degree more with the same bandwidth, whose bias is of a smaller order."""
+        if self.how.degree > 2:
+            raise ArgumentError("bias correction fits one degree more, and 3 is the highest; use a degree below 3")
+        how = LocalPolynomialFit(self.how.kernel, self.how.degree + 1, self.how.radial, self.how.past)
+        return self._replace(how=how)
 
 
 class Interval(NamedTuple):
@@ -45,3 +96,10 @@ class Interval(NamedTuple):
     low: FloatArray
     high: FloatArray
     covers: str
+
+
+def check_level(level: float) -> float:
+    """Return the level, or raise if it is not strictly between 0 and 1."""
+    if not 0.0 < level < 1.0:
+        raise ArgumentError(f"level must lie strictly between 0 and 1, got {level!r}; for 95% say 0.95")
+    return float(level)

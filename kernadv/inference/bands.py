@@ -1,0 +1,208 @@
+"""Bands on a line that hold at all queries at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtr, stdtr
+
+from kernadv._errors import ArgumentError, check_choice, check_count
+from kernadv._typing import FloatArray
+from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, check_level
+from kernadv.inference.degrees_of_freedom import at_design_points, traces
+from kernadv.inference.dependent import hat_blocks
+from kernadv.inference.variance import INFLATION, ONE_VARIANCE, inflated_residuals, standard_error
+from kernadv.smoothers.local_polynomial import smooth
+
+MULTIPLIERS = ("gaussian", "rademacher")
+#: The curve of unit hat vectors is cut into twice as many chords until its length changes by less than this share.
+LENGTH = 1e-3
+#: Chords at the start and at most.
+CHORDS = (256, 16384)
+
+
+def tube(
+    fit: Fit, at: FloatArray, level: float = 0.95, method: str = "homoskedastic", *, bias_corrected: bool = False
+) -> Interval:
+    """``mhat(x) +- c sigma |l(x)|`` for all x between the smallest and the largest query at once.
+
+    c solves ``P(c) = 1 - level`` of `tube_probability`, with the residual degrees of freedom of sigma for
+    "homoskedastic".
+
+    **Covers** the smoothed target, simultaneously; with `bias_corrected` (the fit of one degree more, same bandwidth) the
+    regression function.  For independent normal responses of one variance.
+
+    Parameters
+    ----------
+    fit : Fit
+        In one dimension, where no window between the queries is empty.
+    at : (m, 1)
+        Queries.
+    level : float
+        Strictly between 0 and 1.
+    method : {"homoskedastic", "difference"}
+        Which sigma.
+    bias_corrected : bool
+
+    Raises
+    ------
+    ArgumentError
+        More than one dimension, unknown method, a window that does not determine the polynomial, bad arrays.
+
+    References
+    ----------
+    Sun and Loader (1994), Simultaneous confidence bands for linear regression and smoothing, Annals of Statistics 22.
+    Loader (1999), Local Regression and Likelihood, section 9.2.
+    """
+    check_level(level)
+    check_choice(method, "method", ONE_VARIANCE)
+    fit = _chosen(fit, bias_corrected)
+    at = fit.queries(at)
+    if not len(at):
+        raise ArgumentError("a band needs at least one query; it holds between the smallest and the largest")
+    freedom = traces(fit, at_design_points(fit)).enough().residual if method == "homoskedastic" else np.inf
+    critical = tube_critical_value(kappa(fit, float(at.min()), float(at.max())), level, freedom)
+    return _band(fit, at, critical * standard_error(fit, at, method), bias_corrected)
+
+
+def kappa(fit: Fit, low: float, high: float) -> float:
+    """Arc length of ``l(x) / |l(x)|`` from low to high: how many independent comparisons a band makes, times pi.
+
+    **Covers** nothing by itself: it is a property of the smoother.
+
+    Parameters
+    ----------
+    fit : Fit
+        In one dimension.
+    low, high : float
+
+    References
+    ----------
+    Sun and Loader (1994), Annals of Statistics 22, section 2.
+    """
+    fit = _chosen(fit, False)
+    chords, length, before = CHORDS[0], 0.0, np.inf
+    while chords <= CHORDS[1] and abs(length - before) > LENGTH * length:
+        before, length = length, _arc(fit, np.linspace(low, high, chords + 1)[:, None])
+        chords *= 2
+    return length
+
+
+def tube_probability(critical: float, arc: float, freedom: float = np.inf) -> float:
+    """Chance that the standardised error exceeds `critical` somewhere.
+
+    ``(kappa / pi) exp(-c^2 / 2) + 2 (1 - Phi(c))``; with v degrees of freedom of sigma,
+    ``(kappa / pi) (1 + c^2 / v)^(-v / 2) + 2 P(T_v > c)``.
+
+    References
+    ----------
+    Sun and Loader (1994), Annals of Statistics 22, equations of section 3.
+    """
+    if np.isinf(freedom):
+        return float(arc / np.pi * np.exp(-0.5 * critical**2) + 2.0 * ndtr(-critical))
+    tail = np.exp(-0.5 * freedom * np.log1p(critical**2 / freedom))
+    return float(arc / np.pi * tail + 2.0 * stdtr(freedom, -critical))
+
+
+def tube_critical_value(arc: float, level: float = 0.95, freedom: float = np.inf) -> float:
+    """The c at which `tube_probability` is 1 - level."""
+    highest = 10.0
+    while tube_probability(highest, arc, freedom) > 1.0 - level:
+        highest *= 10.0
+    return float(brentq(lambda c: tube_probability(c, arc, freedom) - (1.0 - level), 0.0, highest, xtol=1e-12))
+
+
+def multiplier_bootstrap(
+    fit: Fit,
+    at: FloatArray,
+    level: float = 0.95,
+    method: str = "hc3",
+    *,
+    draws: int = 1000,
+    multiplier: str = "gaussian",
+    seed: int = 0,
+    bias_corrected: bool = False,
+) -> Interval:
+    """``mhat(x) +- c se(x)`` at all queries at once (sup-t), c by the bootstrap of the largest t.
+
+    A draw is ``max_x |sum_j l_j(x) e_j xi_j| / se(x)`` with independent multipliers xi of mean 0 and variance 1; c is its
+    level-quantile.  Variances may differ between responses.  Costs O(n m draws) a response.
+
+    **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` (the fit of one degree more, same
+    bandwidth) the regression function.  In small samples a boundary costs level: simulated at n = 300, 95% cover 94-95%,
+    and 90-91% with `bias_corrected`, where `tube` covers 95% if the responses have one variance.
+
+    Parameters
+    ----------
+    fit : Fit
+        In one dimension.
+    at : (m, 1)
+        Queries: the band holds at these, so take a grid that is fine against the bandwidth.
+    level : float
+        Strictly between 0 and 1.
+    method : {"hc0", "hc2", "hc3"}
+        Residuals e_j, divided by 1, sqrt(1 - l_jj) or 1 - l_jj, in the numerator and in the standard error alike.
+    draws : int
+    multiplier : {"gaussian", "rademacher"}
+        Rademacher: +-1 with equal chances.
+    seed : int
+    bias_corrected : bool
+
+    Raises
+    ------
+    ArgumentError
+        More than one dimension, unknown method, points without a residual, bad arrays.
+
+    References
+    ----------
+    Chernozhukov, Chetverikov and Kato (2013), Gaussian approximations and multiplier bootstrap for maxima of sums of
+    high-dimensional random vectors, Annals of Statistics 41.
+    Montiel Olea and Plagborg-Moller (2019), Simultaneous confidence bands, Journal of Applied Econometrics 34 (sup-t).
+    """
+    check_level(level)
+    check_choice(method, "method", INFLATION)
+    check_choice(multiplier, "multiplier", MULTIPLIERS)
+    check_count(draws, "draws")
+    fit = _chosen(fit, bias_corrected)
+    at = fit.queries(at)
+    error = standard_error(fit, at, method)
+    residuals = inflated_residuals(fit, method)
+    rng = np.random.default_rng(seed)
+    size = (len(fit.x), draws)
+    xi = rng.standard_normal(size) if multiplier == "gaussian" else rng.integers(0, 2, size) * 2.0 - 1.0
+    values = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth)
+    largest = np.zeros((fit.y.shape[1], draws))
+    for rows, hat in hat_blocks(fit, at, values):
+        scale = np.where(error[rows] > 0.0, error[rows], np.inf)  # where nothing varies or is defined, nothing exceeds
+        for c in range(len(largest)):
+            t = np.abs((hat * residuals[:, c]) @ xi) / scale[:, c, None]
+            np.maximum(largest[c], t.max(0), out=largest[c])
+    return _band(fit, at, np.quantile(largest, level, axis=1) * error, bias_corrected)
+
+
+def _chosen(fit: Fit, bias_corrected: bool) -> Fit:
+    fit = fit.checked()
+    if fit.x.shape[1] != 1:
+        raise ArgumentError(f"bands are for one dimension, got {fit.x.shape[1]}; use pointwise intervals")
+    return fit.raised() if bias_corrected else fit
+
+
+def _band(fit: Fit, at: FloatArray, half: FloatArray, bias_corrected: bool) -> Interval:
+    estimate = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth).value
+    covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
+    return Interval(estimate, estimate - half, estimate + half, covers)
+
+
+def _arc(fit: Fit, grid: FloatArray) -> float:
+    """Sum of the angles between the hat vectors of successive points of the grid."""
+    values = smooth(fit.how, fit.x, fit.y[:, :0], fit.weights, grid, fit.bandwidth)
+    if not values.defined.all():
+        gap = float(grid[~values.defined][0, 0])
+        raise ArgumentError(f"the window around {gap:.4g} holds too few points for a band; widen the bandwidth")
+    total, last = 0.0, np.empty((0, len(fit.x)))
+    for _, hat in hat_blocks(fit, grid, values):
+        unit = np.concatenate([last, hat / np.linalg.norm(hat, axis=1, keepdims=True)])
+        chord = np.linalg.norm(np.diff(unit, axis=0), axis=1)
+        total += float((2.0 * np.arcsin(np.minimum(0.5 * chord, 1.0))).sum())
+        last = unit[-1:]
+    return total

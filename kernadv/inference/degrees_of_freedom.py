@@ -1,0 +1,96 @@
+"""Degrees of freedom of a linear smoother, and the effective sample size behind each estimate."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernadv._errors import ArgumentError
+from kernadv._typing import FloatArray
+from kernadv.inference._base import Fit
+from kernadv.smoothers.local_polynomial import LocalValues, leverage, smooth, squared_norm
+
+
+class DegreesOfFreedom(NamedTuple):
+    """Degrees of freedom of the smoother ``mhat = S y`` at its design points.
+
+    Attributes
+    ----------
+    points : int
+        Design points where the fit is defined; n, unless the bandwidth leaves some of them alone.
+    trace : float
+        ``tr S``: the effective degrees of freedom (edf).
+    squared_trace : float
+        ``tr S'S``, the sum of the squared norms of the hat vectors.
+    """
+
+    points: int
+    trace: float
+    squared_trace: float
+
+    @property
+    def residual(self) -> float:
+        """``tr (I - S)'(I - S) = n - 2 tr S + tr S'S``: E RSS = sigma^2 times this, for an unbiased fit."""
+        return self.points - 2.0 * self.trace + self.squared_trace
+
+    def enough(self) -> DegreesOfFreedom:
+        """Return itself, or raise if less than one residual degree of freedom is left."""
+        if not self.residual >= 1.0:
+            raise ArgumentError(
+                f"expected at least 1 residual degree of freedom, got {self.residual:.3g} from {self.points} points "
+                f"and edf {self.trace:.3g}; widen the bandwidth, lower the degree, or use method='nearest'"
+            )
+        return self
+
+
+def at_design_points(fit: Fit) -> LocalValues:
+    """The fit at its own design points.  # values (n, C)"""
+    return smooth(fit.how, fit.x, fit.y, fit.weights, fit.x, fit.bandwidth)
+
+
+def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
+    """Traces of the hat matrix in O(n) on a line, without forming it.
+
+    Covers neither the smoothed target nor the regression function: these are properties of the smoother alone.
+
+    Raises
+    ------
+    ArgumentError
+        If the arrays of the fit do not belong together.
+
+    References
+    ----------
+    Buja, Hastie and Tibshirani (1989), Linear smoothers and additive models, Annals of Statistics 17, section 2.7.
+    Loader (1999), Local Regression and Likelihood, section 2.3.2.
+    """
+    fit = fit.checked()
+    return traces(fit, at_design_points(fit))
+
+
+def traces(fit: Fit, own: LocalValues) -> DegreesOfFreedom:
+    """`effective_degrees_of_freedom` of a checked fit, from its values at the design points."""
+    norm = squared_norm(fit.how, fit.x, fit.weights, fit.x, fit.bandwidth, own)
+    known = own.defined
+    return DegreesOfFreedom(int(known.sum()), float(leverage(own, fit.weights)[known].sum()), float(norm[known].sum()))
+
+
+def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
+    """``n_eff(x) = 1 / sum_j l_j(x)^2``: as many equally weighted responses have a mean of the same variance.  # (m,)
+
+    For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  Refers to the smoothed target: bias plays no part.
+
+    Raises
+    ------
+    ArgumentError
+        If the arrays do not belong together.
+
+    References
+    ----------
+    Kish (1965), Survey Sampling, section 11.7.
+    """
+    fit = fit.checked()
+    at = fit.queries(at)
+    values = smooth(fit.how, fit.x, fit.y[:, :0], fit.weights, at, fit.bandwidth)
+    norm = squared_norm(fit.how, fit.x, fit.weights, at, fit.bandwidth, values)
+    return np.asarray(1.0 / np.where(values.defined, norm, np.nan))

@@ -1,0 +1,232 @@
+"""Standard errors of an estimate ``mhat(x) = sum_j l_j(x) y_j``.
+
+All of them measure the scatter of the estimate around its own mean: they know nothing of its bias.
+
+| method | variance of the estimate | assumes |
+|---|---|---|
+| homoskedastic | sigma^2 sum l^2, sigma^2 = RSS / (n - 2 tr S + tr S'S) | independent, one variance |
+| difference | the same, sigma^2 from second differences | the same; no bandwidth enters sigma^2; a line |
+| hc0, hc1, hc2, hc3 | sum l_j^2 e_j^2 c_j | independent |
+| nearest | sum l_j^2 e_j^2, e_j from nearest neighbours | independent, variance smooth in x |
+| asymptotic | R(K)^d s^2(x) / sum_j K_j | independent, variance smooth in x, interior |
+| cluster | sum over clusters of (sum l_j e_j)^2 | clusters independent |
+| hac | Newey-West along the first dimension | correlation that fades with distance |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, check_choice, check_count
+from kernadv._typing import FloatArray
+from kernadv.inference._base import Fit
+from kernadv.inference.degrees_of_freedom import at_design_points, traces
+from kernadv.inference.dependent import cluster_variance, newey_west_variance
+from kernadv.inference.nearest import neighbour_residuals
+from kernadv.moments.local import local_moments
+from kernadv.smoothers.local_polynomial import LocalValues, leverage, smooth, squared_norm
+
+ONE_VARIANCE = ("homoskedastic", "difference")
+EACH_VARIANCE = ("hc0", "hc1", "hc2", "hc3", "nearest")
+METHODS = (*ONE_VARIANCE, *EACH_VARIANCE, "asymptotic", "cluster", "hac")
+#: Residuals are divided by 1 - leverage to this power.
+INFLATION = {"hc0": 0.0, "hc2": 0.5, "hc3": 1.0}
+#: A leverage nearer to 1 than this leaves no residual to divide by.
+SATURATED = 1e-10
+
+
+def standard_error(
+    fit: Fit,
+    at: FloatArray,
+    method: str = "hc3",
+    *,
+    derivative: tuple[int, ...] | None = None,
+    neighbours: int = 3,
+    lag: int | None = None,
+) -> FloatArray:
+    """Standard error of the estimate, or of a derivative of it, at the queries.  # (m, C)
+
+    **Covers** the smoothed target E mhat(x): ``estimate +- z * standard_error`` says nothing of m(x) itself unless the bias
+    is negligible; see `kernadv.inference.intervals.robust_bias_corrected`.
+
+    Parameters
+    ----------
+    fit : Fit
+        Its observation weights say how much a point counts in the smoother, not how precise its response is.
+    at : (m, d)
+        Queries.
+    method : str
+        One of the table above.
+    derivative : d orders, optional
+        As in `smooth`; not for "asymptotic".
+    neighbours : int
+        J of "nearest".
+    lag : int, optional
+        L of "hac"; default: by the number of distinct points.
+
+    Returns
+    -------
+    (m, C) float64
+        NaN where the estimate is undefined, or rests on a point whose own residual is: its window holds too few points,
+        or, for hc2 and hc3, its leverage is 1.
+
+    Raises
+    ------
+    ArgumentError
+        Unknown method, arrays that do not belong together, too few residual degrees of freedom, no clusters.
+
+    References
+    ----------
+    White (1980), Econometrica 48 (HC0); MacKinnon and White (1985), Journal of Econometrics 29 (HC1 to HC3).
+    Hayfield and Racine (2008), Nonparametric econometrics: the np package, JSS 27 (asymptotic).
+    """
+    check_choice(method, "method", METHODS)
+    fit = fit.checked()
+    at = fit.queries(at)
+    values = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth, derivative)
+    if method in ONE_VARIANCE:
+        norm = squared_norm(fit.how, fit.x, fit.weights, at, fit.bandwidth, values)
+        variance = norm[:, None] * residual_variance(fit, method)
+    elif method in EACH_VARIANCE:
+        variance = _heteroskedastic(fit, at, values, response_variance(fit, method, neighbours))
+    elif method == "asymptotic":
+        variance = _asymptotic(fit, at, derivative)
+    else:
+        variance = _dependent(fit, at, values, method, lag)
+    return np.asarray(np.sqrt(np.where(values.defined[:, None], np.maximum(variance, 0.0), np.nan)))
+
+
+def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
+    """The common variance sigma^2 of the responses.  # (C,)
+
+    **Covers** neither target: it is the variance of the noise, which "homoskedastic" overstates by the squared smoothing
+    bias and "difference" does not.
+
+    Parameters
+    ----------
+    fit : Fit
+    method : {"homoskedastic", "difference"}
+        ``RSS / (n - 2 tr S + tr S'S)``, or the mean square of ``(a y_{i-1} + b y_{i+1} - y_i) / sqrt(a^2 + b^2 + 1)``,
+        the distance of each response from the line through its neighbours in x; ties stay in the order given.
+
+    References
+    ----------
+    Loader (1999), Local Regression and Likelihood, section 2.3.2.
+    Gasser, Sroka and Jennen-Steinmetz (1986), Residual variance and residual pattern in nonlinear regression,
+    Biometrika 73.
+    """
+    check_choice(method, "method", ONE_VARIANCE)
+    fit = fit.checked()
+    if method == "difference":
+        return _difference_variance(fit.x, fit.y)
+    own = at_design_points(fit)
+    freedom = traces(fit, own).enough().residual
+    return np.asarray(((fit.y - own.value)[own.defined] ** 2).sum(0) / freedom)
+
+
+def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> FloatArray:
+    """Variance of each response: ``e_j^2`` times 1, n / freedom, 1 / (1 - l_jj), 1 / (1 - l_jj)^2, or by neighbours.
+
+    **Covers** neither target by itself: single entries are no estimates, their weighted sums are.
+
+    Parameters
+    ----------
+    fit : Fit
+    method : {"hc0", "hc1", "hc2", "hc3", "nearest"}
+        freedom in HC1 is n - 2 tr S + tr S'S.
+    neighbours : int
+        J of "nearest"; distances are in units of the bandwidth.
+
+    Returns
+    -------
+    (n, C) float64, NaN where there is no residual
+    """
+    check_choice(method, "method", EACH_VARIANCE)
+    fit = fit.checked()
+    if method == "nearest":
+        unit = 1.0 if fit.x.shape[1] == 1 else fit.bandwidth
+        return neighbour_residuals(fit.x / unit, fit.y, check_count(neighbours, "neighbours")) ** 2
+    own = at_design_points(fit)
+    squared = (fit.y - own.value) ** 2
+    if method == "hc0":
+        return np.asarray(squared)
+    if method == "hc1":
+        freedom = traces(fit, own).enough()
+        return np.asarray(squared * (freedom.points / freedom.residual))
+    rest = 1.0 - leverage(own, fit.weights)
+    rest = np.where(rest > SATURATED, rest, np.nan)[:, None]
+    return np.asarray(squared / (rest if method == "hc2" else rest**2))
+
+
+def inflated_residuals(fit: Fit, method: str) -> FloatArray:
+    """``e_j``, ``e_j / sqrt(1 - l_jj)`` or ``e_j / (1 - l_jj)`` for hc0, hc2 and hc3: what resampling draws from.  # (n, C)
+
+    **Covers** neither target by itself.
+
+    Raises
+    ------
+    ArgumentError
+        If a point has no residual, or a leverage of 1.
+    """
+    power = INFLATION[check_choice(method, "method", INFLATION)]
+    fit = fit.checked()
+    own = at_design_points(fit)
+    rest = 1.0 - leverage(own, fit.weights)
+    known = own.defined & ((rest > SATURATED) | (power == 0.0))
+    if not known.all():
+        raise ArgumentError(f"{int((~known).sum())} points are too lonely to have a residual; widen the bandwidth")
+    return np.asarray((fit.y - own.value) / rest[:, None] ** power)
+
+
+def _difference_variance(x: FloatArray, y: FloatArray) -> FloatArray:
+    if x.shape[1] != 1 or len(x) < 3:
+        raise ArgumentError(f"difference-based variance needs at least 3 points on a line, got x of shape {x.shape}")
+    order = np.argsort(x[:, 0], kind="stable")
+    z, v = x[order, 0], y[order]
+    span = z[2:] - z[:-2]
+    near = np.divide(z[2:] - z[1:-1], span, out=np.full(len(span), 0.5), where=span > 0)[:, None]
+    error = near * v[:-2] + (1.0 - near) * v[2:] - v[1:-1]
+    return np.asarray((error**2 / (near**2 + (1.0 - near) ** 2 + 1.0)).mean(0))
+
+
+def _heteroskedastic(fit: Fit, at: FloatArray, values: LocalValues, each: FloatArray) -> FloatArray:
+    """``sum_j l_j^2 each_j``; NaN where a response without a variance has weight."""
+
+    def norm(variance: FloatArray) -> FloatArray:
+        return squared_norm(fit.how, fit.x, fit.weights, at, fit.bandwidth, values, variance)
+
+    unknown = np.asarray(np.isnan(each).any(1))
+    known = np.where(unknown[:, None], 0.0, each)
+    out = np.stack([norm(column) for column in np.ascontiguousarray(known.T)], axis=1)
+    if unknown.any():
+        lost = norm(unknown.astype(np.float64)) > 1e-10 * norm(np.ones(len(unknown)))
+        out[lost] = np.nan
+    return out
+
+
+def _asymptotic(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
+    """``R(K)^d s^2(x) / sum_j k_j``, k the kernel as a density and s^2 the local variance around the local mean."""
+    if derivative is not None and any(derivative):
+        raise ArgumentError("the asymptotic standard error is that of the value; use another method for derivatives")
+    if fit.how.radial or fit.how.past:
+        raise ArgumentError("the asymptotic standard error is for two-sided product kernels; use another method")
+    kernel, d, responses = fit.how.kernel, fit.x.shape[1], fit.y.shape[1]
+    centred = fit.y - fit.y.mean(0)
+    channels = np.concatenate([fit.weights[None], fit.weights * centred.T, fit.weights * (centred**2).T])
+    sums = local_moments(fit.x, channels, at, fit.bandwidth, kernel, 0)[:, :, 0]
+    total = np.where(sums[:, :1] > 0, sums[:, :1], np.nan)
+    spread = np.maximum(sums[:, 1 + responses :] / total - (sums[:, 1 : 1 + responses] / total) ** 2, 0.0)
+    return np.asarray(kernel.roughness**d * spread * (2.0 * kernel.moment(0)) ** d / total)
+
+
+def _dependent(fit: Fit, at: FloatArray, values: LocalValues, method: str, lag: int | None) -> FloatArray:
+    own = at_design_points(fit)
+    if not own.defined.all():
+        raise ArgumentError(
+            f"method {method!r} needs the residual of every point, and {int((~own.defined).sum())} have too few "
+            "neighbours within the bandwidth; widen it"
+        )
+    residuals = fit.y - own.value
+    if method == "hac":
+        return newey_west_variance(fit, at, values, residuals, lag)
+    return cluster_variance(fit, at, values, residuals, traces(fit, own).enough().residual)

@@ -1,0 +1,161 @@
+"""Bands: locfit's constants, limits, simultaneous coverage."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kernadv._errors import ArgumentError
+from kernadv.inference._base import Fit
+from kernadv.inference.bands import kappa, multiplier_bootstrap, tube, tube_critical_value, tube_probability
+from kernadv.inference.intervals import normal
+from kernadv.kernels import KERNELS
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+
+AT = np.linspace(0, 1, 60)[:, None]
+
+
+def sample(n=200, responses=2, degree=1, kernel="epanechnikov", bandwidth=0.2, seed=0, noise=0.3):
+    rng = np.random.default_rng(seed)
+    x = rng.random((n, 1))
+    y = np.sin(2 * np.pi * x) + noise * rng.normal(size=(n, responses))
+    return Fit(LocalPolynomialFit(KERNELS[kernel], degree), x, y, np.ones(n), np.array([bandwidth]))
+
+
+def test_locfit(oracle):
+    record = oracle("lf_scb_sim200")
+    x, y = np.array(record["x"])[:, None], np.array(record["y"])[:, None]
+    how = LocalPolynomialFit(KERNELS["epanechnikov"], 1)
+    fit = Fit(how, x, y, np.ones(len(x)), np.array([record["bandwidth_canonical"]]))
+    expected = record["expected"]
+    arc = kappa(fit, float(x.min()), float(x.max()))
+    assert arc == pytest.approx(expected["kappa0"][0], rel=record["rtol"])
+    assert tube_critical_value(arc) == pytest.approx(expected["crit_95"], rel=record["rtol"])
+    assert tube_critical_value(arc, 0.99) == pytest.approx(expected["crit_99"], rel=record["rtol"])
+    assert tube_critical_value(arc, 0.95, 100.0) == pytest.approx(expected["crit_95_rdf100"], rel=record["rtol"])
+
+
+def test_critical_values():
+    assert tube_critical_value(0.0) == pytest.approx(stats.norm.ppf(0.975), abs=1e-10)
+    assert tube_critical_value(0.0, 0.9, 7.0) == pytest.approx(stats.t.ppf(0.95, 7), abs=1e-10)
+    for arc in (1.0, 10.0, 1000.0):
+        for freedom in (1.0, 5.0, np.inf):
+            assert tube_probability(tube_critical_value(arc, 0.95, freedom), arc, freedom) == pytest.approx(0.05)
+        assert tube_critical_value(arc, 0.95, 1e7) == pytest.approx(tube_critical_value(arc), rel=1e-4)
+    assert tube_critical_value(5.0) > tube_critical_value(2.0) > tube_critical_value(2.0, 0.9)
+
+
+def test_kappa_of_a_line():
+    """Global least squares: l(x) turns in the plane of 1 and x, so that the arc is an angle."""
+    fit = sample(bandwidth=300.0, kernel="gaussian")
+    centred = (np.array([0.0, 1.0]) - fit.x.mean()) / fit.x.std()
+    assert kappa(fit, 0.0, 1.0) == pytest.approx(np.diff(np.arctan(centred))[0], rel=1e-3)
+
+
+def test_kappa_adds_and_scales():
+    fit = sample()
+    whole = kappa(fit, 0.0, 1.0)
+    assert kappa(fit, 0.0, 0.4) + kappa(fit, 0.4, 1.0) == pytest.approx(whole, rel=3e-3)
+    moved = fit._replace(x=3 * fit.x - 1, bandwidth=3 * fit.bandwidth)
+    assert kappa(moved, -1.0, 2.0) == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.parametrize("band", [tube, multiplier_bootstrap])
+def test_bands_contain_the_pointwise_intervals(band):
+    fit = sample()
+    method = "homoskedastic" if band is tube else "hc3"
+    wide, narrow = band(fit, AT), normal(fit, AT, method=method)
+    assert (wide.low < narrow.low).all()
+    assert (wide.high > narrow.high).all()
+    np.testing.assert_array_equal(wide.estimate, narrow.estimate)
+    ratio = (wide.high - wide.estimate) / (narrow.high - narrow.estimate)
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:1], ratio.shape), rtol=1e-9)  # one c a response
+    assert (wide.covers, band(fit, AT, bias_corrected=True).covers) == ("smoothed target", "regression function")
+
+
+@pytest.mark.parametrize("multiplier", ["gaussian", "rademacher"])
+@pytest.mark.parametrize("method", ["hc0", "hc2", "hc3"])
+def test_sup_t_of_one_query_is_pointwise(multiplier, method):
+    fit, at = sample(n=400), np.array([[0.5]])
+    band = multiplier_bootstrap(fit, at, method=method, draws=20_000, multiplier=multiplier)
+    np.testing.assert_allclose(band.low, normal(fit, at, method=method).low, atol=0.03 * (band.high - band.low).max())
+
+
+def test_sup_t_seed_scale_and_holes():
+    fit = sample()
+    one = multiplier_bootstrap(fit, AT, draws=100)
+    np.testing.assert_array_equal(one.low, multiplier_bootstrap(fit, AT, draws=100).low)
+    assert (one.low != multiplier_bootstrap(fit, AT, draws=100, seed=1).low).any()
+    other = multiplier_bootstrap(fit._replace(y=1 + 5 * fit.y), AT, draws=100)
+    np.testing.assert_allclose(other.low, 1 + 5 * one.low, rtol=1e-8)
+    hole = multiplier_bootstrap(fit, np.concatenate([AT, [[9.0]]]), draws=100)
+    np.testing.assert_allclose(hole.low[:-1], one.low, rtol=1e-12)
+    assert np.isnan(hole.low[-1]).all()
+    flat = multiplier_bootstrap(fit._replace(y=np.ones_like(fit.y)), AT, draws=50)
+    np.testing.assert_allclose(flat.high, 1.0, atol=1e-9)
+
+
+def simultaneous(band, target, bandwidth, designs, columns, n=200, noise=0.5):
+    """Share of the replications whose band covers the target at every query."""
+    hits = []
+    for seed in range(designs):
+        fit = sample(n, columns, bandwidth=bandwidth, seed=seed, noise=noise)
+        got, truth = band(fit), target(fit)
+        hits.append(((got.low <= truth) & (truth <= got.high)).all(0).mean())
+    return np.mean(hits)
+
+
+def smoothed(fit):
+    return smooth(fit.how, fit.x, np.sin(2 * np.pi * fit.x), fit.weights, AT, fit.bandwidth).value
+
+
+def true(fit):
+    return np.sin(2 * np.pi * AT)
+
+
+def test_tube_covers_the_smoothed_target():
+    covered = simultaneous(lambda fit: tube(fit, AT), smoothed, 0.2, 10, 300)
+    assert 0.93 <= covered <= 0.97, covered
+
+
+def test_tube_covers_the_regression_function():
+    covered = simultaneous(lambda fit: tube(fit, AT, bias_corrected=True), true, 0.2, 10, 300)
+    assert 0.93 <= covered <= 0.97, covered
+
+
+@pytest.mark.parametrize("multiplier", ["gaussian", "rademacher"])
+def test_sup_t_covers_the_smoothed_target(multiplier):
+    band = lambda fit: multiplier_bootstrap(fit, AT[::3], draws=300, multiplier=multiplier)
+    covered = simultaneous(band, lambda fit: smoothed(fit)[::3], 0.25, 10, 100, n=300)
+    assert 0.93 <= covered <= 0.97, covered
+
+
+def test_pointwise_intervals_do_not_cover_simultaneously():
+    assert simultaneous(lambda fit: normal(fit, AT), smoothed, 0.2, 4, 200) < 0.8
+
+
+def test_without_correction_a_wide_band_misses():
+    assert simultaneous(lambda fit: tube(fit, AT), true, 0.4, 4, 200) < 0.5
+
+
+def test_bad_input():
+    fit = sample()
+    plane = fit._replace(x=np.tile(fit.x, 2), bandwidth=np.array([0.2, 0.2]))
+    for band in (tube, multiplier_bootstrap):
+        with pytest.raises(ArgumentError, match="strictly between"):
+            band(fit, AT, 95)
+        with pytest.raises(ArgumentError, match="one dimension, got 2"):
+            band(plane, np.tile(AT, 2))
+        with pytest.raises(ArgumentError, match="unknown method"):
+            band(fit, AT, method="wald")
+        with pytest.raises(ArgumentError, match="a degree below 3"):
+            band(sample(degree=3), AT, bias_corrected=True)
+    with pytest.raises(ArgumentError, match="unknown multiplier"):
+        multiplier_bootstrap(fit, AT, multiplier="mammen")
+    with pytest.raises(ArgumentError, match="draws must be"):
+        multiplier_bootstrap(fit, AT, draws=0)
+    with pytest.raises(ArgumentError, match="too lonely"):
+        multiplier_bootstrap(fit._replace(bandwidth=np.array([1e-7]), how=LocalPolynomialFit(fit.how.kernel)), AT)
+    with pytest.raises(ArgumentError, match="at least one query"):
+        tube(fit, AT[:0])
+    with pytest.raises(ArgumentError, match="holds too few points"):
+        tube(fit, np.array([[0.0], [7.0]]))

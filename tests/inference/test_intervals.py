@@ -1,0 +1,150 @@
+"""Intervals: nprobust's, closed forms, limits, and what is refused."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from kernadv._errors import ArgumentError
+from kernadv.inference._base import Fit
+from kernadv.inference.degrees_of_freedom import effective_sample_size
+from kernadv.inference.intervals import METHODS, PROPORTIONS, interval, normal, proportion, robust_bias_corrected
+from kernadv.inference.variance import standard_error
+from kernadv.kernels import KERNELS
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+
+AT = np.linspace(0, 1, 7)[:, None]
+
+
+def sample(degree=0, binary=True, n=150, kernel="triangular"):
+    rng = np.random.default_rng(2)
+    x = rng.random((n, 1))
+    y = (rng.random((n, 2)) < 0.2 + 0.5 * x).astype(float) if binary else x + rng.normal(size=(n, 2))
+    how = LocalPolynomialFit(KERNELS[kernel], degree)
+    return Fit(how, x, y, np.ones(n), np.array([0.3]), rng.integers(0, 15, n))
+
+
+@pytest.mark.parametrize("name", ["nprob_sim200_ll_triangular", "nprob_sim200_drv1_p2", "nprob_bern200_onesided_ll"])
+@pytest.mark.parametrize("method", ["nearest", "hc0", "hc1", "hc2", "hc3"])
+def test_nprobust_interval(oracle, name, method):
+    record = oracle(name)
+    x, y = np.array(record["x"], float)[:, None], np.array(record["y"], float)[:, None]
+    how = LocalPolynomialFit(KERNELS[record["kernel"]], record["degree"])
+    fit = Fit(how, x, y, np.ones(len(x)), np.array([float(record["bandwidth_canonical"])]))
+    at = np.array(record["eval"])[:, None]
+    got = robust_bias_corrected(fit, at, 0.95, method, derivative=(record["deriv"],), reference="normal")
+    expected = record["expected"]["nn" if method == "nearest" else method]
+    for ours, theirs in ((got.low, expected["ci_lo"]), (got.high, expected["ci_hi"])):
+        assert (np.abs(ours[:, 0] - theirs) / (1 + np.abs(theirs))).max() <= record["rtol"]
+    assert got.covers == "regression function"
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+@pytest.mark.parametrize("method", PROPORTIONS)
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_proportions(degree, method, level):
+    fit = sample(degree)
+    got = proportion(fit, AT, level, method)
+    n = effective_sample_size(fit, AT)[:, None]
+    p = np.clip(smooth(*fit[:4], AT, fit.bandwidth).value, 0, 1)
+    z = stats.norm.ppf(0.5 + level / 2)
+    if method == "wilson":
+        half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+        low, high = centre - half, centre + half
+    else:
+        a = {"jeffreys": 0.5, "uniform": 1.0}[method]
+        low, high = stats.beta(a + n * p, a + n * (1 - p)).interval(level)
+    np.testing.assert_allclose(got.low, low, atol=1e-9)
+    np.testing.assert_allclose(got.high, high, atol=1e-9)
+    assert (got.estimate, got.covers)[1] == "smoothed target"
+
+
+def test_equal_weights_give_the_textbook_intervals():
+    x = np.zeros((10, 1))
+    y = np.array([1.0] * 3 + [0.0] * 7)[:, None]
+    fit = Fit(LocalPolynomialFit(KERNELS["uniform"]), x, y, np.ones(10), np.array([1.0]))
+    for method in ("wilson", "jeffreys"):
+        got = proportion(fit, x[:1], method=method)
+        np.testing.assert_allclose(
+            [got.low[0, 0], got.high[0, 0]], proportion_confint(3, 10, method=method), atol=1e-12
+        )
+    np.testing.assert_allclose(
+        proportion(fit, x[:1]).low[0, 0], 0.10779, atol=1e-5
+    )  # Brown, Cai and DasGupta's formula
+
+
+@pytest.mark.parametrize("method", PROPORTIONS)
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_agreeing_responses_keep_a_width(method, value):
+    fit = sample()
+    fit = fit._replace(y=np.full_like(fit.y, value))
+    got = proportion(fit, AT, method=method)
+    assert (got.high - got.low > 0.01).all()
+    assert (got.low >= 0).all()
+    assert (got.high <= 1).all()
+    assert (normal(fit, AT).high - normal(fit, AT).low < 1e-6).all()  # why Wald is no default here
+
+
+def test_bias_corrected_proportion():
+    fit = sample()
+    got = proportion(fit, AT, bias_corrected=True)
+    np.testing.assert_array_equal(got.low, proportion(fit.raised(), AT).low)
+    assert got.covers == "regression function"
+
+
+def test_auto():
+    for fit, chosen in [
+        (sample(), proportion(sample(), AT)),
+        (sample(1), robust_bias_corrected(sample(1), AT)),
+        (sample(0, False), robust_bias_corrected(sample(0, False), AT)),
+    ]:
+        got = interval(fit, AT)
+        np.testing.assert_array_equal(got.low, chosen.low)
+        assert got.covers == chosen.covers
+    np.testing.assert_array_equal(interval(sample(), AT, method="normal").low, normal(sample(), AT).low)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "auto"])
+def test_nested_levels_and_empty_windows(method):
+    at = np.concatenate([AT, [[7.0]]])
+    wide, narrow = interval(sample(), at, 0.99, method), interval(sample(), at, 0.9, method)
+    assert (wide.low[:-1] < narrow.low[:-1]).all() or method in PROPORTIONS
+    assert (wide.high[:-1] >= narrow.high[:-1]).all()
+    assert (narrow.low[:-1] <= narrow.estimate[:-1]).all()
+    assert all(np.isnan(part[-1]).all() for part in wide[:3])
+
+
+@pytest.mark.parametrize("method", ["homoskedastic", "difference", "cluster", "hac"])
+def test_correction_with_other_errors(method):
+    fit = sample(1, False)
+    got = robust_bias_corrected(fit, AT, 0.9, method)
+    half = stats.norm.ppf(0.95) * standard_error(fit.raised(), AT, method)
+    np.testing.assert_allclose(got.high - got.estimate, half, rtol=1e-9)
+    np.testing.assert_allclose(got.estimate, robust_bias_corrected(fit, AT).estimate, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", ["normal", "robust"])
+def test_equivariance(method):
+    fit = sample(1, False)
+    one, other = interval(fit, AT, method=method), interval(fit._replace(y=4 - 2 * fit.y), AT, method=method)
+    np.testing.assert_allclose(other.low, 4 - 2 * one.high, rtol=1e-8)
+    np.testing.assert_allclose(other.high, 4 - 2 * one.low, rtol=1e-8)
+
+
+def test_bad_input():
+    fit = sample()
+    for level in (0.0, 1.0, 95, -0.1, float("nan")):
+        for method in METHODS:
+            with pytest.raises(ArgumentError, match="strictly between 0 and 1"):
+                interval(fit, AT, level, method)
+    with pytest.raises(ArgumentError, match="unknown method 'wald'; known: auto, jeffreys"):
+        interval(fit, AT, method="wald")
+    with pytest.raises(ArgumentError, match="needs responses that are 0 or 1"):
+        interval(sample(0, False), AT, method="wilson")
+    with pytest.raises(ArgumentError, match="unknown method 'normal'; known: jeffreys"):
+        proportion(fit, AT, method="normal")
+    with pytest.raises(ArgumentError, match="rho must be 1"):
+        robust_bias_corrected(fit, AT, method="hac", rho=0.5)
+    with pytest.raises(ArgumentError, match="queries of shape"):
+        interval(fit, AT[:, 0])

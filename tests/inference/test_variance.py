@@ -1,0 +1,308 @@
+"""Standard errors: other programs, dense formulas, laws."""
+
+import numpy as np
+import pytest
+from statsmodels.regression.linear_model import OLS
+
+from kernadv._errors import ArgumentError
+from kernadv.inference._base import Fit
+from kernadv.inference.degrees_of_freedom import effective_degrees_of_freedom
+from kernadv.inference.nearest import neighbour_residuals
+from kernadv.inference.variance import METHODS, residual_variance, response_variance, standard_error
+from kernadv.kernels import KERNELS
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth
+
+
+def close(got, expected, tolerance):
+    """The oracles' own metric: |a - b| / (1 + |b|)."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.shape == expected.shape
+    assert (np.abs(got - expected) / (1 + np.abs(expected))).max() <= tolerance
+
+
+def record_fit(record, degree=None):
+    x, y = np.array(record["x"], float), np.array(record["y"], float)
+    how = LocalPolynomialFit(KERNELS[record["kernel"].split()[0]], record["degree"] if degree is None else degree)
+    bandwidth = np.atleast_1d(np.array(record["bandwidth_canonical"], float))
+    fit = Fit(how, x.reshape(len(y), -1), y[:, None], np.ones(len(y)), bandwidth)
+    at = np.array(record["eval"], float)
+    return fit, at.reshape(len(at), -1)
+
+
+def sample(dimensions=1, degree=1, kernel="epanechnikov", n=150, responses=2, bandwidth=0.5):
+    rng = np.random.default_rng(3)
+    x = rng.random((n, dimensions))
+    y = np.sin(4 * x[:, :1]) + (0.1 + x[:, :1]) * rng.normal(size=(n, responses))
+    how = LocalPolynomialFit(KERNELS[kernel], degree)
+    cluster = rng.integers(0, 20, n)
+    fit = Fit(how, x, y, rng.random(n) + 0.5, np.full(dimensions, bandwidth), cluster)
+    return fit, np.linspace(0, 1, 9)[:, None] * np.ones(dimensions)
+
+
+def dense(fit, at, derivative=None):
+    """Hat matrices at the queries and at the design points, and the residuals."""
+    values = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth, derivative)
+    own = smooth(fit.how, fit.x, fit.y, fit.weights, fit.x, fit.bandwidth)
+    hat = hat_matrix(fit.how, fit.x, fit.weights, at, fit.bandwidth, values)
+    return hat, hat_matrix(fit.how, fit.x, fit.weights, fit.x, fit.bandwidth, own), fit.y - own.value
+
+
+# ------------------------------------------------------------------------------------------------ other programs
+
+
+@pytest.mark.parametrize("name", ["lf_cars_ll_triangular", "lf_mcycle_ll_epanechnikov"])
+def test_locfit_homoskedastic(oracle, name):
+    record = oracle(name)
+    fit, at = record_fit(record)
+    close(residual_variance(fit), [record["expected"]["rv"]], record["rtol"])
+    close(standard_error(fit, at, "homoskedastic")[:, 0], record["expected"]["se"], record["rtol"])
+
+
+def test_r_sm_difference(oracle):
+    record = oracle("sm_faithful_ll")
+    fit, at = record_fit(record)
+    close(np.sqrt(residual_variance(fit, "difference")), [record["expected"]["sigma"]], record["rtol"])
+    close(standard_error(fit, at, "difference")[:, 0], record["expected"]["se"], record["rtol"])
+
+
+@pytest.mark.parametrize("name", ["np_cars_lc_gaussian", "np_sim2d_lc_gaussian"])
+def test_r_np_asymptotic(oracle, name):
+    record = oracle(name)
+    fit, at = record_fit(record)
+    close(standard_error(fit, at, "asymptotic")[:, 0], record["expected"]["se_np"], record["rtol"])
+    line = fit._replace(how=LocalPolynomialFit(fit.how.kernel, 1))
+    close(standard_error(line, at, "asymptotic")[:, 0], record["expected"]["se_np"], record["rtol"])
+
+
+@pytest.mark.parametrize("method", ["homoskedastic", "hc0", "hc1", "hc2", "hc3", "cluster", "hac"])
+def test_wide_windows_are_least_squares(method):
+    """A local line with a very wide Gaussian window is statsmodels' OLS, in all its variances."""
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.random(60))[:, None]
+    y = 1 + x + x * rng.normal(size=(60, 1))
+    cluster = rng.integers(0, 12, 60)
+    fit = Fit(LocalPolynomialFit(KERNELS["gaussian"], 1), x, y, np.ones(60), np.array([3e3]), cluster)
+    at = np.array([[0.0], [0.3], [1.0]])
+    design = np.column_stack([np.ones(60), x])
+    if method == "homoskedastic":
+        other = OLS(y[:, 0], design).fit()
+    elif method == "cluster":
+        other = OLS(y[:, 0], design).fit(cov_type="cluster", cov_kwds={"groups": cluster})
+    elif method == "hac":
+        other = OLS(y[:, 0], design).fit(cov_type="HAC", cov_kwds={"maxlags": 4})
+    else:
+        other = OLS(y[:, 0], design).fit(cov_type=method.upper())
+    rows = np.column_stack([np.ones(3), at])
+    expected = np.sqrt(np.einsum("qa,ab,qb->q", rows, other.cov_params(), rows))
+    np.testing.assert_allclose(standard_error(fit, at, method, lag=4)[:, 0], expected, rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ dense formulas
+
+
+@pytest.mark.parametrize("method", ["homoskedastic", "hc0", "hc1", "hc2", "hc3"])
+@pytest.mark.parametrize("degree", range(4))
+@pytest.mark.parametrize("kernel", ["triangular", "gaussian", "tricube"])
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_dense_independent(method, degree, kernel, dimensions):
+    fit, at = sample(dimensions, degree, kernel, bandwidth=0.8)
+    hat, own, e = dense(fit, at)
+    n, lever = len(e), np.diag(own)[:, None]
+    freedom = ((np.eye(n) - own) ** 2).sum()
+    each = {
+        "homoskedastic": np.broadcast_to((e**2).sum(0) / freedom, e.shape),
+        "hc0": e**2,
+        "hc1": e**2 * n / freedom,
+        "hc2": e**2 / (1 - lever),
+        "hc3": e**2 / (1 - lever) ** 2,
+    }[method]
+    np.testing.assert_allclose(standard_error(fit, at, method), np.sqrt(hat**2 @ each), rtol=1e-9)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_dense_derivative(order):
+    fit, at = sample(degree=2, kernel="gaussian")
+    hat, _, e = dense(fit, at, (order,))
+    np.testing.assert_allclose(standard_error(fit, at, "hc0", derivative=(order,)), np.sqrt(hat**2 @ e**2), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_dense_cluster(dimensions):
+    fit, at = sample(dimensions)
+    hat, own, e = dense(fit, at)
+    n, freedom, names = len(e), ((np.eye(len(e)) - own) ** 2).sum(), np.unique(fit.cluster)
+    total = sum((hat[:, fit.cluster == g] @ e[fit.cluster == g]) ** 2 for g in names)
+    factor = len(names) / (len(names) - 1) * (n - 1) / freedom
+    np.testing.assert_allclose(standard_error(fit, at, "cluster"), np.sqrt(factor * total), rtol=1e-9)
+
+
+@pytest.mark.parametrize("lag", [0, 1, 5, None])
+def test_dense_hac(lag):
+    fit, at = sample()
+    hat, _, e = dense(fit, at)
+    rank = np.argsort(np.argsort(fit.x[:, 0]))
+    used = 4 if lag is None else lag  # floor(4 (150 / 100)^(2/9)) = 4
+    bartlett = np.maximum(1 - np.abs(rank[:, None] - rank) / (used + 1), 0)
+    for c in range(2):
+        score = hat * e[:, c]
+        expected = np.sqrt(np.einsum("qi,ij,qj->q", score, bartlett, score))
+        np.testing.assert_allclose(standard_error(fit, at, "hac", lag=lag)[:, c], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+@pytest.mark.parametrize("neighbours", [1, 3, 7])
+@pytest.mark.parametrize("ties", [False, True])
+def test_dense_nearest(dimensions, neighbours, ties):
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, 6, (40, dimensions)) * 0.1 if ties else rng.random((40, dimensions))
+    y = rng.normal(size=(40, 2))
+    expected = np.empty_like(y)
+    for j in range(40):
+        distance = np.linalg.norm(x - x[j], axis=1)
+        distance[j] = np.inf
+        near = distance <= np.sort(distance)[neighbours - 1] * (1 + 1e-9)
+        expected[j] = np.sqrt(near.sum() / (near.sum() + 1)) * (y[j] - y[near].mean(0))
+    np.testing.assert_allclose(neighbour_residuals(x, y, neighbours), expected, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------ laws
+
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+@every_method
+def test_scale_and_shift(method):
+    fit, at = sample()
+    one = standard_error(fit, at, method)
+    np.testing.assert_allclose(standard_error(fit._replace(y=-3 * fit.y + 7), at, method), 3 * one, rtol=1e-8)
+    moved = fit._replace(x=2 * fit.x + 5, bandwidth=2 * fit.bandwidth)
+    np.testing.assert_allclose(standard_error(moved, 2 * at + 5, method), one, rtol=1e-7)
+
+
+@every_method
+def test_order_of_the_points_does_not_matter(method):
+    fit, at = sample()
+    order = np.random.default_rng(1).permutation(len(fit.x))
+    mixed = Fit(fit.how, fit.x[order], fit.y[order], fit.weights[order], fit.bandwidth, fit.cluster[order])
+    np.testing.assert_allclose(standard_error(mixed, at, method), standard_error(fit, at, method), rtol=1e-9)
+
+
+@every_method
+def test_points_of_weight_zero_are_not_there(method):
+    fit, at = sample()
+    weights = fit.weights.copy()
+    weights[::3] = 0
+    kept = weights > 0
+    part = Fit(fit.how, fit.x[kept], fit.y[kept], weights[kept], fit.bandwidth, fit.cluster[kept])
+    whole = fit._replace(weights=weights)
+    np.testing.assert_array_equal(standard_error(whole, at, method), standard_error(part, at, method))
+
+
+@every_method
+def test_responses_do_not_see_each_other(method):
+    fit, at = sample()
+    both = standard_error(fit, at, method)
+    for c in range(2):
+        alone = standard_error(fit._replace(y=fit.y[:, c : c + 1]), at, method)
+        np.testing.assert_allclose(alone[:, 0], both[:, c], rtol=1e-9)
+
+
+@every_method
+def test_empty_windows_are_nan(method):
+    fit, _ = sample()
+    got = standard_error(fit, np.array([[0.5], [9.0]]), method)
+    assert np.isfinite(got[0]).all()
+    assert np.isnan(got[1]).all()
+
+
+def test_order_of_the_hc_family():
+    fit, at = sample()
+    hc0, hc1, hc2, hc3 = (standard_error(fit, at, m) for m in ("hc0", "hc1", "hc2", "hc3"))
+    assert (hc0 <= hc2).all()
+    assert (hc2 <= hc3).all()
+    assert (hc0 < hc1).all()
+
+
+def test_equal_residuals_make_hc1_homoskedastic():
+    """A uniform window over everything gives the mean; responses +-1 then have residuals of one size."""
+    x = np.linspace(0, 1, 20)[:, None]
+    y = np.where(np.arange(20) % 2, 1.0, -1.0)[:, None]
+    fit = Fit(LocalPolynomialFit(KERNELS["uniform"]), x, y, np.ones(20), np.array([2.0]))
+    for method in ("homoskedastic", "hc1", "hc2"):
+        np.testing.assert_allclose(standard_error(fit, x[:3], method), np.sqrt(20 / 19 / 20), rtol=1e-12)
+
+
+def test_one_cluster_a_point_is_hc1():
+    fit, at = sample()
+    alone = fit._replace(cluster=np.arange(len(fit.x)))
+    np.testing.assert_allclose(standard_error(alone, at, "cluster"), standard_error(fit, at, "hc1"), rtol=1e-9)
+
+
+def test_hac_without_lags_is_hc0():
+    fit, at = sample()
+    np.testing.assert_allclose(standard_error(fit, at, "hac", lag=0), standard_error(fit, at, "hc0"), rtol=1e-9)
+
+
+def test_hac_sums_ties_first():
+    """Points of one x are one cluster, at lag 0 and up to the cluster factor."""
+    fit, at = sample()
+    step = np.round(fit.x, 1)
+    tied = fit._replace(x=step, cluster=np.unique(step, return_inverse=True)[1].ravel())
+    groups, n = len(np.unique(step)), len(step)
+    factor = groups / (groups - 1) * (n - 1) / effective_degrees_of_freedom(tied).residual
+    np.testing.assert_allclose(
+        standard_error(tied, at, "cluster"), np.sqrt(factor) * standard_error(tied, at, "hac", lag=0), rtol=1e-9
+    )
+
+
+def test_points_without_a_residual():
+    """A lonely point has no fit of degree 1 and, at degree 0, a leverage of 1: only estimates that use it are lost."""
+    x = np.concatenate([np.linspace(0, 1, 30), [5.0]])[:, None]
+    y = np.cos(20 * x)
+    fit = Fit(LocalPolynomialFit(KERNELS["uniform"], 1), x, y, np.ones(31), np.array([0.7]))
+    at = np.array([[0.5], [1.0]])
+    for method in ("hc0", "hc1", "hc2", "hc3", "homoskedastic"):
+        kept = fit._replace(x=x[:30], y=y[:30], weights=np.ones(30))
+        np.testing.assert_allclose(standard_error(fit, at, method), standard_error(kept, at, method), rtol=1e-9)
+    mean = fit._replace(how=LocalPolynomialFit(KERNELS["uniform"], 0))
+    assert np.isnan(standard_error(mean, x[-1:], "hc3")).all()
+    assert standard_error(mean, x[-1:], "hc0")[0, 0] == 0
+    assert standard_error(mean, x[-1:], "nearest")[0, 0] > 0
+    with pytest.raises(ArgumentError, match="1 have too few"):
+        standard_error(fit, at, "hac")
+
+
+def test_many_points_in_linear_time():
+    """200,000 points and as many queries: no n x m array could exist."""
+    rng = np.random.default_rng(2)
+    x = np.sort(rng.random((200_000, 1)), 0)
+    y = np.sin(9 * x) + 0.5 * rng.normal(size=x.shape)
+    fit = Fit(LocalPolynomialFit(KERNELS["epanechnikov"], 1), x, y, np.ones(len(x)), np.array([0.02]))
+    expected = np.sqrt(0.25 * KERNELS["epanechnikov"].roughness / (len(x) * 0.02))
+    for method in ("homoskedastic", "hc3", "nearest"):
+        assert np.median(standard_error(fit, x, method)) == pytest.approx(expected, rel=0.02)
+
+
+def test_bad_input():
+    fit, at = sample()
+    with pytest.raises(ArgumentError, match="unknown method 'white'; known: asymptotic, cluster"):
+        standard_error(fit, at, "white")
+    with pytest.raises(ArgumentError, match="neighbours must be a whole number"):
+        standard_error(fit, at, "nearest", neighbours=0)
+    with pytest.raises(ArgumentError, match="lag must be"):
+        standard_error(fit, at, "hac", lag=-1)
+    with pytest.raises(ArgumentError, match="need the cluster"):
+        standard_error(fit._replace(cluster=None), at, "cluster")
+    with pytest.raises(ArgumentError, match="at least 2 clusters"):
+        standard_error(fit._replace(cluster=np.zeros(len(fit.x), int)), at, "cluster")
+    with pytest.raises(ArgumentError, match="that of the value"):
+        standard_error(fit, at, "asymptotic", derivative=(1,))
+    past = fit._replace(how=LocalPolynomialFit(fit.how.kernel, 1, past=True))
+    with pytest.raises(ArgumentError, match="two-sided"):
+        standard_error(past, at, "asymptotic")
+    with pytest.raises(ArgumentError, match="at least 1 residual degree"):
+        residual_variance(fit._replace(bandwidth=np.array([1e-7]), how=LocalPolynomialFit(fit.how.kernel, 0)))
+    with pytest.raises(ArgumentError, match="at least 3 points on a line"):
+        residual_variance(sample(2)[0], "difference")
+    with pytest.raises(ArgumentError, match="unknown method"):
+        response_variance(fit, "homoskedastic")
