@@ -15,6 +15,8 @@ Restore = Callable[[Any], Any]
 
 #: Steps are kept exactly in float64 up to here.
 LAST_STEP = 2**53
+#: Squares of rewards must not overflow.
+LARGEST_REWARD = 1e100
 
 
 def is_tensor(x: Any) -> bool:
@@ -47,6 +49,8 @@ def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
     """
     if is_tensor(rewards):
         source = rewards.detach()
+        if source.is_complex():
+            raise ArgumentTypeError(f"rewards must be real numbers, got a tensor of {source.dtype}")
         z = source.double().cpu().numpy()
         like = source if source.is_floating_point() else source.float()
 
@@ -55,9 +59,13 @@ def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
     else:
         try:
             array = np.asarray(rewards)
+            if array.dtype.kind not in "biufO":
+                raise TypeError(array.dtype)
             z = array.astype(np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ArgumentTypeError(f"rewards must be numbers, got {rewards!r:.80}") from None
+        if isinstance(rewards, np.ma.MaskedArray):  # masked: could not be scored
+            z = np.where(rewards.mask, np.nan, z)
         dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
 
         def restore(x: Any) -> Any:
@@ -69,10 +77,12 @@ def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
         raise ArgumentError(f"one reward a prompt id: got {rows} prompt ids and {len(z)} rewards")
     if not rows:
         raise ArgumentError("the batch is empty: pass at least one row")
-    if np.isinf(z).any():
-        row = int(np.flatnonzero(np.isinf(z))[0])
+    huge = np.abs(z) > LARGEST_REWARD
+    if huge.any():
+        row = int(np.flatnonzero(huge)[0])
         raise ArgumentError(
-            f"rewards must be finite, or NaN for a trace that could not be scored; row {row} is {z[row]}"
+            f"rewards must be finite (up to {LARGEST_REWARD:g}), or NaN for a trace that could not be scored; row {row} is "
+            f"{z[row]}"
         )
     return z, restore
 
@@ -93,11 +103,14 @@ def read_steps(step: Any, rows: int) -> IntArray:
         If step is not a number.
     """
     if is_tensor(step):
-        step = step.detach().cpu().numpy()
+        step = step.detach().cpu()
+        step = (step.double() if step.is_floating_point() else step).numpy()
+    if np.ma.is_masked(step):
+        raise ArgumentError("steps must not be masked: every row needs its step")
     try:
         array = np.asarray(step)
         value = array.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ArgumentTypeError(f"step must be a whole number or one a row, got {step!r:.80}") from None
     if array.dtype.kind not in "iuf" or value.ndim > 1:
         raise ArgumentTypeError(f"step must be a whole number or one a row, got {step!r:.80}")
@@ -106,7 +119,7 @@ def read_steps(step: Any, rows: int) -> IntArray:
     bad = ~np.isfinite(value) | (value != np.rint(np.where(np.isfinite(value), value, 0.0)))
     if bad.any():
         raise ArgumentError(f"steps must be whole numbers, got {np.atleast_1d(value[bad])[0]}")
-    if (value < 1).any() or (value > LAST_STEP).any():
+    if (value < 1).any() or (array > LAST_STEP).any():
         wrong = value.min() if (value < 1).any() else value.max()
         raise ArgumentError(f"steps start at 1 and end at 2^53, got {wrong:.0f}; add 1 to a clock that starts at 0")
     return np.broadcast_to(value.astype(np.int64), (rows,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from safetensors.numpy import load_file, save
 from kernadv._errors import CheckpointError
 from kernadv._typing import AnyArray
 
+#: Name under which a file carries the checksum of its arrays.
+CHECKSUM = "crc32"
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -22,7 +26,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A process killed in the middle leaves its unfinished file beside; the next write on the same host removes it.
     """
-    target = Path(path).absolute()
+    target = Path(os.path.realpath(path))
+    if target.is_dir() or not target.parent.is_dir():
+        kind = "is a folder" if target.is_dir() else f"cannot be written: there is no folder {target.parent}"
+        raise FileNotFoundError(f"{target} {kind}")
     host = socket.gethostname().replace("-", "_")
     for stale in target.parent.glob(f".{target.name}.{host}-*.tmp"):
         if not _alive(stale.name.rsplit("-", 1)[1].removesuffix(".tmp")):
@@ -48,6 +55,7 @@ def _alive(pid: str) -> bool:
 
 def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, AnyArray]) -> None:
     """Write arrays to a safetensors file, atomically."""
+    arrays = {**arrays, CHECKSUM: _checksum(arrays)}
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     with replacing(path) as beside:
         beside.write_bytes(data)
@@ -66,6 +74,18 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, AnyArray]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        return dict(load_file(path))
-    except SafetensorError as error:
+        arrays = dict(load_file(path))
+    except (SafetensorError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is truncated or not a checkpoint of kernadv: {error}") from None
+    stored = arrays.pop(CHECKSUM, None)
+    if stored is not None and not np.array_equal(stored, _checksum(arrays)):
+        raise CheckpointError(f"{path} is damaged: its checksum does not fit its content")
+    return arrays
+
+
+def _checksum(arrays: Mapping[str, AnyArray]) -> AnyArray:
+    """CRC-32 of all arrays in order of their names.  # (1,)"""
+    total = 0
+    for name in sorted(arrays):
+        total = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), zlib.crc32(name.encode(), total))
+    return np.array([total], np.int64)

@@ -36,8 +36,10 @@ class LogError(KernadvError):
 def check_positive(value: float, name: str, hint: str, *, allow_inf: bool = False) -> float:
     """Return `value` as a float, or raise if it is not a positive number."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ArgumentTypeError(f"{name} must be a number, got {value!r}; {hint}") from None
     if not number > 0 or (math.isinf(number) and not allow_inf):
         raise ArgumentError(f"{name} must be positive{'' if allow_inf else ' and finite'}, got {value!r}; {hint}")

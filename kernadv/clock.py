@@ -85,8 +85,8 @@ class Steps(Bandwidth):
         For the kernels without an edge (log-concave) K(a + b) / K(a) <= K(b), so a visit that is b steps older than the
         newest one has at most K(b / width) of its weight, at every later step.
         """
-        if math.isinf(kernel.support):
-            return Retention(-UNBOUNDED, _tail_lag(kernel, self.width) + late, 0)
+        if math.isinf(kernel.support):  # a late query lies before the newest visit, and may have nothing but old ones
+            return KEEP_ALL if late else Retention(-UNBOUNDED, _tail_lag(kernel, self.width), 0)
         reach = int(kernel.reach(np.array(self.width)))
         return Retention(step - late - reach, UNBOUNDED, 0)
 
@@ -201,7 +201,7 @@ def _tail_lag(kernel: Kernel, width: float) -> int:
     if math.isinf(width):
         return UNBOUNDED
     low, high = 0, 1
-    while float(kernel.profile(np.array(high / width))) >= TAIL:
+    while high < UNBOUNDED and float(kernel.profile(np.array(high / width))) >= TAIL:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2

@@ -59,6 +59,8 @@ class KernelValueEstimator:
 
     Notes
     -----
+    Several threads may call `values` at a time; while one calls `observe` or `advantages`, no other may use the object.
+
     Visits that can never again carry weight are forgotten from time to time: beyond the support for compact kernels,
     below 1e-12 of the weight of the prompt's newest visit for the others.  Compact kernels: no estimate changes by it;
     others: by no more than that share.
@@ -227,6 +229,8 @@ class KernelValueEstimator:
         CheckpointError
             If the state is foreign, damaged, from a newer version or, with `strict`, of another configuration.
         """
+        if not isinstance(state, Mapping):
+            raise CheckpointError(f"a state is a mapping of names to arrays, got {type(state).__name__}")
         arrays = {name: np.asarray(array) for name, array in state.items()}
         if "config" not in arrays or "seen" not in arrays or arrays["seen"].shape != (2,):
             raise CheckpointError(f"not a state of KernelValueEstimator: it holds only {sorted(arrays)[:8]}")
@@ -236,7 +240,10 @@ class KernelValueEstimator:
             raise CheckpointError(
                 f"the state was saved under {saved}, this estimator is {ours}; pass strict=False to load it"
             )
-        seen = arrays.pop("seen").astype(np.float64)
+        seen = arrays.pop("seen")
+        if seen.dtype.kind not in "iuf" or not np.isfinite(seen).all() or seen[0] < 0:
+            raise CheckpointError(f"the totals of the state are {seen}: it is damaged")
+        seen = seen.astype(np.float64)
         self._history.load_state_dict(arrays)
         self._seen, self._last, self._next_sweep = seen, {}, FIRST_SWEEP
 
@@ -255,6 +262,13 @@ class KernelValueEstimator:
             If there is no such file.
         """
         self.load_state_dict(load_arrays(path), strict=strict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickle and copy: the backend by its name, because modules cannot be pickled."""
+        return {**self.__dict__, "backend": self.backend.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, backend=moments.select(state["backend"]))
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -280,9 +294,9 @@ class KernelValueEstimator:
     def _estimate(self, batch: Batch) -> tuple[Estimate, FloatArray]:
         """Estimate of every row, and the half-width of every group's window."""
         at = batch.groups.step
-        sample = self._history.sample(self._history.find(batch.ids)[batch.groups.prompt], reuse=True)
-        windows = Windows.of([self.bandwidth], self.kernel, sample, at)
-        past = self.backend.backend.ragged_moments(sample, windows, self.kernel)
+        with self._history.borrowed(self._history.find(batch.ids)[batch.groups.prompt]) as sample:
+            windows = Windows.of([self.bandwidth], self.kernel, sample, at)
+            past = self.backend.backend.ragged_moments(sample, windows, self.kernel)
         rows = moments.Moments(*(np.asarray(part)[batch.group, 0] for part in past))
         return self._smooth(rows.add_at_query(*batch.others)), windows.width[:, 0]
 
@@ -311,7 +325,7 @@ class KernelValueEstimator:
     def _describe(self, batch: Batch, estimate: Estimate, width: FloatArray) -> dict[str, float]:
         last = self._history.newest_step(self._history.find(batch.ids))[batch.groups.prompt]
         known = last > 0
-        gap = (batch.groups.step - last)[known]
+        gap = np.maximum(batch.groups.step - last, 0)[known]
         defined = estimate.defined
         return {
             "n_eff": float(estimate.n_eff[defined].mean()) if defined.any() else math.nan,

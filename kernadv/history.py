@@ -7,7 +7,8 @@ memory is 29 bytes a visit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -15,10 +16,11 @@ import numpy as np
 
 from kernadv import _history_loops as loops
 from kernadv._errors import ArgumentError, CheckpointError, check_count
-from kernadv._typing import AnyArray, IntArray
+from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import Retention
 from kernadv.groups import Groups
 from kernadv.ids import Id, decode_ids, encode_ids
+from kernadv.kernels import UNBOUNDED
 from kernadv.moments import Sample
 
 #: Version of the arrays in `History.state_dict`.
@@ -86,7 +88,7 @@ class History:
         self._visits = 0
         self._evicted = 0
         self._dropped = 0
-        self._buffer = np.empty((4, 0))
+        self._buffers: list[FloatArray] = []
         self.newest = 0
 
     @property
@@ -136,20 +138,33 @@ class History:
         if self.max_total is not None and self._visits > self.max_total:
             self._dropped += self._drop_total(self.max_total - self.max_total // 8)
 
-    def sample(self, rows: IntArray, *, reuse: bool = False) -> Sample:
-        """Visits of the prompts in `rows` (-1: none), each in ascending order of step.
+    @contextmanager
+    def borrowed(self, rows: IntArray) -> Iterator[Sample]:
+        """Sample in memory that is used again afterwards; fresh memory costs twice as much as the copy.
 
-        With `reuse` the arrays live in a buffer that the next such call overwrites; fresh memory costs as much as the
-        copy.
+        Each call that is under way has a buffer of its own, so several threads may read at a time.
         """
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = np.empty((4, 0))
+        total = int(self._size[rows[rows >= 0]].sum())
+        if buffer.shape[1] < total:
+            buffer = np.empty((4, total + total // 4))
+        try:
+            yield self.sample(rows, buffer)
+        finally:
+            self._buffers.append(buffer)
+
+    def sample(self, rows: IntArray, buffer: FloatArray | None = None) -> Sample:
+        """Visits of the prompts in `rows` (-1: none), each in ascending order of step; in the (4, ...) buffer, if given."""
         known = rows >= 0
         length = np.zeros(len(rows), np.int64)
         length[known] = self._size[rows[known]]
         start = np.cumsum(length) - length
         total = int(length.sum())
-        buffer = self._buffer if reuse else np.empty((4, total))
-        if buffer.shape[1] < total:
-            buffer = self._buffer = np.empty((4, total + total // 4))
+        if buffer is None:
+            buffer = np.empty((4, total))
         out = (buffer[0, :total].view(np.int64), *buffer[1:, :total])
         if total:
             loops.gather(self._tail, self._size, self._skip, self._blocks, rows, start, *out)
@@ -169,9 +184,7 @@ class History:
     def evict(self, keep: Retention) -> int:
         """Forget what `keep` says can never matter again; returns the number of visits forgotten."""
         count = np.empty(len(self._tail), np.int64)
-        loops.count_expired(
-            self._tail, self._size, self._skip, self._blocks, keep.oldest, keep.span, keep.visits, count
-        )
+        loops.count_expired(self._tail, self._size, self._skip, self._blocks, *(_clamp(limit) for limit in keep), count)
         gone = self._drop(np.arange(len(count)), count)
         self._evicted += gone
         return gone
@@ -244,15 +257,15 @@ class History:
         CheckpointError
             If arrays are missing, do not fit together or come from a newer version.
         """
-        fresh = History()
+        fresh = History(self.max_visits, self.max_total)
         arrays = _checked_state(state)
         ids = decode_ids(arrays)
         if len(ids) != len(arrays["length"]):
             raise CheckpointError(f"state has {len(ids)} ids but {len(arrays['length'])} lengths: it is damaged")
         prompt = np.repeat(np.arange(len(ids)), arrays["length"])
         fresh.append(ids, Groups(prompt, arrays["step"], arrays["n"], arrays["s"], arrays["ss"]))
-        fresh._evicted, fresh._dropped, fresh.newest = arrays["counters"].tolist()
-        fresh.max_visits, fresh.max_total = self.max_visits, self.max_total
+        fresh._evicted, dropped, fresh.newest = arrays["counters"].tolist()
+        fresh._dropped += dropped
         self.__dict__ = fresh.__dict__
 
 
@@ -261,15 +274,19 @@ def _checked_state(state: dict[str, Any]) -> dict[str, AnyArray]:
     version = state.get("format")
     if version is None:
         raise CheckpointError(f"not a state of a kernadv history: it has no 'format', only {sorted(state)[:8]}")
-    if int(np.ravel(version)[0]) > FORMAT:
-        raise CheckpointError(
-            f"the state has format {int(np.ravel(version)[0])}, this kernadv reads up to {FORMAT}: upgrade kernadv"
-        )
+    found = np.ravel(version)
+    if found.dtype.kind not in "iu" or len(found) != 1 or found[0] < 1:
+        raise CheckpointError(f"the format of the state is {version!r}, not a whole number: it is damaged")
+    if found[0] > FORMAT:
+        raise CheckpointError(f"the state has format {found[0]}, this kernadv reads up to {FORMAT}: upgrade kernadv")
     types: dict[str, Any] = {"length": np.int64, "step": np.int64, "n": np.int64, "s": np.float64, "ss": np.float64,
                              "counters": np.int64}  # fmt: skip
     missing = [name for name in types if name not in state]
     if missing:
         raise CheckpointError(f"the state lacks {', '.join(missing)}: it is damaged or foreign")
+    foreign = [name for name in types if np.asarray(state[name]).dtype.kind not in "iuf" or np.ndim(state[name]) != 1]
+    if foreign:
+        raise CheckpointError(f"{', '.join(foreign)} of the state are not lists of numbers: it is damaged or foreign")
     arrays = {name: np.ascontiguousarray(state[name], dtype) for name, dtype in types.items()}
     sizes = {name: len(arrays[name]) for name in ("step", "n", "s", "ss")}
     if set(sizes.values()) != {int(arrays["length"].sum())} or len(arrays["counters"]) != 3:
@@ -277,7 +294,15 @@ def _checked_state(state: dict[str, Any]) -> dict[str, AnyArray]:
                               f"{int(arrays['length'].sum())}")  # fmt: skip
     if (arrays["length"] < 0).any() or (arrays["step"] < 1).any() or (arrays["n"] < 1).any():
         raise CheckpointError("the state holds lengths below 0, or steps or counts below 1: it is damaged")
+    if (arrays["n"] >= 2**31).any() or not (np.isfinite(arrays["s"]).all() and np.isfinite(arrays["ss"]).all()):
+        raise CheckpointError("the state holds sums that are not finite, or counts of 2^31 or more: it is damaged")
+    if (arrays["counters"] < 0).any() or arrays["counters"][2] < arrays["step"].max(initial=0):
+        raise CheckpointError("the counters of the state contradict its visits: it is damaged")
     return {**state, **arrays}
+
+
+def _clamp(limit: int) -> int:
+    return max(-UNBOUNDED, min(limit, UNBOUNDED))
 
 
 def check_id_type(held: type | None, new: type) -> None:

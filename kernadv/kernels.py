@@ -171,10 +171,11 @@ class Exponential(Kernel):
     support = math.inf
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rho, (int, float)) or not 0.0 < self.rho < 1.0:
+        if not isinstance(self.rho, (int, float, np.floating)) or not 0.0 < self.rho < 1.0:
             raise ArgumentError(
                 f"rho must lie strictly between 0 and 1, got {self.rho!r}; it is the weight at one bandwidth"
             )
+        object.__setattr__(self, "rho", float(self.rho))
 
     @property
     def name(self) -> str:

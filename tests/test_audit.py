@@ -254,3 +254,33 @@ def test_default_grid_has_every_clock(clock):
     widths = [score.bandwidth for score in audit(groups, draws=2).scores if score.clock == clock]
     assert len(widths) >= 4
     assert widths == sorted(widths)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-8, 1e8])
+def test_nearly_uniform_log_is_not_called_uniform(scale):
+    """5 of 500 prompts have unequal rewards: some draws have none of them, and the verdict says what that means."""
+    rng = np.random.default_rng(0)
+    prompt, step = np.repeat(np.arange(500), 40), np.tile(np.repeat(np.arange(1, 11), 4), 500)
+    z = scale * np.where(prompt < 5, rng.random(prompt.size) < 0.5, prompt % 2)
+    found = audit(aggregate(prompt, step, np.ones(prompt.size, int), z, z * z), bandwidths=GRID, draws=300)
+    assert found.noise > 0
+    assert "all equal" not in found.verdict
+    assert found.score("kae h=0.3").vs_rloo.estimate > 0
+
+
+@pytest.mark.parametrize("prompts", [1, 3])
+def test_no_interval_from_a_handful_of_prompts(prompts):
+    groups, _ = simulate(15, prompts=prompts, batch=prompts)
+    found = audit(groups, bandwidths=GRID, draws=20)
+    assert math.isnan(found.score("rloo").mse.low)
+    assert "take it as a hint" in found.verdict
+    assert any("there are no intervals" in note for note in found.notes)
+
+
+def test_offset_that_costs_digits_is_noted():
+    rng = np.random.default_rng(16)
+    prompt, step = np.repeat(np.arange(30), 40), np.tile(np.repeat(np.arange(1, 11), 4), 30)
+    for offset, noted in ((1e3, False), (1e8, True)):
+        z = offset + rng.random(prompt.size)
+        found = audit(aggregate(prompt, step, np.ones(prompt.size, int), z, z * z), bandwidths=GRID, draws=20)
+        assert any("digits are lost" in note for note in found.notes) == noted

@@ -24,10 +24,19 @@ CASES = {
     "steps 2-D": ((IDS, Z, [[10], [10]]), "step must be a whole number or one a row"),
     "step back": ((IDS, Z, 4), "step 4 lies before step 5, the newest seen; pass allow_late=True"),
     "one step back": ((IDS, Z, [10, 4]), "step 4 lies before step 5"),
-    "reward inf": ((IDS, [1.0, np.inf], 10), "must be finite, or NaN .* row 1 is inf"),
+    "reward inf": ((IDS, [1.0, np.inf], 10), "must be finite .*, or NaN .* row 1 is inf"),
     "reward -inf": ((IDS, [-np.inf, 0], 10), "row 0 is -inf"),
     "reward text": ((IDS, ["1", "x"], 10), "rewards must be numbers"),
     "reward None": ((IDS, None, 10), "rewards must"),
+    "reward huge": ((IDS, [1.0, 1e200], 10), "up to 1e.100.*row 1 is 1e.200"),
+    "reward beyond floats": ((IDS, [1.0, 10**400], 10), "rewards must be numbers"),
+    "reward date": ((IDS, np.array(["2020-01-01", "2021-01-01"], "datetime64[D]"), 10), "rewards must be numbers"),
+    "reward digits": ((IDS, ["1", "0"], 10), "rewards must be numbers"),
+    "reward complex": ((IDS, [1j, 0], 10), "rewards must be numbers"),
+    "ids in a set": (({"a", "b"}, Z, 10), "must be a sequence of ids"),
+    "ids in a dict": (({"a": 1, "b": 2}, Z, 10), "must be a sequence of ids"),
+    "step masked": ((IDS, Z, np.ma.array([10, 10], mask=[0, 1])), "steps must not be masked"),
+    "step beyond 2^53": ((IDS, Z, 2**53 + 1), "end at 2.53"),
     "rewards 2-D": ((IDS, np.ones((2, 3)), 10), r"one dimension, one a row, got shape \(2, 3\)"),
     "rewards 0-D": ((IDS, 1.0, 10), r"one dimension, one a row, got shape \(\)"),
     "mixed ids": ((["a", 1], Z, 10), "all be str or all be int, got both in one batch"),
@@ -83,6 +92,14 @@ def test_bad_batch(case, call):
 def test_bad_construction(arguments, message):
     with pytest.raises(KernadvError, match=message):
         KernelValueEstimator(**arguments)
+
+
+@pytest.mark.parametrize("bad", [True, 10**400, [1.0]])
+def test_bandwidths_are_numbers(bad):
+    with pytest.raises(KernadvError, match="bandwidth must be a number"):
+        Steps(bad)
+    with pytest.raises(KernadvError, match="bandwidth must be a number"):
+        Relative(bad)
 
 
 @pytest.mark.parametrize("h", [0, -0.3, float("nan")])

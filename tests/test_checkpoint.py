@@ -78,6 +78,16 @@ def damaged(state, name):
     elif name == "ids twice":
         state["ids_text"] = np.tile(state["ids_text"][: state["ids_length"][0]], len(state["ids_length"]))
         state["ids_length"] = np.full_like(state["ids_length"], state["ids_length"][0])
+    elif name == "sums not finite":
+        state["s"] = state["s"] * np.nan
+    elif name == "counts too large":
+        state["n"] = state["n"] + 2**33
+    elif name == "newest before the visits":
+        state["counters"] = np.array([0, 0, 1])
+    elif name == "format not a number":
+        state["format"] = np.array([np.nan])
+    elif name == "totals not finite":
+        state["seen"] = np.array([1.0, np.inf])
     elif name == "foreign":
         state = {"weight": np.ones(3)}
     elif name == "steps below 1":
@@ -96,6 +106,11 @@ def damaged(state, name):
         ("ids twice", "occurs twice"),
         ("foreign", "not a state of KernelValueEstimator"),
         ("steps below 1", "damaged"),
+        ("sums not finite", "not finite"),
+        ("counts too large", "counts of 2"),
+        ("newest before the visits", "contradict"),
+        ("format not a number", "not a whole number"),
+        ("totals not finite", "totals of the state"),
     ],
 )
 def test_damaged_state_is_refused_and_changes_nothing(tmp_path, name, message):
@@ -203,3 +218,42 @@ def test_state_swept_for_punctual_rows_is_refused_for_late_ones():
     late = KernelValueEstimator(allow_late=100)
     with pytest.raises(KernadvError, match="allow_late"):
         late.load_state_dict(filled().state_dict())
+
+
+def test_flipped_bits_are_noticed(tmp_path):
+    est = filled(3)
+    est.save(tmp_path / "state")
+    data = bytearray((tmp_path / "state").read_bytes())
+    rng = np.random.default_rng(0)
+    for place in rng.integers(len(data) // 2, len(data), 40):
+        damaged_data = bytearray(data)
+        damaged_data[place] ^= 1 << int(rng.integers(0, 8))
+        (tmp_path / "flipped").write_bytes(damaged_data)
+        with pytest.raises(KernadvError):
+            KernelValueEstimator().load(tmp_path / "flipped")
+
+
+@pytest.mark.parametrize("state", [None, [], 3])
+def test_state_must_be_a_mapping(state):
+    with pytest.raises(KernadvError, match="a mapping of names to arrays"):
+        KernelValueEstimator().load_state_dict(state)
+
+
+def test_save_follows_links_and_needs_a_folder(tmp_path):
+    est = filled(4, steps=2)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "state")
+    est.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "state").is_file()
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        est.save(tmp_path / "absent" / "state")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        est.save(tmp_path / "real")
+
+
+def test_caps_hold_for_a_loaded_state():
+    capped = KernelValueEstimator(max_visits=5)
+    capped.load_state_dict(filled(5).state_dict())
+    assert capped.metrics()["history_visits"] == 20 * 5
+    assert capped.metrics()["dropped_visits"] > 0

@@ -35,8 +35,10 @@ from kernadv.resampling import bootstrap_ratios
 #: Relative bandwidths of the grid.
 RELATIVE = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
-#: Prompts below which the bootstrap is rough.
-FEW = 20
+#: Prompts below which the bootstrap is rough, and below which there is none.
+FEW, FEWEST = 20, 5
+#: Squared mean over variance of the rewards above which sums of squares have lost their digits.
+OFFSET = 1e10
 
 #: Called with the share of the work done and what is being done.
 Progress = Callable[[float, str], None]
@@ -99,7 +101,10 @@ def audit(
             true[column] = values.true_squared_error(kept, value[used]).sum() / weight.sum()
     tell(0.9, "bootstrap over prompts")
     total = np.column_stack([error, weight * noise])
-    sums = np.vstack([total.sum(0) / weight.sum(), bootstrap_ratios(kept.prompt, total, weight, draws, seed)])
+    drawn = bootstrap_ratios(kept.prompt, total, weight, draws, seed)
+    if len(np.unique(kept.prompt)) < FEWEST:
+        drawn[:] = np.nan
+    sums = np.vstack([total.sum(0) / weight.sum(), drawn])
     mse, floor = sums[:, :-1], sums[:, -1:]
     names = [baseline.name for baseline in baselines]
     scores = [
@@ -200,18 +205,19 @@ def _score(
 
 
 def _reduction(own: FloatArray, other: FloatArray) -> Interval | None:
-    """1 - own / other, or None where other is 0 in the log or in a draw."""
+    """1 - own / other, or None where other is 0."""
     quotient = _quotient(own, other)
     return None if quotient is None else Interval(1.0 - quotient.estimate, 1.0 - quotient.high, 1.0 - quotient.low)
 
 
 def _quotient(a: FloatArray, b: FloatArray) -> Interval | None:
-    """a / b, or None where b is 0 (up to rounding) in the log or in a draw."""
-    return _interval(a / b) if b.min() > 1e-14 else None
+    """a / b, or None where b is 0 (up to rounding) in the log; without bounds where it is 0 in a draw."""
+    zero = b <= 1e-12 * b.max(initial=0.0)
+    return None if zero[0] else _interval(np.where(zero, np.nan, a / np.where(zero, 1.0, b)))
 
 
 def _interval(values: FloatArray) -> Interval:
-    """The first entry, and the 2.5% and 97.5% points of the others."""
+    """The first entry, and the 2.5% and 97.5% points of the others; NaN if one of those is undefined."""
     low, high = np.quantile(values[1:], (0.025, 0.975))
     return Interval(float(values[0]), float(low), float(high))
 
@@ -225,7 +231,12 @@ def _notes(groups: Groups, used: BoolArray, identified: bool) -> list[str]:
         )
     prompts = len(np.unique(groups.prompt))
     if prompts < FEW:
-        notes.append(f"{prompts} prompts are few: the intervals, which resample prompts, are rough")
+        rough = "there are no intervals" if prompts < FEWEST else "the intervals are rough"
+        notes.append(f"{prompts} prompts are few: {rough}, because they resample prompts")
+    mean = groups.s.sum() / groups.n.sum()
+    variance = groups.ss.sum() / groups.n.sum() - mean**2
+    if mean**2 > OFFSET * max(variance, 0.0) and (groups.ss * groups.n > groups.s**2).any():
+        notes.append("the rewards vary little around a large mean: digits are lost, subtract a constant from them")
     left_out = int(groups.n[~used].sum())
     if left_out:
         notes.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from kernadv.audit.result import Audit
 
 
@@ -12,7 +14,7 @@ def verdict(result: Audit) -> str:
     cheaper = " The batch mean has a smaller error still." if best.excess.low > 0 else ""
     if best.mse is None:
         low, high = best.excess.low, best.excess.high
-        if high >= 0:
+        if not high < 0:
             return (
                 f"Smoothing (best: {label}) does not beat the batch mean on this log: the interval of the gain holds 0."
             )
@@ -23,6 +25,11 @@ def verdict(result: Audit) -> str:
     gain = best.vs_rloo
     if gain is None:
         return "The rewards of each group are all equal: every value is known exactly, and there is nothing to smooth."
+    if math.isnan(gain.low):
+        return (
+            f"Smoothing (best: {label}) has {gain.estimate:.0%} less value error than leave-one-out group means here, "
+            "but too few prompts have groups of unequal rewards for an interval: take it as a hint."
+        )
     if gain.low <= 0:
         return (
             f"Smoothing is not better than leave-one-out group means on this log (best: {label}, {gain.estimate:+.0%}, "

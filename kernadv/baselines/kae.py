@@ -12,6 +12,7 @@ from kernadv.estimator import KernelValueEstimator
 from kernadv.groups import Groups
 from kernadv.kernels import Kernel, get
 from kernadv.moments import Sample, Windows
+from kernadv.smoothers.nadaraya_watson import UNDERFLOW
 
 
 class KAE(Baseline):
@@ -47,7 +48,7 @@ class KAE(Baseline):
         backend = moments.select().backend
         m = backend.ragged_moments(past, windows, self.kernel)
         total = np.asarray(m.s0)[:, 0] + groups.n - 1.0
-        defined = total > 0
+        defined = total > UNDERFLOW
         gain = np.where(defined, 1.0 / np.where(defined, total, 1.0), 0.0)
         level = np.where(defined, np.asarray(m.t0)[:, 0] * gain, _mean_of_other_prompts(groups))
         return LinearValues(level, gain, np.zeros(count))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from kernadv._errors import (
+    LogError,
     bad_reward_weights,
     check_choice,
     log_ambiguous,
@@ -69,16 +71,21 @@ def read_log(
     """
     known = formats()
     query = _query(Path(path).expanduser(), columns or {}, counts, rewards)
-    if not query.path.exists():
+    if not os.path.exists(query.path):
         raise log_not_found(query.path)
     reader = _detect(query.path, known) if format is None else known[check_choice(format, "log format", known)]
+    from polars.exceptions import PolarsError
+
     from kernadv.logs._reduce import Reducer
 
     reducer = Reducer(query)
-    for chunk in reader.frames(query):
-        reducer.add(chunk)
-        if progress is not None:
-            progress(chunk.done, reducer.n_rows)
+    try:
+        for chunk in reader.frames(query):
+            reducer.add(chunk)
+            if progress is not None:
+                progress(chunk.done, reducer.n_rows)
+    except (PolarsError, RecursionError) as error:
+        raise LogError(f"{query.path} cannot be read as {reader.name}: {error}") from error
     if progress is not None:
         progress(1.0, reducer.n_rows)
     return reducer.finish(reader.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from kernadv._arrays import LARGEST_REWARD
 from kernadv._errors import log_bad_value
 from kernadv.logs._base import Chunk
 from kernadv.logs._prompts import canonical_texts
@@ -21,7 +22,8 @@ def numbers(chunk: Chunk, column: str) -> pl.Series:
     if series.dtype == pl.String and out.null_count():
         lower = series.str.strip_chars().str.to_lowercase()
         out = out.set(lower == "true", 1.0).set(lower == "false", 0.0)
-    refuse(chunk, column, (out.is_null() & ~_missing(series)) | out.is_infinite().fill_null(False), _NUMBER)
+    huge = (out.abs() > LARGEST_REWARD).fill_null(False)
+    refuse(chunk, column, (out.is_null() & ~_missing(series)) | huge, _NUMBER)
     return out
 
 
@@ -46,8 +48,13 @@ def prompt_texts(chunk: Chunk) -> tuple[pl.Series, bool]:
     """Return the prompts as strings, and whether they are integer ids; a list of messages gets one canonical text."""
     column = chunk.selection.prompt
     series = chunk.frame[column]
-    if series.dtype.is_float() and (series == series.floor()).all():
-        series = series.cast(pl.Int64, strict=False)
+    if series.dtype.is_float():
+        whole = series == series.floor()
+        texts = (
+            series.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole.fill_null(False), series.cast(pl.String))
+        )
+        refuse(chunk, column, texts.is_null() | _not_a_number(series), _PROMPT)
+        return texts, bool(whole.all())
     if series.dtype.is_nested():
         texts = canonical_texts(series)
     elif series.dtype == pl.Binary:

@@ -165,7 +165,8 @@ def _window(audit: Audit) -> float:
     width = math.inf if best.bandwidth is None else best.bandwidth
     if best.clock == "visits":
         return width * _median_gap(audit)[0]
-    return width * audit.drift[-1]["step"] / 2 if best.clock == "relative" else width
+    middle = (audit.drift[0]["step"] + audit.drift[-1]["step"]) / 2
+    return width * middle if best.clock == "relative" else width
 
 
 def _halfway(audit: Audit) -> str:

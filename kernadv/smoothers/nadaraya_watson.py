@@ -8,6 +8,9 @@ from kernadv._typing import BoolArray, FloatArray
 from kernadv.moments import Moments
 from kernadv.smoothers._base import Estimate
 
+#: Windows whose weights add up to less are empty: squares of such weights underflow.
+UNDERFLOW = 1e-140
+
 
 def nadaraya_watson(moments: Moments) -> Estimate:
     """``V = t0 / s0``: the weighted mean of the responses in the window.
@@ -24,7 +27,7 @@ def nadaraya_watson(moments: Moments) -> Estimate:
     ----------
     Nadaraya (1964); Watson (1964).  Kish (1965) for n_eff.
     """
-    defined = moments.s0 > 0
+    defined = moments.s0 > UNDERFLOW
     s0 = np.where(defined, moments.s0, 1.0)
     q0 = np.where(defined, moments.q0, 1.0)
     value = np.where(defined, moments.t0 / s0, np.nan)

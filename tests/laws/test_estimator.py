@@ -188,7 +188,7 @@ def test_forgetting_changes_no_estimate(monkeypatch, kernel, bandwidth, late):
         keeps.observe(ids, z, step)
         forgets.observe(ids, z, step)
     assert keeps._history.counters.evicted == 0
-    if kernel in ("triangular", "uniform") or isinstance(bandwidth, Steps):
+    if kernel in ("triangular", "uniform") or (isinstance(bandwidth, Steps) and not late):
         assert forgets._history.counters.evicted > 100
 
 
@@ -317,3 +317,71 @@ def test_repr_names_what_was_chosen():
     assert "Relative(h=0.2" in text
     assert "tricube" in text
     assert "numba" in text
+
+
+def test_threads_may_read_at_a_time():
+    from concurrent.futures import ThreadPoolExecutor
+
+    est = KernelValueEstimator(Steps(1000))
+    for step in range(1, 101):
+        est.observe(list(range(400)), np.arange(400.0), step)
+
+    def read(low):
+        return est.values(list(range(low, low + 200)), np.zeros(200), 101).value
+
+    with ThreadPoolExecutor(4) as pool:
+        for k, value in enumerate(pool.map(read, [0, 200] * 100)):
+            np.testing.assert_allclose(value, np.arange(200.0) + 200 * (k % 2))
+
+
+@pytest.mark.parametrize("how", ["copy", "pickle"])
+def test_copies_are_independent_and_equal(how):
+    import copy
+    import pickle
+
+    rng = np.random.default_rng(10)
+    batches = list(run(rng))
+    est = KernelValueEstimator(Visits(4), "uniform", backend="numpy")
+    for batch in batches[:6]:
+        est.observe(*batch)
+    twin = copy.deepcopy(est) if how == "copy" else pickle.loads(pickle.dumps(est))
+    np.testing.assert_array_equal(est.advantages(*batches[6]), twin.advantages(*batches[6]))
+    est.observe(*batches[7])
+    assert twin.metrics()["history_visits"] < est.metrics()["history_visits"] or len(batches[7][0]) == 0
+
+
+def test_late_rows_keep_their_past_under_kernels_without_an_edge(monkeypatch):
+    from kernadv import estimator
+
+    monkeypatch.setattr(estimator, "FIRST_SWEEP", 0)
+    est = KernelValueEstimator(Steps(1), "exponential", allow_late=5)
+    est.observe(["a"], [1.0], 1)
+    est.observe(["a"], [0.0], 100)
+    assert est.values(["a"], [0.0], 97).value[0] == 1.0
+
+
+@pytest.mark.parametrize("width", [1e18, 1e300])
+def test_very_wide_windows_of_kernels_without_an_edge(monkeypatch, width):
+    from kernadv import estimator
+
+    monkeypatch.setattr(estimator, "FIRST_SWEEP", 0)
+    est = KernelValueEstimator(Steps(width), "exponential")
+    est.observe(["a"], [1.0], 1)
+    assert est.values(["a"], [0.0], 2).value[0] == 1.0
+
+
+def test_vanishing_weights_count_as_none():
+    est = KernelValueEstimator(Steps(20), "gaussian")
+    est.observe(["a", "a", "b"], [1.0, 0.0, 0.3], 1)
+    for step in range(400, 900, 50):
+        estimate = est.values(["a", "b"], [np.nan, np.nan], step)
+        assert not np.isnan(estimate.n_eff).any()
+        assert (np.isnan(estimate.value) == ~estimate.defined).all()
+        if estimate.defined[1]:
+            assert estimate.value[1] == pytest.approx(0.3)
+    est.advantages(["a", "b"], [0.0, 1.0], 900)
+
+
+def test_masked_rewards_could_not_be_scored():
+    z = np.ma.array([1.0, 5000.0, 0.0], mask=[False, True, False])
+    assert KernelValueEstimator().advantages(["a"] * 3, z, 1).tolist() == [1.0, 0.0, -1.0]

@@ -132,12 +132,14 @@ def test_released_rows_are_used_again():
     assert len(history._blocks) <= 64
 
 
-def test_buffered_sample_is_overwritten_and_a_fresh_one_is_not():
+def test_borrowed_samples_do_not_share_their_memory():
     history = History()
     append(history, ["a", "b"], [1, 2], [1, 0])
+    with history.borrowed(history.find(["a"])) as one, history.borrowed(history.find(["b"])) as two:
+        assert (one.step.tolist(), two.step.tolist()) == ([1], [2])
     fresh = history.sample(history.find(["a"]))
-    history.sample(history.find(["b"]), reuse=True)
-    assert fresh.step.tolist() == [1]
+    with history.borrowed(history.find(["b"])):
+        assert fresh.step.tolist() == [1]
 
 
 def test_nothing_is_evicted_when_everything_is_kept():
