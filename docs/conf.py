@@ -61,11 +61,24 @@ html_static_path = ["_static"]
 html_css_files = ["kernadv.css"]
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {"index": [], "estimator": [], "audit": [], "how_to": [], "generated/notebooks/*": []}
+html_sidebars = {
+    page: []
+    for page in [
+        "index",
+        "estimator",
+        "audit",
+        "how_to",
+        "regression",
+        "coming_from",
+        "references",
+        "generated/notebooks/*",
+    ]
+}
 html_theme_options = {
     "show_prev_next": True,
     "navbar_end": ["theme-switcher"],
     "navbar_align": "left",
+    "header_links_before_dropdown": 6,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

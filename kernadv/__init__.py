@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from kernadv.clock import Steps as Steps
     from kernadv.clock import Visits as Visits
     from kernadv.estimator import KernelValueEstimator as KernelValueEstimator
+    from kernadv.regressors import BandwidthWarning as BandwidthWarning
+    from kernadv.regressors import EmptyWindowWarning as EmptyWindowWarning
+    from kernadv.regressors import KNeighborsSmoother as KNeighborsSmoother
+    from kernadv.regressors import LocalLinear as LocalLinear
+    from kernadv.regressors import LocalPolynomial as LocalPolynomial
+    from kernadv.regressors import NadarayaWatson as NadarayaWatson
     from kernadv.smoothers import Estimate as Estimate
 
 __version__ = "0.1.0"
@@ -25,10 +31,16 @@ _HOME = {
     "ArgumentError": "kernadv._errors",
     "ArgumentTypeError": "kernadv._errors",
     "BackendError": "kernadv._errors",
+    "BandwidthWarning": "kernadv.regressors",
     "CheckpointError": "kernadv._errors",
+    "EmptyWindowWarning": "kernadv.regressors",
     "Estimate": "kernadv.smoothers",
+    "KNeighborsSmoother": "kernadv.regressors",
     "KernadvError": "kernadv._errors",
     "KernelValueEstimator": "kernadv.estimator",
+    "LocalLinear": "kernadv.regressors",
+    "LocalPolynomial": "kernadv.regressors",
+    "NadarayaWatson": "kernadv.regressors",
     "LogError": "kernadv._errors",
     "Relative": "kernadv.clock",
     "Steps": "kernadv.clock",

@@ -33,14 +33,30 @@ def list_names(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines:
     lines[:end] = new
 
 
+def list_tables(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Write tables of Markdown as list tables."""
+    new: list[str] = []
+    for table, rows in groupby(lines, key=lambda line: line.startswith(("| ", "|--"))):
+        if not table:
+            new += rows
+            continue
+        new += [".. list-table::", "   :header-rows: 1", ""]
+        for row in rows:
+            cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+            if not row.startswith("|--"):
+                new += [("   * - " if not k else "     - ") + cell for k, cell in enumerate(cells)]
+    lines[:] = new
+
+
 def skip_fields(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out the fields of named tuples: the docstring of the class describes them."""
-    return True if type(obj).__name__ == "_tuplegetter" else None
+    """Leave out the fields of named tuples, which the class describes, and scikit-learn's metadata requests."""
+    return True if type(obj).__name__ == "_tuplegetter" or re.fullmatch(r"set_\w+_request", name) else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the corrections."""
     app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", list_tables)
     app.connect("autodoc-process-docstring", list_names)
     app.connect("autodoc-process-docstring", escape_absolute)
     app.connect("autodoc-skip-member", skip_fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import nan
 
 from kernadv._typing import FloatArray, IntArray
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
@@ -18,7 +19,8 @@ class Selection:
     bandwidth : (d,) or (m, 1) float64
         One a dimension, or one a query (local selectors); always positive and finite.
     grid : (H, d) float64
-        Bandwidths at which the criterion was evaluated, ascending; one row for a plug-in.
+        Bandwidths of the first search, ascending; the minimum is then refined between them.  One row for a plug-in; numbers
+        of neighbours for `k_neighbors`.
     curve : (H,) float64
         Criterion on the grid, inf where it is undefined there; NaN for a plug-in, which minimises nothing.
     criterion : str
@@ -27,6 +29,8 @@ class Selection:
         True if the smallest value lies at an end of the grid: the optimum may lie beyond.
     flat : bool
         True if the criterion hardly changes over the grid, so that the choice means little.
+    value : float
+        Criterion at the selected bandwidth; NaN for a plug-in.
     """
 
     bandwidth: FloatArray
@@ -35,6 +39,7 @@ class Selection:
     criterion: str
     at_edge: bool
     flat: bool
+    value: float = nan
 
 
 class Selector(ABC):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from math import comb, prod
-
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv._typing import BoolArray, FloatArray
 from kernadv.kernels import Gaussian, Kernel
+from kernadv.moments._monomials import monomials, shifted, values
 
 #: Queries and points of a block; 64 x 4096 weights are 2 MB.
 QUERIES, POINTS = 64, 4096
@@ -18,7 +17,7 @@ def blocked_moments(
     channels: FloatArray,
     at: FloatArray,
     kernel: Kernel,
-    exponents: IntArray,
+    order: int,
     *,
     scale: FloatArray | None = None,
     radial: bool = False,
@@ -26,7 +25,7 @@ def blocked_moments(
     squared: bool = False,
     block: int = QUERIES,
 ) -> FloatArray:
-    """Sums over j of ``w_j v_cj u_j^a`` with u_j = (x_j - q) / scale, for all queries q and exponents a.
+    """Sums over j of ``w_j v_cj u_j^a`` with u_j = (x_j - q) / scale, for all queries q and monomials a.
 
     Parameters
     ----------
@@ -37,8 +36,8 @@ def blocked_moments(
         Queries, in the same units; blocks of neighbouring queries should be near each other.
     kernel : Kernel
         ``w = prod_i K(u_i)``, or ``K(|u|)`` if `radial`.
-    exponents : (E, d) int
-        Exponents of the monomials, with every smaller one among them.
+    order : int
+        Highest total degree of the monomials.
     scale : (m,), optional
         Further factor of the bandwidth at each query.
     radial, past, squared : bool
@@ -50,9 +49,9 @@ def blocked_moments(
     -------
     (m, C, E) float64
     """
-    terms = _binomial_terms(exponents)
+    basis = monomials(x.shape[1], order)
     widest = kernel.support if np.isfinite(kernel.support) else np.inf
-    out = np.empty((len(at), len(channels), len(exponents)))
+    out = np.empty((len(at), len(channels), len(basis.exponents)))
     for low in range(0, len(at), block):
         own = slice(low, low + block)
         q = at[own]
@@ -61,16 +60,16 @@ def blocked_moments(
         reach = widest * unit
         first = int(np.searchsorted(x[:, 0], (q[:, 0] - reach).min(), "left"))
         last = int(np.searchsorted(x[:, 0], q[:, 0].max() if past else (q[:, 0] + reach).max(), "right"))
-        sums = np.zeros((len(q), len(channels) * len(exponents)))
+        sums = np.zeros((len(q), len(channels) * len(basis.exponents)))
         for begin in range(first, last, POINTS):
             part = slice(begin, min(begin + POINTS, last))
             weight = _weights(x[part], q, unit, kernel, radial, past)
             if squared:
                 weight *= weight
-            monomials = np.prod((x[part] - centre)[:, None, :] ** exponents[None], axis=2)  # (b, E)
-            sums += weight @ (channels[:, part].T[:, :, None] * monomials[:, None, :]).reshape(len(monomials), -1)
-        raw = sums.reshape(len(q), len(channels), len(exponents))
-        out[own] = _shifted(raw, centre - q, exponents, terms) / unit[:, None, None] ** exponents.sum(1)
+            powers = values(x[part] - centre, basis)  # (b, E)
+            sums += weight @ (channels[:, part].T[:, :, None] * powers[:, None, :]).reshape(len(powers), -1)
+        raw = sums.reshape(len(q), len(channels), len(basis.exponents))
+        out[own] = shifted(raw, centre - q, basis) / unit[:, None, None] ** basis.exponents.sum(1)
     return out
 
 
@@ -99,29 +98,3 @@ def _weights(x: FloatArray, q: FloatArray, unit: FloatArray, kernel: Kernel, rad
         later: BoolArray = x[:, 0] > q[:, 0, None]
         weight[later] = 0.0
     return weight
-
-
-def _binomial_terms(exponents: IntArray) -> list[list[tuple[int, int, tuple[int, ...]]]]:
-    """For each exponent a: (index of b, product of binomials (a, b), a - b) of all b <= a."""
-    index = {tuple(a): k for k, a in enumerate(exponents.tolist())}
-    return [
-        [
-            (k, prod(comb(i, j) for i, j in zip(a, b, strict=True)), tuple(i - j for i, j in zip(a, b, strict=True)))
-            for b, k in index.items()
-            if all(j <= i for i, j in zip(a, b, strict=True))
-        ]
-        for a in exponents.tolist()
-    ]
-
-
-def _shifted(
-    sums: FloatArray, by: FloatArray, exponents: IntArray, terms: list[list[tuple[int, int, tuple[int, ...]]]]
-) -> FloatArray:
-    """Moments about the queries from moments about the block's centre, which lies at query + `by`."""
-    if len(exponents) == 1:
-        return sums
-    out = np.zeros_like(sums)
-    for a, parts in enumerate(terms):
-        for b, factor, rest in parts:
-            out[:, :, a] += (factor * np.prod(by**rest, axis=1))[:, None] * sums[:, :, b]
-    return out

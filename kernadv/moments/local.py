@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
@@ -20,6 +18,7 @@ from kernadv.moments._blocked import blocked_moments
 from kernadv.moments._line_exponential import exponential_moments
 from kernadv.moments._line_gaussian import gaussian_moments
 from kernadv.moments._line_power import power_moments
+from kernadv.moments._monomials import monomials
 
 #: Polynomial kernels of a higher degree lose too many digits in the shifts: they are summed directly.
 HIGHEST_POWER = 12
@@ -31,8 +30,7 @@ FAR = 1e-6
 
 def exponents(dimensions: int, degree: int) -> IntArray:
     """Exponents of the monomials of total degree <= `degree`, in order of their degree.  # (E, d)"""
-    every = product(range(degree + 1), repeat=dimensions)
-    return np.array(sorted((a for a in every if sum(a) <= degree), key=lambda a: (sum(a), [-i for i in a])), np.int64)
+    return monomials(dimensions, degree).exponents
 
 
 def local_moments(
@@ -81,11 +79,11 @@ def local_moments(
     if x.shape[1] == 1 and not by_query and _has_line(kernel, order, squared):
         sums, lost = _line(z[:, 0], v, q[:, 0], kernel, order, past, squared)
     else:
-        sums, lost = blocked_moments(z, v, q, kernel, powers, scale=scale, **options), np.zeros(len(q), np.bool_)
+        sums, lost = blocked_moments(z, v, q, kernel, order, scale=scale, **options), np.zeros(len(q), np.bool_)
     lost |= _close(sums[:, 0], powers, order)
     if lost.any():
         own = None if scale is None else scale[lost]
-        sums[lost] = blocked_moments(z, v, q[lost], kernel, powers, scale=own, block=1, **options)
+        sums[lost] = blocked_moments(z, v, q[lost], kernel, order, scale=own, block=1, **options)
     if isinstance(queries, slice):
         return sums
     out = np.empty_like(sums)

@@ -11,6 +11,8 @@ from kernadv._typing import AnyArray, FloatArray, IntArray
 
 #: Systems whose scaled Cholesky factor spans more than this ratio are not solved.
 RANK = 1e-7
+#: Smaller sums of weights have lost digits to underflow: the window counts as empty.
+TINY = 1e-290
 
 
 class Solution(NamedTuple):
@@ -77,23 +79,26 @@ def _solve(
         if size <= 2:  # written out: a mean, or a line
             spread = s[table[1, 1]] if size == 2 else 1.0
             slope = s[table[0, 1]] if size == 2 else 0.0
-            det = s[0] * spread - slope * slope
-            pivot = np.sqrt(max(det / (s[0] * spread), 0.0)) if s[0] > 0.0 and spread > 0.0 else 0.0
+            mean = slope / s[0] if s[0] > TINY else 0.0
+            left = spread - slope * mean
+            pivot = np.sqrt(max(left / spread, 0.0)) if s[0] > TINY and spread > TINY else 0.0
             pivots[m] = pivot
             if not pivot > rank:
                 coefficients[m] = np.nan
                 rows[m] = np.nan
                 continue
-            rows[m, 0] = spread / det if row == 0 else -slope / det
-            if size == 2:
-                rows[m, 1] = -slope / det if row == 0 else s[0] / det
+            if size == 1:
+                rows[m, 0] = 1.0 / s[0]
+            else:
+                rows[m, 0] = spread / left / s[0] if row == 0 else -mean / left
+                rows[m, 1] = -mean / left if row == 0 else 1.0 / left
             for c in range(channels):
                 t = moments[m, 1 + c]
                 if size == 1:
                     coefficients[m, 0, c] = t[0] / s[0]
                 else:
-                    coefficients[m, 0, c] = (spread * t[0] - slope * t[1]) / det
-                    coefficients[m, 1, c] = (s[0] * t[1] - slope * t[0]) / det
+                    coefficients[m, 1, c] = (t[1] - mean * t[0]) / left
+                    coefficients[m, 0, c] = t[0] / s[0] - mean * coefficients[m, 1, c]
             continue
         pivot = 1.0 if s[0] > 0.0 else 0.0
         for a in range(size):

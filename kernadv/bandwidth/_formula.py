@@ -1,0 +1,51 @@
+"""What the selectors by asymptotic formulas share: which fits they are for, and their result."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernadv._errors import ArgumentError
+from kernadv._typing import FloatArray, IntArray
+from kernadv.bandwidth._base import Selection
+from kernadv.bandwidth._sample import Sample, prepare
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+
+
+def formula_sample(
+    name: str,
+    how: LocalPolynomialFit,
+    x: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    series: IntArray | None,
+    degrees: tuple[int, ...] = (0, 1),
+    past: bool = False,
+) -> Sample:
+    """Checked data for a formula that holds for fits of one curve on a line, one-sided ones only if `past` says so.
+
+    Raises
+    ------
+    ArgumentError
+        If the fit is one-sided or of another degree, or there are several dimensions or series.
+    """
+    instead = "use leave_one_out"
+    if x.shape[1] > 1:
+        raise ArgumentError(f"{name} is for one dimension, got {x.shape[1]}; {instead}")
+    if how.past and not past:
+        raise ArgumentError(f"{name} is for two-sided smoothing; use prequential")
+    if how.degree not in degrees:
+        raise ArgumentError(f"{name} is for degree {' or '.join(map(str, degrees))}, got {how.degree}; {instead}")
+    sample = prepare(how, x, y, weights, series)
+    if sample.n_series > 1:
+        raise ArgumentError(f"{name} is for one series, got {sample.n_series}; {instead} or prequential")
+    return sample
+
+
+def formula_selection(sample: Sample, bandwidth: float, criterion: str) -> Selection:
+    """Result of a formula, kept between the bounds of a search, see `Sample.bounds`.
+
+    `at_edge` and `flat` say that the formula went beyond, the latter to a straight line.
+    """
+    low, high = (float(bound[0]) for bound in sample.bounds())
+    kept = np.array([min(max(bandwidth, low), high)])
+    return Selection(kept, kept[None], np.full(1, np.nan), criterion, bool(kept[0] != bandwidth), bandwidth >= high)

@@ -1,0 +1,151 @@
+"""The data of a selection: checked, in one order, with the series apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernadv._errors import ArgumentError
+from kernadv._typing import FloatArray, IntArray
+from kernadv.bandwidth._constants import from_epanechnikov
+from kernadv.bandwidth._line import nearest
+from kernadv.kernels import Kernel
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit, LocalValues, smooth
+
+#: Fewer points than this determine no bandwidth.
+FEWEST = 3
+#: Widest bandwidth of a search, in ranges of the design, for the Epanechnikov kernel: the window is then nearly flat.
+WIDEST = 2.0
+#: Share of the points that have enough neighbours at the narrowest bandwidth of a search.
+MOST = 0.9
+#: With more dimensions than this series are refused: the weights would lose digits to the gaps between them.
+MOST_DIMENSIONS = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Points of positive weight, sorted by series, then x, then y, so that the order they came in does not matter.
+
+    Attributes
+    ----------
+    how : LocalPolynomialFit
+    x : (n, d)
+        From 0 on in each series (first dimension), and from 0 on (the others).
+    y : (n, C)
+        Centred.
+    weights : (n,)
+        With mean 1.
+    series : (n,) int
+        From 0 on, ascending.
+    order : (n,) int
+        Place of each point in what was given.
+    """
+
+    how: LocalPolynomialFit
+    x: FloatArray
+    y: FloatArray
+    weights: FloatArray
+    series: IntArray
+    order: IntArray
+
+    @property
+    def span(self) -> FloatArray:
+        """Range of the design in each dimension; in the first one the largest of any series.  # (d,)"""
+        return np.asarray(self.x.max(0))
+
+    @property
+    def variance(self) -> FloatArray:
+        """Variance of each response.  # (C,)"""
+        return np.asarray(self.weights @ self.y**2 / self.weights.sum())
+
+    @property
+    def n_series(self) -> int:
+        """Number of series."""
+        return int(self.series[-1]) + 1
+
+    def points(self, bandwidth: FloatArray) -> FloatArray:
+        """Design points with gaps between the series that no window of this bandwidth crosses.  # (n, d)
+
+        The gap is a power of two, so that whole numbers stay exact; positions keep an absolute precision of 1e-16 times
+        the length of all series together.
+        """
+        if self.n_series == 1:
+            return self.x
+        gap = 2.0 ** np.ceil(np.log2(self.span[0] + 1.001 * reach(self.how.kernel) * bandwidth.flat[0]))
+        apart = self.x.copy()
+        apart[:, 0] += gap * self.series
+        return apart
+
+    def smooth(self, bandwidth: FloatArray) -> LocalValues:
+        """Estimates at the design points."""
+        x = self.points(bandwidth)
+        return smooth(self.how, x, self.y, self.weights, x, bandwidth)
+
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        """Narrowest and widest bandwidth of a search.  # (d,), (d,)
+
+        On a line from the distance within which most points have ``degree + 1`` distinct others, to twice the range, for
+        the Epanechnikov kernel, and the canonical equivalent for others; in d dimensions a multiple of the standard
+        deviations, from a quarter of ``n^(-1/d)`` to where the narrowest one is twice the range.
+        """
+        factor = from_epanechnikov(self.how.kernel)
+        if self.x.shape[1] == 1:
+            x = self.x[:, 0]
+            apart = np.append(True, (np.diff(x) != 0.0) | (np.diff(self.series) != 0))
+            x, series = x[apart], self.series[apart]
+            near = nearest(x, series, x, series, self.how.degree + 2)  # each point is its own first
+            low = float(np.quantile(near[near > 0.0], MOST))
+            return np.array([min(low, 0.25 * float(self.span[0])) * factor]), WIDEST * self.span * factor
+        scale = self.x.std(0)
+        low = 0.25 * len(self.x) ** (-1.0 / self.x.shape[1])
+        return low * factor * scale, WIDEST * factor * (self.span / scale).max() * scale
+
+
+def reach(kernel: Kernel) -> float:
+    """Lag, in bandwidths, beyond which the kernel is 0 in floating point."""
+    if np.isfinite(kernel.support):
+        return kernel.support
+    lag = 1.0
+    while float(kernel.profile(np.float64(lag))) > 0.0:
+        lag *= 2.0
+    return lag
+
+
+def prepare(
+    how: LocalPolynomialFit, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
+) -> Sample:
+    """Check and order the data.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer than 3 points of positive weight, values that are not finite, a dimension in which x is
+        constant (the first one: within every series), or series in more than 3 dimensions.
+    """
+    if not (np.isfinite(x).all() and np.isfinite(y).all() and np.isfinite(weights).all()) or (weights < 0.0).any():
+        raise ArgumentError("a bandwidth is selected from finite x and y and weights >= 0; drop the other rows first")
+    if series is not None and x.shape[1] > MOST_DIMENSIONS:
+        raise ArgumentError(f"series can be kept apart in up to {MOST_DIMENSIONS} dimensions, got {x.shape[1]}")
+    used = np.flatnonzero(weights > 0.0)
+    if len(used) < FEWEST:
+        raise ArgumentError(
+            f"a bandwidth needs at least {FEWEST} points of positive weight, got {len(used)}; give a bandwidth instead"
+        )
+    label = np.zeros(len(used), np.int64)
+    if series is not None:
+        label = np.unique(series[used], return_inverse=True)[1].astype(np.int64)
+    keys = [weights[used], *y[used].T[::-1], *x[used].T[::-1], label]
+    sort = np.lexsort(keys)
+    used, label = used[sort], label[sort]
+    points, values, own = x[used], y[used] - y[used[0]], weights[used] / weights[used].mean()
+    first = np.searchsorted(label, label)
+    points = points - np.column_stack([points[first, 0], *(np.full(len(used), c.min()) for c in points.T[1:])])
+    flat = np.flatnonzero(points.max(0) <= 0.0)
+    if len(flat):
+        where = "" if x.shape[1] == 1 else f" in dimension {flat[0]}"
+        within = "" if series is None else " within every series"
+        raise ArgumentError(
+            f"x is constant{where}{within}: no bandwidth can be selected; give one, or drop the dimension"
+        )
+    return Sample(how, points, values - own @ values / own.sum(), own, label, used)

@@ -1,0 +1,76 @@
+"""Monomials of several variables: their exponents, their values, and how a shift of the origin mixes them."""
+
+from __future__ import annotations
+
+import functools
+from itertools import combinations_with_replacement, product
+from math import comb, prod
+from typing import NamedTuple
+
+import numpy as np
+
+from kernadv._typing import FloatArray, IntArray
+
+
+class Monomials(NamedTuple):
+    """All monomials of total degree <= p in d variables, in order of their degree.
+
+    Attributes
+    ----------
+    exponents : (E, d) int64
+    parents : list of (earlier monomial, variable) or None
+        Each monomial is an earlier one times a variable; None for the constant.
+    terms : list of lists of (monomial b, factor, monomial a - b)
+        ``(u + s)^a = sum_b factor * s^(a - b) * u^b``, the sum over all b <= a.
+    """
+
+    exponents: IntArray
+    parents: list[tuple[int, int] | None]
+    terms: list[list[tuple[int, float, int]]]
+
+
+@functools.cache
+def monomials(dimensions: int, degree: int) -> Monomials:
+    """The monomials of total degree <= `degree`."""
+    every: list[tuple[int, ...]] = []
+    for total in range(degree + 1):
+        for chosen in combinations_with_replacement(range(dimensions), total):
+            every.append(tuple(chosen.count(i) for i in range(dimensions)))
+    index = {a: k for k, a in enumerate(every)}
+    parents: list[tuple[int, int] | None] = [None]
+    for a in every[1:]:
+        first = next(i for i, power in enumerate(a) if power)
+        parents.append((index[tuple(power - (i == first) for i, power in enumerate(a))], first))
+    terms = [
+        [
+            (
+                index[b],
+                float(prod(comb(i, j) for i, j in zip(a, b, strict=True))),
+                index[tuple(i - j for i, j in zip(a, b, strict=True))],
+            )
+            for b in product(*(range(i + 1) for i in a))
+        ]
+        for a in every
+    ]
+    return Monomials(np.array(every, np.int64).reshape(-1, dimensions), parents, terms)
+
+
+def values(z: FloatArray, basis: Monomials) -> FloatArray:
+    """Values of the monomials at points z (b, d).  # (b, E)"""
+    out = np.empty((len(z), len(basis.parents)))
+    for k, parent in enumerate(basis.parents):
+        out[:, k] = 1.0 if parent is None else out[:, parent[0]] * z[:, parent[1]]
+    return out
+
+
+def shifted(sums: FloatArray, by: FloatArray, basis: Monomials) -> FloatArray:
+    """Sums of monomials about an origin that lies `by` (b, d) before the one of `sums` (b, C, E)."""
+    if len(basis.parents) == 1 or not by.any():
+        return sums
+    powers = values(by, basis).T[:, :, None]  # (E, b, 1)
+    parts = np.ascontiguousarray(np.moveaxis(sums, 2, 0))
+    out = np.zeros_like(parts)
+    for a, terms in enumerate(basis.terms):
+        for b, factor, rest in terms:
+            out[a] += factor * powers[rest] * parts[b]
+    return np.moveaxis(out, 0, 2)

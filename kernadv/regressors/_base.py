@@ -1,0 +1,327 @@
+"""What all regressors share: checks, fitting, prediction and what is asked of a fitted smoother."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from math import comb
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from kernadv import kernels
+from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._typing import AnyArray, BoolArray, FloatArray
+from kernadv.inference import Interval
+from kernadv.regressors import _inference
+from kernadv.regressors._categories import read_categories
+from kernadv.regressors._engine import estimate, hat
+from kernadv.regressors._input import back, read_groups, read_points, read_response, read_weights, to_numpy
+from kernadv.regressors._quality import Quality, quality
+from kernadv.regressors._rule import HIGHEST_DEGREE, Rule, coefficients
+from kernadv.regressors._sample import Points, Sample
+from kernadv.regressors._summary import summary
+from kernadv.regressors._warnings import warn_undefined
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+
+#: Size of the data by which scikit-learn judges scores.
+JUDGED_ROWS, JUDGED_COLUMNS = 200, 10
+
+
+class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Local polynomial regression; subclasses say which bandwidth a query has."""
+
+    degree: int
+    kernel: Any
+    categorical: dict[Any, str] | None = None
+    groups_: AnyArray | None
+
+    @abstractmethod
+    def _settle(self, rule: Rule, sample: Sample) -> None:
+        """Choose what the bandwidths follow from."""
+
+    @abstractmethod
+    def _rule(self, at: Points) -> Rule:
+        """How to smooth at these queries."""
+
+    @abstractmethod
+    def _window(self) -> str:
+        """The bandwidth in words, for messages and tables."""
+
+    @property
+    def _radial(self) -> bool:
+        return False
+
+    @property
+    def _past(self) -> bool:
+        return False
+
+    @property
+    def _usual_points(self) -> int:
+        """Points in a window of the data by which scikit-learn judges scores."""
+        return JUDGED_ROWS
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+        """Keep the sample and choose the bandwidth.
+
+        Parameters
+        ----------
+        X : (n, d) array, data frame or tensor
+            Design points.
+        y : (n,) or (n, C) array or tensor
+            Responses.
+        sample_weight : (n,) array-like, optional
+            Observation weights >= 0: inverse variances, or repetitions.  Whole-number weights mean the same as repeating
+            the rows, in the choice of the bandwidth too.
+        groups : (n,) array-like of str or int, optional
+            Series of each row: smoothing never crosses series.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the data cannot be used, with the reason.
+        """
+        how = self._how()
+        x, y = to_numpy(X), to_numpy(y)
+        x, y = validate_data(
+            self, x, y, dtype=None if self.categorical else np.float64, multi_output=True, y_numeric=True
+        )
+        response = read_response(y)
+        weights = read_weights(sample_weight, x)
+        kept = weights > 0
+        if kept.sum() <= how.degree:
+            raise ArgumentError(
+                f"degree={how.degree} needs at least {how.degree + 1} rows of positive weight, got "
+                f"n_samples={kept.sum()}; lower the degree"
+            )
+        names = getattr(self, "feature_names_in_", None)
+        self.categories_ = read_categories(self.categorical, x, None if names is None else names.tolist())
+        if how.past and len(self.categories_) == x.shape[1]:
+            raise ArgumentError("side='past' needs a continuous column: the first one is the time")
+        series = None
+        self.groups_ = None
+        if groups is not None:
+            self.groups_, series = read_groups(groups, x, None)
+        points = read_points(x, self.categories_, series)
+        self._sample = Sample(points.take(kept), response[kept], weights[kept])
+        self._kept, self._one_response = kept, y.ndim == 1
+        self._quality: Quality | None = None
+        self._settle(Rule(how, np.empty(0), self.categories_), self._sample)
+        return self
+
+    def predict(self, X: Any, return_std: bool = False, groups: Any = None) -> Any:
+        """Estimate the regression function.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+            Queries.
+        return_std : bool
+            Return the standard error of each estimate as well.
+        groups : (m,) array-like, optional
+            Series of each query; needed exactly if the fit had groups.
+
+        Returns
+        -------
+        (m,) or (m, C) array or tensor, or two of them
+            NaN, with one `EmptyWindowWarning`, where the window holds too few points.
+        """
+        at, restore = self._queries(X, groups)
+        rule = self._rule(at)
+        local = estimate(rule, self._sample, at, square=return_std)
+        self._report(local.defined, at)
+        value = restore(self._shaped(local.value))
+        if local.square is None:
+            return value
+        scale = self._fit_quality().scale
+        return value, restore(self._shaped(np.sqrt(np.maximum(local.square, 0.0))[:, None] * scale))
+
+    def derivative(self, X: Any, order: int | tuple[int, ...] = 1, groups: Any = None) -> Any:
+        """Estimate a derivative of the regression function from the local polynomial.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+        order : int or tuple of d ints
+            Order in each continuous column, of total at most the degree.  The number 1 gives the gradient where there are
+            several columns.
+        groups : (m,) array-like, optional
+
+        Returns
+        -------
+        (m,) or (m, C); the gradient (m, d) or (m, C, d)
+
+        Raises
+        ------
+        ArgumentError
+            If the order is higher than the degree.
+        """
+        at, restore = self._queries(X, groups)
+        columns = at.x.shape[1]
+        gradient = not isinstance(order, tuple) and columns > 1
+        if gradient and order != 1:
+            raise ArgumentError(
+                f"with {columns} continuous columns order must be 1 (gradient) or a tuple of {columns}, got {order!r}"
+            )
+        if gradient:
+            orders = [tuple(row) for row in np.eye(columns, dtype=int).tolist()]
+        else:
+            orders = [order if isinstance(order, tuple) else (order,)]
+        rule = self._rule(at)
+        each = [estimate(rule, self._sample, at, self._checked_order(one, columns)) for one in orders]
+        self._report(each[0].defined, at)
+        values = [self._shaped(local.value) for local in each]
+        return restore(np.stack(values, axis=-1) if gradient else values[0])
+
+    def hat_matrix(self, X: Any, groups: Any = None) -> FloatArray:
+        """Hat matrix S of some queries: ``predict(X) = S @ y``.  # (m, n)"""
+        at, _ = self._queries(X, groups)
+        rows = hat(self._rule(at), self._sample, at)
+        self._report(~np.isnan(rows[:, 0]), at)
+        full = np.zeros((len(at.x), len(self._kept)))
+        full[:, self._kept] = rows
+        return full
+
+    def loo_predict(self) -> FloatArray:
+        """Estimate at each fitted row without its own response, exact and without refitting.  # (n,) or (n, C)
+
+        A row whose window holds nothing else is NaN, and so are rows of weight 0.
+        """
+        check_is_fitted(self)
+        out = np.full((len(self._kept), self._sample.y.shape[1]), np.nan)
+        out[self._kept] = self._fit_quality().loo
+        return self._shaped(out)
+
+    def interval(self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None) -> Interval:
+        """Pointwise confidence intervals.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+        level : float
+        method : {"auto", "normal", "robust", "wilson", "jeffreys", "uniform"}
+            See `kernadv.inference.interval`.
+        groups : (m,) array-like, optional
+
+        Returns
+        -------
+        Interval
+            Arrays of shape (m, C), and what the intervals cover.
+        """
+        at, _ = self._queries(X, groups)
+        return self._reported(_inference.interval(self._rule(at), self._sample, at, level, method), at)
+
+    def band(self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None) -> Interval:
+        """Confidence bands: they cover at all the queries together.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+        level : float
+        method : {"sup_t", "tube"}
+            Bootstrap of the largest t, or the tube formula; see `kernadv.inference.multiplier_bootstrap` and `tube`.
+        groups : (m,) array-like, optional
+        """
+        at, _ = self._queries(X, groups)
+        return self._reported(_inference.band(self._rule(at), self._sample, at, level, method), at)
+
+    def summary(self) -> str:
+        """Table of the fit: bandwidth and how it was chosen, degrees of freedom, errors."""
+        check_is_fitted(self)
+        return summary(self, self._sample, self._fit_quality(), self._window())
+
+    def plot(self, ax: Any = None, level: float = 0.95) -> Any:
+        """Draw data, fit, pointwise interval and band of a one-dimensional fit.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; default: a new figure.
+        level : float
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        check_is_fitted(self)
+        from kernadv.regressors._plot import plot
+
+        return plot(self, self._sample, ax, level)
+
+    def _how(self) -> LocalPolynomialFit:
+        degree = self.degree
+        if isinstance(degree, bool) or not hasattr(degree, "__index__") or not 0 <= int(degree) <= HIGHEST_DEGREE:
+            raise ArgumentError(f"degree must be a whole number from 0 to {HIGHEST_DEGREE}, got {degree!r}")
+        return LocalPolynomialFit(kernels.get(self.kernel), int(degree), self._radial, self._past)
+
+    def _queries(self, X: Any, groups: Any) -> tuple[Points, Any]:
+        """Queries checked against the fit, and the way back to their kind."""
+        check_is_fitted(self)
+        x = validate_data(self, to_numpy(X), reset=False, dtype=None if self.categories_ else np.float64)
+        if (groups is None) != (self.groups_ is None):
+            raise ArgumentError(
+                "the fit had groups: name the group of each query with groups="
+                if groups is None
+                else "the fit had no groups: pass groups= to fit as well"
+            )
+        series = None if groups is None else read_groups(groups, x, self.groups_)[1]
+        kind = X if hasattr(X, "dtype") else x
+        return read_points(x, self.categories_, series), back(kind)
+
+    def _checked_order(self, order: tuple[int, ...], columns: int) -> tuple[int, ...]:
+        """Orders of a derivative, or an error that says what they must be."""
+        whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in order)
+        if not whole or len(order) != columns:
+            raise ArgumentTypeError(
+                f"order must be a whole number >= 0 in each of {columns} continuous columns, got {order!r}"
+            )
+        if sum(order) > self.degree:
+            raise ArgumentError(
+                f"a derivative of order {sum(order)} needs degree >= {sum(order)}, got degree={self.degree}"
+            )
+        return order
+
+    def _fit_quality(self) -> Quality:
+        if self._quality is None:
+            points = self._sample.points
+            self._quality = quality(self._rule(points), self._sample)
+        return self._quality
+
+    def _shaped(self, result: FloatArray) -> FloatArray:
+        """(m,) where y was (n,)."""
+        return result[:, 0] if self._one_response else result
+
+    def _reported(self, result: Interval, at: Points) -> Interval:
+        """The result, after a warning about queries without an estimate or a width."""
+        undefined: BoolArray = np.asarray(np.isnan(result.low).any(axis=1))
+        if undefined.any():
+            warn_undefined(~undefined, "too few points in the window for an interval; widen the bandwidth")
+        return result
+
+    def _report(self, defined: AnyArray, at: Points) -> None:
+        n, columns = self._sample.points.x.shape
+        needed = coefficients(columns, self.degree)
+        if needed > n:
+            why = f"degree={self.degree} in {columns} dimensions has {needed} coefficients, the fit has {n} points; lower it"
+        elif not at.known.all():
+            why = "its group may not be in the fit, or its window holds too few points; " + self._window()
+        else:
+            why = (
+                f"fewer points with positive weight than degree={self.degree} needs, or all in one place, within "
+                f"the {self._window()}; widen it, lower the degree, or stay inside the range of the data"
+            )
+        warn_undefined(defined, why)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.input_tags.string = tags.input_tags.categorical = bool(self.categorical)
+        needed = comb(JUDGED_COLUMNS + int(self.degree), JUDGED_COLUMNS)
+        tags.regressor_tags.poor_score = needed > self._usual_points
+        return tags

@@ -1,0 +1,116 @@
+"""Arrays at the door of the regressors: numpy arrays, data frames and torch tensors in, the same kind of numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length
+
+from kernadv._arrays import is_tensor
+from kernadv._errors import ArgumentError
+from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv.regressors._categories import Category
+from kernadv.regressors._sample import Points
+
+
+def to_numpy(values: Any) -> Any:
+    """A torch tensor as a numpy array in main memory; anything else as it is."""
+    if not is_tensor(values):
+        return values
+    values = values.detach().cpu()
+    try:
+        return values.numpy()
+    except TypeError:  # bfloat16, which numpy does not know
+        return values.double().numpy()
+
+
+def back(x: Any) -> Callable[[FloatArray], Any]:
+    """The way from float64 results to what X is: a tensor of its device and dtype, float32, or float64.
+
+    Parameters
+    ----------
+    x : array or tensor
+        Integers become float64 arrays or tensors of torch's default type.
+    """
+    if is_tensor(x):
+        like = x.detach() if x.is_floating_point() else x.detach().float()
+        return lambda result: like.new_tensor(result)
+    dtype = np.float32 if getattr(x, "dtype", None) == np.float32 else np.float64
+    return lambda result: result.astype(dtype)
+
+
+def read_points(x: AnyArray, categories: list[Category], series: IntArray | None) -> Points:
+    """Split a validated design into its continuous and categorical columns."""
+    if not categories:
+        return Points(np.asarray(x, np.float64), np.empty((len(x), 0), np.int64), series)
+    columns = [category.column for category in categories]
+    rest = np.delete(x, columns, axis=1)
+    continuous = check_array(rest, dtype=np.float64) if rest.shape[1] else np.empty((len(x), 0))
+    levels = np.column_stack([category.code(x[:, category.column]) for category in categories])
+    return Points(continuous, levels, series)
+
+
+def read_response(y: Any) -> FloatArray:
+    """Responses as an (n, C) array of numbers.
+
+    Raises
+    ------
+    ArgumentError
+        If they are no numbers.
+    """
+    try:
+        array = np.asarray(y, np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"y must hold numbers, got {y!r:.80}") from None
+    return array.reshape(len(array), -1)
+
+
+def read_weights(weights: Any, x: AnyArray) -> FloatArray:
+    """Observation weights; 1 if there are none.  # (n,)
+
+    Raises
+    ------
+    ArgumentError
+        If one is negative, or all are 0.
+    """
+    if weights is None:
+        return np.ones(len(x))
+    given = np.asarray(to_numpy(weights), np.float64)
+    if (given < 0.0).any():
+        raise ArgumentError(f"sample_weight must not be negative, got {given.min()} in row {given.argmin()}")
+    if given.size and not given.any():
+        raise ArgumentError("sample_weight is zero in every row: nothing is left to fit")
+    return np.asarray(_check_sample_weight(given, x, dtype=np.float64))
+
+
+def read_groups(groups: Any, x: AnyArray, known: AnyArray | None) -> tuple[AnyArray, IntArray]:
+    """Names of the groups and the index of each row's, -1 for a group that is not among the known ones.
+
+    Parameters
+    ----------
+    groups : (n,) array-like of str or int
+    x : (n, d) array
+        For the number of rows.
+    known : array of names, optional
+        Groups seen in fitting; None while fitting.
+
+    Raises
+    ------
+    ArgumentError
+        If there is not one name a row, or the names are of another kind than in fitting.
+    """
+    names = np.asarray(to_numpy(groups))
+    if names.ndim != 1 or names.dtype.kind not in "iuUb":
+        raise ArgumentError(
+            f"groups must be one str or int a row, got an array of shape {names.shape} and type {names.dtype}"
+        )
+    check_consistent_length(x, names)
+    if known is None:
+        found, code = np.unique(names, return_inverse=True)
+        return found, code.astype(np.int64)
+    if (known.dtype.kind == "U") != (names.dtype.kind == "U"):
+        raise ArgumentError(f"groups were {known.dtype} in fitting, got {names.dtype}")
+    place = np.minimum(np.searchsorted(known, names), len(known) - 1)
+    return known, np.where(known[place] == names, place, -1).astype(np.int64)

@@ -1,0 +1,55 @@
+"""Picture of a one-dimensional fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernadv._errors import ArgumentError
+from kernadv.regressors._sample import Sample
+
+#: Queries along the picture.
+QUERIES = 200
+
+
+def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
+    """Draw data, fit, pointwise interval and band.
+
+    Parameters
+    ----------
+    regressor : KernelRegressor
+        One continuous column, one response, no groups.
+    sample : Sample
+    ax : matplotlib Axes or None
+    level : float
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    if (
+        regressor.n_features_in_ != 1
+        or regressor.categories_
+        or sample.y.shape[1] != 1
+        or regressor.groups_ is not None
+    ):
+        raise ArgumentError("plot draws one continuous column, one response and no groups; plot predict(X) yourself")
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.figure().add_subplot()
+    x, y = sample.points.x[:, 0], sample.y[:, 0]
+    at = np.linspace(x.min(), x.max(), QUERIES)[:, None]
+    inside, outside = regressor.interval(at, level), regressor.band(at, level)
+    names = getattr(regressor, "feature_names_in_", ["x"])
+    ax.scatter(x, y, s=10, color="0.6", label="data")
+    for limits, shade, what in ((outside, 0.15, "band"), (inside, 0.3, "interval")):
+        ax.fill_between(
+            at[:, 0], limits.low[:, 0], limits.high[:, 0], color="C0", alpha=shade, lw=0, label=f"{level:.0%} {what}"
+        )
+    ax.plot(at[:, 0], regressor.predict(at), color="C0", label=type(regressor).__name__)
+    ax.set_xlabel(names[0])
+    ax.set_ylabel("y")
+    ax.legend()
+    return ax

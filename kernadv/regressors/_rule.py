@@ -1,0 +1,40 @@
+"""How to smooth a mixed design."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import comb
+
+import numpy as np
+
+from kernadv._typing import FloatArray
+from kernadv.regressors._categories import Category
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+
+#: Highest degree of a local polynomial.
+HIGHEST_DEGREE = 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Everything but the data and the queries.
+
+    Attributes
+    ----------
+    how : LocalPolynomialFit
+    bandwidth : (d,) or (m, 1) float64
+        Of the continuous columns, or one a query.
+    categories : list of Category
+    smoothing : (c,) float64
+        Bandwidth lambda of each categorical column.
+    """
+
+    how: LocalPolynomialFit
+    bandwidth: FloatArray
+    categories: list[Category] = field(default_factory=list)
+    smoothing: FloatArray = field(default_factory=lambda: np.empty(0))
+
+
+def coefficients(dimensions: int, degree: int) -> int:
+    """Number of coefficients of a local polynomial."""
+    return comb(dimensions + degree, degree)

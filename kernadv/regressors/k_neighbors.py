@@ -1,0 +1,123 @@
+"""Local polynomials whose bandwidth is the distance to the k-th neighbour."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, check_choice
+from kernadv.regressors._base import JUDGED_ROWS, KernelRegressor
+from kernadv.regressors._neighbours import neighbour_distance
+from kernadv.regressors._rule import Rule
+from kernadv.regressors._sample import Points, Sample
+
+TIES = ("count", "distinct")
+
+
+class KNeighborsSmoother(KernelRegressor):
+    """Local polynomial regression with the bandwidth ``scale * (distance to the k-th nearest point)`` at each query.
+
+    Parameters
+    ----------
+    k : int or float
+        Number of neighbours, or their share of the sample (of the smallest group), 0 < k < 1, rounded up.  A row with the
+        weight 2 counts as two.  A compact kernel is 0 at its edge, so that the k-th neighbour itself counts with the
+        uniform kernel only.
+    degree : int
+        Total degree of the polynomial, 0 to 3.
+    kernel : str or Kernel
+        See `kernadv.kernels`; radial.
+    ties : {"count", "distinct"}
+        Whether k counts points, or distinct places.  Points at the same distance always have the same weight.  With
+        "count", k points in one place have the distance 0: the next place then takes its part.
+    scale : float
+        Factor of the distance.
+
+    Attributes
+    ----------
+    k_ : int
+    groups_ : array or None
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        Only if X had names.
+
+    Notes
+    -----
+    `loo_predict` keeps the bandwidths, so that each point has k - 1 others.
+
+    References
+    ----------
+    Stone (1977), Consistent nonparametric regression, Annals of Statistics 5.
+    Cleveland (1979), Robust locally weighted regression and smoothing scatterplots, JASA 74 (tricube, ties).
+
+    Examples
+    --------
+    >>> from kernadv.regressors import KNeighborsSmoother
+    >>> KNeighborsSmoother(k=2, kernel="uniform").fit([[0], [1], [5]], [0, 2, 7]).predict([[0.4], [4.0]])
+    array([1. , 4.5])
+    """
+
+    def __init__(
+        self, k: int | float = 5, *, degree: int = 0, kernel: Any = "tricube", ties: str = "count", scale: float = 1.0
+    ) -> None:
+        self.k = k
+        self.degree = degree
+        self.kernel = kernel
+        self.ties = ties
+        self.scale = scale
+
+    @property
+    def _radial(self) -> bool:
+        return True
+
+    @property
+    def _usual_points(self) -> int:
+        share = isinstance(self.k, float)
+        return int(self.k * JUDGED_ROWS) if share else int(self.k) if hasattr(self.k, "__index__") else JUDGED_ROWS
+
+    _places: Points
+
+    def _settle(self, rule: Rule, sample: Sample) -> None:
+        check_choice(self.ties, "ties", TIES)
+        if not isinstance(self.scale, (int, float)) or not 0.0 < self.scale < np.inf:
+            raise ArgumentError(f"scale must be a positive number, got {self.scale!r}")
+        points: Points = sample.spelled_out().points
+        self._places = points
+        design = points.x if points.series is None else np.column_stack([points.series, points.x])
+        if self.ties == "distinct":
+            design = np.unique(design, axis=0)
+        sizes = np.array([len(design)]) if points.series is None else np.bincount(design[:, 0].astype(np.int64))
+        self.k_: int = _count(self.k, int(sizes.min()))
+
+    def _rule(self, at: Points) -> Rule:
+        how = self._how()
+        distance = neighbour_distance(self._places, at, self.k_, distinct=self.ties == "distinct")
+        if how.kernel.closed:
+            distance *= 1.0 + 1e-9  # the k-th neighbour itself counts, whatever the rounding
+        return Rule(how, self.scale * distance[:, None])
+
+    def _window(self) -> str:
+        factor = "" if self.scale == 1 else f"{self.scale:g} x "
+        return f"bandwidth {factor}distance to neighbour {self.k_}"
+
+
+def _count(k: Any, smallest: int) -> int:
+    """Number of neighbours.
+
+    Raises
+    ------
+    ArgumentError
+        If k is no count or share, or larger than the sample or a group of it.
+    """
+    whole = hasattr(k, "__index__") and not isinstance(k, bool)
+    if whole and k >= 1:
+        if k > smallest:
+            raise ArgumentError(
+                f"k={k} neighbours are more than the points (n_samples={smallest} in the smallest group, or in all); "
+                "lower k, or give a share such as 0.3"
+            )
+        return int(k)
+    if isinstance(k, float) and 0.0 < k < 1.0:
+        return int(np.ceil(k * smallest))
+    raise ArgumentError(f"k must be a whole number >= 1, or a share between 0 and 1, got {k!r}")

@@ -1,0 +1,111 @@
+"""Categorical columns: weights written out, levels, and bandwidths."""
+
+import numpy as np
+import pytest
+
+from kernadv import KernadvError
+from kernadv.kernels import KERNELS
+from kernadv.regressors import LocalLinear, LocalPolynomial, NadarayaWatson
+
+UNEQUAL = {
+    "wang_van_ryzin": lambda d, c, smoothing: 0.5 * smoothing**d,
+    "li_racine_ordered": lambda d, c, smoothing: smoothing**d,
+    "aitchison_aitken": lambda d, c, smoothing: smoothing / (c - 1) / (1 - smoothing) + 0 * d,
+    "li_racine": lambda d, c, smoothing: smoothing + 0 * d,
+}
+
+
+@pytest.fixture
+def mixed():
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.random((80, 1)), rng.integers(0, 4, 80), rng.random((80, 1))])
+    return x, np.sin(4 * x[:, 0]) + x[:, 1] + x[:, 2] + 0.1 * rng.normal(size=80), rng.random(80) + 0.5
+
+
+@pytest.mark.parametrize("kernel", UNEQUAL)
+@pytest.mark.parametrize("degree", [0, 1])
+def test_weighted_least_squares(mixed, kernel, degree):
+    x, y, omega = mixed
+    fit = LocalPolynomial(degree, bandwidth=[0.5, 0.3, 0.9], categorical={1: kernel}).fit(x, y, omega)
+    value, slope = fit.predict(x[:9]), fit.derivative(x[:9]) if degree else None
+    for q in range(9):
+        u = (x - x[q])[:, [0, 2]]
+        distance = np.abs(x[:, 1] - x[q, 1])
+        w = omega * np.prod(KERNELS["epanechnikov"].profile(u / [0.5, 0.9]), axis=1)
+        w = w * np.where(distance == 0, 1.0, UNEQUAL[kernel](distance, 4, 0.3))
+        design = np.column_stack([np.ones(80), u])[:, : 1 + 2 * degree]
+        root = np.sqrt(w)
+        beta = np.linalg.lstsq(root[:, None] * design, root * y, rcond=None)[0]
+        np.testing.assert_allclose(value[q], beta[0], atol=1e-10)
+        if degree:
+            np.testing.assert_allclose(slope[q], beta[1:], atol=1e-9)
+    np.testing.assert_allclose(fit.hat_matrix(x) @ y, fit.predict(x), atol=1e-10)
+
+
+@pytest.mark.parametrize("kernel", UNEQUAL)
+def test_lambda_0_splits_the_sample(mixed, kernel):
+    x, y, _ = mixed
+    fit = NadarayaWatson([0.5, 0.0, 0.5], categorical={1: kernel}).fit(x, y)
+    own = x[:, 1] == 2
+    alone = NadarayaWatson(0.5).fit(x[own][:, [0, 2]], y[own])
+    np.testing.assert_allclose(fit.predict(x[own]), alone.predict(x[own][:, [0, 2]]), atol=1e-12)
+
+
+def test_the_largest_lambda_of_unordered_columns_leaves_them_out(mixed):
+    x, y, _ = mixed
+    alone = NadarayaWatson(0.5).fit(x[:, [0, 2]], y).predict(x[:, [0, 2]])
+    for kernel, largest in (("aitchison_aitken", 0.75), ("li_racine", 1.0)):
+        fit = NadarayaWatson([0.5, largest, 0.5], categorical={1: kernel}).fit(x, y)
+        np.testing.assert_allclose(fit.predict(x), alone, atol=1e-12)
+
+
+def test_groups_and_past(mixed):
+    x, y, _ = mixed
+    names = np.arange(80) % 3
+    fit = NadarayaWatson([0.5, 0.3, 0.9], side="past", categorical={1: "unordered"}).fit(x, y, groups=names)
+    own = names == 1
+    alone = NadarayaWatson([0.5, 0.3, 0.9], side="past", categorical={1: "unordered"}).fit(x[own], y[own])
+    np.testing.assert_allclose(fit.predict(x[own], groups=names[own]), alone.predict(x[own]), atol=1e-12)
+
+
+def test_named_columns_of_strings():
+    frame = pytest.importorskip("polars").DataFrame({"t": [0.0, 1.0, 2.0, 3.0], "kind": ["a", "b", "a", "b"]})
+    fit = NadarayaWatson([2.0, 0.0], kernel="uniform", categorical={"kind": "unordered"})
+    got = fit.fit(frame, [0.0, 1.0, 2.0, 5.0]).predict(frame)
+    np.testing.assert_allclose(got, [1.0, 3.0, 1.0, 3.0], rtol=1e-12)
+    assert fit.feature_names_in_.tolist() == ["t", "kind"]
+    with pytest.raises(KernadvError, match="column 'kind' has levels not seen in fitting: c; known: a, b"):
+        fit.predict(frame.with_columns(kind=frame["kind"].replace("a", "c")))
+
+
+def test_categories_only():
+    fit = NadarayaWatson([0.0], categorical={0: "ordered"}).fit([[1], [1], [2]], [1.0, 3.0, 7.0])
+    np.testing.assert_allclose(fit.predict([[1], [2]]), [2.0, 7.0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"categorical": {1: "nominal"}}, "unknown kind of categorical column 'nominal'; known: aitchison_aitken"),
+        ({"categorical": {5: "ordered"}}, "column 5, which X does not have; columns: 0 to 2"),
+        ({"categorical": {"kind": "ordered"}}, "column 'kind', which X does not have"),
+        ({"bandwidth": [0.5, 0.9, 0.5]}, r"\(lambda\) of categorical column 1 must lie between 0 and 0.75, got 0.9"),
+        ({"bandwidth": [0.0, 0.1, 0.5]}, "bandwidth must be positive"),
+        ({"bandwidth": [0.5, 0.1]}, "one number a column, 3, got 2"),
+        ({"bandwidth": 0.5}, r"give one bandwidth a column \(3\), got the number 0.5"),
+        ({"bandwidth": "gcv"}, "cannot be selected with categorical columns; give one number a column"),
+    ],
+)
+def test_bad_arguments(mixed, arguments, message):
+    x, y, _ = mixed
+    arguments = {"bandwidth": [0.5, 0.1, 0.5], "categorical": {1: "unordered"}} | arguments
+    with pytest.raises(KernadvError, match=message):
+        LocalLinear(**arguments).fit(x, y)
+
+
+def test_no_intervals(mixed):
+    x, y, _ = mixed
+    fit = NadarayaWatson([0.5, 0.1, 0.5], categorical={1: "unordered"}).fit(x, y)
+    with pytest.raises(KernadvError, match=r"no intervals for categorical columns; predict.* gives standard errors"):
+        fit.interval(x)
+    assert (fit.predict(x, return_std=True)[1] > 0).all()
