@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernadv import _fused
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
+from kernadv._fused import Fused
 from kernadv._typing import FloatArray, IntArray
 
 #: Lag that no history reaches: the reach of a kernel without an edge.
@@ -84,6 +86,20 @@ class Kernel(ABC):
         inside = distance <= self.support
         return xp.where(inside, self.formula(xp.where(inside, distance, xp.zeros_like(distance)), xp), 0.0)
 
+    def slope(self, u: FloatArray) -> FloatArray:
+        """K'(u), elementwise; 0 at u = 0 where K has a corner, and at the edge of its support.
+
+        Raises
+        ------
+        ArgumentError
+            If the kernel has no derivative that says how an estimate changes.
+        """
+        raise ArgumentError(f"the {self.name} kernel has no derivative; use a smooth kernel, such as epanechnikov")
+
+    def triton_profile(self) -> Fused | None:
+        """The kernel as code for a GPU; None: it is not fused, and torch computes it there."""
+        return None
+
     def reach(self, width: FloatArray) -> IntArray:
         """Largest whole number of steps that has positive weight at bandwidth `width` (any shape).
 
@@ -144,6 +160,20 @@ class Power(Kernel):
         """K at 0 <= u <= 1."""
         return (1.0 - u**self.power) ** self.exponent
 
+    def slope(self, u: FloatArray) -> FloatArray:
+        """``-power exponent |u|^(power-1) (1 - |u|^power)^(exponent-1) sign(u)``; the uniform kernel has none."""
+        if self.exponent == 0:
+            return super().slope(u)
+        distance = np.minimum(np.abs(u), 1.0)
+        inside = distance < 1.0
+        factor = -self.power * self.exponent * distance ** (self.power - 1) * np.sign(u)
+        return np.asarray(np.where(inside, factor * (1.0 - distance**self.power) ** (self.exponent - 1), 0.0))
+
+    def triton_profile(self) -> Fused | None:
+        """The kernel as code for a GPU."""
+        slope = None if self.exponent == 0 else _fused.power_slope
+        return Fused(_fused.power, slope, None, self.power, self.exponent)
+
     def moment(self, k: int) -> float:
         """mu_k = Beta((k + 1) / power, exponent + 1) / power."""
         return self._beta(k, self.exponent)
@@ -186,6 +216,14 @@ class Exponential(Kernel):
         """K at u >= 0."""
         return xp.exp(math.log(self.rho) * u)
 
+    def slope(self, u: FloatArray) -> FloatArray:
+        """``log(rho) rho^|u| sign(u)``."""
+        return np.asarray(math.log(self.rho) * np.sign(u) * self.formula(np.abs(u), np))
+
+    def triton_profile(self) -> Fused | None:
+        """The kernel as code for a GPU."""
+        return Fused(_fused.exponential, _fused.exponential_slope, _fused.exponential_log2, math.log2(self.rho), 0)
+
     def moment(self, k: int) -> float:
         """mu_k = k! / c^(k+1) with c = -log rho."""
         return math.factorial(k) / (-math.log(self.rho)) ** (k + 1)
@@ -210,6 +248,14 @@ class Gaussian(Kernel):
         """K at u >= 0."""
         return xp.exp(-0.5 * u * u)
 
+    def slope(self, u: FloatArray) -> FloatArray:
+        """``-u exp(-u^2 / 2)``."""
+        return np.asarray(-u * self.formula(u, np))
+
+    def triton_profile(self) -> Fused | None:
+        """The kernel as code for a GPU."""
+        return Fused(_fused.gaussian, _fused.gaussian_slope, _fused.gaussian_log2, -0.5 * math.log2(math.e), 0)
+
     def moment(self, k: int) -> float:
         """mu_k = 2^((k-1)/2) Gamma((k+1)/2)."""
         return float(2.0 ** ((k - 1) / 2) * math.gamma((k + 1) / 2))
@@ -231,6 +277,14 @@ class Cosine(Kernel):
     def formula(self, u: Any, xp: Any) -> Any:
         """K at 0 <= u <= 1."""
         return xp.cos(0.5 * math.pi * u)
+
+    def slope(self, u: FloatArray) -> FloatArray:
+        """``-(pi / 2) sin(pi u / 2)``."""
+        return np.asarray(np.where(np.abs(u) < 1.0, -0.5 * math.pi * np.sin(0.5 * math.pi * u), 0.0))
+
+    def triton_profile(self) -> Fused | None:
+        """The kernel as code for a GPU."""
+        return Fused(_fused.cosine, _fused.cosine_slope, None, 0.5 * math.pi, 0)
 
     def moment(self, k: int) -> float:
         """mu_k, by parts."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numba
 
 Rows = list[dict[str, str]]
 
@@ -22,3 +25,14 @@ def median_seconds(call: Callable[[], object], times: int) -> float:
         call()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """The package's own threads, and with them its BLAS, as with ``NUMBA_NUM_THREADS=1``."""
+    threads = numba.config.NUMBA_NUM_THREADS
+    numba.config.NUMBA_NUM_THREADS = 1
+    try:
+        yield
+    finally:
+        numba.config.NUMBA_NUM_THREADS = threads

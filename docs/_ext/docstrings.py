@@ -8,8 +8,8 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-#: |u| is an absolute value here, never a substitution.
-ABSOLUTE = re.compile(r"(?<![`\\|\w])\|(\w+)\|(?![`|\w])")
+#: |u| and |E u| are absolute values here, never substitutions.
+ABSOLUTE = re.compile(r"(?<![`\\|\w])\|(\w(?:[\w ]*\w)?)\|(?![`|\w])")
 
 #: A line of a list of names and their meanings.
 ENTRY = re.compile(r"[a-z]\w*(, [a-z]\w*)* : ")

@@ -2,16 +2,26 @@
 
 A new selector is a new file with a tuple `SELECTORS` of objects; it is found by walking this package.
 
-| name | idea | use |
-|---|---|---|
-| `leave_one_out` | prediction error of each point from the others | independent errors |
-| `k_fold`, `h_block` | the same, leaving out random folds, or neighbours as well | large folds; dependent errors |
-| `gcv`, `aicc` | residuals and a penalty on the degrees of freedom | independent errors, less variable than leave-one-out |
-| `one_sided` | leave-one-out of a one-sided fit, rescaled | independent errors, one smooth curve |
-| `prequential` | prediction error of each point from its past | one-sided smoothing, series, feedback |
-| `rule_of_thumb`, `silverman`, `quartic_rule`, `plug_in` | asymptotic formulas | quick, one smooth curve |
-| `mse_optimal`, `mse_rule`, `lepski` | a bandwidth a query | curvature that changes along the line |
-| `k_neighbors` | number of neighbours by leave-one-out | designs of very uneven density |
+Settings are in the classes: ``LocalLinear(HBlock(block=5))``; a name stands for a class with its default settings.
+
+| name | class | idea | use |
+|---|---|---|---|
+| `leave_one_out` | `LeaveOneOut` | prediction error of each point from the others | independent errors; the default |
+| `k_fold` | `KFold` | the same, leaving out random folds | expensive predictions |
+| `h_block` | `HBlock` | the same, leaving out neighbours as well | dependent errors |
+| `gcv` | `GCV` | residuals and a penalty on the degrees of freedom | independent errors, large samples |
+| `aicc` | `AICc` | the same with another penalty | independent errors, small samples; varies less |
+| `one_sided` | `OneSided` | leave-one-out of a one-sided fit, rescaled | independent errors, one smooth curve |
+| `prequential` | `Prequential` | prediction error of each point from its past | one-sided smoothing, series, feedback |
+| `plug_in` | `PlugIn` | noise and curvature in an asymptotic formula | one smooth curve, large samples, speed |
+| `quartic_rule` | `QuarticRule` | the same from one quartic | a first look |
+| `rule_of_thumb`, `silverman` | `NormalReference` | the spread of the design only | a scale to start from |
+| `mse_optimal` | `MSEOptimal` | the formula at each query | curvature that changes; derivatives |
+| `mse_rule` | `MSERule` | the same from one quartic | a first look at it |
+| `lepski` | `Lepski` | the widest bandwidth that agrees with all narrower ones | unknown smoothness |
+| `k_neighbors` | `KNeighbors` | number of neighbours by leave-one-out | designs of very uneven density |
+
+With categorical columns `leave_one_out`, `gcv` and `aicc` choose lambda as well.
 """
 
 from __future__ import annotations
@@ -21,8 +31,43 @@ import pkgutil
 
 from kernadv._errors import ArgumentTypeError, check_choice
 from kernadv.bandwidth._base import Selection, Selector
+from kernadv.bandwidth._criterion import CriterionSelector
+from kernadv.bandwidth.aicc import AICc
+from kernadv.bandwidth.gcv import GCV
+from kernadv.bandwidth.h_block import HBlock
+from kernadv.bandwidth.k_fold import KFold
+from kernadv.bandwidth.k_neighbors import KNeighbors
+from kernadv.bandwidth.leave_one_out import LeaveOneOut
+from kernadv.bandwidth.lepski import Lepski
+from kernadv.bandwidth.mse_optimal import MSEOptimal
+from kernadv.bandwidth.mse_rule import MSERule
+from kernadv.bandwidth.one_sided import OneSided
+from kernadv.bandwidth.plug_in import PlugIn
+from kernadv.bandwidth.prequential import Prequential
+from kernadv.bandwidth.quartic_rule import QuarticRule
+from kernadv.bandwidth.rule_of_thumb import NormalReference
 
-__all__ = ["SELECTORS", "Selection", "Selector", "get"]
+__all__ = [
+    "GCV",
+    "SELECTORS",
+    "AICc",
+    "CriterionSelector",
+    "HBlock",
+    "KFold",
+    "KNeighbors",
+    "LeaveOneOut",
+    "Lepski",
+    "MSEOptimal",
+    "MSERule",
+    "NormalReference",
+    "OneSided",
+    "PlugIn",
+    "Prequential",
+    "QuarticRule",
+    "Selection",
+    "Selector",
+    "get",
+]
 
 
 def _discover() -> dict[str, Selector]:
@@ -35,6 +80,8 @@ def _discover() -> dict[str, Selector]:
 
 
 #: Every selector by name, with its default settings.
+#:
+#: :meta hide-value:
 SELECTORS: dict[str, Selector] = _discover()
 
 

@@ -31,6 +31,8 @@ class Selection:
         True if the criterion hardly changes over the grid, so that the choice means little.
     value : float
         Criterion at the selected bandwidth; NaN for a plug-in.
+    smoothing : (c,) float64, or None
+        Lambda of each categorical column.  The curve then has the smallest value over them at each bandwidth.
     """
 
     bandwidth: FloatArray
@@ -40,6 +42,7 @@ class Selection:
     at_edge: bool
     flat: bool
     value: float = nan
+    smoothing: FloatArray | None = None
 
 
 class Selector(ABC):

@@ -9,10 +9,11 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError
+from kernadv._jit import in_parallel
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.bandwidth._base import Selection, Selector
 from kernadv.bandwidth._sample import Sample, prepare
-from kernadv.bandwidth._search import in_parallel, refine
+from kernadv.bandwidth._search import refine
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
 
 #: A curve whose values differ by less than this share is flat.
@@ -199,12 +200,13 @@ class CriterionSelector(Selector):
         bandwidth, value = refine(lambda h: self.at(sample, h, scored), grid, curve, grid[0], grid[-1])
         index = int(np.argmin(curve))
         edge = index in (int(np.argmax(finite)), len(grid) - 1)
-        return Selection(bandwidth, grid, curve, self.criterion, edge, self._flat(curve[finite], sample), value)
+        return Selection(bandwidth, grid, curve, self.criterion, edge, self.flat(curve[finite], sample), value)
 
     def _defined(self, sample: Sample, bandwidth: FloatArray) -> BoolArray:
         return np.asarray(np.isfinite(self.errors(sample, bandwidth).error).all(1))
 
-    def _flat(self, curve: FloatArray, sample: Sample) -> bool:
+    def flat(self, curve: FloatArray, sample: Sample) -> bool:
+        """Whether a curve of finite values hardly changes."""
         return self._contrast(float(curve.max()), float(curve.min()), sample) < FLAT
 
     def _contrast(self, high: float, low: float, sample: Sample) -> float:

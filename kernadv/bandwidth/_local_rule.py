@@ -119,9 +119,9 @@ class Window(NamedTuple):
     hat: FloatArray
     residuals: FloatArray
 
-    def variance(self, row: int) -> float:
-        """Variance of a coefficient, summed over the responses."""
-        return float((self.hat[row] ** 2 @ self.residuals**2).sum())
+    def variance(self, row: int) -> FloatArray:
+        """Variance of a coefficient for each response.  # (C,)"""
+        return np.asarray(self.hat[row] ** 2 @ self.residuals**2)
 
 
 def window(sample: Sample, kernel: Kernel, centre: float, width: float, order: int) -> Window:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._constants import from_epanechnikov
 from kernadv.bandwidth._line import nearest
-from kernadv.kernels import Kernel
+from kernadv.moments._windows import reach
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit, LocalValues, smooth
 
 #: Fewer points than this determine no bandwidth.
@@ -54,7 +55,7 @@ class Sample:
         """Range of the design in each dimension; in the first one the largest of any series.  # (d,)"""
         return np.asarray(self.x.max(0))
 
-    @property
+    @cached_property
     def variance(self) -> FloatArray:
         """Variance of each response.  # (C,)"""
         return np.asarray(self.weights @ self.y**2 / self.weights.sum())
@@ -100,16 +101,6 @@ class Sample:
         scale = self.x.std(0)
         low = 0.25 * len(self.x) ** (-1.0 / self.x.shape[1])
         return low * factor * scale, WIDEST * factor * (self.span / scale).max() * scale
-
-
-def reach(kernel: Kernel) -> float:
-    """Lag, in bandwidths, beyond which the kernel is 0 in floating point."""
-    if np.isfinite(kernel.support):
-        return kernel.support
-    lag = 1.0
-    while float(kernel.profile(np.float64(lag))) > 0.0:
-        lag *= 2.0
-    return lag
 
 
 def prepare(

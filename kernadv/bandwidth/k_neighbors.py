@@ -8,12 +8,13 @@ from typing import ClassVar
 import numpy as np
 
 from kernadv._errors import ArgumentError
+from kernadv._jit import in_parallel
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.bandwidth._base import Selection
 from kernadv.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.bandwidth._neighbours import neighbour_distance
 from kernadv.bandwidth._sample import Sample
-from kernadv.bandwidth._search import in_parallel, lowest
+from kernadv.bandwidth._search import lowest
 from kernadv.bandwidth.leave_one_out import left_out
 from kernadv.moments.local import exponents
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
@@ -97,7 +98,7 @@ class KNeighbors(CriterionSelector):
             curve, scored = self.curve(sample, grid)
             if not np.isfinite(curve).any():
                 raise ArgumentError("no number of neighbours leaves every point an estimate; raise `most`")
-            flat = self._flat(curve[np.isfinite(curve)], sample)
+            flat = self.flat(curve[np.isfinite(curve)], sample)
             grid, curve = self._refine(sample, grid, curve, scored)
         best = lowest(curve)
         k = int(grid[best, 0])

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernadv._errors import ArgumentError
+from kernadv._jit import in_parallel
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._base import Selection, Selector
 from kernadv.bandwidth._formula import formula_sample
 from kernadv.bandwidth._sample import Sample
-from kernadv.bandwidth._search import in_parallel
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth, squared_norm
 
 

@@ -6,15 +6,15 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, stdtr
 
-from kernadv._errors import ArgumentError, check_choice, check_count
+from kernadv._errors import ArgumentError, check_choice
 from kernadv._typing import FloatArray
 from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, check_level
+from kernadv.inference.bootstrap import MovingBlocks, Wild, chosen_scheme, studentised
 from kernadv.inference.degrees_of_freedom import at_design_points, traces
 from kernadv.inference.dependent import hat_blocks
-from kernadv.inference.variance import INFLATION, ONE_VARIANCE, inflated_residuals, standard_error
+from kernadv.inference.variance import ONE_VARIANCE, standard_error
 from kernadv.smoothers.local_polynomial import smooth
 
-MULTIPLIERS = ("gaussian", "rademacher")
 #: The curve of unit hat vectors is cut into twice as many chords until its length changes by less than this share.
 LENGTH = 1e-3
 #: Chords at the start and at most.
@@ -53,6 +53,18 @@ def tube(
     ----------
     Sun and Loader (1994), Simultaneous confidence bands for linear regression and smoothing, Annals of Statistics 22.
     Loader (1999), Local Regression and Likelihood, section 9.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, normal, tube
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> x = np.linspace(0.0, 1.0, 21)[:, None]
+    >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, np.sin(9 * x), np.ones(21), np.array([0.3]))
+    >>> everywhere, each = tube(fit, x), normal(fit, x, method="homoskedastic")
+    >>> bool((everywhere.high > each.high).all()), everywhere.covers
+    (True, 'smoothed target')
     """
     check_level(level)
     check_choice(method, "method", ONE_VARIANCE)
@@ -79,6 +91,17 @@ def kappa(fit: Fit, low: float, high: float) -> float:
     References
     ----------
     Sun and Loader (1994), Annals of Statistics 22, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, kappa
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> x = np.array([[-1.0], [1.0]])  # a line through two points: l turns by a right angle
+    >>> fit = Fit(LocalPolynomialFit(get("gaussian"), degree=1), x, x, np.ones(2), np.array([1.0]))
+    >>> round(kappa(fit, -1.0, 1.0), 4)  # pi / 2
+    1.5708
     """
     fit = _chosen(fit, False)
     chords, length, before = CHORDS[0], 0.0, np.inf
@@ -92,11 +115,17 @@ def tube_probability(critical: float, arc: float, freedom: float = np.inf) -> fl
     """Chance that the standardised error exceeds `critical` somewhere.
 
     ``(kappa / pi) exp(-c^2 / 2) + 2 (1 - Phi(c))``; with v degrees of freedom of sigma,
-    ``(kappa / pi) (1 + c^2 / v)^(-v / 2) + 2 P(T_v > c)``.
+    ``(kappa / pi) (1 + c^2 / v)^(-v / 2) + 2 P(T_v > c)``.  **Covers** nothing by itself; see `tube`.
 
     References
     ----------
     Sun and Loader (1994), Annals of Statistics 22, equations of section 3.
+
+    Examples
+    --------
+    >>> from kernadv.inference import tube_probability
+    >>> round(tube_probability(1.96, 0.0), 4)  # one comparison: the normal distribution
+    0.05
     """
     if np.isinf(freedom):
         return float(arc / np.pi * np.exp(-0.5 * critical**2) + 2.0 * ndtr(-critical))
@@ -105,7 +134,14 @@ def tube_probability(critical: float, arc: float, freedom: float = np.inf) -> fl
 
 
 def tube_critical_value(arc: float, level: float = 0.95, freedom: float = np.inf) -> float:
-    """The c at which `tube_probability` is 1 - level."""
+    """The c at which `tube_probability` is 1 - level.  **Covers** nothing by itself; see `tube`.
+
+    Examples
+    --------
+    >>> from kernadv.inference import tube_critical_value
+    >>> round(tube_critical_value(0.0), 2), round(tube_critical_value(0.0, freedom=10.0), 2)  # normal, and Student's t
+    (1.96, 2.23)
+    """
     highest = 10.0
     while tube_probability(highest, arc, freedom) > 1.0 - level:
         highest *= 10.0
@@ -116,21 +152,23 @@ def multiplier_bootstrap(
     fit: Fit,
     at: FloatArray,
     level: float = 0.95,
-    method: str = "hc3",
+    scheme: Wild | MovingBlocks | None = None,
     *,
     draws: int = 1000,
-    multiplier: str = "gaussian",
     seed: int = 0,
     bias_corrected: bool = False,
 ) -> Interval:
     """``mhat(x) +- c se(x)`` at all queries at once (sup-t), c by the bootstrap of the largest t.
 
-    A draw is ``max_x |sum_j l_j(x) e_j xi_j| / se(x)`` with independent multipliers xi of mean 0 and variance 1; c is its
-    level-quantile.  Variances may differ between responses.  Costs O(n m draws) a response.
+    A draw is ``max_x |t*(x)|`` with ``t* = (mhat* - E* mhat*) / se*`` of responses that are drawn anew; c is its
+    level-quantile.  The standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.
+    Dividing each draw by its own standard error is what keeps the level at boundaries of small samples: with one standard
+    error for all draws, c would know nothing of how uncertain that is.
 
     **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` (the fit of one degree more, same
-    bandwidth) the regression function.  In small samples a boundary costs level: simulated at n = 300, 95% cover 94-95%,
-    and 90-91% with `bias_corrected`, where `tube` covers 95% if the responses have one variance.
+    bandwidth) the regression function.  For independent responses, whatever their variances, or with `MovingBlocks` for
+    stationary noise.  Simulated, a nominal 95% with `bias_corrected` covers 93.9% at n = 300, 93.0% if the noise grows
+    tenfold along the line, 92.4% at n = 100; with `MovingBlocks` 91% at n = 400 and an autocorrelation of .5.
 
     Parameters
     ----------
@@ -140,44 +178,51 @@ def multiplier_bootstrap(
         Queries: the band holds at these, so take a grid that is fine against the bandwidth.
     level : float
         Strictly between 0 and 1.
-    method : {"hc0", "hc2", "hc3"}
-        Residuals e_j, divided by 1, sqrt(1 - l_jj) or 1 - l_jj, in the numerator and in the standard error alike.
+    scheme : Wild or MovingBlocks, default Wild()
+        How noise is drawn from the residuals.
     draws : int
-    multiplier : {"gaussian", "rademacher"}
-        Rademacher: +-1 with equal chances.
+        At least 2.
     seed : int
     bias_corrected : bool
+
+    Returns
+    -------
+    Interval
+        NaN where the estimate is undefined, or rests on a point without a residual; the band holds at the other queries.
 
     Raises
     ------
     ArgumentError
-        More than one dimension, unknown method, points without a residual, bad arrays.
+        More than one dimension, no residuals at all, or blocks over points without one; bad arrays.
 
     References
     ----------
     Chernozhukov, Chetverikov and Kato (2013), Gaussian approximations and multiplier bootstrap for maxima of sums of
     high-dimensional random vectors, Annals of Statistics 41.
     Montiel Olea and Plagborg-Moller (2019), Simultaneous confidence bands, Journal of Applied Econometrics 34 (sup-t).
+    Davidson and Flachaire (2008), The wild bootstrap, tamed at last, Journal of Econometrics 146 (why +-1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, multiplier_bootstrap, normal
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> x = np.linspace(0.0, 1.0, 21)[:, None]
+    >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, np.sin(9 * x), np.ones(21), np.array([0.3]))
+    >>> band = multiplier_bootstrap(fit, x, draws=200, bias_corrected=True)
+    >>> bool((band.high > normal(fit.raised(), x).high).all()), band.covers
+    (True, 'regression function')
     """
     check_level(level)
-    check_choice(method, "method", INFLATION)
-    check_choice(multiplier, "multiplier", MULTIPLIERS)
-    check_count(draws, "draws")
-    fit = _chosen(fit, bias_corrected)
+    fit, scheme = _chosen(fit, bias_corrected), chosen_scheme(scheme)
     at = fit.queries(at)
-    error = standard_error(fit, at, method)
-    residuals = inflated_residuals(fit, method)
-    rng = np.random.default_rng(seed)
-    size = (len(fit.x), draws)
-    xi = rng.standard_normal(size) if multiplier == "gaussian" else rng.integers(0, 2, size) * 2.0 - 1.0
-    values = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth)
-    largest = np.zeros((fit.y.shape[1], draws))
-    for rows, hat in hat_blocks(fit, at, values):
-        scale = np.where(error[rows] > 0.0, error[rows], np.inf)  # where nothing varies or is defined, nothing exceeds
-        for c in range(len(largest)):
-            t = np.abs((hat * residuals[:, c]) @ xi) / scale[:, c, None]
-            np.maximum(largest[c], t.max(0), out=largest[c])
-    return _band(fit, at, np.quantile(largest, level, axis=1) * error, bias_corrected)
+    error = standard_error(fit, at, scheme.method)
+    largest: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
+    for column, t in studentised(fit, at, scheme, draws, seed):
+        largest[column].append(np.nan_to_num(np.abs(t)).max(axis=0, initial=0.0))
+    critical = [np.quantile(np.concatenate(parts), level) for parts in largest]
+    return _band(fit, at, np.array(critical) * error, bias_corrected)
 
 
 def _chosen(fit: Fit, bias_corrected: bool) -> Fit:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, check_choice, check_count
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count
 from kernadv._typing import FloatArray
 from kernadv.inference import variance
 from kernadv.inference._base import SMOOTHED_TARGET, Fit, Interval, check_level
@@ -35,6 +35,15 @@ class Wild:
     ----------
     Mammen (1993), Bootstrap and wild bootstrap for high dimensional linear models, Annals of Statistics 21.
     Davidson and Flachaire (2008), The wild bootstrap, tamed at last, Journal of Econometrics 146.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Wild
+    >>> drawn = Wild().noise(np.array([1.0, -2.0]), np.arange(2.0), 100, np.random.default_rng(0))
+    >>> np.unique(np.abs(drawn), axis=1)
+    array([[1.],
+           [2.]])
     """
 
     multiplier: str = "rademacher"
@@ -56,7 +65,7 @@ class Wild:
 
 @dataclass(frozen=True)
 class MovingBlocks:
-    """Blocks of successive centred residuals, in order of the first dimension, are drawn with replacement.
+    """Blocks of successive residuals, in order of the first dimension, are drawn with replacement, less their mean.
 
     For stationary noise whose correlation fades within a block.  The smoothing bias in the residuals counts as correlation:
     take a bandwidth that does not oversmooth.
@@ -69,6 +78,18 @@ class MovingBlocks:
     References
     ----------
     Kunsch (1989), The jackknife and the bootstrap for general stationary observations, Annals of Statistics 17.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import MovingBlocks
+    >>> up_and_down = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    >>> drawn = MovingBlocks(length=3).noise(up_and_down, np.arange(6.0), 4, np.random.default_rng(0))
+    >>> np.abs(np.diff(drawn, axis=0))[[0, 1, 3, 4]]  # within a block the order is kept
+    array([[1., 1., 1., 1.],
+           [1., 1., 1., 1.],
+           [1., 1., 1., 1.],
+           [1., 1., 1., 1.]])
     """
 
     length: int | None = None
@@ -86,12 +107,22 @@ class MovingBlocks:
         if length > n:
             raise ArgumentError(f"a block of {length} points needs as many, got {n}")
         order = np.argsort(x, kind="stable")
-        blocks = -(-n // length)
-        start = rng.integers(0, n - length + 1, (blocks, 1, draws))
-        index = (start + np.arange(length)[:, None]).reshape(blocks * length, draws)[:n]
+        ordered, starts, blocks = residual[order], n - length + 1, -(-n // length)
+        mean = np.array([ordered[k : k + starts].mean() for k in range(length)])  # of the k-th point of a block
+        first = rng.integers(0, starts, (blocks, 1, draws))
+        drawn = ordered[first + np.arange(length)[:, None]] - mean[:, None]
         out = np.empty((n, draws))
-        out[order] = (residual - residual.mean())[order][index]
+        out[order] = drawn.reshape(blocks * length, draws)[:n]
         return out
+
+
+def chosen_scheme(scheme: Wild | MovingBlocks | None) -> Wild | MovingBlocks:
+    """Return the scheme, by default Wild(), or raise if it is something else."""
+    if scheme is None:
+        return Wild()
+    if not isinstance(scheme, (Wild, MovingBlocks)):
+        raise ArgumentTypeError(f"scheme must be Wild(...) or MovingBlocks(...), got {scheme!r}")
+    return scheme
 
 
 def bootstrap_error(
@@ -123,18 +154,32 @@ def bootstrap_error(
     Raises
     ------
     ArgumentError
-        Points without a residual, fewer than 2 draws, bad arrays.
+        No residuals at all, or blocks over points without one; fewer than 2 draws; bad arrays.
 
     References
     ----------
     Hardle and Marron (1991), Bootstrap simultaneous error bars for nonparametric regression, Annals of Statistics 19.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, bootstrap_error, standard_error
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> rng = np.random.default_rng(0)
+    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> at = np.zeros((1, 1))
+    >>> ratio = bootstrap_error(fit, at, draws=4000) / standard_error(fit, at, "hc2")
+    >>> bool(abs(ratio[0, 0] - 1.0) < 0.05)
+    True
     """
-    fit, scheme = fit.checked(), scheme or Wild()
+    fit, scheme = fit.checked(), chosen_scheme(scheme)
     at = fit.queries(at)
     columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
     for column, drawn in _draws(fit, scheme, draws, seed, progress):
         columns[column].append(smooth(drawn.how, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value)
-    return np.stack([np.concatenate(parts, axis=1).std(axis=1, ddof=1) for parts in columns], axis=1)
+    out = np.stack([np.concatenate(parts, axis=1).std(axis=1, ddof=1) for parts in columns], axis=1)
+    return np.where(np.isnan(variance.standard_error(fit, at, "hc2")), np.nan, out)
 
 
 def percentile_t(
@@ -161,28 +206,50 @@ def percentile_t(
     level : float
         Strictly between 0 and 1.
 
+    Returns
+    -------
+    Interval
+        NaN where the estimate is undefined, or rests on a point without a residual.
+
     References
     ----------
     Hall (1992), The Bootstrap and Edgeworth Expansion, sections 3.5 and 4.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, percentile_t
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> rng = np.random.default_rng(0)
+    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> result = percentile_t(fit, np.zeros((1, 1)))
+    >>> bool(result.low[0, 0] < result.estimate[0, 0] < result.high[0, 0]), result.covers
+    (True, 'smoothed target')
     """
     tail = 0.5 * (1.0 - check_level(level))
-    fit, scheme = fit.checked(), scheme or Wild()
+    fit, scheme = fit.checked(), chosen_scheme(scheme)
     at = fit.queries(at)
     estimate = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth).value
     error = variance.standard_error(fit, at, scheme.method)
     columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
-    for column, drawn in _draws(fit, scheme, draws, seed, progress):
-        spread = variance.standard_error(drawn, at, scheme.method)
-        spread = np.where(spread > 0.0, spread, np.inf)  # a draw without noise is exact
-        deviation = smooth(drawn.how, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value
-        columns[column].append(deviation / spread)
+    for column, t in studentised(fit, at, scheme, draws, seed, progress):
+        columns[column].append(t)
     low, high = np.empty_like(estimate), np.empty_like(estimate)
     for c, parts in enumerate(columns):
         quantiles = np.quantile(np.concatenate(parts, axis=1), [tail, 1.0 - tail], axis=1)
         low[:, c], high[:, c] = estimate[:, c] - quantiles[::-1] * error[:, c]
-    undefined = np.isnan(estimate)
-    low[undefined], high[undefined] = np.nan, np.nan
     return Interval(estimate, low, high, SMOOTHED_TARGET)
+
+
+def studentised(
+    fit: Fit, at: FloatArray, scheme: Wild | MovingBlocks, draws: int, seed: int, progress: Progress | None = None
+) -> Iterator[tuple[int, FloatArray]]:
+    """``t* = (mhat* - E* mhat*) / se*`` of some draws: (which response, (m, draws)); NaN without a standard error."""
+    for column, drawn in _draws(fit, scheme, draws, seed, progress):
+        spread = variance.standard_error(drawn, at, scheme.method)
+        spread = np.where(spread == 0.0, np.inf, spread)  # a draw without noise is exact
+        yield column, smooth(drawn.how, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value / spread
 
 
 def _draws(
@@ -191,10 +258,17 @@ def _draws(
     """Fits whose responses are the noise of some draws: (which response, fit with draws as responses).
 
     A linear smoother turns ``m + noise`` into ``S m + S noise``: without m, estimates are deviations from their mean.
+    Points without a residual have no noise: estimates that rest on them have no standard error.
     """
     if check_count(draws, "draws") < 2:
         raise ArgumentError("draws must be at least 2, got 1")
-    residuals = variance.inflated_residuals(fit, "hc2")
+    residuals = variance.resampling_residuals(fit)
+    lonely = int(np.isnan(residuals[:, 0]).sum())
+    if lonely and isinstance(scheme, MovingBlocks):
+        raise ArgumentError(
+            f"blocks need the residual of every point, and {lonely} are too lonely to have one; widen the bandwidth"
+        )
+    residuals = np.nan_to_num(residuals)
     rng, total = np.random.default_rng(seed), draws * residuals.shape[1]
     for column in range(residuals.shape[1]):
         for low in range(0, draws, BATCH):

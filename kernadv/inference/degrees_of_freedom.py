@@ -11,6 +11,9 @@ from kernadv._typing import FloatArray
 from kernadv.inference._base import Fit
 from kernadv.smoothers.local_polynomial import LocalValues, leverage, smooth, squared_norm
 
+#: A leverage nearer to 1 than this leaves no residual to divide by.
+SATURATED = 1e-10
+
 
 class DegreesOfFreedom(NamedTuple):
     """Degrees of freedom of the smoother ``mhat = S y`` at its design points.
@@ -52,7 +55,7 @@ def at_design_points(fit: Fit) -> LocalValues:
 def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
     """Traces of the hat matrix in O(n) on a line, without forming it.
 
-    Covers neither the smoothed target nor the regression function: these are properties of the smoother alone.
+    **Covers** neither target: these are properties of the smoother alone.
 
     Raises
     ------
@@ -63,6 +66,19 @@ def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
     ----------
     Buja, Hastie and Tibshirani (1989), Linear smoothers and additive models, Annals of Statistics 17, section 2.7.
     Loader (1999), Local Regression and Likelihood, section 2.3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, effective_degrees_of_freedom
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
+    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> effective_degrees_of_freedom(fit)  # one for the mean
+    DegreesOfFreedom(points=4, trace=1.0, squared_trace=1.0)
+    >>> effective_degrees_of_freedom(fit).residual
+    3.0
     """
     fit = fit.checked()
     return traces(fit, at_design_points(fit))
@@ -78,7 +94,8 @@ def traces(fit: Fit, own: LocalValues) -> DegreesOfFreedom:
 def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
     """``n_eff(x) = 1 / sum_j l_j(x)^2``: as many equally weighted responses have a mean of the same variance.  # (m,)
 
-    For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  Refers to the smoothed target: bias plays no part.
+    For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  **Covers** neither target by itself; in intervals it stands for the
+    smoothed one, since bias plays no part in it.
 
     Raises
     ------
@@ -88,6 +105,17 @@ def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
     References
     ----------
     Kish (1965), Survey Sampling, section 11.7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, effective_sample_size
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> x = np.array([[0.0], [0.5]])
+    >>> fit = Fit(LocalPolynomialFit(get("triangular")), x, x, np.ones(2), np.array([1.0]))
+    >>> round(float(effective_sample_size(fit, x[:1])[0]), 9)  # weights 1 and .5: (1 + .5)^2 / (1 + .25)
+    1.8
     """
     fit = fit.checked()
     at = fit.queries(at)

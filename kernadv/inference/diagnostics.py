@@ -76,6 +76,13 @@ def autocorrelation(
     References
     ----------
     Box and Jenkins (1970), Time Series Analysis: Forecasting and Control, section 2.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import autocorrelation
+    >>> autocorrelation(np.array([1.0, -1.0, 1.0, -1.0]), np.arange(4.0), lags=2).correlation  # -3/4 and 2/4
+    array([[-0.75,  0.5 ]])
     """
     check_count(lags, "lags")
     label = np.zeros(len(residual), np.int64) if series is None else series
@@ -122,6 +129,16 @@ def ljung_box(
     References
     ----------
     Ljung and Box (1978), On a measure of lack of fit in time series models, Biometrika 65.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import ljung_box
+    >>> test = ljung_box(np.tile([1.0, -1.0], 20), np.arange(40.0), lags=1)
+    >>> round(float(test.statistic[0]), 4)  # 40 * 42 * (39 / 40)^2 / 39
+    40.95
+    >>> bool(test.p_value[0] < 1e-9)
+    True
     """
     if not 0 <= fitted < check_count(lags, "lags"):
         raise ArgumentError(f"fitted must lie between 0 and lags - 1 = {lags - 1}, got {fitted}")

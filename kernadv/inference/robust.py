@@ -10,8 +10,8 @@ import numpy as np
 from kernadv._errors import ArgumentError, check_choice, check_count, check_positive
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.inference._base import Fit
+from kernadv.inference.degrees_of_freedom import SATURATED
 from kernadv.inference.nearest import neighbour_residuals
-from kernadv.inference.variance import SATURATED
 from kernadv.moments.local import exponents
 from kernadv.smoothers.local_polynomial import smooth
 
@@ -106,6 +106,18 @@ def robust_estimate(
     Calonico, Cattaneo and Farrell (2019), nprobust, JSS 91, section 3 (the residuals).
     Bell and McCaffrey (2002), Bias reduction in standard errors for linear regression with multi-stage samples, Survey
     Methodology 28; Imbens and Kolesar (2016), Robust standard errors in small samples, REStat 98 (the degrees of freedom).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, robust_estimate
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> x = np.linspace(0.0, 1.0, 2001)[:, None]
+    >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, x**2, np.ones(2001), np.array([0.3]))
+    >>> both = robust_estimate(fit, np.array([[0.0]]))  # bias of a line at the end: -h^2 m'' / 20, and m(0) = 0
+    >>> round(float(both.conventional[0, 0]), 3), abs(round(float(both.corrected[0, 0]), 9))
+    (-0.009, 0.0)
     """
     check_choice(method, "method", METHODS)
     check_positive(rho, "rho", "it is h / b; 1 uses one bandwidth for both")

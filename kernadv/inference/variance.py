@@ -10,7 +10,7 @@ All of them measure the scatter of the estimate around its own mean: they know n
 | nearest | sum l_j^2 e_j^2, e_j from nearest neighbours | independent, variance smooth in x |
 | asymptotic | R(K)^d s^2(x) / sum_j K_j | independent, variance smooth in x, interior |
 | cluster | sum over clusters of (sum l_j e_j)^2 | clusters independent |
-| hac | Newey-West along the first dimension | correlation that fades with distance |
+| hac | Newey-West along the first dimension, unbiased for independent errors | correlation that fades with distance |
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from kernadv._errors import ArgumentError, check_choice, check_count
 from kernadv._typing import FloatArray
 from kernadv.inference._base import Fit
-from kernadv.inference.degrees_of_freedom import at_design_points, traces
+from kernadv.inference.degrees_of_freedom import SATURATED, at_design_points, traces
 from kernadv.inference.dependent import cluster_variance, newey_west_variance
 from kernadv.inference.nearest import neighbour_residuals
 from kernadv.moments.local import local_moments
@@ -29,10 +29,6 @@ from kernadv.smoothers.local_polynomial import LocalValues, leverage, smooth, sq
 ONE_VARIANCE = ("homoskedastic", "difference")
 EACH_VARIANCE = ("hc0", "hc1", "hc2", "hc3", "nearest")
 METHODS = (*ONE_VARIANCE, *EACH_VARIANCE, "asymptotic", "cluster", "hac")
-#: Residuals are divided by 1 - leverage to this power.
-INFLATION = {"hc0": 0.0, "hc2": 0.5, "hc3": 1.0}
-#: A leverage nearer to 1 than this leaves no residual to divide by.
-SATURATED = 1e-10
 
 
 def standard_error(
@@ -79,6 +75,19 @@ def standard_error(
     ----------
     White (1980), Econometrica 48 (HC0); MacKinnon and White (1985), Journal of Econometrics 29 (HC1 to HC3).
     Hayfield and Racine (2008), Nonparametric econometrics: the np package, JSS 27 (asymptotic).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, standard_error
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
+    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> float(standard_error(fit, np.zeros((1, 1)), "hc0")[0, 0])  # sqrt(sum (y - 2)^2) / 4
+    0.5
+    >>> round(float(standard_error(fit, np.zeros((1, 1)), "homoskedastic")[0, 0]), 4)  # sqrt(sum (y - 2)^2 / 3 / 4)
+    0.5774
     """
     check_choice(method, "method", METHODS)
     fit = fit.checked()
@@ -114,6 +123,17 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     Loader (1999), Local Regression and Likelihood, section 2.3.2.
     Gasser, Sroka and Jennen-Steinmetz (1986), Residual variance and residual pattern in nonlinear regression,
     Biometrika 73.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, residual_variance
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
+    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> float(residual_variance(fit)[0])  # sum (y - 2)^2 / 3
+    1.3333333333333333
     """
     check_choice(method, "method", ONE_VARIANCE)
     fit = fit.checked()
@@ -140,6 +160,19 @@ def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> Flo
     Returns
     -------
     (n, C) float64, NaN where there is no residual
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.inference import Fit, response_variance
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> y = np.array([[1.0], [3.0], [1.0], [5.0]])
+    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> response_variance(fit, "hc0")[:, 0]  # (y - 2.5)^2
+    array([2.25, 0.25, 2.25, 6.25])
+    >>> response_variance(fit, "hc3")[:, 0]  # as if each point had been left out: (y - mean of the others)^2
+    array([ 4.        ,  0.44444444,  4.        , 11.11111111])
     """
     check_choice(method, "method", EACH_VARIANCE)
     fit = fit.checked()
@@ -158,24 +191,23 @@ def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> Flo
     return np.asarray(squared / (rest if method == "hc2" else rest**2))
 
 
-def inflated_residuals(fit: Fit, method: str) -> FloatArray:
-    """``e_j``, ``e_j / sqrt(1 - l_jj)`` or ``e_j / (1 - l_jj)`` for hc0, hc2 and hc3: what resampling draws from.  # (n, C)
+def resampling_residuals(fit: Fit) -> FloatArray:
+    """``e_j / sqrt(1 - l_jj)``, which have the variance of the noise if it is equal: what resampling draws from.  # (n, C)
 
-    **Covers** neither target by itself.
+    **Covers** neither target by itself.  NaN at points without a residual: their window is too small, or their leverage 1.
 
     Raises
     ------
     ArgumentError
-        If a point has no residual, or a leverage of 1.
+        If no point has a residual.
     """
-    power = INFLATION[check_choice(method, "method", INFLATION)]
     fit = fit.checked()
     own = at_design_points(fit)
     rest = 1.0 - leverage(own, fit.weights)
-    known = own.defined & ((rest > SATURATED) | (power == 0.0))
-    if not known.all():
-        raise ArgumentError(f"{int((~known).sum())} points are too lonely to have a residual; widen the bandwidth")
-    return np.asarray((fit.y - own.value) / rest[:, None] ** power)
+    known = own.defined & (rest > SATURATED)
+    if not known.any():
+        raise ArgumentError("no point has a neighbour within the bandwidth, so there are no residuals; widen it")
+    return np.asarray((fit.y - own.value) / np.sqrt(np.where(known, rest, np.nan))[:, None])
 
 
 def _difference_variance(x: FloatArray, y: FloatArray) -> FloatArray:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernadv._jit import in_parallel
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.kernels import Gaussian, Kernel
 from kernadv.moments._monomials import monomials, shifted, values
 
-#: Queries and points of a block; 64 x 4096 weights are 2 MB.
-QUERIES, POINTS = 64, 4096
+#: Queries and points of a block: its weights stay in a core's cache.
+QUERIES, POINTS = 256, 512
 
 
 def blocked_moments(
@@ -23,7 +24,6 @@ def blocked_moments(
     radial: bool = False,
     past: bool = False,
     squared: bool = False,
-    block: int = QUERIES,
 ) -> FloatArray:
     """Sums over j of ``w_j v_cj u_j^a`` with u_j = (x_j - q) / scale, for all queries q and monomials a.
 
@@ -42,48 +42,58 @@ def blocked_moments(
         Further factor of the bandwidth at each query.
     radial, past, squared : bool
         Radial kernel; only points with x <= q in the first dimension; weights squared.
-    block : int
-        Queries at once.  Their moments are shifted from a common centre; with 1 nothing is shifted and no digit lost.
 
     Returns
     -------
     (m, C, E) float64
     """
     basis = monomials(x.shape[1], order)
-    widest = kernel.support if np.isfinite(kernel.support) else np.inf
     out = np.empty((len(at), len(channels), len(basis.exponents)))
-    for low in range(0, len(at), block):
-        own = slice(low, low + block)
+
+    def block(low: int) -> None:
+        own = slice(low, low + QUERIES)
         q = at[own]
         unit = np.ones(len(q)) if scale is None else scale[own]
         centre = q.mean(0)
-        reach = widest * unit
-        first = int(np.searchsorted(x[:, 0], (q[:, 0] - reach).min(), "left"))
-        last = int(np.searchsorted(x[:, 0], q[:, 0].max() if past else (q[:, 0] + reach).max(), "right"))
+        last = int(np.searchsorted(x[:, 0], q[:, 0].max(), "right")) if past else len(x)
         sums = np.zeros((len(q), len(channels) * len(basis.exponents)))
-        for begin in range(first, last, POINTS):
+        for begin in range(0, last, POINTS):
             part = slice(begin, min(begin + POINTS, last))
-            weight = _weights(x[part], q, unit, kernel, radial, past)
+            near = x[part] - centre
+            if x.shape[1] > 3 and isinstance(kernel, Gaussian):
+                weight = _gaussian(near, q - centre, unit, past)
+            else:
+                weight = _weights(x[part], q, unit, kernel, radial, past)
             if squared:
                 weight *= weight
-            powers = values(x[part] - centre, basis)  # (b, E)
+            powers = values(near, basis)  # (b, E)
             sums += weight @ (channels[:, part].T[:, :, None] * powers[:, None, :]).reshape(len(powers), -1)
         raw = sums.reshape(len(q), len(channels), len(basis.exponents))
         out[own] = shifted(raw, centre - q, basis) / unit[:, None, None] ** basis.exponents.sum(1)
+
+    in_parallel(block, range(0, len(at), QUERIES))
     return out
+
+
+def _gaussian(x: FloatArray, q: FloatArray, unit: FloatArray, past: bool) -> FloatArray:
+    """Gaussian weights of a block about a near origin, by one product: ``-|x - q|^2 / 2 = q x - |q|^2 / 2 - |x|^2 / 2``.
+
+    The other kernels are not flat at 0: the rounding of small distances would show.
+    """
+    left = np.column_stack([q, -0.5 * (q * q).sum(1), np.ones(len(q))]) / (unit * unit)[:, None]
+    weight: FloatArray = left @ np.column_stack([x, np.ones(len(x)), -0.5 * (x * x).sum(1)]).T
+    np.exp(np.minimum(weight, 0.0, out=weight), out=weight)
+    if past:
+        weight[x[:, 0] > q[:, 0, None]] = 0.0
+    return weight
 
 
 def _weights(x: FloatArray, q: FloatArray, unit: FloatArray, kernel: Kernel, radial: bool, past: bool) -> FloatArray:
     """Kernel weights of a block.  # (queries, points)"""
     if radial or isinstance(kernel, Gaussian):  # a product of Gaussians is the radial one
         square = np.zeros((len(q), len(x)))
-        if x.shape[1] > 3 and isinstance(kernel, Gaussian):  # the others are not flat at 0: rounding would show
-            square += (q * q).sum(1)[:, None] + (x * x).sum(1)
-            square -= 2.0 * (q @ x.T)
-            np.maximum(square, 0.0, out=square)
-        else:
-            for i in range(x.shape[1]):
-                square += (x[:, i] - q[:, i, None]) ** 2
+        for i in range(x.shape[1]):
+            square += (x[:, i] - q[:, i, None]) ** 2
         square /= (unit * unit)[:, None]
         if isinstance(kernel, Gaussian):
             square *= -0.5

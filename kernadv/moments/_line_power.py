@@ -12,9 +12,11 @@ from math import comb
 
 import numpy as np
 
-from kernadv._jit import compiled
+from kernadv._jit import compiled, in_parallel, stretches
 from kernadv._typing import BoolArray, FloatArray
 
+#: Queries that are worth a thread of their own.
+ENOUGH = 5_000
 #: A kernel sum below this share of the number of points has lost digits to cancellation and is computed again directly.
 THIN = 1e-3
 
@@ -48,7 +50,11 @@ def power_moments(
     binomial = np.array([[comb(r, k) for k in range(depth)] for r in range(depth)], dtype=np.float64)
     sums = np.empty((len(at), len(channels), order + 1))
     thin = np.empty(len(at), dtype=np.bool_)
-    _sweep(x, channels, at, float(width), coefficients, order, not past, binomial, sums, thin)
+
+    def sweep(own: slice) -> None:
+        _sweep(x, channels, at[own], float(width), coefficients, order, not past, binomial, sums[own], thin[own])
+
+    in_parallel(sweep, stretches(len(at), ENOUGH))
     return sums, thin
 
 

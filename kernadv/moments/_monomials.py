@@ -20,13 +20,10 @@ class Monomials(NamedTuple):
     exponents : (E, d) int64
     parents : list of (earlier monomial, variable) or None
         Each monomial is an earlier one times a variable; None for the constant.
-    terms : list of lists of (monomial b, factor, monomial a - b)
-        ``(u + s)^a = sum_b factor * s^(a - b) * u^b``, the sum over all b <= a.
     """
 
     exponents: IntArray
     parents: list[tuple[int, int] | None]
-    terms: list[list[tuple[int, float, int]]]
 
 
 @functools.cache
@@ -41,18 +38,7 @@ def monomials(dimensions: int, degree: int) -> Monomials:
     for a in every[1:]:
         first = next(i for i, power in enumerate(a) if power)
         parents.append((index[tuple(power - (i == first) for i, power in enumerate(a))], first))
-    terms = [
-        [
-            (
-                index[b],
-                float(prod(comb(i, j) for i, j in zip(a, b, strict=True))),
-                index[tuple(i - j for i, j in zip(a, b, strict=True))],
-            )
-            for b in product(*(range(i + 1) for i in a))
-        ]
-        for a in every
-    ]
-    return Monomials(np.array(every, np.int64).reshape(-1, dimensions), parents, terms)
+    return Monomials(np.array(every, np.int64).reshape(-1, dimensions), parents)
 
 
 def values(z: FloatArray, basis: Monomials) -> FloatArray:
@@ -63,6 +49,24 @@ def values(z: FloatArray, basis: Monomials) -> FloatArray:
     return out
 
 
+@functools.cache
+def _terms(dimensions: int, degree: int) -> list[list[tuple[int, float, int]]]:
+    """For each monomial a the (b, factor, a - b) of ``(u + s)^a = sum_b factor * s^(a - b) * u^b``, over all b <= a."""
+    every = [tuple(a) for a in monomials(dimensions, degree).exponents.tolist()]
+    index = {a: k for k, a in enumerate(every)}
+    return [
+        [
+            (
+                index[b],
+                float(prod(comb(i, j) for i, j in zip(a, b, strict=True))),
+                index[tuple(i - j for i, j in zip(a, b, strict=True))],
+            )
+            for b in product(*(range(i + 1) for i in a))
+        ]
+        for a in every
+    ]
+
+
 def shifted(sums: FloatArray, by: FloatArray, basis: Monomials) -> FloatArray:
     """Sums of monomials about an origin that lies `by` (b, d) before the one of `sums` (b, C, E)."""
     if len(basis.parents) == 1 or not by.any():
@@ -70,7 +74,7 @@ def shifted(sums: FloatArray, by: FloatArray, basis: Monomials) -> FloatArray:
     powers = values(by, basis).T[:, :, None]  # (E, b, 1)
     parts = np.ascontiguousarray(np.moveaxis(sums, 2, 0))
     out = np.zeros_like(parts)
-    for a, terms in enumerate(basis.terms):
+    for a, terms in enumerate(_terms(basis.exponents.shape[1], int(basis.exponents[-1].sum()))):
         for b, factor, rest in terms:
             out[a] += factor * powers[rest] * parts[b]
     return np.moveaxis(out, 0, 2)

@@ -5,7 +5,8 @@
 | a line, one bandwidth, polynomial kernels (uniform ... tricube) | `_line_power`, O(n + m) |
 | a line, one bandwidth, exponential | `_line_exponential`, O(n + m) |
 | a line, one bandwidth, Gaussian | `_line_gaussian`, O(n + m), within 1e-14 of the largest weight a point |
-| everything else: other kernels, several dimensions, a bandwidth a query | `_blocked`, O(n m) at worst |
+| everything else, kernels with an edge: several dimensions, a bandwidth a query | `_windows`, O(points near the windows) |
+| everything else, kernels without one | `_blocked`, O(n m) |
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kernadv.moments._line_exponential import exponential_moments
 from kernadv.moments._line_gaussian import gaussian_moments
 from kernadv.moments._line_power import power_moments
 from kernadv.moments._monomials import monomials
+from kernadv.moments._windows import window_moments
 
 #: Polynomial kernels of a higher degree lose too many digits in the shifts: they are summed directly.
 HIGHEST_POWER = 12
@@ -78,12 +80,15 @@ def local_moments(
     options = {"radial": radial, "past": past, "squared": squared}
     if x.shape[1] == 1 and not by_query and _has_line(kernel, order, squared):
         sums, lost = _line(z[:, 0], v, q[:, 0], kernel, order, past, squared)
+        lost |= _close(sums[:, 0], powers, order)
+    elif np.isfinite(kernel.support):
+        sums, lost = window_moments(z, v, q, kernel, order, scale=scale, **options), np.zeros(len(q), np.bool_)
     else:
-        sums, lost = blocked_moments(z, v, q, kernel, order, scale=scale, **options), np.zeros(len(q), np.bool_)
-    lost |= _close(sums[:, 0], powers, order)
+        sums = blocked_moments(z, v, q, kernel, order, scale=scale, **options)
+        lost = _close(sums[:, 0], powers, order)
     if lost.any():
         own = None if scale is None else scale[lost]
-        sums[lost] = blocked_moments(z, v, q[lost], kernel, order, scale=own, block=1, **options)
+        sums[lost] = window_moments(z, v, q[lost], kernel, order, scale=own, **options)
     if isinstance(queries, slice):
         return sums
     out = np.empty_like(sums)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -51,12 +52,19 @@ def solve_local(moments: FloatArray, powers: IntArray, all_powers: IntArray, row
     -------
     Solution
     """
-    index = {tuple(a): k for k, a in enumerate(all_powers.tolist())}
-    table = np.array([[index[tuple(np.add(a, b))] for b in powers.tolist()] for a in powers.tolist()], np.int64)
+    table = _products(powers.tobytes(), all_powers.tobytes(), powers.shape[1])
     queries, channels, size = len(moments), moments.shape[1] - 1, len(powers)
     out = Solution(np.empty((queries, size, channels)), np.empty((queries, size)), np.empty(queries))
     _solve(moments, table, row, RANK, *out)
     return out
+
+
+@functools.cache
+def _products(powers: bytes, all_powers: bytes, dimensions: int) -> IntArray:
+    """Which of all monomials is the product of two of those of the polynomial.  # (E, E)"""
+    small, large = (np.frombuffer(some, np.int64).reshape(-1, dimensions).tolist() for some in (powers, all_powers))
+    index = {tuple(a): k for k, a in enumerate(large)}
+    return np.array([[index[tuple(map(sum, zip(a, b, strict=True)))] for b in small] for a in small], np.int64)
 
 
 @compiled()

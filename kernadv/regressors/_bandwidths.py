@@ -12,6 +12,7 @@ import numpy as np
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray
 from kernadv.bandwidth import Selection, Selector, get
+from kernadv.regressors._mixed import select_mixed
 from kernadv.regressors._rule import Rule, coefficients
 from kernadv.regressors._sample import Points, Sample
 from kernadv.regressors._warnings import BandwidthWarning
@@ -69,27 +70,26 @@ def choose(bandwidth: Any, rule: Rule, sample: Sample) -> Chosen:
                 )
         return Chosen(continuous, smoothing, None)
     selector = get(bandwidth)
-    if categories:
-        raise ArgumentError(
-            f"bandwidth={bandwidth!r} cannot be selected with categorical columns; give one number a column: the "
-            "half-width or scale of continuous columns, lambda of categorical ones"
-        )
     if len(sample.y) < FEWEST:
         raise ArgumentError(
             f"bandwidth={bandwidth!r} needs at least {FEWEST} rows of positive weight, got n_samples={len(sample.y)}; "
             "give a number instead"
         )
-    distinct = len(np.unique(sample.points.x, axis=0))
-    needed = coefficients(dimensions, rule.how.degree)
-    if 1 < distinct <= needed and dimensions > 1:
+    if categories:
+        selection = select_mixed(selector, rule, sample.spelled_out())
+        assert selection.smoothing is not None
+        return Chosen(selection.bandwidth, selection.smoothing, selection)
+    span, needed = np.ptp(sample.points.x, axis=0), coefficients(dimensions, rule.how.degree)
+    few = dimensions > 1 and len(np.unique(sample.points.x, axis=0)) <= needed
+    if span.all() and (rule.deficient or few):
         warnings.warn(
-            f"no bandwidth can be selected: {distinct} distinct points for the {needed} coefficients of degree "
-            f"{rule.how.degree} in {dimensions} dimensions; the range of each column is taken. Lower the degree",
+            f"no bandwidth can be selected: the {len(sample.y)} points, or all but one, do not determine the {needed} "
+            f"coefficients of degree {rule.how.degree} in {dimensions} dimensions, or columns are linear combinations of "
+            "others; the range of each column is taken. Lower the degree, or leave columns out",
             BandwidthWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-        span = np.ptp(sample.points.x, axis=0)
-        return Chosen(np.where(span > 0, span, 1.0), np.empty(0), None)
+        return Chosen(span, np.empty(0), None)
     selection = _select(selector, rule, sample)
     return Chosen(selection.bandwidth, np.empty(0), selection)
 

@@ -14,10 +14,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from kernadv import kernels
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import AnyArray, BoolArray, FloatArray
-from kernadv.inference import Interval
+from kernadv.inference import Fit, Interval
 from kernadv.regressors import _inference
 from kernadv.regressors._categories import read_categories
+from kernadv.regressors._dense import determines
 from kernadv.regressors._engine import estimate, hat
+from kernadv.regressors._gradient import gradient
 from kernadv.regressors._input import back, read_groups, read_points, read_response, read_weights, to_numpy
 from kernadv.regressors._quality import Quality, quality
 from kernadv.regressors._rule import HIGHEST_DEGREE, Rule, coefficients
@@ -85,8 +87,18 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Raises
         ------
         ValueError
-            If the data cannot be used, with the reason.
+            If the data cannot be used, with the reason; an earlier fit is kept.
         """
+        before = dict(self.__dict__)
+        try:
+            self._fit(X, y, sample_weight, groups)
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
         how = self._how()
         x, y = to_numpy(X), to_numpy(y)
         x, y = validate_data(
@@ -112,8 +124,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self._sample = Sample(points.take(kept), response[kept], weights[kept])
         self._kept, self._one_response = kept, y.ndim == 1
         self._quality: Quality | None = None
-        self._settle(Rule(how, np.empty(0), self.categories_), self._sample)
-        return self
+        deficient = points.x.shape[1] > 1 and not determines(self._sample.points.x, how.degree)
+        self._frame = Rule(how, np.empty(0), self.categories_, deficient=deficient)
+        self._settle(self._frame, self._sample)
 
     def predict(self, X: Any, return_std: bool = False, groups: Any = None) -> Any:
         """Estimate the regression function.
@@ -143,14 +156,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return value, restore(self._shaped(np.sqrt(np.maximum(local.square, 0.0))[:, None] * scale))
 
     def derivative(self, X: Any, order: int | tuple[int, ...] = 1, groups: Any = None) -> Any:
-        """Estimate a derivative of the regression function from the local polynomial.
+        """Estimate a derivative of the regression function.
+
+        It is a coefficient of the local polynomial; with degree 0, the derivative of the estimate itself.
 
         Parameters
         ----------
         X : (m, d) array, data frame or tensor
         order : int or tuple of d ints
-            Order in each continuous column, of total at most the degree.  The number 1 gives the gradient where there are
-            several columns.
+            Order in each continuous column, of total at most the degree, or 1 with degree 0.  The number 1 gives the
+            gradient where there are several columns.
         groups : (m,) array-like, optional
 
         Returns
@@ -160,24 +175,29 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Raises
         ------
         ArgumentError
-            If the order is higher than the degree.
+            If the order is higher than the degree; with degree 0, where the estimate jumps (one-sided, uniform kernel) or
+            the bandwidth changes with the query.
         """
         at, restore = self._queries(X, groups)
         columns = at.x.shape[1]
-        gradient = not isinstance(order, tuple) and columns > 1
-        if gradient and order != 1:
+        several = not isinstance(order, tuple) and columns > 1
+        if several and order != 1:
             raise ArgumentError(
                 f"with {columns} continuous columns order must be 1 (gradient) or a tuple of {columns}, got {order!r}"
             )
-        if gradient:
+        if several:
             orders = [tuple(row) for row in np.eye(columns, dtype=int).tolist()]
         else:
             orders = [order if isinstance(order, tuple) else (order,)]
         rule = self._rule(at)
-        each = [estimate(rule, self._sample, at, self._checked_order(one, columns)) for one in orders]
-        self._report(each[0].defined, at)
-        values = [self._shaped(local.value) for local in each]
-        return restore(np.stack(values, axis=-1) if gradient else values[0])
+        orders = [self._checked_order(one, columns) for one in orders]
+        if self.degree == 0 and sum(orders[0]) == 1:
+            each = [gradient(rule, self._sample, at, one.index(1)) for one in orders]
+        else:
+            each = [estimate(rule, self._sample, at, one).value for one in orders]
+        self._report(np.asarray(~np.isnan(each[0]).any(axis=1)), at)
+        values = [self._shaped(value) for value in each]
+        return restore(np.stack(values, axis=-1) if several else values[0])
 
     def hat_matrix(self, X: Any, groups: Any = None) -> FloatArray:
         """Hat matrix S of some queries: ``predict(X) = S @ y``.  # (m, n)"""
@@ -206,18 +226,24 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         X : (m, d) array, data frame or tensor
         level : float
         method : {"auto", "normal", "robust", "wilson", "jeffreys", "uniform"}
-            See `kernadv.inference.interval`.
+            See `kernadv.inference.interval`.  The bias that other levels of categorical columns bring is not corrected.
         groups : (m,) array-like, optional
 
         Returns
         -------
         Interval
-            Arrays of shape (m, C), and what the intervals cover.
-        """
-        at, _ = self._queries(X, groups)
-        return self._reported(_inference.interval(self._rule(at), self._sample, at, level, method), at)
+            `estimate`, `low` and `high`, each like the result of `predict`, and what the intervals cover.
 
-    def band(self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None) -> Interval:
+        Raises
+        ------
+        ArgumentError
+            If the method is unknown or not for this degree or these responses.
+        """
+        return self._asked(_inference.interval, X, groups, level, method)
+
+    def band(
+        self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None, *, bias_corrected: bool = False
+    ) -> Interval:
         """Confidence bands: they cover at all the queries together.
 
         Parameters
@@ -225,11 +251,38 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         X : (m, d) array, data frame or tensor
         level : float
         method : {"sup_t", "tube"}
-            Bootstrap of the largest t, or the tube formula; see `kernadv.inference.multiplier_bootstrap` and `tube`.
+            Bootstrap of the largest t, or the tube formula; see `kernadv.inference.multiplier_bootstrap` and `tube`.  The
+            latter is for one continuous column and one bandwidth.
         groups : (m,) array-like, optional
+        bias_corrected : bool
+            Cover the regression function, around the fit of one degree more; default: the smoothed target, around the
+            estimate.
+
+        Returns
+        -------
+        Interval
+            `estimate`, `low` and `high`, each like the result of `predict`, and what the band covers.
+
+        Raises
+        ------
+        ArgumentError
+            If the method is unknown, or the tube formula does not hold.
         """
-        at, _ = self._queries(X, groups)
-        return self._reported(_inference.band(self._rule(at), self._sample, at, level, method), at)
+        return self._asked(_inference.band, X, groups, level, method, bias_corrected)
+
+    def as_fit(self) -> Fit:
+        """The fit as the functions of `kernadv.inference` take it: ``standard_error(model.as_fit(), X, "hac")``.
+
+        Raises
+        ------
+        ArgumentError
+            For groups, categorical columns and bandwidths that change with the query, which these functions do not know;
+            `interval` and `band` do.
+        """
+        check_is_fitted(self)
+        if self.groups_ is not None:
+            raise ArgumentError("a fit with groups has no single Fit: fit one group, or ask interval and band")
+        return _inference.fit_of(self._rule(self._sample.points), self._sample)
 
     def summary(self) -> str:
         """Table of the fit: bandwidth and how it was chosen, degrees of freedom, errors."""
@@ -281,7 +334,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             raise ArgumentTypeError(
                 f"order must be a whole number >= 0 in each of {columns} continuous columns, got {order!r}"
             )
-        if sum(order) > self.degree:
+        if sum(order) > max(self.degree, 1):
             raise ArgumentError(
                 f"a derivative of order {sum(order)} needs degree >= {sum(order)}, got degree={self.degree}"
             )
@@ -297,12 +350,14 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """(m,) where y was (n,)."""
         return result[:, 0] if self._one_response else result
 
-    def _reported(self, result: Interval, at: Points) -> Interval:
-        """The result, after a warning about queries without an estimate or a width."""
+    def _asked(self, what: Any, X: Any, groups: Any, *options: Any) -> Interval:
+        """An interval or a band in the shape and kind of `predict`, after a warning about queries without one."""
+        at, restore = self._queries(X, groups)
+        result = what(self._rule(at), self._rule(self._sample.points), self._sample, at, *options)
         undefined: BoolArray = np.asarray(np.isnan(result.low).any(axis=1))
-        if undefined.any():
-            warn_undefined(~undefined, "too few points in the window for an interval; widen the bandwidth")
-        return result
+        warn_undefined(~undefined, "too few points in the window for an interval; widen the bandwidth")
+        estimate, low, high = (restore(self._shaped(part)) for part in result[:3])
+        return Interval(estimate, low, high, result.covers)
 
     def _report(self, defined: AnyArray, at: Points) -> None:
         n, columns = self._sample.points.x.shape

@@ -8,12 +8,19 @@ from math import factorial, prod
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import solve_triangular
+from sklearn.metrics import pairwise_distances
+from sklearn.utils import gen_batches
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.moments.solve import RANK
 from kernadv.regressors._rule import Rule
 from kernadv.regressors._sample import Points, Sample
 
+#: Ratio of the eigenvalues of the design's cross products below which it counts as collinear.
+COLLINEAR = 1e-12
+#: A coefficient is estimable if its unit vector lies within this distance of the span of the design's rows.
+SPAN = 1e-6
 #: Numbers in the largest array of a block, 32 MB.
 BLOCK = 4_000_000
 
@@ -27,7 +34,7 @@ class HatRows(NamedTuple):
     hat : (b, n) float64
         NaN where undefined.
     centre : (b,) float64
-        Weight of a point at the query itself, for an observation weight of 1.
+        Weight of a point at the query itself, for an observation weight of 1; of values, not of derivatives.
     defined : (b,) bool
     """
 
@@ -67,40 +74,127 @@ def hat_rows(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...]
         q = at.take(block)
         width = rule.bandwidth[block, None] if rule.bandwidth.ndim == 2 else rule.bandwidth
         u = (x[None] - q.x[:, None]) / width  # (b, n, d)
-        weight = sample.weights * kernel_weights(rule, sample.points, q, u)
+        weight = sample.weights * kernel_weights(rule, sample.points, q, u, block)
         design = np.ones((*u.shape[:2], len(powers)))
         for e, power in enumerate(powers):
             for i in np.flatnonzero(power):
                 design[:, :, e] *= u[:, :, i] ** power[i]
-        solution, defined = _inverse_row(np.sqrt(weight)[:, :, None] * design, row)
+        root = np.sqrt(weight)
+        solve = _estimable_half_row if rule.deficient else _half_row
+        half, defined = solve(root[:, :, None] * design, row)
         unit = np.prod(width**order, axis=-1).reshape(-1, 1) / prod(factorial(i) for i in order.tolist())
-        hat = weight * (design @ solution[:, :, None])[:, :, 0] / unit
-        yield HatRows(block, hat, solution[:, 0] / unit[:, 0], defined)
+        yield HatRows(block, root * half / unit, (half**2).sum(1), defined)
 
 
-def kernel_weights(rule: Rule, points: Points, at: Points, u: FloatArray) -> FloatArray:
-    """Product of the kernels of all columns; 0 across series and, one-sided, after the query.  # (b, n)"""
+def determines(x: FloatArray, degree: int) -> bool:
+    """Whether the design points as a whole determine a polynomial of that degree.
+
+    They do not where columns are linear combinations of others, or the coefficients outnumber the points.
+
+    Parameters
+    ----------
+    x : (n, d)
+    degree : int
+    """
+    powers = monomials(x.shape[1], degree)
+    if len(powers) > len(x):
+        return False
+    half = np.ptp(x, axis=0) / 2.0
+    u = (x - x.min(0)) / np.where(half > 0.0, half, 1.0) - 1.0
+    gram = np.zeros((len(powers), len(powers)))
+    for rows in gen_batches(len(u), max(1, BLOCK // powers.size)):
+        design = np.prod(u[rows, None] ** powers, axis=2)
+        gram += design.T @ design
+    eigenvalues = np.linalg.eigvalsh(gram)
+    return bool(eigenvalues[0] > COLLINEAR * eigenvalues[-1])
+
+
+def kernel_weights(rule: Rule, points: Points, at: Points, u: FloatArray, queries: slice) -> FloatArray:
+    """Product of the kernels of all columns; 0 across series and, one-sided, after the query.  # (b, n)
+
+    Parameters
+    ----------
+    rule : Rule
+    points : Points of n design points
+    at : Points of b queries
+    u : (b, n, d)
+        Lags in bandwidths.
+    queries : slice
+        Which of the rule's queries these are.
+    """
+    weight = other_weights(rule, points, at)
     profile = rule.how.kernel.profile
-    weight = profile(np.linalg.norm(u, axis=2)) if rule.how.radial else np.prod(profile(u), axis=2)
+    if not rule.how.radial:
+        return np.asarray(weight * np.prod(profile(u), axis=2))
+    if isinstance(rule.metric, str) and rule.metric == "euclidean":
+        distance = np.linalg.norm(u, axis=2)
+    else:
+        distance = pairwise_distances(at.x, points.x, metric=rule.metric) / rule.bandwidth[queries]
+    near = profile(distance)
+    hit = np.isinf(near)  # 1 / 0: these points take all the weight
+    return np.asarray(weight * np.where(hit.any(axis=1, keepdims=True), hit, near))
+
+
+def other_weights(rule: Rule, points: Points, at: Points) -> FloatArray:
+    """Kernels of the categorical columns; 0 across series and, one-sided, after the query.  # (b, n)"""
+    weight = np.ones((len(at.x), len(points.x)))
     for c, (category, smoothing) in enumerate(zip(rule.categories, rule.smoothing.tolist(), strict=True)):
         weight = weight * category.weight(np.abs(points.levels[:, c] - at.levels[:, c, None]), smoothing)
     if rule.how.past:
-        weight = np.where(u[:, :, 0] <= 0.0, weight, 0.0)
+        weight = np.where(points.x[:, 0] <= at.x[:, :1], weight, 0.0)
     if points.series is not None and at.series is not None:
         weight = np.where(points.series == at.series[:, None], weight, 0.0)
     return np.asarray(weight)
 
 
-def _inverse_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
-    """Row of the inverse of ``D'D`` for each weighted design D, and whether D determines it.  # (b, E), (b,)"""
-    scale = np.linalg.norm(design, axis=1)
-    scale = np.where(scale > 0.0, scale, 1.0)
-    factor: FloatArray = np.asarray(np.linalg.qr(design / scale[:, None], mode="r"))  # (b, E, E)
-    diagonal = np.abs(np.diagonal(factor, axis1=1, axis2=2))
-    defined = diagonal.min(axis=1) > RANK
-    factor[~defined] = np.eye(factor.shape[1])
-    unit = np.zeros((len(factor), factor.shape[1], 1))
+def _half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
+    """``D (D'D)^-1 e_row`` of each weighted design D, and whether D determines its coefficients.  # (b, n), (b,)"""
+    scale = _lengths(design, 1)
+    q, r = np.linalg.qr(design / scale[:, None])
+    defined = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(axis=1) > RANK
+    r[~defined] = np.eye(r.shape[1])
+    unit = np.zeros((len(r), r.shape[1], 1))
     unit[:, row, 0] = 1.0 / scale[:, row]
-    solution = np.linalg.solve(factor, np.linalg.solve(factor.transpose(0, 2, 1), unit))[:, :, 0] / scale
-    solution[~defined] = np.nan
-    return solution, np.asarray(defined)
+    half = (q @ np.linalg.solve(r.transpose(0, 2, 1), unit))[:, :, 0]
+    half[~defined] = np.nan
+    return half, np.asarray(defined)
+
+
+def _estimable_half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
+    """The same by the pseudoinverse, for designs without full rank, and whether D determines that one coefficient.
+
+    Many polynomials then fit equally well.  Where all of them agree in the coefficient, its unit vector lies in the span of
+    D's rows, and the pseudoinverse gives the common value; elsewhere nothing is estimable.
+
+    References
+    ----------
+    Searle (1971), Linear Models, section 5.4.
+    """
+    scale = _lengths(design, 1)
+    half, inside = np.zeros(design.shape[:2]), np.zeros(len(design))
+    for b, each in enumerate(design):
+        used = np.flatnonzero(each.any(axis=1))
+        if len(used):
+            half[b, used], inside[b] = _pseudo_row(each[used] / scale[b], row)
+    defined = inside > 1.0 - SPAN**2
+    half[~defined] = np.nan
+    return half / scale[:, row, None], np.asarray(defined)
+
+
+def _pseudo_row(design: FloatArray, row: int) -> tuple[FloatArray, float]:
+    """``D (D'D)^+ e_row`` and the squared length of e_row's projection onto the rows of one D without a row of zeros."""
+    if len(design) < design.shape[1]:  # independent rows interpolate: a QR is enough
+        length = np.linalg.norm(design, axis=1)
+        q, r = np.linalg.qr((design / length[:, None]).T)
+        if np.abs(np.diagonal(r)).min() > RANK:
+            return solve_triangular(r, q[row]) / length, float(q[row] @ q[row])
+    left, singular, right = np.linalg.svd(design, full_matrices=False)
+    kept = singular > RANK * singular[0]
+    unit = right[:, row] * kept
+    return left @ (unit / np.where(kept, singular, 1.0)), float(unit @ unit)
+
+
+def _lengths(design: FloatArray, axis: int) -> FloatArray:
+    """Norms along an axis, 1 in the place of 0."""
+    length = np.linalg.norm(design, axis=axis)
+    return np.asarray(np.where(length > 0.0, length, 1.0))

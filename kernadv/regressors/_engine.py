@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import factorial, prod
 from typing import NamedTuple
 
 import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray
+from kernadv.moments.local import exponents
+from kernadv.moments.solve import RANK
 from kernadv.regressors._dense import hat_rows
+from kernadv.regressors._inverse import is_inverse
+from kernadv.regressors._levels import LevelMoments, few_levels
 from kernadv.regressors._rule import Rule, coefficients
 from kernadv.regressors._sample import Points, Sample
 from kernadv.regressors._series import has_past, lay_out
-from kernadv.smoothers.local_polynomial import hat_matrix, smooth, squared_norm
+from kernadv.smoothers.local_polynomial import STEEP, hat_matrix, smooth, squared_norm
 
 #: Designs with more moments a query than this are smoothed by hat vectors.
 MOMENTS = 200
@@ -53,12 +59,9 @@ def estimate(
     square : bool
         Whether the squared norms are wanted.
     """
-    dimensions = sample.points.x.shape[1]
-    if coefficients(dimensions, rule.how.degree) > len(sample.y):
-        empty = np.full(len(at.x), np.nan)
-        value = np.full((len(at.x), sample.y.shape[1]), np.nan)
-        return Local(value, empty, empty if square else None, np.zeros(len(at.x), np.bool_))
-    local = _by_rows if needs_rows(rule, dimensions) else _by_moments
+    rows = needs_rows(rule, sample.points.x.shape[1])
+    mixed = rows and not needs_rows(replace(rule, categories=[]), max(sample.points.x.shape[1], 1))
+    local = _by_levels if mixed and few_levels(rule, sample, at) else _by_rows if rows else _by_moments
     value, centre, norm, defined = local(rule, sample, at, derivative, square)
     defined = defined & at.known
     if rule.how.past:
@@ -68,9 +71,10 @@ def estimate(
 
 
 def needs_rows(rule: Rule, dimensions: int) -> bool:
-    """Whether hat vectors are the way: categorical columns, or too many moments."""
+    """Whether hat vectors are the way: categorical columns, a deficient design, other distances, or too many moments."""
     order = 2 * rule.how.degree
-    return bool(rule.categories) or coefficients(dimensions, order) > MOMENTS or (order + 1) ** dimensions > GRID
+    many = coefficients(dimensions, order) > MOMENTS or (order + 1) ** dimensions > GRID
+    return bool(rule.categories) or rule.deficient or many or rule.metric != "euclidean" or is_inverse(rule.how.kernel)
 
 
 def _by_moments(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Local:
@@ -80,6 +84,23 @@ def _by_moments(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, .
     if square:
         norm = squared_norm(rule.how, x, sample.weights, q, rule.bandwidth, values, 1.0 / sample.weights)
     return Local(values.value, values.row[:, 0].copy(), norm, values.defined)
+
+
+def _by_levels(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Local:
+    """Mixed designs; queries whose windows hardly determine the polynomial are left to the hat vectors."""
+    h, dimensions = rule.bandwidth, sample.points.x.shape[1]
+    order = [0] * max(dimensions, 1) if derivative is None else list(derivative)
+    row = exponents(len(order), rule.how.degree).tolist().index(order)
+    moments = LevelMoments(rule, sample, at)
+    solved = moments.solve(h, rule.smoothing, row)
+    unit = float(np.prod(h ** np.array(order[:dimensions]))) / prod(factorial(i) for i in order)
+    value, rows = solved.coefficients[:, row] / unit, solved.row / unit
+    norm = moments.squared_norm(h, rule.smoothing, rows) if square else np.empty(len(at.x))
+    centre, defined = rows[:, 0].copy(), solved.pivot > RANK
+    steep = np.flatnonzero(solved.pivot < STEEP)
+    exact = _by_rows(rule, sample, at.take(steep), derivative, True)
+    value[steep], centre[steep], norm[steep], defined[steep] = exact.value, exact.centre, exact.square, exact.defined
+    return Local(value, centre, norm if square else None, defined)
 
 
 def _by_rows(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Local:
@@ -94,10 +115,7 @@ def _by_rows(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...]
 
 def hat(rule: Rule, sample: Sample, at: Points) -> FloatArray:
     """Hat matrix, NaN in the rows without an estimate.  # (m, n)"""
-    dimensions = sample.points.x.shape[1]
-    if coefficients(dimensions, rule.how.degree) > len(sample.y):
-        return np.full((len(at.x), len(sample.y)), np.nan)
-    if needs_rows(rule, dimensions):
+    if needs_rows(rule, sample.points.x.shape[1]):
         rows = np.concatenate([block.hat for block in hat_rows(rule, sample, at)])
     else:
         x, q = _laid_out(rule, sample, at)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from kernadv._errors import ArgumentError, check_choice
 from kernadv._typing import FloatArray
 from kernadv.inference import Fit, Interval, bands, intervals
+from kernadv.regressors import _hat_intervals
+from kernadv.regressors._engine import needs_rows
+from kernadv.regressors._hat_intervals import HatFit
 from kernadv.regressors._rule import HIGHEST_DEGREE, Rule
 from kernadv.regressors._sample import Points, Sample
 from kernadv.regressors._series import lay_out
 
 #: Bands by name.
-BANDS: dict[str, Callable[[Fit, FloatArray, float], Interval]] = {
-    "sup_t": bands.multiplier_bootstrap,
-    "tube": bands.tube,
-}
+BANDS: dict[str, Callable[..., Interval]] = {"sup_t": bands.multiplier_bootstrap, "tube": bands.tube}
 
 
-def fit_of(rule: Rule, sample: Sample, at: Points) -> tuple[Fit, FloatArray]:
-    """The fit and the queries as the inference functions take them.
+def fit_of(rule: Rule, sample: Sample) -> Fit:
+    """The fit as the inference functions take it.
 
     Raises
     ------
@@ -28,20 +29,53 @@ def fit_of(rule: Rule, sample: Sample, at: Points) -> tuple[Fit, FloatArray]:
     """
     if rule.categories or rule.bandwidth.ndim == 2:
         reason = "categorical columns" if rule.categories else "a bandwidth that changes with the query"
-        raise ArgumentError(f"there are no intervals for {reason}; predict(X, return_std=True) gives standard errors")
-    x, q = lay_out(sample.points, at, rule.how.kernel, float(rule.bandwidth[0]))
-    return Fit(rule.how, x, sample.y, sample.weights, rule.bandwidth), q
+        raise ArgumentError(f"kernadv.inference does not know {reason}; ask interval, band, or predict with return_std")
+    return Fit(rule.how, sample.points.x, sample.y, sample.weights, rule.bandwidth)
 
 
-def interval(rule: Rule, sample: Sample, at: Points, level: float, method: str) -> Interval:
-    """Pointwise intervals; "auto" corrects the bias where a degree higher than the fit's exists."""
-    fit, q = fit_of(rule, sample, at)
+def has_moments(rule: Rule, dimensions: int) -> bool:
+    """Whether `kernadv.inference` can take it, of one degree more too: one bandwidth, no categories, few moments."""
+    raised = replace(rule, how=replace(rule.how, degree=min(rule.how.degree + 1, HIGHEST_DEGREE)))
+    return rule.bandwidth.ndim == 1 and not needs_rows(raised, dimensions)
+
+
+def interval(rule: Rule, own: Rule, sample: Sample, at: Points, level: float, method: str) -> Interval:
+    """Pointwise intervals; "auto" corrects the bias where a degree higher than the fit's exists.
+
+    Parameters
+    ----------
+    rule, own : Rule
+        With the bandwidths at the queries, and at the design points.
+    sample : Sample
+    at : Points
+    level : float
+    method : str
+    """
+    if not has_moments(rule, sample.points.x.shape[1]):
+        return _hat_intervals.interval(HatFit(rule, own, sample, at), level, method)
     if method == "auto" and rule.how.degree == HIGHEST_DEGREE:
         method = "normal"
+    fit, q = _laid_out(rule, sample, at)
     return intervals.interval(fit, q, level, method)
 
 
-def band(rule: Rule, sample: Sample, at: Points, level: float, method: str) -> Interval:
-    """Bands that hold at all queries together."""
-    fit, q = fit_of(rule, sample, at)
-    return BANDS[check_choice(method, "method of a band", BANDS)](fit, q, level)
+def band(
+    rule: Rule, own: Rule, sample: Sample, at: Points, level: float, method: str, bias_corrected: bool
+) -> Interval:
+    """Bands that hold at all queries together; parameters as in `interval`."""
+    check_choice(method, "method of a band", BANDS)
+    if has_moments(rule, sample.points.x.shape[1]) and sample.points.x.shape[1] == 1:
+        fit, q = _laid_out(rule, sample, at)
+        return BANDS[method](fit, q, level, bias_corrected=bias_corrected)
+    if method == "tube":
+        raise ArgumentError(
+            "the tube formula is for one continuous column and one bandwidth: hat vectors must form one smooth path; use "
+            "method='sup_t'"
+        )
+    rows = HatFit(rule, own, sample, at)
+    return _hat_intervals.band(rows.raised() if bias_corrected else rows, level, bias_corrected)
+
+
+def _laid_out(rule: Rule, sample: Sample, at: Points) -> tuple[Fit, FloatArray]:
+    x, q = lay_out(sample.points, at, rule.how.kernel, float(rule.bandwidth[0]))
+    return fit_of(rule, sample)._replace(x=x), q

@@ -102,6 +102,8 @@ def read_groups(groups: Any, x: AnyArray, known: AnyArray | None) -> tuple[AnyAr
         If there is not one name a row, or the names are of another kind than in fitting.
     """
     names = np.asarray(to_numpy(groups))
+    if names.dtype.kind == "O" and names.size and all(isinstance(name, str) for name in names.flat):
+        names = names.astype(np.str_)  # strings of a data frame
     if names.ndim != 1 or names.dtype.kind not in "iuUb":
         raise ArgumentError(
             f"groups must be one str or int a row, got an array of shape {names.shape} and type {names.dtype}"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
+from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import KERNELS
 from kernadv.regressors._sample import Points
@@ -44,6 +48,48 @@ def neighbour_distance(points: Points, at: Points, k: int, *, distinct: bool) ->
         distance[alone] = np.where((nearest > 0.0) & (nearest <= diameter), nearest, 1.0)
     out[known] = distance
     return out
+
+
+def checked_metric(metric: Any, points: Points) -> Any:
+    """The metric, or an error if no neighbours can be found with it.
+
+    Raises
+    ------
+    ArgumentError
+        If it is unknown, or there are series, which only Euclidean distances keep apart.
+    """
+    if isinstance(metric, str) and metric == "euclidean":
+        return metric
+    if points.series is not None:
+        raise ArgumentError(f"metric={metric!r} does not work with groups; use 'euclidean', or fit each group")
+    try:
+        NearestNeighbors(n_neighbors=1, metric=metric).fit(points.x[:2]).kneighbors(points.x[:1])
+        pairwise_distances(points.x[:1], points.x[:2], metric=metric)
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            "metric must be a distance of sklearn.metrics.pairwise_distances that needs no parameters, or a function of "
+            f"two rows, got {metric!r}; for instance 'euclidean', 'manhattan', 'cosine'"
+        ) from None
+    return metric
+
+
+def metric_distance(points: Points, at: Points, k: int, metric: Any, *, distinct: bool) -> FloatArray:
+    """The same for another distance, of `checked_metric`, without series.  # (m,)
+
+    Parameters
+    ----------
+    points, at, k, distinct
+        As in `neighbour_distance`.
+    metric : str or callable
+        See `sklearn.metrics.pairwise_distances`.
+    """
+    places = np.unique(points.x, axis=0) if distinct else points.x
+    search = NearestNeighbors(n_neighbors=k, metric=metric).fit(places)
+    out: FloatArray = search.kneighbors(at.x)[0][:, -1]
+    for q in np.flatnonzero(out <= 0.0):
+        apart = pairwise_distances(at.x[q : q + 1], places, metric=metric)
+        out[q] = apart[apart > 0.0].min(initial=np.inf)
+    return np.where(np.isfinite(out), out, 1.0)
 
 
 def _kth(places: FloatArray, x: FloatArray, q: FloatArray, at: FloatArray, k: int) -> FloatArray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError
+from kernadv.inference import REGRESSION_FUNCTION
 from kernadv.regressors._sample import Sample
 
 #: Queries along the picture.
@@ -14,7 +15,7 @@ QUERIES = 200
 
 
 def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
-    """Draw data, fit, pointwise interval and band.
+    """Draw data, fit, pointwise interval and band, the latter two of one target.
 
     Parameters
     ----------
@@ -41,13 +42,13 @@ def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
         ax = plt.figure().add_subplot()
     x, y = sample.points.x[:, 0], sample.y[:, 0]
     at = np.linspace(x.min(), x.max(), QUERIES)[:, None]
-    inside, outside = regressor.interval(at, level), regressor.band(at, level)
+    inside = regressor.interval(at, level)
+    outside = regressor.band(at, level, bias_corrected=inside.covers == REGRESSION_FUNCTION)
     names = getattr(regressor, "feature_names_in_", ["x"])
     ax.scatter(x, y, s=10, color="0.6", label="data")
     for limits, shade, what in ((outside, 0.15, "band"), (inside, 0.3, "interval")):
-        ax.fill_between(
-            at[:, 0], limits.low[:, 0], limits.high[:, 0], color="C0", alpha=shade, lw=0, label=f"{level:.0%} {what}"
-        )
+        label = f"{level:.0%} {what} of the {limits.covers}"
+        ax.fill_between(at[:, 0], limits.low, limits.high, color="C0", alpha=shade, lw=0, label=label)
     ax.plot(at[:, 0], regressor.predict(at), color="C0", label=type(regressor).__name__)
     ax.set_xlabel(names[0])
     ax.set_ylabel("y")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import comb
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +28,18 @@ class Rule:
     categories : list of Category
     smoothing : (c,) float64
         Bandwidth lambda of each categorical column.
+    metric : str or callable
+        Distance of radial kernels, see `sklearn.metrics.pairwise_distances`.
+    deficient : bool
+        The design as a whole does not determine a polynomial of that degree, see `determines`.
     """
 
     how: LocalPolynomialFit
     bandwidth: FloatArray
     categories: list[Category] = field(default_factory=list)
     smoothing: FloatArray = field(default_factory=lambda: np.empty(0))
+    metric: Any = "euclidean"
+    deficient: bool = False
 
 
 def coefficients(dimensions: int, degree: int) -> int:

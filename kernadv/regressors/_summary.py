@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from kernadv import kernels
 from kernadv._typing import FloatArray
 from kernadv.regressors._quality import Quality
 from kernadv.regressors._sample import Sample
@@ -25,7 +24,7 @@ def summary(regressor: Any, sample: Sample, fit: Quality, window: str) -> str:
     window : str
         The bandwidth in words.
     """
-    how = f"{kernels.get(regressor.kernel).name}{', past only' if regressor._past else ''}"
+    how = f"{regressor._how().kernel.name}{', past only' if regressor._past else ''}"
     series = "" if regressor.groups_ is None else f" in {len(regressor.groups_)} series"
     left = [
         ("No. observations", f"{len(sample.y)}{series}"),

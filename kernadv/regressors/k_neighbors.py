@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_choice
 from kernadv.regressors._base import JUDGED_ROWS, KernelRegressor
-from kernadv.regressors._neighbours import neighbour_distance
+from kernadv.regressors._inverse import InverseDistance
+from kernadv.regressors._neighbours import checked_metric, metric_distance, neighbour_distance
 from kernadv.regressors._rule import Rule
 from kernadv.regressors._sample import Points, Sample
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit
 
 TIES = ("count", "distinct")
 
@@ -27,12 +30,16 @@ class KNeighborsSmoother(KernelRegressor):
     degree : int
         Total degree of the polynomial, 0 to 3.
     kernel : str or Kernel
-        See `kernadv.kernels`; radial.
+        See `kernadv.kernels`; radial.  With degree 0 also "inverse_distance", 1 / distance: a point at the query itself then
+        takes all the weight, so that the estimate interpolates, and `loo_predict` and intervals do not exist.
     ties : {"count", "distinct"}
         Whether k counts points, or distinct places.  Points at the same distance always have the same weight.  With
         "count", k points in one place have the distance 0: the next place then takes its part.
     scale : float
         Factor of the distance.
+    metric : str or callable
+        Distance, for the choice of neighbours and their weights: "euclidean", or another one of
+        `sklearn.metrics.pairwise_distances`; these do not work with groups.
 
     Attributes
     ----------
@@ -59,13 +66,21 @@ class KNeighborsSmoother(KernelRegressor):
     """
 
     def __init__(
-        self, k: int | float = 5, *, degree: int = 0, kernel: Any = "tricube", ties: str = "count", scale: float = 1.0
+        self,
+        k: int | float = 5,
+        *,
+        degree: int = 0,
+        kernel: Any = "tricube",
+        ties: str = "count",
+        scale: float = 1.0,
+        metric: Any = "euclidean",
     ) -> None:
         self.k = k
         self.degree = degree
         self.kernel = kernel
         self.ties = ties
         self.scale = scale
+        self.metric = metric
 
     @property
     def _radial(self) -> bool:
@@ -78,11 +93,19 @@ class KNeighborsSmoother(KernelRegressor):
 
     _places: Points
 
+    def _how(self) -> LocalPolynomialFit:
+        if not isinstance(self.kernel, str) or self.kernel != InverseDistance().name:
+            return super()._how()
+        if self.degree != 0:
+            raise ArgumentError(f"kernel='inverse_distance' interpolates: it needs degree=0, got {self.degree!r}")
+        return LocalPolynomialFit(InverseDistance(), 0, radial=True)
+
     def _settle(self, rule: Rule, sample: Sample) -> None:
         check_choice(self.ties, "ties", TIES)
         if not isinstance(self.scale, (int, float)) or not 0.0 < self.scale < np.inf:
             raise ArgumentError(f"scale must be a positive number, got {self.scale!r}")
         points: Points = sample.spelled_out().points
+        self._frame = replace(rule, metric=checked_metric(self.metric, points))
         self._places = points
         design = points.x if points.series is None else np.column_stack([points.series, points.x])
         if self.ties == "distinct":
@@ -91,11 +114,15 @@ class KNeighborsSmoother(KernelRegressor):
         self.k_: int = _count(self.k, int(sizes.min()))
 
     def _rule(self, at: Points) -> Rule:
-        how = self._how()
-        distance = neighbour_distance(self._places, at, self.k_, distinct=self.ties == "distinct")
-        if how.kernel.closed:
+        distinct = self.ties == "distinct"
+        metric = self._frame.metric
+        if isinstance(metric, str) and metric == "euclidean":
+            distance = neighbour_distance(self._places, at, self.k_, distinct=distinct)
+        else:
+            distance = metric_distance(self._places, at, self.k_, metric, distinct=distinct)
+        if self._frame.how.kernel.closed:
             distance *= 1.0 + 1e-9  # the k-th neighbour itself counts, whatever the rounding
-        return Rule(how, self.scale * distance[:, None])
+        return replace(self._frame, bandwidth=self.scale * distance[:, None])
 
     def _window(self) -> str:
         factor = "" if self.scale == 1 else f"{self.scale:g} x "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ class LocalPolynomial(KernelRegressor):
         Total degree of the polynomial, 0 (Nadaraya-Watson) to 3.
     bandwidth : float, sequence of d floats, str or Selector
         **Half-width of a compact kernel's support, scale of the others**: a number for all columns, one a column (for
-        categorical columns lambda), or how to select it in `fit`, see `kernadv.bandwidth`.
+        categorical columns lambda), or how to select it in `fit`, see `kernadv.bandwidth`.  With categorical columns
+        "leave_one_out", "gcv" and "aicc" select all of them together.
     kernel : str or Kernel
         See `kernadv.kernels`.
     radial : bool
@@ -47,6 +49,11 @@ class LocalPolynomial(KernelRegressor):
     n_features_in_ : int
     feature_names_in_ : array of str
         Only if X had names.
+
+    Notes
+    -----
+    Where columns are linear combinations of others, or the coefficients outnumber the points, no polynomial is determined,
+    but its value may be: it is estimated at queries where all least squares fits agree, and NaN elsewhere.
 
     References
     ----------
@@ -98,7 +105,7 @@ class LocalPolynomial(KernelRegressor):
             self.bandwidth_ = np.insert(self.bandwidth_, category.column, smoothing)
 
     def _rule(self, at: Points) -> Rule:
-        rule = Rule(self._how(), self._continuous, self.categories_, self._smoothing)
+        rule = replace(self._frame, bandwidth=self._continuous, smoothing=self._smoothing)
         return rule if self._continuous.ndim == 1 else select_at(self.bandwidth, rule, self._sample, at)
 
     def _window(self) -> str:

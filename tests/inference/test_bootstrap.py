@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv.inference._base import Fit
+from kernadv.inference.bands import multiplier_bootstrap
 from kernadv.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
 from kernadv.inference.intervals import normal
-from kernadv.inference.variance import inflated_residuals, standard_error
+from kernadv.inference.variance import resampling_residuals, standard_error
 from kernadv.kernels import KERNELS
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
 
@@ -42,7 +43,7 @@ def test_multipliers(multiplier, third):
 
 def test_blocks_of_one_point_have_one_variance():
     fit = sample()
-    e = inflated_residuals(fit, "hc2")
+    e = resampling_residuals(fit)
     one = standard_error(fit, AT, "homoskedastic")
     scale = e.std(0) / (one[0] / np.sqrt(norm(fit)[0]))
     np.testing.assert_allclose(bootstrap_error(fit, AT, MovingBlocks(1), draws=20_000), scale * one, rtol=0.03)
@@ -53,15 +54,34 @@ def norm(fit):
     return (smooth(*unit[:4], AT, fit.bandwidth).value ** 2).sum(1)
 
 
+def windows(residual, length):
+    """Every block that can be drawn, less the mean of its place over all of them: mean 0 over the draws.  # (starts, L)"""
+    every = np.lib.stride_tricks.sliding_window_view(residual, length)
+    return every - every.mean(0)
+
+
 def test_blocks_keep_their_order():
-    """Every drawn neighbour is the next residual in x, except between blocks."""
+    """Every drawn block is one of the successive residuals, and all of them occur."""
     rng = np.random.default_rng(0)
-    x = rng.permutation(60.0 + np.arange(60))
-    drawn = MovingBlocks(6).noise(x, x, 50, rng)[np.argsort(x)]
-    steps = np.round(np.diff(drawn, axis=0), 9)
-    inside = np.arange(1, 60) % 6 != 0
-    assert (steps[inside] == 1).all()
-    assert (steps[~inside] != 1).any()
+    x, residual = rng.permutation(np.arange(60.0)), rng.normal(size=60)
+    drawn = MovingBlocks(6).noise(residual, x, 50, rng)[np.argsort(x)].reshape(10, 6, 50).transpose(0, 2, 1)
+    distance = np.abs(drawn[:, :, None] - windows(residual[np.argsort(x)], 6)).max(-1)
+    assert distance.min(-1).max() < 1e-12
+    assert len(np.unique(distance.argmin(-1))) == 55
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_blocks_have_the_variance_of_their_blocks(length):
+    """The variance of a draw is the sum over its blocks of the variance over the starts, written out."""
+    fit = sample(60, 1, correlation=0.6)
+    hat = np.stack([smooth(*fit._replace(y=np.eye(60))[:4], at[None], fit.bandwidth).value[0] for at in AT])
+    every = windows(resampling_residuals(fit)[:, 0], length)
+    variance = np.zeros(3)
+    for low in range(0, 60, length):
+        part = hat[:, low : low + length]
+        variance += ((every[:, : part.shape[1]] @ part.T) ** 2).mean(0)
+    got = bootstrap_error(fit, AT, MovingBlocks(length), draws=20_000)[:, 0]
+    np.testing.assert_allclose(got, np.sqrt(variance), rtol=0.03)
 
 
 def test_blocks_see_correlation():
@@ -110,8 +130,26 @@ def test_empty_windows_are_nan():
     assert all(np.isnan(part[1]).all() for part in percentile_t(sample(60), at, draws=10)[:3])
 
 
+def test_a_lonely_point_costs_the_estimates_that_use_it():
+    """A point with leverage 1 has no residual; the other estimates are what they are without it."""
+    fit = sample(60)._replace(how=LocalPolynomialFit(KERNELS["epanechnikov"]))
+    alone = fit._replace(x=np.append(fit.x, [[9.0]], 0), y=np.append(fit.y, [[1.0, 2.0]], 0), weights=np.ones(61))
+    at = np.array([[0.5], [9.0]])
+    error = bootstrap_error(alone, at, draws=4000)
+    np.testing.assert_allclose(error[0], bootstrap_error(fit, at, draws=4000)[0], rtol=0.06)
+    one = percentile_t(alone, at, draws=99)
+    assert np.isfinite(one.low[0]).all()
+    assert np.isnan(np.concatenate([error[1], one.low[1], one.high[1]])).all()
+    assert (one.estimate[1] == [1.0, 2.0]).all()
+    with pytest.raises(ArgumentError, match="1 are too lonely"):
+        bootstrap_error(alone, at, MovingBlocks())
+
+
 def test_bad_input():
     fit = sample(60)
+    for function in (bootstrap_error, percentile_t, multiplier_bootstrap):
+        with pytest.raises(ArgumentTypeError, match=r"Wild.* or MovingBlocks.*, got 'hc3'"):
+            function(fit, AT, scheme="hc3")
     with pytest.raises(ArgumentError, match="unknown multiplier 'gaussian'; known: mammen, rademacher"):
         Wild("gaussian")
     with pytest.raises(ArgumentError, match="length must be"):
@@ -122,5 +160,5 @@ def test_bad_input():
         bootstrap_error(fit, AT, draws=1)
     with pytest.raises(ArgumentError, match="strictly between"):
         percentile_t(fit, AT, 95)
-    with pytest.raises(ArgumentError, match="too lonely"):
+    with pytest.raises(ArgumentError, match="no point has a neighbour"):
         bootstrap_error(fit._replace(bandwidth=np.array([1e-7])), AT)

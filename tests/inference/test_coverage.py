@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kernadv.inference._base import Fit
-from kernadv.inference.intervals import normal, proportion, robust_bias_corrected
+from kernadv.inference.degrees_of_freedom import effective_sample_size
+from kernadv.inference.intervals import PROPORTIONS, normal, proportion, robust_bias_corrected
 from kernadv.kernels import KERNELS
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
 
@@ -81,15 +82,50 @@ TABLE = [
 
 @pytest.mark.parametrize(("size", "p", "expected"), TABLE)
 def test_proportions(size, p, expected):
-    """A triangular one-sided window over constant p: n_eff is 3/4 of its points."""
-    n = round(size / 0.75)
+    """A triangular one-sided window over constant p."""
+    sizes = np.arange(1, 200)
+    n = int(sizes[np.argmin(np.abs(1.5 * sizes * (sizes + 1) / (2 * sizes + 1) - size))])  # (sum w)^2 / sum w^2
     x = np.arange(1.0, n + 1)[:, None]
     y = (np.random.default_rng(7).random((n, 20_000)) < p).astype(float)
     fit = Fit(LocalPolynomialFit(KERNELS["triangular"], past=True), x, y, np.ones(n), np.array([float(n)]))
+    assert effective_sample_size(fit, x[-1:])[0] == pytest.approx(size, rel=0.02)
     for method, share in expected.items():
         got = proportion(fit, x[-1:], method=method)
-        covered = ((got.low <= p) & (p <= got.high)).mean()
-        assert covered == pytest.approx(share, abs=0.02)
-        assert covered >= (0.89 if method == "uniform" else 0.91)
+        assert ((got.low <= p) & (p <= got.high)).mean() == pytest.approx(share, abs=0.012)
     wald = normal(fit._replace(y=y[:, :2000]), x[-1:], method="hc0")
     assert ((wald.low <= p) & (p <= wald.high)).mean() < 0.94
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rare_successes_exactly(kernel):
+    """Every outcome of a window with n_eff from 8 to 10, with its chance: no simulation.
+
+    Wilson covers less than Jeffreys, which is why Jeffreys is the default.
+    """
+    for n in range(8, 15):
+        x = np.arange(1.0, n + 1)[:, None]
+        h = np.array([n if np.isfinite(KERNELS[kernel].support) else n / 3.0])
+        outcomes = (np.arange(2**n) >> np.arange(n)[:, None] & 1).astype(float)
+        fit = Fit(LocalPolynomialFit(KERNELS[kernel], past=True), x, outcomes, np.ones(n), h)
+        if not 8.0 <= effective_sample_size(fit, x[-1:])[0] <= 10.0:
+            continue
+        successes = outcomes.sum(0)
+        for p in (0.0, 0.02, 0.98):
+            chance = p**successes * (1 - p) ** (n - successes)
+            covered = {}
+            for method in PROPORTIONS:
+                got = proportion(fit, x[-1:], method=method)
+                covered[method] = chance @ ((got.low <= p) & (p <= got.high))[0]
+            assert covered["jeffreys"] >= 0.93
+            assert covered["wilson"] >= 0.85
+            assert covered["jeffreys"] > covered["wilson"] - 1e-9
+
+
+def test_all_or_nothing_is_covered():
+    """A probability of 0 or 1, whose window can only hold responses of one kind."""
+    for value in (0.0, 1.0):
+        fit = Fit(LocalPolynomialFit(KERNELS["gaussian"]), AT, np.full((3, 1), value), np.ones(3), np.array([0.3]))
+        for method in PROPORTIONS:
+            got = proportion(fit, AT, method=method)
+            assert (np.where(value, got.high, got.low) == value).all()
+            assert (got.high - got.low > 0.3).all()

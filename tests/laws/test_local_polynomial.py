@@ -1,11 +1,16 @@
 """Local polynomials against dense weighted least squares, over kernels, degrees, dimensions and sides."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
+from kernadv._jit import in_parallel
 from kernadv.kernels import KERNELS, Exponential
+from kernadv.moments._line_gaussian import gaussian_moments
+from kernadv.moments._windows import window_moments
 from kernadv.moments.local import exponents, local_moments
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, leverage, smooth, squared_norm
 
@@ -166,3 +171,70 @@ def test_windows_with_points_near_their_edge_only():
     got = local_moments(x, v, at, np.array([1.002]), kernel, 0)
     w = kernel.profile((x[:, 0] - 1.0) / 1.002)
     np.testing.assert_allclose(got[0, :, 0], v @ w, rtol=1e-9)
+
+
+@pytest.mark.parametrize("past", [False, True])
+@pytest.mark.parametrize("length", [1.0, 30.0, 300.0, 30_000.0])
+def test_fast_gauss_transform_keeps_its_bound(length, past):
+    """From all points under one bump to each point nearly alone, against direct sums in extended precision."""
+    rng = np.random.default_rng(0)
+    n = 3000
+    x = np.sort(rng.random(n)) * length
+    v = np.stack([np.ones(n), rng.normal(size=n)])
+    at = np.sort(np.concatenate([x[::40], rng.random(40) * length, [-1.0, length + 1.0]]))
+    got = gaussian_moments(x, v, at, 1.0, 6, past)
+    u = x.astype(np.longdouble) - x[0] - (at.astype(np.longdouble) - x[0])[:, None]
+    w = np.where(u <= 0, np.exp(-u * u / 2), 0) if past else np.exp(-u * u / 2)
+    rounding = 2e-16 * length  # of the positions themselves
+    for k, bound in enumerate([1e-14, 1e-14, 1e-14, 1e-13, 1e-13, 1e-12, 1e-12]):
+        for c in range(2):
+            scale = np.maximum(w @ np.abs(v[c]), np.abs(v[c]).max())
+            assert (np.abs(got[:, c, k] - (w * u**k) @ v[c]) <= (bound + 10 * rounding) * scale).all()
+
+
+@pytest.mark.parametrize("kernel", [k for k in KERNELS.values() if np.isfinite(k.support)], ids=repr)
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("kind", ["product", "radial", "past", "squared", "a bandwidth a query"])
+def test_sums_over_windows(kernel, dimensions, kind):
+    """Many cells, queries inside, outside and on edges, against the sums written out."""
+    rng = np.random.default_rng(0)
+    x = rng.random((300, dimensions)) * [3.0, 9.0, 6.0, 4.0, 2.0][:dimensions]
+    x[:50] = np.round(x[:50])  # distances of exactly one bandwidth
+    x = x[np.argsort(x[:, 0], kind="stable")]
+    at = np.concatenate([x[::7], x[:20] + 2.0, np.full((1, dimensions), -5.0)])
+    v = np.stack([np.ones(300), rng.normal(size=300)])
+    scale = rng.random(len(at)) * 2 + 0.1 if kind == "a bandwidth a query" else None
+    squared = kind == "squared"
+    how = LocalPolynomialFit(kernel, radial=kind == "radial", past=kind == "past")
+    got = window_moments(x, v, at, kernel, 2, scale=scale, radial=how.radial, past=how.past, squared=squared)
+    u, w = weights_of(how, x, at, np.ones((len(at), 1)) if scale is None else scale[:, None])
+    monomials = np.prod(u[:, :, None] ** exponents(dimensions, 2), axis=3)  # (m, n, E)
+    expected = np.einsum("mn,cn,mne->mce", w**2 if squared else w, v, monomials)
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+    assert not got[-1].any()
+
+
+def test_threads_agree_with_one_thread():
+    """Inside `in_parallel` everything runs in one thread; the digits are those of several, whatever the path."""
+    rng = np.random.default_rng(0)
+    for d, n in ((1, 20_000), (5, 700)):
+        x, v = rng.random((n, d)), np.stack([np.ones(n), rng.normal(size=n)])
+        for name in ("epanechnikov", "gaussian", "exponential"):
+            run = lambda _, x=x, v=v, d=d, name=name: local_moments(x, v, x, np.full(d, 0.3), KERNELS[name], 2)
+            for inside in in_parallel(run, range(2)):
+                np.testing.assert_allclose(inside, run(0), rtol=1e-10, atol=1e-10 * n)
+
+
+def test_blas_has_its_threads_back():
+    """Also after an error in one of two calls at once."""
+    threads = lambda: [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    before = threads()
+
+    def fail(_):
+        in_parallel(lambda _: None, range(2))
+        raise ValueError
+
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(in_parallel, fail, range(3)) for _ in range(2)]
+    assert all(isinstance(job.exception(), ValueError) for job in jobs)
+    assert threads() == before

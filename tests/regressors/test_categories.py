@@ -93,7 +93,7 @@ def test_categories_only():
         ({"bandwidth": [0.0, 0.1, 0.5]}, "bandwidth must be positive"),
         ({"bandwidth": [0.5, 0.1]}, "one number a column, 3, got 2"),
         ({"bandwidth": 0.5}, r"give one bandwidth a column \(3\), got the number 0.5"),
-        ({"bandwidth": "gcv"}, "cannot be selected with categorical columns; give one number a column"),
+        ({"bandwidth": "plug_in"}, "plug_in does not select with categorical columns; use leave_one_out, gcv or aicc"),
     ],
 )
 def test_bad_arguments(mixed, arguments, message):
@@ -101,11 +101,3 @@ def test_bad_arguments(mixed, arguments, message):
     arguments = {"bandwidth": [0.5, 0.1, 0.5], "categorical": {1: "unordered"}} | arguments
     with pytest.raises(KernadvError, match=message):
         LocalLinear(**arguments).fit(x, y)
-
-
-def test_no_intervals(mixed):
-    x, y, _ = mixed
-    fit = NadarayaWatson([0.5, 0.1, 0.5], categorical={1: "unordered"}).fit(x, y)
-    with pytest.raises(KernadvError, match=r"no intervals for categorical columns; predict.* gives standard errors"):
-        fit.interval(x)
-    assert (fit.predict(x, return_std=True)[1] > 0).all()

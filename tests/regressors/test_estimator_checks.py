@@ -1,5 +1,9 @@
 """scikit-learn's own checks, all of them."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -16,6 +20,10 @@ REGRESSORS = [
     NadarayaWatson(),
     NadarayaWatson(1.0, kernel="gaussian"),
     NadarayaWatson(1.0, kernel="exponential", side="past"),
+    LocalLinear(),
+    LocalPolynomial(),
+    LocalPolynomial(2),
+    LocalPolynomial(3),
     LocalLinear("rule_of_thumb", kernel="gaussian"),
     LocalLinear(5.0, kernel="gaussian", radial=True),
     LocalPolynomial(0, bandwidth=1.0, kernel="gaussian"),
@@ -33,3 +41,33 @@ REGRESSORS = [
 @parametrize_with_checks(REGRESSORS)
 def test_check_estimator(estimator, check):
     check(estimator)
+
+
+#: scikit-learn runs its check of array API input only if this is set before scipy is imported.
+ARRAY_API = {"SCIPY_ARRAY_API": "1", "OPENBLAS_NUM_THREADS": "1"}
+CODE = """
+import sys, warnings
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+
+warnings.simplefilter("ignore")
+for line in sys.stdin:
+    for estimator, check in estimator_checks_generator(eval(line)):
+        if "array_api" in check.func.__name__:
+            check(estimator)
+            print("passed")
+"""
+
+
+def test_check_of_array_api_input():
+    """The one check that is skipped above; a `SkipTest` would end the process with an error."""
+    regressors = [repr(regressor) for regressor in REGRESSORS]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE],
+        input="\n".join(regressors),
+        env={**os.environ, **ARRAY_API},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["passed"] * len(regressors)

@@ -79,14 +79,41 @@ def test_nearest_neighbours_without_the_own_point(oracle):
     check(fit.loo_predict(), case["expected"]["loo_pred"], case["rtol"])
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine", "chebyshev"])
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_neighbours_of_scikit_learn(oracle, metric, weights):
+    case = oracle("sklearn_knn_d4")
+    kernel = {"uniform": "uniform", "distance": "inverse_distance"}[weights]
+    fit = KNeighborsSmoother(case["k"], kernel=kernel, metric=metric).fit(column(case["x"]), case["y"])
+    check(fit.predict(column(case["eval"])), case["expected"][f"{weights}_{metric}"], case["rtol"])
+
+
+@pytest.mark.parametrize("name", ["np_cars_lc_gaussian", "np_sim2d_lc_gaussian"])
+def test_gradient_of_the_local_constant(oracle, name):
+    case = oracle(name)
+    fit = NadarayaWatson(case["bandwidth_canonical"], kernel="gaussian").fit(column(case["x"]), case["y"])
+    check(fit.derivative(column(case["eval"])), case["expected"]["grad"], case["rtol"])
+
+
 def test_distance_to_a_distinct_neighbour(oracle):
-    """np counts distinct distances from the one after the nearest on; at 16.2 two places have one distance."""
+    """np counts the distances that differ as floating-point numbers; here k counts places.
+
+    At 16.2 places on both sides are equally far.  16.0 and 16.4 have one distance, but 15.8 and 16.6 have two that differ
+    in their last digit, and so on: np's 15th distance there is 3.2 (place 18), elsewhere that of place 16.
+    """
     case = oracle("np_mcycle_generalized_nn")
+    x, expected = np.array(case["x"]), np.array(case["expected"]["mean"])
+    for query, value in zip(case["eval"], expected, strict=True):
+        h = 5**0.5 * np.unique(np.abs(x - query))[case["k"]]
+        check(NadarayaWatson(h, kernel="epanechnikov").fit(column(x), case["y"]).predict([[query]]), [value], 1e-9)
     fit = KNeighborsSmoother(case["k"] + 1, kernel="epanechnikov", ties="distinct", scale=5**0.5)
     fit.fit(column(case["x"]), case["y"])
     apart = np.abs(np.array(case["eval"]) - 16.2) > 0.01
     assert apart.sum() == len(apart) - 1
-    check(fit.predict(column(case["eval"]))[apart], np.array(case["expected"]["mean"])[apart], 1e-9)
+    check(fit.predict(column(case["eval"]))[apart], expected[apart], 1e-9)
+    fit = KNeighborsSmoother(case["k"] + 3, kernel="epanechnikov", ties="distinct", scale=5**0.5)
+    fit.fit(column(x), case["y"])
+    check(fit.predict(column(case["eval"]))[~apart], expected[~apart], 1e-9)
 
 
 @pytest.mark.parametrize(

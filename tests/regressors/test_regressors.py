@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from kernadv import KernadvError
+from kernadv.inference import robust_bias_corrected, standard_error
 from kernadv.regressors import (
     BandwidthWarning,
     EmptyWindowWarning,
@@ -163,10 +164,34 @@ def test_local_bandwidths(sample):
 def test_too_few_points_to_select_from():
     rng = np.random.default_rng(0)
     x = rng.random((6, 8))
-    with pytest.warns(BandwidthWarning, match="6 distinct points for the 9 coefficients of degree 1 in 8 dimensions"):
+    with pytest.warns(BandwidthWarning, match="the 6 points, or all but one, do not determine the 9 coeff"):
         fit = LocalLinear().fit(x, x[:, 0])
+    np.testing.assert_allclose(fit.predict(x), x[:, 0], atol=1e-12)  # every plane through the points has these values
     with pytest.warns(EmptyWindowWarning, match="has 9 coefficients, the fit has 6 points"):
-        assert np.isnan(fit.predict(x)).all()
+        assert np.isnan(fit.predict(rng.random((3, 8)))).all()
+
+
+@pytest.mark.parametrize("degree", [1, 2])
+def test_collinear_columns(degree):
+    """Slopes are not determined, the value is within the plane of the points, and there alone."""
+    rng = np.random.default_rng(0)
+    x = rng.random((60, 2))
+    twice = np.column_stack([x, x.sum(1)])
+    fit = LocalPolynomial(degree, bandwidth=[1.0, 1.0, 2.0], kernel="gaussian").fit(twice, np.sin(5 * x[:, 0]))
+    weight = np.exp(-0.5 * (((twice[:, None] - twice) / [1.0, 1.0, 2.0]) ** 2).sum(2))
+    u = x[:, None] - x
+    columns = [np.ones((60, 60)), u[..., 0], u[..., 1], u[..., 0] ** 2, u[..., 0] * u[..., 1], u[..., 1] ** 2]
+    design = np.stack(columns[: (degree + 1) * (degree + 2) // 2], axis=2)  # of points around queries, (j, q, E)
+    root = np.sqrt(weight)
+    for q in range(9):
+        solved = np.linalg.lstsq(root[:, q, None] * design[:, q], root[:, q] * np.sin(5 * x[:, 0]), rcond=None)[0]
+        np.testing.assert_allclose(fit.predict(twice[q : q + 1]), solved[0], atol=1e-10)
+    with pytest.warns(EmptyWindowWarning):
+        assert np.isnan(fit.derivative(twice)).all()
+    with pytest.warns(EmptyWindowWarning):
+        assert np.isnan(fit.predict(twice + np.array([0.0, 0.0, 0.1]))).all()
+    with pytest.warns(BandwidthWarning, match="or columns are linear combinations of others"):
+        LocalLinear().fit(twice, x[:, 0])
 
 
 def test_neighbours_in_one_place():
@@ -190,7 +215,7 @@ def test_intervals_and_bands(sample):
         fit.band(at, method="tube"),
     )
     assert inside.covers == "regression function"
-    np.testing.assert_allclose(normal.estimate[:, 0], fit.predict(at))
+    np.testing.assert_allclose(normal.estimate, fit.predict(at))
     for limits in (inside, normal, band, tube):
         assert (limits.low < limits.high).all()
     assert (band.high - band.low > normal.high - normal.low).all()
@@ -198,8 +223,8 @@ def test_intervals_and_bands(sample):
     assert cubic.covers == "smoothed target"
     with pytest.raises(KernadvError, match="unknown method of a band 'scheffe'; known: sup_t, tube"):
         fit.band(at, method="scheffe")
-    with pytest.raises(KernadvError, match="no intervals for a bandwidth that changes with the query"):
-        KNeighborsSmoother(20).fit(x, y).band(at)
+    with pytest.raises(KernadvError, match="the tube formula is for one continuous column and one bandwidth"):
+        KNeighborsSmoother(20).fit(x, y).band(at, method="tube")
 
 
 def test_intervals_of_groups_are_those_of_each(sample):
@@ -211,12 +236,33 @@ def test_intervals_of_groups_are_those_of_each(sample):
     np.testing.assert_allclose(got.low, alone.low, atol=1e-9)
 
 
+def test_as_fit(sample):
+    """Inference with a fitted regressor in one line; rows of weight 0 are left out."""
+    x, y, omega = sample
+    fit = LocalLinear(0.4).fit(x, y, np.where(omega > 0.6, omega, 0.0))
+    at = np.linspace(0.1, 0.9, 5)[:, None]
+    got = robust_bias_corrected(fit.as_fit(), at, 0.9)
+    np.testing.assert_array_equal(got.low[:, 0], fit.interval(at, 0.9).low)
+    assert standard_error(fit.as_fit(), at, "hac").shape == (5, 1)
+    names = np.arange(70) % 2
+    with pytest.raises(KernadvError, match="a fit with groups has no single Fit"):
+        LocalLinear(0.4).fit(x, y, groups=names).as_fit()
+    with pytest.raises(KernadvError, match="does not know a bandwidth that changes with the query; ask interval, band"):
+        KNeighborsSmoother(20).fit(x, y).as_fit()
+    with pytest.raises(KernadvError, match="does not know categorical columns"):
+        NadarayaWatson([0.3, 0.1], categorical={1: "ordered"}).fit(np.column_stack([x, names]), y).as_fit()
+
+
 def test_plot(sample):
     x, y, _ = sample
     ax = Figure().add_subplot()
     assert LocalLinear(0.4).fit(x, y).plot(ax) is ax
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["data", "95% band", "95% interval", "LocalLinear"]
+    target = "of the regression function"
+    assert labels == ["data", f"95% band {target}", f"95% interval {target}", "LocalLinear"]
+    cubic = LocalPolynomial(3, bandwidth=0.6).fit(x, y).plot(Figure().add_subplot())
+    labels = [text.get_text() for text in cubic.get_legend().get_texts()]
+    assert labels[1:3] == [f"95% {what} of the smoothed target" for what in ("band", "interval")]
     import matplotlib.pyplot as plt
 
     plt.close(LocalLinear(0.4).fit(x, y).plot().figure)

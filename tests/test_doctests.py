@@ -1,0 +1,44 @@
+"""Every example of every docstring runs and prints what it says."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import kernadv
+import kernadv.inference
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(kernadv.__path__, "kernadv.")
+    if not module.name.endswith("__main__")
+)
+
+
+def examples(name):
+    """The doctests of a module, those of its own objects only."""
+    module = importlib.import_module(name)
+    return [test for test in doctest.DocTestFinder().find(module) if test.examples]
+
+
+@pytest.mark.parametrize("name", ["kernadv", *MODULES])
+def test_examples(name):
+    runner = doctest.DocTestRunner(optionflags=doctest.FAIL_FAST)
+    for test in examples(name):
+        report = []
+        runner.run(test, out=report.append)
+        assert not runner.summarize(verbose=False).failed, "".join(report)
+
+
+def test_a_wrong_example_is_found():
+    test = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, 0)
+    assert doctest.DocTestRunner().run(test, out=lambda text: None).failed == 1
+
+
+def test_inference_has_examples():
+    """Each public function and each bootstrap scheme shows a call."""
+    shown = {test.name.rpartition(".")[2] for name in MODULES if ".inference." in name for test in examples(name)}
+    public = {name for name in kernadv.inference.__all__ if inspect.isfunction(getattr(kernadv.inference, name))}
+    assert public | {"Wild", "MovingBlocks"} <= shown
