@@ -68,6 +68,8 @@ html_sidebars = {
         "estimator",
         "audit",
         "how_to",
+        "baselines",
+        "simulation",
         "regression",
         "coming_from",
         "references",

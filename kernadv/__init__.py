@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from kernadv.clock import Relative as Relative
     from kernadv.clock import Steps as Steps
     from kernadv.clock import Visits as Visits
+    from kernadv.estimator import ComponentValueEstimator as ComponentValueEstimator
     from kernadv.estimator import KernelValueEstimator as KernelValueEstimator
+    from kernadv.pooling import Pooling as Pooling
+    from kernadv.prompts import prompt_id as prompt_id
     from kernadv.regressors import BandwidthWarning as BandwidthWarning
     from kernadv.regressors import EmptyWindowWarning as EmptyWindowWarning
     from kernadv.regressors import KNeighborsSmoother as KNeighborsSmoother
@@ -33,6 +36,7 @@ _HOME = {
     "BackendError": "kernadv._errors",
     "BandwidthWarning": "kernadv.regressors",
     "CheckpointError": "kernadv._errors",
+    "ComponentValueEstimator": "kernadv.estimator",
     "EmptyWindowWarning": "kernadv.regressors",
     "Estimate": "kernadv.smoothers",
     "KNeighborsSmoother": "kernadv.regressors",
@@ -42,9 +46,11 @@ _HOME = {
     "LocalPolynomial": "kernadv.regressors",
     "NadarayaWatson": "kernadv.regressors",
     "LogError": "kernadv._errors",
+    "Pooling": "kernadv.pooling",
     "Relative": "kernadv.clock",
     "Steps": "kernadv.clock",
     "Visits": "kernadv.clock",
+    "prompt_id": "kernadv.prompts",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

@@ -87,6 +87,33 @@ def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
     return z, restore
 
 
+def read_weights(weights: Any, scored: Any) -> FloatArray:
+    """Weights of the traces as float64; those of traces without a reward do not matter.  # (B,)
+
+    Raises
+    ------
+    ArgumentError
+        If there are not as many as rows, one is negative or not finite, or all are 0.
+    ArgumentTypeError
+        If the weights are not numbers.
+    """
+    if is_tensor(weights):
+        weights = weights.detach().double().cpu().numpy()
+    try:
+        w = np.asarray(weights, np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"weights must be numbers, got {weights!r:.80}") from None
+    if w.shape != scored.shape:
+        raise ArgumentError(f"one weight a row: got {len(scored)} rows and weights of shape {w.shape}")
+    bad = scored & ~((w >= 0) & (w <= LARGEST_REWARD))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ArgumentError(f"weights must be finite and not negative, row {row} has {w[row]}")
+    if scored.any() and not (w[scored] > 0).any():
+        raise ArgumentError("all weights are 0: at least one trace must count; leave weighted out for the plain value")
+    return np.where(scored, w, 0.0)
+
+
 def read_steps(step: Any, rows: int) -> IntArray:
     """Step of every row as int64.  # (B,)
 

@@ -5,8 +5,10 @@ A message says what was expected, what came and what to do.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class KernadvError(Exception):
@@ -54,11 +56,37 @@ def check_choice(value: str, name: str, known: Iterable[str]) -> str:
     return value
 
 
-def check_count(value: int, name: str) -> int:
-    """Return `value` as an int, or raise if it is not a whole number >= 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
-        raise ArgumentError(f"{name} must be a whole number >= 1, got {value!r}")
+def check_count(value: int, name: str, least: int = 1) -> int:
+    """Return `value` as an int, or raise if it is not a whole number >= `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
+        raise ArgumentError(f"{name} must be a whole number >= {least}, got {value!r}")
     return value.__index__()
+
+
+def check_range(value: float, name: str, low: float, high: float = math.inf) -> float:
+    """Return `value` as a float, or raise if it is not a finite number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ArgumentTypeError(f"{name} must be a number, got {value!r}")
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ArgumentError(f"{name} must be a finite number in [{low:g}, {high:g}], got {value!r}")
+    return float(value)
+
+
+def import_extra(module: str, what: str, extra: str) -> Any:
+    """Import an optional dependency, or say what needs it and how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise KernadvError(
+            f'{what} needs {module}, which is not installed; run: pip install "kernadv[{extra}]"'
+        ) from None
+
+
+def check_level(level: float) -> float:
+    """Return a confidence level, or raise if it does not lie strictly between 0 and 1."""
+    if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0.0 < level < 1.0:
+        raise ArgumentError(f"level must lie strictly between 0 and 1, got {level!r}; 0.95 is usual")
+    return float(level)
 
 
 # ---------------------------------------------------------------- reward logs: begin

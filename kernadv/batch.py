@@ -40,14 +40,14 @@ class Batch(NamedTuple):
     others: FloatArray
     restore: Restore
 
-    def observed(self) -> tuple[list[Id], Groups]:
-        """The groups with a scored trace, and the ids they index."""
-        kept = self.groups.n > 0
+    def observed(self, groups: Groups) -> tuple[list[Id], Groups]:
+        """Those of the `groups` (the batch's, whatever their sums) with a scored trace, and the ids they index."""
+        kept = groups.n > 0
         if kept.all():
-            return self.ids, self.groups
-        prompts, index = np.unique(self.groups.prompt[kept], return_inverse=True)
+            return self.ids, groups
+        prompts, index = np.unique(groups.prompt[kept], return_inverse=True)
         ids = [self.ids[p] for p in prompts.tolist()]
-        return ids, self.groups.take(kept)._replace(prompt=index)
+        return ids, groups.take(kept)._replace(prompt=index)
 
     def mean_of_other_prompts(self, otherwise: float) -> FloatArray:
         """Mean reward of the batch's other prompts for each row; `otherwise` where there is none.  # (B,)"""

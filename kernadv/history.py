@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernadv import _history_loops as loops
+from kernadv._arrays import LAST_STEP
 from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import Retention
@@ -292,8 +293,8 @@ def _checked_state(state: dict[str, Any]) -> dict[str, AnyArray]:
     if set(sizes.values()) != {int(arrays["length"].sum())} or len(arrays["counters"]) != 3:
         raise CheckpointError(f"the arrays of the state do not fit together: {sizes}, lengths sum to "
                               f"{int(arrays['length'].sum())}")  # fmt: skip
-    if (arrays["length"] < 0).any() or (arrays["step"] < 1).any() or (arrays["n"] < 1).any():
-        raise CheckpointError("the state holds lengths below 0, or steps or counts below 1: it is damaged")
+    if (arrays["length"] < 0).any() or (np.abs(arrays["step"]) > LAST_STEP).any() or (arrays["n"] < 1).any():
+        raise CheckpointError("the state holds lengths below 0, steps beyond 2^53 or counts below 1: it is damaged")
     if (arrays["n"] >= 2**31).any() or not (np.isfinite(arrays["s"]).all() and np.isfinite(arrays["ss"]).all()):
         raise CheckpointError("the state holds sums that are not finite, or counts of 2^31 or more: it is damaged")
     if (arrays["counters"] < 0).any() or arrays["counters"][2] < arrays["step"].max(initial=0):

@@ -55,11 +55,16 @@ def test_state_is_plain_arrays():
 def test_other_configuration_is_refused_unless_asked(tmp_path):
     filled().save(tmp_path / "state")
     other = KernelValueEstimator(Steps(9), "gaussian")
-    with pytest.raises(KernadvError, match=r"was saved under .*Relative.* this estimator is .*Steps.*strict=False"):
+    with pytest.raises(KernadvError, match=r"was saved under .*windows.* this estimator is .*Steps.*strict=False"):
         other.load(tmp_path / "state")
     assert other.metrics()["history_visits"] == 0
     other.load(tmp_path / "state", strict=False)
     assert other.metrics()["history_visits"] > 0
+    other.save(tmp_path / "plain")
+    pooled = filled()
+    pooled.load(tmp_path / "plain", strict=False)
+    assert pooled.metrics()["history_visits"] > 0
+    assert pooled.metrics()["pooled_mean"] == 0.0
 
 
 def damaged(state, name):
@@ -90,8 +95,16 @@ def damaged(state, name):
         state["seen"] = np.array([1.0, np.inf])
     elif name == "foreign":
         state = {"weight": np.ones(3)}
-    elif name == "steps below 1":
-        state["step"] = state["step"] * 0
+    elif name == "steps out of range":
+        state["step"] = state["step"] * 0 + 2**60
+    elif name == "pool of other windows":
+        state["pool.level.cross"] = state["pool.level.cross"][1:]
+    elif name == "pool without a piece":
+        del state["pool.strength.square"]
+    elif name == "pool not finite":
+        state["pool.aggregation.loss"] = state["pool.aggregation.loss"] * np.nan
+    elif name == "pool without newest":
+        del state["pool.newest"]
     return state
 
 
@@ -105,7 +118,11 @@ def damaged(state, name):
         ("ids cut", "ids of the state are damaged"),
         ("ids twice", "occurs twice"),
         ("foreign", "not a state of KernelValueEstimator"),
-        ("steps below 1", "damaged"),
+        ("steps out of range", "damaged"),
+        ("pool of other windows", "cross of the pooled state must be"),
+        ("pool without a piece", "square of the pooled state must be"),
+        ("pool not finite", "loss of the pooled state must be"),
+        ("pool without newest", "no newest step"),
         ("sums not finite", "not finite"),
         ("counts too large", "counts of 2"),
         ("newest before the visits", "contradict"),

@@ -21,7 +21,7 @@ from kernadv._typing import BoolArray, FloatArray
 from kernadv.audit.description import between, drift, gaps, strata
 from kernadv.audit.result import Audit, Interval, Score
 from kernadv.audit.verdict import verdict
-from kernadv.baselines import Baseline
+from kernadv.baselines import Baseline, LinearBaseline
 from kernadv.baselines._base import per_step
 from kernadv.baselines.batch_mean import BatchMean
 from kernadv.baselines.constant import Zero
@@ -84,7 +84,12 @@ def audit(
     tell = progress or (lambda share, what: None)
     grid = [KAE(b, kernel) for b in (bandwidths or default_grid(groups))]
     identified = bool((groups.n > 1).any())
-    baselines: list[Baseline] = [Zero(), BatchMean(), *([GroupMean(), LeaveOneOutMean()] if identified else []), *grid]
+    baselines: list[LinearBaseline] = [
+        Zero(),
+        BatchMean(),
+        *([GroupMean(), LeaveOneOutMean()] if identified else []),
+        *grid,
+    ]
     used = _scored(groups, identified)
     kept = groups.take(used)
     noise = np.where(identified, kept.noise, 0.0)

@@ -1,24 +1,82 @@
 """The protocol of the value baselines.
 
-Every baseline here is linear in the rewards of its group: the value of trace g is
+A baseline gives a value to every trace of every group from the group itself, the other groups of its step and the past;
+never from the future.  Most are linear in the rewards of their group: the value of trace g is
 
     V^(g) = level + gain * (S - Z^(g)) + own * Z^(g),
 
-with S the sum of the group's rewards, and level, gain and own free of them.  So its squared errors follow from the sums of
-each group, and a log of rewards can be replayed without its rows.
+with S the sum of the group's rewards, and level, gain and own free of them.  Their squared errors follow from the sums of
+each group, and a log of rewards can be replayed without its rows.  The others need the traces, and give one value a trace.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kernadv._typing import AnyArray, FloatArray, IntArray
-from kernadv.batch import read_batch
+from kernadv._errors import ArgumentError
+from kernadv._group_loops import sum_of_others
+from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
+from kernadv.batch import Batch, read_batch
 from kernadv.groups import Groups
+from kernadv.ids import Id
 from kernadv.smoothers import Estimate
+
+
+class Traces(NamedTuple):
+    """The R traces of N groups: those of the first group in the order they were sampled, then those of the second, ...
+
+    Attributes
+    ----------
+    z : (R,) float64
+        Rewards.
+    weight : (R,) float64, optional
+        A positive weight a trace, e.g. its response length.
+    """
+
+    z: FloatArray
+    weight: FloatArray | None = None
+
+
+class Offline(NamedTuple):
+    """Rollouts of every prompt sampled before training.
+
+    Attributes
+    ----------
+    total : (P,) array, indexed as ``groups.prompt``; online a mapping from prompt id
+        Sum of the rewards of the prompt's offline rollouts.
+    rollouts : int
+        Their number, at least 1.
+    """
+
+    total: AnyArray | Mapping[Id, float]
+    rollouts: int
+
+
+class SideInformation(NamedTuple):
+    """What some baselines read beside the groups; None where it is not known.
+
+    Attributes
+    ----------
+    traces : Traces, optional
+    offline : Offline, optional
+    features : (P, k) float64, optional
+        Features of each prompt.
+    value : (N,) float64, optional
+        True value of each group.
+    """
+
+    traces: Traces | None = None
+    offline: Offline | None = None
+    features: FloatArray | None = None
+    value: FloatArray | None = None
+
+
+#: No side information.
+NOTHING = SideInformation()
 
 
 class LinearValues(NamedTuple):
@@ -38,6 +96,12 @@ class LinearValues(NamedTuple):
         """The values of an index array or mask of groups."""
         return LinearValues(self.level[rows], self.gain[rows], self.own[rows])
 
+    def at(self, groups: Groups, z: FloatArray) -> FloatArray:
+        """The value of each trace; the rewards z in the order of `Traces`.  # (R,)"""
+        group = np.repeat(np.arange(len(groups.n)), groups.n)
+        others = sum_of_others(group, z, np.ones(len(z), bool), len(groups.n))[1]
+        return np.asarray(self.level[group] + self.gain[group] * others + self.own[group] * z)
+
     def squared_error(self, groups: Groups) -> FloatArray:
         """Sum over the traces of each group of ``(V^(g) - Z^(g))^2``.  # (N,)"""
         a = self.level + self.gain * groups.s
@@ -48,12 +112,52 @@ class LinearValues(NamedTuple):
         a = self.level + self.gain * groups.s - value
         return _sum_of_squares(a, self.gain - self.own, groups)
 
+    def total(self, groups: Groups) -> FloatArray:
+        """Sum of the values of each group's traces.  # (N,)"""
+        return np.asarray(groups.n * (self.level + self.gain * groups.s) + (self.own - self.gain) * groups.s)
+
+
+class TraceValues(NamedTuple):
+    """Values of all traces of N groups, one by one; NaN where the baseline is undefined.
+
+    Attributes
+    ----------
+    value, z : (R,) float64
+        Values and rewards in the order of `Traces`.
+    """
+
+    value: FloatArray
+    z: FloatArray
+
+    def at(self, groups: Groups, z: FloatArray) -> FloatArray:
+        """The value of each trace.  # (R,)"""
+        return self.value
+
+    def squared_error(self, groups: Groups) -> FloatArray:
+        """Sum over the traces of each group of ``(V^(g) - Z^(g))^2``.  # (N,)"""
+        return _sum_by_group((self.value - self.z) ** 2, groups)
+
+    def true_squared_error(self, groups: Groups, value: FloatArray) -> FloatArray:
+        """Sum over the traces of each group of ``(V^(g) - V)^2`` where the true `value` is known.  # (N,)"""
+        return _sum_by_group((self.value - np.repeat(value, groups.n)) ** 2, groups)
+
+    def total(self, groups: Groups) -> FloatArray:
+        """Sum of the values of each group's traces.  # (N,)"""
+        return _sum_by_group(self.value, groups)
+
+
+Values = LinearValues | TraceValues
+
 
 def _sum_of_squares(a: FloatArray, b: FloatArray, groups: Groups) -> FloatArray:
     """Sum over the traces of ``(a - b z)^2``, about the group's mean to keep the digits.  # (N,)"""
     mean = groups.s / np.maximum(groups.n, 1)
     spread = np.maximum(groups.ss - groups.s * mean, 0.0)
     return np.asarray(groups.n * (a - b * mean) ** 2 + b * b * spread)
+
+
+def _sum_by_group(x: FloatArray, groups: Groups) -> FloatArray:
+    return np.bincount(np.repeat(np.arange(len(groups.n)), groups.n), x, len(groups.n)).astype(np.float64)
 
 
 class ValueEstimator(Protocol):
@@ -75,38 +179,132 @@ class Baseline(ABC):
         Key in reports and JSON.
     title : str
         What a person reads.
+    uses_own_reward : bool
+        The value of a trace depends on the trace's own reward: the policy gradient is biased.
+    min_group : int
+        Smallest group for which the baseline is defined.
+    offline_rollouts : int
+        Rollouts a prompt it needs before training, as published; 0: none.
+    needs_traces, needs_weights, needs_truth : bool
+        It reads the traces in the order they were sampled, their weights, the true values.
     """
 
     name: str
     title: str
+    uses_own_reward: bool = False
+    min_group: int = 1
+    offline_rollouts: int = 0
+    needs_traces: bool = False
+    needs_weights: bool = False
+    needs_truth: bool = False
 
     @abstractmethod
-    def replay(self, groups: Groups) -> LinearValues:
-        """Values of every group of a log, each from its own step and the past only."""
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> Values:
+        """Values of every group of a log, each from its own step and the past only.
 
-    def online(self) -> ValueEstimator:
-        """The same baseline for a training loop; this form is for baselines without memory."""
-        return _WithoutMemory(self)
+        Parameters
+        ----------
+        groups : Groups
+            Sorted by prompt and step.
+        side : SideInformation
+
+        Raises
+        ------
+        ArgumentError
+            If the baseline needs something that `side` lacks.
+        """
+
+    def online(self, offline: Offline | None = None) -> ValueEstimator:
+        """The same baseline for a training loop; this form is for baselines without memory.
+
+        Raises
+        ------
+        ArgumentError
+            If the baseline needs offline rollouts and none are given, or needs the truth.
+        """
+        if self.needs_truth:
+            raise ArgumentError(f"{self.name} reads true values, which no training loop knows; replay a simulation")
+        self.check_offline(offline)
+        return _WithoutMemory(self, offline)
+
+    def check_offline(self, offline: Offline | None) -> Offline | None:
+        """Return `offline`, or raise if it is needed and missing, or if it has no rollout."""
+        if offline is None and self.offline_rollouts:
+            raise ArgumentError(
+                f"{self.name} needs rollouts of every prompt from before training; pass their sums and their number, "
+                f"e.g. Offline(total, {self.offline_rollouts})"
+            )
+        if offline is not None and offline.rollouts < 1:
+            raise ArgumentError(f"offline rollouts must be 1 or more, got {offline.rollouts}")
+        return offline
+
+    def check_traces(self, groups: Groups, side: SideInformation) -> Traces:
+        """Return the traces, or raise if they are missing or do not belong to the groups."""
+        if side.traces is None:
+            raise ArgumentError(f"{self.name} reads single traces: pass SideInformation(traces=Traces(z, weight))")
+        if len(side.traces.z) != int(groups.n.sum()):
+            raise ArgumentError(f"the groups have {int(groups.n.sum())} traces, side.traces has {len(side.traces.z)}")
+        return side.traces
+
+    def offline_mean(self, groups: Groups, side: SideInformation) -> tuple[FloatArray, int]:
+        """Mean reward of the offline rollouts of each group's prompt, and their number.  # (N,)"""
+        offline = self.check_offline(side.offline)
+        assert offline is not None
+        return np.asarray(offline.total, np.float64)[groups.prompt] / offline.rollouts, offline.rollouts
+
+
+class LinearBaseline(Baseline):
+    """A baseline that is linear in the rewards of its group."""
+
+    @abstractmethod
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
+        """Values of every group of a log, each from its own step and the past only."""
 
 
 class _WithoutMemory:
     """Values of a batch from the batch alone."""
 
-    def __init__(self, baseline: Baseline) -> None:
+    def __init__(self, baseline: Baseline, offline: Offline | None) -> None:
         self._baseline = baseline
+        self._offline = offline
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any) -> Estimate:
-        """Value of each row; variance and n_eff are not known to these baselines and NaN."""
+    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Estimate:
+        """Value of each row; undefined for rows without a reward."""
         batch = read_batch(prompt_ids, rewards, step)
-        linear = self._baseline.replay(batch.groups).take(batch.group)
-        own = np.where(batch.scored, linear.own * np.where(batch.scored, batch.z, 0.0), 0.0)
-        value = linear.level + linear.gain * batch.others[1] + own
-        unknown = np.full(len(value), np.nan)
-        parts = Estimate(value, unknown, unknown, ~np.isnan(value))
-        return Estimate(*(batch.restore(part) for part in parts))
+        groups, traces, order = scored_groups(batch, weights)
+        side = SideInformation(traces, offline_of(self._offline, batch.ids))
+        return row_values(batch, order, self._baseline.replay(groups, side).at(groups, traces.z))
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any) -> None:
         """Nothing is remembered."""
+
+
+def scored_groups(batch: Batch, weights: Any = None) -> tuple[Groups, Traces, IntArray]:
+    """The groups of a batch with a scored trace, their traces, and the rows those are; prompts index ``batch.ids``."""
+    order = np.argsort(batch.group, kind="stable")
+    order = order[batch.scored[order]]
+    weight = None if weights is None else np.asarray(weights, np.float64)[order]
+    return batch.groups.take(batch.groups.n > 0), Traces(batch.z[order], weight), order
+
+
+def row_values(batch: Batch, order: IntArray, value: FloatArray) -> Estimate:
+    """Put values back into the rows of a batch; variance and n_eff are not known to these baselines and NaN."""
+    rows = np.full(len(batch.z), np.nan)
+    rows[order] = value
+    unknown = np.full(len(rows), np.nan)
+    defined: BoolArray = ~np.isnan(rows)
+    return Estimate(*(batch.restore(part) for part in (rows, unknown, unknown, defined)))
+
+
+def offline_of(offline: Offline | None, ids: list[Id]) -> Offline | None:
+    """The offline rollouts of some prompts, in the order of `ids`."""
+    if offline is None:
+        return None
+    known = offline.total if isinstance(offline.total, Mapping) else range(len(offline.total))
+    missing = [i for i in ids if i not in known]
+    if missing:
+        raise ArgumentError(f"prompt {missing[0]!r} has no offline rollouts; every prompt of the run needs them")
+    return Offline(np.array([offline.total[i] for i in ids], np.float64), offline.rollouts)
 
 
 def per_step(groups: Groups) -> tuple[IntArray, FloatArray, FloatArray]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv.baselines._base import Baseline, LinearValues, per_step, reciprocal
+from kernadv.baselines._base import NOTHING, LinearBaseline, LinearValues, SideInformation, per_step, reciprocal
 from kernadv.groups import Groups
 
 
-class BatchMean(Baseline):
+class BatchMean(LinearBaseline):
     """Mean reward of all other traces of the step, ``(sum of the step - Z^(g)) / (N - 1)``.
 
     REINFORCE++ centres by the mean with the own reward in it; this is its leave-one-out form, whose error can be estimated
@@ -22,11 +22,30 @@ class BatchMean(Baseline):
     name = "batch_mean"
     title = "batch mean (REINFORCE++)"
 
-    def replay(self, groups: Groups) -> LinearValues:
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """Leave-one-out mean of the step; undefined where a step has a single trace."""
         tick, n, s = per_step(groups)
         gain = reciprocal(n[tick] - 1.0)
         return LinearValues((s[tick] - groups.s) * gain, gain, np.zeros(len(tick)))
 
 
-BASELINES = (BatchMean(),)
+class BatchMeanOwn(LinearBaseline):
+    """Mean reward of the step, with the own reward in it, as published.
+
+    References
+    ----------
+    REINFORCE++, arXiv 2501.03262.
+    """
+
+    name = "batch_mean_own"
+    title = "batch mean, own reward (REINFORCE++)"
+    uses_own_reward = True
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
+        """Mean of the step."""
+        tick, n, s = per_step(groups)
+        share = 1.0 / n[tick]
+        return LinearValues((s[tick] - groups.s) * share, share, share)
+
+
+BASELINES = (BatchMean(), BatchMeanOwn())

@@ -1,14 +1,15 @@
-"""No baseline at all: plain REINFORCE."""
+"""No baseline at all, and the truth: the two ends of every comparison."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from kernadv.baselines._base import Baseline, LinearValues
+from kernadv._errors import ArgumentError
+from kernadv.baselines._base import NOTHING, LinearBaseline, LinearValues, SideInformation
 from kernadv.groups import Groups
 
 
-class Zero(Baseline):
+class Zero(LinearBaseline):
     """``V = 0``.
 
     References
@@ -19,10 +20,25 @@ class Zero(Baseline):
     name = "zero"
     title = "zero (REINFORCE)"
 
-    def replay(self, groups: Groups) -> LinearValues:
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """Zero for every trace."""
         zero = np.zeros(len(groups.n))
         return LinearValues(zero, zero, zero)
 
 
-BASELINES = (Zero(),)
+class Oracle(LinearBaseline):
+    """The true value, where it is known: in a simulation, or from very many rollouts."""
+
+    name = "oracle"
+    title = "true value (oracle)"
+    needs_truth = True
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
+        """``side.value``."""
+        if side.value is None or np.shape(side.value) != np.shape(groups.n):
+            raise ArgumentError("the oracle reads the true value of every group: pass SideInformation(value=...)")
+        zero = np.zeros(len(groups.n))
+        return LinearValues(np.asarray(side.value, np.float64), zero, zero)
+
+
+BASELINES = (Zero(), Oracle())

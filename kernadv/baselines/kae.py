@@ -2,42 +2,71 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from kernadv import moments
+from kernadv import moments, smoothers
 from kernadv._typing import FloatArray
-from kernadv.baselines._base import Baseline, LinearValues, ValueEstimator, per_step
-from kernadv.clock import Bandwidth, Relative
+from kernadv.baselines._base import (
+    NOTHING,
+    LinearBaseline,
+    LinearValues,
+    Offline,
+    SideInformation,
+    ValueEstimator,
+    per_step,
+)
+from kernadv.baselines._filled import Filled
+from kernadv.clock import Bandwidth, Relative, Steps, Visits
 from kernadv.estimator import KernelValueEstimator
 from kernadv.groups import Groups
 from kernadv.kernels import Kernel, get
 from kernadv.moments import Sample, Windows
+from kernadv.smoothers.local_linear import RANK
 from kernadv.smoothers.nadaraya_watson import UNDERFLOW
 
 
-class KAE(Baseline):
-    """Nadaraya-Watson over the prompt's earlier steps, with the other traces of the group at K(0) = 1.
+class KAE(LinearBaseline):
+    """A smoother over the prompt's earlier steps, with the other traces of the group at K(0) = 1.
 
-    Where neither exists the mean of the step's other prompts stands in, as in `KernelValueEstimator.advantages`; the
-    estimator's `values` leave such rows undefined.
+    Where neither exists the mean of the step's other prompts stands in, as in `KernelValueEstimator.advantages`.
 
     Parameters
     ----------
     bandwidth : Bandwidth
+        `Relative(h)` as in the paper, `Steps(w)`, or `Visits(k)`: nearest neighbours in time.
     kernel : str or Kernel
+    smoother : {"nadaraya_watson", "local_linear"}
+    name : str, optional
+        Key in reports; default: "kae" and the bandwidth.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such kernel or smoother.
 
     References
     ----------
     Kernelized Advantage Estimation, arXiv 2604.28005, section 3.
     """
 
-    def __init__(self, bandwidth: Bandwidth, kernel: str | Kernel = "triangular") -> None:
+    def __init__(
+        self,
+        bandwidth: Bandwidth,
+        kernel: str | Kernel = "triangular",
+        smoother: str = "nadaraya_watson",
+        name: str | None = None,
+    ) -> None:
         self.bandwidth = bandwidth
         self.kernel = get(kernel)
-        self.name = f"kae {bandwidth.label}"
-        self.title = f"KAE {self.kernel.name}, {bandwidth.label}"
+        smoothers.get(smoother)  # an unknown name raises
+        self.smoother = smoother
+        self.name = name or f"kae {bandwidth.label}"
+        line = "local linear " if smoother == "local_linear" else ""
+        self.title = f"KAE {line}{self.kernel.name}, {bandwidth.label}"
 
-    def replay(self, groups: Groups) -> LinearValues:
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """Smooth every group's past; `groups` is sorted by prompt and step."""
         count = len(groups.step)
         first = np.ones(count, dtype=bool)
@@ -47,15 +76,22 @@ class KAE(Baseline):
         windows = Windows.of([self.bandwidth], self.kernel, past, groups.step)
         backend = moments.select().backend
         m = backend.ragged_moments(past, windows, self.kernel)
+        s1, s2, t0, t1 = (np.asarray(part)[:, 0] for part in (m.s1, m.s2, m.t0, m.t1))
         total = np.asarray(m.s0)[:, 0] + groups.n - 1.0
         defined = total > UNDERFLOW
         gain = np.where(defined, 1.0 / np.where(defined, total, 1.0), 0.0)
-        level = np.where(defined, np.asarray(m.t0)[:, 0] * gain, _mean_of_other_prompts(groups))
+        level = np.where(defined, t0 * gain, _mean_of_other_prompts(groups))
+        if self.smoother == "local_linear":
+            det = total * s2 - s1 * s1
+            line = det > RANK * total * s2
+            det = np.where(line, det, 1.0)
+            level = np.where(line, (s2 * t0 - s1 * t1) / det, level)
+            gain = np.where(line, s2 / det, gain)
         return LinearValues(level, gain, np.zeros(count))
 
-    def online(self) -> ValueEstimator:
-        """The estimator of a training loop."""
-        return KernelValueEstimator(self.bandwidth, self.kernel)
+    def online(self, offline: Offline | None = None) -> ValueEstimator:
+        """`KernelValueEstimator`, with what stands in for undefined values filled in."""
+        return Filled(KernelValueEstimator(self.bandwidth, self.kernel, smoother=self.smoother))
 
 
 def _mean_of_other_prompts(groups: Groups) -> FloatArray:
@@ -67,4 +103,22 @@ def _mean_of_other_prompts(groups: Groups) -> FloatArray:
     return np.where(others > 0, (s[tick] - groups.s) / np.maximum(others, 1.0), before)
 
 
-BASELINES = (KAE(Relative(0.5)),)
+BASELINES = (
+    KAE(Relative(0.5)),
+    KAE(Steps(20)),
+    KAE(Relative(0.1), "exponential", name="kae_exponential h=0.1"),
+    KAE(Steps(10), "exponential", name="kae_exponential w=10"),
+    KAE(Steps(20), smoother="local_linear", name="kae_local_linear w=20"),
+    KAE(Visits(10), "uniform", name="knn_time k=10"),
+)
+
+_WINDOWS = (3, 5, 8, 12, 20, 35, 60, 120, math.inf)
+TUNED = {
+    "kae_relative": tuple(KAE(Relative(h)) for h in (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0)),
+    "kae_steps": tuple(KAE(Steps(w)) for w in _WINDOWS),
+    "kae_exponential": tuple(KAE(Steps(w / 2), "exponential", name=f"kae_exponential w={w / 2:g}") for w in _WINDOWS),
+    "kae_local_linear": tuple(
+        KAE(Steps(w), smoother="local_linear", name=f"kae_local_linear w={w:g}") for w in _WINDOWS
+    ),
+    "knn_time": tuple(KAE(Visits(k), "uniform", name=f"knn_time k={k}") for k in (1, 2, 3, 5, 8, 12, 20, 40)),
+}

@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from kernadv import kernels, moments, smoothers
-from kernadv._checkpoint import load_arrays, save_arrays
-from kernadv._errors import ArgumentError, CheckpointError, check_count
-from kernadv._typing import AnyArray, BoolArray, FloatArray
+from kernadv import moments, smoothers
+from kernadv._arrays import read_weights
+from kernadv._errors import ArgumentError, check_count, check_level
+from kernadv._typing import BoolArray, FloatArray
 from kernadv.batch import Batch, read_batch
-from kernadv.clock import Bandwidth, Relative, Visits
+from kernadv.clock import Bandwidth, Relative
+from kernadv.estimator._features import Features, FeatureSource
+from kernadv.estimator._persistent import FIRST_SWEEP, Persistent
+from kernadv.estimator._plain import Plain
+from kernadv.estimator._pooled import Pooled
+from kernadv.estimator._rule import Reading, Rollouts, Rule
+from kernadv.estimator.explanation import Explanation, explain
+from kernadv.groups import Groups
 from kernadv.history import History, check_id_type
 from kernadv.kernels import Kernel
-from kernadv.moments import Windows
+from kernadv.pooling import Pooling, offline_features
 from kernadv.smoothers import Estimate
 
-#: The history is swept for visits that can no longer matter when it has doubled since the last sweep.
-FIRST_SWEEP = 4096
 
-
-class KernelValueEstimator:
+class KernelValueEstimator(Persistent):
     """Value of each prompt, smoothed over the steps of training, leave-one-out within the group.
 
-    For trace g of prompt x at step i, with the prompt's past visits (I_j, Z_j) and bandwidth w,
+    Without a `bandwidth` it is the **pooled** estimator: a grid of windows over the prompt's past, combined by what
+    predicted best so far; shrunk to the mean over prompts; moved along slopes that the prompts share; corrected by what
+    the batch's other prompts show; all learned from past batches only.  What the past says, p, is worth nu rollouts, and
+
+        V^(g) = (nu p + sum of the others' rewards) / (nu + G - 1).
+
+    With a `bandwidth` w it is **plain**: for trace g of prompt x at step i, with the prompt's past visits (I_j, Z_j),
 
         V_i^(g)(x) = [ sum_j K((i - I_j) / w) Z_j + sum_{k != g} K(0) Z^(k) ] / (sum of the weights).
 
     Parameters
     ----------
-    bandwidth : Bandwidth
-        `Relative(h)` (w = i h, the paper's), `Steps(w)` or `Visits(k)` (k-NN in time).
-    kernel : str or Kernel
-        Name in `kernadv.kernels.KERNELS`, or an object.
+    bandwidth : Bandwidth, optional
+        `Relative(h)` (w = i h, the paper's), `Steps(w)` or `Visits(k)` (k-NN in time).  None: pooled.
+    kernel : str or Kernel, optional
+        Name in `kernadv.kernels.KERNELS`, or an object; default: the pooling's, or "triangular" with a bandwidth.
     smoother : {"nadaraya_watson", "local_linear"}
+        Of the plain estimator.
+    pooling : Pooling, optional
+        What is pooled; default: everything.
+    features : mapping or callable, optional
+        Prompt id -> vector, or list of ids -> (P, D) array: features whose regression gives the prior mean.
+    weighted : bool
+        Estimate the weighted value ``E[w Z] / E[w]``, for the weights w given with each batch.  With the squared norm of a
+        trace's score it is the baseline of least gradient variance.
     cold_start : "batch_mean", "error" or float
-        Value of a row without any observation (no past, no other trace), used by `advantages`: the mean of the other
-        prompts' rewards of the batch (without other prompts, the mean of all rewards observed before; 0 at the very
-        first), an error, or a constant.
+        Value of a row without any observation, used by `advantages`: the mean of the other prompts' rewards of the batch
+        (without other prompts, the mean of all rewards observed before; 0 at the very first), an error, or a constant.
+        The pooled estimator leaves rows undefined only before it has seen anything.
     allow_late : bool or int
         Accept steps lower than the newest one seen (asynchronous rollouts): any (True), or up to that many steps late.
         A late row is smoothed over the visits at or before its own step.
@@ -54,7 +69,7 @@ class KernelValueEstimator:
 
     Raises
     ------
-    ArgumentError
+    ArgumentError, ArgumentTypeError
         If an argument cannot be used; names are checked here, not at the first call.
 
     Notes
@@ -67,7 +82,7 @@ class KernelValueEstimator:
 
     References
     ----------
-    Kernelized Advantage Estimation, arXiv 2604.28005, section 3.
+    Kernelized Advantage Estimation, arXiv 2604.28005, section 3, for the plain one.
 
     Examples
     --------
@@ -79,37 +94,39 @@ class KernelValueEstimator:
     def __init__(
         self,
         bandwidth: Bandwidth | None = None,
-        kernel: str | Kernel = "triangular",
+        kernel: str | Kernel | None = None,
         *,
         smoother: str = "nadaraya_watson",
+        pooling: Pooling | None = None,
+        features: FeatureSource | None = None,
+        weighted: bool = False,
         cold_start: str | float = "batch_mean",
         allow_late: bool | int = False,
         max_visits: int | None = None,
         max_total: int | None = None,
         backend: str = "auto",
     ) -> None:
-        self.bandwidth = Relative(0.5) if bandwidth is None else bandwidth
-        if not isinstance(self.bandwidth, Bandwidth):
-            raise ArgumentError(
-                f"bandwidth must be Relative(h), Steps(w) or Visits(k), got {bandwidth!r}; "
-                "Relative(0.5) is half of the steps so far, Steps(20) the last 20 steps"
-            )
-        self.kernel = kernels.get(kernel)
-        if (
-            isinstance(self.bandwidth, Visits)
-            and self.bandwidth.k == 1
-            and self.kernel.support == 1.0
-            and not (self.kernel.closed)
-        ):
-            raise ArgumentError(
-                f"Visits(1) gives the only visit the weight K(1) = 0 of the {self.kernel.name} kernel; "
-                "take k >= 2 or kernel='uniform'"
-            )
-        self.smoother = smoother
-        self._smooth = smoothers.get(smoother)
+        self.backend = moments.select(backend)
+        self.weighted = bool(weighted)
+        smoothers.get(smoother)
+        if bandwidth is not None:
+            if pooling is not None or features is not None or weighted:
+                raise ArgumentError(
+                    "a bandwidth makes the estimator plain; pooling, features and weighted belong to the pooled one: "
+                    "leave the bandwidth out, or give Pooling(windows=(w,)) for a single window"
+                )
+            self._rule: Rule = Plain(bandwidth, kernel or "triangular", smoother)
+        else:
+            if smoother != "nadaraya_watson":
+                raise ArgumentError(
+                    f"smoother={smoother!r} belongs to the plain estimator: give it a bandwidth, e.g. Steps(20)"
+                )
+            how = pooling or Pooling()
+            how = how if kernel is None else replace(how, kernel=kernel)
+            source = None if features is None else Features(features)
+            self._rule = Pooled(how, source, self.weighted)
         self.cold_start = _check_cold_start(cold_start)
         self.allow_late = allow_late if isinstance(allow_late, bool) else check_count(allow_late, "allow_late")
-        self.backend = moments.select(backend)
         self._history = History(max_visits, max_total)
         self._seen = np.zeros(2)  # count and sum of all rewards observed
         self._next_sweep = FIRST_SWEEP
@@ -130,12 +147,19 @@ class KernelValueEstimator:
         return cls(Relative(h), kernel, **options)
 
     def __repr__(self) -> str:
-        return (
-            f"KernelValueEstimator({self.bandwidth!r}, kernel={self.kernel.name!r}, smoother={self.smoother!r}, "
-            f"visits={self._history.counters.visits}, backend={self.backend.name!r})"
-        )
+        return f"KernelValueEstimator({self._rule!r}, visits={self._history.counters.visits}, backend={self.backend.name!r})"
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any) -> Estimate:
+    @property
+    def bandwidth(self) -> Bandwidth | None:
+        """The bandwidth of the plain estimator; None: pooled."""
+        return self._rule.bandwidth if isinstance(self._rule, Plain) else None
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel in time."""
+        return self._rule.kernel
+
+    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Estimate:
         """Value of each row's prompt, without the row's own reward.  Reads only.
 
         Parameters
@@ -146,6 +170,8 @@ class KernelValueEstimator:
             NaN: could not be scored; the trace then counts for no other.
         step : int, or (B,) ints
             Training step at generation (policy version), from 1.
+        weights : array, tensor or sequence of float  # (B,)
+            Positive weight of each trace; needed if, and only if, the estimator is `weighted`.
 
         Returns
         -------
@@ -157,15 +183,79 @@ class KernelValueEstimator:
         ArgumentError, ArgumentTypeError
             If an argument cannot be used; nothing has changed then.
         """
-        batch = self._read(prompt_ids, rewards, step)
-        estimate, _ = self._estimate(batch)
-        return Estimate(*(batch.restore(part) for part in estimate))
+        rollouts = self._read(prompt_ids, rewards, step, weights)
+        estimate = self._rule.read(rollouts, self._history, self.backend.backend).estimate
+        return Estimate(*(rollouts.batch.restore(part) for part in estimate))
 
-    def observe(self, prompt_ids: Any, rewards: Any, step: Any) -> None:
-        """Add a batch to the history.  Parameters and errors as in `values`."""
-        self._store(self._read(prompt_ids, rewards, step))
+    def intervals(
+        self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, level: float = 0.95
+    ) -> tuple[Any, Any]:
+        """Lower and upper bounds for the value of each row's prompt.  Reads only.
 
-    def advantages(self, prompt_ids: Any, rewards: Any, step: Any) -> Any:
+        Pooled: quantiles of the Beta posterior that the past (worth nu rollouts) and the other traces make, for rewards of
+        two values, else normal; they cover the value under today's policy.  Plain: Jeffreys' interval on n_eff, or normal;
+        it covers the smoothed target, the past values as the kernel weighs them.
+
+        Parameters
+        ----------
+        prompt_ids, rewards, step, weights
+            As in `values`.
+        level : float
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        lower, upper : (B,) arrays of the kind of `rewards`; infinite while nothing is known, NaN where undefined
+        """
+        check_level(level)
+        rollouts = self._read(prompt_ids, rewards, step, weights)
+        reading = self._rule.read(rollouts, self._history, self.backend.backend)
+        undefined = ~np.asarray(reading.estimate.defined)
+        low, high = (np.where(undefined, np.nan, bound) for bound in self._rule.interval(reading, level))
+        return rollouts.batch.restore(low), rollouts.batch.restore(high)
+
+    def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
+        """Learn from a batch and add it to the history.  Parameters and errors as in `values`."""
+        rollouts = self._read(prompt_ids, rewards, step, weights)
+        reading = (
+            self._rule.read(rollouts, self._history, self.backend.backend) if isinstance(self._rule, Pooled) else None
+        )
+        self._store(rollouts, reading)
+
+    def observe_offline(self, prompt_ids: Any, pass_rates: Any, rollouts: int, *, age: int = 10) -> None:
+        """Add rollouts that were scored before training, as a visit `age` steps before step 1.
+
+        For the plain estimator; the pooled one takes them as features, see `kernadv.pooling.offline_features`.
+
+        Parameters
+        ----------
+        prompt_ids : sequence of str or of int  # (P,)
+        pass_rates : sequence of float in [0, 1]  # (P,)
+            Share of each prompt's rollouts with reward 1.
+        rollouts : int
+            Number of rollouts a prompt.
+        age : int
+            Steps by which they are older than step 1: the larger, the less they weigh.
+
+        Raises
+        ------
+        ArgumentError
+            If a pass rate lies outside [0, 1], training has begun, or the estimator is pooled.
+        """
+        if isinstance(self._rule, Pooled):
+            raise ArgumentError(
+                "the pooled estimator takes offline pass rates as a feature, which fades as the policy moves away: "
+                "KernelValueEstimator(features=offline_features(prompt_ids, pass_rates, rollouts)), from kernadv.pooling"
+            )
+        if self._history.newest > 0:
+            raise ArgumentError(f"offline rollouts come before training, which is at step {self._history.newest}")
+        rates = offline_features(prompt_ids, pass_rates, rollouts)
+        check_id_type(self._history.id_type, type(next(iter(rates), "")))
+        total, age = rollouts * np.asarray(pass_rates, np.float64), check_count(age, "age")
+        step, n = np.full(len(total), 1 - age), np.full(len(total), rollouts)
+        self._history.append(list(rates), Groups(np.arange(len(total)), step, n, total, total))
+
+    def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
         """``rewards - values``, then `observe`.  Parameters and errors as in `values`.
 
         All rows are smoothed over the history before the batch.  A row whose reward is NaN has advantage 0 and is not
@@ -180,13 +270,35 @@ class KernelValueEstimator:
         ArgumentError
             Also if a row has no observation and ``cold_start="error"``.
         """
-        batch = self._read(prompt_ids, rewards, step)
-        estimate, width = self._estimate(batch)
+        rollouts = self._read(prompt_ids, rewards, step, weights)
+        batch = rollouts.batch
+        reading = self._rule.read(rollouts, self._history, self.backend.backend)
+        estimate = reading.estimate
         value = np.where(estimate.defined, estimate.value, self._cold_value(batch, estimate.defined))
         advantage = np.where(batch.scored, batch.z - value, 0.0)
-        self._last = self._describe(batch, estimate, width)
-        self._store(batch)
+        described = self._describe(batch, reading)
+        self._store(rollouts, reading)
+        self._last = described
         return batch.restore(advantage)
+
+    def explain(self, prompt_id: str | int, step: int | None = None) -> Explanation:
+        """How a prompt's value comes about, before any trace of `step`: a dict, with a `plot`.
+
+        Parameters
+        ----------
+        prompt_id : str or int
+        step : int, optional
+            Default: one after the newest.
+
+        Raises
+        ------
+        ArgumentError
+            If the prompt is not in the history.
+        """
+        at = self._history.newest + 1 if step is None else step
+        rollouts = Rollouts(read_batch([prompt_id], [math.nan], at), np.ones(1) if self.weighted else None)
+        check_id_type(self._history.id_type, type(rollouts.batch.ids[0]))
+        return explain(self._rule, rollouts, self._history, self.backend.backend)
 
     def metrics(self) -> dict[str, float]:
         """Numbers for a logger.
@@ -198,70 +310,21 @@ class KernelValueEstimator:
             ``cold_fraction``, the share of rows without any observation; ``bandwidth_steps``, the mean half-width of the
             windows in steps; ``revisit_gap``, the mean number of steps since a known prompt's last visit;
             ``unscored_rows``, the rows with a NaN reward.  Of the history: ``history_visits`` and ``history_prompts``,
-            its size; ``dropped_visits``, the visits lost to `max_visits` or `max_total` so far.
+            its size; ``dropped_visits``, the visits lost to `max_visits` or `max_total` so far.  Of the pooled estimator:
+            ``pooled_mean``, the recent mean reward; ``kappa``, the rollouts that the mean over prompts is worth;
+            ``drift_active``, whether the drift correction is in use.
         """
         names = ("n_eff", "cold_fraction", "bandwidth_steps", "revisit_gap", "unscored_rows")
         held = self._history.counters
-        return {name: self._last.get(name, math.nan) for name in names} | {
-            "history_visits": float(held.visits),
-            "history_prompts": float(held.prompts),
-            "dropped_visits": float(held.dropped),
-        }
-
-    def state_dict(self) -> dict[str, AnyArray]:
-        """All state as plain arrays, with the configuration beside it."""
-        config = np.frombuffer(json.dumps(self._config(), sort_keys=True).encode(), np.uint8).copy()
-        return {"config": config, "seen": self._seen.copy(), **self._history.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
-        """Replace the state; on an error it stays as it was.
-
-        Parameters
-        ----------
-        state : mapping of arrays
-            As made by `state_dict`.
-        strict : bool
-            Refuse a state saved under another bandwidth, kernel or `allow_late`: visits that could not matter under
-            those may have been forgotten.
-
-        Raises
-        ------
-        CheckpointError
-            If the state is foreign, damaged, from a newer version or, with `strict`, of another configuration.
-        """
-        if not isinstance(state, Mapping):
-            raise CheckpointError(f"a state is a mapping of names to arrays, got {type(state).__name__}")
-        arrays = {name: np.asarray(array) for name, array in state.items()}
-        if "config" not in arrays or "seen" not in arrays or arrays["seen"].shape != (2,):
-            raise CheckpointError(f"not a state of KernelValueEstimator: it holds only {sorted(arrays)[:8]}")
-        saved = arrays.pop("config").astype(np.uint8).tobytes().decode(errors="replace")
-        ours = json.dumps(self._config(), sort_keys=True)
-        if strict and saved != ours:
-            raise CheckpointError(
-                f"the state was saved under {saved}, this estimator is {ours}; pass strict=False to load it"
-            )
-        seen = arrays.pop("seen")
-        if seen.dtype.kind not in "iuf" or not np.isfinite(seen).all() or seen[0] < 0:
-            raise CheckpointError(f"the totals of the state are {seen}: it is damaged")
-        seen = seen.astype(np.float64)
-        self._history.load_state_dict(arrays)
-        self._seen, self._last, self._next_sweep = seen, {}, FIRST_SWEEP
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to a safetensors file; a crash in the middle leaves the old file whole."""
-        save_arrays(path, self.state_dict())
-
-    def load(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
-        """Replace the state by the one in `path`; on an error it stays as it was.
-
-        Raises
-        ------
-        CheckpointError
-            As `load_state_dict`, and if the file is truncated or foreign.
-        FileNotFoundError
-            If there is no such file.
-        """
-        self.load_state_dict(load_arrays(path), strict=strict)
+        return (
+            {name: self._last.get(name, math.nan) for name in names}
+            | {
+                "history_visits": float(held.visits),
+                "history_prompts": float(held.prompts),
+                "dropped_visits": float(held.dropped),
+            }
+            | self._rule.metrics()
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """State for pickle and copy: the backend by its name, because modules cannot be pickled."""
@@ -270,19 +333,18 @@ class KernelValueEstimator:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, backend=moments.select(state["backend"]))
 
-    def _config(self) -> dict[str, Any]:
-        return {
-            "bandwidth": [type(self.bandwidth).__name__, asdict(self.bandwidth)],  # type: ignore[call-overload]
-            "kernel": repr(self.kernel),
-            "allow_late": self.allow_late,
-        }
-
-    def _read(self, prompt_ids: Any, rewards: Any, step: Any) -> Batch:
+    def _read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> Rollouts:
         """Check a batch, also against the history."""
         batch = read_batch(prompt_ids, rewards, step)
         check_id_type(self._history.id_type, type(batch.ids[0]))
         self._check_clock(int(batch.groups.step.min()))
-        return batch
+        if self.weighted and weights is None:
+            raise ArgumentError(
+                "the estimator is weighted: pass weights, one a row, e.g. the squared norms of the scores"
+            )
+        if weights is not None and not self.weighted:
+            raise ArgumentError("weights need an estimator that expects them: KernelValueEstimator(weighted=True)")
+        return Rollouts(batch, None if weights is None else read_weights(weights, batch.scored))
 
     def _check_clock(self, earliest: int) -> None:
         newest, late = self._history.newest, self.allow_late
@@ -290,15 +352,6 @@ class KernelValueEstimator:
             return
         hint = f"allow_late={late} allows {late} steps" if late else "pass allow_late=True for asynchronous rollouts"
         raise ArgumentError(f"step {earliest} lies before step {newest}, the newest seen; {hint}")
-
-    def _estimate(self, batch: Batch) -> tuple[Estimate, FloatArray]:
-        """Estimate of every row, and the half-width of every group's window."""
-        at = batch.groups.step
-        with self._history.borrowed(self._history.find(batch.ids)[batch.groups.prompt]) as sample:
-            windows = Windows.of([self.bandwidth], self.kernel, sample, at)
-            past = self.backend.backend.ragged_moments(sample, windows, self.kernel)
-        rows = moments.Moments(*(np.asarray(part)[batch.group, 0] for part in past))
-        return self._smooth(rows.add_at_query(*batch.others)), windows.width[:, 0]
 
     def _cold_value(self, batch: Batch, defined: BoolArray) -> FloatArray | float:
         """What stands in for the value of rows without any observation."""
@@ -312,25 +365,27 @@ class KernelValueEstimator:
         before = self._seen[1] / self._seen[0] if self._seen[0] else 0.0
         return batch.mean_of_other_prompts(before)
 
-    def _store(self, batch: Batch) -> None:
-        ids, groups = batch.observed()
+    def _store(self, rollouts: Rollouts, reading: Reading | None) -> None:
+        batch = rollouts.batch
+        if reading is not None:
+            self._rule.learn(rollouts, reading)
+        ids, groups = batch.observed(rollouts.stored())
         self._history.append(ids, groups)
         self._history.newest = max(self._history.newest, int(batch.groups.step.max()))
-        self._seen += groups.n.sum(), groups.s.sum()
+        self._seen += batch.groups.n.sum(), batch.groups.s.sum()
         if self._history.counters.visits >= self._next_sweep and self.allow_late is not True:
-            keep = self.bandwidth.retention(self._history.newest, self.kernel, int(self.allow_late))
-            self._history.evict(keep)
+            self._history.evict(self._rule.retention(self._history.newest, int(self.allow_late)))
             self._next_sweep = max(2 * self._history.counters.visits, FIRST_SWEEP)
 
-    def _describe(self, batch: Batch, estimate: Estimate, width: FloatArray) -> dict[str, float]:
+    def _describe(self, batch: Batch, reading: Reading) -> dict[str, float]:
         last = self._history.newest_step(self._history.find(batch.ids))[batch.groups.prompt]
         known = last > 0
         gap = np.maximum(batch.groups.step - last, 0)[known]
-        defined = estimate.defined
+        defined = np.asarray(reading.estimate.defined)
         return {
-            "n_eff": float(estimate.n_eff[defined].mean()) if defined.any() else math.nan,
+            "n_eff": float(reading.estimate.n_eff[defined].mean()) if defined.any() else math.nan,
             "cold_fraction": float(1.0 - defined.mean()),
-            "bandwidth_steps": float(width.mean()),
+            "bandwidth_steps": float(reading.width.mean()),
             "revisit_gap": float(gap.mean()) if known.any() else math.nan,
             "unscored_rows": float((~batch.scored).sum()),
         }

@@ -1,104 +1,268 @@
-"""Every baseline: replaying a log equals running it online, and its squared errors follow from the groups' sums."""
+"""Every baseline: replaying a log equals running it online, it reads the past only, and its flags say what it does."""
 
 import numpy as np
 import pytest
 
-from kernadv import Relative, Steps, Visits
-from kernadv.baselines import discover
+from kernadv import ArgumentError, CheckpointError, KernelValueEstimator, Relative, Steps, Visits
+from kernadv.baselines import LinearValues, Offline, SideInformation, Traces, Tuned, discover, discover_tuned
+from kernadv.baselines._recursive import Recursive
 from kernadv.baselines.kae import KAE
+from kernadv.baselines.pooled import PooledKernel
 from kernadv.groups import aggregate
 
 KAES = [KAE(Relative(0.1)), KAE(Steps(6), "exponential"), KAE(Visits(3), "uniform"), KAE(Steps(np.inf))]
-EVERY = [*discover().values(), *KAES]
+EVERY = [*discover().values(), *discover_tuned().values(), *KAES]
 every = pytest.mark.parametrize("baseline", EVERY, ids=lambda b: b.name)
+online = pytest.mark.parametrize("baseline", [b for b in EVERY if not b.needs_truth], ids=lambda b: b.name)
+
+#: What the package must have, beside its own estimator.
+NAMES = {
+    *("zero", "oracle", "batch_mean", "batch_mean_own", "group_mean", "rloo", "opo", "opo_loo", "qae", "qae_loo"),
+    *("jspo", "eb_shrink", "ebpo", "ebpo_loo", "spo", "spo_loo", "dbb", "dbb_loo", "krpo_paper", "krpo_batch"),
+    *(
+        "krpo_batch_loo",
+        "local_level",
+        "basis",
+        "basis_loo",
+        "basis_tilt",
+        "pvpo",
+        "a_star",
+        "v05_fuse",
+        "v05_fuse_loo",
+    ),
+    *(
+        "kae h=0.5",
+        "kae w=20",
+        "kae_exponential h=0.1",
+        "kae_exponential w=10",
+        "kae_local_linear w=20",
+        "knn_time k=10",
+    ),
+}
 
 
-def log(seed, binary, prompts=7, steps=25):
-    """Rows of a random run and its groups; each step has several prompts and unequal groups."""
-    rng = np.random.default_rng(seed)
-    prompt, step, z = [], [], []
-    for i in range(1, steps + 1):
-        size = int(rng.integers(2, 20))
-        prompt.append(rng.integers(0, prompts, size))
-        step.append(np.full(size, i))
-        z.append(rng.integers(0, 2, size).astype(float) if binary else rng.normal(size=size))
-    prompt, step, z = map(np.concatenate, (prompt, step, z))
-    return prompt, step, z, aggregate(prompt, step, np.ones(len(z), int), z, z * z)
+class Log:
+    """Rows of a random run; each step has several prompts and unequal groups."""
+
+    def __init__(self, seed, binary=True, prompts=7, steps=25):
+        rng = np.random.default_rng(seed)
+        size = rng.integers(2, 20, steps)
+        self.step = np.repeat(np.arange(1, steps + 1), size)
+        self.prompt = rng.integers(0, prompts, len(self.step))
+        z = rng.integers(0, 2, len(self.step)).astype(float)
+        self.z = z if binary else rng.normal(size=len(z))
+        self.length = rng.uniform(1, 9, len(z))
+        self.offline = Offline(rng.integers(0, 9, prompts), 8)
+        self.order = np.lexsort((self.step, self.prompt))  # rows as `Traces` wants them
+
+    @property
+    def groups(self):
+        return aggregate(self.prompt, self.step, np.ones(len(self.z), int), self.z, self.z**2)
+
+    @property
+    def side(self):
+        traces = Traces(self.z[self.order], self.length[self.order])
+        return SideInformation(traces, self.offline, value=self.groups.step / 25)
+
+    def rows(self, values):
+        """Values of the rows of the log from the values of its groups."""
+        out = np.empty(len(self.z))
+        out[self.order] = values.at(self.groups, self.z[self.order])
+        return out
+
+    def run(self, baseline, read):
+        """Feed the log to the online form; `read` gets it, the rows of each step, and the arguments."""
+        estimator = baseline.online(self.offline)
+        for i in np.unique(self.step):
+            rows = self.step == i
+            arguments = (self.prompt[rows].tolist(), self.z[rows], int(i))
+            weights = {"weights": self.length[rows]} if baseline.needs_weights else {}
+            read(estimator, rows, lambda *a, w=weights, e=estimator: e.values(*a, **w), arguments)
+            estimator.observe(*arguments)
 
 
 def test_discovery_finds_every_family():
-    assert set(discover()) == {"zero", "batch_mean", "group_mean", "rloo", "kae h=0.5"}
+    assert set(discover()) >= NAMES
+    tuned = discover_tuned()
+    assert all(len({b.name for b in family.grid}) == len(family.grid) > 1 for family in tuned.values())
+    assert {f"{name} tuned" for name in ("spo", "dbb_loo", "local_level", "kae_steps", "kae_relative")} <= set(tuned)
+
+
+def test_tuning_refuses_what_would_predict_itself():
+    found = discover()
+    with pytest.raises(ArgumentError, match="dbb use the own reward"):
+        Tuned("dbb", [found["dbb"], found["dbb_loo"]])
+    with pytest.raises(ArgumentError, match="the grid of nothing is empty"):
+        Tuned("nothing", [])
+
+
+@online
+@pytest.mark.parametrize("binary", [True, False])
+def test_replay_equals_online(baseline, binary):
+    log = Log(0, binary)
+    replayed = log.rows(baseline.replay(log.groups, log.side))
+
+    def compare(_estimator, rows, values, arguments):
+        estimate = values(*arguments)
+        np.testing.assert_allclose(estimate.value, replayed[rows], atol=1e-10)
+        np.testing.assert_array_equal(estimate.defined, ~np.isnan(replayed[rows]))
+
+    log.run(baseline, compare)
 
 
 @every
 @pytest.mark.parametrize("binary", [True, False])
-def test_replay_equals_online(baseline, binary):
-    prompt, step, z, groups = log(0, binary)
-    replayed = baseline.replay(groups)
-    errors, true_errors = replayed.squared_error(groups), replayed.true_squared_error(groups, groups.step / 25)
-    online = baseline.online()
-    for i in np.unique(step):
-        rows = step == i
-        ids, rewards = prompt[rows].tolist(), z[rows]
-        estimate = online.values(ids, rewards, int(i))
-        online.observe(ids, rewards, int(i))
-        for x in np.unique(prompt[rows]):
-            own = prompt[rows] == x
-            k = np.flatnonzero((groups.prompt == x) & (groups.step == i))[0]
-            linear = (
-                replayed.level[k] + replayed.gain[k] * (groups.s[k] - rewards[own]) + replayed.own[k] * rewards[own]
-            )
-            if estimate.defined[own].all():
-                np.testing.assert_allclose(estimate.value[own], linear, atol=1e-12)
-                np.testing.assert_allclose(errors[k], ((linear - rewards[own]) ** 2).sum(), atol=1e-10)
-                np.testing.assert_allclose(true_errors[k], ((linear - i / 25) ** 2).sum(), atol=1e-10)
-            elif isinstance(baseline, KAE):  # the cold start of the replay is that of `advantages`
-                assert not np.isnan(linear).any()
-            else:
-                assert np.isnan(linear).all()
+def test_squared_errors_follow_from_the_groups(baseline, binary):
+    log = Log(4, binary)
+    groups, values = log.groups, baseline.replay(log.groups, log.side)
+    rows = values.at(groups, log.z[log.order])
+    group = np.repeat(np.arange(len(groups.n)), groups.n)
+    truth = np.linspace(0, 1, len(groups.n))
+    total = lambda x: np.bincount(group, x)
+    np.testing.assert_allclose(values.squared_error(groups), total((rows - log.z[log.order]) ** 2), atol=1e-10)
+    np.testing.assert_allclose(values.true_squared_error(groups, truth), total((rows - truth[group]) ** 2), atol=1e-10)
+    np.testing.assert_allclose(values.total(groups), total(rows), atol=1e-10)
 
 
 @pytest.mark.parametrize("bandwidth", [Relative(0.1), Steps(3)], ids=repr)
 def test_cold_start_of_the_replay_is_that_of_advantages(bandwidth):
-    prompt, step, z, groups = log(1, True, prompts=40)
+    log = Log(1, prompts=40)
     baseline = KAE(bandwidth)
-    replayed = baseline.replay(groups)
-    online = baseline.online()
-    for i in np.unique(step):
-        rows = step == i
-        advantage = online.advantages(prompt[rows].tolist(), z[rows], int(i))
-        for row, x, reward in zip(range(rows.sum()), prompt[rows], z[rows], strict=True):
-            k = np.flatnonzero((groups.prompt == x) & (groups.step == i))[0]
-            value = replayed.level[k] + replayed.gain[k] * (groups.s[k] - reward)
-            assert advantage[row] == pytest.approx(reward - value, abs=1e-12)
+    replayed = log.rows(baseline.replay(log.groups))
+    estimator = KernelValueEstimator(bandwidth)
+    for i in np.unique(log.step):
+        rows = log.step == i
+        advantage = estimator.advantages(log.prompt[rows].tolist(), log.z[rows], int(i))
+        np.testing.assert_allclose(advantage, log.z[rows] - replayed[rows], atol=1e-12)
 
 
 @every
 def test_replay_uses_the_past_only(baseline):
-    *_, groups = log(2, True)
-    before = baseline.replay(groups)
-    early = groups.step <= 12
-    changed = groups._replace(s=np.where(early, groups.s, 0.0), ss=np.where(early, groups.ss, 0.0))
-    for a, b in zip(before, baseline.replay(changed), strict=True):
-        np.testing.assert_array_equal(a[early], b[early])
+    log = Log(2)
+    before = log.rows(baseline.replay(log.groups, log.side))
+    early = log.step <= 12
+    log.z = np.where(early, log.z, 1.0 - log.z)
+    after = log.rows(baseline.replay(log.groups, log.side))
+    np.testing.assert_array_equal(before[early], after[early])
 
 
-def test_own_reward_is_declared():
-    _, _, _, groups = log(3, True)
-    with_own = [b.name for b in EVERY if (np.nan_to_num(b.replay(groups).own) != 0).any()]
-    assert with_own == ["group_mean"]
+@online
+def test_own_reward_is_declared(baseline):
+    """Whoever says that the own reward does not enter has the same value when it is changed; the others have not."""
+    log, moved = Log(3, steps=8), []
+
+    def perturb(_estimator, rows, values, arguments):
+        ids, z, step = arguments
+        value = values(*arguments).value
+        for row in range(len(z)):
+            changed = z.copy()
+            changed[row] = 1.0 - z[row]
+            moved.append(abs(values(ids, changed, step).value[row] - value[row]))
+
+    log.run(baseline, perturb)
+    assert (np.nanmax(moved) > 1e-9) == baseline.uses_own_reward
 
 
-def test_published_forms():
-    """RLOO (arXiv 2402.14740), GRPO's group mean (arXiv 2402.03300) and the batch mean without the own reward, by hand."""
-    z = [1.0, 0.0, 1.0, 0.0]
-    found = discover()
-    values = lambda name: found[name].online().values(["a", "a", "a", "b"], z, 3).value
-    np.testing.assert_allclose(values("zero"), 0)
-    np.testing.assert_allclose(values("rloo"), [0.5, 1.0, 0.5, np.nan])
-    np.testing.assert_allclose(values("group_mean"), [2 / 3, 2 / 3, 2 / 3, 0])
-    np.testing.assert_allclose(values("batch_mean"), [1 / 3, 2 / 3, 1 / 3, 2 / 3])
-    with np.errstate(all="raise"):
-        advantage = np.array(z[:3]) - values("rloo")[:3]
-        dr_grpo = np.array(z[:3]) - values("group_mean")[:3]
-    np.testing.assert_allclose(advantage, 3 / 2 * dr_grpo, atol=1e-12)
+@every
+def test_linear_coefficients_declare_the_own_reward(baseline):
+    values = baseline.replay(Log(3).groups, Log(3).side)
+    if isinstance(values, LinearValues) and baseline.name != "basis":  # there it enters by the choice of beta
+        assert (np.nan_to_num(values.own) != 0).any() == baseline.uses_own_reward
+
+
+@every
+def test_defined_from_the_smallest_group_on(baseline):
+    log = Log(5)
+    value = log.rows(baseline.replay(log.groups, log.side))
+    groups = log.groups
+    key = groups.prompt * 100 + groups.step
+    size = groups.n[np.searchsorted(key, log.prompt * 100 + log.step)]
+    several = np.array([len(np.unique(log.prompt[log.step == i])) > 1 for i in log.step])
+    if baseline.name == "jspo":  # needs another prompt's variance too
+        several &= size >= 2
+    assert not np.isnan(value[(size >= baseline.min_group) & several]).any()
+    assert np.isnan(value[size < baseline.min_group]).all()
+
+
+@online
+def test_only_the_filter_along_the_group_depends_on_the_order(baseline):
+    log = Log(6)
+    value = log.rows(baseline.replay(log.groups, log.side))
+    shuffle = np.random.default_rng(0).permutation(len(log.z))
+    shuffle = shuffle[np.argsort(log.step[shuffle], kind="stable")]
+    for name in ("prompt", "step", "z", "length"):
+        setattr(log, name, getattr(log, name)[shuffle])
+    log.order = np.lexsort((log.step, log.prompt))
+    other = log.rows(baseline.replay(log.groups, log.side))
+    same = np.allclose(other, value[shuffle], atol=1e-10, equal_nan=True)
+    assert same == (baseline.name != "krpo_paper")
+
+
+@online
+def test_rows_without_a_reward_are_left_out(baseline):
+    """A NaN reward changes no other value, and the row has none."""
+    log = Log(7, steps=6)
+
+    def drop(_estimator, rows, values, arguments):
+        ids, z, step = arguments
+        weights = {"weights": np.append(log.length[rows], 3.0)} if baseline.needs_weights else {}
+        with_nan = _estimator.values([*ids, ids[0]], np.append(z, np.nan), step, **weights).value
+        np.testing.assert_allclose(with_nan[:-1], values(*arguments).value, atol=1e-12)
+        assert isinstance(baseline, (KAE, PooledKernel, Tuned)) or np.isnan(with_nan[-1])
+
+    log.run(baseline, drop)
+
+
+@pytest.mark.parametrize("baseline", [b for b in EVERY if isinstance(b, Recursive)], ids=lambda b: b.name)
+def test_state_of_the_recursions(baseline):
+    """A copy from the state goes on as the original; a state that does not fit is refused and changes nothing."""
+    log, copy = Log(9), baseline.online(Log(9).offline)
+
+    def follow(estimator, _rows, values, arguments):
+        copy.load_state_dict(estimator.state_dict())
+        np.testing.assert_array_equal(copy.values(*arguments).value, values(*arguments).value)
+        copy.observe(*arguments)  # does not touch the original
+
+    log.run(baseline, follow)
+    before = copy.state_dict()
+    broken = {"memory": before["memory"][:-1], "shared": np.zeros(9), "ids_int": before["ids_int"][:-1]}
+    for name, array in broken.items():
+        with pytest.raises(CheckpointError):
+            copy.load_state_dict({**before, name: array})
+    with pytest.raises(CheckpointError, match="not a state of"):
+        copy.load_state_dict({"ids_int": before["ids_int"]})
+    for name, array in copy.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize(
+    "baseline", [b for b in EVERY if b.offline_rollouts and not isinstance(b, PooledKernel)], ids=lambda b: b.name
+)
+def test_missing_offline_rollouts_are_named(baseline):
+    log = Log(8)
+    with pytest.raises(ArgumentError, match="needs rollouts of every prompt from before training; pass their sums"):
+        baseline.replay(log.groups, SideInformation(log.side.traces))
+    with pytest.raises(ArgumentError, match="needs rollouts"):
+        baseline.online()
+    with pytest.raises(ArgumentError, match="must be 1 or more, got 0"):
+        baseline.online(Offline({"a": 1}, 0))
+    with pytest.raises(ArgumentError, match="prompt 'b' has no offline rollouts"):
+        baseline.online(Offline({"a": 1}, 8)).values(["a", "b"], [1.0, 0.0], 1)
+    with pytest.raises(ArgumentError, match="prompt -1 has no offline rollouts"):
+        baseline.online(Offline(np.ones(3), 8)).values([0, -1], [1.0, 0.0], 1)
+
+
+@pytest.mark.parametrize("baseline", [b for b in EVERY if b.needs_traces], ids=lambda b: b.name)
+def test_missing_traces_are_named(baseline):
+    log = Log(8)
+    with pytest.raises(ArgumentError, match="reads single traces"):
+        baseline.replay(log.groups, SideInformation(offline=log.offline))
+    with pytest.raises(ArgumentError, match=r"the groups have \d+ traces, side.traces has 1"):
+        baseline.replay(log.groups, SideInformation(Traces(np.ones(1)), log.offline))
+
+
+def test_the_oracle_needs_the_truth():
+    with pytest.raises(ArgumentError, match="true value of every group"):
+        discover()["oracle"].replay(Log(8).groups)
+    with pytest.raises(ArgumentError, match="no training loop knows"):
+        discover()["oracle"].online()

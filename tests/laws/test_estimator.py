@@ -5,11 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernadv import KernelValueEstimator, Relative, Steps, Visits
+from kernadv import KernelValueEstimator, Pooling, Relative, Steps, Visits
 from kernadv.kernels import KERNELS
 
 EVERY = [
     KernelValueEstimator,
+    lambda: KernelValueEstimator(pooling=Pooling(windows=(3, 30), kernel="triangular", aggregation="one_se")),
+    lambda: KernelValueEstimator(pooling=Pooling(aggregation="exponential_weights", slope=False, level=False)),
+    lambda: KernelValueEstimator(features=lambda ids: [[1.0, float(str(i).strip("p"))] for i in ids], backend="numpy"),
     *(lambda k=k: KernelValueEstimator.kae(0.3, k) for k in KERNELS),
     lambda: KernelValueEstimator(Steps(7), smoother="local_linear"),
     lambda: KernelValueEstimator(Visits(4), "uniform"),
@@ -17,6 +20,7 @@ EVERY = [
     lambda: KernelValueEstimator(Visits(3), "gaussian", backend="torch"),
 ]
 every = pytest.mark.parametrize("make", EVERY)
+every_plain = pytest.mark.parametrize("make", EVERY[4:])
 
 
 def run(rng, prompts=6, steps=12, group=4):
@@ -66,13 +70,6 @@ def test_kae_is_the_papers_formula(kernel, h):
             if not np.isnan(r):
                 history.setdefault(x, []).append((step, r))
         est.observe(ids, z, step)
-
-
-def test_default_is_kae():
-    rng = np.random.default_rng(1)
-    default, kae = KernelValueEstimator(), KernelValueEstimator.kae(0.5, "triangular")
-    for batch in run(rng):
-        np.testing.assert_array_equal(default.advantages(*batch), kae.advantages(*batch))
 
 
 @every
@@ -136,7 +133,7 @@ def test_int_and_str_ids_give_the_same(make):
         np.testing.assert_array_equal(one.advantages(ids, z, step), two.advantages(numbers, z, step))
 
 
-@every
+@every_plain
 def test_one_call_per_prompt_equals_one_call_a_step(make):
     """Apart from the cold start, which looks at the other prompts of the batch."""
     rng = np.random.default_rng(7)
@@ -151,7 +148,7 @@ def test_one_call_per_prompt_equals_one_call_a_step(make):
             two.observe([x] * len(own), z[own], step)
 
 
-@every
+@every_plain
 def test_every_step_of_a_batch_sees_the_history_before_the_batch(make):
     rng = np.random.default_rng(8)
     batches = list(run(rng))
@@ -173,7 +170,7 @@ def test_every_step_of_a_batch_sees_the_history_before_the_batch(make):
 )
 @pytest.mark.parametrize("late", [False, 2])
 def test_forgetting_changes_no_estimate(monkeypatch, kernel, bandwidth, late):
-    from kernadv import estimator
+    from kernadv.estimator import estimator
 
     rng = np.random.default_rng(9)
     monkeypatch.setattr(estimator, "FIRST_SWEEP", 40)
@@ -211,12 +208,23 @@ def test_same_step_again_counts_at_lag_zero():
 
 def test_cold_start():
     ids, z = ["a", "b", "b", "c"], [1.0, 0.0, 1.0, 0.0]
-    estimate = KernelValueEstimator().values(ids, z, 1)
+    estimate = KernelValueEstimator.kae().values(ids, z, 1)
     assert estimate.defined.tolist() == [False, True, True, False]
     assert np.isnan(estimate.value[[0, 3]]).all()
-    got = KernelValueEstimator().advantages(ids, z, 1)
+    got = KernelValueEstimator.kae().advantages(ids, z, 1)
     np.testing.assert_allclose(got, [1 - 1 / 3, -1, 1, 0 - 2 / 3])
-    np.testing.assert_allclose(KernelValueEstimator(cold_start=0.25).advantages(ids, z, 1), [0.75, -1, 1, -0.25])
+    np.testing.assert_allclose(KernelValueEstimator.kae(cold_start=0.25).advantages(ids, z, 1), [0.75, -1, 1, -0.25])
+
+
+def test_cold_start_of_the_pooled_estimator():
+    """At the very first step the mean of the other prompts counts as one rollout; alone, nothing is known."""
+    ids, z = ["a", "b", "b", "c"], [1.0, 0.0, 1.0, 0.0]
+    estimate = KernelValueEstimator().values(ids, z, 1)
+    np.testing.assert_allclose(estimate.value, [1 / 3, (1 / 2 + 1) / 2, (1 / 2 + 0) / 2, 2 / 3])
+    alone = KernelValueEstimator()
+    assert not alone.values(["a"], [1.0], 1).defined[0]
+    assert alone.advantages(["a"], [1.0], 1)[0] == 1.0
+    assert alone.values(["new"], [0.0], 2).value[0] == 1.0
 
 
 def test_cold_start_without_other_prompts():
@@ -229,7 +237,7 @@ def test_cold_start_without_other_prompts():
 def test_cold_start_error_stores_nothing():
     from kernadv import KernadvError
 
-    est = KernelValueEstimator(cold_start="error")
+    est = KernelValueEstimator.kae(cold_start="error")
     with pytest.raises(KernadvError, match="1 of 3 rows have no past visit"):
         est.advantages(["a", "a", "b"], [1.0, 0.0, 1.0], 1)
     assert est.metrics()["history_visits"] == 0
@@ -274,7 +282,7 @@ def test_integers_become_float64(z):
 def test_same_kind_and_dtype_out_torch(dtype):
     torch = pytest.importorskip("torch")
     z = torch.tensor([1, 0, 1], dtype=getattr(torch, dtype), requires_grad=True)
-    est = KernelValueEstimator()
+    est = KernelValueEstimator.kae()
     got = est.advantages(torch.tensor([5, 5, 7]), z, torch.tensor(1))
     assert isinstance(got, torch.Tensor)
     assert got.dtype == z.dtype
@@ -351,7 +359,7 @@ def test_copies_are_independent_and_equal(how):
 
 
 def test_late_rows_keep_their_past_under_kernels_without_an_edge(monkeypatch):
-    from kernadv import estimator
+    from kernadv.estimator import estimator
 
     monkeypatch.setattr(estimator, "FIRST_SWEEP", 0)
     est = KernelValueEstimator(Steps(1), "exponential", allow_late=5)
@@ -362,7 +370,7 @@ def test_late_rows_keep_their_past_under_kernels_without_an_edge(monkeypatch):
 
 @pytest.mark.parametrize("width", [1e18, 1e300])
 def test_very_wide_windows_of_kernels_without_an_edge(monkeypatch, width):
-    from kernadv import estimator
+    from kernadv.estimator import estimator
 
     monkeypatch.setattr(estimator, "FIRST_SWEEP", 0)
     est = KernelValueEstimator(Steps(width), "exponential")
@@ -380,6 +388,23 @@ def test_vanishing_weights_count_as_none():
         if estimate.defined[1]:
             assert estimate.value[1] == pytest.approx(0.3)
     est.advantages(["a", "b"], [0.0, 1.0], 900)
+
+
+@pytest.mark.parametrize("unit", [1e-90, 1e-5, 1e6, 1e90])
+def test_the_unit_of_the_rewards_does_not_matter(unit):
+    rng = np.random.default_rng(11)
+    one, two = KernelValueEstimator(), KernelValueEstimator()
+    for ids, z, step in run(rng, steps=20):
+        a, b = one.advantages(ids, z, step), two.advantages(ids, unit * z, step)
+        np.testing.assert_allclose(b / unit, a, atol=1e-9)
+
+
+def test_a_reward_out_of_all_proportion_leaves_a_working_estimator():
+    rng = np.random.default_rng(12)
+    est = KernelValueEstimator()
+    for ids, z, step in run(rng, steps=20):
+        z[0] = 1e-3 if step < 10 else 1e95
+        assert np.isfinite(est.advantages(ids, z, step)).all()
 
 
 def test_masked_rewards_could_not_be_scored():

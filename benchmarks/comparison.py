@@ -1,0 +1,68 @@
+"""Every value baseline on every simulated scenario: the long table, and each method's error relative to KAE in hindsight.
+
+    python benchmarks/comparison.py [--seeds 20] [--workers 2] [--features informative|noise]
+
+Writes results/comparison.parquet (all parts of all runs) and results/comparison.md (means over the seeds): about ten CPU
+minutes for 20 seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import polars as pl
+
+from kernadv.baselines import Baseline, discover, discover_tuned
+from kernadv.comparison import compare, in_hindsight, summary
+
+RESULTS = Path(__file__).parent / "results"
+REFERENCE = "kae in hindsight"
+#: The windows that KAE may choose from with the truth in hand.
+FAMILIES = ("kae_relative tuned", "kae_steps tuned")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--features", choices=("informative", "noise"))
+    options = parser.parse_args()
+    tuned = discover_tuned()
+    grid = [member for family in FAMILIES for member in tuned[family].grid]
+    every: dict[str, Baseline] = {b.name: b for b in (*discover().values(), *tuned.values(), *grid)}
+    table = compare(list(every.values()), seeds=options.seeds, workers=options.workers, features=options.features)
+    table = pl.concat([table, in_hindsight(table, [b.name for b in grid], REFERENCE)])
+    name = "comparison" + (f"_{options.features}" if options.features else "")
+    table.write_parquet(RESULTS / f"{name}.parquet")
+    shown = [REFERENCE, *(n for n in every if n not in {b.name for b in grid})]
+    (RESULTS / f"{name}.md").write_text(markdown(summary(table, REFERENCE), shown, every, options.seeds))
+
+
+def markdown(found: pl.DataFrame, methods: list[str], every: dict[str, Baseline], seeds: int) -> str:
+    """A table a scenario: value MSE of the reference in thousandths, and the ratio of each method to it."""
+    lines = [
+        f"Value MSE relative to KAE with the best window in hindsight (its own line: MSE x 1000), {seeds} paired runs.",
+        "Own: the value contains the trace's own reward. Offline: 8 rollouts a prompt before training, not charged here.",
+    ]
+    for (process, schedule), part in found.group_by(["process", "schedule"], maintain_order=True):
+        sizes = sorted(part["group_size"].unique().to_list())
+        lines += ["", f"## {process}, {schedule}", "", "| method | | " + " | ".join(f"G = {g}" for g in sizes) + " |"]
+        lines.append("|---|---|" + "---:|" * len(sizes))
+        cells = {(m, g): (r, e, v) for m, g, r, e, v in
+                 part.select("method", "group_size", "ratio", "ratio_se", "mse").iter_rows()}  # fmt: skip
+        for method in methods:
+            row = []
+            for size in sizes:
+                ratio, error, mse = cells.get((method, size), (None, None, None))
+                text = "" if ratio is None else f"{ratio:.3f}" + ("" if error is None else f" ± {error:.3f}")
+                row.append(f"{1000 * mse:.2f}" if method == REFERENCE else text)
+            baseline = every.get(method)
+            flag = "own" if baseline and baseline.uses_own_reward else ""
+            flag += " offline" if baseline and baseline.offline_rollouts else ""
+            lines.append(f"| {method} | {flag.strip()} | " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

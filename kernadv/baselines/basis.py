@@ -1,0 +1,107 @@
+"""Offline values, rescaled at each step to the rewards of the other traces of the batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, check_positive
+from kernadv._typing import FloatArray, IntArray
+from kernadv.baselines._base import NOTHING, LinearBaseline, LinearValues, SideInformation, per_step
+from kernadv.baselines.offline import soft_value
+from kernadv.groups import Groups
+
+
+class Basis(LinearBaseline):
+    """``V_i = sum_{j != i} w_ij r_j`` over the traces of the step, with
+
+    ``w_ij = (v_i v_j / s_j^2) / sum_{k != i} v_k^2 / s_k^2``,    s^2 = v (1 - v),
+
+    v the offline value ``beta log mean exp(r / beta)``: v_i times the weighted least-squares slope of the other rewards on
+    their v.  Where v is 0 or 1 the value is 0, as published.
+
+    Parameters
+    ----------
+    betas : sequence of float
+        The step's beta is the one with the smallest squared error on the step's own rewards, as published (its grid is not):
+        the own reward enters, if only by this choice.  A single beta leaves no choice.
+
+    Raises
+    ------
+    ArgumentError
+        If betas is empty or holds a number that is not positive.
+
+    References
+    ----------
+    BASIS, arXiv 2605.27293.
+    """
+
+    offline_rollouts = 8
+
+    def __init__(self, betas: Sequence[float] = (0.25, 0.5, 1.0, 2.0, math.inf)) -> None:
+        if not len(betas):
+            raise ArgumentError("betas is empty; pass one beta or more, e.g. (0.5, 1.0)")
+        self.betas = tuple(check_positive(b, "beta", "inf stands for the plain mean", allow_inf=True) for b in betas)
+        self.uses_own_reward = len(self.betas) > 1
+        self.name = "basis" if self.uses_own_reward else "basis_loo"
+        self.title = "rescaled offline values (BASIS)" + ("" if self.uses_own_reward else f", beta={self.betas[0]:g}")
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
+        """Rescale each step's offline values."""
+        mean, _ = self.offline_mean(groups, side)
+        tick, _, _ = per_step(groups)
+        found = [self._fit(soft_value(mean, beta), groups, tick) for beta in self.betas]
+        loss = np.stack([np.bincount(tick, values.squared_error(groups)) for values in found])
+        best = np.argmin(loss, axis=0)[tick]
+        rows = np.arange(len(tick))
+        return LinearValues(*(np.stack(part)[best, rows] for part in zip(*found, strict=True)))
+
+    @staticmethod
+    def _fit(v: FloatArray, groups: Groups, tick: IntArray) -> LinearValues:
+        active = (v > 1e-9) & (v < 1.0 - 1e-9)
+        x = np.where(active, 1.0 / np.where(active, 1.0 - v, 1.0), 0.0)  # v / s^2
+        weight = x * v
+        below = np.bincount(tick, groups.n * weight)[tick] - weight  # without the own trace
+        slope = np.where(below > 1e-12, v / np.where(below > 1e-12, below, 1.0), 0.0) * active
+        rest = np.bincount(tick, groups.s * x)[tick] - groups.s * x
+        return LinearValues(slope * rest, slope * x, np.zeros(len(v)))
+
+
+class TiltedOffline(LinearBaseline):
+    """Smoothed offline pass rates, tilted: ``V_i = sigmoid(logit p_i + c)``, p = (S0 + 1/2) / (n0 + 1).
+
+    c is the maximum-likelihood tilt of the step's rewards of the other prompts, found on a grid and refined by a parabola.
+    A stable form of BASIS for 0/1 rewards: it never leaves (0, 1), and pass rates of 0 and 1 do not fall out.
+    """
+
+    name = "basis_tilt"
+    title = "tilted offline pass rates (after BASIS)"
+    offline_rollouts = 8
+    #: Tilts tried, in logits.
+    tilts = np.arange(-6.0, 9.1, 0.5)
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
+        """Tilt each step's pass rates; without other prompts they stay as they are."""
+        mean, rollouts = self.offline_mean(groups, side)
+        right = rollouts * mean
+        logit = np.log((right + 0.5) / (rollouts - right + 0.5))
+        levels, code = np.unique(logit, return_inverse=True)
+        soft = np.logaddexp(0.0, levels[:, None] + self.tilts)[code]  # (N, C)
+        loss = groups.n[:, None] * soft - groups.s[:, None] * self.tilts
+        tick, _, _ = per_step(groups)
+        order = np.argsort(tick, kind="stable")
+        start = np.searchsorted(tick[order], np.arange(tick.max(initial=-1) + 1))
+        loss = np.add.reduceat(loss[order], start, axis=0)[tick] - loss
+        best = np.clip(np.argmin(loss, axis=1), 1, len(self.tilts) - 2)
+        left, middle, right = (loss[np.arange(len(best)), best + k] for k in (-1, 0, 1))
+        bend = left - 2.0 * middle + right
+        shift = np.where(bend > 1e-12, 0.5 * (left - right) / np.where(bend > 1e-12, bend, 1.0), 0.0)
+        alone = np.bincount(tick)[tick] == 1
+        tilt = self.tilts[best] + (self.tilts[1] - self.tilts[0]) * np.clip(shift, -1.0, 1.0)
+        zero = np.zeros(len(tilt))
+        return LinearValues(1.0 / (1.0 + np.exp(-(logit + np.where(alone, 0.0, tilt)))), zero, zero)
+
+
+BASELINES = (Basis(), Basis((math.inf,)), TiltedOffline())

@@ -1,0 +1,164 @@
+"""Kalman filters of the value."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernadv._errors import check_positive
+from kernadv._typing import FloatArray
+from kernadv.baselines._base import NOTHING, Baseline, LinearValues, Offline, SideInformation, TraceValues
+from kernadv.baselines._recursive import Recursive
+from kernadv.groups import Groups
+
+#: Variances of KRPO's state step and of a reward, and its state before the first reward, as published.
+STEP, REWARD, START, START_VARIANCE = 1e-5, 1e-2, 0.0, 1.0
+
+
+class GroupFilter(Baseline):
+    """A scalar Kalman filter run over the rewards of a group in the order of its traces, afresh for every group:
+
+    ``P <- P + Q;  K = P / (P + R);  V^(g) = x <- x + K (Z^(g) - x);  P <- (1 - K) P``,
+
+    from x = 0, P = 1, with Q = 1e-5, R = 1e-2.  The first gain is 0.99, so the first trace's advantage is about
+    0.01 Z whatever its reward: the values depend on the order of the traces.
+
+    References
+    ----------
+    KRPO, arXiv 2505.07527.
+    """
+
+    name = "krpo_paper"
+    title = "Kalman filter along the group, own reward (KRPO)"
+    uses_own_reward = True
+    needs_traces = True
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> TraceValues:
+        """Filter every group."""
+        z = self.check_traces(groups, side).z
+        start = np.cumsum(groups.n) - groups.n
+        value, state, variance = np.empty(len(z)), np.full(len(groups.n), START), START_VARIANCE
+        for place in range(int(groups.n.max(initial=0))):
+            long = groups.n > place
+            gain = (variance + STEP) / (variance + STEP + REWARD)
+            variance = (1.0 - gain) * (variance + STEP)
+            row = start[long] + place
+            state[long] += gain * (z[row] - state[long])
+            value[row] = state[long]
+        return TraceValues(value, z)
+
+
+class BatchFilter(Recursive):
+    """One filter for the run, whose observation at a step is the batch mean; the same value for the whole batch.
+
+    The reading of KRPO in later code, with the constants of the paper.
+
+    Parameters
+    ----------
+    own : bool
+        The filtered state with the whole batch in it; else the batch without the own trace.
+
+    References
+    ----------
+    KRPO, arXiv 2505.07527.
+    """
+
+    shared = (START, START_VARIANCE)
+
+    def __init__(self, own: bool = True) -> None:
+        self.uses_own_reward = own
+        self.name = "krpo_batch" if own else "krpo_batch_loo"
+        self.title = f"Kalman filter of the batch mean, {'own reward' if own else 'leave-one-out'} (after KRPO)"
+
+    def start(self, prompts: int, offline: Offline | None) -> FloatArray:
+        """Nothing is remembered of single prompts."""
+        return np.empty((prompts, 0))
+
+    def read(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> LinearValues:
+        """The filtered state."""
+        state, variance = shared
+        gain = (variance + STEP) / (variance + STEP + REWARD)
+        n, s = int(groups.n.sum()), groups.s.sum()
+        used = n - (not self.uses_own_reward)
+        gain = gain if used else 0.0
+        share = np.full(len(groups.n), gain / max(used, 1))
+        level = (1.0 - gain) * state + share * (s - groups.s)
+        return LinearValues(level, share, share if self.uses_own_reward else np.zeros(len(share)))
+
+    def update(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> tuple[FloatArray, FloatArray]:
+        """Filter the batch mean."""
+        state, variance = shared
+        gain = (variance + STEP) / (variance + STEP + REWARD)
+        mean = groups.s.sum() / groups.n.sum()
+        return memory, np.array([state + gain * (mean - state), (1.0 - gain) * (variance + STEP)])
+
+
+class LocalLevel(Recursive):
+    """A local-level model of every prompt: V moves as a random walk in the steps, 0/1 rewards are seen with noise.
+
+    ``P <- P + Q lag;  V^(g) = (R x + P (S - Z^(g))) / (R + (G - 1) P)``, with R = x (1 - x) - P, the expected variance of a
+    reward; a new prompt starts at the mean of all earlier rewards, with variance `spread`.
+
+    Parameters
+    ----------
+    drift : float
+        Q, variance of the step of the value per training step.
+    spread : float
+        Variance of a new prompt's value.
+
+    Raises
+    ------
+    ArgumentError
+        If a variance is not positive.
+
+    References
+    ----------
+    Harvey (1989), Forecasting, Structural Time Series Models and the Kalman Filter, section 2.3.
+    """
+
+    shared = (0.0, 0.0)  # count and sum of all rewards
+    #: Least variance of a reward.
+    floor = 0.02
+
+    def __init__(self, drift: float = 4e-4, spread: float = 0.1) -> None:
+        self.drift = check_positive(drift, "drift", "a variance per step, e.g. 4e-4")
+        self.spread = check_positive(spread, "spread", "a variance of values, e.g. 0.1")
+        self.name = "local_level" + (f" Q={drift:g}" if drift != 4e-4 else "")
+        self.title = f"local level (Kalman), Q={drift:g}"
+
+    def start(self, prompts: int, offline: Offline | None) -> FloatArray:
+        """Mean, variance and step of the last visit (0: none) of each prompt."""
+        return np.zeros((prompts, 3))
+
+    def read(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> LinearValues:
+        """Posterior mean after the other traces of the group."""
+        x, variance, noise = self._predict(memory, shared, groups)
+        gain = variance / (noise + (groups.n - 1.0) * variance)
+        return LinearValues(x * (1.0 - (groups.n - 1.0) * gain), gain, np.zeros(len(x)))
+
+    def update(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> tuple[FloatArray, FloatArray]:
+        """Posterior mean and variance after the group."""
+        x, variance, noise = self._predict(memory, shared, groups)
+        gain = variance / (noise + groups.n * variance)
+        after = np.column_stack([x + gain * (groups.s - groups.n * x), gain * noise, groups.step])
+        return after, shared + np.array([groups.n.sum(), groups.s.sum()])
+
+    def _predict(
+        self, memory: FloatArray, shared: FloatArray, groups: Groups
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean and variance before the group, and the variance of a reward."""
+        mean, variance, last = memory.T
+        new = last == 0
+        if shared[0]:
+            prior = np.full(len(mean), shared[1] / shared[0])
+        else:
+            prior = (groups.s.sum() - groups.s) / np.maximum(groups.n.sum() - groups.n, 1)
+        x = np.where(new, prior, mean)
+        variance = np.where(new, self.spread, variance + self.drift * (groups.step - last))
+        return x, variance, np.maximum(x * (1.0 - x) - variance, self.floor)
+
+
+BASELINES = (GroupFilter(), BatchFilter(), BatchFilter(own=False), LocalLevel())
+
+TUNED = {
+    "local_level": tuple(LocalLevel(q) for q in (1e-6, 2e-5, 1e-4, 2e-4, 4e-4, 8e-4, 2e-3, 8e-3)),
+}

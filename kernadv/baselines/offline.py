@@ -1,0 +1,112 @@
+"""Values from rollouts sampled before training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kernadv._errors import check_positive
+from kernadv._typing import FloatArray
+from kernadv.baselines._base import NOTHING, Baseline, LinearBaseline, LinearValues, SideInformation, TraceValues
+from kernadv.groups import Groups
+
+
+class ReferenceMean(LinearBaseline):
+    """Mean reward of the offline rollouts; it grows stale as the policy moves.
+
+    References
+    ----------
+    PVPO, arXiv 2508.21104.
+    """
+
+    name = "pvpo"
+    title = "mean of offline rollouts (PVPO)"
+    offline_rollouts = 8
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
+        """The offline mean."""
+        mean, _ = self.offline_mean(groups, side)
+        zero = np.zeros(len(mean))
+        return LinearValues(mean, zero, zero)
+
+
+class OptimalValue(LinearBaseline):
+    """``V = beta log mean exp(r / beta)`` over the offline rollouts: the optimal policy's value under a KL penalty beta.
+
+    Rewards are 0 or 1 here.
+
+    Parameters
+    ----------
+    beta : float
+        Published: 0.5.
+
+    Raises
+    ------
+    ArgumentError
+        If beta is not positive.
+
+    References
+    ----------
+    A*-PO, arXiv 2505.20686.
+    """
+
+    name = "a_star"
+    title = "optimal value from offline rollouts (A*-PO)"
+    offline_rollouts = 8
+
+    def __init__(self, beta: float = 0.5) -> None:
+        self.beta = check_positive(beta, "beta", "the weight of the KL penalty, e.g. 0.5")
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
+        """The soft maximum of the offline rewards."""
+        mean, _ = self.offline_mean(groups, side)
+        zero = np.zeros(len(mean))
+        return LinearValues(soft_value(mean, self.beta), zero, zero)
+
+
+class PriorFusion(Baseline):
+    """``V = w q + (1 - w) V0``, ``w = D / (D + s^2 / G)``, ``D = max(0, (q - V0)^2 - s^2 / G)``; s^2 = 1/4 for 0/1 rewards.
+
+    V0 is published as the output of a trained model; here it is the offline pass rate (S0 + 1/2) / (n0 + 1).  The published
+    rule that samples more traces until the gain is small is left out: it is about sampling, not about the value.
+
+    Parameters
+    ----------
+    own : bool
+        Keep the own reward in q, as published; else q^(-g) of G - 1 traces.
+
+    References
+    ----------
+    V0.5, arXiv 2603.10848.
+    """
+
+    offline_rollouts = 8
+    needs_traces = True
+    #: Variance of a reward.
+    noise = 0.25
+
+    def __init__(self, own: bool = True) -> None:
+        self.uses_own_reward = own
+        self.name = "v05_fuse" if own else "v05_fuse_loo"
+        self.title = f"fused prior and group mean, {'own reward' if own else 'leave-one-out'} (V0.5)"
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> TraceValues:
+        """Fuse every group's mean, or every trace's leave-one-out mean, with the prior."""
+        z = self.check_traces(groups, side).z
+        mean, rollouts = self.offline_mean(groups, side)
+        group = np.repeat(np.arange(len(groups.n)), groups.n)
+        prior = ((rollouts * mean + 0.5) / (rollouts + 1.0))[group]
+        count = groups.n[group] - (not self.uses_own_reward)
+        q = (groups.s[group] - (0.0 if self.uses_own_reward else z)) / np.maximum(count, 1)
+        noise = self.noise / np.maximum(count, 1)
+        apart = np.where(count > 0, np.maximum((q - prior) ** 2 - noise, 0.0), 0.0)
+        return TraceValues(prior + apart / (apart + noise) * (q - prior), z)
+
+
+def soft_value(mean: FloatArray, beta: float) -> FloatArray:
+    """``beta log mean exp(r / beta)`` of 0/1 rewards with that mean; the mean itself for beta = inf."""
+    return mean if math.isinf(beta) else np.asarray(beta * np.log1p(mean * np.expm1(1.0 / beta)))
+
+
+BASELINES = (ReferenceMean(), OptimalValue(), PriorFusion(), PriorFusion(own=False))

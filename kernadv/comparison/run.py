@@ -1,0 +1,227 @@
+"""Every method on the same simulated runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, check_choice, check_count, import_extra
+from kernadv._typing import FloatArray, IntArray
+from kernadv.baselines import Baseline, Offline, SideInformation, Traces
+from kernadv.comparison.tables import CELL
+from kernadv.simulate import PROCESSES, SCHEDULES, Process, Schedule, Simulation, simulate
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: Steps that share a row of the table.
+STEPS = 10
+
+
+class _Task(NamedTuple):
+    process: Process
+    schedule: Schedule
+    seed: int
+    group_sizes: tuple[int, ...]
+    baselines: tuple[Baseline, ...]
+    features: str | None
+    offline_rollouts: int
+
+
+def compare(
+    baselines: Sequence[Baseline],
+    processes: Sequence[str] = tuple(PROCESSES),
+    schedules: Sequence[str] = tuple(SCHEDULES),
+    group_sizes: Sequence[int] = (1, 2, 4, 8),
+    seeds: int | Sequence[int] = 20,
+    *,
+    features: str | None = None,
+    offline_rollouts: int = 8,
+    workers: int = 2,
+    progress: bool = True,
+) -> pl.DataFrame:
+    """Run every baseline on every simulated run.
+
+    Parameters
+    ----------
+    baselines : sequence of Baseline
+        With names that differ.  A baseline whose smallest group is larger than a run's is left out there.
+    processes, schedules : sequences of str
+        Names in `kernadv.simulate.PROCESSES` and `SCHEDULES`.
+    group_sizes : sequence of int
+    seeds : int or sequence of int
+        A number n stands for 0 ... n - 1.
+    features : {None, "informative", "noise"}
+        Which of the run's features the baselines may read.
+    offline_rollouts : int
+        Rollouts a prompt before training, charged to the baselines that need them.
+    workers : int
+        Processes; with more than one the calling script needs ``if __name__ == "__main__"``.
+    progress : bool
+        Show a bar on a terminal.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row a run, baseline and part of the run: ``part`` is "all", "step" (``at``: the last step of a bin of 10),
+        "position" in the stay, or "decile" of the true value, numbered by ``at`` from 1.  ``mse`` and ``bias`` of the value,
+        over the traces; ``noise``, the mean of V (1 - V); ``gradient_ratio`` = (noise + mse) / noise, the variance of the
+        policy gradient relative to that of the true value if the size of the score is unrelated to the reward, null for
+        values that contain their own reward; ``undefined``, the share of groups without a value, which are left out;
+        ``rollouts`` a visit, with those from before training shared among the visits.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument cannot be used.
+    KernadvError
+        If polars is not installed.
+    """
+    polars = import_extra("polars", "a comparison", "audit")
+    names = [b.name for b in baselines]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise ArgumentError(f"baselines must have names that differ, got {', '.join(twice)} twice" if twice
+                            else "baselines is empty; kernadv.baselines.discover() has all of them")  # fmt: skip
+    if features is not None:
+        check_choice(features, "features", ("informative", "noise"))
+    sizes = tuple(check_count(size, "group_size") for size in group_sizes)
+    chosen = list(range(check_count(seeds, "seeds"))) if isinstance(seeds, int) else list(seeds)
+    keys = list(
+        product(
+            [check_choice(p, "process", PROCESSES) for p in processes],
+            [check_choice(s, "schedule", SCHEDULES) for s in schedules],
+            chosen,
+        )
+    )
+    tasks = [
+        _Task(PROCESSES[p], SCHEDULES[s], seed, sizes, tuple(baselines), features, offline_rollouts)
+        for p, s, seed in keys
+    ]
+    frames = []
+    with _bar(progress, len(tasks)) as advance:
+        for (process, schedule, seed), columns in zip(keys, _map(tasks, check_count(workers, "workers")), strict=True):
+            frames.append(
+                polars.DataFrame(columns).with_columns(
+                    process=polars.lit(process),
+                    schedule=polars.lit(schedule),
+                    seed=polars.lit(seed, polars.Int32),
+                    part=polars.col("part").replace_strict(dict(enumerate(PARTS)), return_dtype=polars.String),
+                    method=polars.col("method").replace_strict(dict(enumerate(names)), return_dtype=polars.String),
+                )
+            )
+            advance()
+    order = (*CELL, "seed", "method", "part", "at", *MEASURES)
+    table: pl.DataFrame = polars.concat(frames).fill_nan(None).select(order)
+    return table
+
+
+#: Columns of numbers.
+MEASURES = ("mse", "bias", "noise", "gradient_ratio", "undefined", "rollouts")
+#: Ways to cut a run.
+PARTS = ("all", "step", "position", "decile")
+
+
+def side_information(run: Simulation, features: str | None = None) -> SideInformation:
+    """All a baseline may read of a simulated run; features: None, "informative" or "noise"."""
+    known = {"informative": run.features, "noise": run.noise_features}
+    chosen = None if features is None else known[check_choice(features, "features", known)]
+    offline = Offline(run.offline, run.offline_rollouts) if run.offline_rollouts else None
+    return SideInformation(Traces(run.rewards.ravel(), run.length.ravel()), offline, chosen, run.value)
+
+
+def _run(task: _Task) -> dict[str, FloatArray]:
+    """All baselines on the runs of one seed: the columns of the table."""
+    out: list[FloatArray] = []
+    for size in task.group_sizes:
+        run = simulate(task.process, task.schedule, size, seed=task.seed, offline_rollouts=task.offline_rollouts)
+        side, cuts = side_information(run, task.features), _cuts(run)
+        offline = task.offline_rollouts * len(run.offline) / len(run.value)
+        for number, baseline in enumerate(task.baselines):
+            if baseline.min_group <= size:
+                spent = size + (offline if baseline.offline_rollouts else 0.0)
+                out.append(_measure(run, side, cuts, number, baseline, spent))
+    names = ("group_size", "method", "part", "at", *MEASURES)
+    columns = dict(zip(names, np.concatenate(out, axis=1), strict=True))
+    return columns | {name: columns[name].astype(np.int32) for name in ("group_size", "method", "part", "at")}
+
+
+def _cuts(run: Simulation) -> list[tuple[int, IntArray, IntArray]]:
+    """Part, its labels, and the index of the label of each group."""
+    rank = np.empty(len(run.value), np.int64)
+    rank[np.argsort(run.value, kind="stable")] = np.arange(len(rank))
+    labels = (
+        np.ones(len(rank), np.int64),
+        -(-run.groups.step // STEPS) * STEPS,
+        run.position,
+        rank * 10 // len(rank) + 1,
+    )
+    return [(part, *np.unique(label, return_inverse=True)) for part, label in enumerate(labels)]
+
+
+def _measure(
+    run: Simulation,
+    side: SideInformation,
+    cuts: list[tuple[int, IntArray, IntArray]],
+    number: int,
+    baseline: Baseline,
+    rollouts: float,
+) -> FloatArray:
+    """The rows of one baseline on one run.  # (10, rows)"""
+    values = baseline.replay(run.groups, side)
+    size = run.rewards.shape[1]
+    error, total = values.true_squared_error(run.groups, run.value) / size, values.total(run.groups) / size
+    defined = ~np.isnan(error)
+    terms = np.where(defined, np.stack([error, total - run.value, run.value * (1.0 - run.value)]), 0.0)
+    rows = []
+    for part, labels, code in cuts:
+        count = np.bincount(code, defined)
+        mse, bias, noise = (np.bincount(code, term) / np.where(count > 0, count, np.nan) for term in terms)
+        ratio = np.full(len(labels), np.nan) if baseline.uses_own_reward else (noise + mse) / noise
+        same = np.ones(len(labels))
+        missing = 1.0 - count / np.bincount(code)
+        rows.append(
+            np.stack(
+                [size * same, number * same, part * same, labels, mse, bias, noise, ratio, missing, rollouts * same]
+            )
+        )
+    return np.concatenate(rows, axis=1)
+
+
+def _map(tasks: list[_Task], workers: int) -> Iterator[dict[str, FloatArray]]:
+    """`_run` over the tasks, in order."""
+    if workers == 1:
+        yield from map(_run, tasks)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
+        yield from pool.map(_run, tasks)
+
+
+def _one_thread() -> None:
+    """Keep a worker's compiled loops to one thread: the workers are the parallelism."""
+    import numba
+
+    numba.set_num_threads(1)
+
+
+@contextmanager
+def _bar(show: bool, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr, if it is a terminal and rich is installed."""
+    if not show:
+        yield lambda: None
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ImportError:
+        yield lambda: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("simulated runs", total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,117 @@
+"""What is read off the long table of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kernadv._errors import check_choice, import_extra
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: What identifies a simulated run without its seed.
+CELL = ["process", "schedule", "group_size"]
+
+
+def summary(table: pl.DataFrame, reference: str) -> pl.DataFrame:
+    """Means over the seeds, and each method relative to one of them on the same runs.
+
+    Parameters
+    ----------
+    table : polars.DataFrame
+        Of `compare`.
+    reference : str
+        Name of a method.
+
+    Returns
+    -------
+    polars.DataFrame
+        By cell and method: ``mse``, ``se`` over the seeds, ``ratio`` of the mean MSE to the reference's, ``ratio_se``, its
+        paired standard error (delta method), ``bias``, ``gradient_ratio``, ``rollouts``; null where the reference did not
+        run.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such method.
+    """
+    polars = import_extra("polars", "a comparison", "audit")
+    check_choice(reference, "method", table["method"].unique().to_list())
+    whole = table.filter(polars.col("part") == "all")
+    base = whole.filter(polars.col("method") == reference).select(*CELL, "seed", base="mse")
+    joined = whole.join(base, on=[*CELL, "seed"], how="left").with_columns(
+        ratio=polars.col("mse").mean().over(*CELL, "method") / polars.col("base").mean().over(*CELL, "method")
+    )
+    runs = polars.len().cast(polars.Float64).sqrt()
+    off = polars.col("mse") - polars.col("ratio") * polars.col("base")
+    return joined.group_by(*CELL, "method", maintain_order=True).agg(
+        polars.col("mse").mean(),
+        se=polars.col("mse").std() / runs,
+        ratio=polars.col("ratio").first(),
+        ratio_se=off.std() / runs / polars.col("base").mean(),
+        bias=polars.col("bias").mean(),
+        gradient_ratio=polars.col("gradient_ratio").mean(),
+        rollouts=polars.col("rollouts").first(),
+    )
+
+
+def in_hindsight(table: pl.DataFrame, methods: Sequence[str], name: str) -> pl.DataFrame:
+    """Rows of one more method: in each cell, that of `methods` with the smallest mean MSE against the truth.
+
+    Parameters
+    ----------
+    table : polars.DataFrame
+        Of `compare`.
+    methods : sequence of str
+        Settings to choose from, e.g. ``[b.name for b in discover_tuned()["kae_steps tuned"].grid]``.
+    name : str
+        Of the new method.
+
+    Returns
+    -------
+    polars.DataFrame
+        The rows of the best one under the new name; concatenate them to the table.
+    """
+    polars = import_extra("polars", "a comparison", "audit")
+    for method in methods:
+        check_choice(method, "method", table["method"].unique().to_list())
+    tried = table.filter(polars.col("method").is_in(list(methods)))
+    mean = tried.filter(polars.col("part") == "all").group_by(*CELL, "method").agg(polars.col("mse").mean())
+    best = mean.sort("mse").group_by(*CELL, maintain_order=True).first().select(*CELL, "method")
+    return tried.join(best, on=[*CELL, "method"]).with_columns(method=polars.lit(name))
+
+
+def at_equal_rollouts(table: pl.DataFrame) -> pl.DataFrame:
+    """Methods compared at the same number of rollouts, those from before training included.
+
+    A method that spends rollouts before training stands at a number of rollouts a visit between two group sizes of the
+    others; their MSE there is interpolated, log MSE linear in log rollouts.
+
+    Returns
+    -------
+    polars.DataFrame
+        By process, schedule, `rollouts` a visit and method: ``mse``, null beyond the largest group, and ``group_size``, null
+        where interpolated.
+    """
+    polars = import_extra("polars", "a comparison", "audit")
+    whole = table.filter(polars.col("part") == "all")
+    mean = whole.group_by(*CELL, "method", "rollouts", maintain_order=True).agg(polars.col("mse").mean())
+    paid = mean.filter(polars.col("rollouts") > polars.col("group_size")).rename({"method": "name"})
+    rows = []
+    for (process, schedule), part in mean.group_by(["process", "schedule"], maintain_order=True):
+        own = paid.filter((polars.col("process") == process) & (polars.col("schedule") == schedule))
+        budgets = own["rollouts"].unique().sort().to_list()
+        for (method,), curve in part.group_by(["method"], maintain_order=True):
+            at, mse = curve["rollouts"].to_numpy(), curve["mse"].to_numpy()
+            size = dict(zip(at.tolist(), curve["group_size"].to_list(), strict=True))
+            for budget in budgets:
+                inside = at.min() <= budget <= at.max()
+                value = float(np.exp(np.interp(np.log(budget), np.log(at), np.log(mse)))) if mse.all() else 0.0
+                rows.append((process, schedule, budget, method, value if inside else None, size.get(budget)))
+    kinds = {"process": polars.String, "schedule": polars.String, "rollouts": polars.Float64, "method": polars.String,
+             "mse": polars.Float64, "group_size": polars.Int64}  # fmt: skip
+    compared: pl.DataFrame = polars.DataFrame(rows, schema=kinds, orient="row")
+    return compared

@@ -1,0 +1,6 @@
+"""The value of each prompt under the moving policy, from its past rewards, its group and the other prompts."""
+
+from kernadv.estimator.components import ComponentValueEstimator
+from kernadv.estimator.estimator import KernelValueEstimator
+
+__all__ = ["ComponentValueEstimator", "KernelValueEstimator"]

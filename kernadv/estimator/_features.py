@@ -1,0 +1,91 @@
+"""Features of the prompts, looked up for a batch and checked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._typing import FloatArray
+from kernadv.ids import Id
+
+#: A mapping from prompt id to a vector, or a function from a list of ids to one row a prompt.
+FeatureSource = Mapping[Any, Any] | Callable[[Sequence[Id]], Any]
+
+
+class Features:
+    """Features by prompt id.
+
+    Parameters
+    ----------
+    source : mapping or callable
+        Prompt id -> (D,) vector, or list of P ids -> (P, D) array.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is neither.
+    ArgumentError
+        If a mapping is empty, or its vectors differ in length or hold NaN or infinity.
+    """
+
+    def __init__(self, source: FeatureSource) -> None:
+        self._source = source
+        self._told = False
+        self.size: int | None = None
+        if isinstance(source, Mapping):
+            if not source:
+                raise ArgumentError("features must hold at least one prompt, got an empty mapping; leave it out")
+            self._table = {key: _vector(vector, key) for key, vector in source.items()}
+            lengths = {len(vector): key for key, vector in self._table.items()}
+            if len(lengths) > 1:
+                raise ArgumentError(
+                    f"all feature vectors must have one length, got {sorted(lengths)}, e.g. for prompts "
+                    f"{', '.join(repr(key) for key in list(lengths.values())[:2])}"
+                )
+            (self.size,) = lengths
+        elif not callable(source):
+            raise ArgumentTypeError(
+                "features must map prompt ids to vectors, or be a function of a list of ids, got "
+                f"{type(source).__name__}"
+            )
+
+    def rows(self, ids: Sequence[Id]) -> FloatArray:
+        """Features of the prompts; NaN where a prompt has none, which is said once.  # (P, D)"""
+        if isinstance(self._source, Mapping):
+            assert self.size is not None
+            blank = np.full(self.size, np.nan)
+            out = np.stack([self._table.get(prompt, blank) for prompt in ids])
+            missing = np.isnan(out[:, 0])
+            if missing.any() and not self._told:
+                self._told = True
+                first = ids[int(np.flatnonzero(missing)[0])]
+                warnings.warn(
+                    f"{int(missing.sum())} of {len(ids)} prompts have no features, the first is {first!r}: their prior is "
+                    "the mean over prompts; said once",
+                    stacklevel=4,
+                )
+            return out
+        out = np.asarray(self._source(list(ids)), np.float64)
+        width = self.size if self.size is not None else (out.shape[1] if out.ndim == 2 else 0)
+        if out.shape != (len(ids), width) or not width:
+            raise ArgumentError(f"features of {len(ids)} prompts must have the shape ({len(ids)}, D), got {out.shape}")
+        if not np.isfinite(out).all():
+            raise ArgumentError("features must be finite numbers, got NaN or infinity")
+        return out
+
+
+def _vector(vector: Any, key: Any) -> FloatArray:
+    try:
+        out = np.atleast_1d(np.asarray(vector, np.float64))
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"the features of prompt {key!r} must be numbers, got {vector!r:.60}") from None
+    if out.ndim != 1 or not len(out) or not np.isfinite(out).all():
+        raise ArgumentError(
+            f"the features of prompt {key!r} must be a vector of finite numbers, got {vector!r:.60}; leave a prompt without "
+            "features out"
+        )
+    return out

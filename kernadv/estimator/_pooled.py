@@ -1,0 +1,222 @@
+"""The pooled rule: the windows, and what the prompts share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import betaincinv, ndtri
+
+from kernadv._typing import FloatArray
+from kernadv.clock import KEEP_ALL, Retention
+from kernadv.estimator._features import Features
+from kernadv.estimator._rule import Reading, Rollouts, Rule
+from kernadv.history import History
+from kernadv.kernels import Kernel
+from kernadv.moments import Backend, Moments, Sample, Windows
+from kernadv.pooling import Batched, Forecast, LastVisit, Pool, Pooling, Windowed
+from kernadv.smoothers import Estimate
+
+#: Rollouts added against the end of an interval that the value touches, so that no interval has the width 0.
+END = 0.1
+
+
+class Memo(NamedTuple):
+    """How the values of a batch of N groups came about."""
+
+    past: Windowed
+    batch: Batched
+    last: LastVisit
+    features: FloatArray | None
+    forecast: Forecast
+
+
+class Pooled(Rule):
+    """`Pool` over the windows' moments; the other traces of the group join by what the past is worth.
+
+    Parameters
+    ----------
+    how : Pooling
+    features : Features, optional
+    weighted : bool
+    """
+
+    def __init__(self, how: Pooling, features: Features | None, weighted: bool) -> None:
+        self.how = how
+        self.features = features
+        self.weighted = weighted
+        self.reset()
+        assert isinstance(how.kernel, Kernel)
+        self.kernel = how.kernel
+
+    def __repr__(self) -> str:
+        return repr(self.how)
+
+    def read(self, rollouts: Rollouts, history: History, backend: Backend) -> Reading:
+        """Values of the rows."""
+        memo = self._memo(rollouts, history, backend)
+        count, weight, total = rollouts.others
+        group = rollouts.batch.group
+        known = ~np.isnan(memo.forecast.final)
+        final = np.where(known, self.pool.value(memo.forecast), 0.0)[group]
+        strength = np.where(known, memo.forecast.strength, 0.0)[group]
+        prior = strength * self.pool.running.weight
+        bottom = prior + weight
+        defined = bottom > 0
+        value = np.where(defined, (prior * final + total) / np.where(defined, bottom, 1.0), np.nan)
+        n_eff = np.where(defined, strength + count, 0.0)
+        variance = np.where(defined, self.pool.scale.variance(value) / (n_eff + 1.0), np.nan)
+        if self.pool.running.empty:
+            variance = np.full(len(value), np.nan)
+        window = self.how.windows[self.pool.best_window]
+        width = np.full(len(memo.batch.n), window)
+        return Reading(Estimate(value, variance, n_eff, defined), width, memo)
+
+    def _memo(self, rollouts: Rollouts, history: History, backend: Backend) -> Memo:
+        batch = rollouts.batch
+        at = batch.groups.step
+        with history.borrowed(history.find(batch.ids)[batch.groups.prompt]) as sample:
+            windows = Windows.of(self.how.bandwidths, self.kernel, sample, at)
+            past = backend.ragged_moments(sample, windows, self.kernel)
+            last = _last_visit(sample, at, self.weighted)
+        made = Moments(*(np.asarray(part) for part in past))
+        windowed = Windowed.of_weighted(made) if self.weighted else Windowed.of(made)
+        batched = _batched(rollouts)
+        features = None
+        if self.features is not None:
+            features = self.features.rows(batch.ids)[batch.groups.prompt]
+        return Memo(windowed, batched, last, features, self.pool.forecast(windowed, batched, features))
+
+    def learn(self, rollouts: Rollouts, reading: Reading) -> None:
+        """Learn from the groups with a scored trace."""
+        memo: Memo = reading.memo
+        scored = memo.batch.n > 0
+        if not scored.any():
+            return
+        if memo.features is not None:
+            self.pool.expect(memo.features.shape[1])
+        z = rollouts.batch.z[rollouts.batch.scored]
+        limits = float(z.min()), float(z.max())
+        step = int(rollouts.batch.groups.step.max())
+        self.pool.learn(
+            memo.forecast.take(scored),
+            memo.past.take(scored),
+            memo.batch.take(scored),
+            memo.last.take(scored),
+            limits,
+            step,
+            None if memo.features is None else memo.features[scored],
+        )
+
+    def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
+        """Quantiles of the Beta posterior on the range of the rewards where they have two values; elsewhere normal.
+
+        Covers the value under today's policy, as far as past errors tell of the present ones.
+        """
+        estimate, scale = reading.estimate, self.pool.scale
+        tail = (1.0 - level) / 2.0
+        value, n = np.asarray(estimate.value), np.asarray(estimate.n_eff)
+        span = scale.high - scale.low
+        if span <= 0 or self.pool.running.empty:
+            return np.full(len(value), -np.inf), np.full(len(value), np.inf)
+        if self.pool.running.two_values and not self.weighted:
+            p = np.clip(np.where(estimate.defined, (value - scale.low) / span, 0.5), 0.0, 1.0)
+            a, b = n * p, n * (1.0 - p)
+            low = np.where(a > 0, betaincinv(np.where(a > 0, a, 1.0), b + END, tail), 0.0)
+            high = np.where(b > 0, betaincinv(a + END, np.where(b > 0, b, 1.0), 1.0 - tail), 1.0)
+            return scale.low + span * low, scale.low + span * high
+        half = ndtri(1.0 - tail) * np.sqrt(np.asarray(estimate.variance))
+        return scale.clip(value - half), scale.clip(value + half)
+
+    def pieces(self, reading: Reading, sample: Sample, at: int) -> dict[str, Any]:
+        """The visits' shares: of each window, shrunk, moved along its slope, and combined."""
+        memo: Memo = reading.memo
+        pool, past, forecast = self.pool, memo.past, memo.forecast
+        c, size = pool.aggregation.coefficients(), len(self.how.windows)
+        lag = (at - sample.step).astype(np.float64)
+        mass = sample.ss if self.weighted else sample.n
+        kappa = pool.level.kappa() if self.how.level else np.zeros(size)
+        unit = pool.unit or 1.0
+        weights, slopes = np.zeros(len(lag)), np.zeros(size)
+        for h, window in enumerate(self.how.windows):
+            if not past.defined[0, h]:
+                continue
+            u = lag / window
+            mean = np.where((lag >= 0) & (u <= self.kernel.support), self.kernel.profile(u), 0.0) * mass
+            mean /= mean.sum()
+            trust = past.n_eff[0, h] / (past.n_eff[0, h] + kappa[h])
+            weights += trust * c[h] * mean
+            if self.how.slope:
+                slopes[h], pull = pool.slope.of(past.times(1.0 / unit), forecast.level, pool.running.scale, h)
+                tilt = mean * (-lag - past.centre[0, h]) * past.bottom[0, h] * pull
+                weights += trust * c[size + h] * (mean - past.centre[0, h] * tilt)
+        k = pool.best_window
+        return {
+            "weights": weights,
+            "prior": float(forecast.prior[0] * unit),
+            "kappa": float(kappa[k]),
+            "strength": float(forecast.strength[0]),
+            "slope": float(slopes[k] * unit),
+            "windows": self.how.windows,
+            "coefficients": c,
+        }
+
+    def retention(self, step: int, late: int) -> Retention:
+        """All that any window can see."""
+        widest = self.how.bandwidths[-1]
+        return KEEP_ALL if math.isinf(self.how.windows[-1]) else widest.retention(step, self.kernel, late)
+
+    def config(self) -> dict[str, Any]:
+        """What is pooled, and how."""
+        how = self.how
+        return {
+            "windows": [str(w) for w in how.windows],
+            "kernel": repr(how.kernel),
+            "pieces": [how.level, how.slope, how.drift, how.aggregation],
+            "weighted": self.weighted,
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """Of the pool: the mean reward, what the prior mean is worth in rollouts, whether the drift correction is in use."""
+        kappa = self.pool.level.kappa()
+        return {
+            "pooled_mean": self.pool.running.mean * (self.pool.unit or 1.0),
+            "kappa": float(kappa[self.pool.best_window]),
+            "drift_active": float(self.how.drift and self.pool.drift.active),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The pool's arrays."""
+        return self.pool.state_dict()
+
+    def reset(self) -> None:
+        """A pool that has seen nothing."""
+        self.pool = Pool(self.how, (self.features.size or 0) if self.features else 0)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Replace the pool's arrays."""
+        self.pool.load_state_dict(state)
+
+
+def _batched(rollouts: Rollouts) -> Batched:
+    groups = rollouts.batch.groups
+    if rollouts.weight is None:
+        return Batched.of(groups)
+    plain = [rollouts.sums(power) for power in (0, 1)]
+    squared = [rollouts.sums(power, squared=True) for power in (0, 1, 2)]
+    return Batched(groups.prompt, groups.n.astype(np.float64), *plain, *squared)
+
+
+def _last_visit(sample: Sample, at: Any, weighted: bool) -> LastVisit:
+    """Each query's newest visit; none where that visit is later than the query."""
+    some = sample.length > 0
+    index = np.where(some, sample.start + sample.length - 1, 0)
+    if not len(sample.step):
+        none = np.zeros(len(at))
+        return LastVisit(none, none, none, none)
+    lag = at - sample.step[index]
+    known = some & (lag >= 0)
+    n = np.where(known, sample.n[index], 0.0)
+    w = np.where(known, sample.ss[index], 0.0) if weighted else n
+    return LastVisit(np.where(known, lag, 0).astype(np.float64), n, w, np.where(known, sample.s[index], 0.0))

@@ -1,0 +1,119 @@
+"""The protocol of a rule: how a batch of rollouts and a history become values."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernadv._group_loops import sum_of_others
+from kernadv._typing import AnyArray, FloatArray
+from kernadv.batch import Batch
+from kernadv.clock import Retention
+from kernadv.groups import Groups
+from kernadv.history import History
+from kernadv.kernels import Kernel
+from kernadv.moments import Backend, Sample
+from kernadv.smoothers import Estimate
+
+
+class Rollouts(NamedTuple):
+    """A batch with the weight of each trace.
+
+    Attributes
+    ----------
+    batch : Batch
+    weight : (B,) float64 or None
+        None: all traces count alike.
+    """
+
+    batch: Batch
+    weight: FloatArray | None
+
+    @property
+    def others(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Count, weight and weighted sum of the rewards of the other scored traces of each row's group.  # (B,) each"""
+        count, total, _ = self.batch.others
+        if self.weight is None:
+            return count, count, total
+        groups = len(self.batch.groups.n)
+        z = np.where(self.batch.scored, self.batch.z, 0.0)
+        part = sum_of_others(self.batch.group, self.weight, self.batch.scored, groups)[1]
+        return count, part, sum_of_others(self.batch.group, self.weight * z, self.batch.scored, groups)[1]
+
+    def sums(self, power: int, squared: bool = False) -> FloatArray:
+        """Sum over the scored traces of each group of weight (or its square) x reward^power.  # (N,)"""
+        w = np.ones(len(self.batch.z)) if self.weight is None else self.weight
+        w = np.where(self.batch.scored, w * w if squared else w, 0.0)
+        z = np.where(self.batch.scored, self.batch.z, 0.0)
+        return np.bincount(self.batch.group, w * z**power, len(self.batch.groups.n)).astype(np.float64)
+
+    def stored(self) -> Groups:
+        """What the history keeps: with weights, the sums of weight x reward and of the weights in the place of the sums of
+        the rewards and of their squares.  # N rows"""
+        groups = self.batch.groups
+        return groups if self.weight is None else groups._replace(s=self.sums(1), ss=self.sums(0))
+
+
+class Reading(NamedTuple):
+    """Values of a batch, and what the rule remembers of how it came to them.
+
+    Attributes
+    ----------
+    estimate : Estimate of (B,) arrays
+    width : (N,) float64
+        Half-width of each group's window in steps; NaN where there is no single one.
+    memo : Any
+        For `Rule.learn`.
+    """
+
+    estimate: Estimate
+    width: FloatArray
+    memo: Any
+
+
+class Rule(ABC):
+    """From batch and history to values."""
+
+    kernel: Kernel
+
+    @abstractmethod
+    def read(self, rollouts: Rollouts, history: History, backend: Backend) -> Reading:
+        """Values of the rows; reads only."""
+
+    @abstractmethod
+    def learn(self, rollouts: Rollouts, reading: Reading) -> None:
+        """Learn from a batch that was read, before it enters the history."""
+
+    @abstractmethod
+    def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
+        """Lower and upper bound of the true value of each row.  # (B,), (B,)"""
+
+    @abstractmethod
+    def pieces(self, reading: Reading, sample: Sample, at: int) -> dict[str, Any]:
+        """The ``weights`` of the visits in the value of a single group without traces, and what else made it."""
+
+    @abstractmethod
+    def retention(self, step: int, late: int) -> Retention:
+        """What of the history can still matter at steps >= step - late."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """What a saved state depends on, as JSON."""
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers of the rule for a logger."""
+        return {}
+
+    def state_dict(self) -> dict[str, AnyArray]:
+        """What was learned, as arrays."""
+        return {}
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget what was learned."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Replace what was learned; on an error it stays as it was."""

@@ -1,0 +1,125 @@
+"""Several reward components with one value each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kernadv._arrays import is_tensor
+from kernadv._errors import ArgumentError, CheckpointError, check_count
+from kernadv._typing import AnyArray
+from kernadv.estimator.estimator import KernelValueEstimator
+from kernadv.smoothers import Estimate
+
+
+class ComponentValueEstimator:
+    """A `KernelValueEstimator` for each column of a matrix of rewards, e.g. one a reward function.
+
+    Parameters
+    ----------
+    components : int
+        Number C of columns.
+    **options
+        Arguments of `KernelValueEstimator`, the same for all columns.
+
+    Raises
+    ------
+    ArgumentError
+        If components is not a whole number >= 1, or as `KernelValueEstimator`.
+
+    Examples
+    --------
+    >>> est = ComponentValueEstimator(2)
+    >>> est.advantages(["a", "a"], [[1.0, 0.0], [0.0, 0.0]], step=1)
+    array([[ 1.,  0.],
+           [-1.,  0.]])
+    """
+
+    def __init__(self, components: int, **options: Any) -> None:
+        self.columns = [KernelValueEstimator(**options) for _ in range(check_count(components, "components"))]
+
+    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Estimate:
+        """Value of each row's prompt by component; arguments as in `KernelValueEstimator.values`, rewards (B, C).
+
+        Returns
+        -------
+        Estimate of (B, C) arrays
+        """
+        parts = [
+            est.values(prompt_ids, column, step, weights=weights)
+            for est, column in zip(self.columns, self._split(rewards), strict=True)
+        ]
+        return Estimate(*(_stack([getattr(part, name) for part in parts]) for name in Estimate._fields))
+
+    def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
+        """Learn from a batch; rewards (B, C)."""
+        columns = self._checked(prompt_ids, rewards, step, weights)
+        for est, column in zip(self.columns, columns, strict=True):
+            est.observe(prompt_ids, column, step, weights=weights)
+
+    def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
+        """``rewards - values``, then `observe`.  rewards: (B, C) -> (B, C)"""
+        columns = self._checked(prompt_ids, rewards, step, weights)
+        return _stack(
+            [
+                est.advantages(prompt_ids, column, step, weights=weights)
+                for est, column in zip(self.columns, columns, strict=True)
+            ]
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of each component, as ``component/name``."""
+        return {f"{k}/{name}": x for k, est in enumerate(self.columns) for name, x in est.metrics().items()}
+
+    def state_dict(self) -> dict[str, AnyArray]:
+        """All state, as ``component/name``."""
+        return {f"{k}/{name}": x for k, est in enumerate(self.columns) for name, x in est.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Replace the state; on an error it stays as it was.
+
+        Raises
+        ------
+        CheckpointError
+            As `KernelValueEstimator.load_state_dict`, and if it holds another number of components.
+        """
+        saved = {name.partition("/")[0] for name in state}
+        if saved != {str(k) for k in range(len(self.columns))}:
+            raise CheckpointError(f"the state holds {len(saved)} components, this estimator has {len(self.columns)}")
+        before = self.state_dict()
+        try:
+            self._load(state, strict)
+        except CheckpointError:
+            self._load(before, True)
+            raise
+
+    def _load(self, state: Mapping[str, Any], strict: bool) -> None:
+        for k, est in enumerate(self.columns):
+            own = {name.partition("/")[2]: x for name, x in state.items() if name.partition("/")[0] == str(k)}
+            est.load_state_dict(own, strict=strict)
+
+    def _split(self, rewards: Any) -> list[Any]:
+        matrix = rewards if is_tensor(rewards) else np.asarray(rewards)
+        if matrix.ndim != 2 or matrix.shape[1] != len(self.columns):
+            raise ArgumentError(
+                f"rewards must have {len(self.columns)} columns, one a component, got shape {tuple(matrix.shape)}"
+            )
+        return [matrix[:, k] for k in range(len(self.columns))]
+
+    def _checked(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> list[Any]:
+        """The columns, all of them read once, so that no column is learned from if another is refused."""
+        columns = self._split(rewards)
+        for est, column in zip(self.columns, columns, strict=True):
+            est.values(prompt_ids, column, step, weights=weights)
+        return columns
+
+
+def _stack(columns: list[Any]) -> Any:
+    if is_tensor(columns[0]):
+        out = columns[0].new_empty((len(columns[0]), len(columns)))
+        for k, column in enumerate(columns):
+            out[:, k] = column
+        return out
+    return np.stack(columns, axis=1)

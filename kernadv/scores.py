@@ -1,0 +1,169 @@
+"""Scores of single traces, the gradients of their log-probabilities, from a torch model or from its last layer.
+
+Torch is imported when a function is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, check_count, import_extra
+from kernadv._typing import FloatArray
+
+
+def trace_scores(
+    model: Any,
+    log_prob: Callable[..., Any],
+    inputs: Sequence[Any],
+    *,
+    parameters: Callable[[str], bool] | None = None,
+    projections: int | None = None,
+    chunk_size: int = 8,
+    seed: int = 0,
+) -> FloatArray:
+    """Score of each trace by `torch.func`: one gradient a trace, in chunks.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In the mode it samples in (call ``model.eval()`` to switch dropout off).
+    log_prob : callable
+        ``log_prob(call, *trace)`` -> scalar tensor: the log-probability of one trace, with ``call(...)`` the model's
+        forward.
+    inputs : sequence of tensors  # (R, ...)
+        What describes the traces: `log_prob` gets one row of each.
+    parameters : callable, optional
+        Which parameters to differentiate, by name; default: all that require gradients.
+    projections : int, optional
+        Return that many random projections of each score instead: inner products are kept on average, their relative
+        standard error is about sqrt(2 / projections).
+    chunk_size : int
+        Traces differentiated at once.
+    seed : int
+        Of the projections.
+
+    Returns
+    -------
+    (R, D) or (R, projections) float64
+
+    Raises
+    ------
+    ArgumentError
+        If no parameter is chosen or the inputs disagree in length.
+    KernadvError
+        If torch is not installed.
+    """
+    torch = _torch()
+    chosen = {
+        name: p.detach()
+        for name, p in model.named_parameters()
+        if p.requires_grad and (parameters is None or parameters(name))
+    }
+    if not chosen:
+        raise ArgumentError("no parameter is left to differentiate; check requires_grad and the choice by name")
+    rows = {len(x) for x in inputs}
+    if len(rows) != 1:
+        raise ArgumentError(f"the inputs must have one row a trace, got {sorted(rows)} rows")
+    fixed = {name: p.detach() for name, p in (*model.named_parameters(), *model.named_buffers()) if name not in chosen}
+
+    def one(changed: Any, *trace: Any) -> Any:
+        call = lambda *args, **kwargs: torch.func.functional_call(model, {**fixed, **changed}, args, kwargs)
+        return log_prob(call, *trace)
+
+    per_trace = torch.func.vmap(torch.func.grad(one), in_dims=(None, *[0] * len(inputs)), randomness="different")
+    matrices: dict[str, Any] = {}
+    if projections is not None:
+        generator = torch.Generator().manual_seed(seed)
+        scale = check_count(projections, "projections") ** -0.5
+        for name, p in chosen.items():
+            sign = torch.randint(0, 2, (p.numel(), projections), generator=generator, dtype=torch.int8)
+            matrices[name] = ((2 * sign - 1).to(p.dtype) * scale).to(p.device)
+    out = []
+    for low in range(0, rows.pop(), check_count(chunk_size, "chunk_size")):
+        found = per_trace(chosen, *(x[low : low + chunk_size] for x in inputs))
+        flat = {name: gradient.flatten(1) for name, gradient in found.items()}
+        if matrices:
+            out.append(sum(flat[name] @ matrices[name] for name in flat))
+        else:
+            out.append(torch.cat(list(flat.values()), dim=1))
+    return np.asarray(torch.cat(out).double().cpu().numpy())
+
+
+def last_layer_scores(
+    hidden: Any, logits: Any, tokens: Any, mask: Any, *, projections: int = 256, seed: int = 0
+) -> FloatArray:
+    """Random projections of each trace's score in the weights of the last linear layer; no backward pass.
+
+    That score is ``sum_t (onehot(y_t) - p_t) h_t^T``; its projection on a random sign matrix ``u v^T`` is
+    ``sum_t u . (onehot(y_t) - p_t)  v . h_t``.
+
+    Parameters
+    ----------
+    hidden : (R, T, d) tensor
+        Input of the last layer at each position.
+    logits : (R, T, vocabulary) tensor
+        Its output, at the temperature of the sampling.
+    tokens : (R, T) tensor of int
+        Token sampled from those logits.
+    mask : (R, T) tensor
+        1 for tokens of the response, 0 elsewhere.
+    projections : int
+        Their number; inner products are kept on average.
+    seed : int
+
+    Returns
+    -------
+    (R, projections) float64
+
+    Raises
+    ------
+    ArgumentError
+        If the shapes disagree.
+    """
+    torch = _torch()
+    error = _token_errors(torch, logits, tokens, mask)
+    if hidden.shape[:2] != tokens.shape:
+        raise ArgumentError(f"hidden must be (R, T, d) with (R, T) = {tuple(tokens.shape)}, got {tuple(hidden.shape)}")
+    generator = torch.Generator().manual_seed(seed)
+    count = check_count(projections, "projections")
+    u, v = ((2.0 * torch.randint(0, 2, (x.shape[2], count), generator=generator) - 1.0).to(x) for x in (error, hidden))
+    scores = ((error @ u) * (hidden.to(error.dtype) @ v.to(error.dtype))).sum(1) / count**0.5
+    return np.asarray(scores.double().cpu().numpy())
+
+
+def logit_norms(logits: Any, tokens: Any, mask: Any) -> FloatArray:
+    """``sum_t |onehot(y_t) - p_t|^2`` of each trace, a stand-in for the squared norm of its score from logits alone.  # (R,)
+
+    Parameters as in `last_layer_scores`.
+
+    Raises
+    ------
+    ArgumentError
+        If the shapes disagree.
+    """
+    torch = _torch()
+    error = _token_errors(torch, logits, tokens, mask)
+    return np.asarray((error**2).sum((1, 2)).double().cpu().numpy())
+
+
+def _torch() -> Any:
+    """Torch, imported at the first use."""
+    import_extra("torch", "a score", "torch")
+    import torch
+
+    return torch
+
+
+def _token_errors(torch: Any, logits: Any, tokens: Any, mask: Any) -> Any:
+    """onehot(y_t) - p_t, 0 outside the mask.  # (R, T, vocabulary)"""
+    if logits.ndim != 3 or tokens.shape != logits.shape[:2] or mask.shape != tokens.shape:
+        raise ArgumentError(
+            "logits must be (R, T, vocabulary), tokens and mask (R, T), got "
+            f"{tuple(logits.shape)}, {tuple(tokens.shape)} and {tuple(mask.shape)}"
+        )
+    error = -torch.softmax(logits.float() if logits.dtype != torch.float64 else logits, dim=-1)
+    error.scatter_add_(2, tokens[..., None], torch.ones_like(tokens[..., None], dtype=error.dtype))
+    return error * mask[..., None].to(error.dtype)

@@ -1,0 +1,145 @@
+"""The rollouts of a simulated run, with their truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+from kernadv._errors import check_choice, check_count, check_range
+from kernadv._typing import FloatArray, IntArray
+from kernadv.groups import Groups
+from kernadv.simulate.process import PROCESSES, Process
+from kernadv.simulate.schedule import SCHEDULES, Schedule
+
+#: Standard deviation of the log response length, and its mean in tokens for a right answer.
+LENGTH_SPREAD, LENGTH = 0.3, 30.0
+
+
+class Simulation(NamedTuple):
+    """A run of N groups of G traces over P prompts, with its truth.
+
+    Attributes
+    ----------
+    groups : Groups
+        Sorted by prompt, then by step, as an audit or a baseline reads them.
+    value : (N,) float64
+        True value V of each group's prompt at its step.
+    rewards : (N, G) float64
+        0 or 1; the traces in the order they were sampled.
+    length : (N, G) float64
+        Response length of each trace in tokens.
+    position, visit : (N,) int64
+        Place of the step in its stay, and number of the visit of the prompt, both from 1.
+    initial_value : (P,) float64
+        True value before training.
+    offline : (P,) int64
+        Right answers among `offline_rollouts` of the policy before training.
+    offline_rollouts : int
+    features : (P, 1) float64
+        The logit of the initial value plus noise: what an encoder may know of a prompt's difficulty.
+    noise_features : (P, 1) float64
+        Pure noise of standard deviation 1.
+    """
+
+    groups: Groups
+    value: FloatArray
+    rewards: FloatArray
+    length: FloatArray
+    position: IntArray
+    visit: IntArray
+    initial_value: FloatArray
+    offline: IntArray
+    offline_rollouts: int
+    features: FloatArray
+    noise_features: FloatArray
+
+    def batches(self) -> Iterator[tuple[int, IntArray, FloatArray, IntArray]]:
+        """Step, prompt ids (B,), rewards (B,) and index of the group (B,) of each step's rows, in the order of training."""
+        order = np.argsort(self.groups.step, kind="stable")
+        steps, start = np.unique(self.groups.step[order], return_index=True)
+        size = self.rewards.shape[1]
+        for step, rows in zip(steps.tolist(), np.split(order, start[1:]), strict=True):
+            group = np.repeat(rows, size)
+            yield step, self.groups.prompt[group], self.rewards[rows].ravel(), group
+
+
+def simulate(
+    process: str | Process = "calib",
+    schedule: str | Schedule = "one_pass",
+    group_size: int = 1,
+    *,
+    seed: int = 0,
+    offline_rollouts: int = 8,
+    feature_noise: float = 1.5,
+    length_ratio: float = 1.3,
+) -> Simulation:
+    """Simulate the rollouts of a training run.
+
+    Parameters
+    ----------
+    process : str or Process
+        Name in `PROCESSES`, or an object.
+    schedule : str or Schedule
+        Name in `SCHEDULES`, or an object.
+    group_size : int
+        Traces a prompt and step, G.
+    seed : int
+        From 0.
+    offline_rollouts : int
+        Traces a prompt sampled before training, from 0.
+    feature_noise : float
+        Standard deviation of the noise of the features, in logits.
+    length_ratio : float
+        Mean response length of a wrong answer over that of a right one.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If an argument cannot be used.
+
+    Examples
+    --------
+    >>> run = simulate("fast", "multi_pass", 4, seed=1)
+    >>> run.rewards.shape, run.value.shape, run.features.shape
+    ((25600, 4), (25600,), (512, 1))
+    """
+    if not isinstance(process, Process):
+        process = PROCESSES[check_choice(process, "process", PROCESSES)]
+    if not isinstance(schedule, Schedule):
+        schedule = SCHEDULES[check_choice(schedule, "schedule", SCHEDULES)]
+    size = check_count(group_size, "group_size")
+    seed = check_count(seed, "seed", least=0)
+    drawn = check_count(offline_rollouts, "offline_rollouts", least=0)
+    check_range(feature_noise, "feature_noise", 0.0)
+    check_range(length_ratio, "length_ratio", 1e-3, 1e3)
+
+    prompts, steps = schedule.prompts, schedule.steps
+    prompt, step, position = schedule.visits(seed)
+    every = np.arange(prompts)
+    logits = process.logits(
+        np.concatenate([prompt, every]), np.concatenate([step, np.zeros(prompts, np.int64)]), prompts, steps, seed
+    )
+    value, initial = expit(logits[: len(prompt)]), expit(logits[len(prompt) :])
+    streams = [np.random.default_rng([seed, 2, trace]) for trace in range(size)]
+    rewards = np.stack([rng.random(len(prompt)) < value for rng in streams], axis=1).astype(np.float64)
+    length = np.stack([rng.normal(0.0, LENGTH_SPREAD, len(prompt)) for rng in streams], axis=1)
+    length = LENGTH * np.exp(length - LENGTH_SPREAD**2 / 2) * np.where(rewards > 0, 1.0, length_ratio)
+    first = np.searchsorted(prompt, every)
+    total = rewards.sum(1)
+    rng = np.random.default_rng([seed, 3])
+    return Simulation(
+        groups=Groups(prompt, step, np.full(len(prompt), size), total, total.copy()),
+        value=value,
+        rewards=rewards,
+        length=length,
+        position=position,
+        visit=np.arange(len(prompt)) - first[prompt] + 1,
+        initial_value=initial,
+        offline=np.random.default_rng([seed, 4]).binomial(drawn, initial),
+        offline_rollouts=drawn,
+        features=(logits[len(prompt) :] + feature_noise * rng.normal(size=prompts))[:, None],
+        noise_features=rng.normal(size=(prompts, 1)),
+    )

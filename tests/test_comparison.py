@@ -1,0 +1,168 @@
+"""The comparison of baselines over simulated runs: its numbers by hand, its pairing, its errors."""
+
+import importlib
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from kernadv import ArgumentError, KernadvError
+from kernadv.baselines import discover, discover_tuned
+from kernadv.baselines.kae import KAE
+from kernadv.clock import Steps
+from kernadv.comparison import at_equal_rollouts, compare, in_hindsight, side_information, summary
+from kernadv.simulate import simulate
+
+FOUND = discover()
+CHOSEN = [FOUND[name] for name in ("zero", "batch_mean", "group_mean", "rloo", "pvpo", "kae w=20", "oracle")]
+
+
+@pytest.fixture(scope="module")
+def table():
+    return compare(CHOSEN, ["calib", "flat"], ["epochs"], [1, 2, 4], 3, workers=1, progress=False)
+
+
+def part(table, **chosen):
+    return table.filter(*(pl.col(name) == value for name, value in chosen.items()))
+
+
+def test_numbers_are_those_of_the_runs(table):
+    run = simulate("calib", "epochs", 4, seed=2)
+    v = run.value
+    values = FOUND["kae w=20"].replay(run.groups)
+    rows = values.at(run.groups, run.rewards.ravel()).reshape(-1, 4)
+    error, off = ((rows - v[:, None]) ** 2).mean(1), rows.mean(1) - v
+    here = part(table, process="calib", group_size=4, seed=2, method="kae w=20")
+    whole = part(here, part="all").row(0, named=True)
+    noise = (v * (1 - v)).mean()
+    assert whole["mse"] == pytest.approx(error.mean())
+    assert whole["bias"] == pytest.approx(off.mean())
+    assert whole["noise"] == pytest.approx(noise)
+    assert whole["gradient_ratio"] == pytest.approx((noise + error.mean()) / noise)
+    steps = part(here, part="step")
+    assert steps["at"].to_list() == list(range(10, 201, 10))
+    assert steps["mse"][3] == pytest.approx(error[(run.groups.step > 30) & (run.groups.step <= 40)].mean())
+    deciles = part(here, part="decile")
+    low = np.argsort(v, kind="stable")[: -(-len(v) // 10)]
+    assert deciles["at"].to_list() == list(range(1, 11))
+    assert deciles["mse"][0] == pytest.approx(error[low].mean())
+    assert part(here, part="position")["at"].to_list() == [1]
+
+
+def test_methods_with_known_errors(table):
+    for row in part(table, part="all").iter_rows(named=True):
+        v = simulate(row["process"], "epochs", row["group_size"], seed=row["seed"]).value
+        if row["method"] == "oracle":
+            assert row["mse"] == row["bias"] == 0
+            assert row["gradient_ratio"] == 1
+        if row["method"] == "zero":
+            assert row["mse"] == pytest.approx((v**2).mean())
+            assert row["bias"] == pytest.approx(-v.mean())
+
+
+def test_who_takes_part_and_what_it_costs(table):
+    whole = part(table, part="all", process="flat", seed=0)
+    assert "rloo" not in part(whole, group_size=1)["method"].to_list()
+    assert part(whole, group_size=2)["method"].to_list() == [b.name for b in CHOSEN]
+    assert part(whole, method="group_mean")["gradient_ratio"].is_null().all()
+    assert part(whole, method="pvpo", group_size=2)["rollouts"].item() == pytest.approx(2 + 8 * 1024 / 12800)
+    assert part(whole, method="zero", group_size=2)["rollouts"].item() == 2
+    assert (whole["undefined"] == 0).all()
+
+
+def test_workers_do_not_change_the_table(table):
+    again = compare(CHOSEN, ["calib", "flat"], ["epochs"], [1, 2, 4], [0, 1, 2], workers=2, progress=False)
+    assert again.equals(table)
+
+
+def test_summary_pairs_the_runs(table):
+    found = summary(table, "kae w=20")
+    row = part(found, process="calib", group_size=2, method="rloo").row(0, named=True)
+    pick = lambda m: part(table, process="calib", group_size=2, method=m, part="all")["mse"].to_numpy()
+    mine, base = pick("rloo"), pick("kae w=20")
+    ratio = mine.mean() / base.mean()
+    assert row["mse"] == pytest.approx(mine.mean())
+    assert row["se"] == pytest.approx(mine.std(ddof=1) / math.sqrt(3))
+    assert row["ratio"] == pytest.approx(ratio)
+    assert row["ratio_se"] == pytest.approx((mine - ratio * base).std(ddof=1) / math.sqrt(3) / base.mean())
+    own = part(found, method="kae w=20")
+    assert own["ratio"].to_list() == [1.0] * len(own)
+    assert own["ratio_se"].to_list() == [0.0] * len(own)
+
+
+def test_hindsight_takes_the_best_of_each_cell():
+    grid = [KAE(Steps(w)) for w in (5, 40, math.inf)]
+    table = compare(grid, ["fast", "flat"], ["multi_pass"], [1, 4], 2, workers=1, progress=False)
+    best = in_hindsight(table, [b.name for b in grid], "best")
+    assert len(best) == len(part(table, method="kae w=5"))
+    means = part(table, part="all").group_by("process", "group_size", "method").agg(pl.col("mse").mean())
+    for row in part(best, part="all").group_by("process", "group_size").agg(pl.col("mse").mean()).iter_rows(named=True):
+        cell = part(means, process=row["process"], group_size=row["group_size"])
+        assert row["mse"] == pytest.approx(cell["mse"].min())
+    with pytest.raises(ArgumentError, match="unknown method 'kae w=6'"):
+        in_hindsight(table, ["kae w=6"], "best")
+
+
+def test_rollouts_before_training_are_charged(table):
+    """pvpo at G = 1 stands at 1.64 rollouts a visit, where the others are between G = 1 and 2."""
+    found = part(at_equal_rollouts(table), process="calib")
+    spent = 1 + 8 * 1024 / 12800
+    assert found["rollouts"].unique().sort().to_list() == pytest.approx([spent, spent + 1, spent + 3])
+    curve = part(table, part="all", process="calib", method="kae w=20").group_by("group_size").agg(pl.col("mse").mean())
+    one, two = (curve.filter(pl.col("group_size") == g)["mse"].item() for g in (1, 2))
+    share = math.log(spent) / math.log(2)
+    row = found.filter((pl.col("method") == "kae w=20") & (pl.col("rollouts") < 2)).row(0, named=True)
+    assert row["mse"] == pytest.approx(one ** (1 - share) * two**share)
+    assert row["group_size"] is None
+    paid = found.filter((pl.col("method") == "pvpo") & (pl.col("rollouts") < 2)).row(0, named=True)
+    assert paid["group_size"] == 1
+    assert found.filter((pl.col("method") == "kae w=20") & (pl.col("rollouts") > 4))["mse"].item() is None
+    assert found.filter((pl.col("method") == "rloo") & (pl.col("rollouts") < 2))["mse"].item() is None
+
+
+def test_features_reach_the_baselines():
+    run = simulate("flat", "epochs", 1)
+    np.testing.assert_array_equal(side_information(run, "informative").features, run.features)
+    np.testing.assert_array_equal(side_information(run, "noise").features, run.noise_features)
+    assert side_information(run).features is None
+    assert side_information(simulate("flat", "epochs", 1, offline_rollouts=0)).offline is None
+
+
+def test_tuning_beats_a_wrong_setting_and_reads_no_truth():
+    """The tuned family is close to its best member in hindsight, and far from its worst."""
+    tuned = discover_tuned()["kae_steps tuned"]
+    table = compare([tuned, *tuned.grid], ["fast"], ["multi_pass"], [2], 3, workers=1, progress=False)
+    mean = dict(part(table, part="all").group_by("method").agg(pl.col("mse").mean()).iter_rows())
+    mine = mean.pop(tuned.name)
+    assert mine < 1.05 * min(mean.values())
+    assert max(mean.values()) > 1.5 * min(mean.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"baselines": []}, "baselines is empty"),
+        ({"baselines": [FOUND["zero"]] * 2}, "names that differ, got zero twice"),
+        ({"processes": ["calm"]}, "unknown process 'calm'"),
+        ({"schedules": ["never"]}, "unknown schedule 'never'"),
+        ({"group_sizes": [0]}, "group_size must be a whole number >= 1, got 0"),
+        ({"seeds": 0}, "seeds must be a whole number >= 1, got 0"),
+        ({"features": "good"}, "unknown features 'good'; known: informative, noise"),
+        ({"workers": 0}, "workers must be a whole number >= 1, got 0"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        compare(**({"baselines": CHOSEN, "seeds": 1, "progress": False} | arguments))
+
+
+def test_polars_is_asked_for(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(
+        KernadvError, match=r'needs polars, which is not installed; run: pip install "kernadv\[audit\]"'
+    ):
+        compare(CHOSEN)
