@@ -1,9 +1,10 @@
 """Every value baseline on every simulated scenario: the long table, and each method's error relative to KAE in hindsight.
 
-    python benchmarks/comparison.py [--seeds 20] [--workers 2] [--features informative|noise]
+    python benchmarks/comparison.py [--seeds 20] [--workers 2] [--features informative|noise | --pieces]
 
-Writes results/comparison.parquet (all parts of all runs) and results/comparison.md (means over the seeds): about ten CPU
-minutes for 20 seeds.
+Writes results/comparison.parquet (all parts of all runs) and results/comparison.md (means over the seeds): about twenty CPU
+minutes for 20 seeds.  With features, or for the pieces of the default estimator switched off one at a time, only those are
+run, into files of their own.
 """
 
 from __future__ import annotations
@@ -14,12 +15,26 @@ from pathlib import Path
 import polars as pl
 
 from kernadv.baselines import Baseline, discover, discover_tuned
+from kernadv.baselines.pooled import PooledKernel
 from kernadv.comparison import compare, in_hindsight, summary
+from kernadv.pooling import Pooling
 
 RESULTS = Path(__file__).parent / "results"
 REFERENCE = "kae in hindsight"
 #: The windows that KAE may choose from with the truth in hand.
 FAMILIES = ("kae_relative tuned", "kae_steps tuned")
+
+#: The default estimator, and with one piece changed.
+PIECES: list[Baseline] = [
+    PooledKernel(),
+    PooledKernel(Pooling(level=False), name="no level"),
+    PooledKernel(Pooling(slope=False), name="no slope"),
+    PooledKernel(Pooling(drift=False), name="no drift"),
+    PooledKernel(Pooling(aggregation="argmin"), name="argmin"),
+    PooledKernel(Pooling(aggregation="one_se"), name="one_se"),
+    PooledKernel(Pooling(aggregation="exponential_weights"), name="exponential_weights"),
+    PooledKernel(Pooling(kernel="triangular"), name="triangular"),
+]
 
 
 def main() -> None:
@@ -27,13 +42,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--features", choices=("informative", "noise"))
+    parser.add_argument("--pieces", action="store_true")
     options = parser.parse_args()
     tuned = discover_tuned()
     grid = [member for family in FAMILIES for member in tuned[family].grid]
-    every: dict[str, Baseline] = {b.name: b for b in (*discover().values(), *tuned.values(), *grid)}
+    chosen: list[Baseline] = [*discover().values(), *tuned.values()]
+    if options.features:
+        chosen = [PooledKernel(), PooledKernel(features=True)]
+    elif options.pieces:
+        chosen = PIECES
+    every: dict[str, Baseline] = {b.name: b for b in (*chosen, *grid)}
     table = compare(list(every.values()), seeds=options.seeds, workers=options.workers, features=options.features)
     table = pl.concat([table, in_hindsight(table, [b.name for b in grid], REFERENCE)])
-    name = "comparison" + (f"_{options.features}" if options.features else "")
+    part = f"{options.features}_features" if options.features else "pieces" if options.pieces else ""
+    name = "_".join(filter(None, ["comparison", part]))
     table.write_parquet(RESULTS / f"{name}.parquet")
     shown = [REFERENCE, *(n for n in every if n not in {b.name for b in grid})]
     (RESULTS / f"{name}.md").write_text(markdown(summary(table, REFERENCE), shown, every, options.seeds))

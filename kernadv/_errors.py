@@ -84,9 +84,13 @@ def import_extra(module: str, what: str, extra: str) -> Any:
 
 def check_level(level: float) -> float:
     """Return a confidence level, or raise if it does not lie strictly between 0 and 1."""
-    if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0.0 < level < 1.0:
-        raise ArgumentError(f"level must lie strictly between 0 and 1, got {level!r}; 0.95 is usual")
-    return float(level)
+    try:
+        number = math.nan if isinstance(level, bool) else float(level)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"level must be a number, got {level!r}; for 95% say 0.95") from None
+    if not 0.0 < number < 1.0:
+        raise ArgumentError(f"level must lie strictly between 0 and 1, got {level!r}; for 95% say 0.95")
+    return number
 
 
 # ---------------------------------------------------------------- reward logs: begin

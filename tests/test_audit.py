@@ -70,7 +70,7 @@ def test_one_trace_a_group_identifies_differences_only():
     assert found.noise is None
     assert found.between is None
     assert found.uniform_groups is None
-    assert {score.name for score in found.scores} == {"zero", "batch_mean", "kae h=0.3", "kae w=8"}
+    assert {score.name for score in found.scores} == {"zero", "batch_mean", "kernadv", "kae h=0.3", "kae w=8"}
     batch = found.score("batch_mean").true_mse
     for score in found.scores:
         assert score.mse is None

@@ -27,6 +27,7 @@ from kernadv.baselines.batch_mean import BatchMean
 from kernadv.baselines.constant import Zero
 from kernadv.baselines.group_mean import GroupMean, LeaveOneOutMean
 from kernadv.baselines.kae import KAE
+from kernadv.baselines.pooled import PooledKernel
 from kernadv.clock import Bandwidth, Relative, Steps, Visits
 from kernadv.groups import Groups
 from kernadv.kernels import Kernel
@@ -88,6 +89,7 @@ def audit(
         Zero(),
         BatchMean(),
         *([GroupMean(), LeaveOneOutMean()] if identified else []),
+        PooledKernel(),
         *grid,
     ]
     used = _scored(groups, identified)

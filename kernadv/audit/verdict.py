@@ -8,10 +8,25 @@ from kernadv.audit.result import Audit
 
 
 def verdict(result: Audit) -> str:
-    """Whether smoothing would have helped, by how much, and with which bandwidth."""
+    """Whether smoothing would have helped, by how much, with which bandwidth, and what the default estimator does."""
+    cheaper = " The batch mean has a smaller error still." if result.score(result.best).excess.low > 0 else ""
+    return _smoothing(result) + _default(result) + cheaper
+
+
+def _default(result: Audit) -> str:
+    """What the default estimator, which chooses online, would have saved."""
+    gain = result.score("kernadv").vs_rloo
+    if gain is None or math.isnan(gain.low) or gain.low <= 0:
+        return ""
+    return (
+        f" The default estimator, which chooses everything online, would have cut it by {gain.estimate:.0%} "
+        f"({gain.low:.0%} to {gain.high:.0%})."
+    )
+
+
+def _smoothing(result: Audit) -> str:
     best = result.score(result.best)
     label = best.title.partition(", ")[2]
-    cheaper = " The batch mean has a smaller error still." if best.excess.low > 0 else ""
     if best.mse is None:
         low, high = best.excess.low, best.excess.high
         if not high < 0:
@@ -33,14 +48,14 @@ def verdict(result: Audit) -> str:
     if gain.low <= 0:
         return (
             f"Smoothing is not better than leave-one-out group means on this log (best: {label}, {gain.estimate:+.0%}, "
-            f"95% interval {gain.low:+.0%} to {gain.high:+.0%}).{cheaper}"
+            f"95% interval {gain.low:+.0%} to {gain.high:+.0%})."
         )
     if best.worth is None:
         return (
             f"Smoothing (KAE, {label}) would have cut the value error of leave-one-out group means by {gain.low:.0%} or "
-            f"more; what is left cannot be told from 0 on this log.{cheaper}"
+            f"more; what is left cannot be told from 0 on this log."
         )
     return (
         f"Smoothing (KAE, {label}) would have cut the value error of leave-one-out group means by {gain.estimate:.0%} "
-        f"(95% interval {gain.low:.0%} to {gain.high:.0%}), worth RLOO with {best.worth:.0f} traces a prompt.{cheaper}"
+        f"(95% interval {gain.low:.0%} to {gain.high:.0%}), worth RLOO with {best.worth:.0f} traces a prompt."
     )

@@ -133,9 +133,4 @@ def _limits(groups: Groups, side: SideInformation) -> tuple[FloatArray, FloatArr
     return low, high
 
 
-BASELINES = (
-    PooledKernel(),
-    PooledKernel(offline=True),
-    PooledKernel(Pooling(aggregation="argmin"), name="kernadv argmin"),
-    PooledKernel(Pooling(slope=False, drift=False, aggregation="argmin"), name="kernadv level only"),
-)
+BASELINES = (PooledKernel(), PooledKernel(offline=True))

@@ -96,10 +96,3 @@ class Interval(NamedTuple):
     low: FloatArray
     high: FloatArray
     covers: str
-
-
-def check_level(level: float) -> float:
-    """Return the level, or raise if it is not strictly between 0 and 1."""
-    if not 0.0 < level < 1.0:
-        raise ArgumentError(f"level must lie strictly between 0 and 1, got {level!r}; for 95% say 0.95")
-    return float(level)

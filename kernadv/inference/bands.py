@@ -6,9 +6,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, stdtr
 
-from kernadv._errors import ArgumentError, check_choice
+from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import FloatArray
-from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, check_level
+from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval
 from kernadv.inference.bootstrap import MovingBlocks, Wild, chosen_scheme, studentised
 from kernadv.inference.degrees_of_freedom import at_design_points, traces
 from kernadv.inference.dependent import hat_blocks

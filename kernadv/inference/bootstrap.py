@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_level
 from kernadv._typing import FloatArray
 from kernadv.inference import variance
-from kernadv.inference._base import SMOOTHED_TARGET, Fit, Interval, check_level
+from kernadv.inference._base import SMOOTHED_TARGET, Fit, Interval
 from kernadv.smoothers.local_polynomial import smooth
 
 MULTIPLIERS = ("rademacher", "mammen")

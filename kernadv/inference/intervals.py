@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betaincinv, ndtri, stdtrit
 
-from kernadv._errors import ArgumentError, check_choice
+from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import FloatArray
 from kernadv.inference import robust
-from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, check_level
+from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval
 from kernadv.inference.degrees_of_freedom import effective_sample_size
 from kernadv.inference.variance import standard_error
 from kernadv.smoothers.local_polynomial import smooth

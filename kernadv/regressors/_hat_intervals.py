@@ -13,10 +13,9 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 from sklearn.utils import gen_batches
 
-from kernadv._errors import ArgumentError, check_choice
+from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.inference import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, Wild
-from kernadv.inference._base import check_level
 from kernadv.inference.intervals import METHODS, PROPORTION, PROPORTIONS, proportion_limits
 from kernadv.regressors._dense import BLOCK, determines
 from kernadv.regressors._engine import estimate, hat

@@ -15,12 +15,18 @@ from kernadv.report import _wording as wording
 from kernadv.report._svg import COLOURS
 
 #: Dashes of the baselines that are lines in a plot.
-DASHES = {"batch_mean": (0, (1, 1.5)), "group_mean": (0, (6, 2, 1, 2)), "rloo": (0, (5, 2))}
+DASHES = {"batch_mean": (0, (1, 1.5)), "group_mean": (0, (6, 2, 1, 2)), "rloo": (0, (5, 2)), "kernadv": "solid"}
 
 #: Errors up to this size are rounding.
 ROUNDING = 1e-20
 
-_MARKERS = {"zero": ("X", 5.0), "batch_mean": ("s", 4.0), "group_mean": ("v", 5.0), "rloo": ("D", 4.0)}
+_MARKERS = {
+    "zero": ("X", 5.0),
+    "batch_mean": ("s", 4.0),
+    "group_mean": ("v", 5.0),
+    "rloo": ("D", 4.0),
+    "kernadv": ("P", 6.0),
+}
 
 
 class Look(NamedTuple):

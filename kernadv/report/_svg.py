@@ -23,6 +23,7 @@ COLOURS = {
     "rloo": "#070707",
     "kae": "#080808",
     "best": "#090909",
+    "kernadv": "#0a0a0a",
 }
 
 _STYLE = {

@@ -129,8 +129,14 @@ def is_better(audit: Audit) -> bool:
 
 
 def usage(report: Report) -> str:
-    """Three lines of Python that use the recommended bandwidth."""
+    """Three lines of Python: the default estimator, or the best bandwidth where its error is smaller."""
     best = report.audit.score(report.audit.best)
+    if error(report.audit.score("kernadv")).estimate <= error(best).estimate:
+        return (
+            "from kernadv import KernelValueEstimator\n"
+            "estimator = KernelValueEstimator()\n"
+            "advantages = estimator.advantages(prompt_ids, rewards, step)"
+        )
     kernel = "" if report.kernel == "triangular" else f", kernel={report.kernel!r}"
     width = "float('inf')" if best.bandwidth == math.inf else f"{best.bandwidth:g}"
     if best.clock == "relative":

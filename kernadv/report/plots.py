@@ -72,14 +72,16 @@ def _bandwidth(audit: Audit, clock: str) -> Plot:
         ax.set_ylabel(_error_name(audit))
         legend(ax, 3)
 
-    caption = f"KAE by {axis}, with 95% intervals; lines: baselines without a past."
+    caption = f"KAE by {axis}, with 95% intervals; lines: baselines without a bandwidth."
     return Plot(f"bandwidth-{clock}", title, caption, svg(f"bandwidth-{clock}", caption, draw))
 
 
 def _strata(report: Report) -> Plot:
-    """Error of four baselines by the mean reward of the prompt."""
+    """Error of five baselines by the mean reward of the prompt."""
     audit = report.audit
-    names = [name for name in ("batch_mean", "rloo", "kae h=0.5", audit.best) if name in audit.strata[0]["mse"]]
+    names = [
+        name for name in ("batch_mean", "rloo", "kae h=0.5", audit.best, "kernadv") if name in audit.strata[0]["mse"]
+    ]
     errors = {name: [stratum["mse"][name] for stratum in audit.strata] for name in dict.fromkeys(names)}
     by = "pass rate" if report.binary else "mean reward"
     what = "squared error against the rewards" if audit.noise is None else "value MSE"

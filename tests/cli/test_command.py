@@ -70,7 +70,7 @@ def test_every_option(run, frame, tmp_path):
     assert "the epanechnikov kernel" in page
     assert "of 50 bootstrap draws" in page
     assert "E s² = " in page
-    assert "kernel=&#39;epanechnikov&#39;" in page
+    assert "estimator = KernelValueEstimator(" in page
 
 
 def test_counts(run, log, frame, tmp_path):

@@ -120,7 +120,9 @@ def test_drift_stays_off_where_there_is_none():
         shifted = drift.shifted(v, batch, UNIT)
         error.append(np.mean(((shifted if drift.active else v) - v) ** 2))
         drift.learn(v, shifted, batch, UNIT, new=step > 0)
-    assert np.mean(error) < 0.1 * np.mean(v * (1 - v)) / len(v)  # a mean of 12 rewards, always used, would err that much
+    assert np.mean(error) < 0.1 * np.mean(v * (1 - v)) / len(
+        v
+    )  # a mean of 12 rewards, always used, would err that much
 
 
 @pytest.mark.parametrize("name", AGGREGATIONS)
@@ -191,7 +193,9 @@ def test_constant_and_missing_features_are_harmless():
     x = np.ones((20, 2))
     x[3] = np.nan
     for step in range(5):
-        prior.learn(x, prior.deviation(x, 1.0), np.linspace(-0.5, 0.5, 20), np.ones(20), np.ones(20, bool), new=step > 0)
+        prior.learn(
+            x, prior.deviation(x, 1.0), np.linspace(-0.5, 0.5, 20), np.ones(20), np.ones(20, bool), new=step > 0
+        )
     assert np.abs(prior.deviation(x, 1.0)).max() < 1e-6
 
 

@@ -1,0 +1,199 @@
+"""The default estimator against simulated truth: weighted values, components, explanations, intervals, checkpoints."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from kernadv import ComponentValueEstimator, KernelValueEstimator, Pooling
+from kernadv.simulate import simulate
+
+
+def drawn(rng, value, ids, size=2):
+    """0/1 rewards of a batch: ids and rewards, `size` rows a prompt."""
+    rows = np.repeat(ids, size)
+    return rows.tolist(), rng.binomial(1, value[rows]).astype(float)
+
+
+def optimal(value, right, wrong):
+    """E[w Z] / E[w] for 0/1 rewards whose traces weigh `right` and `wrong` on average."""
+    return value * right / (value * right + (1 - value) * wrong)
+
+
+def weights_of(rng, rewards, right, wrong):
+    return np.where(rewards == 1, right, wrong) * rng.gamma(4.0, 0.25, len(rewards))
+
+
+def test_weighted_value_is_that_of_the_weights():
+    """Values that stand still, wrong traces that weigh three times as much: after many visits it is E[wZ]/E[w]."""
+    rng = np.random.default_rng(0)
+    value = np.linspace(0.1, 0.9, 30)
+    estimator = KernelValueEstimator(weighted=True)
+    for step in range(1, 201):
+        ids, z = drawn(rng, value, np.arange(30), 4)
+        estimator.observe(ids, z, step, weights=weights_of(rng, z, 1.0, 3.0))
+    estimate = estimator.values(np.arange(30), np.full(30, np.nan), 201, weights=np.ones(30)).value
+    best = optimal(value, 1.0, 3.0)
+    # 800 traces a prompt; the weights' spread costs about half of them.
+    assert np.sqrt(np.mean((estimate - best) ** 2)) < 3 * np.sqrt(0.25 / 400)
+    assert np.abs(np.mean(estimate - best)) < 3 * np.sqrt(0.25 / 400 / 30)
+    assert np.mean((value - best) ** 2) > 20 * np.mean((estimate - best) ** 2)
+
+
+def test_equal_weights_are_no_weights():
+    """Without the slope, which only the plain value has; the unit of the weights does not matter either."""
+    rng = np.random.default_rng(1)
+    value = rng.beta(1, 1, 40)
+    how = Pooling(slope=False)
+    plain, ones, twos = (KernelValueEstimator(pooling=how, weighted=weighted) for weighted in (False, True, True))
+    for step in range(1, 40):
+        ids, z = drawn(rng, value, rng.choice(40, 12, replace=False), 1 + step % 3)
+        a = plain.advantages(ids, z, step)
+        b = ones.advantages(ids, z, step, weights=np.ones(len(z)))
+        c = twos.advantages(ids, z, step, weights=np.full(len(z), 2.0))
+        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
+        if step > 1:  # before anything was seen, a weight of 1 is what is expected
+            np.testing.assert_allclose(c, a, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_weighted_values_are_nearer_to_the_optimal_baseline(size):
+    """Values that move, wrong traces with three times the weight."""
+    run = simulate("calib", "one_pass", size, seed=0)
+    rng = np.random.default_rng(0)
+    plain, weighted = KernelValueEstimator(), KernelValueEstimator(weighted=True)
+    errors, losses = [], []
+    for step, ids, z, group in run.batches():
+        w = weights_of(rng, z, 1.0, 3.0)
+        best = optimal(run.value[group], 1.0, 3.0)
+        both = np.stack([z - plain.advantages(ids, z, step), z - weighted.advantages(ids, z, step, weights=w)])
+        errors.append(((both - best) ** 2).mean(1))
+        losses.append((w * (both - z) ** 2).mean(1))  # what the weights stand for: the variance of the gradient
+    plain_error, weighted_error = np.mean(errors[5:], axis=0)
+    assert weighted_error < plain_error
+    plain_loss, weighted_loss = np.mean(losses[5:], axis=0)
+    assert weighted_loss < plain_loss
+
+
+def test_components_are_one_estimator_a_column():
+    rng = np.random.default_rng(2)
+    value = rng.beta(1, 1, (20, 3))
+    joint = ComponentValueEstimator(3)
+    alone = [KernelValueEstimator() for _ in range(3)]
+    for step in range(1, 30):
+        rows = np.repeat(rng.choice(20, 8, replace=False), 2)
+        z = rng.binomial(1, value[rows]).astype(float) * [1.0, 5.0, 0.1]
+        before = joint.values(rows, z, step)
+        together = joint.advantages(rows, z, step)
+        for k, estimator in enumerate(alone):
+            for name, part in estimator.values(rows, z[:, k], step)._asdict().items():
+                np.testing.assert_array_equal(getattr(before, name)[:, k], part)
+            np.testing.assert_array_equal(together[:, k], estimator.advantages(rows, z[:, k], step))
+    resumed = ComponentValueEstimator(3)
+    resumed.load_state_dict(joint.state_dict())
+    np.testing.assert_array_equal(resumed.values(rows, z, 30).value, joint.values(rows, z, 30).value)
+
+
+def run_in(estimator, steps=60, seed=3, prompts=20, weighted=False):
+    rng = np.random.default_rng(seed)
+    value = rng.beta(1, 1, prompts)
+    for step in range(1, steps + 1):
+        ids, z = drawn(rng, value, rng.choice(prompts, 8, replace=False))
+        estimator.observe(ids, z, step, weights=weights_of(rng, z, 1.0, 2.0) if weighted else None)
+    return estimator
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("aggregation", ["stacking", "argmin", "exponential_weights"])
+def test_explanation_adds_up(weighted, aggregation):
+    """Without slopes the value is the visits' mean rewards by their weights, and the prior by what they lack to 1."""
+    how = Pooling(slope=False, aggregation=aggregation)
+    estimator = run_in(KernelValueEstimator(pooling=how, weighted=weighted), weighted=weighted)
+    for prompt in range(20):
+        why = estimator.explain(prompt)
+        share = why["weights"]
+        total = share @ why["mean_rewards"] + (1 - share.sum()) * why["prior"]
+        assert np.clip(total, 0, 1) == pytest.approx(why["value"], abs=1e-9)
+        assert why["n_eff"] == pytest.approx(why["strength"])
+        assert why["lower"] <= why["value"] <= why["upper"]
+        assert len(why["windows"]) == len(why["coefficients"])
+        assert why["traces"].sum() == 2 * len(why["steps"])
+
+
+def test_explanation_is_the_value():
+    """What is explained is what a trace without others would get."""
+    estimator = run_in(KernelValueEstimator())
+    for prompt in range(20):
+        value = estimator.values([prompt], [np.nan], 61).value[0]
+        assert estimator.explain(prompt)["value"] == value
+
+
+@pytest.mark.parametrize("estimator", [KernelValueEstimator(), KernelValueEstimator.kae()], ids=["pooled", "kae"])
+def test_explanation_draws(estimator):
+    run_in(estimator)
+    axes = estimator.explain(0).plot()
+    try:
+        drawn_at = axes.collections[0].get_offsets()
+        why = estimator.explain(0)
+        np.testing.assert_array_equal(drawn_at[:, 0], why["steps"])
+        np.testing.assert_allclose(drawn_at[:, 1], why["mean_rewards"])
+        sizes = axes.collections[0].get_sizes()
+        np.testing.assert_array_equal(np.argsort(sizes), np.argsort(np.abs(why["weights"])))
+    finally:
+        plt.close(axes.figure)
+
+
+@pytest.mark.parametrize(
+    ("process", "schedule", "size"),
+    [("calib", "one_pass", 4), ("calib", "epochs", 1), ("jump", "multi_pass", 2), ("flat", "one_pass", 1)],
+)
+def test_intervals_cover_the_true_value(process, schedule, size):
+    """At least 93% at nominal 95% over all steps but the first; with few traces they err on the wide side."""
+    run = simulate(process, schedule, size, seed=1)
+    estimator = KernelValueEstimator()
+    inside = {0.5: [], 0.95: []}
+    width = []
+    for step, ids, z, group in run.batches():
+        if step > 1:
+            for level, hits in inside.items():
+                low, high = estimator.intervals(ids, z, step, level=level)
+                hits.append((low <= run.value[group]) & (run.value[group] <= high))
+            width.append(np.mean(high - low))
+        estimator.observe(ids, z, step)
+    covered = {level: np.concatenate(hits).mean() for level, hits in inside.items()}
+    assert 0.93 <= covered[0.95] <= 0.995
+    assert 0.45 <= covered[0.5] <= 0.8
+    assert np.mean(width) < 0.9  # and not by saying nothing
+
+
+@pytest.mark.parametrize("through", ["dict", "file"])
+def test_a_resumed_run_goes_on_bit_for_bit(through, tmp_path):
+    rng = np.random.default_rng(4)
+    value = rng.beta(1, 1, 30)
+    features = {k: [v + rng.normal(0, 0.2), rng.normal()] for k, v in enumerate(value)}
+
+    def fresh():
+        return KernelValueEstimator(features=features, weighted=True)
+
+    def batch(step):
+        ids, z = drawn(rng, value, rng.choice(30, 10, replace=False))
+        return ids, z, step, weights_of(rng, z, 1.0, 3.0)
+
+    first = fresh()
+    for step in range(1, 30):
+        ids, z, at, w = batch(step)
+        first.advantages(ids, z, at, weights=w)
+    second = fresh()
+    if through == "file":
+        first.save(tmp_path / "state.safetensors")
+        second.load(tmp_path / "state.safetensors")
+    else:
+        second.load_state_dict(first.state_dict())
+    for step in range(30, 50):
+        ids, z, at, w = batch(step)
+        for name in ("values", "intervals", "advantages"):
+            a, b = (getattr(e, name)(ids, z, at, weights=w) for e in (first, second))
+            np.testing.assert_array_equal(a, b)
+    a, b = first.state_dict(), second.state_dict()
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
