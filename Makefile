@@ -4,13 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: audit test check bench readme docs wheel-test clean
+# The training frameworks live in an environment of their own: they bring a hundred packages.
+FRAMEWORKS := .venv-frameworks
+
+.PHONY: audit test test-adapters check bench readme docs wheel-test clean
 
 audit: $(VENV)/.audit
 	$(BIN)/kernadv audit --demo --html audit.html
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q
+
+test-adapters: $(FRAMEWORKS)/.ready
+	@# One thread: the models are tiny.  What the frameworks warn of is theirs.
+	OMP_NUM_THREADS=1 $(FRAMEWORKS)/bin/python -m pytest -q -W default tests/adapters
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -20,6 +27,19 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/speed/run.py
+
+# On a machine with a GPU, also without this folder's .venv: python benchmarks/gpu/run.py
+gpu: $(VENV)/.test
+	$(BIN)/python benchmarks/gpu/run.py
+
+# Every configuration of the fused kernels for every GPU they are shipped for; needs no GPU.
+aot: $(VENV)/.test
+	KERNADV_NIGHTLY=1 $(BIN)/python -m pytest -q tests/kernels/test_aot.py
+
+# The fused kernels under the newest Triton, beside the pinned one.
+newest-triton: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/newest-triton triton
+	PYTHONPATH=$(VENV)/newest-triton $(BIN)/python -m pytest -q tests/kernels
 
 readme: $(VENV)/.test
 	$(BIN)/python benchmarks/readme.py
@@ -38,7 +58,7 @@ wheel-test: $(VENV)/.test
 		--confcutdir=$(CURDIR)/tests -c $(CURDIR)/pyproject.toml --rootdir=$(CURDIR)/tests $(CURDIR)/tests
 
 clean:
-	rm -rf $(VENV) dist build *.egg-info docs/_build
+	rm -rf $(VENV) $(FRAMEWORKS) dist build *.egg-info docs/_build
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,4 +78,15 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e ".[docs]"
+	@touch $@
+
+# verl comes without its requirements: they exclude the versions that TRL and torchrl need.
+FRAMEWORKS_PIP := $(FRAMEWORKS)/bin/python -m pip install --quiet --disable-pip-version-check \
+	-c constraints.txt -c constraints-frameworks.txt
+$(FRAMEWORKS)/.ready: pyproject.toml constraints.txt constraints-frameworks.txt
+	$(PYTHON) -m venv --clear $(FRAMEWORKS)
+	$(FRAMEWORKS_PIP) torch
+	$(FRAMEWORKS_PIP) -e ".[audit,trl,torchrl,ray]" pytest peft transferqueue torchdata hydra-core codetiming \
+		pylatexenc cachetools fastapi uvicorn
+	$(FRAMEWORKS_PIP) --no-deps verl
 	@touch $@

@@ -66,6 +66,7 @@ html_sidebars = {
     for page in [
         "index",
         "estimator",
+        "pooling",
         "audit",
         "how_to",
         "baselines",

@@ -38,7 +38,7 @@ class LogError(KernadvError):
 def check_positive(value: float, name: str, hint: str, *, allow_inf: bool = False) -> float:
     """Return `value` as a float, or raise if it is not a positive number."""
     try:
-        if isinstance(value, bool):
+        if isinstance(value, (bool, str)):
             raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError):

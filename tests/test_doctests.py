@@ -16,9 +16,14 @@ MODULES = sorted(
     if not module.name.endswith("__main__")
 )
 
+#: What the adapters import, where it is more than torch.
+FRAMEWORKS = {"trl": "trl", "_trl_parts": "trl", "verl": "verl", "_verl_hooks": "verl", "torchrl": "torchrl"}
+
 
 def examples(name):
     """The doctests of a module, those of its own objects only."""
+    if name.startswith("kernadv.adapters."):
+        pytest.importorskip(FRAMEWORKS.get(name.rpartition(".")[2], "torch"))
     module = importlib.import_module(name)
     return [test for test in doctest.DocTestFinder().find(module) if test.examples]
 

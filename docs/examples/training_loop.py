@@ -9,7 +9,7 @@ prompts, answers, block, G = 64, 10, 16, 4
 right = torch.randint(answers, (prompts,))
 logits = torch.zeros(prompts, answers, requires_grad=True)
 optimizer = torch.optim.Adam([logits], lr=0.05)
-estimator = KernelValueEstimator.kae(h=0.5)
+estimator = KernelValueEstimator()
 
 for step in range(1, 201):  # steps start at 1
     first = (step - 1) // 10 * block % prompts  # a block of prompts stays for 10 steps
@@ -23,5 +23,4 @@ for step in range(1, 201):  # steps start at 1
     loss.backward()
     optimizer.step()
     if step % 40 == 0:
-        n_eff, window = (estimator.metrics()[name] for name in ("n_eff", "bandwidth_steps"))
-        print(f"step {step}: mean reward {rewards.mean():.2f}, n_eff {n_eff:.0f}, window {window:.0f} steps")
+        print(f"step {step}: mean reward {rewards.mean():.2f}, n_eff {estimator.metrics()['n_eff']:.0f}")

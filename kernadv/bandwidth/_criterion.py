@@ -153,13 +153,14 @@ class CriterionSelector(Selector):
     ) -> tuple[FloatArray, BoolArray, int]:
         """Curve over the points defined at the first bandwidth that leaves at most `allowed` of `ever` undefined."""
         low, high, scored = 0, len(grid) - 1, ever
+        middle = low  # wide kernels leave none undefined
         while low < high:
-            middle = (low + high) // 2
             defined = self._defined(sample, grid[middle]) & ever
             if ever.sum() - defined.sum() <= allowed:
                 high, scored = middle, defined
             else:
                 low = middle + 1
+            middle = (low + high) // 2
         curve = np.full(len(grid), np.inf)
         curve[high:] = in_parallel(lambda h: self.at(sample, h, scored), list(grid[high:]))
         return curve, scored, high

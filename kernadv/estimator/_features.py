@@ -53,8 +53,22 @@ class Features:
                 f"{type(source).__name__}"
             )
 
-    def rows(self, ids: Sequence[Id]) -> FloatArray:
-        """Features of the prompts; NaN where a prompt has none, which is said once.  # (P, D)"""
+    def rows(self, ids: Sequence[Id], expected: int | None = None) -> FloatArray:
+        """Features of the prompts; NaN where a prompt has none, which is said once.  # (P, D)
+
+        Raises
+        ------
+        ArgumentError
+            If there are not as many as `expected`, or a function returns another shape, NaN or infinity.
+        """
+        out = self._rows(ids)
+        if expected is not None and out.shape[1] != expected:
+            raise ArgumentError(
+                f"features must have {expected} columns, as those learned from before, got {out.shape[1]}"
+            )
+        return out
+
+    def _rows(self, ids: Sequence[Id]) -> FloatArray:
         if isinstance(self._source, Mapping):
             assert self.size is not None
             blank = np.full(self.size, np.nan)
@@ -70,8 +84,7 @@ class Features:
                 )
             return out
         out = np.asarray(self._source(list(ids)), np.float64)
-        width = self.size if self.size is not None else (out.shape[1] if out.ndim == 2 else 0)
-        if out.shape != (len(ids), width) or not width:
+        if out.ndim != 2 or len(out) != len(ids) or not out.shape[1]:
             raise ArgumentError(f"features of {len(ids)} prompts must have the shape ({len(ids)}, D), got {out.shape}")
         if not np.isfinite(out).all():
             raise ArgumentError("features must be finite numbers, got NaN or infinity")

@@ -61,7 +61,7 @@ class Pooled(Rule):
         known = ~np.isnan(memo.forecast.final)
         final = np.where(known, self.pool.value(memo.forecast), 0.0)[group]
         strength = np.where(known, memo.forecast.strength, 0.0)[group]
-        prior = strength * self.pool.running.weight
+        prior = strength * self._typical_weight(rollouts)
         bottom = prior + weight
         defined = bottom > 0
         value = np.where(defined, (prior * final + total) / np.where(defined, bottom, 1.0), np.nan)
@@ -72,6 +72,14 @@ class Pooled(Rule):
         window = self.how.windows[self.pool.best_window]
         width = np.full(len(memo.batch.n), window)
         return Reading(Estimate(value, variance, n_eff, defined), width, memo)
+
+    def _typical_weight(self, rollouts: Rollouts) -> FloatArray | float:
+        """Mean weight of a trace: of those seen, or at first of the batch's other traces.  # (B,) or ()"""
+        if rollouts.weight is None or not self.pool.running.empty:
+            return self.pool.running.weight
+        scored = rollouts.batch.scored
+        total, count = rollouts.weight.sum() - rollouts.weight, scored.sum() - scored
+        return np.where((count > 0) & (total > 0), total / np.maximum(count, 1), 1.0)
 
     def _memo(self, rollouts: Rollouts, history: History, backend: Backend) -> Memo:
         batch = rollouts.batch
@@ -85,7 +93,8 @@ class Pooled(Rule):
         batched = _batched(rollouts)
         features = None
         if self.features is not None:
-            features = self.features.rows(batch.ids)[batch.groups.prompt]
+            known = self.pool.features.columns if self.pool.features else None
+            features = self.features.rows(batch.ids, known)[batch.groups.prompt]
         return Memo(windowed, batched, last, features, self.pool.forecast(windowed, batched, features))
 
     def learn(self, rollouts: Rollouts, reading: Reading) -> None:

@@ -62,6 +62,9 @@ class ComponentValueEstimator:
     def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
         """``rewards - values``, then `observe`.  rewards: (B, C) -> (B, C)"""
         columns = self._checked(prompt_ids, rewards, step, weights)
+        for est, column in zip(self.columns, columns, strict=True):
+            if est.cold_start == "error" and not est.values(prompt_ids, column, step, weights=weights).defined.all():
+                est.advantages(prompt_ids, column, step, weights=weights)  # raises, before any column has learned
         return _stack(
             [
                 est.advantages(prompt_ids, column, step, weights=weights)
@@ -101,7 +104,12 @@ class ComponentValueEstimator:
             est.load_state_dict(own, strict=strict)
 
     def _split(self, rewards: Any) -> list[Any]:
-        matrix = rewards if is_tensor(rewards) else np.asarray(rewards)
+        try:
+            matrix = rewards if is_tensor(rewards) else np.asarray(rewards)
+        except ValueError:
+            raise ArgumentError(
+                "rewards must be a matrix: its rows differ in length; NaN stands for no reward"
+            ) from None
         if matrix.ndim != 2 or matrix.shape[1] != len(self.columns):
             raise ArgumentError(
                 f"rewards must have {len(self.columns)} columns, one a component, got shape {tuple(matrix.shape)}"

@@ -20,9 +20,10 @@ class Explanation(dict[str, Any]):
 
     Keys: ``prompt_id``, ``step``; of its V past visits ``steps``, ``traces``, ``mean_rewards`` and ``weights`` (the share
     of the estimate that each visit's rewards carry; they may be negative where a slope is extrapolated, and what they lack
-    to 1 is the prior's); ``value``, ``n_eff``, ``lower``, ``upper`` (95%).  Pooled, also ``prior``, ``kappa``, ``strength``
-    (the rollouts that the past is worth), ``slope`` (reward a step, in the best window), ``windows`` and their
-    ``coefficients``.
+    to 1 is the prior's); ``value``, ``n_eff``, ``lower``, ``upper`` (95%).  Pooled, also ``prior``, ``adjustment`` (what the
+    pooled slope and the range of the rewards add), so that ``value = sum(weights mean_rewards) + (1 - sum(weights)) prior +
+    adjustment``; ``kappa``, ``strength`` (the rollouts that the past is worth), ``slope`` (reward a step, in the best
+    window), ``windows`` and their ``coefficients``.
     """
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -63,15 +64,20 @@ def explain(rule: Rule, rollouts: Rollouts, history: History, backend: Backend) 
     sample = history.sample(rows)
     at = int(rollouts.batch.groups.step[0])
     low, high = rule.interval(reading, 0.95)
+    means = sample.s / (sample.n if rollouts.weight is None else np.maximum(sample.ss, 1e-300))
+    value, pieces = float(reading.estimate.value[0]), rule.pieces(reading, sample, at)
+    if "prior" in pieces:
+        share = float(pieces["weights"].sum())
+        pieces["adjustment"] = value - float(pieces["weights"] @ means) - (1.0 - share) * pieces["prior"]
     return Explanation(
         prompt_id=prompt,
         step=at,
         steps=sample.step,
         traces=sample.n.astype(np.int64),
-        mean_rewards=sample.s / (sample.n if rollouts.weight is None else np.maximum(sample.ss, 1e-300)),
-        value=float(reading.estimate.value[0]),
+        mean_rewards=means,
+        value=value,
         n_eff=float(reading.estimate.n_eff[0]),
         lower=float(low[0]),
         upper=float(high[0]),
-        **rule.pieces(reading, sample, at),
+        **pieces,
     )

@@ -35,7 +35,10 @@ TERMS = 24
 #: Cells to either side of the query's own that count.
 NEAR = 9
 #: Cells whose points, times the queries, are fewer than this many a cell are summed point by point.
-DIRECT = 60
+DIRECT = 250
+#: The weight of such a point is one of the values ``exp(-i / GRAIN)`` times a short series that needs no further digit.
+GRAIN = 32
+EXPONENTIAL = np.exp(-np.arange(GRAIN * (NEAR + 1) ** 2 // 2 + 2) / GRAIN)
 #: Points or queries that are worth a thread of their own.
 ENOUGH = 2_000
 
@@ -130,6 +133,7 @@ def _evaluate(
     before = np.empty((v.shape[0], TERMS))  # points of the query's own cell at or before it
     derivative = np.empty((v.shape[0], size))
     power, own = np.ones(TERMS), np.empty(TERMS + size - 1)
+    lag, weight = np.empty(DIRECT * (2 * NEAR + 1)), np.empty(DIRECT * (2 * NEAR + 1))
     m = 0
     while m < len(at):
         cell = np.floor(at[m])
@@ -138,7 +142,7 @@ def _evaluate(
             last += 1
         low, high = np.searchsorted(cells, cell - NEAR), np.searchsorted(cells, cell + NEAR + 1.0)
         if (last - m) * (bounds[high] - bounds[low]) < DIRECT * (high - low):
-            _direct(z[bounds[low] : bounds[high]], v[:, bounds[low] : bounds[high]], at[m:last], past, out[m:last])
+            _direct(z, v, bounds[low], bounds[high], at[m:last], past, lag, weight, out[m:last])
             m = last
             continue
         j = end = 0
@@ -175,20 +179,38 @@ def _evaluate(
 
 
 @compiled()
-def _direct(z: FloatArray, v: FloatArray, at: FloatArray, past: bool, out: FloatArray) -> None:
-    """Point by point."""
-    out[:] = 0.0
+def _direct(
+    z: FloatArray,
+    v: FloatArray,
+    low: int,
+    high: int,
+    at: FloatArray,
+    past: bool,
+    lag: FloatArray,
+    weight: FloatArray,
+    out: FloatArray,
+) -> None:
+    """The points from `low` to `high`, one by one."""
+    near = z[low:high]
     for m in range(len(at)):
-        for j in range(len(z)):
-            u = z[j] - at[m]
-            if past and u > 0.0:
-                break
-            weight = np.exp(-0.5 * u * u)
+        count = np.searchsorted(near, at[m], "right") if past else len(near)
+        for j in range(count):
+            u = near[j] - at[m]
+            square = 0.5 * u * u
+            place = int(square * GRAIN + 0.5)
+            r = place / GRAIN - square
+            series = 1.0 + r * (1.0 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720))))))
+            lag[j], weight[j] = u, EXPONENTIAL[place] * series
+        for k in range(out.shape[2]):
             for c in range(v.shape[0]):
-                term = weight * v[c, j]
-                for k in range(out.shape[2]):
-                    out[m, c, k] += term
-                    term *= u
+                value = v[c, low:high]
+                total = 0.0
+                for j in range(count):
+                    total += weight[j] * value[j]
+                out[m, c, k] = total
+            if k + 1 < out.shape[2]:
+                for j in range(count):
+                    weight[j] *= lag[j]
 
 
 @compiled()

@@ -85,13 +85,14 @@ def _moments_loop(
         for h in range(code.shape[1]):
             weight = table[code[r, h]]
             low = begin + np.searchsorted(step[begin:end], at[q] - reach[q, h])
+            steps, counts, sums, squares = step[low:end], n[low:end], s[low:end], ss[low:end]
             s0 = s1 = s2 = t0 = t1 = q0 = q1 = q2 = r0 = 0.0
-            for j in range(low, end):
-                lag = at[q] - step[j]
+            for j in range(len(steps)):  # from 0 on: the compiler need not look for indices below 0
+                lag = at[q] - steps[j]
                 d = -float(lag)
-                w = weight[lag] if by_lag else weight[j - begin]
-                wn = w * n[j]
-                ws = w * s[j]
+                w = weight[np.uint64(lag)] if by_lag else weight[low - begin + j]
+                wn = w * counts[j]
+                ws = w * sums[j]
                 wwn = w * wn
                 s0 += wn
                 s1 += wn * d
@@ -101,7 +102,7 @@ def _moments_loop(
                 q0 += wwn
                 q1 += wwn * d
                 q2 += wwn * d * d
-                r0 += w * ss[j]
+                r0 += w * squares[j]
             out[0, q, h] = s0
             out[1, q, h] = s1
             out[2, q, h] = s2

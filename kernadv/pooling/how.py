@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from kernadv import kernels
-from kernadv._errors import ArgumentError, check_choice
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
 from kernadv.clock import Bandwidth, Steps
 from kernadv.kernels import Kernel
 from kernadv.pooling.aggregation import AGGREGATIONS
@@ -46,7 +46,14 @@ class Pooling:
     aggregation: str = "stacking"
 
     def __post_init__(self) -> None:
-        windows = tuple(Steps(w).width for w in self.windows)
+        try:
+            windows = tuple(Steps(w).width for w in self.windows)
+        except TypeError as error:
+            if isinstance(error, ArgumentTypeError):
+                raise
+            raise ArgumentTypeError(
+                f"windows must be bandwidths in steps, got {self.windows!r}; e.g. (4, 16, 64)"
+            ) from None
         if not windows:
             raise ArgumentError("windows must hold at least one bandwidth in steps, got none; e.g. (4, 16, 64, inf)")
         if any(a >= b for a, b in pairwise(windows)):

@@ -1,0 +1,224 @@
+"""What the adapters share: a driver of an estimator over batches of rows and of (rows x tokens), ids and versions."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from kernadv._errors import ArgumentError
+from kernadv.estimator import KernelValueEstimator
+from kernadv.prompts import prompt_id
+
+#: Name of the estimator's file in a checkpoint of the framework.
+STATE_FILE = "kernadv.safetensors"
+
+#: Versions that the tests run against: from the first, below the second.
+TESTED = {"trl": ((1, 16), (1, 17)), "verl": ((0, 9), (0, 10)), "torchrl": ((0, 14), (0, 15))}
+
+
+class Estimator(Protocol):
+    """What an adapter needs of an estimator; `KernelValueEstimator` has it."""
+
+    def advantages(self, prompt_ids: Any, rewards: Any, step: Any) -> Any:
+        """Advantages of a batch, which is then remembered."""
+
+    def metrics(self) -> Mapping[str, float]:
+        """Numbers for a logger."""
+
+    def save(self, path: Any) -> None:
+        """Write the state to a file."""
+
+    def load(self, path: Any) -> None:
+        """Replace the state by that of a file."""
+
+
+class Driver:
+    """An estimator, called once a generation batch with gathered rows.
+
+    Parameters
+    ----------
+    estimator : Estimator, optional
+        Default: the pooled `KernelValueEstimator()`.  One with ``weighted=True`` gets the weights of the traces.
+    framework : str, optional
+        Whose version is checked.
+    """
+
+    def __init__(self, estimator: Estimator | None = None, framework: str | None = None) -> None:
+        if framework is not None:
+            check_version(framework)
+        self.estimator: Estimator = KernelValueEstimator() if estimator is None else estimator
+        self.seconds = 0.0
+        self._told = False
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the estimator expects a weight for each trace."""
+        return bool(getattr(self.estimator, "weighted", False))
+
+    def rows(
+        self,
+        prompt_ids: Sequence[str],
+        rewards: Any,
+        step: Any,
+        *,
+        weights: Callable[[], Any] | None = None,
+        keep: Any = None,
+    ) -> Any:
+        """Advantages of B rows; the batch is remembered.
+
+        Parameters
+        ----------
+        prompt_ids : sequence of str  # (B,)
+        rewards : tensor or list of float, NaN: could not be scored  # (B,)
+        step : int, or (B,) ints, from 1
+            Policy version at generation.
+        weights : callable, optional
+            Gives the (B,) weights of the traces; called only if the estimator is weighted.
+        keep : (B,) bool tensor, optional
+            Rows that are traces; the others (padding, intermediate outputs) get 0 and are not remembered.
+
+        Returns
+        -------
+        (B,) of the kind of `rewards`
+        """
+        start = time.perf_counter()
+        rest = {"weights": self._weights(weights)} if self.weighted else {}
+        if keep is None:
+            out = self.estimator.advantages(prompt_ids, rewards, step, **rest)
+        else:
+            index = [row for row, kept in enumerate(keep.tolist()) if kept]
+            out = rewards.new_zeros(len(rewards))
+            if index:
+                rest = {name: column[index] for name, column in rest.items()}
+                at = step[index] if getattr(step, "ndim", 0) else step
+                out[index] = self.estimator.advantages([prompt_ids[i] for i in index], rewards[index], at, **rest)
+        self.seconds = time.perf_counter() - start
+        return out
+
+    def tokens(self, prompt_ids: Sequence[str], token_rewards: Any, mask: Any, step: Any, **options: Any) -> Any:
+        """Advantages of (rows x tokens): that of the row at each token of the mask, 0 elsewhere.
+
+        Parameters
+        ----------
+        prompt_ids : sequence of str  # (B,)
+        token_rewards, mask : tensors  # (B, T)
+        step : int, or (B,) ints, from 1
+        **options
+            As in `rows`.
+
+        Returns
+        -------
+        (B, T) tensor like `token_rewards`
+        """
+        row = self.rows(prompt_ids, token_rewards.sum(-1).float().cpu(), step, **options)
+        return spread(row, token_rewards, mask)
+
+    def ids(self, prompts: Sequence[Any], given: Sequence[Any] | None, missing: str) -> list[str]:
+        """The ids `given`, or else those of the prompts' texts, which is said once with what is `missing`."""
+        if given is not None:
+            bad = next((row for row, value in enumerate(given) if value is None), None)
+            if bad is not None:
+                raise ArgumentError(f"row {bad} has no prompt id (None): fill the ids, or drop them to use the texts")
+            return [str(value) for value in given]
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"{missing}: prompts are told apart by a hash of their text, so equal texts share a history; said once",
+                stacklevel=3,
+            )
+        return [prompt_id(prompt) for prompt in prompts]
+
+    def metrics(self) -> dict[str, float]:
+        """Finite metrics of the estimator as ``kernadv/name``, and ``kernadv/seconds`` of the last call."""
+        numbers = {**self.estimator.metrics(), "seconds": self.seconds}
+        return {f"kernadv/{name}": float(x) for name, x in numbers.items() if math.isfinite(x)}
+
+    def save(self, folder: Any) -> None:
+        """Write the estimator's state into a checkpoint's folder."""
+        self.estimator.save(Path(folder) / STATE_FILE)
+
+    def load(self, folder: Any) -> None:
+        """Take the estimator's state from a checkpoint's folder; where there is none, say so and go on without a past.
+
+        Raises
+        ------
+        CheckpointError
+            If the state is damaged or of an estimator with other settings.
+        """
+        path = Path(folder) / STATE_FILE
+        if path.is_file():
+            self.estimator.load(path)
+        else:
+            warnings.warn(f"{folder} holds no {STATE_FILE}: kernadv goes on without a past", stacklevel=3)
+
+    def _weights(self, weights: Callable[[], Any] | None) -> Any:
+        if weights is None:
+            raise ArgumentError("the estimator is weighted, but no log-probabilities are there to weigh the traces by")
+        return weights()
+
+
+def spread(row: Any, token_rewards: Any, mask: Any) -> Any:
+    """Each row's number at its tokens, 0 outside the mask, of the kind of `token_rewards`.  # (B,) -> (B, T)"""
+    return row.to(token_rewards).unsqueeze(-1) * mask.to(token_rewards)
+
+
+def surprisal(log_probs: Any, mask: Any) -> Any:
+    """Minus the log-probability of each trace: a cheap weight, correlated with the squared norm of its score.
+
+    Parameters
+    ----------
+    log_probs, mask : tensors; what lies outside the mask does not count  # (B, T)
+
+    Returns
+    -------
+    (B,) float32 tensor on the CPU, not negative
+    """
+    inside = mask.bool()
+    return -log_probs.detach().masked_fill(~inside, 0.0).float().sum(-1).clamp(max=0.0).cpu()
+
+
+def estimator_of(settings: Mapping[str, Any]) -> Any:
+    """Build an estimator from a framework's configuration.
+
+    ``h`` (and ``kernel``) give the paper's estimator, ``factory`` names a function without arguments that returns any
+    estimator ("package.module.function"); other settings are arguments of `KernelValueEstimator`.  None: the pooled one.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If a setting is unknown or cannot be used.
+    """
+    options = dict(settings)
+    factory = options.pop("factory", None)
+    if factory is not None:
+        module, _, name = str(factory).rpartition(".")
+        if options or not module:
+            raise ArgumentError(f"factory must be 'package.module.function' and stand alone, got {dict(settings)}")
+        return getattr(importlib.import_module(module), name)()
+    known = {"h", "kernel", "allow_late", "cold_start", "max_visits", "max_total", "weighted", "backend"}
+    if not options.keys() <= known:
+        raise ArgumentError(
+            f"unknown settings of kernadv {sorted(options.keys() - known)}; known: {sorted(known)}, factory"
+        )
+    return KernelValueEstimator.kae(**options) if "h" in options else KernelValueEstimator(**options)
+
+
+@cache
+def check_version(package: str) -> None:
+    """Warn, once a process, if a framework's version lies outside the range that is tested."""
+    first, last = TESTED[package]
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        return
+    if not first <= tuple(map(int, re.findall(r"\d+", found)[:2])) < last:
+        bounds = f">= {'.'.join(map(str, first))}, < {'.'.join(map(str, last))}"
+        warnings.warn(f"kernadv is tested with {package} {bounds}; {found} is installed", stacklevel=4)

@@ -1,0 +1,90 @@
+"""torchrl: `MCAdvantage`, the transform of a replay buffer's writes, with the advantages of kernadv."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torchrl.objectives.llm import MCAdvantage
+
+from kernadv._errors import ArgumentError
+from kernadv.adapters._shared import Driver, Estimator
+
+
+class KernelAdvantage(MCAdvantage):
+    """`MCAdvantage` whose baseline is the kernel-smoothed value; groups of one trajectory are allowed.
+
+    A group is handed to the estimator when its last trajectory is written, one call a group.
+
+    Parameters
+    ----------
+    grpo_size : int
+        Trajectories a group.
+    prompt_key, rewards_key, advantage_key, done_key
+        As in `MCAdvantage`.  The value of the prompt key, text or tensor, is the prompt's id.
+    step : callable
+        Returns the version of the policy that wrote the trajectories, from 1: a function that reads a counter of yours.
+    estimator : Estimator, optional
+        Default: the pooled `KernelValueEstimator()`.
+    trajectory_return : {"sum", "max", "mean"}
+        A trajectory's reward from those of its steps.
+
+    Raises
+    ------
+    ArgumentError
+        If grpo_size is not a whole number >= 1.
+
+    Notes
+    -----
+    One process writes: the history is not shared between processes by ``share_memory_``.
+    """
+
+    def __init__(
+        self,
+        grpo_size: int,
+        prompt_key: Any = "query",
+        rewards_key: Any = ("next", "reward"),
+        advantage_key: Any = "advantage",
+        done_key: Any = ("next", "done"),
+        *,
+        step: Callable[[], int],
+        estimator: Estimator | None = None,
+        trajectory_return: str = "sum",
+    ) -> None:
+        if isinstance(grpo_size, bool) or grpo_size != int(grpo_size) or grpo_size < 1:
+            raise ArgumentError(f"grpo_size must be a whole number >= 1, got {grpo_size!r}")
+        keys = (prompt_key, rewards_key, advantage_key, done_key)
+        super().__init__(max(grpo_size, 2), *keys, trajectory_return=trajectory_return)
+        self.grpo_size = self.candidate_group_size = self.candidate_selection_min_size = grpo_size
+        self.kernadv = Driver(estimator, "torchrl")
+        self.step = step
+
+    def share_memory_(self) -> Any:
+        """Refuse: the history would be split over the writers."""
+        raise ArgumentError(
+            "the history cannot be shared between writers: write from one process, or through one actor"
+        )
+
+    def _trajectory_advantage(self, trajectories: Any) -> Any:
+        returns = self._trajectory_returns([each.get(self.rewards_key) for each in trajectories]).float()
+        group = trajectories[0][0][self.prompt_key]
+        name = group if isinstance(group, str) else str(group.reshape(-1).tolist())
+        advantages = self.kernadv.rows([name] * len(trajectories), returns, self.step())
+        for each, advantage in zip(trajectories, advantages, strict=True):
+            each.set(self.advantage_key, torch.full_like(each.get(self.rewards_key), float(advantage)))
+        self.selected_trajectories += len(trajectories)
+        return self._cat_tensordicts(trajectories, -1)
+
+    def get_extra_state(self) -> Any:
+        """State of the estimator, as a tensor of bytes in the module's ``state_dict``."""
+        file = io.BytesIO()
+        np.savez(file, **self.kernadv.estimator.state_dict())  # type: ignore[attr-defined]
+        return torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Any) -> None:
+        """Replace the estimator's state; called by ``load_state_dict``."""
+        with np.load(io.BytesIO(state.cpu().numpy().tobytes()), allow_pickle=False) as arrays:
+            self.kernadv.estimator.load_state_dict(dict(arrays))  # type: ignore[attr-defined]

@@ -1,0 +1,204 @@
+"""Which prompts are visited at which step: smoothing over steps needs prompts that come back.
+
+A schedule is a plain (S, B) array of row numbers: row s holds the B prompts of the s-th batch of rollouts.  It is made
+from a seed, so a resumed run makes the same one and starts at its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_count
+from kernadv._typing import IntArray
+
+
+def block_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] = 0, *, passes: int = 1) -> IntArray:
+    """Keep each block of prompts for some consecutive batches.
+
+    The prompts are shuffled, cut into blocks, and each block is visited `reuse` times in a row.  ``reuse=1`` is the
+    ordinary shuffled epoch: with `passes` > 1 a prompt then returns after about ``n / block`` batches.
+
+    Parameters
+    ----------
+    n : int
+        Number of prompts.
+    block : int
+        Prompts a batch.
+    reuse : int
+        Visits of a block in a row; 8 to 10 in the paper.
+    seed : int or sequence of int
+    passes : int
+        Passes over the prompts, each shuffled anew.
+
+    Returns
+    -------
+    (passes * (n // block) * reuse, block) int64
+        The ``n % block`` prompts that fill no block are left out; each pass leaves out others.
+
+    Raises
+    ------
+    ArgumentError
+        If a count is not a whole number >= 1, or a block does not fit into the prompts.
+
+    References
+    ----------
+    Kernelized Advantage Estimation, arXiv 2604.28005, section 5 (J consecutive steps on a prompt).
+
+    Examples
+    --------
+    >>> block_reuse(4, 2, 2, seed=0)
+    array([[2, 0],
+           [2, 0],
+           [1, 3],
+           [1, 3]])
+    """
+    n, block, reuse, passes = _counts(n=n, block=block, reuse=reuse, passes=passes)
+    _check_fits(n, block)
+    return np.concatenate([np.repeat(_cut(n, block, seed, k), reuse, axis=0) for k in range(passes)])
+
+
+def rolling_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] = 0, *, passes: int = 1) -> IntArray:
+    """Keep each prompt for `reuse` consecutive batches, and replace ``block / reuse`` of them after each batch.
+
+    Every batch then holds the same share of new prompts, where `block_reuse` has all of them new at once.  Arguments,
+    errors as in `block_reuse`; `block` must be a multiple of `reuse`.
+
+    Returns
+    -------
+    (S, block) int64
+        ``S = passes * (n // m) - reuse + 1`` with ``m = block / reuse``; the first batch is all new.  The m prompts
+        that enter together leave together.
+    """
+    n, block, reuse, passes = _counts(n=n, block=block, reuse=reuse, passes=passes)
+    _check_fits(n, block)
+    if block % reuse:
+        raise ArgumentError(f"block must be a multiple of reuse, got {block} and {reuse}")
+    part = block // reuse
+    entering = np.concatenate([_cut(n, part, seed, k) for k in range(passes)])  # (E, part)
+    window = np.lib.stride_tricks.sliding_window_view(entering, reuse, axis=0)  # (S, part, reuse)
+    return np.ascontiguousarray(np.swapaxes(window, 1, 2).reshape(len(window), block))
+
+
+class RevisitGap(NamedTuple):
+    """How long prompts stay away; in training steps.
+
+    Attributes
+    ----------
+    first_visits : float
+        Share of the visits that are the prompt's first: they have no past.
+    median, mean, longest : float
+        Steps since the prompt's last visit, over the other visits; NaN if there are none.
+    visits : float
+        Mean number of visits a prompt.
+    """
+
+    first_visits: float
+    median: float
+    mean: float
+    longest: float
+    visits: float
+
+    def __str__(self) -> str:
+        if self.first_visits == 1.0:
+            return "no prompt comes back: smoothing over steps has nothing to smooth"
+        return (
+            f"{self.visits:.3g} visits a prompt; {self.first_visits:.0%} of them are the first, the others come "
+            f"{self.mean:.3g} steps after the last (median {self.median:g}, longest {self.longest:g})"
+        )
+
+
+def revisit_gap(schedule: Iterable[Any], *, steps_per_batch: int = 1) -> RevisitGap:
+    """Revisit gaps of a schedule, or of any sequence of batches of prompts.
+
+    Parameters
+    ----------
+    schedule : (S, B) array, or iterable of batches of prompt ids
+        A prompt that occurs several times in a batch counts once.
+    steps_per_batch : int
+        Training steps that a batch of rollouts is used for, e.g. TRL's ``steps_per_generation * num_iterations /
+        gradient_accumulation_steps``.
+
+    Raises
+    ------
+    ArgumentError
+        If the schedule is empty.
+
+    Examples
+    --------
+    >>> print(revisit_gap(block_reuse(64, 8, 8)))
+    8 visits a prompt; 12% of them are the first, the others come 1 steps after the last (median 1, longest 1)
+    """
+    steps = check_count(steps_per_batch, "steps_per_batch")
+    last: dict[Any, int] = {}
+    gaps: list[float] = []
+    visits = 0
+    for batch, prompts in enumerate(schedule):
+        for prompt in dict.fromkeys(prompts.tolist() if hasattr(prompts, "tolist") else prompts):
+            visits += 1
+            if prompt in last:
+                gaps.append(steps * (batch - last[prompt]))
+            last[prompt] = batch
+    if not visits:
+        raise ArgumentError("the schedule is empty: pass at least one batch")
+    gap = np.array(gaps or [np.nan], np.float64)
+    return RevisitGap(
+        len(last) / visits, float(np.median(gap)), float(gap.mean()), float(gap.max()), visits / len(last)
+    )
+
+
+class ScheduledDataset:
+    """A data set in the order of a schedule, for frameworks without a hook for samplers: switch their shuffling off.
+
+    Parameters
+    ----------
+    dataset : sequence
+        With `len` and integer indices, e.g. of `datasets` or `torch.utils.data`.
+    schedule : (S, B) array of int
+        Row numbers of the data set, as made by `block_reuse`; the framework's batch size must be B.
+
+    Raises
+    ------
+    ArgumentError
+        If the schedule names rows that the data set does not have.
+
+    Examples
+    --------
+    >>> data = ScheduledDataset(["a", "b", "c", "d"], block_reuse(4, 2, 2, seed=0))
+    >>> [data[i] for i in range(len(data))]
+    ['c', 'a', 'c', 'a', 'b', 'd', 'b', 'd']
+    """
+
+    def __init__(self, dataset: Any, schedule: Any) -> None:
+        order = np.asarray(schedule)
+        if order.dtype.kind not in "iu" or order.ndim != 2:
+            raise ArgumentTypeError(f"a schedule is an (S, B) array of row numbers, got {order.dtype}{order.shape}")
+        if order.size and (order.min() < 0 or order.max() >= len(dataset)):
+            raise ArgumentError(
+                f"the schedule names rows {order.min()} to {order.max()}, but the data set has {len(dataset)}"
+            )
+        self.dataset = dataset
+        self.order = order.ravel()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[int(self.order[index])]
+
+
+def _counts(**values: int) -> list[int]:
+    return [check_count(value, name) for name, value in values.items()]
+
+
+def _check_fits(n: int, block: int) -> None:
+    if block > n:
+        raise ArgumentError(f"a block of {block} prompts does not fit into {n}; take a block of at most {n}")
+
+
+def _cut(n: int, block: int, seed: int | Sequence[int], number: int) -> IntArray:
+    """Blocks of one shuffled pass.  # (n // block, block)"""
+    order = np.random.default_rng([*np.atleast_1d(seed).tolist(), number]).permutation(n)
+    return order[: n - n % block].reshape(-1, block)

@@ -1,0 +1,63 @@
+"""A tiny random model under TRL, from the example that users run."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "trl_grpo_kernadv.py"
+
+
+@pytest.fixture(scope="session")
+def example():
+    """The module of the example, imported from its file."""
+    pytest.importorskip("trl", reason="TRL is not installed: make test-adapters")
+    spec = importlib.util.spec_from_file_location("trl_grpo_kernadv", EXAMPLE)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def make(example, tmp_path):
+    """Build a trainer: kind, estimator, then settings of its configuration."""
+    from kernadv.adapters import trl as adapter
+
+    def make(kind="GRPO", estimator=None, *, rewards=example.even, data=None, reuse=3, evaluation=None, **settings):
+        words = example.tokenizer()
+        config = {
+            "output_dir": str(tmp_path / "run"),
+            "num_generations": 2,
+            "per_device_train_batch_size": 8,
+            "max_completion_length": 8,
+            "max_steps": 6,
+            "learning_rate": 1e-3,
+            "beta": 0.0,
+            "logging_steps": 1,
+            "log_completions": True,
+            "num_completions_to_print": 0,
+            "use_cpu": True,
+            "bf16": False,
+            "report_to": "none",
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "seed": 7,
+            **({"scale_rewards": "none"} if kind == "GRPO" else {}),
+            **settings,
+        }
+        return getattr(adapter, f"{kind}Trainer")(
+            example.model(words),
+            rewards,
+            args=getattr(adapter, f"{kind}Config")(**config),
+            train_dataset=example.prompts() if data is None else data,
+            eval_dataset=evaluation,
+            processing_class=words,
+            estimator=estimator,
+            reuse=reuse,
+        )
+
+    return make

@@ -1,0 +1,140 @@
+"""What the adapters share: rows, tokens, ids, weights, settings and versions."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from kernadv import ArgumentError, KernelValueEstimator, prompt_id
+from kernadv.adapters import _shared
+from kernadv.adapters._shared import Driver, check_version, estimator_of, surprisal
+from kernadv.adapters.samplers import ReuseSampler
+from kernadv.schedule import block_reuse
+
+
+def test_rows_that_are_not_kept_do_not_enter_the_history():
+    driver, plain = Driver(), KernelValueEstimator()
+    keep = torch.tensor([True, True, False, True])
+    rewards = torch.tensor([1.0, 0.0, 9.0, 1.0])
+    for step in (1, 2):
+        got = driver.rows(["a", "a", "pad0", "b"], rewards, step, keep=keep)
+        want = plain.advantages(["a", "a", "b"], rewards[keep], step)
+        assert torch.equal(got[keep], want)
+        assert got[2] == 0
+    assert driver.estimator.metrics()["history_prompts"] == 2
+    assert not driver.rows(["pad0"], torch.ones(1), 3, keep=torch.tensor([False])).any()
+
+
+def test_late_rows_of_asynchronous_rollouts():
+    ids, rewards = ["a", "b", "a"], torch.tensor([1.0, 0.0, 0.0])
+    steps = torch.tensor([5, 3, 4])
+    late = Driver(KernelValueEstimator(allow_late=True))
+    late.rows(["a", "b"], torch.tensor([1.0, 1.0]), 6)
+    got = late.rows(ids, rewards, steps, keep=torch.tensor([True, True, True]))
+    plain = KernelValueEstimator(allow_late=True)
+    plain.observe(["a", "b"], [1.0, 1.0], 6)
+    assert torch.equal(got, plain.advantages(ids, rewards, steps))
+    strict = Driver()
+    strict.rows(["a", "b"], torch.tensor([1.0, 1.0]), 6)
+    with pytest.raises(ArgumentError, match="allow_late=True"):
+        strict.rows(ids, rewards, steps)
+
+
+def test_tokens_carry_the_advantage_of_their_row():
+    rewards = torch.zeros(2, 3, dtype=torch.float64)
+    rewards[0, 1] = 1.0
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    out = Driver().tokens(["a", "a"], rewards, mask, 1)
+    assert out.dtype == torch.float64
+    assert out.tolist() == [[1.0, 1.0, 0.0], [-1.0, -1.0, -1.0]]
+
+
+def test_all_rewards_nan():
+    driver = Driver()
+    assert not driver.rows(["a", "b"], torch.full((2,), torch.nan), 1).any()
+    assert driver.metrics()["kernadv/history_visits"] == 0
+
+
+def test_ids_given_missing_or_none():
+    driver = Driver()
+    assert driver.ids(["x", "y"], [3, "b"], "") == ["3", "b"]
+    with pytest.raises(ArgumentError, match="row 1 has no prompt id"):
+        driver.ids(["x", "y"], ["a", None], "")
+    with pytest.warns(UserWarning, match="no column 'id': prompts are told apart by a hash"):
+        assert driver.ids(["x"], None, "no column 'id'") == [prompt_id("x")]
+    assert driver.ids(["x"], None, "no column 'id'") == [prompt_id("x")]  # said once
+
+
+def test_metrics_are_finite_and_prefixed():
+    driver = Driver()
+    assert all(np.isfinite(x) for x in driver.metrics().values())
+    driver.rows(["a", "a"], torch.tensor([1.0, 0.0]), 1)
+    assert driver.metrics()["kernadv/n_eff"] > 0
+    assert driver.metrics()["kernadv/seconds"] > 0
+
+
+def test_surprisal_counts_only_the_mask():
+    log_probs = torch.tensor([[-1.0, -2.0, torch.nan], [-0.5, torch.nan, torch.nan]])
+    assert surprisal(log_probs, torch.tensor([[1, 1, 0], [1, 0, 0]])).tolist() == [3.0, 0.5]
+
+
+def test_a_weighted_estimator_gets_the_weights_of_kept_rows():
+    driver, plain = Driver(KernelValueEstimator(weighted=True)), KernelValueEstimator(weighted=True)
+    weights, keep = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([True, True, False])
+    got = driver.rows(["a", "a", "p"], torch.tensor([1.0, 0.0, 7.0]), 1, weights=lambda: weights, keep=keep)
+    assert torch.equal(got[:2], plain.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1, weights=weights[:2]))
+    with pytest.raises(ArgumentError, match="no log-probabilities"):
+        driver.rows(["a"], torch.ones(1), 2)
+
+
+def test_save_and_load(tmp_path):
+    driver, twin = Driver(), Driver()
+    driver.rows(["a", "a"], torch.tensor([1.0, 0.0]), 1)
+    driver.save(tmp_path)
+    twin.load(tmp_path)
+    rows = ["a", "b"], torch.tensor([1.0, 0.0]), 2
+    assert torch.equal(driver.rows(*rows), twin.rows(*rows))
+    with pytest.warns(UserWarning, match="goes on without a past"):
+        twin.load(tmp_path / "nowhere")
+
+
+def build():
+    """Return an estimator, for the test of `factory`."""
+    return KernelValueEstimator.kae(0.25)
+
+
+def test_settings_of_a_configuration(monkeypatch):
+    assert repr(estimator_of({})) == repr(KernelValueEstimator())
+    assert repr(estimator_of({"h": 0.3, "kernel": "gaussian"})) == repr(KernelValueEstimator.kae(0.3, "gaussian"))
+    assert estimator_of({"allow_late": 4}).allow_late == 4
+    monkeypatch.setitem(__import__("sys").modules, "mine", __import__("types").SimpleNamespace(build=build))
+    assert repr(estimator_of({"factory": "mine.build"})) == repr(KernelValueEstimator.kae(0.25))
+    with pytest.raises(ArgumentError, match="unknown settings of kernadv"):
+        estimator_of({"bandwith": 3})
+    with pytest.raises(ArgumentError, match="factory must be"):
+        estimator_of({"factory": "mine.build", "h": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("found", "warns"), [("1.15.9", True), ("1.16.0", False), ("1.16.2.dev1", False), ("1.17.0", True)]
+)
+def test_versions_outside_the_tested_range_warn_once(monkeypatch, found, warns):
+    check_version.cache_clear()
+    monkeypatch.setattr(_shared, "version", lambda package: found)
+    if warns:
+        with pytest.warns(UserWarning, match=rf"tested with trl >= 1.16, < 1.17; {found} is installed"):
+            check_version("trl")
+    check_version("trl")
+    check_version.cache_clear()
+
+
+def test_the_sampler_is_the_schedule():
+    sampler = ReuseSampler(5, 2, 3, seed=4, group=2, repeat=2)
+    rows = list(sampler)
+    assert len(rows) == len(sampler) == 2 * 2 * 3 * 2 * 2
+    want = [row for batch in block_reuse(5, 2, 3, seed=(4, 0)) for _ in range(2) for row in batch.repeat(2).tolist()]
+    assert rows == want == list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != rows
+    loader = torch.utils.data.DataLoader(range(5), batch_size=4, sampler=ReuseSampler(5, 2, 3, seed=4, group=2))
+    assert next(iter(loader)).tolist() == rows[:4]

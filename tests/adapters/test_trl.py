@@ -1,0 +1,291 @@
+"""TRL, end to end on a CPU: what is logged is what the estimator says, and a resumed run goes on as if never stopped."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+trl = pytest.importorskip("trl", reason="TRL is not installed: make test-adapters")
+pd = pytest.importorskip("pandas")
+torch = pytest.importorskip("torch")
+
+from kernadv import ArgumentError, CheckpointError, KernelValueEstimator, prompt_id
+from kernadv.adapters._shared import STATE_FILE
+
+pytestmark = [
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.filterwarnings("error::UserWarning:kernadv"),
+]
+
+
+def tables(folder):
+    """The completions of each step."""
+    return [pd.read_parquet(file) for file in sorted(Path(folder, "completions").glob("*.parquet"))]
+
+
+def replay(folder, estimator, columns=("even",), weights=(1.0,)):
+    """Largest difference between the logged advantages and those of an estimator fed with the log."""
+    worst = 0.0
+    for table in tables(folder):
+        rewards = torch.tensor(table[list(columns)].to_numpy(), dtype=torch.float32)
+        total = (rewards * torch.tensor(weights)).nansum(1)
+        total[rewards.isnan().all(1)] = torch.nan
+        said = estimator.advantages(table["prompt_id"].tolist(), total, int(table["step"].iloc[0]))
+        worst = max(worst, float((said - torch.tensor(table["advantage"].to_numpy())).abs().max()))
+    return worst
+
+
+def same_state(first, second):
+    one, two = first.state_dict(), second.state_dict()
+    return one.keys() == two.keys() and all(np.array_equal(one[k], two[k], equal_nan=True) for k in one)
+
+
+class Recording(KernelValueEstimator):
+    """Notes the batches it is called with."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.calls = []
+
+    def advantages(self, prompt_ids, rewards, step, *, weights=None):
+        self.calls.append((step, list(prompt_ids), rewards.clone(), weights))
+        return super().advantages(prompt_ids, rewards, step, weights=weights)
+
+
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_replaying_the_log_gives_the_logged_advantages(make, kind, group):
+    trainer = make(kind, num_generations=group)
+    trainer.train()
+    log = tables(trainer.args.output_dir)
+    assert [int(table["step"].iloc[0]) for table in log] == [1, 2, 3, 4, 5, 6]
+    assert all(len(table) == 8 and table["prompt_id"].nunique() == 8 // group for table in log)
+    again = KernelValueEstimator()
+    assert replay(trainer.args.output_dir, again) == 0.0
+    assert same_state(again, trainer.kernadv.estimator)
+    assert np.std([table["advantage"] for table in log]) > 0
+
+
+def test_the_loss_sees_what_is_logged(make):
+    trainer = make(estimator=KernelValueEstimator.kae(0.5), max_steps=3)
+    seen = []
+    step = trainer._compute_loss
+    trainer._compute_loss = lambda model, inputs: seen.append(inputs["advantages"]) or step(model, inputs)
+    trainer.train()
+    for used, table in zip(seen, tables(trainer.args.output_dir), strict=True):
+        assert sorted(used.tolist()) == sorted(np.float32(table["advantage"]).tolist())
+
+
+def test_audit_reads_the_log(make, tmp_path):
+    trainer = make()
+    trainer.train()
+    report = tmp_path / "audit.json"
+    command = [
+        Path(sys.executable).parent / "kernadv",
+        "audit",
+        f"{trainer.args.output_dir}/completions",
+        "--json",
+        report,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    read = json.loads(report.read_text())["audit"]
+    assert (read["rows"], read["groups"], read["prompts"], read["steps"]) == (48, 24, 8, 6)
+
+
+@pytest.mark.parametrize("stop", [3, 9], ids=["first epoch", "second epoch"])
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+def test_resume_goes_on_bit_for_bit(make, kind, stop, tmp_path):
+    settings = {"save_strategy": "steps", "save_steps": stop, "max_steps": stop + 3, "reuse": 2}  # 8 batches an epoch
+    through = make(kind, output_dir=str(tmp_path / "through"), **settings)
+    through.train()
+    resumed = make(kind, output_dir=str(tmp_path / "resumed"), **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "through" / f"checkpoint-{stop}"))
+    for one, two in zip(tables(tmp_path / "through")[stop:], tables(tmp_path / "resumed"), strict=True):
+        pd.testing.assert_frame_equal(one, two)
+    assert same_state(through.kernadv.estimator, resumed.kernadv.estimator)
+    for one, two in zip(through.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_evaluation_leaves_the_history_alone(make, example):
+    trainer = make(evaluation=example.prompts(), per_device_eval_batch_size=8, max_steps=2)
+    trainer.train()
+    before = trainer.kernadv.estimator.state_dict()
+    trainer.evaluate()
+    after = trainer.kernadv.estimator.state_dict()
+    assert all(np.array_equal(before[k], after[k], equal_nan=True) for k in before)
+
+
+def test_traces_without_a_reward_have_advantage_0(make):
+    def some(completions, trainer_state, **_):
+        step = trainer_state.global_step
+        return [None if step == 1 or (step == 2 and k < 3) else float(k % 2) for k in range(len(completions))]
+
+    trainer = make(rewards=some, max_steps=4)
+    trainer.train()
+    log = tables(trainer.args.output_dir)
+    assert log[1]["some"].isna().all()
+    assert (log[1]["advantage"] == 0).all()
+    assert log[2]["some"].isna().sum() == 3
+    assert (log[2]["advantage"][log[2]["some"].isna()] == 0).all()
+    assert replay(trainer.args.output_dir, KernelValueEstimator(), ["some"]) == 0.0
+
+
+def test_several_rewards_are_weighted(make, example):
+    def short(completions, **_):
+        return [None if k == 0 else 1.0 / (1 + len(text)) for k, text in enumerate(completions)]
+
+    trainer = make(rewards=[example.even, short], reward_weights=[1.0, 0.5])
+    trainer.train()
+    assert replay(trainer.args.output_dir, KernelValueEstimator(), ["even", "short"], [1.0, 0.5]) == 0.0
+
+
+def test_one_call_a_generation_at_the_step_of_the_policy(make):
+    estimator = Recording()
+    trainer = make(
+        estimator=estimator, per_device_train_batch_size=4, steps_per_generation=2, num_iterations=2, max_steps=8
+    )
+    trainer.train()
+    assert [step for step, *_ in estimator.calls] == [1, 5]
+    assert len({tuple(ids) for _, ids, *_ in estimator.calls}) == 1  # reuse: the same prompts come back
+    assert len(trainer.get_train_dataloader()) == 4 * 3 * 4 * 1  # blocks x reuse x repeats
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_epoch_has_the_length_of_the_schedule(make, accumulate):
+    trainer = make(max_steps=-1, num_train_epochs=1, reuse=2, gradient_accumulation_steps=accumulate)
+    trainer.train()
+    generations = 2 * 16 // (8 * accumulate // 2)  # reuse x prompts / prompts a generation
+    assert trainer.state.global_step == generations
+
+
+def test_without_ids_the_text_tells_prompts_apart(make, example):
+    trainer = make(data=example.prompts().remove_columns("prompt_id"), max_steps=3)
+    with pytest.warns(UserWarning, match="no column 'prompt_id'") as said:
+        trainer.train()
+    assert sum("no column" in str(w.message) for w in said) == 1
+    for table in tables(trainer.args.output_dir):
+        assert table["prompt_id"].tolist() == [prompt_id(text) for text in table["prompt"]]
+
+
+def test_an_id_that_is_missing_in_a_row(make, example):
+    rows = [{**row, "prompt_id": None} for row in example.prompts()]
+    with pytest.raises(ArgumentError, match="row 0 has no prompt id"):
+        make(data=type(example.prompts()).from_list(rows)).train()
+
+
+def test_metrics_are_logged(make):
+    trainer = make()
+    trainer.train()
+    last = trainer.state.log_history[-2]
+    names = {"n_eff", "cold_fraction", "history_visits", "history_prompts", "revisit_gap", "seconds"}
+    assert {f"kernadv/{name}" for name in names} <= last.keys()
+    assert last["kernadv/history_prompts"] == 8
+
+
+def test_a_wrong_number_of_rewards_changes_nothing(make):
+    def wrong(completions, **_):
+        return [1.0] * (len(completions) - 1)
+
+    trainer = make(rewards=wrong)
+    before = trainer.kernadv.estimator.state_dict()
+    with pytest.raises(ValueError, match="returned 7 rewards"):
+        trainer.train()
+    assert all(np.array_equal(before[k], x, equal_nan=True) for k, x in trainer.kernadv.estimator.state_dict().items())
+
+
+def test_checkpoints_that_do_not_fit(make, tmp_path):
+    make(save_strategy="steps", save_steps=2, max_steps=2).train()
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    with pytest.raises(CheckpointError, match="strict=False"):
+        make(estimator=KernelValueEstimator.kae(0.3)).train(resume_from_checkpoint=str(checkpoint))
+    later = KernelValueEstimator()
+    later.observe(["add-0-0"], [1.0], 50)
+    later.save(checkpoint / STATE_FILE)
+    with pytest.raises(ArgumentError, match="step 3 lies before step 50"):
+        make().train(resume_from_checkpoint=str(checkpoint))
+    (checkpoint / STATE_FILE).write_bytes(b"not a state")
+    with pytest.raises(CheckpointError, match="truncated or not a checkpoint"):
+        make().train(resume_from_checkpoint=str(checkpoint))
+    (checkpoint / STATE_FILE).unlink()
+    trainer = make(max_steps=3)
+    with pytest.warns(UserWarning, match="goes on without a past"):
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+    assert trainer.kernadv.estimator.metrics()["history_prompts"] == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("GRPO", {"multi_objective_aggregation": "normalize_then_sum"}),
+        ("RLOO", {"beta": 0.1}),
+        ("RLOO", {"normalize_advantages": True}),
+    ],
+)
+def test_settings_that_would_be_dropped_are_refused(make, kind, settings):
+    with pytest.raises(ArgumentError, match=r"beta=0|sum_then_normalize"):
+        make(kind, **settings)
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("RLOO", {}), ("GRPO", {"steps_per_generation": 2})])
+def test_a_weighted_estimator_gets_the_surprisal(make, kind, settings):
+    estimator = Recording(weighted=True)
+    make(kind, estimator=estimator, max_steps=4, **settings).train()
+    for *_, rewards, weights in estimator.calls:
+        assert weights.shape == rewards.shape
+        tokens = weights / np.log(300)  # a random model: 300 tokens about equally probable
+        assert ((tokens - tokens.round()).abs() < 0.3).all()
+        assert (tokens.round() >= 1).all()
+        assert (tokens.round() <= 8).all()
+
+
+def test_a_weighted_estimator_without_log_probabilities(make):
+    with pytest.raises(ArgumentError, match="needs log-probabilities"):
+        make(estimator=KernelValueEstimator(weighted=True)).train()
+
+
+def test_one_generation_is_still_refused_by_trl():
+    """If this fails, TRL allows single traces: `_One` can go."""
+    with pytest.raises(ValueError, match="at least 2 generations"):
+        trl.GRPOConfig(num_generations=1, use_cpu=True, bf16=False)
+
+
+@pytest.mark.parametrize("trainer", [trl.GRPOTrainer, trl.RLOOTrainer])
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
+        ("_generate_and_score_completions", ["self", "inputs"]),
+        ("_get_train_sampler", ["self", "dataset"]),
+        ("_save_checkpoint", ["self", "model", "trial"]),
+        ("_load_optimizer_and_scheduler", ["self", "checkpoint"]),
+        ("_get_output_dir", ["self", "trial"]),
+    ],
+)
+def test_methods_of_trl_that_are_relied_on(trainer, method, arguments):
+    import inspect
+
+    found = list(inspect.signature(getattr(trainer, method)).parameters)
+    assert found == arguments, f"TRL changed {trainer.__name__}.{method}: expected {arguments}, found {found}"
+
+
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+def test_attributes_of_trl_that_are_relied_on(make, kind):
+    trainer = make(kind)
+    names = [
+        "_logs",
+        "_metrics",
+        "_pending_extra_logs",
+        "reward_weights",
+        "num_generations",
+        "num_iterations",
+        "accelerator",
+    ]
+    missing = [name for name in names if not hasattr(trainer, name)]
+    assert not missing, f"TRL's {kind}Trainer has lost {missing}"
+    assert trainer._logs["advantages"].maxlen == trainer.args.generation_batch_size, "TRL logs another number of rows"
+    assert {"prompt", "rewards", "extra"} <= trainer._logs.keys(), "TRL renamed what it logs"

@@ -1,0 +1,67 @@
+"""Two processes over gloo remember the same as one process that sees their rows."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("trl", reason="TRL is not installed: make test-adapters")
+pd = pytest.importorskip("pandas")
+torch = pytest.importorskip("torch")
+
+from kernadv import KernelValueEstimator
+from kernadv.adapters._shared import STATE_FILE
+
+pytestmark = pytest.mark.filterwarnings("default")
+HERE = Path(__file__).parent
+SCRIPT = HERE / "two_processes.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The module that the two processes run."""
+    spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Folder of a run of two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", SCRIPT]
+    example = HERE.parents[1] / "examples" / "trl_grpo_kernadv.py"
+    done = subprocess.run([*launch, example, folder], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def test_same_state_and_advantages_as_one_process(run, script):
+    (first, used), (second, others) = (json.loads((run / f"process_{k}.json").read_text()) for k in (0, 1))
+    assert first == second
+    alone = KernelValueEstimator()
+    log = [pd.read_parquet(file) for file in sorted((run / "completions").glob("*.parquet"))]
+    assert [len(table) for table in log] == [8] * 4
+    for step, (table, one, two) in enumerate(zip(log, used, others, strict=True), 1):
+        rewards = torch.tensor(table["even"].to_numpy(), dtype=torch.float32)
+        advantages = alone.advantages(table["prompt_id"].tolist(), rewards, step)
+        assert advantages.tolist() == table["advantage"].tolist()
+        assert sorted(one) == sorted(advantages[:4].tolist())  # the rows of the first process, in the order of the loss
+        assert sorted(two) == sorted(advantages[4:].tolist())
+    assert script.digest(alone) == first
+
+
+def test_one_process_resumes_the_run_of_two(run, make):
+    trainer = make(per_device_train_batch_size=8, max_steps=3, reuse=2)
+    trainer.train(resume_from_checkpoint=str(run / "checkpoint-2"))
+    resumed = KernelValueEstimator()
+    resumed.load(run / "checkpoint-2" / STATE_FILE)
+    table = pd.read_parquet(Path(trainer.args.output_dir, "completions", "completions_00003.parquet"))
+    rewards = torch.tensor(table["even"].to_numpy(), dtype=torch.float32)
+    assert resumed.advantages(table["prompt_id"].tolist(), rewards, 3).tolist() == table["advantage"].tolist()
+    assert np.isfinite(table["advantage"]).all()
