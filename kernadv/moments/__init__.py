@@ -1,22 +1,24 @@
 """Weighted moments of ragged histories, in one of several backends that agree.
 
-Asked for by name, a backend that cannot run raises with its reason; ``"auto"`` takes the first that can.  The environment
-variable ``KERNADV_BACKEND`` overrides ``"auto"``.
+Asked for by name, a backend that cannot run raises with its reason; ``"auto"`` takes the first that can: on the CPU numba,
+for tensors on a GPU the fused Triton kernels.  The environment variable ``KERNADV_BACKEND`` overrides ``"auto"``.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from kernadv._errors import BackendError, check_choice
 from kernadv.moments._base import Backend, Moments, Sample, Windows
 
 __all__ = ["BACKENDS", "Backend", "Moments", "Sample", "Selection", "Windows", "select"]
 
-#: Every backend by name, in the order in which "auto" tries them.
-BACKENDS = ("numba", "numpy", "torch")
+#: Every backend by name, in the order in which "auto" tries them for arrays on the CPU.
+BACKENDS = ("numba", "numpy", "torch", "triton")
+#: The backends of tensors on a GPU, in that order.
+ON_GPU = ("triton", "torch")
 
 
 class Selection(NamedTuple):
@@ -27,12 +29,14 @@ class Selection(NamedTuple):
     reason: str
 
 
-def select(name: str = "auto") -> Selection:
+def select(name: str = "auto", like: Any = None) -> Selection:
     """Choose the backend that computes the moments.
 
     Parameters
     ----------
-    name : {"auto", "numba", "numpy", "torch"}
+    name : {"auto", "numba", "numpy", "torch", "triton"}
+    like : array or tensor, optional
+        One of the arrays that it will get: those on a GPU need a backend that runs there.
 
     Raises
     ------
@@ -47,12 +51,12 @@ def select(name: str = "auto") -> Selection:
         wanted, because = os.environ["KERNADV_BACKEND"], "set by KERNADV_BACKEND"
         check_choice(wanted, "backend (KERNADV_BACKEND)", ("auto", *BACKENDS))
     if wanted != "auto":
-        reason = _unavailable(wanted)
+        reason = _unavailable(wanted) or _misplaced(wanted, like)
         if reason is not None:
             raise BackendError(f"backend {wanted!r} ({because}) cannot run: {reason}")
         return Selection(wanted, _module(wanted), because)
     passed: list[str] = []
-    for candidate in BACKENDS:
+    for candidate in ON_GPU if _on_gpu(like) else BACKENDS:
         reason = _unavailable(candidate)
         if reason is None:
             because = "; ".join(["first that can run", *passed])
@@ -63,6 +67,19 @@ def select(name: str = "auto") -> Selection:
 
 def _module(name: str) -> Backend:
     return cast(Backend, importlib.import_module(f"kernadv.moments.{name}_"))
+
+
+def _on_gpu(like: Any) -> bool:
+    return bool(getattr(like, "is_cuda", False))
+
+
+def _misplaced(name: str, like: Any) -> str | None:
+    """Why the backend cannot work where the tensor is, or None."""
+    if _on_gpu(like) and name not in ON_GPU:
+        return f"it runs on the CPU and the tensors are on {like.device}; take 'triton' or 'torch'"
+    if name == "triton" and hasattr(like, "is_cuda") and not like.is_cuda:
+        return f"it runs on a GPU and the tensors are on {like.device}; move them with .cuda() or take 'torch'"
+    return None
 
 
 def _unavailable(name: str) -> str | None:

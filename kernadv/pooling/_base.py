@@ -72,6 +72,8 @@ class Windowed(NamedTuple):
 
     def take(self, rows: AnyArray) -> Windowed:
         """The groups of an index array or mask."""
+        if everything(rows):
+            return self
         moments = Moments(*(part[rows] for part in self.moments))
         parts: dict[str, Any] = {name: part[rows] for name, part in self._asdict().items() if name != "moments"}
         return Windowed(**parts, moments=moments)
@@ -114,6 +116,8 @@ class Batched(NamedTuple):
 
     def take(self, rows: AnyArray) -> Batched:
         """The groups of an index array or mask."""
+        if everything(rows):
+            return self
         parts: dict[str, Any] = {name: part[rows] for name, part in self._asdict().items()}
         return Batched(**parts)
 
@@ -176,6 +180,11 @@ class Pooled:
                 )
             fresh[name] = array.astype(np.float64)
         self.__dict__.update(fresh)
+
+
+def everything(rows: AnyArray) -> bool:
+    """Whether a mask takes all rows, so that nothing need be copied."""
+    return bool(rows.dtype == bool and rows.all())
 
 
 def sum_of_others(prompt: IntArray, x: FloatArray) -> FloatArray:

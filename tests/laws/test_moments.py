@@ -14,7 +14,7 @@ from kernadv.kernels import KERNELS, Exponential
 from kernadv.moments import BACKENDS, Moments, Sample, Windows, numba_
 from kernadv.moments import numpy_ as reference
 
-OTHERS = [name for name in BACKENDS if name != "numpy"]
+OTHERS = [name for name in BACKENDS if name not in ("numpy", "triton")]  # triton: tests/kernels
 GRID = [Steps(3), Steps(17.5), Steps(np.inf), Relative(0.1), Relative(1.0), Visits(2), Visits(5)]
 
 
@@ -134,7 +134,7 @@ def test_edge_of_the_support_carries_no_weight():
     sample = Sample(np.array([0]), np.array([1]), np.array([71]), *[np.ones(1)] * 3)
     windows = Windows.of([Relative(0.29)], kernel, sample, np.array([100]))
     assert 29 / windows.width[0, 0] != 1.0
-    for name in BACKENDS:
+    for name in ["numpy", *OTHERS]:
         got = moments.select(name).backend.ragged_moments(sample, windows, kernel)
         assert float(got.s0[0, 0]) == 0.0
 
@@ -143,7 +143,7 @@ def test_select():
     assert moments.select().name == "numba"
     chosen = moments.select("numpy")
     assert (chosen.name, chosen.reason) == ("numpy", "asked for by name")
-    with pytest.raises(KernadvError, match=r"unknown backend 'cuda'; known: auto, numba, numpy, torch"):
+    with pytest.raises(KernadvError, match=r"unknown backend 'cuda'; known: auto, numba, numpy, torch, triton"):
         moments.select("cuda")
 
 

@@ -1,0 +1,227 @@
+"""What is timed: inputs, the least work they need, and who does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from providers import flash_providers, nearest_providers, prequential_providers, ragged_providers
+
+from kernadv.clock import Relative
+from kernadv.kernels import get
+from kernadv.moments import Sample, torch_flash, torch_ops, torch_ring
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel at one size.
+
+    Attributes
+    ----------
+    make : callable
+        seed -> a set of inputs.
+    providers : dict
+        Name -> callable of a set of inputs; the first is the one that the others are compared with.
+    bytes, operations, products : int
+        Least bytes moved, float32 operations, and floating-point operations of matrix products at bfloat16's speed.
+    tolerance : float
+        Largest difference between providers, relative to the largest value.
+    eager : bool
+        Timed as the host sees it, launches included.
+    """
+
+    kernel: str
+    shapes: str
+    dtype: str
+    make: Callable[[int], Any]
+    providers: dict[str, Callable[[Any], Any]]
+    bytes: int
+    operations: int
+    products: int = 0
+    tolerance: float = 1e-4
+    eager: bool = False
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the cases; `TARGET` are those of the targets, `TINY` those of the test of this program."""
+
+    prompts: int = 8192
+    visits: int = 512
+    bandwidths: int = 16
+    group: int = 8
+    queries: int = 8192
+    points: int = 100_000
+    features: tuple[int, ...] = (64, 256, 1024)
+    neighbours: int = 16
+
+
+TARGET = Sizes()
+TINY = Sizes(prompts=7, visits=33, bandwidths=3, group=4, queries=20, points=50, features=(8,), neighbours=3)
+
+#: float32 operations of a weight and its sums: profile, three sums; profile, eight sums and their factors; CV.
+NW_OPERATIONS, LINE_OPERATIONS, CV_OPERATIONS = 4, 14, 6
+
+
+def cases(device: torch.device, sizes: Sizes = TARGET) -> list[Case]:
+    """Every case."""
+    made = []
+    for fill in ("full", "ragged"):
+        for kernel in ("triangular", "exponential"):
+            for degree in (0, 1):
+                made.append(_ragged(device, sizes, fill, kernel, degree))
+    made += [_prequential(device, sizes, kernel) for kernel in ("triangular", "exponential")]
+    for width in sizes.features:
+        made.append(_flash(device, sizes, width))
+        made.append(_nearest(device, sizes, width))
+    made.append(_advantages(device, sizes))
+    return made
+
+
+def histories(device: torch.device, sizes: Sizes, fill: str, seed: int) -> dict[str, Any]:
+    """Histories packed and padded, the queries around them and the groups' rewards."""
+    made = torch.Generator(device=device).manual_seed(seed)
+    prompts, visits = sizes.prompts, sizes.visits
+    longest = torch.full((prompts,), visits, device=device)
+    if fill == "ragged":
+        longest = torch.randint(1, visits + 1, (prompts,), generator=made, device=device)
+    slot = torch.arange(visits, device=device)
+    there = slot < longest[:, None]
+    step = torch.where(
+        there, 2 * slot + 1 + torch.randint(0, 2, (prompts, visits), generator=made, device=device), 0
+    ).int()
+    s = torch.randint(0, sizes.group + 1, (prompts, visits), generator=made, device=device) * there
+    n = (sizes.group * there).int()
+    at = torch.full((prompts,), 2 * visits + 1, dtype=torch.int32, device=device)
+    grid = [Relative(0.02 + 0.06 * k) for k in range(sizes.bandwidths)]
+    packed = Sample(
+        torch.cumsum(longest, 0) - longest, longest.int(), step[there], n[there], s[there].float(), s[there].float()
+    )
+    return {
+        "sample": packed,
+        "padded": (step, n.float(), s.float()),
+        "at": at,
+        "grid": grid,
+        "h": torch.tensor([bandwidth.h for bandwidth in grid], device=device),
+        "z": torch.randint(0, 2, (prompts, sizes.group), generator=made, device=device).float(),
+    }
+
+
+def _ragged(device: torch.device, sizes: Sizes, fill: str, kernel: str, degree: int) -> Case:
+    def make(seed: int) -> dict[str, Any]:
+        held = histories(device, sizes, fill, seed)
+        return held | {"windows": torch_ops.device_windows(held["grid"], get(kernel), held["at"])}
+
+    share = 1.0 if fill == "full" else 0.5
+    entries = int(sizes.prompts * sizes.visits * share)
+    weights = entries * sizes.bandwidths
+    cells = sizes.prompts * sizes.bandwidths
+    providers, missing = ragged_providers(kernel, degree)
+    return Case(
+        f"ragged_{('nw', 'll')[degree]}_{kernel}_{fill}",
+        f"P={sizes.prompts} L={sizes.visits} H={sizes.bandwidths} G={sizes.group}",
+        "float32",
+        make,
+        providers,
+        bytes=12 * entries + 16 * cells + (4 + 2 * 4 * sizes.bandwidths) * sizes.prompts * sizes.group,
+        operations=weights * (NW_OPERATIONS, LINE_OPERATIONS)[degree],
+        tolerance=1e-3 if degree else 1e-4,
+        missing=missing,
+    )
+
+
+def _prequential(device: torch.device, sizes: Sizes, kernel: str) -> Case:
+    providers, missing = prequential_providers(kernel)
+    weights = sizes.prompts * sizes.visits * (sizes.visits - 1) // 2 * sizes.bandwidths
+    return Case(
+        f"prequential_cv_{kernel}",
+        f"P={sizes.prompts} L={sizes.visits} H={sizes.bandwidths}",
+        "float32",
+        lambda seed: histories(device, sizes, "full", seed),
+        providers,
+        bytes=16 * sizes.prompts * sizes.visits + 8 * sizes.prompts * sizes.bandwidths,
+        operations=weights * CV_OPERATIONS,
+        tolerance=1e-3,
+        missing=missing,
+    )
+
+
+def cloud(device: torch.device, sizes: Sizes, width: int, seed: int) -> dict[str, Any]:
+    """Queries and points with unit features, and responses."""
+    made = torch.Generator(device=device).manual_seed(seed)
+    q, x = (
+        torch.nn.functional.normalize(torch.randn(count, width, generator=made, device=device), dim=1)
+        for count in (sizes.queries, sizes.points)
+    )
+    y = torch.randn(sizes.points, generator=made, device=device)
+    held = {"q": q, "x": x, "y": y, "h": 0.5, "windows": torch_flash.Windows(0.5)}
+    return held | {"queries": torch_flash.Points(q), "points": torch_flash.Points(x)}
+
+
+def _flash(device: torch.device, sizes: Sizes, width: int) -> Case:
+    providers, missing = flash_providers(device)
+    return Case(
+        "flash_gaussian",
+        f"Q={sizes.queries} N={sizes.points} D={width}",
+        "float32",
+        lambda seed: cloud(device, sizes, width, seed),
+        providers,
+        bytes=4 * (sizes.queries + sizes.points) * width,
+        operations=0,
+        products=3 * 2 * sizes.queries * sizes.points * width,
+        tolerance=2e-2,
+        missing=missing,
+    )
+
+
+def _nearest(device: torch.device, sizes: Sizes, width: int) -> Case:
+    providers, missing = nearest_providers(sizes.neighbours)
+    return Case(
+        f"nearest_k{sizes.neighbours}",
+        f"Q={sizes.queries} N={sizes.points} D={width}",
+        "float32",
+        lambda seed: cloud(device, sizes, width, seed),
+        providers,
+        bytes=4 * (sizes.queries + sizes.points) * width,
+        operations=sizes.queries * sizes.points * width,
+        tolerance=1e-3,
+        eager=True,
+        missing=missing,
+    )
+
+
+def _advantages(device: torch.device, sizes: Sizes) -> Case:
+    """A whole step on the device: read the rings, smooth, subtract, append."""
+
+    def make(seed: int) -> dict[str, Any]:
+        made = torch.Generator(device=device).manual_seed(seed)
+        ring = torch_ring.Ring(sizes.prompts, 64, device)
+        rows = torch.arange(sizes.prompts, device=device)
+        for step in range(1, 33):
+            s = torch.randint(0, sizes.group + 1, (sizes.prompts,), generator=made, device=device).float()
+            ring.append(rows, step, torch.full_like(rows, sizes.group), s, s)
+        z = torch.randint(0, 2, (sizes.prompts, sizes.group), generator=made, device=device).float()
+        return {"ring": ring, "rows": rows, "z": z, "at": torch.full_like(rows, 33, dtype=torch.int32)}
+
+    def call(held: dict[str, Any]) -> torch.Tensor:
+        ring, rows, z = held["ring"], held["rows"], held["z"]
+        kernel = get("triangular")
+        windows = torch_ops.device_windows([Relative(0.5)], kernel, held["at"])
+        fit = torch_ops.ragged_fits(ring.sample(rows), windows, z, kernel)
+        value = torch.nan_to_num(fit.value[:, 0])
+        ring.append(rows, 33, torch.full_like(rows, z.shape[1]), z.sum(1), z.square().sum(1))
+        return z - value
+
+    return Case(
+        "advantages_nw",
+        f"P={sizes.prompts} G={sizes.group} visits=32",
+        "float32",
+        make,
+        {"ours": call},
+        bytes=sizes.prompts * (32 * 12 + 16 + 8 * sizes.group),
+        operations=sizes.prompts * 32 * NW_OPERATIONS,
+        eager=True,
+    )

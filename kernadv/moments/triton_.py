@@ -1,0 +1,68 @@
+"""Moments by the fused kernel, on a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from kernadv._errors import BackendError
+from kernadv.kernels import Kernel
+from kernadv.moments._base import Moments, Sample, Windows
+
+#: Oldest version of Triton that the kernels are tested with.
+OLDEST = (3, 6)
+
+
+def unavailable() -> str | None:
+    """Why Triton cannot run here, or None."""
+    for module in ("torch", "triton"):
+        if importlib.util.find_spec(module) is None:
+            return f'{module} is not installed: pip install "kernadv[torch]"'
+    found = metadata.version("triton")
+    if tuple(int(part) for part in found.split(".")[:2]) < OLDEST:
+        return f"triton {found} is older than {OLDEST[0]}.{OLDEST[1]}: pip install --upgrade triton"
+    import torch
+
+    return None if torch.cuda.is_available() else "torch sees no GPU on this machine"
+
+
+def ragged_moments(sample: Sample, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
+    """Moments of every query and bandwidth; see `Moments`.
+
+    Parameters
+    ----------
+    sample, windows : of tensors on a GPU, or of numpy arrays
+        Arrays are copied to the GPU, and their moments back; it pays to keep them there.
+    kernel : Kernel
+    dtype : {"float64", "float32"}
+        Type of the arithmetic and of the result.
+
+    Raises
+    ------
+    BackendError
+        If there is no GPU, or the tensors are not on it.
+    """
+    reason = unavailable()
+    if reason is not None:
+        raise BackendError(f"backend 'triton' cannot run: {reason}")
+    import torch
+
+    from kernadv.moments import torch_ops
+
+    def on_gpu(part: Any) -> Any:
+        if isinstance(part, np.ndarray):
+            return torch.from_numpy(np.ascontiguousarray(part)).cuda()
+        if not part.is_cuda:
+            raise BackendError(
+                f"backend 'triton' takes tensors on a GPU, got one on {part.device}; use backend 'torch'"
+            )
+        return part
+
+    moved = Sample(*map(on_gpu, sample)), Windows(*map(on_gpu, windows))
+    made = torch_ops.ragged_moments(*moved, kernel, dtype)
+    if isinstance(sample.step, np.ndarray):
+        return Moments(*(part.cpu().numpy() for part in made))
+    return made

@@ -1,0 +1,284 @@
+"""Compile the kernels as they are shipped for GPUs that are not here, and read what the machine code needs.
+
+Command: ``python tests/kernels/aot.py`` prints every configuration on every target; ``--write`` renews ``budget.toml``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from kernadv._fused import Fused
+from kernadv.kernels import KERNELS, Exponential
+from kernadv.moments import torch_flash, triton_flash, triton_prequential, triton_ragged, triton_weights
+from kernadv.moments._launch import OPTIONS, device_code, real_type
+
+BUDGET = Path(__file__).with_name("budget.toml")
+NVIDIA = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+#: Arguments that are multiples of 16 (pointers of fresh tensors, sizes): loads are vectors then.
+ALIGNED = [["tt.divisibility", 16]]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A kernel with everything that is compiled in."""
+
+    name: str
+    kernel: Any
+    types: dict[str, str]
+    constants: dict[str, Any]
+    options: dict[str, int]
+    sizes: tuple[str, ...] = ()
+    tensor_cores: bool = False
+    skip: frozenset[str] = field(default_factory=frozenset)
+
+
+def configurations() -> Iterator[Configuration]:
+    """Every configuration that the launchers choose, in float32 and float64, for kernels of each kind."""
+    yield from _ragged()
+    yield from _prequential()
+    yield from _weights()
+    yield from _flash()
+
+
+#: What continuous integration compiles; the rest is for the nightly run.
+OFTEN = (
+    "moments triangular H16 float32",
+    "moments exponential H16 float32",
+    "moments exponential H16 float64",
+    "fits-nw triangular H16 float32",
+    "fits-ll triangular H16 float32",
+    "fits-ll-gradient epanechnikov H16 float32",
+    "prequential triangular float32",
+    "weights-ll triangular H16 float32",
+    "flash-plain gaussian bf16x3",
+    "flash-ll gaussian bf16",
+)
+
+
+def _profile(code: Fused, *, gradient: bool = False) -> dict[str, Any]:
+    slope = device_code(code.slope if gradient and code.slope else code.weight)
+    return {"WEIGHT": device_code(code.weight), "SLOPE": slope, "A": code.a, "B": code.b}
+
+
+def _history(real: str) -> dict[str, str]:
+    narrow = real == "float32"
+    value = "*fp32" if narrow else "*fp64"
+    return {
+        "start": "*i64",
+        "length": "*i32" if narrow else "*i64",
+        "step": "*i32" if narrow else "*i64",
+        "n": "*i32" if narrow else value,
+        "s": value,
+        "ss": value,
+    }
+
+
+def _windows(real: str) -> dict[str, str]:
+    strides = dict.fromkeys(("width_q", "reach_q"), "i32")
+    return {"at": "*i32" if real == "float32" else "*i64", "width": "*fp64", "reach": "*i64", **strides}
+
+
+def _ragged() -> Iterator[Configuration]:
+    modes = {
+        "moments": {"MOMENTS": True, "LINE": True},
+        "fits-nw": {"FITS": True},
+        "fits-ll": {"FITS": True, "LINE": True},
+        "fits-nw-gradient": {"FITS": True, "GRADIENT": True},
+        "fits-ll-gradient": {"FITS": True, "LINE": True, "GRADIENT": True},
+    }
+    cases = [(mode, "triangular", 16, "float32") for mode in modes]
+    cases += [(mode, "epanechnikov", 16, "float32") for mode in modes if "gradient" in mode]
+    cases += [("moments", name, 16, "float32") for name in KERNELS if name != "triangular"]
+    cases += [("moments", "exponential", h, real) for h in (1, 4, 10, 16) for real in ("float32", "float64")]
+    cases += [("fits-ll", "triangular", 1, "float32"), ("fits-ll", "gaussian", 16, "float64")]
+    for mode, name, grid, real in dict.fromkeys(cases):
+        flags = dict.fromkeys(("MOMENTS", "FITS", "LINE", "GRADIENT"), False) | modes[mode]
+        bh, bn, warps = triton_ragged.blocks(grid, 8 if flags["LINE"] else 16)
+        out = "*fp32" if real == "float32" else "*fp64"
+        kernel = KERNELS[name]
+        yield Configuration(
+            f"{mode} {name} H{grid} {real}",
+            triton_ragged.ragged_kernel,
+            _history(real) | _windows(real) | dict.fromkeys(("rewards", "moments", "value", "n_eff", "gradient"), out)
+            | dict.fromkeys(("Q", "H", "G"), "i32"),
+            _profile(kernel.triton_profile(), gradient=flags["GRADIENT"]) | flags
+            | {"EDGE": kernel.support != float("inf"), "NARROW": real == "float32", "REAL": real_type(real),
+               "RANK": 1e-5, "TINY": 1e-18, "BH": bh, "BN": bn, "BG": 8, "width_h": 1, "reach_h": 1},
+            {"num_warps": warps},
+            ("Q", "H") if grid % 16 == 0 else ("Q",),
+        )  # fmt: skip
+
+
+def _prequential() -> Iterator[Configuration]:
+    for name, real in [("triangular", "float32"), ("exponential", "float32"), ("uniform", "float32"),
+                       ("cosine", "float32"), ("triangular", "float64"), ("exponential", "float64")]:  # fmt: skip
+        kernel = KERNELS[name]
+        constants = _profile(kernel.triton_profile())
+        del constants["SLOPE"]
+        out = "*fp32" if real == "float32" else "*fp64"
+        yield Configuration(
+            f"prequential {name} {real}",
+            triton_prequential.prequential_kernel,
+            _history(real) | {"slope": "*fp64", "floor": "*fp64", "loss": out, "count": out, "H": "i32",
+                              "SUPPORT": "fp32"},
+            constants | {"EDGE": kernel.support != float("inf"), "CLOSED": kernel.closed, "NARROW": real == "float32",
+                         "REAL": real_type(real), "SPLIT": 1, "BQ": 32, "BN": 32},
+            {"num_warps": 4},
+        )  # fmt: skip
+
+
+def _weights() -> Iterator[Configuration]:
+    for mode, name in [("nw", "triangular"), ("ll", "triangular"), ("ll", "exponential")]:
+        kernel = KERNELS[name]
+        constants = _profile(kernel.triton_profile())
+        del constants["SLOPE"]
+        history = _history("float32")
+        del history["s"], history["ss"]
+        bh, bn, warps = triton_ragged.blocks(16)
+        yield Configuration(
+            f"weights-{mode} {name} H16 float32",
+            triton_weights.weights_kernel,
+            history | _windows("float32") | {"first": "*i64", "out": "*fp32", "H": "i32", "total": "i32"},
+            constants | {"EDGE": kernel.support != float("inf"), "REAL": real_type("float32"), "LINE": mode == "ll",
+                         "RANK": 1e-5, "TINY": 1e-18, "BH": bh, "BN": bn, "width_h": 1, "reach_h": 1},
+            {"num_warps": warps},
+            ("H",),
+        )  # fmt: skip
+
+
+def _flash() -> Iterator[Configuration]:
+    cases = [("gaussian", precision, mode) for precision in torch_flash.PRECISIONS for mode in ("plain", "nw", "ll")]
+    cases += [("epanechnikov", "bf16x3", "ll"), ("exponential", "bf16x3", "ll")]
+    for name, precision, mode in cases:
+        far, time = KERNELS[name], Exponential()
+        code, clock = far.triton_profile(), time.triton_profile()
+        bq, bn, bd, warps, stages = triton_flash.tile(precision)
+        feature = "*bf16" if precision == "bf16" else "*fp32"
+        types = {"q": feature, "x": feature, **dict.fromkeys(("q_norm", "x_norm", "y", "width", "out"), "*fp32")}
+        types |= dict.fromkeys(("q_step", "x_step", "reach", "q_prompt", "x_prompt", "q_id", "x_id"), "*i32")
+        types |= dict.fromkeys(("Q", "N", "D", "SPLIT"), "i32") | {"inverse": "fp32", "other": "fp32"}
+        yield Configuration(
+            f"flash-{mode} {name} {precision}",
+            triton_flash.flash_kernel,
+            types,
+            {"FAR": device_code(code.log2 or code.weight), "FAR_A": code.a, "FAR_B": code.b,
+             "FAR_LOG": code.log2 is not None, "FAR_EDGE": far.support != float("inf"), "FAR_CLOSED": far.closed,
+             "TIME": device_code(clock.log2), "TIME_A": clock.a, "TIME_B": clock.b, "TIME_LOG": True,
+             "TIMED": mode != "plain", "LINE": mode == "ll", "OWN": mode != "plain", "SAME": mode != "plain",
+             "PRECISION": "bf16x3" if precision == "bf16x3" else "ieee", "WIDEN": False, "EVEN": True,
+             "BQ": bq, "BN": bn, "BD": bd},
+            {"num_warps": warps, "num_stages": stages},
+            ("Q", "N", "D"),
+            tensor_cores=precision != "ieee",
+        )  # fmt: skip
+
+
+def build(configuration: Configuration, target: str) -> tuple[Any, dict[str, int]]:
+    """Compile for a target; the compiled kernel and what it needs."""
+    kernel, constants = configuration.kernel, configuration.constants
+    names = list(kernel.arg_names)
+    signature = {name: "constexpr" if name in constants else configuration.types[name] for name in names}
+    aligned = [n for n in names if signature[n].startswith("*") or n in configuration.sizes]
+    source = ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs=constants,
+        attrs={(names.index(name),): ALIGNED for name in aligned},
+    )
+    compiled = triton.compile(source, target=TARGETS[target], options=configuration.options | OPTIONS)
+    return compiled, (_nvidia if target.startswith("sm") else _amd)(compiled)
+
+
+def _nvidia(compiled: Any) -> dict[str, int]:
+    """Registers a thread, bytes spilled, shared memory and tensor-core instructions."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage = _run(NVIDIA / "cuobjdump", "-res-usage", file.name)
+        code = _run(NVIDIA / "cuobjdump", "-sass", file.name)
+    registers = re.search(r"REG:(\d+)", usage)
+    assert registers, usage
+    return {
+        "registers": int(registers[1]),
+        "spills": len(re.findall(r"\b(?:STL|LDL)\b", code)),
+        "shared": compiled.metadata.shared,
+        "tensor_cores": len(re.findall(r"\bH(?:G)?MMA\b", code)),
+        **_instructions(code),
+    }
+
+
+def _instructions(code: str) -> dict[str, int]:
+    """Instructions in all, and in the longest loop."""
+    listed = re.findall(r"^\s+/\*([0-9a-f]{4,5})\*/\s+(.*?);", code, re.MULTILINE)
+    jumps = [(int(at, 16), re.search(r"BRA (?:\S+ )?(0x[0-9a-f]+)", text)) for at, text in listed]
+    loops = [(at - int(to[1], 16)) // 16 + 1 for at, to in jumps if to and int(to[1], 16) < at]
+    return {"instructions": sum(not text.startswith("NOP") for _, text in listed), "loop": max(loops, default=0)}
+
+
+def _amd(compiled: Any) -> dict[str, int]:
+    code = compiled.asm["amdgcn"]
+
+    def number(name: str) -> int:
+        found = re.search(rf"\.{name}:\s*(\d+)", code)
+        assert found, name
+        return int(found[1])
+
+    return {
+        "registers": number("vgpr_count"),
+        "spills": number("vgpr_spill_count"),
+        "shared": compiled.metadata.shared,
+        "tensor_cores": len(re.findall(r"\bv_mfma", code)),
+    }
+
+
+def _run(*command: object) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def budget() -> dict[str, dict[str, dict[str, int]]]:
+    """Configuration -> target -> most registers, most shared memory."""
+    return tomllib.loads(BUDGET.read_text())
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Compile every kernel for every target.")
+    parser.add_argument("--write", action="store_true", help="renew budget.toml")
+    parser.add_argument("--only", help="configurations whose name holds this text")
+    arguments = parser.parse_args()
+    lines = [
+        "# Most registers a thread and most bytes of shared memory; spills are not allowed.  Made by aot.py --write."
+    ]
+    for configuration in configurations():
+        if arguments.only and arguments.only not in configuration.name:
+            continue
+        lines += ["", f'["{configuration.name}"]']
+        for target in TARGETS:
+            needs = build(configuration, target)[1]
+            print(f"{configuration.name:42s} {target:7s} {needs}", flush=True)
+            room = min(needs["registers"] + 16, 255)  # compilers differ
+            lines.append(f"{target} = {{ registers = {room}, shared = {needs['shared']} }}")
+    if arguments.write:
+        BUDGET.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Inputs of the fused kernels' suites, and how results are compared."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from kernadv.clock import Relative, Steps
+from kernadv.kernels import KERNELS, Exponential, Power
+from kernadv.moments import Sample, Windows, torch_flash, torch_prequential
+from kernadv.moments import numpy_ as reference
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
+ALL = [*KERNELS.values(), Exponential(0.9), Power("quartic", 4, 2)]
+NAMES = [kernel.name for kernel in ALL]
+LENGTHS = [0, 1, 2, 31, 32, 33, 64, 65, 129]
+GRID = [Steps(3), Steps(64), Steps(np.inf), Relative(0.1), Relative(0.29), Relative(1.0)]
+#: Relative to the largest entry.
+CLOSE = {"float64": 1e-12, "float32": 1e-6}
+
+#: Triton's interpreter is numpy underneath.
+MARKS = [
+    pytest.mark.usefixtures("poisoned"),
+    pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter"),
+]
+on_gpu = pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+
+
+def histories(seed, lengths, last=900):
+    """Random ragged histories as numpy arrays, steps ascending."""
+    rng = np.random.default_rng(seed)
+    lengths = np.asarray(lengths, np.int64)
+    steps = [np.sort(rng.choice(np.arange(1, last), size, replace=False)) for size in lengths]
+    step = np.concatenate(steps) if len(steps) else np.empty(0, np.int64)
+    n = rng.integers(1, 9, len(step)).astype(float)
+    s = rng.binomial(n.astype(int), 0.4) + 0.25 * rng.integers(0, 3, len(step))
+    return Sample(np.cumsum(lengths) - lengths, lengths, step.astype(np.int64), n, s, s * s / n + 0.5)
+
+
+def queries(sample, kernel, seed=0, last=900, grid=GRID):
+    at = np.random.default_rng(seed).integers(last // 3, last + 100, len(sample.start))
+    return Windows.of(grid, kernel, sample, at)
+
+
+def tensors(arrays, dtype="float64"):
+    """As a device holds them: 32-bit steps, lengths and counts in float32."""
+    moved = [torch.as_tensor(part).to(DEVICE) for part in arrays]
+    if dtype == "float32":
+        narrow = {"length": torch.int32, "step": torch.int32, "n": torch.int32, "s": torch.float32,
+                  "ss": torch.float32, "at": torch.int32}  # fmt: skip
+        moved = [part.to(narrow.get(name, part.dtype)) for name, part in zip(arrays._fields, moved, strict=True)]
+    return type(arrays)(*moved)
+
+
+def close(got, expected, tolerance):
+    """Relative to the largest finite entry; NaN at the same places."""
+    got, expected = got.double().cpu(), torch.as_tensor(expected).double().cpu()
+    assert got.shape == expected.shape
+    assert torch.equal(got.isnan(), expected.isnan())
+    top = expected.nan_to_num().abs().max().item() if expected.numel() else 0.0
+    error = (got - expected).nan_to_num().abs().max().item() if expected.numel() else 0.0
+    assert error <= tolerance * max(top, 1e-30), f"error {error:.2e}, largest entry {top:.2e}"
+
+
+def groups(sample, size, seed=0):
+    z = np.random.default_rng(seed).normal(size=(len(sample.start), size))
+    z[1 % len(z)] = np.nan
+    z[-1, :1] = np.nan
+    return torch.as_tensor(z).to(DEVICE)
+
+
+def design(sample, windows, z, kernel):
+    """Sum of the weights, and the spread of the design as a share of its squared distance from the query."""
+    m = reference.ragged_moments(sample, windows, kernel)
+    s0, s1, s2 = (torch.as_tensor(part).to(DEVICE)[:, :, None] for part in m[:3])
+    scored = (~z.isnan()).double()
+    s0 = s0 + (scored.sum(1, keepdim=True) - scored)[:, None, :]
+    return s0, torch.where(s2 > 0, 1.0 - s1 * s1 / s0 / torch.where(s2 > 0, s2, 1.0), 1.0)
+
+
+def cloud(count, total, width, seed=0):
+    made = torch.Generator().manual_seed(seed)
+    q, x = (torch.randn(size, width, generator=made) / width**0.5 for size in (count, total))
+
+    def whole(low, high, size):
+        return torch.randint(low, high, (size,), generator=made)
+
+    queries = torch_flash.Points(q, whole(50, 100, count), whole(0, 5, count), torch.arange(count))
+    points = torch_flash.Points(x, whole(0, 90, total), whole(0, 5, total), torch.arange(total))
+    y = torch.randn(total, generator=made)
+    step = queries.step.double() * 0.4
+    return (
+        *(torch_flash.Points(*(p.to(DEVICE) for p in part)) for part in (queries, points)),
+        y.to(DEVICE),
+        step.to(DEVICE),
+    )
+
+
+def flash_windows(step, kernel, bandwidth, other):
+    return torch_flash.Windows(bandwidth, step, torch_prequential.reach_of(step, kernel), other)
+
+
+def flash_summary(m):
+    """Value and n_eff of Nadaraya-Watson, and the local linear value with a ridge: free of units."""
+    m = m.double()
+    line = (m[2] * m[3] - m[1] * m[4]) / (m[0] * m[2] - m[1] ** 2 + 1e-3 * m[0] * m[2])
+    return torch.stack([m[3] / m[0], m[0] ** 2 / m[5], line, m[8] / m[0]])

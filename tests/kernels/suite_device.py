@@ -1,0 +1,124 @@
+"""What only a GPU can show: sizes of training, the rounding of each precision, no waiting, graphs.
+
+With ``TRITON_INTERPRET=1`` in Triton's interpreter on the CPU, else on the GPU.
+"""
+
+import numpy as np
+import pytest
+import torch
+from inputs import (
+    DEVICE,
+    LENGTHS,
+    MARKS,
+    close,
+    cloud,
+    design,
+    flash_summary,
+    flash_windows,
+    histories,
+    on_gpu,
+    queries,
+    tensors,
+)
+
+from kernadv.clock import Relative, Steps
+from kernadv.kernels import KERNELS
+from kernadv.moments import (
+    torch_flash,
+    torch_ops,
+    torch_ragged,
+    triton_flash,
+    triton_ragged,
+)
+
+pytestmark = MARKS
+
+
+@on_gpu
+def test_operators_choose_the_fused_kernels():
+    sample = tensors(histories(17, LENGTHS), "float32")
+    windows = tensors(queries(histories(17, LENGTHS), KERNELS["gaussian"]), "float32")
+    got = torch.stack(tuple(torch_ops.ragged_moments(sample, windows, "gaussian")))
+    assert torch.equal(got, triton_ragged.ragged_moments(sample, windows, KERNELS["gaussian"], "float32"))
+
+
+@on_gpu
+def test_no_waiting_and_graph_capture():
+    """The host never waits for the device, and a captured graph gives the same bits when it is replayed."""
+    sample = tensors(histories(18, LENGTHS), "float32")
+    at = torch.full((len(LENGTHS),), 901, dtype=torch.int32, device=DEVICE)
+    z = torch.rand((len(LENGTHS), 8), device=DEVICE)
+
+    points, others, y, step = cloud(40, 300, 64)
+    around = flash_windows(step, KERNELS["triangular"], 1.0, 0.5)
+
+    def call():
+        windows = torch_ops.device_windows([Steps(30), Relative(0.1)], KERNELS["triangular"], at)
+        return (*torch_ops.ragged_moments(sample, windows, "triangular"),
+                *torch_ops.ragged_fits(sample, windows, z, "triangular", 1)[:2],
+                *torch_ops.prequential_cv(sample, [Steps(30), Relative(0.1)], "triangular"),
+                *torch_ops.flash_smoother(points, others, y, around, "gaussian", "triangular")[:2])  # fmt: skip
+
+    expected = [part.clone() for part in call()]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = call()
+    graph.replay()
+    torch.cuda.synchronize()
+    for mine, theirs in zip(captured, expected, strict=True):
+        assert torch.equal(mine.nan_to_num(), theirs.nan_to_num())
+
+
+@on_gpu
+@pytest.mark.parametrize("name", ["triangular", "exponential"])
+@pytest.mark.parametrize("degree", [0, 1])
+def test_large_fits(name, degree):
+    """As many visits as in training, against torch in float64 on the device."""
+    rng = np.random.default_rng(19)
+    sample = histories(19, rng.integers(0, 513, 2048), last=1500)
+    kernel = KERNELS[name]
+    windows = queries(sample, kernel, last=1500, grid=[Relative(0.05 * k) for k in range(1, 17)])
+    z = torch.rand((2048, 8), device=DEVICE, dtype=torch.float64)
+    expected = torch_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, degree)
+    got = triton_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, degree, False, "float64")
+    close(got[0], expected.value, 1e-9)
+    close(got[1], expected.n_eff, 1e-9)
+    short = triton_ragged.ragged_fits(
+        tensors(sample, "float32"), tensors(windows, "float32"), z.float(), kernel, degree, False, "float32"
+    )
+    weight, spread = design(sample, windows, z, kernel)
+    well = (weight > 1e-17) & ((spread > 1e-2) | (degree == 0))
+    error = (short[0].double() - expected.value)[well].abs().max()
+    assert error <= (1e-6 if degree == 0 else 1e-5) * expected.value[well].abs().max()
+
+
+@on_gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("ieee", 2e-5), ("bf16x3", 2e-5), ("bf16", 5e-3)])
+@pytest.mark.parametrize("width", [64, 100, 256, 1024])
+def test_large_flash(precision, tolerance, width):
+    """The rounding of each precision, which the interpreter cannot show: relative to exact features."""
+    queries_, points, y, step = cloud(512, 20_000, width)
+    windows = flash_windows(step, KERNELS["triangular"], 0.5, 0.5)
+    kernels = KERNELS["gaussian"], KERNELS["triangular"]
+    got = triton_flash.flash_moments(queries_, points, y, windows, *kernels, precision)
+    expected = torch_flash.flash_moments(queries_, points, y, windows, *kernels)
+    a, b = flash_summary(got)[0], flash_summary(expected)[0]
+    assert (a - b).norm() <= tolerance * b.norm()
+
+
+@on_gpu
+def test_estimator_on_the_gpu():
+    """Arrays go to the GPU and come back; the advantages are those of the CPU."""
+    kernadv = pytest.importorskip("kernadv")
+    rng = np.random.default_rng(20)
+    mine, theirs = (kernadv.KernelValueEstimator(backend=name) for name in ("triton", "numba"))
+    for step in range(1, 12):
+        ids = np.repeat(rng.permutation(40)[:20], 4)
+        rewards = rng.integers(0, 2, 80).astype(float)
+        got, expected = (one.advantages(ids, rewards, step) for one in (mine, theirs))
+        np.testing.assert_allclose(got, expected, atol=1e-9)

@@ -1,0 +1,285 @@
+"""The fused kernels of ragged histories against their definitions in float64.
+
+With ``TRITON_INTERPRET=1`` in Triton's interpreter on the CPU, else on the GPU.
+"""
+
+import numpy as np
+import pytest
+import torch
+from inputs import (
+    ALL,
+    CLOSE,
+    DEVICE,
+    LENGTHS,
+    MARKS,
+    NAMES,
+    close,
+    cloud,
+    design,
+    flash_windows,
+    groups,
+    histories,
+    queries,
+    tensors,
+)
+
+from kernadv.clock import Relative, Steps
+from kernadv.kernels import KERNELS
+from kernadv.moments import (
+    Sample,
+    Windows,
+    torch_prequential,
+    torch_ragged,
+    torch_weights,
+    triton_flash,
+    triton_prequential,
+    triton_ragged,
+    triton_weights,
+)
+from kernadv.moments import numpy_ as reference
+
+pytestmark = MARKS
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kernel", ALL, ids=NAMES)
+def test_moments(kernel, dtype):
+    sample = histories(1, LENGTHS)
+    windows = queries(sample, kernel)
+    got = triton_ragged.ragged_moments(tensors(sample, dtype), tensors(windows, dtype), kernel, dtype)
+    for mine, theirs in zip(got, reference.ragged_moments(sample, windows, kernel), strict=True):
+        close(mine, theirs, CLOSE[dtype])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16, 17])
+def test_number_of_bandwidths(count):
+    kernel = KERNELS["triangular"]
+    sample = histories(2, [7, 0, 63])
+    windows = queries(sample, kernel, grid=[Steps(2.0 + 3.0 * k) for k in range(count)])
+    got = triton_ragged.ragged_moments(tensors(sample), tensors(windows), kernel, "float64")
+    for mine, theirs in zip(got, reference.ragged_moments(sample, windows, kernel), strict=True):
+        close(mine, theirs, 1e-12)
+
+
+@pytest.mark.parametrize("kernel", [KERNELS["epanechnikov"], KERNELS["exponential"]], ids=lambda k: k.name)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_long_histories(kernel, dtype):
+    sample = histories(3, [4096, 0, 1023, 1], last=6000)
+    windows = queries(sample, kernel, last=6000)
+    got = triton_ragged.ragged_moments(tensors(sample, dtype), tensors(windows, dtype), kernel, dtype)
+    for mine, theirs in zip(got, reference.ragged_moments(sample, windows, kernel), strict=True):
+        close(mine, theirs, CLOSE[dtype])
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "float16", "float32", "float64"])
+def test_storage_types(stored):
+    """Rewards that a short type holds exactly give the same sums."""
+    kernel = KERNELS["triangular"]
+    sample = histories(4, [33, 5, 0])
+    sample = sample._replace(s=np.rint(sample.s), ss=np.rint(sample.ss))
+    windows = queries(sample, kernel)
+    moved = tensors(sample, "float32")
+    kind = getattr(torch, stored)
+    moved = moved._replace(n=moved.n.to(torch.int8), s=moved.s.to(kind), ss=moved.ss.to(kind))
+    got = triton_ragged.ragged_moments(moved, tensors(windows), kernel, "float32")
+    for mine, theirs in zip(got, reference.ragged_moments(sample, windows, kernel), strict=True):
+        close(mine, theirs, 1e-6)
+
+
+def test_packed_padded_and_ring_agree():
+    """Only start and length say where entries lie; their order does not matter."""
+    kernel = KERNELS["triangular"]
+    sample = histories(5, [7, 0, 12, 3])
+    windows = tensors(queries(sample, kernel))
+    packed = triton_ragged.ragged_moments(tensors(sample), windows, kernel, "float64")
+    room, size = 12, len(sample.start)
+    rng = np.random.default_rng(0)
+    held = [
+        np.full(size * room, fill, part.dtype)
+        for part, fill in zip(sample[2:], (500, np.nan, np.nan, np.nan), strict=True)
+    ]
+    for q in range(size):
+        own = slice(sample.start[q], sample.start[q] + sample.length[q])
+        turn = int(rng.integers(0, max(sample.length[q], 1)))
+        for ring, part in zip(held, sample[2:], strict=True):
+            ring[q * room : q * room + sample.length[q]] = np.roll(part[own], turn)
+    ring = Sample(np.arange(size) * room, sample.length, *held)
+    close(triton_ragged.ragged_moments(tensors(ring), windows, kernel, "float64"), packed, 1e-13)
+    shared = sample._replace(start=sample.start[[2, 2, 0, 1]], length=sample.length[[2, 2, 0, 1]])
+    twice = triton_ragged.ragged_moments(
+        tensors(shared), Windows(*(p[[2, 2, 0, 1]] for p in windows)), kernel, "float64"
+    )
+    assert torch.equal(twice, packed[:, [2, 2, 0, 1]])
+
+
+def test_windows_may_be_expanded():
+    kernel = KERNELS["gaussian"]
+    sample = tensors(histories(6, [9, 40]))
+    at = torch.tensor([600, 700], device=DEVICE)
+    one = torch.tensor([5.0, 50.0, 500.0], dtype=torch.float64, device=DEVICE).expand(2, 3)
+    reach = torch.full((1, 1), 2**62, device=DEVICE).expand(2, 3)
+    expanded = triton_ragged.ragged_moments(sample, Windows(at, one, reach), kernel, "float64")
+    whole = Windows(at, one.contiguous(), reach.contiguous())
+    assert torch.equal(expanded, triton_ragged.ragged_moments(sample, whole, kernel, "float64"))
+
+
+@pytest.mark.parametrize("kernel", [KERNELS["triangular"], KERNELS["exponential"]], ids=lambda k: k.name)
+def test_bandwidth_of_zero_and_infinity(kernel):
+    sample = histories(7, [5, 0])
+    at = np.array([2000, 2000])
+    width = np.array([[0.0, np.nan, np.inf]] * 2)
+    reach = np.array([[-1, -1, 2**62]] * 2)
+    got = triton_ragged.ragged_moments(tensors(sample), tensors(Windows(at, width, reach)), kernel, "float64")
+    assert got[:, :, :2].isnan().all()
+    assert got[0, 0, 2].item() == sample.n.sum()
+    assert got[3, 0, 2].item() == pytest.approx(sample.s.sum(), rel=1e-15)
+    assert (got[:, 1, 2] == 0).all()
+
+
+def test_edge_is_decided_on_integers():
+    """29 / (0.29 * 100) is below 1 in floating point, but lies on the edge."""
+    sample = Sample(np.array([0]), np.array([1]), np.array([71]), *[np.ones(1)] * 3)
+    windows = Windows.of([Relative(0.29)], KERNELS["triangular"], sample, np.array([100]))
+    for dtype in ("float64", "float32"):
+        got = triton_ragged.ragged_moments(
+            tensors(sample, dtype), tensors(windows, dtype), KERNELS["triangular"], dtype
+        )
+        assert got[0, 0, 0].item() == 0.0
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+@pytest.mark.parametrize("kernel", ALL, ids=NAMES)
+def test_fits(kernel, degree):
+    sample = histories(8, LENGTHS)
+    windows = queries(sample, kernel)
+    z = groups(sample, 5)
+    gradient = kernel.triton_profile().slope is not None
+    expected = torch_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, degree, gradient)
+    got = triton_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, degree, gradient, "float64")
+    for mine, theirs in zip(got, expected, strict=False):
+        close(mine, theirs, 1e-9)
+    short = triton_ragged.ragged_fits(
+        tensors(sample, "float32"), tensors(windows, "float32"), z.float(), kernel, degree, gradient, "float32"
+    )
+    weight, spread = design(sample, windows, z, kernel)
+    well = weight > 1e-17  # in float32 the squares of smaller weights underflow
+    assert short[0][weight < 1e-19].isnan().all()
+    if degree == 1:  # rounding is amplified by s2 / sxx, up to 1e5 where the line is still fitted
+        well &= spread > 1e-2
+    error = (short[0].double() - expected.value)[well].abs().max()
+    assert error <= (1e-6 if degree == 0 else 1e-5) * expected.value[well].abs().max()
+
+
+@pytest.mark.parametrize("members", [1, 2, 8, 33])
+def test_group_sizes(members):
+    kernel = KERNELS["triangular"]
+    sample = histories(9, [0, 3, 40, 0])
+    windows = queries(sample, kernel)
+    z = groups(sample, members)
+    expected = torch_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, 1)
+    got = triton_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, 1, False, "float64")
+    for mine, theirs in zip(got, expected, strict=False):
+        close(mine, theirs, 1e-10)
+
+
+def test_nothing_known_is_nan_with_no_effective_sample():
+    sample = histories(10, [0, 0])
+    windows = queries(sample, KERNELS["exponential"])
+    z = torch.ones((2, 1), dtype=torch.float64, device=DEVICE)
+    value, n_eff = triton_ragged.ragged_fits(
+        tensors(sample), tensors(windows), z, KERNELS["exponential"], 1, False, "float64"
+    )
+    assert value.isnan().all()
+    assert (n_eff == 0).all()
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+def test_own_reward_never_enters(degree):
+    kernel = KERNELS["epanechnikov"]
+    sample = tensors(histories(11, [12, 0, 50]), "float32")
+    windows = tensors(queries(histories(11, [12, 0, 50]), kernel), "float32")
+    z = torch.rand((3, 8), device=DEVICE)
+    before = triton_ragged.ragged_fits(sample, windows, z, kernel, degree, False, "float32")
+    changed = z.clone()
+    changed[:, 3] += 1e6
+    after = triton_ragged.ragged_fits(sample, windows, changed, kernel, degree, False, "float32")
+    assert torch.equal(before[0, :, :, 3].nan_to_num(), after[0, :, :, 3].nan_to_num())
+
+
+def prequential(sample, bandwidths, kernel):
+    """Definition: one prompt, one bandwidth, one visit at a time."""
+    out = np.zeros((2, len(sample.start), len(bandwidths)))
+    for p, (start, length) in enumerate(zip(sample.start, sample.length, strict=True)):
+        step, n, s, ss = (part[start : start + length] for part in sample[2:])
+        for h, bandwidth in enumerate(bandwidths):
+            width = bandwidth.half_width(step, None)
+            for q in range(length):
+                lag = step[q] - step[:q]
+                w = np.where(lag <= kernel.reach(width[q]), kernel.profile(lag / width[q]), 0.0)
+                if (w * n[:q]).sum() > 0:
+                    fit = (w * s[:q]).sum() / (w * n[:q]).sum()
+                    out[:, p, h] += ss[q] - 2.0 * fit * s[q] + n[q] * fit * fit, n[q]
+    return out
+
+
+@pytest.mark.parametrize("kernel", ALL, ids=NAMES)
+def test_prequential(kernel):
+    """The edge decides which visits are scored: a weight of 1e-8 there would move the score by 1e-3."""
+    sample = histories(12, [0, 1, 33, 65, 7])
+    bandwidths = [Steps(30), Steps(np.inf), Relative(0.1), Relative(0.29, floor=40.0)]
+    slope, floor = torch_prequential.half_widths(tuple(bandwidths), torch.device(DEVICE))
+    expected = prequential(sample, bandwidths, kernel)
+    for dtype in ("float64", "float32"):
+        moved = tensors(sample, dtype)
+        loss, count = triton_prequential.prequential_cv(moved, slope, floor, kernel, dtype)
+        assert torch.equal(count.cpu().double(), torch.as_tensor(expected[1]))
+        close(loss, expected[0], CLOSE[dtype])
+
+
+def test_prequential_of_one_long_history():
+    sample = histories(13, [700], last=3000)
+    kernel = KERNELS["exponential"]
+    bandwidths = [Relative(0.05), Steps(9)]
+    slope, floor = torch_prequential.half_widths(tuple(bandwidths), torch.device(DEVICE))
+    moved = tensors(sample, "float32")
+    loss, count = triton_prequential.prequential_cv(moved, slope, floor, kernel, "float32")
+    expected = prequential(sample, bandwidths, kernel)
+    close(loss, expected[0], 1e-5)
+    close(count, expected[1], 0.0)
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+@pytest.mark.parametrize("name", ["triangular", "uniform", "exponential"])
+def test_weights(name, degree):
+    kernel = KERNELS[name]
+    sample = histories(14, [0, 1, 33, 70])
+    windows = queries(sample, kernel)
+    total = int(sample.length.sum())
+    expected = torch_weights.kernel_weights(tensors(sample), tensors(windows), kernel, degree, total)
+    got = triton_weights.kernel_weights(tensors(sample), tensors(windows), kernel, degree, total)
+    close(got, expected, 1e-10)
+    short = triton_weights.kernel_weights(
+        tensors(sample, "float32"), tensors(windows, "float32"), kernel, degree, total, "float32"
+    )
+    wide = [h for h, width in enumerate(windows.width[2]) if width >= 60]  # no weight underflows in float32
+    close(short[wide], expected[wide], 1e-6 if degree == 0 else 1e-4)
+    sums = got[:, 1:34].sum(1)
+    assert torch.allclose(sums[~sums.isnan()], torch.ones_like(sums[~sums.isnan()]), atol=1e-12)
+
+
+def test_same_bits_every_time():
+    sample = tensors(histories(15, LENGTHS), "float32")
+    windows = tensors(queries(histories(15, LENGTHS), KERNELS["gaussian"]), "float32")
+    first = triton_ragged.ragged_moments(sample, windows, KERNELS["gaussian"], "float32")
+    assert torch.equal(first, triton_ragged.ragged_moments(sample, windows, KERNELS["gaussian"], "float32"))
+    queries_, points, y, step = cloud(37, 203, 8)
+    wide = flash_windows(step, KERNELS["cosine"], 1.0, 0.5)
+    call = [queries_, points, y, wide, KERNELS["gaussian"], KERNELS["cosine"], "ieee"]
+    assert torch.equal(triton_flash.flash_moments(*call), triton_flash.flash_moments(*call))
+
+
+def test_no_queries():
+    sample, z = tensors(histories(16, [])), torch.empty((0, 4), dtype=torch.float64, device=DEVICE)
+    windows = tensors(queries(histories(16, []), KERNELS["uniform"]))
+    assert triton_ragged.ragged_moments(sample, windows, KERNELS["uniform"], "float64").shape == (9, 0, 6)
+    assert triton_ragged.ragged_fits(sample, windows, z, KERNELS["uniform"], 0, False, "float64").shape == (2, 0, 6, 4)

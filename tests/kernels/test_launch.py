@@ -1,0 +1,122 @@
+"""The launchers up to the device: arguments are bound and compiled as on an H100, and only the launch itself is left out."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("triton")
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from kernadv.clock import Relative, Steps
+from kernadv.kernels import KERNELS
+from kernadv.moments import (  # fmt: skip
+    Sample,
+    Windows,
+    torch_flash,
+    torch_prequential,
+    triton_flash,
+    triton_prequential,
+    triton_ragged,
+    triton_weights,
+)
+
+KERNEL = KERNELS["triangular"]
+
+
+class Device:
+    """A driver of a GPU that is not there; it keeps what would have been launched."""
+
+    def __init__(self):
+        self.launched = []
+        self.utils = SimpleNamespace(
+            load_binary=lambda *arguments: (None, None, 0, 0, 1024),
+            get_device_properties=lambda device: {"max_shared_mem": 228 * 1024},
+        )
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+    def launcher_cls(self, source, metadata):
+        def launch(x, y, z, *arguments):
+            self.launched.append(((x, y, z), metadata))
+
+        return launch
+
+
+@pytest.fixture
+def device(monkeypatch):
+    made = Device()
+    kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
+               triton_flash.flash_kernel)  # fmt: skip
+    for kernel in kernels:
+        kernel.device_caches.clear()
+    monkeypatch.setattr(driver, "_active", made)
+    yield made
+    for kernel in kernels:
+        kernel.device_caches.clear()
+
+
+@pytest.fixture
+def sample():
+    lengths = np.array([5, 0, 40])
+    step = np.concatenate([np.arange(1, size + 1) for size in lengths])
+    ones = np.ones(len(step))
+    made = Sample(np.cumsum(lengths) - lengths, lengths, step, ones, ones, ones)
+    return Sample(*(torch.as_tensor(part) for part in made))
+
+
+def windows(sample, count=16):
+    arrays = Sample(*(part.numpy() for part in sample))
+    made = Windows.of([Relative(0.1 * k) for k in range(1, count + 1)], KERNEL, arrays, np.full(3, 41))
+    return Windows(*(torch.as_tensor(part) for part in made))
+
+
+def test_ragged(device, sample):
+    triton_ragged.ragged_moments(sample, windows(sample), KERNEL, "float32")
+    triton_ragged.ragged_fits(sample, windows(sample, 17), torch.ones(3, 8), KERNEL, 1, True, "float32")
+    narrow = sample._replace(step=sample.step.int(), length=sample.length.int(), n=sample.n.int())
+    near = windows(sample)
+    triton_ragged.ragged_fits(narrow, near._replace(at=near.at.int()), torch.ones(3, 8), KERNEL, 0, False, "float32")
+    grids = [grid for grid, _ in device.launched]
+    assert grids == [(3, 1, 1), (3, 2, 1), (3, 1, 1)]
+    assert [metadata.num_warps for _, metadata in device.launched] == [2, 2, 1]
+
+
+def test_prequential(device, sample):
+    slope, floor = torch_prequential.half_widths((Steps(3), Relative(0.1)), torch.device("cpu"))
+    triton_prequential.prequential_cv(sample, slope, floor, KERNEL, "float32")
+    assert device.launched[0][0] == (3, 2, 16)
+
+
+def test_weights(device, sample):
+    triton_weights.kernel_weights(sample, windows(sample), KERNEL, 1, 45, "float32")
+    assert device.launched[0][0] == (3, 1, 1)
+
+
+@pytest.mark.parametrize("precision", torch_flash.PRECISIONS)
+def test_flash(device, precision):
+    points = torch_flash.Points(torch.randn(200, 64), *[torch.arange(200)] * 3)
+    around = torch_flash.Windows(1.0, torch.full((200,), 9.0), torch.full((200,), 2**62), 0.5)
+    triton_flash.flash_moments(points, points, torch.ones(200), around, KERNELS["gaussian"], KERNEL, precision)
+    (grid, metadata), *_ = device.launched
+    bq = triton_flash.tile(precision)[0]
+    assert grid[0] == -(-200 // bq)
+    assert metadata.shared < 228 * 1024
+
+
+def test_same_kernel_is_compiled_once(device, sample):
+    for _ in range(3):
+        triton_ragged.ragged_moments(sample, windows(sample), KERNEL, "float32")
+    cache = triton_ragged.ragged_kernel.device_caches[0][0]
+    assert len(cache) == 1
+    triton_ragged.ragged_moments(sample, windows(sample), KERNELS["gaussian"], "float32")
+    assert len(cache) == 2

@@ -1,0 +1,374 @@
+"""The operators on the CPU: their references, their registration with torch, and what they refuse."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from kernadv import Estimate, KernadvError, Relative, Steps, Visits, kernels, moments, smoothers  # noqa: E402
+from kernadv.kernels import KERNELS, Kernel  # noqa: E402
+from kernadv.moments import Moments, Sample, Windows, torch_flash, torch_nearest, torch_ops, torch_ring, triton_  # noqa: E402
+from kernadv.moments import numpy_ as reference  # noqa: E402
+
+GRID = [Steps(20), Relative(0.2), Relative(1.0)]
+
+
+def histories(seed=0, lengths=(0, 1, 3, 40, 17)):
+    rng = np.random.default_rng(seed)
+    lengths = np.array(lengths)
+    step = np.concatenate([np.sort(rng.choice(400, size, replace=False) + 1) for size in lengths])
+    n = rng.integers(1, 9, len(step)).astype(float)
+    s = rng.normal(size=len(step)) * n
+    return Sample(np.cumsum(lengths) - lengths, lengths, step, n, s, s * s / n + 1.0)
+
+
+def tensors(arrays):
+    return type(arrays)(*(torch.as_tensor(part) for part in arrays))
+
+
+@pytest.fixture
+def sample():
+    return tensors(histories())
+
+
+@pytest.fixture
+def windows(sample):
+    return torch_ops.device_windows(GRID, KERNELS["gaussian"], torch.tensor([390, 200, 401, 401, 350]))
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda k: k.name)
+def test_windows_on_a_device(kernel):
+    """Membership is decided on the same integers as on the CPU."""
+    at = np.arange(1, 3000)
+    grid = [Steps(0.5), Steps(3), Steps(np.inf), Relative(0.29), Relative(0.01, floor=3.0), Relative(1.0)]
+    expected = Windows.of(grid, kernel, _empty(len(at)), at)
+    got = torch_ops.device_windows(grid, kernel, torch.as_tensor(at))
+    for mine, theirs in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs)
+
+
+def _empty(queries):
+    none = np.zeros(queries, np.int64)
+    return Sample(none, none, np.empty(0, np.int64), *[np.empty(0)] * 3)
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda k: k.name)
+def test_fits_are_the_smoothers(kernel, degree):
+    """The reference of the fused kernel is the smoother on the definition's moments plus the other traces."""
+    arrays = histories(1)
+    at = np.array([390, 200, 401, 401, 350])
+    around = Windows.of(GRID, kernel, arrays, at)
+    z = np.random.default_rng(2).normal(size=(5, 4))
+    z[2, 1] = np.nan
+    made = reference.ragged_moments(arrays, around, kernel)
+    smooth = smoothers.get("local_linear" if degree else "nadaraya_watson")
+    got = torch_ops.ragged_fits(tensors(arrays), tensors(around), torch.as_tensor(z), kernel, degree, dtype="float64")
+    for g in range(4):
+        others = np.delete(z, g, 1)
+        count, total, squares = (~np.isnan(others)).sum(1), np.nansum(others, 1), np.nansum(others**2, 1)
+        with_group = made.add_at_query(count[:, None], total[:, None], squares[:, None])
+        estimate: Estimate = smooth(with_group)
+        np.testing.assert_allclose(got.value[:, :, g], estimate.value, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(got.n_eff[:, :, g], estimate.n_eff, rtol=1e-9)
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+@pytest.mark.parametrize("name", ["triangular", "exponential", "gaussian", "triweight", "cosine"])
+def test_derivative_by_the_bandwidth(name, degree):
+    kernel, arrays = KERNELS[name], tensors(histories(3))
+    at, z, step = torch.full((5,), 401), torch.rand((5, 3), dtype=torch.float64), 1e-5
+
+    def values(shift):
+        width = torch.tensor([[33.3, 133.3]], dtype=torch.float64).expand(5, 2)
+        reach = torch.as_tensor(kernel.reach(width.numpy()))  # no visit enters or leaves
+        return torch_ops.ragged_fits(
+            arrays, Windows(at, width * np.exp(shift), reach), z, kernel, degree, True, "float64"
+        )
+
+    slope = (values(step).value - values(-step).value) / (2.0 * step)
+    np.testing.assert_allclose(values(0.0).gradient, slope, atol=2e-8)
+
+
+def test_weights_give_the_value(sample, windows):
+    for degree, name in enumerate(("nadaraya_watson", "local_linear")):
+        got = torch_ops.batched_kernel_weights(sample, windows, "gaussian", degree, "float64")
+        made = reference.ragged_moments(Sample(*map(np.asarray, sample)), Windows(*map(np.asarray, windows)),
+                                        KERNELS["gaussian"])  # fmt: skip
+        mean = sample.s / sample.n
+        expected = smoothers.get(name)(made).value
+        for q in (2, 3, 4):
+            own = slice(int(sample.start[q]), int(sample.start[q] + sample.length[q]))
+            np.testing.assert_allclose(got[:, own] @ mean[own], expected[q], rtol=1e-8)
+
+
+def test_kernel_without_a_profile_is_not_fused(sample, windows):
+    """A kernel that only states its formula works in every operator."""
+
+    class Plain(Kernel):
+        name = "plain"
+
+        def formula(self, u, xp):
+            return 1.0 - u
+
+        def moment(self, k):
+            return KERNELS["triangular"].moment(k)
+
+        def square_moment(self, k):
+            return KERNELS["triangular"].square_moment(k)
+
+    plain, fused = Plain(), KERNELS["triangular"]
+    assert plain.triton_profile() is None
+    windows = torch_ops.device_windows(GRID, fused, windows.at)
+    for mine, theirs in zip(torch_ops.ragged_moments(sample, windows, plain),
+                            torch_ops.ragged_moments(sample, windows, fused), strict=True):  # fmt: skip
+        assert torch.equal(mine, theirs)
+    for operator in (torch_ops.prequential_cv,):
+        assert torch.equal(operator(sample, GRID, plain).loss, operator(sample, GRID, fused).loss)
+
+
+@pytest.fixture
+def calls(sample, windows):
+    """Every operator with arguments that leave no cell undefined."""
+    key = torch_ops._key("gaussian")
+    sample = sample._replace(start=sample.start[3:].contiguous(), length=sample.length[3:].contiguous())
+    windows = Windows(*(part[3:].contiguous() for part in windows))
+    slope, floor = torch_ops.half_widths((Steps(30), Relative(0.1)), torch.device("cpu"))
+    z, total = torch.rand((2, 4), dtype=torch.float64), int(sample.length.sum())
+    q = torch_flash.Points(torch.randn(7, 5), *[torch.arange(7)] * 3)
+    x = torch_flash.Points(torch.randn(9, 5), torch.zeros(9, dtype=torch.int64), *[torch.arange(9)] * 2)
+    width, reach = torch.full((7,), 5.0), torch.full((7,), 2**62)
+    return {
+        torch_ops._ragged_moments: (*sample, *windows, key, "float32"),
+        torch_ops._ragged_fits: (*sample, *windows, z, key, 1, True, "float64"),
+        torch_ops._prequential_cv: (*sample, slope, floor, key, "float64"),
+        torch_ops._kernel_weights: (*sample, *windows, key, 1, total, "float64"),
+        torch_ops._flash_moments: (*q, *x, torch.randn(9), width, reach, 1.0, 0.5, key, key, 1, "bf16x3"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_opcheck(calls):
+    for operator, arguments in calls.items():
+        results = torch.library.opcheck(operator, arguments)
+        assert set(results.values()) == {"SUCCESS"}, operator
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiles_without_a_break(sample, windows):
+    z = torch.rand((5, 4))
+
+    def values(sample, windows, z):
+        made = torch_ops.ragged_moments(sample, windows, "gaussian")
+        return made.s0 + made.q2, torch_ops.ragged_fits(sample, windows, z, KERNELS["triangular"], 1).value
+
+    compiled = torch.compile(values, fullgraph=True, backend="aot_eager")
+    for mine, theirs in zip(compiled(sample, windows, z), values(sample, windows, z), strict=True):
+        torch.testing.assert_close(mine, theirs, equal_nan=True)
+
+
+def brute(q, x, k, exclude=None):
+    square = ((q[:, None] - x) ** 2).sum(2)
+    if exclude is not None:
+        square[torch.arange(len(q))[exclude >= 0], exclude[exclude >= 0]] = torch.inf
+    order = square.sort(stable=True)
+    return order.values[:, :k].sqrt(), order.indices[:, :k]
+
+
+@pytest.mark.parametrize(("count", "total", "width", "k"), [(1, 1, 1, 1), (37, 203, 72, 5), (5, 64, 3, 64)])
+def test_nearest(count, total, width, k, monkeypatch):
+    made = torch.Generator().manual_seed(0)
+    q, x = (torch.randn(size, width, generator=made, dtype=torch.float64) for size in (count, total))
+    for pairs in (2**26, 64):
+        monkeypatch.setattr(torch_nearest, "PAIRS", pairs)
+        distance, index = torch_nearest.nearest(q, x, k)
+        expected = brute(q, x, k)
+        assert torch.equal(index, expected[1])
+        torch.testing.assert_close(distance, expected[0])
+
+
+def test_nearest_is_exact_where_products_round(monkeypatch):
+    """Points that differ in the last digits of float32, far from the origin; ties go to the lower index."""
+    made = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 16, generator=made).repeat(500, 1) * 100
+    x += torch.randint(0, 4, (500, 16), generator=made) * 2e-4
+    q = x[:50] + 1e-4
+    q[0] += 1e4  # moves the centre of nothing, but makes the products large
+    monkeypatch.setattr(torch_nearest, "PAIRS", 5000)
+    centre = x.mean(0)
+    expected = brute(q - centre, x - centre, 20)
+    distance, index = torch_nearest.nearest(q, x, 20)
+    assert torch.equal(index, expected[1])
+    assert torch.equal(distance, expected[0])
+
+
+def test_nearest_leaves_the_own_point_out():
+    x = torch.randn(30, 4, dtype=torch.float64)
+    own = torch.arange(30)
+    own[3] = -1
+    index = torch_nearest.nearest(x, x, 6, exclude=own)[1]
+    assert torch.equal(index, brute(x, x, 6, own)[1])
+    assert index[3, 0] == 3
+
+
+def test_ring_holds_the_latest_visits():
+    """Against lists of visits: repeated rows in a batch, groups without a trace, room for four."""
+    rng = np.random.default_rng(5)
+    ring, held = torch_ring.Ring(6, 4, "cpu"), {row: [] for row in range(6)}
+    for step in range(1, 30):
+        rows = rng.integers(0, 6, 5)
+        n = rng.integers(0, 3, 5)
+        s = rng.random(5).astype(np.float32)
+        ring.append(*(torch.as_tensor(part) for part in (rows, np.full(5, step), n, s, s * s)))
+        for row, count, total in zip(rows, n, s, strict=True):
+            if count:
+                held[row] = [*held[row], (step, count, total)][-4:]
+        sample = ring.sample(torch.arange(6))
+        for row in range(6):
+            own = slice(int(sample.start[row]), int(sample.start[row] + sample.length[row]))
+            found = sorted(zip(*(part[own].tolist() for part in (sample.step, sample.n, sample.s)), strict=True))
+            assert found == sorted((int(a), int(b), float(c)) for a, b, c in held[row])
+
+
+def test_fits_over_a_ring_are_those_over_the_history():
+    ring = torch_ring.Ring(3, 8, "cpu")
+    rows = torch.tensor([2, 0])
+    for step in range(1, 12):  # the first three visits are overwritten; the window does not reach them
+        ring.append(rows, step, torch.tensor([4, 0]), torch.tensor([1.0 + step, 9.0]), torch.tensor([2.0, 9.0]))
+    steps = np.arange(1.0, 12.0)
+    packed = Sample(
+        np.array([0, 0]), np.array([11, 0]), steps.astype(np.int64), 0 * steps + 4, 1 + steps, 0 * steps + 2
+    )
+    around = torch_ops.device_windows([Steps(5)], KERNELS["triangular"], torch.tensor([12, 12]))
+    z = torch.rand(2, 3)
+    mine = torch_ops.ragged_fits(ring.sample(rows), around, z, "triangular", 1)
+    theirs = torch_ops.ragged_fits(tensors(packed), around, z, "triangular", 1)
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+# ---------------------------------------------------------------- bad input
+def changed(sample, **parts):
+    return sample._replace(**parts)
+
+
+@pytest.mark.parametrize(("field", "bad", "message"), [
+    ("step", lambda t: t.double(), "step must be int64 or int32, got float64"),
+    ("s", lambda t: t.long(), "s must be float64 or float32 or bfloat16 or float16, got int64"),
+    ("n", lambda t: t[:-1], r"n must have shape \(61,\), got \(60,\)"),
+    ("ss", lambda t: torch.stack([t, t], 1)[:, 0], r"ss must be contiguous, got strides \(2,\)"),
+    ("length", lambda t: t[:, None], r"length must have shape \(5,\)"),
+    ("start", lambda t: t.numpy(), "start must be a tensor, got ndarray"),
+    ("n", lambda t: t.to("meta"), "all tensors must be on one device, got .* n on meta"),
+])  # fmt: skip
+def test_bad_samples(sample, windows, field, bad, message):
+    broken = sample._replace(**{field: bad(getattr(sample, field))})
+    with pytest.raises(KernadvError, match=message):
+        torch_ops.ragged_moments(broken, windows, "gaussian")
+
+
+@pytest.mark.parametrize(("field", "bad", "message"), [
+    ("width", lambda t: t[:, :0], "reach must be"),
+    ("width", lambda t: t.long(), "width must be float64 or float32"),
+    ("width", lambda t: t * 0, "bandwidth must be positive, got 0.0; inf weighs the whole past alike"),
+    ("width", lambda t: -t, "bandwidth must be positive, got -20"),
+    ("width", lambda t: t * float("nan"), "bandwidth must be positive, got nan"),
+    ("reach", lambda t: t[:3], r"reach must be \(5, H\)"),
+    ("at", lambda t: t[:3], r"at must have shape \(5,\)"),
+    ("at", lambda t: t.to("meta"), "all tensors must be on one device"),
+])  # fmt: skip
+def test_bad_windows(sample, windows, field, bad, message):
+    broken = windows._replace(**{field: bad(getattr(windows, field))})
+    with pytest.raises(KernadvError, match=message):
+        torch_ops.ragged_moments(sample, broken, "gaussian")
+
+
+def test_no_bandwidths_and_no_traces(sample, windows):
+    none = Windows(windows.at, windows.width[:, :0], windows.reach[:, :0])
+    with pytest.raises(KernadvError, match="at least one bandwidth, got H = 0"):
+        torch_ops.ragged_moments(sample, none, "gaussian")
+    with pytest.raises(KernadvError, match=r"G >= 1, got \(5, 0\)"):
+        torch_ops.ragged_fits(sample, windows, torch.empty((5, 0)), "gaussian")
+    with pytest.raises(KernadvError, match="at least one bandwidth"):
+        torch_ops.prequential_cv(sample, [], "gaussian")
+    with pytest.raises(KernadvError, match="Visits looks at the history"):
+        torch_ops.prequential_cv(sample, [Visits(3)], "gaussian")
+    with pytest.raises(KernadvError, match="degree must be 0"):
+        torch_ops.ragged_fits(sample, windows, torch.ones((5, 2)), "gaussian", 2)
+    with pytest.raises(KernadvError, match="uniform kernel has no derivative"):
+        torch_ops.ragged_fits(sample, windows, torch.ones((5, 2)), "uniform", 0, True)
+    with pytest.raises(KernadvError, match="unknown dtype 'float16'; known: float32, float64"):
+        torch_ops.ragged_moments(sample, windows, "gaussian", "float16")
+
+
+def test_infinite_bandwidth_is_the_plain_mean(sample, windows):
+    wide = windows._replace(width=torch.full_like(windows.width, torch.inf))
+    made: Moments = torch_ops.ragged_moments(sample, wide, "gaussian", "float64")
+    assert made.s0[3, 0] == sample.n[sample.start[3] :][:40].sum()
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"bandwidth": 0.0}, "bandwidth of the features must be positive"),
+    ({"other_prompt": 2.0}, r"other_prompt must lie in \[0, 1\], got 2.0"),
+    ({"width": torch.ones(3)}, r"width must have shape \(4,\)"),
+])  # fmt: skip
+def test_bad_flash_windows(change, message):
+    points = torch_flash.Points(torch.randn(4, 3), *[torch.arange(4)] * 3)
+    good = torch_flash.Windows(1.0, torch.ones(4), torch.full((4,), 9), 1.0)
+    with pytest.raises(KernadvError, match=message):
+        torch_ops.flash_smoother(points, points, torch.ones(4), good._replace(**change), "gaussian", "uniform")
+    with pytest.raises(KernadvError, match="id must be given for the queries and the points, or for neither"):
+        torch_ops.flash_smoother(points._replace(id=None), points, torch.ones(4), good, "gaussian", "uniform")
+    with pytest.raises(KernadvError, match="reach belongs to the steps: give both, or neither"):
+        torch_ops.flash_smoother(points, points, torch.ones(4), good._replace(reach=None), "gaussian", "uniform")
+    narrow = points._replace(features=points.features[:, :2])
+    with pytest.raises(KernadvError, match=r"features of the queries must be \(., D\)"):
+        torch_ops.flash_smoother(narrow, points, torch.ones(4), good, "gaussian", "uniform")
+
+
+def test_too_few_neighbours():
+    x = torch.randn(3, 2)
+    with pytest.raises(KernadvError, match="k is 3, but only 2 points can be found"):
+        torch_nearest.nearest(x, x, 3, exclude=torch.arange(3))
+    with pytest.raises(KernadvError, match=r"queries and points must be \(., D\)"):
+        torch_nearest.nearest(x[0], x, 1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_triton_without_a_gpu(sample, windows):
+    pytest.importorskip("triton")
+    assert moments.select().name == "numba"
+    with pytest.raises(KernadvError, match=r"backend 'triton' \(asked for by name\) cannot run: torch sees no GPU"):
+        moments.select("triton")
+    with pytest.raises(KernadvError, match="torch sees no GPU on this machine"):
+        triton_.ragged_moments(sample, windows, KERNELS["gaussian"])
+    assert "\n" not in triton_.unavailable()
+
+
+def test_backend_follows_the_tensors(monkeypatch):
+    """Chosen for tensors on a GPU; refused for those that are not there."""
+
+    class OnGpu:
+        is_cuda, device = True, "cuda:0"
+
+    monkeypatch.setattr(triton_, "unavailable", lambda: None)
+    assert moments.select("auto", OnGpu()).name == "triton"
+    with pytest.raises(KernadvError, match=r"'numba' .* cannot run: it runs on the CPU and the tensors are on cuda:0"):
+        moments.select("numba", OnGpu())
+    with pytest.raises(KernadvError, match=r"'triton' .* cannot run: it runs on a GPU and the tensors are on cpu"):
+        moments.select("triton", torch.ones(3))
+    monkeypatch.setattr(triton_, "unavailable", lambda: "triton is not installed")
+    chosen = moments.select("auto", OnGpu())
+    assert chosen.name == "torch"
+    assert "triton: triton is not installed" in chosen.reason
+
+
+def test_old_triton_is_refused(monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(triton_.metadata, "version", lambda name: "3.5.1")
+    assert triton_.unavailable() == "triton 3.5.1 is older than 3.6: pip install --upgrade triton"
+
+
+def test_every_kernel_is_fused():
+    for name in KERNELS:
+        assert kernels.get(name).triton_profile() is not None
