@@ -18,7 +18,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-c", "from kernadv.cli import main; main()", "audit", "--demo"]
 #: Where the plots stand on the page, in pixels.
-PLOTS = (40, 1765, 1160, 2730)
+PLOTS = (40, 1873, 1160, 2838)
 
 
 def audit() -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kernadv import moments
 from kernadv._errors import ArgumentError
-from kernadv._typing import BoolArray, FloatArray
+from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.baselines._base import NOTHING, LinearBaseline, LinearValues, Offline, SideInformation, ValueEstimator
 from kernadv.baselines._filled import Filled
 from kernadv.estimator import KernelValueEstimator
@@ -56,13 +56,13 @@ class PooledKernel(LinearBaseline):
         value, strength = np.empty(count), np.empty(count)
         given = self._features(groups, side)
         pool = Pool(self.pooling, 0 if given is None else given.shape[1])
-        past, last = self._pasts(groups)
+        sample, last = _pasts(groups)
         batch = Batched.of(groups)
         order = np.argsort(groups.step, kind="stable")
         clock, first = np.unique(groups.step[order], return_index=True)
         lows, highs = _limits(groups, side)
         for tick, rows in enumerate(np.split(order, first[1:])):
-            here, traces = past.take(rows), batch.take(rows)
+            here, traces = self._windowed(sample, groups.step, rows), batch.take(rows)
             features = None if given is None else given[rows]
             forecast = pool.forecast(here, traces, features)
             value[rows], strength[rows] = pool.value(forecast), forecast.strength
@@ -87,24 +87,14 @@ class PooledKernel(LinearBaseline):
             columns.append(pass_rate_logit(rate, count)[:, None])
         return np.concatenate(columns, axis=1) if columns else None
 
-    def _pasts(self, groups: Groups) -> tuple[Windowed, LastVisit]:
-        """What each group knows of its prompt's earlier visits."""
-        count = len(groups.step)
-        first = np.ones(count, dtype=bool)
-        first[1:] = groups.prompt[1:] != groups.prompt[:-1]
-        start = np.maximum.accumulate(np.where(first, np.arange(count), 0))
-        length = np.arange(count) - start
-        sample = Sample(start, length, groups.step, groups.n.astype(np.float64), groups.s, groups.ss)
+    def _windowed(self, sample: Sample, step: IntArray, rows: IntArray) -> Windowed:
+        """The windows of some groups; a step at a time, so that no array has a row for each group and window of the log."""
         kernel = self.pooling.kernel
         assert isinstance(kernel, Kernel)
-        windows = Windows.of(self.pooling.bandwidths, kernel, sample, groups.step)
-        made = moments.select().backend.ragged_moments(sample, windows, kernel)
-        before = np.arange(count) - 1
-        n = np.where(first, 0.0, sample.n[before])
-        lag = np.where(first, 0, groups.step - groups.step[before]).astype(np.float64)
-        return Windowed.of(Moments(*map(np.asarray, made))), LastVisit(
-            lag, n, n, np.where(first, 0.0, groups.s[before])
-        )
+        part = sample._replace(start=sample.start[rows], length=sample.length[rows])
+        windows = Windows.of(self.pooling.bandwidths, kernel, part, step[rows])
+        made = moments.select().backend.ragged_moments(part, windows, kernel)
+        return Windowed.of(Moments(*map(np.asarray, made)))
 
     def online(self, offline: Offline | None = None) -> ValueEstimator:
         """The estimator of a training loop."""
@@ -118,6 +108,19 @@ class PooledKernel(LinearBaseline):
             rates = {prompt: total[prompt] / known.rollouts for prompt in total}
             features = offline_features(list(rates), list(rates.values()), known.rollouts)
         return Filled(KernelValueEstimator(pooling=self.pooling, features=features))
+
+
+def _pasts(groups: Groups) -> tuple[Sample, LastVisit]:
+    """The earlier visits of each group's prompt, and the latest of them."""
+    count = len(groups.step)
+    first = np.ones(count, dtype=bool)
+    first[1:] = groups.prompt[1:] != groups.prompt[:-1]
+    start = np.maximum.accumulate(np.where(first, np.arange(count), 0))
+    sample = Sample(start, np.arange(count) - start, groups.step, groups.n.astype(np.float64), groups.s, groups.ss)
+    before = np.arange(count) - 1
+    n = np.where(first, 0.0, sample.n[before])
+    lag = np.where(first, 0, groups.step - groups.step[before]).astype(np.float64)
+    return sample, LastVisit(lag, n, n, np.where(first, 0.0, groups.s[before]))
 
 
 def _limits(groups: Groups, side: SideInformation) -> tuple[FloatArray, FloatArray]:
