@@ -62,7 +62,8 @@ def main() -> None:
     whole.write_parquet(RESULTS / f"{name}.parquet", compression_level=19)
     shown = [REFERENCE, *(n for n in every if n not in {b.name for b in grid})]
     found = summary(table, REFERENCE)
-    (RESULTS / f"{name}.md").write_text(best(found, every) + "\n" + markdown(found, shown, every, options.seeds))
+    first = "" if part else best(found, every) + "\n"
+    (RESULTS / f"{name}.md").write_text(first + markdown(found, shown, every, options.seeds))
 
 
 def best(found: pl.DataFrame, every: dict[str, Baseline]) -> str:
