@@ -15,10 +15,10 @@ from kernadv._errors import ArgumentError, ArgumentTypeError, check_count
 from kernadv._typing import IntArray
 
 
-def block_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] = 0, *, passes: int = 1) -> IntArray:
+def block_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] | None = 0, *, passes: int = 1) -> IntArray:
     """Keep each block of prompts for some consecutive batches.
 
-    The prompts are shuffled, cut into blocks, and each block is visited `reuse` times in a row.  ``reuse=1`` is the
+    The prompts are shuffled and cut into blocks, and each block is visited `reuse` times in a row.  ``reuse=1`` is the
     ordinary shuffled epoch: with `passes` > 1 a prompt then returns after about ``n / block`` batches.
 
     Parameters
@@ -29,7 +29,8 @@ def block_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] = 0, *
         Prompts a batch.
     reuse : int
         Visits of a block in a row; 8 to 10 in the paper.
-    seed : int or sequence of int
+    seed : int or sequence of int, or None
+        None keeps the order of the data, which some order by difficulty.
     passes : int
         Passes over the prompts, each shuffled anew.
 
@@ -60,7 +61,7 @@ def block_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] = 0, *
     return np.concatenate([np.repeat(_cut(n, block, seed, k), reuse, axis=0) for k in range(passes)])
 
 
-def rolling_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] = 0, *, passes: int = 1) -> IntArray:
+def rolling_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] | None = 0, *, passes: int = 1) -> IntArray:
     """Keep each prompt for `reuse` consecutive batches, and replace ``block / reuse`` of them after each batch.
 
     Every batch then holds the same share of new prompts, where `block_reuse` has all of them new at once.  Arguments,
@@ -198,7 +199,9 @@ def _check_fits(n: int, block: int) -> None:
         raise ArgumentError(f"a block of {block} prompts does not fit into {n}; take a block of at most {n}")
 
 
-def _cut(n: int, block: int, seed: int | Sequence[int], number: int) -> IntArray:
-    """Blocks of one shuffled pass.  # (n // block, block)"""
-    order = np.random.default_rng([*np.atleast_1d(seed).tolist(), number]).permutation(n)
+def _cut(n: int, block: int, seed: int | Sequence[int] | None, number: int) -> IntArray:
+    """Blocks of one pass.  # (n // block, block)"""
+    order = np.arange(n)
+    if seed is not None:
+        order = np.random.default_rng([*np.atleast_1d(seed).tolist(), number]).permutation(n)
     return order[: n - n % block].reshape(-1, block)

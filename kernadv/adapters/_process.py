@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from kernadv._errors import ArgumentError
-from kernadv.adapters._shared import Driver, Estimator, estimator_of
+from kernadv.adapters._driver import Driver, Estimator
+from kernadv.adapters._settings import estimator_of
 
 #: The estimator's name in a framework's configuration.
 NAME = "kernadv"

@@ -1,7 +1,4 @@
-"""What the adapter wraps of verl's trainer: the fetch of prompts, the advantages, the checkpoints.
-
-Every wrapper leaves runs with another estimator alone.
-"""
+"""What the adapter wraps of verl's trainer, in runs with this estimator: fetch of prompts, advantages, checkpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from verl.utils import tensordict_utils
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
 from kernadv.adapters._process import NAME, at_step, current, driver
-from kernadv.adapters._shared import check_version
+from kernadv.adapters._versions import check_version
 
 #: Stands in a uid between the prompt's id and what verl draws at each fetch.
 SEPARATOR = "::"
@@ -72,10 +69,10 @@ def _advantage(original: Any, self: Any, batch: Any, metrics: Any) -> Any:
 
 @_wrapping("_save_checkpoint")
 def _save(original: Any, self: Any) -> None:
-    """Save the history beside the model."""
-    original(self)
+    """Save the history, then the model: verl calls a checkpoint the latest only when all of it is there."""
     folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
     driver(self.config.algorithm).save(folder)
+    original(self)
 
 
 @_wrapping("_load_checkpoint")
@@ -83,11 +80,9 @@ def _load(original: Any, self: Any) -> None:
     """Load the history of the checkpoint that verl resumes from."""
     original(self)
     if self.global_steps > 0:
-        settings = self.config.trainer
-        resumed = settings.resume_mode == "resume_path"
-        folder = (
-            settings.resume_from_path if resumed else find_latest_ckpt_path(os.path.abspath(settings.default_local_dir))
-        )
+        settings, folder = self.config.trainer, self.config.trainer.resume_from_path
+        if settings.resume_mode == "auto":
+            folder = find_latest_ckpt_path(os.path.abspath(settings.default_local_dir))
         driver(self.config.algorithm).load(folder)
 
 

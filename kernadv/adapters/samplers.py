@@ -31,7 +31,9 @@ class ReuseSampler(Sampler[int]):
         If a count is not a whole number >= 1, or a block does not fit into the rows.
     """
 
-    def __init__(self, n: int, block: int, reuse: int, seed: int = 0, *, group: int = 1, repeat: int = 1) -> None:
+    def __init__(
+        self, n: int, block: int, reuse: int, seed: int | None = 0, *, group: int = 1, repeat: int = 1
+    ) -> None:
         self.n, self.block, self.reuse, self.seed = n, block, reuse, seed
         self.group, self.repeat = check_count(group, "group"), check_count(repeat, "repeat")
         self._epoch = 0
@@ -39,7 +41,8 @@ class ReuseSampler(Sampler[int]):
 
     def schedule(self) -> IntArray:
         """The schedule of the epoch: the rows of each generation batch.  # (S, block)"""
-        return block_reuse(self.n, self.block, self.reuse, seed=(self.seed, self._epoch))
+        seed = None if self.seed is None else (self.seed, self._epoch)
+        return block_reuse(self.n, self.block, self.reuse, seed)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; called by the training loop, also when it resumes."""

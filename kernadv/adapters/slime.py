@@ -11,8 +11,8 @@ import os
 from typing import Any
 
 from kernadv._errors import ArgumentError
+from kernadv.adapters._driver import Driver
 from kernadv.adapters._process import driver
-from kernadv.adapters._shared import Driver
 
 
 def post_process(args: Any, samples: Any) -> tuple[list[float], list[float]]:

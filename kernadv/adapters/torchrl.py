@@ -11,7 +11,7 @@ import torch
 from torchrl.objectives.llm import MCAdvantage
 
 from kernadv._errors import ArgumentError
-from kernadv.adapters._shared import Driver, Estimator
+from kernadv.adapters._driver import Driver, Estimator
 
 
 class KernelAdvantage(MCAdvantage):

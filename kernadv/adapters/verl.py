@@ -14,7 +14,7 @@ from verl.trainer.ppo.core_algos import register_adv_est
 
 from kernadv._errors import ArgumentError
 from kernadv.adapters._process import NAME, at_step, current, driver, use
-from kernadv.adapters._shared import spread, surprisal
+from kernadv.adapters._tokens import spread, surprisal
 from kernadv.adapters._verl_hooks import SEPARATOR, stable_uid  # wraps the trainer
 
 __all__ = ["at_step", "driver", "kernel_advantage", "stable_uid", "use"]

@@ -3,7 +3,8 @@
 A file ``completions_{step:05d}.parquet`` holds step, prompt, completion, a float column a reward function, further
 columns logged by the reward functions, advantage.  The step is counted after the update, so it starts at 1.
 
-An evaluation overwrites the file of its step with its own rows, which look like those of the training.
+An evaluation overwrites the file of its step with its own rows, which look like those of the training.  The adapter of
+kernadv keeps them apart, and logs `prompt_id` and `policy_step`, the step of the generation, whatever TRL's logging steps.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _COLUMNS = {"step", "prompt", "completion", "advantage"}
 
 
 class Trl(Reader):
-    """Prompts are known by the column `prompt_id` if a reward function logs it, by their text otherwise."""
+    """Prompts are known by the column `prompt_id` if it is logged, by their text otherwise; steps by `policy_step`."""
 
     name: ClassVar[str] = "trl"
     looks_for: ClassVar[str] = "completions_*.parquet, in the folder or in its subfolder completions"
@@ -48,7 +49,8 @@ class Trl(Reader):
         files = filled(_files(query.path), query.path, self.looks_for)
         found = column_names(files[0])
         prompt = "prompt_id" if "prompt_id" in found else "prompt"
-        aliases = ALIASES | {"step": ("step",), "prompt": (prompt,)}
+        step = "policy_step" if "policy_step" in found else "step"
+        aliases = ALIASES | {"step": (step,), "prompt": (prompt,)}
         selection = select(query, found, files[0], aliases=aliases, rewards=_rewards(files[0], query))
         chunks = stream(files, selection, keep=lambda name: True)
         yield from distinct(runs(mark(chunk, {"step", selection.step}) for chunk in chunks), query.notes)

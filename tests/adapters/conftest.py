@@ -27,8 +27,20 @@ def make(example, tmp_path):
     """Build a trainer: kind, estimator, then settings of its configuration."""
     from kernadv.adapters import trl as adapter
 
-    def make(kind="GRPO", estimator=None, *, rewards=example.even, data=None, reuse=3, evaluation=None, **settings):
+    def make(
+        kind="GRPO",
+        estimator=None,
+        *,
+        rewards=example.even,
+        data=None,
+        reuse=3,
+        evaluation=None,
+        template=None,
+        peft_config=None,
+        **settings,
+    ):
         words = example.tokenizer()
+        words.chat_template = template
         config = {
             "output_dir": str(tmp_path / "run"),
             "num_generations": 2,
@@ -56,6 +68,7 @@ def make(example, tmp_path):
             train_dataset=example.prompts() if data is None else data,
             eval_dataset=evaluation,
             processing_class=words,
+            peft_config=peft_config,
             estimator=estimator,
             reuse=reuse,
         )

@@ -6,8 +6,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kernadv import ArgumentError, KernelValueEstimator, prompt_id
-from kernadv.adapters import _shared
-from kernadv.adapters._shared import Driver, check_version, estimator_of, surprisal
+from kernadv.adapters import _versions
+from kernadv.adapters._driver import Driver
+from kernadv.adapters._settings import estimator_of
+from kernadv.adapters._tokens import surprisal
+from kernadv.adapters._versions import check_version
 from kernadv.adapters.samplers import ReuseSampler
 from kernadv.schedule import block_reuse
 
@@ -120,7 +123,7 @@ def test_settings_of_a_configuration(monkeypatch):
 )
 def test_versions_outside_the_tested_range_warn_once(monkeypatch, found, warns):
     check_version.cache_clear()
-    monkeypatch.setattr(_shared, "version", lambda package: found)
+    monkeypatch.setattr(_versions, "version", lambda package: found)
     if warns:
         with pytest.warns(UserWarning, match=rf"tested with trl >= 1.16, < 1.17; {found} is installed"):
             check_version("trl")

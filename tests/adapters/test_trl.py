@@ -12,8 +12,8 @@ trl = pytest.importorskip("trl", reason="TRL is not installed: make test-adapter
 pd = pytest.importorskip("pandas")
 torch = pytest.importorskip("torch")
 
-from kernadv import ArgumentError, CheckpointError, KernelValueEstimator, prompt_id
-from kernadv.adapters._shared import STATE_FILE
+from kernadv import ArgumentError, ArgumentTypeError, CheckpointError, KernelValueEstimator, prompt_id
+from kernadv.adapters._driver import STATE_FILE
 
 pytestmark = [
     pytest.mark.filterwarnings("default"),
@@ -33,7 +33,7 @@ def replay(folder, estimator, columns=("even",), weights=(1.0,)):
         rewards = torch.tensor(table[list(columns)].to_numpy(), dtype=torch.float32)
         total = (rewards * torch.tensor(weights)).nansum(1)
         total[rewards.isnan().all(1)] = torch.nan
-        said = estimator.advantages(table["prompt_id"].tolist(), total, int(table["step"].iloc[0]))
+        said = estimator.advantages(table["prompt_id"].tolist(), total, int(table["policy_step"].iloc[0]))
         worst = max(worst, float((said - torch.tensor(table["advantage"].to_numpy())).abs().max()))
     return worst
 
@@ -111,6 +111,44 @@ def test_resume_goes_on_bit_for_bit(make, kind, stop, tmp_path):
         assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+def test_evaluations_have_a_log_of_their_own(make, kind, example):
+    trainer = make(
+        kind,
+        evaluation=example.prompts().remove_columns("prompt_id"),  # nobody needs to know them
+        per_device_eval_batch_size=8,
+        eval_strategy="steps",
+        eval_steps=2,
+        eval_on_start=True,
+        logging_steps=1,
+    )
+    trainer.train()
+    again = KernelValueEstimator()
+    assert replay(trainer.args.output_dir, again) == 0.0
+    assert same_state(again, trainer.kernadv.estimator)
+    apart = sorted(Path(trainer.args.output_dir, "eval_completions").glob("*"))
+    assert [file.name for file in apart] == [f"completions_{step:05d}.parquet" for step in (0, 2, 4, 6)]
+    assert all("prompt_id" not in pd.read_parquet(file) for file in apart)
+    assert len(tables(trainer.args.output_dir)) == 6
+
+
+def test_the_log_knows_the_step_of_the_generation(make, tmp_path):
+    trainer = make(
+        estimator=KernelValueEstimator.kae(0.9),
+        per_device_train_batch_size=4,
+        steps_per_generation=2,
+        logging_steps=2,
+        max_steps=8,
+    )
+    trainer.train()
+    log = tables(trainer.args.output_dir)
+    assert [(int(t["step"].iloc[0]), int(t["policy_step"].iloc[0])) for t in log] == [(2, 1), (4, 3), (6, 5), (8, 7)]
+    assert replay(trainer.args.output_dir, KernelValueEstimator.kae(0.9)) == 0.0
+    from kernadv.logs import read_log
+
+    assert np.unique(read_log(tmp_path / "run").groups.step).tolist() == [1, 3, 5, 7]
+
+
 def test_evaluation_leaves_the_history_alone(make, example):
     trainer = make(evaluation=example.prompts(), per_device_eval_batch_size=8, max_steps=2)
     trainer.train()
@@ -161,6 +199,119 @@ def test_an_epoch_has_the_length_of_the_schedule(make, accumulate):
     trainer.train()
     generations = 2 * 16 // (8 * accumulate // 2)  # reuse x prompts / prompts a generation
     assert trainer.state.global_step == generations
+
+
+def test_an_order_of_the_data_is_kept(make, example):
+    trainer = make(shuffle_dataset=False, reuse=2, max_steps=4)
+    trainer.train()
+    names = example.prompts()["prompt_id"][:8]
+    seen = [table["prompt_id"].unique().tolist() for table in tables(trainer.args.output_dir)]
+    assert seen == [names[:4], names[:4], names[4:], names[4:]]
+
+
+def test_data_that_no_schedule_fits(make, example):
+    with pytest.raises(ArgumentError, match="a stream has no order to choose"):
+        make(data=example.prompts().to_iterable_dataset())
+    make(data=example.prompts().to_iterable_dataset(), reuse=1, max_steps=2).train()
+    one = example.prompts().select([0])
+    with pytest.raises(ArgumentError, match=r"takes 4 prompts .* has 1"):
+        make(data=one, reuse=1)  # TRL alone would train 0 steps and say nothing
+    trainer = make(data=one, num_generations=8)
+    trainer.train()
+    assert replay(trainer.args.output_dir, KernelValueEstimator()) == 0.0
+    with pytest.raises(ArgumentError, match="reuse must be a whole number"):
+        make(reuse=0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bf16": True},
+        {"fp16": True},
+        {"dataloader_num_workers": 2, "dataloader_persistent_workers": True, "max_steps": 10},
+        {"gradient_accumulation_steps": 2},
+        {"mask_truncated_completions": True},
+        {"scale_rewards": "group", "loss_type": "grpo"},
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_settings_that_change_nothing_for_the_history(make, settings):
+    trainer = make(**settings)
+    trainer.train()
+    again = KernelValueEstimator()
+    assert replay(trainer.args.output_dir, again) == 0.0
+    assert same_state(again, trainer.kernadv.estimator)
+
+
+def test_conversations_and_adapters_of_peft(make, example, tmp_path):
+    peft = pytest.importorskip("peft")
+    rows = [{"prompt": [{"role": "user", "content": row["prompt"]}]} for row in example.prompts()]
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+
+    def long(completions, **_):
+        return [float(len(answer[0]["content"]) % 3) for answer in completions]
+
+    settings = {"data": type(example.prompts()).from_list(rows), "rewards": long, "peft_config": lora}
+    trainer = make(**settings, template="{% for m in messages %}{{ m['content'] }}{% endfor %}", save_strategy="epoch")
+    with pytest.warns(UserWarning, match="no column 'prompt_id'"):
+        trainer.train()
+    assert replay(trainer.args.output_dir, KernelValueEstimator(), ["long"]) == 0.0
+    first = tables(trainer.args.output_dir)[0]
+    assert first["prompt_id"].tolist() == [prompt_id(messages) for messages in first["prompt"]]
+    assert (tmp_path / "run" / "checkpoint-6" / STATE_FILE).is_file()
+
+
+def test_pictures_need_an_id_of_their_own(make):
+    shown = [{"role": "user", "content": [{"type": "image", "image": object()}]}]
+    told = pytest.warns(UserWarning, match="no column 'prompt_id'")
+    with told, pytest.raises(ArgumentTypeError, match="give the prompt an id of its own"):
+        make().kernadv.ids([shown], None, "no column 'prompt_id'")
+
+
+def test_two_trainers_in_one_process_know_nothing_of_each_other(make, tmp_path):
+    first, second = (make(output_dir=str(tmp_path / name), seed=seed) for name, seed in (("a", 1), ("b", 2)))
+    for trainer in (second, first):
+        trainer.train()
+        again = KernelValueEstimator()
+        assert replay(trainer.args.output_dir, again) == 0.0
+        assert same_state(again, trainer.kernadv.estimator)
+
+
+def test_training_again_starts_the_clock_anew(make):
+    trainer = make(max_steps=2)
+    trainer.train()
+    with pytest.raises(ArgumentError, match="step 1 lies before step 2"):
+        trainer.train()
+
+
+def test_a_reward_that_is_no_number(make):
+    trainer = make(rewards=lambda completions, **_: [float("inf")] * len(completions))
+    before = trainer.kernadv.estimator.state_dict()
+    with pytest.raises(ArgumentError, match="rewards must be finite"):
+        trainer.train()
+    assert all(np.array_equal(before[k], x, equal_nan=True) for k, x in trainer.kernadv.estimator.state_dict().items())
+
+
+@pytest.mark.parametrize("moment", ["a step", "a save"])
+def test_a_killed_run_resumes_bit_for_bit(make, moment, tmp_path):
+    killed, script = tmp_path / "killed", Path(__file__).with_name("killed.py")
+    example = Path(__file__).parents[2] / "examples" / "trl_grpo_kernadv.py"
+    done = subprocess.run([sys.executable, script, example, killed, moment], capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    assert (killed / "checkpoint-4" / "trainer_state.json").exists() == (moment == "a step")
+    if moment == "a save":
+        assert (killed / "checkpoint-4" / STATE_FILE).is_file()  # first: no checkpoint is whole without it
+    whole = 4 if moment == "a step" else 3
+    settings = {"save_strategy": "steps", "save_steps": 1, "max_steps": 6, "reuse": 2}
+    through = make(output_dir=str(tmp_path / "through"), **settings)
+    through.train()
+    resumed = make(output_dir=str(killed), **settings)
+    resumed.train(resume_from_checkpoint=str(killed / f"checkpoint-{whole}"))
+    for one, two in zip(tables(tmp_path / "through"), tables(killed), strict=True):
+        pd.testing.assert_frame_equal(one, two)
+    assert same_state(through.kernadv.estimator, resumed.kernadv.estimator)
+    for one, two in zip(through.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, two)
 
 
 def test_without_ids_the_text_tells_prompts_apart(make, example):
@@ -273,6 +424,28 @@ def test_methods_of_trl_that_are_relied_on(trainer, method, arguments):
     assert found == arguments, f"TRL changed {trainer.__name__}.{method}: expected {arguments}, found {found}"
 
 
+@pytest.mark.parametrize(
+    ("trainer", "key"),
+    [(trl.GRPOTrainer, key) for key in ("advantages", "old_per_token_logps", "sampling_per_token_logps", "tool_mask")]
+    + [(trl.RLOOTrainer, key) for key in ("advantages", "old_logps")]
+    + [(kind, "completion_mask") for kind in (trl.GRPOTrainer, trl.RLOOTrainer)],
+)
+def test_outputs_of_trl_that_are_relied_on(trainer, key):
+    import inspect
+
+    source = inspect.getsource(trainer._generate_and_score_completions)
+    assert f'"{key}"' in source, f"TRL's {trainer.__name__} no longer gives {key!r} with its completions"
+
+
+def test_files_of_trl_that_are_relied_on():
+    import inspect
+
+    source = inspect.getsource(trl.GRPOTrainer.log)
+    for text in ('"completions"', 'f"completions_{self.state.global_step:05d}.parquet"'):
+        assert text in source, f"TRL's GRPOTrainer.log writes its completions elsewhere: {text} is not in it"
+    assert "parquet" not in inspect.getsource(trl.RLOOTrainer.log), "TRL's RLOOTrainer writes completions by itself now"
+
+
 @pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
 def test_attributes_of_trl_that_are_relied_on(make, kind):
     trainer = make(kind)
@@ -284,7 +457,10 @@ def test_attributes_of_trl_that_are_relied_on(make, kind):
         "num_generations",
         "num_iterations",
         "accelerator",
-    ]
+        "shuffle_dataset",
+        "train_dataset",
+        "log_completions",
+    ] + (["reward_clip_range"] if kind == "RLOO" else [])
     missing = [name for name in names if not hasattr(trainer, name)]
     assert not missing, f"TRL's {kind}Trainer has lost {missing}"
     assert trainer._logs["advantages"].maxlen == trainer.args.generation_batch_size, "TRL logs another number of rows"

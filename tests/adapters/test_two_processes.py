@@ -14,7 +14,7 @@ pd = pytest.importorskip("pandas")
 torch = pytest.importorskip("torch")
 
 from kernadv import KernelValueEstimator
-from kernadv.adapters._shared import STATE_FILE
+from kernadv.adapters._driver import STATE_FILE
 
 pytestmark = pytest.mark.filterwarnings("default")
 HERE = Path(__file__).parent
@@ -42,11 +42,11 @@ def run(tmp_path_factory):
 
 
 def test_same_state_and_advantages_as_one_process(run, script):
-    (first, used), (second, others) = (json.loads((run / f"process_{k}.json").read_text()) for k in (0, 1))
-    assert first == second
+    (first, used, resumed), (second, others, _) = (json.loads((run / f"process_{k}.json").read_text()) for k in (0, 1))
+    assert first == second == resumed
     alone = KernelValueEstimator()
     log = [pd.read_parquet(file) for file in sorted((run / "completions").glob("*.parquet"))]
-    assert [len(table) for table in log] == [8] * 4
+    assert [len(table) for table in log] == [8] * 10
     for step, (table, one, two) in enumerate(zip(log, used, others, strict=True), 1):
         rewards = torch.tensor(table["even"].to_numpy(), dtype=torch.float32)
         advantages = alone.advantages(table["prompt_id"].tolist(), rewards, step)
@@ -54,14 +54,30 @@ def test_same_state_and_advantages_as_one_process(run, script):
         assert sorted(one) == sorted(advantages[:4].tolist())  # the rows of the first process, in the order of the loss
         assert sorted(two) == sorted(advantages[4:].tolist())
     assert script.digest(alone) == first
+    for one, two in zip(log[6:], sorted((run / "resumed" / "completions").glob("*.parquet")), strict=True):
+        pd.testing.assert_frame_equal(one, pd.read_parquet(two))
+
+
+def test_same_prompts_as_one_process(run, make):
+    """Also in the second pass, after 8 steps."""
+    trainer = make(max_steps=10, reuse=2, seed=42)
+    rows = list(trainer._get_train_sampler())
+    names = trainer.train_dataset["prompt_id"]
+    for step in range(8):
+        table = pd.read_parquet(run / "completions" / f"completions_{step + 1:05d}.parquet")
+        assert table["prompt_id"].tolist() == [names[row] for row in rows[8 * step : 8 * step + 8]]
+    second = [set(pd.read_parquet(run / "completions" / f"completions_{k:05d}.parquet")["prompt_id"]) for k in (9, 10)]
+    sampler = trainer._get_train_sampler()
+    sampler.set_epoch(1)
+    assert second == [{names[row] for row in list(sampler)[:8]}] * 2
 
 
 def test_one_process_resumes_the_run_of_two(run, make):
-    trainer = make(per_device_train_batch_size=8, max_steps=3, reuse=2)
-    trainer.train(resume_from_checkpoint=str(run / "checkpoint-2"))
+    trainer = make(per_device_train_batch_size=8, max_steps=4, reuse=2)
+    trainer.train(resume_from_checkpoint=str(run / "checkpoint-3"))
     resumed = KernelValueEstimator()
-    resumed.load(run / "checkpoint-2" / STATE_FILE)
-    table = pd.read_parquet(Path(trainer.args.output_dir, "completions", "completions_00003.parquet"))
+    resumed.load(run / "checkpoint-3" / STATE_FILE)
+    table = pd.read_parquet(Path(trainer.args.output_dir, "completions", "completions_00004.parquet"))
     rewards = torch.tensor(table["even"].to_numpy(), dtype=torch.float32)
-    assert resumed.advantages(table["prompt_id"].tolist(), rewards, 3).tolist() == table["advantage"].tolist()
+    assert resumed.advantages(table["prompt_id"].tolist(), rewards, 4).tolist() == table["advantage"].tolist()
     assert np.isfinite(table["advantage"]).all()

@@ -21,7 +21,7 @@ from verl.utils import tensordict_utils
 from kernadv import ArgumentError, CheckpointError, KernelValueEstimator, prompt_id
 from kernadv.adapters import _process
 from kernadv.adapters import verl as adapter
-from kernadv.adapters._shared import STATE_FILE
+from kernadv.adapters._driver import STATE_FILE
 
 pytestmark = pytest.mark.filterwarnings("default")
 ROWS, TOKENS = 4, 5

@@ -18,17 +18,26 @@ def digest(estimator):
 
 
 def main(example, folder):
-    """Train, and write the hash of this process's state."""
+    """Train, train again from a checkpoint, and write the hashes of this process's states."""
     spec = importlib.util.spec_from_file_location("example", example)
     tiny = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)
+    first, seen = train(tiny, folder)
+    resumed, _ = train(tiny, f"{folder}/resumed", resume_from_checkpoint=f"{folder}/checkpoint-6")
+    process = first.accelerator.process_index
+    said = digest(first.kernadv.estimator), seen, digest(resumed.kernadv.estimator)
+    Path(folder, f"process_{process}.json").write_text(json.dumps(said))
+
+
+def train(tiny, folder, **options):
+    """Train into the second pass over the prompts; return the trainer, and the advantages that its loss saw."""
     words = tiny.tokenizer()
     config = tiny.GRPOConfig(
         output_dir=folder,
         num_generations=2,
         per_device_train_batch_size=4,
         max_completion_length=8,
-        max_steps=4,
+        max_steps=10,
         beta=0.0,
         scale_rewards="none",
         logging_steps=1,
@@ -37,7 +46,7 @@ def main(example, folder):
         use_cpu=True,
         bf16=False,
         report_to="none",
-        save_steps=2,
+        save_steps=3,
         disable_tqdm=True,
     )
     trainer = tiny.GRPOTrainer(
@@ -46,9 +55,8 @@ def main(example, folder):
     seen = []
     loss = trainer._compute_loss
     trainer._compute_loss = lambda model, inputs: seen.append(inputs["advantages"].tolist()) or loss(model, inputs)
-    trainer.train()
-    process = trainer.accelerator.process_index
-    Path(folder, f"process_{process}.json").write_text(json.dumps([digest(trainer.kernadv.estimator), seen]))
+    trainer.train(**options)
+    return trainer, seen
 
 
 if __name__ == "__main__":

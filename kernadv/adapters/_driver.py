@@ -1,27 +1,22 @@
-"""What the adapters share: a driver of an estimator over batches of rows and of (rows x tokens), ids and versions."""
+"""What the adapters share: a driver of an estimator over batches of rows and of (rows x tokens)."""
 
 from __future__ import annotations
 
-import importlib
 import math
-import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
 from kernadv._errors import ArgumentError
+from kernadv.adapters._tokens import spread
+from kernadv.adapters._versions import check_version
 from kernadv.estimator import KernelValueEstimator
 from kernadv.prompts import prompt_id
 
 #: Name of the estimator's file in a checkpoint of the framework.
 STATE_FILE = "kernadv.safetensors"
-
-#: Versions that the tests run against: from the first, below the second.
-TESTED = {"trl": ((1, 16), (1, 17)), "verl": ((0, 9), (0, 10)), "torchrl": ((0, 14), (0, 15))}
 
 
 class Estimator(Protocol):
@@ -142,7 +137,8 @@ class Driver:
         return {f"kernadv/{name}": float(x) for name, x in numbers.items() if math.isfinite(x)}
 
     def save(self, folder: Any) -> None:
-        """Write the estimator's state into a checkpoint's folder."""
+        """Write the estimator's state into a checkpoint's folder, which is made if need be."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
         self.estimator.save(Path(folder) / STATE_FILE)
 
     def load(self, folder: Any) -> None:
@@ -163,62 +159,3 @@ class Driver:
         if weights is None:
             raise ArgumentError("the estimator is weighted, but no log-probabilities are there to weigh the traces by")
         return weights()
-
-
-def spread(row: Any, token_rewards: Any, mask: Any) -> Any:
-    """Each row's number at its tokens, 0 outside the mask, of the kind of `token_rewards`.  # (B,) -> (B, T)"""
-    return row.to(token_rewards).unsqueeze(-1) * mask.to(token_rewards)
-
-
-def surprisal(log_probs: Any, mask: Any) -> Any:
-    """Minus the log-probability of each trace: a cheap weight, correlated with the squared norm of its score.
-
-    Parameters
-    ----------
-    log_probs, mask : tensors; what lies outside the mask does not count  # (B, T)
-
-    Returns
-    -------
-    (B,) float32 tensor on the CPU, not negative
-    """
-    inside = mask.bool()
-    return -log_probs.detach().masked_fill(~inside, 0.0).float().sum(-1).clamp(max=0.0).cpu()
-
-
-def estimator_of(settings: Mapping[str, Any]) -> Any:
-    """Build an estimator from a framework's configuration.
-
-    ``h`` (and ``kernel``) give the paper's estimator, ``factory`` names a function without arguments that returns any
-    estimator ("package.module.function"); other settings are arguments of `KernelValueEstimator`.  None: the pooled one.
-
-    Raises
-    ------
-    ArgumentError, ArgumentTypeError
-        If a setting is unknown or cannot be used.
-    """
-    options = dict(settings)
-    factory = options.pop("factory", None)
-    if factory is not None:
-        module, _, name = str(factory).rpartition(".")
-        if options or not module:
-            raise ArgumentError(f"factory must be 'package.module.function' and stand alone, got {dict(settings)}")
-        return getattr(importlib.import_module(module), name)()
-    known = {"h", "kernel", "allow_late", "cold_start", "max_visits", "max_total", "weighted", "backend"}
-    if not options.keys() <= known:
-        raise ArgumentError(
-            f"unknown settings of kernadv {sorted(options.keys() - known)}; known: {sorted(known)}, factory"
-        )
-    return KernelValueEstimator.kae(**options) if "h" in options else KernelValueEstimator(**options)
-
-
-@cache
-def check_version(package: str) -> None:
-    """Warn, once a process, if a framework's version lies outside the range that is tested."""
-    first, last = TESTED[package]
-    try:
-        found = version(package)
-    except PackageNotFoundError:
-        return
-    if not first <= tuple(map(int, re.findall(r"\d+", found)[:2])) < last:
-        bounds = f">= {'.'.join(map(str, first))}, < {'.'.join(map(str, last))}"
-        warnings.warn(f"kernadv is tested with {package} {bounds}; {found} is installed", stacklevel=4)
