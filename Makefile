@@ -80,13 +80,15 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e ".[docs]"
 	@touch $@
 
-# verl comes without its requirements: they exclude the versions that TRL and torchrl need.
+# Without their requirements: verl and SkyRL exclude the versions that TRL and torchrl need; of the rest only the sources
+# are read.
 FRAMEWORKS_PIP := $(FRAMEWORKS)/bin/python -m pip install --quiet --disable-pip-version-check \
 	-c constraints.txt -c constraints-frameworks.txt
 $(FRAMEWORKS)/.ready: pyproject.toml constraints.txt constraints-frameworks.txt
 	$(PYTHON) -m venv --clear $(FRAMEWORKS)
 	$(FRAMEWORKS_PIP) torch
 	$(FRAMEWORKS_PIP) -e ".[audit,trl,torchrl,ray]" pytest peft transferqueue torchdata hydra-core codetiming \
-		pylatexenc cachetools fastapi uvicorn
-	$(FRAMEWORKS_PIP) --no-deps verl
+		pylatexenc cachetools fastapi uvicorn jaxtyping loguru httpx
+	$(FRAMEWORKS_PIP) --no-deps verl skyrl skyrl-gym ms-swift areal \
+		"openrlhf; python_version == '3.11' and platform_machine == 'x86_64'"
 	@touch $@

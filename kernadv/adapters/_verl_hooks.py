@@ -80,10 +80,9 @@ def _load(original: Any, self: Any) -> None:
     """Load the history of the checkpoint that verl resumes from."""
     original(self)
     if self.global_steps > 0:
-        settings, folder = self.config.trainer, self.config.trainer.resume_from_path
-        if settings.resume_mode == "auto":
-            folder = find_latest_ckpt_path(os.path.abspath(settings.default_local_dir))
-        driver(self.config.algorithm).load(folder)
+        settings = self.config.trainer
+        latest = settings.resume_mode == "auto" and find_latest_ckpt_path(os.path.abspath(settings.default_local_dir))
+        driver(self.config.algorithm).load(latest or settings.resume_from_path)
 
 
 @wraps(_compute)

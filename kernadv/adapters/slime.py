@@ -47,16 +47,14 @@ class DataSourceMixin:
     """Put it before slime's data source (``--data-source-path``): the history is saved and loaded with it."""
 
     def save(self: Any, rollout_id: int) -> None:
-        """Save the history beside the state of the data source."""
+        """Save the history, then the state of the data source."""
+        driver().save(_folder(self.args.save, rollout_id))
         super().save(rollout_id)
-        folder = _folder(self.args.save, rollout_id)
-        os.makedirs(folder, exist_ok=True)
-        driver().save(folder)
 
     def load(self: Any, rollout_id: int | None = None) -> None:
         """Load the history of that rollout, if slime resumes."""
         super().load(rollout_id)
-        if self.args.load is not None and os.path.isdir(_folder(self.args.load, rollout_id)):
+        if self.args.load is not None and rollout_id is not None and rollout_id >= 0:
             driver().load(_folder(self.args.load, rollout_id))
 
 
@@ -66,7 +64,7 @@ def metrics() -> dict[str, float]:
     return process.metrics()
 
 
-def _folder(root: Any, rollout_id: int | None) -> str:
+def _folder(root: Any, rollout_id: int) -> str:
     return os.path.join(root, "rollout", f"kernadv_{rollout_id}")
 
 

@@ -208,6 +208,14 @@ def test_fetched_prompts_have_stable_uids(tmp_path):
         assert f"{uid}_0_1".split("_", 1)[0] == uid
 
 
+def test_uids_and_keys_of_verl_that_are_relied_on():
+    from verl.trainer.ppo import padding_utils
+    from verl.trainer.ppo.v1 import replay_buffer
+
+    assert 'f"pad{uuid.uuid4().hex}"' in inspect.getsource(padding_utils), "verl gives padding rows other uids"
+    assert 'split("_")[0]' in inspect.getsource(replay_buffer), "verl no longer cuts keys at '_': %5F may not be needed"
+
+
 def test_without_an_index_the_messages_tell_prompts_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(Loader, "infos", ({}, {}))
     with pytest.warns(UserWarning, match=r"no extra_info.index in the data"):
@@ -240,6 +248,67 @@ def test_checkpoints(tmp_path):
     other = Trainer(tmp_path / "new", adv_estimator="grpo")
     other._save_checkpoint()
     assert not (tmp_path / "new" / "global_step_1" / STATE_FILE).exists()
+
+
+def test_a_checkpoint_named_by_its_path(tmp_path):
+    trainer = Trainer(tmp_path)
+    for step in (1, 2):
+        trainer.global_steps = step
+        adapter.driver().rows(["a", "b"], torch.tensor([1.0, 0.0]), step)
+        trainer._save_checkpoint()
+    _process._DRIVERS.clear()
+    resumed = Trainer(tmp_path)
+    resumed.config.trainer.update(resume_mode="resume_path", resume_from_path=str(tmp_path / "global_step_1"))
+    resumed._load_checkpoint()
+    assert adapter.driver().estimator.explain("a", 3)["traces"].tolist() == [1]
+
+
+def test_killed_while_saving(tmp_path):
+    """The history is there before verl calls a checkpoint the latest."""
+    trainer = Trainer(tmp_path)
+    adapter.driver().rows(["a"], torch.tensor([1.0]), 1)
+    trainer._save_checkpoint()
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    trainer.global_steps, trainer.actor_rollout_wg.save_checkpoint = 2, die
+    adapter.driver().rows(["a"], torch.tensor([0.0]), 2)
+    with pytest.raises(KeyboardInterrupt):
+        trainer._save_checkpoint()
+    assert (tmp_path / "global_step_2" / STATE_FILE).is_file()
+    _process._DRIVERS.clear()
+    resumed = Trainer(tmp_path)
+    resumed._load_checkpoint()
+    assert resumed.global_steps == 1
+    assert adapter.driver().estimator.explain("a", 3)["traces"].tolist() == [1]
+    (tmp_path / "global_step_1" / STATE_FILE).write_bytes(b"damaged")
+    _process._DRIVERS.clear()
+    with pytest.raises(CheckpointError, match="truncated or not a checkpoint"):
+        Trainer(tmp_path)._load_checkpoint()
+    (tmp_path / "global_step_1" / STATE_FILE).unlink()
+    with pytest.warns(UserWarning, match="goes on without a past"):
+        Trainer(tmp_path)._load_checkpoint()
+
+
+def test_settings_on_the_command_line():
+    """As the page says, with verl's own configuration."""
+    from pathlib import Path
+
+    import hydra
+
+    with hydra.initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
+        config = hydra.compose(
+            "ppo_trainer",
+            ["algorithm.adv_estimator=kernadv", "+algorithm.kernadv.h=0.5", "+algorithm.kernadv.allow_late=true"],
+        )
+    assert repr(adapter.driver(config.algorithm).estimator) == repr(KernelValueEstimator.kae(0.5, allow_late=True))
+    paths = ("trainer.default_local_dir", "trainer.resume_mode", "trainer.resume_from_path")
+    for path in paths:
+        assert OmegaConf.select(config, path, throw_on_missing=False) is not None or "resume_from" in path, (
+            f"verl renamed {path}"
+        )
+    assert config.algorithm.use_kl_in_reward is False
 
 
 @pytest.fixture(scope="module")
