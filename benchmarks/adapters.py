@@ -34,7 +34,7 @@ class Timed(GRPOTrainer):
         start = time.perf_counter()
         out = super().training_step(*args, **options)
         added = self.inside["ours"] - self.inside["theirs"]
-        self.seconds.append((time.perf_counter() - start, added, self.kernadv.seconds))
+        self.seconds.append((time.perf_counter() - start, self.kernadv.seconds, added - self.kernadv.seconds))
         return out
 
 
@@ -51,7 +51,7 @@ def timed(method, key):
 
 
 def run(example, estimator, group):
-    """Median step, addition, and the estimator's part of it, in milliseconds."""
+    """Median step, the estimator's part of it, and what the adapter adds around the estimator, in milliseconds."""
     words = example.tokenizer()
     with tempfile.TemporaryDirectory() as folder:
         config = GRPOConfig(
@@ -97,9 +97,9 @@ def main():
     print(f"trl {trl.__version__}, {platform.processor() or platform.machine()}, medians of {STEPS - WARM_UP} steps")
     for label, make in {"pooled": KernelValueEstimator, "kae(0.5)": KernelValueEstimator.kae}.items():
         for group in (1, 4):
-            step, added, inside = run(example, make(), group)
-            print(f"{label:9s} G={group}  step {step:7.1f} ms  adapter {added:6.3f} ms ({added / step:.2%})", end="  ")
-            print(f"of which the estimator {inside:6.3f} ms")
+            step, estimator, around = run(example, make(), group)
+            print(f"{label:9s} G={group}  step {step:6.1f} ms  estimator {estimator:6.3f} ms ({estimator / step:.2%})", end="")
+            print(f"  adapter around it {around:6.3f} ms ({around / step:.2%}; target < 1%)")
 
 
 if __name__ == "__main__":
