@@ -98,7 +98,10 @@ def main():
     for label, make in {"pooled": KernelValueEstimator, "kae(0.5)": KernelValueEstimator.kae}.items():
         for group in (1, 4):
             step, estimator, around = run(example, make(), group)
-            print(f"{label:9s} G={group}  step {step:6.1f} ms  estimator {estimator:6.3f} ms ({estimator / step:.2%})", end="")
+            print(
+                f"{label:9s} G={group}  step {step:6.1f} ms  estimator {estimator:6.3f} ms ({estimator / step:.2%})",
+                end="",
+            )
             print(f"  adapter around it {around:6.3f} ms ({around / step:.2%}; target < 1%)")
 
 

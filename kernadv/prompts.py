@@ -25,7 +25,8 @@ def prompt_id(prompt: Any, pad_id: int | None = None) -> str:
     Parameters
     ----------
     prompt : str, sequence of mappings, or sequence, array or tensor of int  # (T,)
-        Text; messages, e.g. ``[{"role": "user", "content": "..."}]``; or token ids.
+        Text; messages, e.g. ``[{"role": "user", "content": "..."}]``, whose entries that are None do not count (Arrow
+        fills in those of other rows); or token ids.
     pad_id : int, optional
         Padding of token ids, stripped at both ends: the width of the padding changes from batch to batch.
 
@@ -62,7 +63,7 @@ def prompt_id(prompt: Any, pad_id: int | None = None) -> str:
 
 def _messages(messages: Any) -> bytes:
     try:
-        plain = [dict(message) for message in messages]
+        plain = [{key: value for key, value in message.items() if value is not None} for message in messages]
         return json.dumps(plain, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()
     except (TypeError, ValueError) as error:
         raise ArgumentTypeError(

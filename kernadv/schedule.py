@@ -71,15 +71,20 @@ def rolling_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] | No
     -------
     (S, block) int64
         ``S = passes * (n // m) - reuse + 1`` with ``m = block / reuse``; the first batch is all new.  The m prompts
-        that enter together leave together.
+        that enter together leave together.  A batch holds no prompt twice, also where two passes meet, if
+        ``n >= 2 * block``: prompts that are still there enter the next pass last.
     """
     n, block, reuse, passes = _counts(n=n, block=block, reuse=reuse, passes=passes)
     _check_fits(n, block)
     if block % reuse:
         raise ArgumentError(f"block must be a multiple of reuse, got {block} and {reuse}")
     part = block // reuse
-    entering = np.concatenate([_cut(n, part, seed, k) for k in range(passes)])  # (E, part)
-    window = np.lib.stride_tricks.sliding_window_view(entering, reuse, axis=0)  # (S, part, reuse)
+    entering = [_cut(n, part, seed, 0)]  # (n // part, part) each
+    for k in range(1, passes):
+        there, order = entering[-1][len(entering[-1]) - reuse + 1 :], _cut(n, part, seed, k).ravel()
+        last = np.isin(order, there)
+        entering.append(np.concatenate([order[~last], order[last]]).reshape(-1, part))
+    window = np.lib.stride_tricks.sliding_window_view(np.concatenate(entering), reuse, axis=0)  # (S, part, reuse)
     return np.ascontiguousarray(np.swapaxes(window, 1, 2).reshape(len(window), block))
 
 

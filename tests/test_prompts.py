@@ -53,6 +53,7 @@ def test_kinds_of_tokens_agree():
 def test_messages_do_not_depend_on_the_order_of_keys():
     assert prompt_id(MESSAGES) == prompt_id([{"content": "What is 1+1?", "role": "user"}])
     assert prompt_id(MESSAGES) == prompt_id(tuple(MESSAGES)) == prompt_id(np.array(MESSAGES, dtype=object))
+    assert prompt_id(MESSAGES) == prompt_id([{"name": None, **MESSAGES[0]}])  # filled in by Arrow
     assert prompt_id(MESSAGES) != prompt_id("What is 1+1?")
     assert prompt_id(MESSAGES * 2) != prompt_id(MESSAGES)
 

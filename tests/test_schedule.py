@@ -43,6 +43,23 @@ def test_rolling_reuse_keeps_each_prompt_for_as_long(size):
     assert (longer[: len(schedule)] == schedule).all()
 
 
+@given(sizes)
+def test_rolling_reuse_never_has_a_prompt_twice_in_a_batch(size):
+    n, part, reuse, _, seed = size
+    block = part * reuse
+    schedule = rolling_reuse(n + 2 * block, block, reuse, seed, passes=4)
+    assert all(len(set(batch)) == block for batch in schedule.tolist())
+
+
+@given(sizes)
+def test_without_a_seed_the_order_is_kept(size):
+    n, block, reuse, passes, _ = size
+    n += block
+    want = np.arange(n - n % block).reshape(-1, 1, block).repeat(reuse, 1).reshape(-1, block)
+    assert (block_reuse(n, block, reuse, None, passes=passes) == np.tile(want, (passes, 1))).all()
+    assert (rolling_reuse(n, block, 1, None) == np.arange(n - n % block).reshape(-1, block)).all()
+
+
 def test_passes_are_shuffled_anew_and_leave_out_others():
     passes = block_reuse(10, 4, 1, passes=4).reshape(4, -1)
     assert len({tuple(row) for row in passes}) == 4

@@ -11,6 +11,7 @@ from skyrl.backends.skyrl_train.utils.ppo_utils import AdvantageEstimatorRegistr
 
 from kernadv._errors import ArgumentError
 from kernadv.adapters._process import NAME, at_step, current, driver
+from kernadv.adapters._tokens import surprisal
 from kernadv.adapters._versions import check_version
 
 
@@ -27,7 +28,9 @@ def kernel_advantage(token_level_rewards: Any, response_mask: Any, index: Any, *
     """
     ids = [str(uid) for uid in index]
     keep = torch.tensor([re.fullmatch(r"pad\d+", uid) is None for uid in ids])
-    out = driver().tokens(ids, token_level_rewards, response_mask, current().step, keep=keep)
+    log_probs = (current().batch or {}).get("action_log_probs")
+    weights = None if log_probs is None else lambda: surprisal(log_probs, response_mask)
+    out = driver().tokens(ids, token_level_rewards, response_mask, current().step, keep=keep, weights=weights)
     return out, out
 
 
@@ -53,7 +56,8 @@ class TrainerMixin:
             raise ArgumentError(
                 "use_kl_in_reward must be false: the penalty would enter the values; use_kl_loss instead"
             )
-        with at_step(self.global_step):
+        rows = None if self.cfg.generator.step_wise_trajectories else data  # of steps, only the last ones are handed on
+        with at_step(self.global_step, batch=rows):
             out = super().compute_advantages_and_returns(data)
         self.all_metrics.update(driver().metrics())
         return out

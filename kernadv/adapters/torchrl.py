@@ -31,6 +31,8 @@ class KernelAdvantage(MCAdvantage):
         Default: the pooled `KernelValueEstimator()`.
     trajectory_return : {"sum", "max", "mean"}
         A trajectory's reward from those of its steps.
+    log_probs_key : optional
+        Key of the log-probabilities of the trajectory, 0 where padded; a weighted estimator weighs traces by them.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class KernelAdvantage(MCAdvantage):
         step: Callable[[], int],
         estimator: Estimator | None = None,
         trajectory_return: str = "sum",
+        log_probs_key: Any = None,
     ) -> None:
         if isinstance(grpo_size, bool) or grpo_size != int(grpo_size) or grpo_size < 1:
             raise ArgumentError(f"grpo_size must be a whole number >= 1, got {grpo_size!r}")
@@ -60,7 +63,7 @@ class KernelAdvantage(MCAdvantage):
         super().__init__(max(grpo_size, 2), *keys, trajectory_return=trajectory_return)
         self.grpo_size = self.candidate_group_size = self.candidate_selection_min_size = grpo_size
         self.kernadv = Driver(estimator, "torchrl")
-        self.step = step
+        self.step, self.log_probs_key = step, log_probs_key
 
     def share_memory_(self) -> Any:
         """Refuse: the history would be split over the writers."""
@@ -72,7 +75,9 @@ class KernelAdvantage(MCAdvantage):
         returns = self._trajectory_returns([each.get(self.rewards_key) for each in trajectories]).float()
         group = trajectories[0][0][self.prompt_key]
         name = group if isinstance(group, str) else str(group.reshape(-1).tolist())
-        advantages = self.kernadv.rows([name] * len(trajectories), returns, self.step())
+        key = self.log_probs_key
+        weights = None if key is None else lambda: [-min(float(each.get(key).sum()), 0.0) for each in trajectories]
+        advantages = self.kernadv.rows([name] * len(trajectories), returns, self.step(), weights=weights)
         for each, advantage in zip(trajectories, advantages, strict=True):
             each.set(self.advantage_key, torch.full_like(each.get(self.rewards_key), float(advantage)))
         self.selected_trajectories += len(trajectories)

@@ -141,3 +141,31 @@ def test_the_sampler_is_the_schedule():
     assert list(sampler) != rows
     loader = torch.utils.data.DataLoader(range(5), batch_size=4, sampler=ReuseSampler(5, 2, 3, seed=4, group=2))
     assert next(iter(loader)).tolist() == rows[:4]
+
+
+def test_a_stateful_loader_resumes_the_sampler():
+    """As verl and SkyRL load their data."""
+    loaders = pytest.importorskip(
+        "torchdata.stateful_dataloader", reason="torchdata is not installed: make test-adapters"
+    )
+
+    def loader():
+        sampler = ReuseSampler(9, 2, 3, seed=4, group=2)
+        sampler.set_epoch(1)
+        return loaders.StatefulDataLoader(range(9), batch_size=4, sampler=sampler)
+
+    first, second = loader(), loader()
+    through = iter(first)
+    for _ in range(5):
+        next(through)
+    second.load_state_dict(first.state_dict())
+    rest = [batch.tolist() for batch in through]
+    assert [batch.tolist() for batch in second] == rest
+    assert len(rest) == 4 * 3 - 5
+
+
+def test_a_sampler_that_keeps_the_order():
+    sampler = ReuseSampler(5, 2, 2, None)
+    assert list(sampler) == [0, 1, 0, 1, 2, 3, 2, 3]
+    sampler.set_epoch(3)
+    assert list(sampler) == [0, 1, 0, 1, 2, 3, 2, 3]
