@@ -41,15 +41,41 @@ def run(tmp_path_factory):
     return folder
 
 
+def said(run):
+    """What the two processes wrote."""
+    return [json.loads((run / f"process_{k}.json").read_text()) for k in (0, 1)]
+
+
+def rewards(table):
+    """Weighted rewards of a logged batch."""
+    columns = torch.tensor(table[["even", "some"]].to_numpy(), dtype=torch.float32)
+    return (columns * torch.tensor([1.0, 0.5])).nansum(1)
+
+
+def test_groups_over_both_processes_and_several_steps_a_generation(run, script):
+    one, two = (each[3] for each in said(run))
+    assert one == two
+    log = [pd.read_parquet(file) for file in sorted((run / "split" / "completions").glob("*.parquet"))]
+    steps = [table["policy_step"].iloc[0] for table in log]
+    assert steps == [1, 1, 1, 1, 5, 5, 5, 5, 9, 9]
+    alone = KernelValueEstimator()
+    for table in (log[0], log[4], log[8]):
+        assert table["prompt_id"].value_counts().tolist() == [4, 4]
+        step = int(table["policy_step"].iloc[0])
+        advantages = alone.advantages(table["prompt_id"].tolist(), rewards(table), step)
+        assert advantages.tolist() == table["advantage"].tolist()
+    assert script.digest(alone) == one
+
+
 def test_same_state_and_advantages_as_one_process(run, script):
-    (first, used, resumed), (second, others, _) = (json.loads((run / f"process_{k}.json").read_text()) for k in (0, 1))
+    (first, used, resumed, _), (second, others, _, _) = said(run)
     assert first == second == resumed
     alone = KernelValueEstimator()
     log = [pd.read_parquet(file) for file in sorted((run / "completions").glob("*.parquet"))]
     assert [len(table) for table in log] == [8] * 10
     for step, (table, one, two) in enumerate(zip(log, used, others, strict=True), 1):
-        rewards = torch.tensor(table["even"].to_numpy(), dtype=torch.float32)
-        advantages = alone.advantages(table["prompt_id"].tolist(), rewards, step)
+        assert table["some"].isna().sum() == 2
+        advantages = alone.advantages(table["prompt_id"].tolist(), rewards(table), step)
         assert advantages.tolist() == table["advantage"].tolist()
         assert sorted(one) == sorted(advantages[:4].tolist())  # the rows of the first process, in the order of the loss
         assert sorted(two) == sorted(advantages[4:].tolist())
@@ -78,6 +104,6 @@ def test_one_process_resumes_the_run_of_two(run, make):
     resumed = KernelValueEstimator()
     resumed.load(run / "checkpoint-3" / STATE_FILE)
     table = pd.read_parquet(Path(trainer.args.output_dir, "completions", "completions_00004.parquet"))
-    rewards = torch.tensor(table["even"].to_numpy(), dtype=torch.float32)
-    assert resumed.advantages(table["prompt_id"].tolist(), rewards, 4).tolist() == table["advantage"].tolist()
+    alone = torch.tensor(table["even"].to_numpy(), dtype=torch.float32)
+    assert resumed.advantages(table["prompt_id"].tolist(), alone, 4).tolist() == table["advantage"].tolist()
     assert np.isfinite(table["advantage"]).all()

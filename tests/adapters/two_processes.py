@@ -23,19 +23,33 @@ def main(example, folder):
     tiny = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)
     first, seen = train(tiny, folder)
-    resumed, _ = train(tiny, f"{folder}/resumed", resume_from_checkpoint=f"{folder}/checkpoint-6")
+    resumed, _ = train(tiny, f"{folder}/resumed", checkpoint=f"{folder}/checkpoint-6")
+    split, _ = train(  # groups of 4 traces, two on each process; each generation is used for 4 steps
+        tiny,
+        f"{folder}/split",
+        num_generations=4,
+        per_device_train_batch_size=2,
+        steps_per_generation=2,
+        num_iterations=2,
+    )
     process = first.accelerator.process_index
-    said = digest(first.kernadv.estimator), seen, digest(resumed.kernadv.estimator)
+    said = digest(first.kernadv.estimator), seen, digest(resumed.kernadv.estimator), digest(split.kernadv.estimator)
     Path(folder, f"process_{process}.json").write_text(json.dumps(said))
 
 
-def train(tiny, folder, **options):
+def some(completions, trainer_state, **_):
+    """Rewards, of which some traces have none: others on each process."""
+    process = trainer_state.is_world_process_zero
+    return [None if k == process else float(k % 2) for k in range(len(completions))]
+
+
+def train(tiny, folder, checkpoint=None, **settings):
     """Train into the second pass over the prompts; return the trainer, and the advantages that its loss saw."""
     words = tiny.tokenizer()
     config = tiny.GRPOConfig(
         output_dir=folder,
-        num_generations=2,
-        per_device_train_batch_size=4,
+        **{"num_generations": 2, "per_device_train_batch_size": 4, **settings},
+        reward_weights=[1.0, 0.5],
         max_completion_length=8,
         max_steps=10,
         beta=0.0,
@@ -50,12 +64,12 @@ def train(tiny, folder, **options):
         disable_tqdm=True,
     )
     trainer = tiny.GRPOTrainer(
-        tiny.model(words), tiny.even, args=config, train_dataset=tiny.prompts(), processing_class=words, reuse=2
+        tiny.model(words), [tiny.even, some], args=config, train_dataset=tiny.prompts(), processing_class=words, reuse=2
     )
     seen = []
     loss = trainer._compute_loss
     trainer._compute_loss = lambda model, inputs: seen.append(inputs["advantages"].tolist()) or loss(model, inputs)
-    trainer.train(**options)
+    trainer.train(resume_from_checkpoint=checkpoint)
     return trainer, seen
 
 
