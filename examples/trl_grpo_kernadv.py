@@ -9,11 +9,12 @@ Two lines differ from plain TRL: the import of GRPOConfig and GRPOTrainer, and `
 
 import sys
 import tempfile
+import warnings
 
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen2Config, Qwen2ForCausalLM
 
 from kernadv.adapters.trl import GRPOConfig, GRPOTrainer
 
@@ -83,18 +84,24 @@ def main(folder: str) -> None:
         num_completions_to_print=0,
         use_cpu=True,
         bf16=False,
+        gradient_checkpointing=False,
         report_to="none",
         save_strategy="no",
         disable_tqdm=True,
     )
     trainer = GRPOTrainer(model(words), even, args=config, train_dataset=prompts(), processing_class=words, reuse=10)
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
-    print("step  reward  kernadv: n_eff  cold_fraction  seconds")
+    names = ("n_eff", "cold_fraction", "revisit_gap", "seconds")
+    print("step  reward", *(f"{name:>14s}" for name in names))
     for row in trainer.state.log_history[:-1:4]:
-        columns = [row.get(f"kernadv/{name}", float("nan")) for name in ("n_eff", "cold_fraction", "seconds")]
-        print(f"{row['step']:4d}  {row['reward']:6.3f}" + "  ".join(f"{x:14.4f}" for x in columns))
+        print(
+            f"{row['step']:4d}  {row['reward']:6.3f}",
+            *(f"{row.get(f'kernadv/{n}', float('nan')):14.4f}" for n in names),
+        )
     print(f"kernadv audit {folder}/completions")
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore", FutureWarning)  # of transformers, at every step
     main(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())

@@ -119,10 +119,13 @@ class Driver:
     def ids(self, prompts: Sequence[Any], given: Sequence[Any] | None, missing: str) -> list[str]:
         """The ids `given`, or else those of the prompts' texts, which is said once with what is `missing`."""
         if given is not None:
-            bad = next((row for row, value in enumerate(given) if value is None), None)
+            plain = [value.item() if hasattr(value, "item") else value for value in given]
+            bad = next((row for row, value in enumerate(plain) if value is None or value != value), None)
             if bad is not None:
-                raise ArgumentError(f"row {bad} has no prompt id (None): fill the ids, or drop them to use the texts")
-            return [str(value) for value in given]
+                raise ArgumentError(
+                    f"row {bad} has no prompt id ({plain[bad]}): fill the ids, or drop them to use the texts"
+                )
+            return [str(value) for value in plain]
         if not self._told:
             self._told = True
             warnings.warn(

@@ -61,8 +61,10 @@ def test_all_rewards_nan():
 def test_ids_given_missing_or_none():
     driver = Driver()
     assert driver.ids(["x", "y"], [3, "b"], "") == ["3", "b"]
-    with pytest.raises(ArgumentError, match="row 1 has no prompt id"):
-        driver.ids(["x", "y"], ["a", None], "")
+    assert driver.ids(["x", "y"], [torch.tensor(3), np.int32(4)], "") == ["3", "4"]
+    for missing in (None, float("nan"), np.nan, torch.tensor(torch.nan)):
+        with pytest.raises(ArgumentError, match="row 1 has no prompt id"):
+            driver.ids(["x", "y"], [1.0, missing], "")
     with pytest.warns(UserWarning, match="no column 'id': prompts are told apart by a hash"):
         assert driver.ids(["x"], None, "no column 'id'") == [prompt_id("x")]
     assert driver.ids(["x"], None, "no column 'id'") == [prompt_id("x")]  # said once
