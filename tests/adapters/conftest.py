@@ -12,18 +12,29 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "trl_grpo_kernadv.py"
 
 
-@pytest.fixture(scope="session")
-def example():
-    """The module of the example, imported from its file."""
-    pytest.importorskip("trl", reason="TRL is not installed: make test-adapters")
-    spec = importlib.util.spec_from_file_location("trl_grpo_kernadv", EXAMPLE)
+def import_file(path):
+    """Import a module from its file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
+@pytest.fixture(scope="session")
+def example():
+    """The module of the example, imported from its file."""
+    pytest.importorskip("trl", reason="TRL is not installed: make test-adapters")
+    return import_file(EXAMPLE)
+
+
+@pytest.fixture(scope="session")
+def runs():
+    """The script that runs in two processes."""
+    return import_file(EXAMPLE.parents[1] / "tests" / "adapters" / "two_processes.py")
+
+
 @pytest.fixture
-def make(example, tmp_path):
+def make(example, runs, tmp_path):
     """Build a trainer: kind, estimator, then settings of its configuration."""
     from kernadv.adapters import trl as adapter
 
@@ -42,25 +53,17 @@ def make(example, tmp_path):
         words = example.tokenizer()
         words.chat_template = template
         config = {
+            **runs.DEFAULTS,
             "output_dir": str(tmp_path / "run"),
-            "num_generations": 2,
             "per_device_train_batch_size": 8,
-            "max_completion_length": 8,
             "max_steps": 6,
             "learning_rate": 1e-3,
-            "beta": 0.0,
-            "logging_steps": 1,
-            "log_completions": True,
-            "num_completions_to_print": 0,
-            "use_cpu": True,
-            "bf16": False,
-            "report_to": "none",
             "save_strategy": "no",
-            "disable_tqdm": True,
             "seed": 7,
-            **({"scale_rewards": "none"} if kind == "GRPO" else {}),
             **settings,
         }
+        if kind == "RLOO":
+            del config["scale_rewards"]
         return getattr(adapter, f"{kind}Trainer")(
             example.model(words),
             rewards,

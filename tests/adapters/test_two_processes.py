@@ -1,6 +1,5 @@
 """Two processes over gloo remember the same as one process that sees their rows."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -19,15 +18,6 @@ from kernadv.adapters._driver import STATE_FILE
 pytestmark = pytest.mark.filterwarnings("default")
 HERE = Path(__file__).parent
 SCRIPT = HERE / "two_processes.py"
-
-
-@pytest.fixture(scope="module")
-def script():
-    """The module that the two processes run."""
-    spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +42,7 @@ def rewards(table):
     return (columns * torch.tensor([1.0, 0.5])).nansum(1)
 
 
-def test_groups_over_both_processes_and_several_steps_a_generation(run, script):
+def test_groups_over_both_processes_and_several_steps_a_generation(run, runs):
     one, two = (each[3] for each in said(run))
     assert one == two
     log = [pd.read_parquet(file) for file in sorted((run / "split" / "completions").glob("*.parquet"))]
@@ -64,10 +54,10 @@ def test_groups_over_both_processes_and_several_steps_a_generation(run, script):
         step = int(table["policy_step"].iloc[0])
         advantages = alone.advantages(table["prompt_id"].tolist(), rewards(table), step)
         assert advantages.tolist() == table["advantage"].tolist()
-    assert script.digest(alone) == one
+    assert runs.digest(alone) == one
 
 
-def test_same_state_and_advantages_as_one_process(run, script):
+def test_same_state_and_advantages_as_one_process(run, runs):
     (first, used, resumed, _), (second, others, _, _) = said(run)
     assert first == second == resumed
     alone = KernelValueEstimator()
@@ -79,7 +69,7 @@ def test_same_state_and_advantages_as_one_process(run, script):
         assert advantages.tolist() == table["advantage"].tolist()
         assert sorted(one) == sorted(advantages[:4].tolist())  # the rows of the first process, in the order of the loss
         assert sorted(two) == sorted(advantages[4:].tolist())
-    assert script.digest(alone) == first
+    assert runs.digest(alone) == first
     for one, two in zip(log[6:], sorted((run / "resumed" / "completions").glob("*.parquet")), strict=True):
         pd.testing.assert_frame_equal(one, pd.read_parquet(two))
 
