@@ -7,13 +7,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The training frameworks live in an environment of their own: they bring a hundred packages.
 FRAMEWORKS := .venv-frameworks
 
-.PHONY: audit test test-adapters check bench readme docs wheel-test clean
+.PHONY: audit test frameworks test-adapters check bench readme docs wheel-test clean
 
 audit: $(VENV)/.audit
 	$(BIN)/kernadv audit --demo --html audit.html
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q
+
+frameworks: $(FRAMEWORKS)/.ready
 
 test-adapters: $(FRAMEWORKS)/.ready
 	@# One thread: the models are tiny.  What the frameworks warn of is theirs.
