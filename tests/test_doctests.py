@@ -16,14 +16,15 @@ MODULES = sorted(
     if not module.name.endswith("__main__")
 )
 
-#: What the adapters import, where it is more than torch.
-FRAMEWORKS = {"trl": "trl", "_trl_parts": "trl", "verl": "verl", "_verl_hooks": "verl", "torchrl": "torchrl"}
+#: Adapters (and their parts, `_trl_log` and the like) that import their framework; the others import torch at most.
+FRAMEWORKS = ("trl", "verl", "torchrl", "skyrl")
 
 
 def examples(name):
     """The doctests of a module, those of its own objects only."""
     if name.startswith("kernadv.adapters."):
-        pytest.importorskip(FRAMEWORKS.get(name.rpartition(".")[2], "torch"))
+        framework = name.rpartition(".")[2].lstrip("_").partition("_")[0]
+        pytest.importorskip(framework if framework in FRAMEWORKS else "torch")
     module = importlib.import_module(name)
     return [test for test in doctest.DocTestFinder().find(module) if test.examples]
 
