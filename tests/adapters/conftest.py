@@ -35,7 +35,7 @@ def runs():
 
 @pytest.fixture
 def make(example, runs, tmp_path):
-    """Build a trainer: kind, estimator, then settings of its configuration."""
+    """Build a trainer: kind, estimator, ..., `options` of the trainer itself, then settings of its configuration."""
     from kernadv.adapters import trl as adapter
 
     def make(
@@ -47,11 +47,13 @@ def make(example, runs, tmp_path):
         reuse=3,
         evaluation=None,
         template=None,
-        peft_config=None,
+        tokens=(),
+        options=None,
         **settings,
     ):
         words = example.tokenizer()
         words.chat_template = template
+        words.add_special_tokens({"additional_special_tokens": list(tokens)})
         config = {
             **runs.DEFAULTS,
             "output_dir": str(tmp_path / "run"),
@@ -71,9 +73,9 @@ def make(example, runs, tmp_path):
             train_dataset=example.prompts() if data is None else data,
             eval_dataset=evaluation,
             processing_class=words,
-            peft_config=peft_config,
             estimator=estimator,
             reuse=reuse,
+            **(options or {}),
         )
 
     return make

@@ -251,7 +251,7 @@ def test_conversations_and_adapters_of_peft(make, example, tmp_path):
     def long(completions, **_):
         return [float(len(answer[0]["content"]) % 3) for answer in completions]
 
-    settings = {"data": type(example.prompts()).from_list(rows), "rewards": long, "peft_config": lora}
+    settings = {"data": type(example.prompts()).from_list(rows), "rewards": long, "options": {"peft_config": lora}}
     trainer = make(**settings, template="{% for m in messages %}{{ m['content'] }}{% endfor %}", save_strategy="epoch")
     with pytest.warns(UserWarning, match="no column 'prompt_id'"):
         trainer.train()
@@ -259,6 +259,54 @@ def test_conversations_and_adapters_of_peft(make, example, tmp_path):
     first = tables(trainer.args.output_dir)[0]
     assert first["prompt_id"].tolist() == [prompt_id(messages) for messages in first["prompt"]]
     assert (tmp_path / "run" / "checkpoint-6" / STATE_FILE).is_file()
+
+
+def add(a: int, b: int) -> int:
+    """Add.
+
+    Args:
+        a: first
+        b: second
+    """
+    return a + b
+
+
+class Environment:
+    """Adds to each question what its reset observes."""
+
+    def reset(self, **_):
+        return " Please."
+
+    def add(self, a: int) -> int:
+        """Add one.
+
+        Args:
+            a: number
+        """
+        return a + 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"tools": [add]}, {"environment_factory": Environment}], ids=lambda o: next(iter(o))
+)
+def test_tools_and_environments(make, example, options, monkeypatch):
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    from trl.chat_template_utils import qwen3_chat_template
+
+    def some(completions, **_):
+        return [None if k % 3 == 0 else float(k % 2) for k in range(len(completions))]
+
+    rows = [{"prompt": [{"role": "user", "content": row["prompt"]}]} for row in example.prompts()]
+    tokens = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<think>", "</think>")
+    settings = {"data": type(example.prompts()).from_list(rows), "rewards": some, "max_steps": 3}
+    trainer = make(**settings, template=qwen3_chat_template, tokens=tokens, options=options)
+    with pytest.warns(UserWarning, match="no column 'prompt_id'"):
+        trainer.train()
+    assert replay(trainer.args.output_dir, KernelValueEstimator(), ["some"]) == 0.0
+    first = tables(trainer.args.output_dir)[0]
+    assert first["prompt_id"].tolist() == [
+        prompt_id(messages) for messages in first["prompt"]
+    ]  # with what was observed
 
 
 def test_pictures_need_an_id_of_their_own(make):
