@@ -228,7 +228,7 @@ def test_data_that_no_schedule_fits(make, example):
     [
         {"bf16": True},
         {"fp16": True},
-        {"dataloader_num_workers": 2, "dataloader_persistent_workers": True, "max_steps": 10},
+        {"dataloader_num_workers": 1},
         {"gradient_accumulation_steps": 2},
         {"mask_truncated_completions": True},
         {"scale_rewards": "group", "loss_type": "grpo"},
