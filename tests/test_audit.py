@@ -11,6 +11,7 @@ from kernadv import KernadvError, Relative, Steps
 from kernadv.audit import audit
 from kernadv.audit.description import between, drift, gaps
 from kernadv.groups import Groups, aggregate
+from kernadv.report._wording import remarks
 from kernadv.resampling import bootstrap_ratios
 
 GRID = [Relative(0.3), Steps(8)]
@@ -227,7 +228,15 @@ def test_rewards_that_are_all_equal():
     assert found.score("kae h=0.3").vs_rloo is None
     assert found.score("kae h=0.3").worth is None
     assert "are all equal" in found.verdict
+    assert remarks(found) == []
     assert json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_rewards_of_few_prompts_that_are_all_equal():
+    groups, _ = simulate(10, prompts=3, batch=3)
+    found = audit(groups._replace(s=0.7 * groups.n, ss=0.49 * groups.n), bandwidths=GRID, draws=20)
+    assert "are all equal" in found.verdict
+    assert remarks(found) == []
 
 
 def test_few_prompts_are_noted():

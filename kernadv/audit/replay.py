@@ -219,7 +219,7 @@ def _reduction(own: FloatArray, other: FloatArray) -> Interval | None:
 
 def _quotient(a: FloatArray, b: FloatArray) -> Interval | None:
     """a / b, or None where b is 0 (up to rounding) in the log; without bounds where it is 0 in a draw."""
-    zero = b <= 1e-12 * b.max(initial=0.0)
+    zero = b <= 1e-12 * np.fmax.reduce(b, initial=0.0)  # too few prompts: the draws are NaN
     return None if zero[0] else _interval(np.where(zero, np.nan, a / np.where(zero, 1.0, b)))
 
 

@@ -115,7 +115,10 @@ def _as_good(audit: Audit) -> str | None:
 
 
 def remarks(audit: Audit) -> list[str]:
-    """What to know before using the best bandwidth."""
+    """What to know before using the best bandwidth; nothing where there is nothing to smooth."""
+    best = audit.score(audit.best)
+    if best.mse is not None and best.vs_rloo is None:
+        return []
     found = (_as_good(audit), _edge(audit), _revisits(audit))
     return [remark for remark in found if remark is not None]
 
