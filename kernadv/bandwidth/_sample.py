@@ -11,7 +11,7 @@ from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._constants import from_epanechnikov
 from kernadv.bandwidth._line import nearest
-from kernadv.moments._windows import reach
+from kernadv.moments._pairs import reach
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit, LocalValues, smooth
 
 #: Fewer points than this determine no bandwidth.

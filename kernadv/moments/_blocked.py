@@ -11,6 +11,9 @@ from kernadv.moments._monomials import monomials, shifted, values
 
 #: Queries and points of a block: its weights stay in a core's cache.
 QUERIES, POINTS = 256, 512
+#: Sums about the middle of a block lose the digits of (distance to a query, in bandwidths) ** order when they are moved
+#: there: more than this, and the block is cut.
+LOSS = 1e3
 
 
 def blocked_moments(
@@ -50,15 +53,15 @@ def blocked_moments(
     basis = monomials(x.shape[1], order)
     out = np.empty((len(at), len(channels), len(basis.exponents)))
 
-    def block(low: int) -> None:
-        own = slice(low, low + QUERIES)
+    def block(own: slice) -> None:
         q = at[own]
         unit = np.ones(len(q)) if scale is None else scale[own]
-        centre = q.mean(0)
+        centre = 0.5 * (q.min(0) + q.max(0))
         last = int(np.searchsorted(x[:, 0], q[:, 0].max(), "right")) if past else len(x)
+        step = POINTS * max(1, QUERIES // (2 * len(q)))
         sums = np.zeros((len(q), len(channels) * len(basis.exponents)))
-        for begin in range(0, last, POINTS):
-            part = slice(begin, min(begin + POINTS, last))
+        for begin in range(0, last, step):
+            part = slice(begin, min(begin + step, last))
             near = x[part] - centre
             if x.shape[1] > 3 and isinstance(kernel, Gaussian):
                 weight = _gaussian(near, q - centre, unit, past)
@@ -71,8 +74,25 @@ def blocked_moments(
         raw = sums.reshape(len(q), len(channels), len(basis.exponents))
         out[own] = shifted(raw, centre - q, basis) / unit[:, None, None] ** basis.exponents.sum(1)
 
-    in_parallel(block, range(0, len(at), QUERIES))
+    flat = x.shape[1] > 3 and isinstance(kernel, Gaussian)
+    reach = LOSS ** (1.0 / max(order, 2)) if order or flat else np.inf
+    in_parallel(block, _blocks(at, np.ones(len(at)) if scale is None else scale, reach))
     return out
+
+
+def _blocks(at: FloatArray, unit: FloatArray, reach: float) -> list[slice]:
+    """Stretches of at most `QUERIES` queries, none further than `reach` of its units from the middle of the others."""
+    found = []
+    todo = [slice(low, min(low + QUERIES, len(at))) for low in range(0, len(at), QUERIES)][::-1]
+    while todo:
+        own = todo.pop()
+        q = at[own]
+        if len(q) > 1 and 0.5 * float(np.ptp(q, axis=0).max()) > reach * float(unit[own].min()):
+            middle = (own.start + own.stop) // 2
+            todo += [slice(middle, own.stop), slice(own.start, middle)]
+        else:
+            found.append(own)
+    return found
 
 
 def _gaussian(x: FloatArray, q: FloatArray, unit: FloatArray, past: bool) -> FloatArray:

@@ -18,7 +18,7 @@ from kernadv._typing import BoolArray, FloatArray
 #: Queries that are worth a thread of their own.
 ENOUGH = 5_000
 #: A kernel sum below this share of the number of points has lost digits to cancellation and is computed again directly.
-THIN = 1e-3
+THIN = 0.03
 
 
 def power_moments(

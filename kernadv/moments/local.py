@@ -25,7 +25,9 @@ from kernadv.moments._windows import window_moments
 #: Polynomial kernels of a higher degree lose too many digits in the shifts: they are summed directly.
 HIGHEST_POWER = 12
 #: Moments whose highest power is typically below this share of the lowest are computed again without a shift.
-CLOSE = 1e-4
+CLOSE = 3e-4
+#: The same where the shifts were longer than a bandwidth.
+SHIFTED = 1e-2
 #: Gaussian sums below this share of one point's weight are computed again without the cut-off.
 FAR = 1e-6
 
@@ -70,22 +72,20 @@ def local_moments(
     -------
     (m, C, E) float64
     """
-    by_query = bandwidth.ndim == 2
-    unit = np.ones(x.shape[1]) if by_query else bandwidth
-    z, q = x / unit, at / unit
-    points, queries = _ascending(z[:, 0]), _neighbours(q)
+    z, q, scale = in_units(x, at, bandwidth)
+    points, queries = ascending(z[:, 0]), _neighbours(q)
     z, q, v = z[points], q[queries], np.ascontiguousarray(channels[:, points])
+    scale = None if scale is None else scale[queries]
     powers = exponents(x.shape[1], order)
-    scale = bandwidth[queries, 0] if by_query else None
     options = {"radial": radial, "past": past, "squared": squared}
-    if x.shape[1] == 1 and not by_query and _has_line(kernel, order, squared):
+    if x.shape[1] == 1 and scale is None and _has_line(kernel, order, squared):
         sums, lost = _line(z[:, 0], v, q[:, 0], kernel, order, past, squared)
-        lost |= _close(sums[:, 0], powers, order)
+        lost |= _close(sums[:, 0], powers, order, SHIFTED if isinstance(kernel, Gaussian) else CLOSE)
     elif np.isfinite(kernel.support):
         sums, lost = window_moments(z, v, q, kernel, order, scale=scale, **options), np.zeros(len(q), np.bool_)
     else:
         sums = blocked_moments(z, v, q, kernel, order, scale=scale, **options)
-        lost = _close(sums[:, 0], powers, order)
+        lost = _close(sums[:, 0], powers, order, SHIFTED)
     if lost.any():
         own = None if scale is None else scale[lost]
         sums[lost] = window_moments(z, v, q[lost], kernel, order, scale=own, **options)
@@ -94,6 +94,19 @@ def local_moments(
     out = np.empty_like(sums)
     out[queries] = sums
     return out
+
+
+def in_units(x: FloatArray, at: FloatArray, bandwidth: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    """Points and queries in units of the bandwidths of the dimensions, or as they are beside a bandwidth a query (m,).
+
+    Where all points are further from 0 than from each other, they are moved near to it first, which is exact: divided far
+    from 0, they would lose the digits of their distances.
+    """
+    low, high = x.min(0), x.max(0)
+    origin = np.where(np.minimum(np.abs(low), np.abs(high)) > high - low, low, 0.0)
+    if bandwidth.ndim == 2:
+        return x - origin, at - origin, bandwidth[:, 0]
+    return (x - origin) / bandwidth, (at - origin) / bandwidth, None
 
 
 def _has_line(kernel: Kernel, order: int, squared: bool) -> bool:
@@ -117,13 +130,13 @@ def _line(
     return sums, sums[:, 0, 0] < FAR * v[0].max(initial=0.0)
 
 
-def _close(sums: FloatArray, powers: IntArray, order: int) -> BoolArray:
+def _close(sums: FloatArray, powers: IntArray, order: int, share: float) -> BoolArray:
     """Queries whose points all lie so near that the highest moments are rounding errors of the shifts.  # (m,)"""
     if order < 2:
         return np.zeros(len(sums), np.bool_)
     second = sums[:, [k for k, a in enumerate(powers.tolist()) if sum(a) == 2 and max(a) == 2]].min(1)
     spread = np.maximum(second, 0.0) / np.maximum(sums[:, 0], np.finfo(np.float64).tiny)
-    return np.asarray((spread ** (order / 2) < CLOSE) & (sums[:, 0] > 0.0))
+    return np.asarray((spread ** (order / 2) < share) & (sums[:, 0] > 0.0))
 
 
 def _coefficients(kernel: Power, twice: int) -> FloatArray:
@@ -133,7 +146,7 @@ def _coefficients(kernel: Power, twice: int) -> FloatArray:
     return np.asarray(np.polynomial.polynomial.polypow(base, kernel.exponent * twice), dtype=np.float64)
 
 
-def _ascending(x: FloatArray) -> IntArray | slice:
+def ascending(x: FloatArray) -> IntArray | slice:
     """Order that makes x ascend; everything as it is, if it does already."""
     return slice(None) if (x[1:] >= x[:-1]).all() else np.argsort(x, kind="stable")
 
@@ -141,6 +154,6 @@ def _ascending(x: FloatArray) -> IntArray | slice:
 def _neighbours(q: FloatArray) -> IntArray | slice:
     """Order that puts near queries next to each other: along the line, or by cells of the first dimensions."""
     if q.shape[1] == 1:
-        return _ascending(q[:, 0])
+        return ascending(q[:, 0])
     cells = np.floor(q[:, : min(q.shape[1], 3)])
     return np.asarray(np.lexsort((q[:, 0], *cells.T[::-1])), dtype=np.int64)

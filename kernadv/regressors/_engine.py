@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray
+from kernadv.moments.least_squares import STEEP
 from kernadv.moments.local import exponents
 from kernadv.moments.solve import RANK
 from kernadv.regressors._dense import hat_rows
@@ -17,7 +18,7 @@ from kernadv.regressors._levels import LevelMoments, few_levels
 from kernadv.regressors._rule import Rule, coefficients
 from kernadv.regressors._sample import Points, Sample
 from kernadv.regressors._series import has_past, lay_out
-from kernadv.smoothers.local_polynomial import STEEP, hat_matrix, smooth, squared_norm
+from kernadv.smoothers.local_polynomial import hat_matrix, smooth, squared_norm
 
 #: Designs with more moments a query than this are smoothed by hat vectors.
 MOMENTS = 200

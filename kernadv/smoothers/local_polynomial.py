@@ -11,14 +11,13 @@ from math import factorial, prod
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
+from kernadv.moments.least_squares import STEEP, local_least_squares, local_squares
 from kernadv.moments.local import exponents, local_moments
-from kernadv.moments.solve import solve_local
 
-#: Queries with a smaller pivot get their squared norm from the hat vector itself: its moments would cancel.
-STEEP = 0.02
 #: Hat vectors formed at once.
 ROWS = 64
 
@@ -57,16 +56,20 @@ class LocalValues(NamedTuple):
         About 1 / sqrt(condition number) of the local system; 0 where the window is empty.
     defined : (m,) bool
         False where the window is empty, or its points do not determine the local polynomial.
+    order : d orders
+        Of the derivative; all 0 for values.
     """
 
     value: FloatArray
     row: FloatArray
     pivot: FloatArray
     defined: BoolArray
+    order: tuple[int, ...]
 
     def take(self, queries: IntArray) -> LocalValues:
         """The values at some of the queries."""
-        return LocalValues(self.value[queries], self.row[queries], self.pivot[queries], self.defined[queries])
+        value, row, pivot, defined, order = self
+        return LocalValues(value[queries], row[queries], pivot[queries], defined[queries], order)
 
 
 def smooth(
@@ -100,16 +103,20 @@ def smooth(
     ----------
     Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, section 3.1.
     """
-    powers, all_powers = exponents(x.shape[1], how.degree), exponents(x.shape[1], 2 * how.degree)
+    powers = exponents(x.shape[1], how.degree)
     order = tuple([0] * x.shape[1]) if derivative is None else tuple(derivative)
     row = powers.tolist().index(list(order))
-    channels = np.concatenate([weights[None], weights * y.T])
-    sums = local_moments(x, channels, at, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past)
-    solved = solve_local(sums, powers, all_powers, row)
-    unit = np.prod(bandwidth ** np.array(order), axis=-1) / prod(factorial(i) for i in order)
-    unit = np.broadcast_to(unit, len(at))[:, None]
+    solved = local_least_squares(
+        x, weights, y, at, bandwidth, how.kernel, how.degree, row, radial=how.radial, past=how.past
+    )
+    unit = np.broadcast_to(_unit(bandwidth, order), len(at))[:, None]
     value = solved.coefficients[:, row] / unit
-    return LocalValues(value, solved.row / unit, solved.pivot, ~np.isnan(solved.row[:, 0]))
+    return LocalValues(value, solved.row / unit, solved.pivot, ~np.isnan(solved.row[:, 0]), order)
+
+
+def _unit(bandwidth: FloatArray, order: tuple[int, ...]) -> FloatArray:
+    """What a coefficient in units of the bandwidth is divided by to give a derivative.  # () or (m,)"""
+    return np.asarray(np.prod(bandwidth ** np.array(order), axis=-1) / prod(factorial(i) for i in order))
 
 
 def leverage(values: LocalValues, weights: FloatArray) -> FloatArray:
@@ -146,11 +153,14 @@ def squared_norm(
         for b, right in enumerate(powers.tolist()):
             total += values.row[:, a] * values.row[:, b] * sums[:, index[tuple(np.add(left, right))]]
     steep = np.flatnonzero(values.defined & (values.pivot < STEEP))
-    for low in range(0, len(steep), ROWS):
-        part = steep[low : low + ROWS]
-        width = bandwidth[part] if bandwidth.ndim == 2 else bandwidth
-        hat = hat_matrix(how, x, weights, at[part], width, values.take(part))
-        total[part] = (hat * hat) @ (np.ones(len(x)) if variance is None else variance)
+    if len(steep):
+        row = powers.tolist().index(list(values.order))
+        width = bandwidth[steep] if bandwidth.ndim == 2 else bandwidth
+        each = np.ones(len(x)) if variance is None else variance
+        squares = local_squares(
+            x, weights, each, at[steep], width, how.kernel, how.degree, row, radial=how.radial, past=how.past
+        )
+        total[steep] = squares / _unit(width, values.order) ** 2
     return total
 
 
@@ -172,4 +182,20 @@ def hat_matrix(
     polynomial = np.zeros(u.shape[:2])
     for a, power in enumerate(powers):
         polynomial += values.row[:, a, None] * np.prod(u**power, axis=2)
-    return np.asarray(weights * weight * polynomial)
+    hat: FloatArray = weights * weight * polynomial
+    row = powers.tolist().index(list(values.order))
+    unit = np.broadcast_to(_unit(bandwidth, values.order), len(at))
+    for q in np.flatnonzero(values.defined & (values.pivot < STEEP)):
+        hat[q] = _orthogonal_row(weights * weight[q], np.prod(u[q][:, None] ** powers, axis=2), row) / unit[q]
+    return hat
+
+
+def _orthogonal_row(weight: FloatArray, monomials: FloatArray, row: int) -> FloatArray:
+    """Hat vector of a coefficient by QR, for polynomials that cancel where the weights are.  # (n,)"""
+    root = np.sqrt(weight)
+    design = root[:, None] * monomials
+    scale = np.linalg.norm(design, axis=0)
+    q, r = np.linalg.qr(design / scale)
+    unit = np.zeros(len(scale))
+    unit[row] = 1.0 / scale[row]
+    return np.asarray(root * (q @ solve_triangular(r, unit, trans="T")))

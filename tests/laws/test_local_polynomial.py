@@ -59,12 +59,11 @@ def test_equals_dense_least_squares(kernel, degree, dimensions, kind):
     x, y, omega, at = sample(dimensions)
     h = BANDWIDTH[:dimensions] * (2 if degree > 1 else 1)
     got = smooth(how, x, y, omega, at, h)
-    sure = got.pivot > (0.01 if how.past else 0.05)  # a one-sided design of high degree is ill-conditioned by nature
-    assert sure.any()
+    sure = got.pivot > 1e-4  # a one-sided design of high degree is ill-conditioned by nature
+    assert sure.sum() > 0.8 * got.defined.sum()
     coefficients, hat = least_squares(how, x, y, omega, at, h)
-    digits = 1e-9 if how.past else 1e-10
-    np.testing.assert_allclose(got.value[sure], coefficients[sure, 0], atol=digits)
-    np.testing.assert_allclose(hat_matrix(how, x, omega, at, h, got)[sure], hat[sure, 0], atol=digits)
+    np.testing.assert_allclose(got.value[sure], coefficients[sure, 0], atol=1e-10)
+    np.testing.assert_allclose(hat_matrix(how, x, omega, at, h, got)[sure], hat[sure, 0], atol=1e-10)
     norm = squared_norm(how, x, omega, at, h, got)
     np.testing.assert_allclose(norm[sure], (hat[sure, 0] ** 2).sum(1), rtol=1e-8)
     variance = y[:, 0] ** 2
