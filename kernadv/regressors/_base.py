@@ -12,6 +12,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kernadv import kernels
+from kernadv._arrays import is_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import AnyArray, BoolArray, FloatArray
 from kernadv.inference import Fit, Interval
@@ -20,7 +21,15 @@ from kernadv.regressors._categories import read_categories
 from kernadv.regressors._dense import determines
 from kernadv.regressors._engine import estimate, hat
 from kernadv.regressors._gradient import gradient
-from kernadv.regressors._input import back, read_groups, read_points, read_response, read_weights, to_numpy
+from kernadv.regressors._input import (
+    back,
+    ordered_levels,
+    read_groups,
+    read_points,
+    read_response,
+    read_weights,
+    to_numpy,
+)
 from kernadv.regressors._quality import Quality, quality
 from kernadv.regressors._rule import HIGHEST_DEGREE, Rule, coefficients
 from kernadv.regressors._sample import Points, Sample
@@ -37,7 +46,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     degree: int
     kernel: Any
-    categorical: dict[Any, str] | None = None
+    categorical: dict[Any, Any] | None = None
     groups_: AnyArray | None
 
     @abstractmethod
@@ -100,6 +109,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
         how = self._how()
+        self._like = y.detach().new_empty(0) if is_tensor(y) else None
         x, y = to_numpy(X), to_numpy(y)
         x, y = validate_data(
             self, x, y, dtype=None if self.categorical else np.float64, multi_output=True, y_numeric=True
@@ -113,7 +123,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 f"n_samples={kept.sum()}; lower the degree"
             )
         names = getattr(self, "feature_names_in_", None)
-        self.categories_ = read_categories(self.categorical, x, None if names is None else names.tolist())
+        self.categories_ = read_categories(
+            self.categorical, x, None if names is None else names.tolist(), ordered_levels(X)
+        )
         if how.past and len(self.categories_) == x.shape[1]:
             raise ArgumentError("side='past' needs a continuous column: the first one is the time")
         series = None
@@ -136,7 +148,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         X : (m, d) array, data frame or tensor
             Queries.
         return_std : bool
-            Return the standard error of each estimate as well.
+            Return the standard error of each estimate as well; NaN if the fit has no residual degree of freedom.
         groups : (m,) array-like, optional
             Series of each query; needed exactly if the fit had groups.
 
@@ -199,24 +211,24 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         values = [self._shaped(value) for value in each]
         return restore(np.stack(values, axis=-1) if several else values[0])
 
-    def hat_matrix(self, X: Any, groups: Any = None) -> FloatArray:
+    def hat_matrix(self, X: Any, groups: Any = None) -> Any:
         """Hat matrix S of some queries: ``predict(X) = S @ y``.  # (m, n)"""
-        at, _ = self._queries(X, groups)
+        at, restore = self._queries(X, groups)
         rows = hat(self._rule(at), self._sample, at)
         self._report(~np.isnan(rows[:, 0]), at)
         full = np.zeros((len(at.x), len(self._kept)))
         full[:, self._kept] = rows
-        return full
+        return restore(full)
 
-    def loo_predict(self) -> FloatArray:
+    def loo_predict(self) -> Any:
         """Estimate at each fitted row without its own response, exact and without refitting.  # (n,) or (n, C)
 
-        A row whose window holds nothing else is NaN, and so are rows of weight 0.
+        Of the kind of y.  A row whose window holds nothing else is NaN, and so are rows of weight 0.
         """
         check_is_fitted(self)
         out = np.full((len(self._kept), self._sample.y.shape[1]), np.nan)
         out[self._kept] = self._fit_quality().loo
-        return self._shaped(out)
+        return back(self._like)(self._shaped(out))
 
     def interval(self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None) -> Interval:
         """Pointwise confidence intervals.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, check_choice
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
 from kernadv._typing import AnyArray, FloatArray, IntArray
 
 #: What `categorical` may say of a column; the short names stand for the first kernel of their kind.
@@ -18,6 +18,9 @@ KINDS = {
     "aitchison_aitken": "aitchison_aitken",
     "li_racine": "li_racine",
 }
+
+#: Kernels that measure distance in ranks.
+ORDERED = ("wang_van_ryzin", "li_racine_ordered")
 
 
 class Category(NamedTuple):
@@ -32,7 +35,7 @@ class Category(NamedTuple):
     kernel : str
         One of the kernels below; all are scaled to 1 for equal levels.
     levels : (c,) array
-        Levels seen in fitting, ascending; ordered kernels measure distance in ranks.
+        Levels seen in fitting, in their order; ordered kernels measure distance in ranks.
     """
 
     column: int
@@ -90,35 +93,69 @@ class Category(NamedTuple):
         return np.array([known[level] for level in column.tolist()], np.int64)
 
 
-def read_categories(categorical: dict[Any, str] | None, x: AnyArray, names: list[str] | None) -> list[Category]:
+def read_categories(
+    categorical: dict[Any, Any] | None, x: AnyArray, names: list[str] | None, orders: dict[str, list[Any]]
+) -> list[Category]:
     """Categorical columns of a design, in the order of the columns.
 
     Parameters
     ----------
     categorical : dict or None
-        Column (index or name) -> kind or kernel, see `KINDS`.
+        Column (index or name) -> kind or kernel, see `KINDS`, or an ordered kind and its levels in their order.
     x : (n, d) array
     names : list of str, optional
         Names of the columns.
+    orders : dict
+        Levels of the columns whose type in a data frame has an order, in it.
 
     Raises
     ------
-    ArgumentError
-        If a column does not exist or a kind is unknown.
+    ArgumentError, ArgumentTypeError
+        If a column does not exist, a kind is unknown, or levels are not those given or have no order.
     """
+    if categorical is not None and not isinstance(categorical, dict):
+        raise ArgumentTypeError(
+            f"categorical must be a dict of columns and their kinds, e.g. {{1: 'unordered'}}, got {categorical!r}"
+        )
     found = []
     for key, kind in (categorical or {}).items():
-        if isinstance(key, str) and names and key in names:
-            column = names.index(key)
-        elif isinstance(key, int) and 0 <= key < x.shape[1]:
-            column = key
-        else:
-            columns = ", ".join(names) if names else f"0 to {x.shape[1] - 1}"
-            raise ArgumentError(f"categorical names column {key!r}, which X does not have; columns: {columns}")
+        column = _column(key, x.shape[1], names)
+        kind, order = kind if isinstance(kind, tuple) and len(kind) == 2 else (kind, None)
         kernel = KINDS[check_choice(kind, "kind of categorical column", KINDS)]
-        try:
-            levels = np.array(sorted(set(x[:, column].tolist())), x.dtype)
-        except TypeError:
-            raise ArgumentError(f"the levels of categorical column {key!r} cannot be sorted: mixed types") from None
-        found.append(Category(column, repr(key), kernel, levels))
+        if order is None and names is not None:
+            order = orders.get(names[column])
+        found.append(Category(column, repr(key), kernel, _levels(x[:, column], repr(key), kernel, order)))
     return sorted(found, key=lambda category: category.column)
+
+
+def _column(key: Any, columns: int, names: list[str] | None) -> int:
+    """Index of a column."""
+    if isinstance(key, str) and names and key in names:
+        return names.index(key)
+    if hasattr(key, "__index__") and not isinstance(key, bool) and 0 <= int(key) < columns:
+        return int(key)
+    known = ", ".join(names) if names else f"0 to {columns - 1}"
+    raise ArgumentError(f"categorical names column {key!r}, which X does not have; columns: {known}")
+
+
+def _levels(column: AnyArray, name: str, kernel: str, order: Any) -> AnyArray:
+    """Levels of a column in their order: the one given, or ascending."""
+    seen = set(column.tolist())
+    if order is not None:
+        missing = seen - set(order)
+        if missing or len(set(order)) < len(order):
+            raise ArgumentError(
+                f"the levels given for categorical column {name} must be all of its levels, each once, got {list(order)!r} "
+                f"without {sorted(map(str, missing))}"
+            )
+        return np.array([level for level in order if level in seen], column.dtype)
+    try:
+        levels = sorted(seen)
+    except TypeError:
+        raise ArgumentError(f"the levels of categorical column {name} cannot be sorted: mixed types") from None
+    if kernel in ORDERED and len(levels) > 2 and any(isinstance(level, str) for level in levels):
+        raise ArgumentError(
+            f"the levels of ordered column {name} are text, whose alphabetical order {levels[:5]} may not be theirs; give "
+            f"it: categorical={{{name}: ('ordered', [lowest, ..., highest])}}, or a data frame column of an ordered type"
+        )
+    return np.array(levels, column.dtype)

@@ -14,6 +14,9 @@ from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.regressors._categories import Category
 from kernadv.regressors._sample import Points
 
+#: Largest weight; the smallest is its inverse.
+EXTREME = 1e100
+
 
 def to_numpy(values: Any) -> Any:
     """A torch tensor as a numpy array in main memory; anything else as it is."""
@@ -39,6 +42,17 @@ def back(x: Any) -> Callable[[FloatArray], Any]:
         return lambda result: like.new_tensor(result)
     dtype = np.float32 if getattr(x, "dtype", None) == np.float32 else np.float64
     return lambda result: result.astype(dtype)
+
+
+def ordered_levels(X: Any) -> dict[str, list[Any]]:
+    """Levels of the columns of a data frame whose type orders them: ordered categories of pandas, polars' Enum."""
+    found = {}
+    for name in getattr(X, "columns", ()):
+        dtype = getattr(X[name], "dtype", None)
+        levels = getattr(dtype, "categories", None)
+        if levels is not None and getattr(dtype, "ordered", True) and type(dtype).__name__ != "Categorical":
+            found[name] = list(levels)
+    return found
 
 
 def read_points(x: AnyArray, categories: list[Category], series: IntArray | None) -> Points:
@@ -73,16 +87,25 @@ def read_weights(weights: Any, x: AnyArray) -> FloatArray:
     Raises
     ------
     ArgumentError
-        If one is negative, or all are 0.
+        If one is negative, all are 0, or their squares do not fit into floating-point numbers.
     """
     if weights is None:
         return np.ones(len(x))
     given = np.asarray(to_numpy(weights), np.float64)
+    if not given.ndim:
+        given = np.full(len(x), float(given))
     if (given < 0.0).any():
         raise ArgumentError(f"sample_weight must not be negative, got {given.min()} in row {given.argmin()}")
     if given.size and not given.any():
         raise ArgumentError("sample_weight is zero in every row: nothing is left to fit")
-    return np.asarray(_check_sample_weight(given, x, dtype=np.float64))
+    checked: FloatArray = np.asarray(_check_sample_weight(given, x, dtype=np.float64))
+    some = checked[checked > 0.0]
+    if some.max() > EXTREME or some.min() < 1.0 / EXTREME:
+        raise ArgumentError(
+            f"sample_weight must lie between {1.0 / EXTREME:g} and {EXTREME:g}, or be 0, got {some.min():g} to "
+            f"{some.max():g}; only their ratios matter to the estimates: divide by their mean"
+        )
+    return checked
 
 
 def read_groups(groups: Any, x: AnyArray, known: AnyArray | None) -> tuple[AnyArray, IntArray]:

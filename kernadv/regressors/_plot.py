@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,17 @@ def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
         ax = plt.figure().add_subplot()
     x, y = sample.points.x[:, 0], sample.y[:, 0]
     at = np.linspace(x.min(), x.max(), QUERIES)[:, None]
-    inside = regressor.interval(at, level)
-    outside = regressor.band(at, level, bias_corrected=inside.covers == REGRESSION_FUNCTION)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "X does not have valid feature names")  # the queries are ours
+        inside = regressor.interval(at, level)
+        outside = regressor.band(at, level, bias_corrected=inside.covers == REGRESSION_FUNCTION)
+        fitted = regressor.predict(at)
     names = getattr(regressor, "feature_names_in_", ["x"])
     ax.scatter(x, y, s=10, color="0.6", label="data")
     for limits, shade, what in ((outside, 0.15, "band"), (inside, 0.3, "interval")):
         label = f"{level:.0%} {what} of the {limits.covers}"
         ax.fill_between(at[:, 0], limits.low, limits.high, color="C0", alpha=shade, lw=0, label=label)
-    ax.plot(at[:, 0], regressor.predict(at), color="C0", label=type(regressor).__name__)
+    ax.plot(at[:, 0], fitted, color="C0", label=type(regressor).__name__)
     ax.set_xlabel(names[0])
     ax.set_ylabel("y")
     ax.legend()

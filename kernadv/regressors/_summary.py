@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.regressors._quality import Quality
 from kernadv.regressors._sample import Sample
 
@@ -32,16 +31,20 @@ def summary(regressor: Any, sample: Sample, fit: Quality, window: str) -> str:
         ("Kernel", how),
         ("Degree", str(regressor.degree)),
     ]
-    right = [
-        ("Edf (tr S)", f"{fit.edf:.4g}"),
-        ("Residual std. error", _each(fit.scale)),
-        ("R-squared", _each(fit.r_squared)),
-        ("LOO RMSE", _each(fit.loo_rmse)),
-    ]
+    errors = [("Residual std. error", fit.scale), ("R-squared", fit.r_squared), ("LOO RMSE", fit.loo_rmse)]
+    right = [("Edf (tr S)", f"{fit.edf:.4g}")]
+    table = []
+    if sample.y.shape[1] == 1:
+        right += [(name, _number(values[0])) for name, values in errors]
+    else:
+        right += [("Responses", str(sample.y.shape[1])), ("", ""), ("", "")]
+        table = ["-" * WIDTH, "Response".ljust(12) + "".join(name.rjust(22) for name, _ in errors)]
+        for c in range(sample.y.shape[1]):
+            table.append(str(c).ljust(12) + "".join(_number(values[c]).rjust(22) for _, values in errors))
     half = WIDTH // 2 - 1
     lines = [type(regressor).__name__.center(WIDTH).rstrip(), "=" * WIDTH]
     lines += [f"{_pair(*a, half)}  {_pair(*b, half)}".rstrip() for a, b in zip(left, right, strict=True)]
-    lines += ["-" * WIDTH, window[:1].upper() + window[1:], *_notes(regressor, sample, fit), "=" * WIDTH]
+    lines += [*table, "-" * WIDTH, window[:1].upper() + window[1:], *_notes(regressor, sample, fit), "=" * WIDTH]
     return "\n".join(lines)
 
 
@@ -59,9 +62,8 @@ def _notes(regressor: Any, sample: Sample, fit: Quality) -> list[str]:
 
 
 def _pair(name: str, value: str, width: int) -> str:
-    return f"{name}:{value.rjust(width - len(name) - 1)}"
+    return f"{name}:{value.rjust(width - len(name) - 1)}" if name else ""
 
 
-def _each(values: FloatArray) -> str:
-    """One number a response."""
-    return ", ".join("undefined" if np.isnan(v) else f"{v:.4g}" for v in values)
+def _number(value: float) -> str:
+    return "undefined" if np.isnan(value) else f"{value:.4g}"

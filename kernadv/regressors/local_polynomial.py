@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._errors import check_choice
+from kernadv._errors import ArgumentTypeError, check_choice
 from kernadv.regressors._bandwidths import choose, select_at
 from kernadv.regressors._base import KernelRegressor
 from kernadv.regressors._rule import Rule
@@ -35,7 +35,8 @@ class LocalPolynomial(KernelRegressor):
         "past" is one-sided: only points at or before the query in the first continuous column.
     categorical : dict, optional
         Categorical columns (index or name) and their kernel: "ordered" (Wang-van Ryzin), "unordered" (Aitchison-Aitken),
-        or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".
+        or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".  Levels that are text get their order
+        from a data frame (ordered categories of pandas, polars' Enum) or here: ``{"size": ("ordered", ["S", "M", "L"])}``.
 
     Attributes
     ----------
@@ -79,7 +80,7 @@ class LocalPolynomial(KernelRegressor):
         kernel: Any = "epanechnikov",
         radial: bool = False,
         side: str = "both",
-        categorical: dict[Any, str] | None = None,
+        categorical: dict[Any, Any] | None = None,
     ) -> None:
         self.degree = degree
         self.bandwidth = bandwidth
@@ -90,6 +91,8 @@ class LocalPolynomial(KernelRegressor):
 
     @property
     def _radial(self) -> bool:
+        if not isinstance(self.radial, (bool, np.bool_)):
+            raise ArgumentTypeError(f"radial must be True or False, got {self.radial!r}")
         return bool(self.radial)
 
     @property
@@ -127,7 +130,7 @@ class _FixedDegree(LocalPolynomial):
         kernel: Any = "epanechnikov",
         radial: bool = False,
         side: str = "both",
-        categorical: dict[Any, str] | None = None,
+        categorical: dict[Any, Any] | None = None,
     ) -> None:
         self.bandwidth = bandwidth
         self.kernel = kernel

@@ -28,6 +28,15 @@ FIT = {
     "zero weights": (LocalLinear(1), (X, Y, 0 * Y), "sample_weight is zero in every row"),
     "NaN weight": (LocalLinear(1), (X, Y, BAD), "weight contains NaN"),
     "weights of another length": (LocalLinear(1), (X, Y, Y[1:]), "sample_weight.shape"),
+    "weights too large": (
+        LocalLinear(1),
+        (X, Y, np.full(12, 1e160)),
+        r"sample_weight must lie between 1e-100 and 1e\+100, or be 0, got 1e\+160 to 1e\+160; only their ratios matter",
+    ),
+    "weights too small": (LocalLinear(1), (X, Y, np.full(12, 1e-300)), "sample_weight must lie between 1e-100"),
+    "radial": (LocalLinear(1, radial="yes"), (X, Y), "radial must be True or False, got 'yes'"),
+    "categorical list": (LocalLinear(1, categorical=[0]), (X, Y), r"categorical must be a dict of columns and their"),
+    "categorical True": (LocalLinear(1, categorical={True: "ordered"}), (X, Y), "categorical names column True, which"),
     "groups of another length": (LocalLinear(1), (X, Y, None, [1, 2]), "inconsistent numbers of samples"),
     "groups of floats": (LocalLinear(1), (X, Y, None, Y), "groups must be one str or int a row.*float64"),
     "bandwidth 0": (LocalLinear(0), (X, Y), "bandwidth must be positive and finite, got 0; it is the half-width"),
@@ -109,6 +118,11 @@ def test_odd_but_good(regressor):
     assert np.isfinite(regressor.fit(twice, np.arange(24.0)).predict(twice)).all()
     wide = np.random.default_rng(0).random((8, 3))
     assert np.isfinite(regressor.fit(wide, wide[:, 0]).predict(wide)).all()
+
+
+def test_one_weight_for_all_rows():
+    alone = LocalLinear(0.4).fit(X, Y, 2.0).predict(X, return_std=True)
+    np.testing.assert_allclose(alone, LocalLinear(0.4).fit(X, Y).predict(X, return_std=True), rtol=1e-12)
 
 
 def test_more_columns_than_rows():

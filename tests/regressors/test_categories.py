@@ -78,6 +78,36 @@ def test_named_columns_of_strings():
         fit.predict(frame.with_columns(kind=frame["kind"].replace("a", "c")))
 
 
+def test_order_of_levels_that_are_text():
+    """Their alphabetical order would be L, M, S, which is it reversed; XL between them."""
+    size = np.array(["S", "M", "L", "XL"] * 10, object)
+    x, y = np.linspace(0, 1, 40), np.random.default_rng(0).normal(size=40)
+    rank = np.array([0, 1, 2, 3] * 10)
+    expected = NadarayaWatson([0.3, 0.4], categorical={1: "ordered"}).fit(np.column_stack([x, rank]), y)
+    expected = expected.predict(np.column_stack([x, rank]))
+    order = ["S", "M", "L", "XL"]
+    plain = np.column_stack([x.astype(object), size])
+    given = NadarayaWatson([0.3, 0.4], categorical={1: ("ordered", order)}).fit(plain, y)
+    np.testing.assert_allclose(given.predict(plain), expected, rtol=1e-12)
+    polars, pandas = pytest.importorskip("polars"), pytest.importorskip("pandas")
+    frames = [
+        polars.DataFrame({"x": x, "size": polars.Series(size, dtype=polars.Enum(order))}),
+        pandas.DataFrame({"x": x, "size": pandas.Categorical(size, categories=order, ordered=True)}),
+    ]
+    for frame in frames:
+        fit = NadarayaWatson([0.3, 0.4], categorical={"size": "ordered"}).fit(frame, y)
+        assert fit.categories_[0].levels.tolist() == order
+        np.testing.assert_allclose(fit.predict(frame), expected, rtol=1e-12)
+    with pytest.raises(KernadvError, match=r"levels of ordered column 1 are text, whose alphabetical order \['L', 'M'"):
+        NadarayaWatson([0.3, 0.4], categorical={1: "ordered"}).fit(plain, y)
+    with pytest.raises(
+        KernadvError, match=r"must be all of its levels, each once, got \['S', 'M', 'L'\] without \['XL'\]"
+    ):
+        NadarayaWatson([0.3, 0.4], categorical={1: ("ordered", order[:3])}).fit(plain, y)
+    pairs = np.isin(size, ["S", "M"])  # of two levels either order will do
+    NadarayaWatson([0.3, 0.4], categorical={1: "ordered"}).fit(plain[pairs], y[pairs])
+
+
 def test_categories_only():
     fit = NadarayaWatson([0.0], categorical={0: "ordered"}).fit([[1], [1], [2]], [1.0, 3.0, 7.0])
     np.testing.assert_allclose(fit.predict([[1], [2]]), [2.0, 7.0], rtol=1e-12)

@@ -264,7 +264,10 @@ def test_plot(sample):
     labels = [text.get_text() for text in cubic.get_legend().get_texts()]
     assert labels[1:3] == [f"95% {what} of the smoothed target" for what in ("band", "interval")]
     import matplotlib.pyplot as plt
+    import polars
 
+    named = LocalLinear(0.4).fit(polars.DataFrame({"time": x[:, 0]}), y).plot(Figure().add_subplot())
+    assert named.get_xlabel() == "time"
     plt.close(LocalLinear(0.4).fit(x, y).plot().figure)
     with pytest.raises(KernadvError, match="plot draws one continuous column"):
         LocalLinear(1.0).fit(np.hstack([x, x**2]), y).plot()
@@ -279,6 +282,12 @@ def test_summary(sample):
     assert "No. observations:                   70" in text
     assert "uniform, past only" in text
     assert "LOO RMSE:                    undefined" in text
+    several = LocalLinear(0.3).fit(x, np.column_stack([y, 2 * y, 0 * y])).summary().splitlines()
+    assert max(map(len, several)) == 78
+    assert several[7].split() == ["Response", "Residual", "std.", "error", "R-squared", "LOO", "RMSE"]
+    numbers = np.array([line.split() for line in several[8:10]], float)
+    np.testing.assert_allclose(numbers[1], numbers[0] * [0, 2, 1, 2] + [1, 0, 0, 0], rtol=1e-3)
+    assert several[10].split()[2] == "undefined"
     narrow = LocalLinear(0.002).fit(x, y).summary()
     assert "observations have no estimate at their own place" in narrow
     flat = LocalLinear().fit(x, 0 * y).summary()

@@ -86,6 +86,10 @@ def test_tensors(dtype):
     rtol = {"float64": 1e-12, "bfloat16": 1e-2}.get(dtype, 1e-5)
     np.testing.assert_allclose(value.double().numpy(), expected, rtol=rtol)
     assert fit.derivative(x, groups=torch.zeros(90, dtype=torch.int64)).shape == (90, 2)
+    hat = fit.hat_matrix(x[:3], groups=torch.zeros(3, dtype=torch.int64))
+    assert (hat.shape, hat.dtype) == ((3, 90), value.dtype)
+    assert fit.loo_predict().dtype == torch.float64
+    assert not LocalLinear(5.0).fit(x, y.requires_grad_()).loo_predict().requires_grad
 
 
 def test_torch_is_not_imported():
