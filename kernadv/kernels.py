@@ -24,6 +24,8 @@ from kernadv._typing import FloatArray, IntArray
 
 #: Lag that no history reaches: the reach of a kernel without an edge.
 UNBOUNDED = 2**62
+#: Distances within this share of the bandwidth's are equal to it.
+TIE = 1e-9
 
 
 class OneSided(NamedTuple):
@@ -78,12 +80,20 @@ class Kernel(ABC):
     def square_moment(self, k: int) -> float:
         """One-sided moment nu_k of the square, the integral of u^k K(u)^2 over [0, support]."""
 
+    @property
+    def edge(self) -> float:
+        """Largest |u| that counts: the support, and for closed kernels what rounding errors may make of it.
+
+        Else a window on a grid such as 0, 0.1, 0.2, ... would hold its outermost points here and there.
+        """
+        return self.support * (1.0 + TIE) if self.closed else self.support
+
     def profile(self, u: Any, xp: Any = np) -> Any:
         """K(u), elementwise and shape preserving, for numpy arrays or, with ``xp=torch``, tensors."""
         distance = xp.abs(u)
         if math.isinf(self.support):
             return self.formula(distance, xp)
-        inside = distance <= self.support
+        inside = distance <= self.edge
         return xp.where(inside, self.formula(xp.where(inside, distance, xp.zeros_like(distance)), xp), 0.0)
 
     def slope(self, u: FloatArray) -> FloatArray:
@@ -104,13 +114,13 @@ class Kernel(ABC):
         """Largest whole number of steps that has positive weight at bandwidth `width` (any shape).
 
         Membership is decided on integers, because ``lag / width`` in floating point may fall on either side of the
-        edge; a product such as 0.29 * 100 counts as the whole number it is within 1e-9.
+        edge; a product such as 0.29 * 100 counts as the whole number it is within `TIE`.
         """
         edge = np.asarray(width, dtype=np.float64) * self.support
         finite = np.isfinite(edge) & (edge < UNBOUNDED)
         edge = np.where(finite, edge, 0.0)
         whole = np.rint(edge)
-        exact = np.abs(edge - whole) <= 1e-9 * np.maximum(whole, 1.0)
+        exact = np.abs(edge - whole) <= TIE * np.maximum(whole, 1.0)
         inner = whole if self.closed else whole - 1.0
         return np.where(finite, np.where(exact, inner, np.floor(edge)), UNBOUNDED).astype(np.int64)
 

@@ -8,8 +8,6 @@ from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._line import nearest
 from kernadv.bandwidth._sample import Sample
 
-#: Widening for kernels that are positive at their edge, so that no rounding drops the points that define it.
-EDGE = 1e-9
 #: Queries whose distances to all points are held at once.
 ROWS = 256
 
@@ -39,7 +37,7 @@ def neighbour_distance(sample: Sample, k: int, at: FloatArray | None = None) -> 
         distance[zero] = find(sample, queries[zero], series[zero], k)
         zero = zero[distance[zero] <= 0.0]
     distance[zero] = sample.span.max()
-    return distance * (1.0 + EDGE) if sample.how.kernel.closed else distance
+    return distance
 
 
 def _on_a_line(sample: Sample, queries: FloatArray, series: IntArray, k: int) -> FloatArray:

@@ -13,7 +13,7 @@ from kernadv.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.bandwidth._sample import Sample
 from kernadv.bandwidth.leave_one_out import OTHERS
 from kernadv.moments.local import exponents, local_moments
-from kernadv.moments.solve import solve_local
+from kernadv.moments.solve import SURE, solve_local
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class HBlock(CriterionSelector):
         for offset in range(-self.block, self.block + 1):
             self._leave_out(sums, sample, x / bandwidth, channels, all_powers, offset)
         sums[~(sums[:, 0, 0] > OTHERS * total)] = 0.0
-        value = solve_local(sums, powers, all_powers).coefficients[:, 0]
+        solved = solve_local(sums, powers, all_powers)
+        value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
         return Errors(sample.y - value, np.zeros(len(x)))
 
     def _leave_out(

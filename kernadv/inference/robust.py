@@ -132,7 +132,7 @@ def robust_estimate(
     row = first.powers.tolist().index(order)
     unit = prod(factorial(i) for i in order) / float(np.prod(fit.bandwidth ** np.array(order)))
     wide = max(first, second, key=lambda local: float(local.fit.bandwidth[0]))
-    reach = fit.how.kernel.support * wide.fit.bandwidth[0]
+    reach = fit.how.kernel.edge * wide.fit.bandwidth[0]
     low = np.searchsorted(fit.x[:, 0], at[:, 0] - reach, "left")
     high = np.searchsorted(fit.x[:, 0], at[:, 0] + reach, "right")
     out = RobustEstimate(*(np.full((len(at), width), np.nan) for width in (*[fit.y.shape[1]] * 4, 1)))

@@ -12,6 +12,8 @@ from kernadv._typing import AnyArray, FloatArray, IntArray
 
 #: Systems whose scaled Cholesky factor spans more than this ratio are not solved.
 RANK = 1e-7
+#: Where only moments are known, smaller pivots may be rounding errors of windows with too few points.
+SURE = 1e-5
 #: Smaller sums of weights have lost digits to underflow: the window counts as empty.
 TINY = 1e-290
 

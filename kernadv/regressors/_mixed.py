@@ -21,6 +21,7 @@ from kernadv.bandwidth._criterion import Errors
 from kernadv.bandwidth._sample import Sample as Ordered
 from kernadv.bandwidth._sample import prepare
 from kernadv.bandwidth.leave_one_out import OTHERS
+from kernadv.moments.solve import SURE
 from kernadv.regressors._engine import estimate
 from kernadv.regressors._levels import LevelMoments, few_levels
 from kernadv.regressors._rule import Rule
@@ -49,7 +50,8 @@ class _Criterion:
             value, centre, _, _ = estimate(rule, self.sample, self.sample.points)
         else:
             solved = self.moments.solve(bandwidth, smoothing)
-            value, centre = solved.coefficients[:, 0], solved.row[:, 0]
+            value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
+            centre = solved.row[:, 0]
         error, own = self.sample.y - value, self.sample.weights * centre
         if not isinstance(selector, LeaveOneOut):
             return Errors(error, own)

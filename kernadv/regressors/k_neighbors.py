@@ -120,8 +120,6 @@ class KNeighborsSmoother(KernelRegressor):
             distance = neighbour_distance(self._places, at, self.k_, distinct=distinct)
         else:
             distance = metric_distance(self._places, at, self.k_, metric, distinct=distinct)
-        if self._frame.how.kernel.closed:
-            distance *= 1.0 + 1e-9  # the k-th neighbour itself counts, whatever the rounding
         return replace(self._frame, bandwidth=self.scale * distance[:, None])
 
     def _window(self) -> str:

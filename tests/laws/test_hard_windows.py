@@ -129,3 +129,21 @@ def test_equal_queries_are_solved_once():
     got = smooth(LocalPolynomialFit(KERNELS["triangular"], 3), x, x, np.ones(len(x)), x, np.array([1.5]))
     assert not got.defined.any()
     assert time.perf_counter() - start < 5.0
+
+
+@pytest.mark.parametrize("step", [0.1, 0.01, 1 / 3, 0.7])
+@pytest.mark.parametrize("reach", [1, 3, 5])
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_box_windows_on_a_grid_hold_their_edges(step, reach, dimensions):
+    """Distances of one bandwidth are rounded up here and down there: every window has its 2 reach + 1 places."""
+    line = np.arange(40.0)[:, None] * step
+    x = line if dimensions == 1 else np.column_stack([np.repeat(line[:12], 12), np.tile(line[:12, 0], 12)])
+    y, h = x[:, :1], np.full(dimensions, reach * step)
+    inside = ((x >= h - 1e-6) & (x <= x.max(0) - h + 1e-6)).all(1)
+    for past in (False, True):
+        how = LocalPolynomialFit(KERNELS["uniform"], 0, past=past)
+        got = smooth(how, x, y, np.ones(len(x)), x, h)
+        expected = (reach + 1 if past else 2 * reach + 1) * (2 * reach + 1) ** (dimensions - 1)
+        np.testing.assert_array_equal((hat_matrix(how, x, np.ones(len(x)), x, h, got) > 0).sum(1)[inside], expected)
+        np.testing.assert_allclose(got.value[inside], y[inside] - (h[0] / 2 if past else 0.0), atol=1e-12)
+        np.testing.assert_allclose(squared_norm(how, x, np.ones(len(x)), x, h, got)[inside], 1 / expected, rtol=1e-9)
