@@ -4,7 +4,7 @@ Everything takes a `Fit`, and every interval and band says what it covers: the r
 target E mhat(x), which differs from it by the smoothing bias.
 """
 
-from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval
+from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, correction
 from kernadv.inference.bands import kappa, multiplier_bootstrap, tube, tube_critical_value, tube_probability
 from kernadv.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
 from kernadv.inference.degrees_of_freedom import DegreesOfFreedom, effective_degrees_of_freedom, effective_sample_size
@@ -26,6 +26,7 @@ __all__ = [
     "Wild",
     "autocorrelation",
     "bootstrap_error",
+    "correction",
     "effective_degrees_of_freedom",
     "effective_sample_size",
     "interval",

@@ -73,12 +73,39 @@ class Fit(NamedTuple):
             raise ArgumentError(f"expected queries of shape (m, {self.x.shape[1]}), got {at.shape}")
         return at
 
-    def raised(self) -> Fit:
-        """The fit of one degree more with the same bandwidth, whose bias is of a smaller order."""
-        if self.how.degree > 2:
-            raise ArgumentError("bias correction fits one degree more, and 3 is the highest; use a degree below 3")
-        how = LocalPolynomialFit(self.how.kernel, self.how.degree + 1, self.how.radial, self.how.past)
-        return self._replace(how=how)
+    def raised(self, by: int | None = None) -> Fit:
+        """The fit of a higher degree with the same bandwidth, whose bias is of a smaller order; default: `correction`."""
+        how = self.how
+        degree = how.degree + (correction(how) if by is None else by)
+        return self._replace(how=LocalPolynomialFit(how.kernel, degree, how.radial, how.past))
+
+
+def correction(how: LocalPolynomialFit, order: int = 0) -> int:
+    """How many degrees more take the leading bias away: 1, or 2 where ``degree - order`` is even.
+
+    Inside the data the windows are symmetric.  The leading bias of a mean is then that of a line too: only a parabola takes
+    it away, and so for every even degree.  One-sided windows are not symmetric.  **Covers** nothing by itself.
+
+    Parameters
+    ----------
+    how : LocalPolynomialFit
+    order : int
+        Total order of the derivative that is estimated.
+
+    References
+    ----------
+    Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, section 3.3; Calonico, Cattaneo and Farrell
+    (2018), JASA 113, section 3.
+
+    Examples
+    --------
+    >>> from kernadv.inference import correction
+    >>> from kernadv.kernels import get
+    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> [correction(LocalPolynomialFit(get("gaussian"), degree)) for degree in range(4)]
+    [2, 1, 2, 1]
+    """
+    return 1 if how.past or (how.degree - order) % 2 else 2
 
 
 class Interval(NamedTuple):

@@ -29,7 +29,7 @@ def tube(
     c solves ``P(c) = 1 - level`` of `tube_probability`, with the residual degrees of freedom of sigma for
     "homoskedastic".
 
-    **Covers** the smoothed target, simultaneously; with `bias_corrected` (the fit of one degree more, same bandwidth) the
+    **Covers** the smoothed target, simultaneously; with `bias_corrected` (`Fit.raised`, same bandwidth) the
     regression function.  For independent normal responses of one variance.
 
     Parameters
@@ -165,7 +165,7 @@ def multiplier_bootstrap(
     Dividing each draw by its own standard error is what keeps the level at boundaries of small samples: with one standard
     error for all draws, c would know nothing of how uncertain that is.
 
-    **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` (the fit of one degree more, same
+    **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` (`Fit.raised`, same
     bandwidth) the regression function.  For independent responses, whatever their variances, or with `MovingBlocks` for
     stationary noise.  Simulated, a nominal 95% with `bias_corrected` covers 93.9% at n = 300, 93.0% if the noise grows
     tenfold along the line, 92.4% at n = 100; with `MovingBlocks` 91% at n = 400 and an autocorrelation of .5.

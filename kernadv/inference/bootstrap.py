@@ -196,7 +196,7 @@ def percentile_t(
 
     The standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.
 
-    **Covers** the smoothed target: t* is centred at the mean of the draws.  On the fit of one degree more
+    **Covers** the smoothed target: t* is centred at the mean of the draws.  On the fit of a higher degree
     (``fit.raised()``) the smoothing bias is of a smaller order.
 
     Parameters

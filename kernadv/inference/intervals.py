@@ -8,7 +8,7 @@ from scipy.special import betaincinv, ndtri, stdtrit
 from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import FloatArray
 from kernadv.inference import robust
-from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval
+from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, correction
 from kernadv.inference.degrees_of_freedom import effective_sample_size
 from kernadv.inference.variance import standard_error
 from kernadv.smoothers.local_polynomial import smooth
@@ -120,7 +120,8 @@ def robust_bias_corrected(
 ) -> Interval:
     """Centre at the bias-corrected estimate, with the standard error of that.
 
-    **Covers** the regression function m(x), at boundaries too, for a bandwidth that is good for the estimate itself.
+    **Covers** the regression function m(x), at boundaries too, for a bandwidth that is good for the estimate itself.  The
+    bias is estimated with one degree more, or two where one would not do, see `kernadv.inference.correction`.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def robust_bias_corrected(
         Strictly between 0 and 1.
     method : str
         One of its methods (nearest, hc0 to hc3: residuals of the window at each query); or, with rho = 1, "homoskedastic",
-        "difference", "cluster" or "hac": the `standard_error` of the fit of one degree more.
+        "difference", "cluster" or "hac": the `standard_error` of the fit of `correction` degrees more.
     lag : int, optional
         L of "hac".
     reference : {"t", "normal"}
@@ -158,13 +159,14 @@ def robust_bias_corrected(
     z = _quantile(level)
     check_choice(method, "method", (*robust.METHODS, "homoskedastic", "difference", "cluster", "hac"))
     check_choice(reference, "reference", ("t", "normal"))
+    more = correction(fit.how, sum(derivative or ()))
     if method in robust.METHODS:
-        both = robust.robust_estimate(fit, at, method, derivative=derivative, rho=rho, neighbours=neighbours)
+        both = robust.robust_estimate(fit, at, method, derivative=derivative, rho=rho, neighbours=neighbours, more=more)
         times = stdtrit(both.freedom, 0.5 + 0.5 * level) if reference == "t" else z
         return _around(both.corrected, times * both.corrected_error, REGRESSION_FUNCTION)
     if rho != 1.0:
         raise ArgumentError(f"method {method!r} corrects with one bandwidth: rho must be 1, got {rho!r}")
-    up = fit.raised()
+    up = fit.raised(more)
     error = standard_error(up, at, method, derivative=derivative, lag=lag)
     return _around(_estimate(up, at, derivative), z * error, REGRESSION_FUNCTION)
 
@@ -193,7 +195,7 @@ def proportion(
         Wilson's score interval, or the equal-tailed interval of Beta(a + n_eff p, a + n_eff (1 - p)) with a = 1/2
         (Jeffreys) or a = 1.  Jeffreys is shorter near 0 and 1, a little wider between.
     bias_corrected : bool
-        Use the fit of one degree more with the same bandwidth, and its smaller n_eff.
+        Use the fit of `correction` degrees more with the same bandwidth, and its smaller n_eff.
 
     References
     ----------

@@ -67,6 +67,7 @@ def robust_estimate(
     derivative: tuple[int, ...] | None = None,
     rho: float = 1.0,
     neighbours: int = 3,
+    more: int = 1,
 ) -> RobustEstimate:
     """Bias-correct the estimate and charge the correction's own variance.
 
@@ -81,7 +82,7 @@ def robust_estimate(
     Parameters
     ----------
     fit : Fit
-        Degree p at most 2.
+        Of degree p.
     at : (m, d)
         Queries.
     method : {"nearest", "hc0", "hc1", "hc2", "hc3"}
@@ -93,11 +94,14 @@ def robust_estimate(
         Ratio of the bandwidths h / b.
     neighbours : int
         J of "nearest".
+    more : int
+        The bias is estimated with the degree p + `more`, in the place of p + 1 above: all orders between.  Inside the data
+        1 does nothing for even p less the order of the derivative, see `kernadv.inference.correction`.
 
     Raises
     ------
     ArgumentError
-        Unknown method, degree 3, rho not positive, arrays that do not belong together.
+        Unknown method, rho not positive, arrays that do not belong together.
 
     References
     ----------
@@ -122,10 +126,11 @@ def robust_estimate(
     check_choice(method, "method", METHODS)
     check_positive(rho, "rho", "it is h / b; 1 uses one bandwidth for both")
     check_count(neighbours, "neighbours")
+    check_count(more, "more")
     fit = _sorted(fit.checked())
     at = fit.queries(at)
     first = _local(fit, at)
-    second = _local(fit.raised()._replace(bandwidth=fit.bandwidth / rho), at)
+    second = _local(fit.raised(more)._replace(bandwidth=fit.bandwidth / rho), at)
     order = [0] * at.shape[1] if derivative is None else list(derivative)
     if order not in first.powers.tolist():
         raise ArgumentError(f"derivative must have total order at most the degree {fit.how.degree}, got {derivative}")
@@ -192,7 +197,7 @@ def _window(local: _Local, near: IntArray, at: FloatArray, q: int) -> _Window:
 
 
 def _bias(hat: FloatArray, own: _Window, other: _Window, second: _Local, q: int) -> FloatArray:
-    """Hat vector of the leading bias: ``sum_{|a| = p + 1} (sum_j l_j u_j^a) beta_a``, u in units of b.  # (k,)"""
+    """Hat vector of the leading bias: ``sum_{|a| > p} (sum_j l_j u_j^a) beta_a``, u in units of b.  # (k,)"""
     lowest = own.monomials.shape[1]
     missed = hat @ other.monomials[:, lowest:]
     return np.asarray(other.weight * (other.monomials @ (missed @ second.inverse[q, lowest:])))

@@ -267,7 +267,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             latter is for one continuous column and one bandwidth.
         groups : (m,) array-like, optional
         bias_corrected : bool
-            Cover the regression function, around the fit of one degree more; default: the smoothed target, around the
+            Cover the regression function, around a fit of a higher degree; default: the smoothed target, around the
             estimate.
 
         Returns

@@ -15,11 +15,11 @@ from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.inference import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, Wild
+from kernadv.inference import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, Wild, correction
 from kernadv.inference.intervals import METHODS, PROPORTION, PROPORTIONS, proportion_limits
 from kernadv.regressors._dense import BLOCK, determines
 from kernadv.regressors._engine import estimate, hat
-from kernadv.regressors._rule import HIGHEST_DEGREE, Rule, coefficients
+from kernadv.regressors._rule import Rule, coefficients
 from kernadv.regressors._sample import Points, Sample
 
 #: A leverage nearer to 1 than this leaves no residual to divide by.
@@ -50,13 +50,8 @@ class HatFit:
     at: Points
 
     def raised(self) -> HatFit:
-        """The fit of one degree more with the same bandwidths, whose bias is of a smaller order."""
-        degree = self.rule.how.degree + 1
-        if degree > HIGHEST_DEGREE:
-            raise ArgumentError(
-                f"bias correction fits one degree more, and {HIGHEST_DEGREE} is the highest; use a lower degree, or "
-                "method='normal'"
-            )
+        """The fit of a higher degree with the same bandwidths, whose bias is of a smaller order."""
+        degree = self.rule.how.degree + correction(self.rule.how)
         x, how = self.sample.points.x, replace(self.rule.how, degree=degree)
         deficient = x.shape[1] > 1 and not determines(x, degree)
         rule, own = (replace(rule, how=how, deficient=deficient) for rule in (self.rule, self.own))
@@ -95,8 +90,8 @@ class HatFit:
 def interval(fit: HatFit, level: float, method: str) -> Interval:
     """Pointwise intervals.
 
-    "robust" takes the fit of one degree more with the same bandwidths, and **covers** the regression function, but for the
-    bias that points of other levels bring where lambda > 0: nothing corrects that.  "normal" and those of proportions
+    "robust" takes the fit of `correction` degrees more with the same bandwidths, and **covers** the regression function, but
+    for the bias that points of other levels bring where lambda > 0: nothing corrects that.  "normal" and the others
     **cover** the smoothed target.  With e the residuals at the design points, the variance of "normal" is
     ``sum_j l_j^2 e_j^2 / (1 - l_jj)^2`` (HC3) and its quantiles are normal; that of "robust" is
     ``sum_j l_j^2 e_j^2 / (1 - l_jj)`` (HC2), with Student's t of ``(sum l^2)^2 / sum l^4``, less the number of coefficients,
@@ -113,7 +108,7 @@ def interval(fit: HatFit, level: float, method: str) -> Interval:
     check_choice(method, "method", METHODS)
     degree, binary = fit.rule.how.degree, bool(np.isin(fit.sample.y, (0.0, 1.0)).all())
     if method == "auto":
-        method = PROPORTION if binary and degree == 0 else "robust" if degree < HIGHEST_DEGREE else "normal"
+        method = PROPORTION if binary and degree == 0 else "robust"
     if method in PROPORTIONS:
         if not binary:
             raise ArgumentError(f"method {method!r} needs responses that are 0 or 1; use method='robust'")

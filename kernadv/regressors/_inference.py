@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from kernadv._errors import ArgumentError, check_choice
 from kernadv._typing import FloatArray
-from kernadv.inference import Fit, Interval, bands, intervals
+from kernadv.inference import Fit, Interval, bands, correction, intervals
 from kernadv.regressors import _hat_intervals
 from kernadv.regressors._engine import needs_rows
 from kernadv.regressors._hat_intervals import HatFit
-from kernadv.regressors._rule import HIGHEST_DEGREE, Rule
+from kernadv.regressors._rule import Rule
 from kernadv.regressors._sample import Points, Sample
 from kernadv.regressors._series import lay_out
 
@@ -34,13 +34,13 @@ def fit_of(rule: Rule, sample: Sample) -> Fit:
 
 
 def has_moments(rule: Rule, dimensions: int) -> bool:
-    """Whether `kernadv.inference` can take it, of one degree more too: one bandwidth, no categories, few moments."""
-    raised = replace(rule, how=replace(rule.how, degree=min(rule.how.degree + 1, HIGHEST_DEGREE)))
+    """Whether `kernadv.inference` can take it, of a higher degree too: one bandwidth, no categories, few moments."""
+    raised = replace(rule, how=replace(rule.how, degree=rule.how.degree + correction(rule.how)))
     return rule.bandwidth.ndim == 1 and not needs_rows(raised, dimensions)
 
 
 def interval(rule: Rule, own: Rule, sample: Sample, at: Points, level: float, method: str) -> Interval:
-    """Pointwise intervals; "auto" corrects the bias where a degree higher than the fit's exists.
+    """Pointwise intervals.
 
     Parameters
     ----------
@@ -53,8 +53,6 @@ def interval(rule: Rule, own: Rule, sample: Sample, at: Points, level: float, me
     """
     if not has_moments(rule, sample.points.x.shape[1]):
         return _hat_intervals.interval(HatFit(rule, own, sample, at), level, method)
-    if method == "auto" and rule.how.degree == HIGHEST_DEGREE:
-        method = "normal"
     fit, q = _laid_out(rule, sample, at)
     return intervals.interval(fit, q, level, method)
 

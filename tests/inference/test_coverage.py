@@ -6,9 +6,10 @@ Replications share a design, so that hat vectors are computed once and each repl
 import numpy as np
 import pytest
 
-from kernadv.inference._base import Fit
+from kernadv.inference._base import Fit, Interval
 from kernadv.inference.degrees_of_freedom import effective_sample_size
 from kernadv.inference.intervals import PROPORTIONS, normal, proportion, robust_bias_corrected
+from kernadv.inference.robust import robust_estimate
 from kernadv.kernels import KERNELS
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
 
@@ -42,6 +43,24 @@ def test_robust_intervals_cover_the_regression_function(name):
     got = coverage_of(lambda fit: robust_bias_corrected(fit, AT), lambda fit: curve(AT), curve, 0.5, bandwidth)
     assert (got >= 0.935).all(), got
     assert (got <= 0.965).all(), got
+
+
+@pytest.mark.parametrize(("degree", "bandwidth"), [(0, 0.09), (2, 0.2), (3, 0.25)])
+def test_other_degrees_cover_too(degree, bandwidth):
+    """At the bandwidths that AICc chooses, a bump's top is biased by more than the noise.  One degree more does not help
+    even degrees there."""
+    curve, _ = CURVES["bump"]
+    got = coverage_of(lambda fit: robust_bias_corrected(fit, AT), lambda fit: curve(AT), curve, 0.5, bandwidth, degree)
+    assert (got >= 0.935).all(), got
+    assert (got <= 0.965).all(), got
+    if degree % 2 == 0:
+        z = 1.959963984540054
+
+        def one_more(fit):
+            both = robust_estimate(fit, AT, more=1)
+            return Interval(both.corrected, *(both.corrected + k * z * both.corrected_error for k in (-1, 1)), "")
+
+        assert coverage_of(one_more, lambda fit: curve(AT), curve, 0.5, bandwidth, degree)[1] < 0.9
 
 
 def test_normal_quantiles_are_not_enough_at_a_boundary():

@@ -220,7 +220,7 @@ def test_intervals_and_bands(sample):
         assert (limits.low < limits.high).all()
     assert (band.high - band.low > normal.high - normal.low).all()
     cubic = LocalPolynomial(3, bandwidth=0.6).fit(x, y).interval(at)
-    assert cubic.covers == "smoothed target"
+    assert cubic.covers == "regression function"
     with pytest.raises(KernadvError, match="unknown method of a band 'scheffe'; known: sup_t, tube"):
         fit.band(at, method="scheffe")
     with pytest.raises(KernadvError, match="the tube formula is for one continuous column and one bandwidth"):
@@ -260,8 +260,8 @@ def test_plot(sample):
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     target = "of the regression function"
     assert labels == ["data", f"95% band {target}", f"95% interval {target}", "LocalLinear"]
-    cubic = LocalPolynomial(3, bandwidth=0.6).fit(x, y).plot(Figure().add_subplot())
-    labels = [text.get_text() for text in cubic.get_legend().get_texts()]
+    rewards = NadarayaWatson(0.3).fit(x, y > y.mean()).plot(Figure().add_subplot())
+    labels = [text.get_text() for text in rewards.get_legend().get_texts()]
     assert labels[1:3] == [f"95% {what} of the smoothed target" for what in ("band", "interval")]
     import matplotlib.pyplot as plt
     import polars
