@@ -26,6 +26,8 @@ from kernadv._typing import FloatArray, IntArray
 UNBOUNDED = 2**62
 #: Distances within this share of the bandwidth's are equal to it.
 TIE = 1e-9
+#: Lags nearer than this to the edge of an open support are at it.
+ROUNDING = 1e-12
 
 
 class OneSided(NamedTuple):
@@ -82,11 +84,12 @@ class Kernel(ABC):
 
     @property
     def edge(self) -> float:
-        """Largest |u| that counts: the support, and for closed kernels what rounding errors may make of it.
+        """Largest |u| that counts: rounding errors neither take a point out of a closed support nor into an open one.
 
-        Else a window on a grid such as 0, 0.1, 0.2, ... would hold its outermost points here and there.
+        Else a window on a grid such as 0, 0.1, 0.2, ... would hold its outermost points here and there; with weights of
+        1e-16 they would determine what the others leave open.
         """
-        return self.support * (1.0 + TIE) if self.closed else self.support
+        return self.support * (1.0 + TIE if self.closed else 1.0 - ROUNDING)
 
     def profile(self, u: Any, xp: Any = np) -> Any:
         """K(u), elementwise and shape preserving, for numpy arrays or, with ``xp=torch``, tensors."""

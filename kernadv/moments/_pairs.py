@@ -28,7 +28,7 @@ QUERIES = 64
 def reach(kernel: Kernel) -> float:
     """Lag, in bandwidths, beyond which the kernel is 0 in floating point."""
     if np.isfinite(kernel.support):
-        return kernel.edge
+        return max(kernel.edge, kernel.support)
     lag = 1.0
     while float(kernel.profile(np.float64(lag))) > 0.0:
         lag *= 2.0

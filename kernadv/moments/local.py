@@ -122,8 +122,9 @@ def _line(
     """Moments on a line in units of the bandwidth, and where they have lost digits; x and at ascend."""
     twice = 2 if squared else 1
     if isinstance(kernel, Power):
-        sums, lost = power_moments(x, v, at, kernel.edge, _coefficients(kernel, twice), order, past)
-        return sums * kernel.edge ** np.arange(order + 1), lost
+        width = kernel.edge if kernel.closed else 1.0
+        sums, lost = power_moments(x, v, at, width, _coefficients(kernel, twice), order, past)
+        return sums * width ** np.arange(order + 1), lost
     if isinstance(kernel, Exponential):
         return exponential_moments(x, v, at, 1.0, kernel.rho**twice, order, past), np.zeros(len(at), np.bool_)
     narrow = 1.0 / np.sqrt(twice)

@@ -147,3 +147,12 @@ def test_box_windows_on_a_grid_hold_their_edges(step, reach, dimensions):
         np.testing.assert_array_equal((hat_matrix(how, x, np.ones(len(x)), x, h, got) > 0).sum(1)[inside], expected)
         np.testing.assert_allclose(got.value[inside], y[inside] - (h[0] / 2 if past else 0.0), atol=1e-12)
         np.testing.assert_allclose(squared_norm(how, x, np.ones(len(x)), x, h, got)[inside], 1 / expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["triangular", "epanechnikov", "biweight", "tricube", "cosine"])
+def test_points_at_the_edge_of_an_open_window_do_not_count(name):
+    """Two points inside, a third at the edge, where rounding may leave it 1e-16 of weight: no parabola."""
+    x = np.arange(30.0)[:, None] / 3.0 * 1.7
+    how = LocalPolynomialFit(KERNELS[name], 2, past=True)
+    got = smooth(how, x, x, np.ones(30), x, np.array([1.7 * 2 / 3]))
+    assert not got.defined.any()
