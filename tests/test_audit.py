@@ -234,7 +234,7 @@ def test_rewards_that_are_all_equal():
 
 def test_rewards_of_few_prompts_that_are_all_equal():
     groups, _ = simulate(10, prompts=3, batch=3)
-    found = audit(groups._replace(s=0.7 * groups.n, ss=0.49 * groups.n), bandwidths=GRID, draws=20)
+    found = audit(groups._replace(s=0.5 * groups.n, ss=0.25 * groups.n), bandwidths=GRID, draws=20)
     assert "are all equal" in found.verdict
     assert remarks(found) == []
 
