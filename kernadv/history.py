@@ -107,6 +107,11 @@ class History:
         """Type of the ids held, None while empty."""
         return type(next(iter(self._rows))) if self._rows else None
 
+    @property
+    def ids(self) -> list[Id]:
+        """The prompts held."""
+        return list(self._rows)
+
     def find(self, ids: Sequence[Id]) -> IntArray:
         """Rows of known ids, -1 for the others."""
         return np.fromiter(map(self._rows.get, ids, repeat(-1)), np.int64, len(ids))
@@ -181,6 +186,10 @@ class History:
         live = size > 0
         out[np.flatnonzero(known)[live]] = self._blocks["step"][self._tail[own][live], slot[live]]
         return out
+
+    def count(self, evicted: int, dropped: int) -> None:
+        """Set the counters of a history that came from elsewhere."""
+        self._evicted, self._dropped = evicted, dropped
 
     def evict(self, keep: Retention) -> int:
         """Forget what `keep` says can never matter again; returns the number of visits forgotten."""

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from providers import flash_providers, nearest_providers, prequential_providers, ragged_providers
 
+from kernadv import KernelValueEstimator
 from kernadv.clock import Relative
 from kernadv.kernels import get
-from kernadv.moments import Sample, torch_flash, torch_ops, torch_ring
+from kernadv.moments import Sample, torch_flash, torch_ops
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def cases(device: torch.device, sizes: Sizes = TARGET) -> list[Case]:
     for width in sizes.features:
         made.append(_flash(device, sizes, width))
         made.append(_nearest(device, sizes, width))
-    made.append(_advantages(device, sizes))
+    made += [_advantages(device, sizes, kind) for kind in ("tensor", "text")]
     return made
 
 
@@ -193,35 +194,34 @@ def _nearest(device: torch.device, sizes: Sizes, width: int) -> Case:
     )
 
 
-def _advantages(device: torch.device, sizes: Sizes) -> Case:
-    """A whole step on the device: read the rings, smooth, subtract, append."""
+def _advantages(device: torch.device, sizes: Sizes, kind: str) -> Case:
+    """A whole call of the estimator on tensors: ids to rows, groups, smoothing, cold starts, append."""
 
     def make(seed: int) -> dict[str, Any]:
         made = torch.Generator(device=device).manual_seed(seed)
-        ring = torch_ring.Ring(sizes.prompts, 64, device)
-        rows = torch.arange(sizes.prompts, device=device)
-        for step in range(1, 33):
-            s = torch.randint(0, sizes.group + 1, (sizes.prompts,), generator=made, device=device).float()
-            ring.append(rows, step, torch.full_like(rows, sizes.group), s, s)
-        z = torch.randint(0, 2, (sizes.prompts, sizes.group), generator=made, device=device).float()
-        return {"ring": ring, "rows": rows, "z": z, "at": torch.full_like(rows, 33, dtype=torch.int32)}
+        ids: Any = torch.arange(sizes.prompts, device=device).repeat_interleave(sizes.group) * 7
+        if kind == "text":
+            ids = [f"prompt {key}" for key in ids.tolist()]
+        held = {"ids": ids, "there": KernelValueEstimator.kae(0.5, backend="torch" if device.type == "cpu" else "auto"),
+                "here": KernelValueEstimator.kae(0.5, backend="numba")}  # fmt: skip
+        for step in range(1, 34):
+            held["z"] = torch.randint(0, 2, (len(ids),), generator=made, device=device).float()
+            if step < 33:
+                for name in ("there", "here"):
+                    held[name].advantages(ids, held["z"], step)
+        return held
 
-    def call(held: dict[str, Any]) -> torch.Tensor:
-        ring, rows, z = held["ring"], held["rows"], held["z"]
-        kernel = get("triangular")
-        windows = torch_ops.device_windows([Relative(0.5)], kernel, held["at"])
-        fit = torch_ops.ragged_fits(ring.sample(rows), windows, z, kernel)
-        value = torch.nan_to_num(fit.value[:, 0])
-        ring.append(rows, 33, torch.full_like(rows, z.shape[1]), z.sum(1), z.square().sum(1))
-        return z - value
+    def call(name: str) -> Callable[[dict[str, Any]], torch.Tensor]:
+        # the same step every time: its visit grows, and the history stays as long as it is
+        return lambda held: held[name].advantages(held["ids"], held["z"], 33)
 
     return Case(
-        "advantages_nw",
+        f"advantages_nw_{kind}_ids",
         f"P={sizes.prompts} G={sizes.group} visits=32",
-        "float32",
+        "float64",
         make,
-        {"ours": call},
-        bytes=sizes.prompts * (32 * 12 + 16 + 8 * sizes.group),
+        {"ours": call("there"), "ours, history on the CPU": call("here")},
+        bytes=sizes.prompts * (32 * 28 + 28 + 24 * sizes.group),
         operations=sizes.prompts * 32 * NW_OPERATIONS,
         eager=True,
     )

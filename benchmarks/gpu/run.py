@@ -113,7 +113,7 @@ def time_case(case: Case, peak: Peak) -> list[Row]:
             got = call(sets[0])
             expected = got if expected is None else expected
             error = largest_error(got, expected)
-            if not error <= case.tolerance and "advantages" not in case.kernel:
+            if not error <= case.tolerance:
                 raise ArithmeticError(f"differs from {names[0]} by {error:.1e}")
             times, mode, memory = measure(call, sets, eager=case.eager, outside="jax" in name)
             rows.append(make_row(case, name, floor, times, mode, memory, ""))

@@ -11,26 +11,22 @@ import numpy as np
 
 from kernadv._checkpoint import load_arrays, save_arrays
 from kernadv._errors import CheckpointError
-from kernadv._typing import AnyArray, FloatArray
-from kernadv.estimator._rule import Rule
+from kernadv._typing import AnyArray
+from kernadv.estimator._placed import Placed
 from kernadv.history import History
 
 #: The history is swept for visits that can no longer matter when it has doubled since the last sweep.
 FIRST_SWEEP = 4096
 
 
-class Persistent:
+class Persistent(Placed):
     """What of `KernelValueEstimator` is saved and loaded."""
 
-    allow_late: bool | int
-    _rule: Rule
-    _history: History
-    _seen: FloatArray
-    _last: dict[str, float]
     _next_sweep: int
 
     def state_dict(self) -> dict[str, AnyArray]:
         """All state as plain arrays, with the configuration beside it."""
+        self._home()
         config = np.frombuffer(json.dumps(self._config(), sort_keys=True).encode(), np.uint8).copy()
         return {"config": config, "seen": self._seen.copy(), **self._rule.state_dict(), **self._history.state_dict()}
 
@@ -65,6 +61,7 @@ class Persistent:
         if seen.dtype.kind not in "iuf" or not np.isfinite(seen).all() or seen[0] < 0:
             raise CheckpointError(f"the totals of the state are {seen}: it is damaged")
         seen = seen.astype(np.float64)
+        self._home()
         history = History(self._history.max_visits, self._history.max_total)
         history.load_state_dict({name: array for name, array in arrays.items() if not name.startswith("pool.")})
         if saved == ours:

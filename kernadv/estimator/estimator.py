@@ -107,6 +107,7 @@ class KernelValueEstimator(Persistent):
         backend: str = "auto",
     ) -> None:
         self.backend = moments.select(backend)
+        self._asked, self._device = backend, None
         self.weighted = bool(weighted)
         smoothers.get(smoother)
         if bandwidth is not None:
@@ -183,6 +184,8 @@ class KernelValueEstimator(Persistent):
         ArgumentError, ArgumentTypeError
             If an argument cannot be used; nothing has changed then.
         """
+        if device := self._on_device(rewards):
+            return device.estimate(self._read_there(device, prompt_ids, rewards, step, weights, stored=False), rewards)
         rollouts = self._read(prompt_ids, rewards, step, weights)
         estimate = self._rule.read(rollouts, self._history, self.backend.backend).estimate
         return Estimate(*(rollouts.batch.restore(part) for part in estimate))
@@ -208,6 +211,7 @@ class KernelValueEstimator(Persistent):
         lower, upper : (B,) arrays of the kind of `rewards`; infinite while nothing is known, NaN where undefined
         """
         check_level(level)
+        self._home()
         rollouts = self._read(prompt_ids, rewards, step, weights)
         reading = self._rule.read(rollouts, self._history, self.backend.backend)
         undefined = ~np.asarray(reading.estimate.defined)
@@ -216,11 +220,12 @@ class KernelValueEstimator(Persistent):
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
         """Learn from a batch and add it to the history.  Parameters and errors as in `values`."""
+        if device := self._on_device(rewards):
+            device.store(self._read_there(device, prompt_ids, rewards, step, weights, stored=True), self.allow_late)
+            return
         rollouts = self._read(prompt_ids, rewards, step, weights)
-        reading = (
-            self._rule.read(rollouts, self._history, self.backend.backend) if isinstance(self._rule, Pooled) else None
-        )
-        self._store(rollouts, reading)
+        pooled = isinstance(self._rule, Pooled)
+        self._store(rollouts, self._rule.read(rollouts, self._history, self.backend.backend) if pooled else None)
 
     def observe_offline(self, prompt_ids: Any, pass_rates: Any, rollouts: int, *, age: int = 10) -> None:
         """Add rollouts that were scored before training, as a visit `age` steps before step 1.
@@ -247,6 +252,7 @@ class KernelValueEstimator(Persistent):
                 "the pooled estimator takes offline pass rates as a feature, which fades as the policy moves away: "
                 "KernelValueEstimator(features=offline_features(prompt_ids, pass_rates, rollouts)), from kernadv.pooling"
             )
+        self._home()
         if self._history.newest > 0:
             raise ArgumentError(f"offline rollouts come before training, which is at step {self._history.newest}")
         rates = offline_features(prompt_ids, pass_rates, rollouts)
@@ -269,7 +275,18 @@ class KernelValueEstimator(Persistent):
         ------
         ArgumentError
             Also if a row has no observation and ``cold_start="error"``.
+
+        Notes
+        -----
+        With rewards on a GPU the plain estimator keeps its history there, works in float64 as on the CPU, and does not make
+        the host wait (see `kernadv.estimator._device`); an infinite reward is then no error: it counts as not scored, and
+        its advantage is NaN.
         """
+        if device := self._on_device(rewards):
+            there = self._read_there(device, prompt_ids, rewards, step, weights, stored=True)
+            out = device.advantages(there, rewards, self.cold_start)
+            device.store(there, self.allow_late)
+            return out
         rollouts = self._read(prompt_ids, rewards, step, weights)
         batch = rollouts.batch
         reading = self._rule.read(rollouts, self._history, self.backend.backend)
@@ -295,6 +312,7 @@ class KernelValueEstimator(Persistent):
         ArgumentError
             If the prompt is not in the history.
         """
+        self._home()
         at = self._history.newest + 1 if step is None else step
         rollouts = Rollouts(read_batch([prompt_id], [math.nan], at), np.ones(1) if self.weighted else None)
         check_id_type(self._history.id_type, type(rollouts.batch.ids[0]))
@@ -316,18 +334,16 @@ class KernelValueEstimator(Persistent):
         """
         names = ("n_eff", "cold_fraction", "bandwidth_steps", "revisit_gap", "unscored_rows")
         held = self._history.counters
-        return (
-            {name: self._last.get(name, math.nan) for name in names}
-            | {
-                "history_visits": float(held.visits),
-                "history_prompts": float(held.prompts),
-                "dropped_visits": float(held.dropped),
-            }
-            | self._rule.metrics()
-        )
+        out = {name: self._last.get(name, math.nan) for name in names} | {
+            "history_visits": float(held.visits),
+            "history_prompts": float(held.prompts),
+            "dropped_visits": float(held.dropped),
+        }
+        return out | self._rule.metrics() | (self._device.metrics() if self._device else {})
 
     def __getstate__(self) -> dict[str, Any]:
         """State for pickle and copy: the backend by its name, because modules cannot be pickled."""
+        self._home()
         return {**self.__dict__, "backend": self.backend.name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -337,7 +353,7 @@ class KernelValueEstimator(Persistent):
         """Check a batch, also against the history."""
         batch = read_batch(prompt_ids, rewards, step)
         check_id_type(self._history.id_type, type(batch.ids[0]))
-        self._check_clock(int(batch.groups.step.min()))
+        self._check_clock(int(batch.groups.step.min()), self._history.newest)
         if self.weighted and weights is None:
             raise ArgumentError(
                 "the estimator is weighted: pass weights, one a row, e.g. the squared norms of the scores"
@@ -345,13 +361,6 @@ class KernelValueEstimator(Persistent):
         if weights is not None and not self.weighted:
             raise ArgumentError("weights need an estimator that expects them: KernelValueEstimator(weighted=True)")
         return Rollouts(batch, None if weights is None else read_weights(weights, batch.scored))
-
-    def _check_clock(self, earliest: int) -> None:
-        newest, late = self._history.newest, self.allow_late
-        if late is True or earliest >= newest - int(late):
-            return
-        hint = f"allow_late={late} allows {late} steps" if late else "pass allow_late=True for asynchronous rollouts"
-        raise ArgumentError(f"step {earliest} lies before step {newest}, the newest seen; {hint}")
 
     def _cold_value(self, batch: Batch, defined: BoolArray) -> FloatArray | float:
         """What stands in for the value of rows without any observation."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 from kernadv._errors import BackendError, check_choice
 from kernadv.moments._base import Backend, Moments, Sample, Windows
 
-__all__ = ["BACKENDS", "Backend", "Moments", "Sample", "Selection", "Windows", "select"]
+__all__ = ["BACKENDS", "Backend", "Moments", "Sample", "Selection", "Windows", "on_device", "select"]
 
 #: Every backend by name, in the order in which "auto" tries them for arrays on the CPU.
 BACKENDS = ("numba", "numpy", "torch", "triton")
@@ -63,6 +63,15 @@ def select(name: str = "auto", like: Any = None) -> Selection:
             return Selection(candidate, _module(candidate), because)
         passed.append(f"{candidate}: {reason}")
     raise BackendError(f"no backend can run: {'; '.join(passed)}")
+
+
+def on_device(name: str, rewards: Any) -> bool:
+    """Whether an estimator that was given the backend `name` works where the rewards are, and not in main memory.
+
+    By itself it does for tensors on a GPU; "torch" does for all tensors.
+    """
+    wanted = os.environ.get("KERNADV_BACKEND") or name if name == "auto" else name
+    return hasattr(rewards, "is_cuda") if wanted == "torch" else wanted in ("auto", *ON_GPU) and _on_gpu(rewards)
 
 
 def _module(name: str) -> Backend:

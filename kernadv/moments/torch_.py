@@ -39,7 +39,7 @@ def ragged_moments(
 
     real = getattr(torch, dtype)
     start, length, step = (torch.as_tensor(part, device=device) for part in sample[:3])
-    n, s, ss = (torch.as_tensor(part, device=device).to(real) for part in sample[3:])
+    n, s, ss = (torch.as_tensor(part, device=device) for part in sample[3:])
     at, width, reach = (torch.as_tensor(part, device=start.device) for part in windows)
     queries, grid = width.shape
     out = torch.zeros((9, queries, grid), dtype=real, device=start.device)
@@ -57,8 +57,9 @@ def ragged_moments(
         for h in range(grid):
             inside = (lag >= 0) & (lag <= reach[query, h])
             w = torch.where(inside, kernel.profile(d / width[query, h].to(real), torch), torch.zeros_like(d))
-            wn, ws = w * n[entry], w * s[entry]
-            terms = (wn, wn * d, wn * d * d, ws, ws * d, w * wn, w * wn * d, w * wn * d * d, w * ss[entry])
+            wn, ws = w * n[entry].to(real), w * s[entry].to(real)
+            wwn = w * wn
+            terms = (wn, wn * d, wn * d * d, ws, ws * d, wwn, wwn * d, wwn * d * d, w * ss[entry].to(real))
             stacked = torch.stack(terms, 1)
             out[:, own, h] = torch.segment_reduce(stacked, "sum", lengths=length[own], axis=0).T
         begin = end

@@ -16,7 +16,7 @@ from kernadv import kernels
 from kernadv._errors import ArgumentError, check_choice
 from kernadv.clock import Bandwidth
 from kernadv.kernels import Kernel
-from kernadv.moments import torch_, torch_flash, torch_prequential, torch_ragged, torch_weights, triton_
+from kernadv.moments import torch_, torch_flash, torch_groups, torch_prequential, torch_ragged, torch_weights, triton_
 from kernadv.moments._base import Moments, Sample, Windows
 from kernadv.moments._checks import check_dtype, check_points, check_sample, check_windows
 from kernadv.moments.torch_flash import PRECISIONS, Points
@@ -60,7 +60,17 @@ def ragged_moments(sample: Sample, windows: Windows, kernel: str | Kernel, dtype
     check_sample(sample)
     check_windows(windows, sample)
     check_dtype(dtype)
-    return Moments(*_ragged_moments(*sample, *windows, _key(kernel), dtype).unbind())
+    return Moments(*trusted_moments(sample, windows, kernel, dtype).unbind())
+
+
+def trusted_moments(sample: Sample, windows: Windows, kernel: str | Kernel, dtype: str) -> Tensor:
+    """`ragged_moments` of arguments that need no check, (9, Q, H)."""
+    return _ragged_moments(*sample, *windows, _key(kernel), dtype)
+
+
+def sum_of_others(z: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    """Count, sum and sum of squares over the other rows of each row's group; see `kernadv.moments.torch_groups`."""
+    return _sum_of_others(z, begin, end)
 
 
 def ragged_fits(
@@ -211,6 +221,21 @@ def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype):
 @_ragged_moments.register_fake
 def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype):
     return width.new_empty((9, *width.shape), dtype=getattr(torch, dtype))
+
+
+@torch.library.custom_op("kernadv::sum_of_others", mutates_args=())
+def _sum_of_others(z: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    return torch_groups.sum_of_others(z, begin, end)
+
+
+@_sum_of_others.register_kernel("cuda")
+def _(z, begin, end):
+    return (_triton("groups") or torch_groups).sum_of_others(z, begin, end)
+
+
+@_sum_of_others.register_fake
+def _(z, begin, end):
+    return z.new_empty((3, len(z)))
 
 
 @torch.library.custom_op("kernadv::ragged_fits", mutates_args=())

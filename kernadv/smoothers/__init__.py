@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kernadv._errors import check_choice
-from kernadv.moments import Moments
 from kernadv.smoothers._base import Estimate
 from kernadv.smoothers.local_linear import local_linear
 from kernadv.smoothers.local_logistic import LocalLogistic, local_logistic
@@ -22,7 +21,8 @@ __all__ = [
     "nadaraya_watson",
 ]
 
-Smoother = Callable[[Moments], Estimate]
+#: Of moments, and of the module of their arrays (numpy if left out).
+Smoother = Callable[..., Estimate]
 
 #: Every smoother of a history by name.
 SMOOTHERS: dict[str, Smoother] = {"nadaraya_watson": nadaraya_watson, "local_linear": local_linear}

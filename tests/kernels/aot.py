@@ -21,7 +21,7 @@ from triton.compiler import ASTSource
 
 from kernadv._fused import Fused
 from kernadv.kernels import KERNELS, Exponential
-from kernadv.moments import torch_flash, triton_flash, triton_prequential, triton_ragged, triton_weights
+from kernadv.moments import torch_flash, triton_flash, triton_groups, triton_prequential, triton_ragged, triton_weights
 from kernadv.moments._launch import OPTIONS, device_code, real_type
 
 BUDGET = Path(__file__).with_name("budget.toml")
@@ -54,6 +54,7 @@ def configurations() -> Iterator[Configuration]:
     yield from _ragged()
     yield from _prequential()
     yield from _weights()
+    yield from _groups()
     yield from _flash()
 
 
@@ -67,6 +68,8 @@ OFTEN = (
     "fits-ll-gradient epanechnikov H16 float32",
     "prequential triangular float32",
     "weights-ll triangular H16 float32",
+    "moments triangular H1 float64",
+    "others",
     "flash-plain gaussian bf16x3",
     "flash-ll gaussian bf16",
 )
@@ -107,7 +110,11 @@ def _ragged() -> Iterator[Configuration]:
     cases += [(mode, "epanechnikov", 16, "float32") for mode in modes if "gradient" in mode]
     cases += [("moments", name, 16, "float32") for name in KERNELS if name != "triangular"]
     cases += [("moments", "exponential", h, real) for h in (1, 4, 10, 16) for real in ("float32", "float64")]
-    cases += [("fits-ll", "triangular", 1, "float32"), ("fits-ll", "gaussian", 16, "float64")]
+    cases += [
+        ("moments", "triangular", 1, "float64"),
+        ("fits-ll", "triangular", 1, "float32"),
+        ("fits-ll", "gaussian", 16, "float64"),
+    ]
     for mode, name, grid, real in dict.fromkeys(cases):
         flags = dict.fromkeys(("MOMENTS", "FITS", "LINE", "GRADIENT"), False) | modes[mode]
         bh, bn, warps = triton_ragged.blocks(grid, 8 if flags["LINE"] else 16)
@@ -161,6 +168,16 @@ def _weights() -> Iterator[Configuration]:
             {"num_warps": warps},
             ("H",),
         )  # fmt: skip
+
+
+def _groups() -> Iterator[Configuration]:
+    yield Configuration(
+        "others",
+        triton_groups.others_kernel,
+        {"z": "*fp64", "begin": "*i64", "end": "*i64", "out": "*fp64", "B": "i32"},
+        {"ROWS": triton_groups.ROWS},
+        {"num_warps": 4},
+    )
 
 
 def _flash() -> Iterator[Configuration]:

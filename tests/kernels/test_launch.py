@@ -18,6 +18,7 @@ from kernadv.moments import (  # fmt: skip
     torch_flash,
     torch_prequential,
     triton_flash,
+    triton_groups,
     triton_prequential,
     triton_ragged,
     triton_weights,
@@ -56,7 +57,7 @@ class Device:
 def device(monkeypatch):
     made = Device()
     kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
-               triton_flash.flash_kernel)  # fmt: skip
+               triton_flash.flash_kernel, triton_groups.others_kernel)  # fmt: skip
     for kernel in kernels:
         kernel.device_caches.clear()
     monkeypatch.setattr(driver, "_active", made)
@@ -99,6 +100,11 @@ def test_prequential(device, sample):
 
 def test_weights(device, sample):
     triton_weights.kernel_weights(sample, windows(sample), KERNEL, 1, 45, "float32")
+    assert device.launched[0][0] == (3, 1, 1)
+
+
+def test_groups(device):
+    triton_groups.sum_of_others(torch.ones(300, dtype=torch.float64), *torch.zeros((2, 300), dtype=torch.int64))
     assert device.launched[0][0] == (3, 1, 1)
 
 

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 from kernadv import Estimate, KernadvError, Relative, Steps, Visits, kernels, moments, smoothers  # noqa: E402
 from kernadv.kernels import KERNELS, Kernel  # noqa: E402
-from kernadv.moments import Moments, Sample, Windows, torch_flash, torch_nearest, torch_ops, torch_ring, triton_  # noqa: E402
+from kernadv.moments import Moments, Sample, Windows, torch_flash, torch_nearest, torch_ops, triton_  # noqa: E402
 from kernadv.moments import numpy_ as reference  # noqa: E402
 
 GRID = [Steps(20), Relative(0.2), Relative(1.0)]
@@ -143,6 +143,7 @@ def calls(sample, windows):
         torch_ops._ragged_fits: (*sample, *windows, z, key, 1, True, "float64"),
         torch_ops._prequential_cv: (*sample, slope, floor, key, "float64"),
         torch_ops._kernel_weights: (*sample, *windows, key, 1, total, "float64"),
+        torch_ops._sum_of_others: (z[0], torch.tensor([0, 0, 2, 2]), torch.tensor([2, 2, 4, 4])),
         torch_ops._flash_moments: (*q, *x, torch.randn(9), width, reach, 1.0, 0.5, key, key, 1, "bf16x3"),
     }
 
@@ -209,42 +210,6 @@ def test_nearest_leaves_the_own_point_out():
     index = torch_nearest.nearest(x, x, 6, exclude=own)[1]
     assert torch.equal(index, brute(x, x, 6, own)[1])
     assert index[3, 0] == 3
-
-
-def test_ring_holds_the_latest_visits():
-    """Against lists of visits: repeated rows in a batch, groups without a trace, room for four."""
-    rng = np.random.default_rng(5)
-    ring, held = torch_ring.Ring(6, 4, "cpu"), {row: [] for row in range(6)}
-    for step in range(1, 30):
-        rows = rng.integers(0, 6, 5)
-        n = rng.integers(0, 3, 5)
-        s = rng.random(5).astype(np.float32)
-        ring.append(*(torch.as_tensor(part) for part in (rows, np.full(5, step), n, s, s * s)))
-        for row, count, total in zip(rows, n, s, strict=True):
-            if count:
-                held[row] = [*held[row], (step, count, total)][-4:]
-        sample = ring.sample(torch.arange(6))
-        for row in range(6):
-            own = slice(int(sample.start[row]), int(sample.start[row] + sample.length[row]))
-            found = sorted(zip(*(part[own].tolist() for part in (sample.step, sample.n, sample.s)), strict=True))
-            assert found == sorted((int(a), int(b), float(c)) for a, b, c in held[row])
-
-
-def test_fits_over_a_ring_are_those_over_the_history():
-    ring = torch_ring.Ring(3, 8, "cpu")
-    rows = torch.tensor([2, 0])
-    for step in range(1, 12):  # the first three visits are overwritten; the window does not reach them
-        ring.append(rows, step, torch.tensor([4, 0]), torch.tensor([1.0 + step, 9.0]), torch.tensor([2.0, 9.0]))
-    steps = np.arange(1.0, 12.0)
-    packed = Sample(
-        np.array([0, 0]), np.array([11, 0]), steps.astype(np.int64), 0 * steps + 4, 1 + steps, 0 * steps + 2
-    )
-    around = torch_ops.device_windows([Steps(5)], KERNELS["triangular"], torch.tensor([12, 12]))
-    z = torch.rand(2, 3)
-    mine = torch_ops.ragged_fits(ring.sample(rows), around, z, "triangular", 1)
-    theirs = torch_ops.ragged_fits(tensors(packed), around, z, "triangular", 1)
-    for a, b in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(a, b)
 
 
 # ---------------------------------------------------------------- bad input

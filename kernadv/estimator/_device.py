@@ -1,0 +1,245 @@
+"""The plain estimator where the rewards are: history, smoothing and advantages on the device, and no waiting for it.
+
+The host knows the steps, the numbers of rows and the ids that are given as text; it never asks the device for anything that
+it would have to wait for.  The numbers are those of the CPU, in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernadv._arrays import LARGEST_REWARD, read_steps
+from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._typing import FloatArray, IntArray
+from kernadv.clock import KEEP_ALL, Visits
+from kernadv.estimator._plain import Plain
+from kernadv.groups import Groups
+from kernadv.history import History, check_id_type
+from kernadv.ids import batch_codes
+from kernadv.moments import Moments, Windows, torch_groups, torch_ops
+from kernadv.moments._checks import WHOLE
+from kernadv.moments.torch_groups import Grouped
+from kernadv.moments.torch_history import DeviceHistory
+from kernadv.moments.torch_mirror import upload
+from kernadv.moments.torch_prequential import reach_of
+from kernadv.moments.torch_table import Found
+from kernadv.smoothers import Estimate
+
+
+class Reading(NamedTuple):
+    """A batch on the device, in the order of its groups, and its values.
+
+    Attributes
+    ----------
+    batch : Grouped
+    clock : list of int
+        Steps of the batch, ascending.
+    others : (3, B) float64
+    row : (B,) int64
+        Of the history; `found` says more of it.
+    width : (B, 1) float64
+    estimate : Estimate of (B,)
+    id_type : type
+    """
+
+    batch: Grouped
+    clock: list[int]
+    others: Tensor
+    row: Tensor
+    found: Found
+    width: Tensor
+    estimate: Estimate
+    id_type: type
+
+
+class OnDevice:
+    """A history that moved to a device, and the plain rule there.
+
+    Parameters
+    ----------
+    rule : Plain
+    history : History
+        Is copied to the device.
+    seen : (2,) float64
+        Count and sum of all rewards observed.
+    device : torch device
+    """
+
+    def __init__(self, rule: Plain, history: History, seen: FloatArray, device: torch.device) -> None:
+        self.device = device
+        self.newest = history.newest
+        self.id_type = history.id_type
+        self._rule = rule
+        self._names: dict[Any, int] | None = None  # text ids, each with its key in the table
+        self._counters = history.counters
+        self._limits = history.max_visits, history.max_total
+        self._held = DeviceHistory(device, history.max_visits)
+        self._seen = upload(seen, device)
+        ids = history.ids
+        if ids:
+            if self.id_type is str:
+                self._names = {name: key for key, name in enumerate(ids)}
+            keys = np.arange(len(ids)) if self.id_type is str else np.array(ids, np.int64)
+            self._held.load(keys, history.sample(history.find(ids)))
+        self._last: dict[str, Tensor] = {}
+
+    def home(self) -> tuple[History, FloatArray]:
+        """The history in main memory, and count and sum of all rewards observed; waits for the device."""
+        keys, sample = self._held.arrays()
+        names = list(self._names or ())
+        ids = [names[key] for key in keys.tolist()] if self.id_type is str else keys.tolist()
+        prompt = np.repeat(np.arange(len(ids)), sample.length)
+        history = History(*self._limits)
+        history.append(ids, Groups(prompt, sample.step, sample.n.astype(np.int64), sample.s, sample.ss))
+        history.newest = self.newest
+        evicted, dropped = (int(count) for count in (self._held.evicted, self._held.dropped))
+        history.count(self._counters.evicted + evicted, self._counters.dropped + dropped)
+        return history, self._seen.cpu().numpy()
+
+    def read(self, prompt_ids: Any, rewards: Tensor, step: Any, *, stored: bool) -> Reading:
+        """Check a batch and smooth it over the history; `stored`: it will be appended."""
+        z = _rewards(rewards)
+        ids, kind = self._keys(prompt_ids, len(z), stored)
+        check_id_type(self.id_type, kind)
+        if isinstance(step, int) and not isinstance(step, bool):
+            clock, tick = read_steps(step, 1).tolist(), None
+        else:
+            ticks, where = np.unique(read_steps(step, len(z)), return_inverse=True)
+            clock = ticks.tolist()
+            tick = upload(where.astype(np.int64), self.device) if len(clock) > 1 else None
+        batch = torch_groups.group(ids, z, tick)
+        others = torch_ops.sum_of_others(batch.z, batch.begin, batch.end)
+        row, found = self._held.find(batch.ids)
+        sample = self._held.sample(row, batch.first)
+        windows = self._windows(batch, row, np.array(clock))
+        past = torch_ops.trusted_moments(sample, windows, self._rule.kernel, "float64")[:, :, 0]
+        rows = Moments(*past[:, batch.begin]).add_at_query(*others)
+        return Reading(batch, clock, others, row, found, windows.width, self._rule.smooth(rows, torch), kind)
+
+    def estimate(self, reading: Reading, like: Tensor) -> Estimate:
+        """Values of the rows, of the type of `like`."""
+        kind = like.dtype if like.is_floating_point() else torch.float32
+        value, variance, n_eff, defined = (reading.batch.restore(part) for part in reading.estimate)
+        return Estimate(value.to(kind), variance.to(kind), n_eff.to(kind), defined)
+
+    def advantages(self, reading: Reading, rewards: Tensor, cold_start: str | float) -> Tensor:
+        """Advantages of the rows, of the type of the rewards; 0 where a reward is NaN, NaN where it is infinite.  # (B,)
+
+        Raises
+        ------
+        ArgumentError
+            With ``cold_start="error"``, the only choice that waits for the device, if a row has no observation.
+        """
+        batch, (value, _, n_eff, defined) = reading.batch, reading.estimate
+        if isinstance(cold_start, float):
+            value = torch.where(defined, value, cold_start)
+        elif cold_start == "batch_mean":
+            before = torch.where(self._seen[0] > 0, self._seen[1] / self._seen[0], 0.0)
+            value = torch.where(defined, value, batch.mean_of_other_prompts(before))
+        elif not bool(defined.all()):
+            raise ArgumentError(
+                f"{int((~defined).sum())} of {len(defined)} rows have no past visit in the window and no other trace; "
+                "nothing was stored; use cold_start='batch_mean' or a constant"
+            )
+        self._last = {"n_eff": n_eff, "defined": defined, "width": reading.width, "first": batch.first, "z": batch.z,
+                      "newest": self._held.newest[reading.row], "at": self._steps(batch, reading.clock)}  # fmt: skip
+        kind = rewards.dtype if rewards.is_floating_point() else torch.float32
+        return torch.where(rewards.isnan(), 0.0, batch.restore(batch.z - value)).to(kind)
+
+    def store(self, reading: Reading, allow_late: bool | int) -> None:
+        """Append a batch that was read; `allow_late` as in `KernelValueEstimator`."""
+        batch, clock = reading.batch, reading.clock
+        scored = ~batch.z.isnan()
+        clean = torch.where(scored, batch.z, 0.0)
+        own = torch.stack([scored.double(), clean, clean * clean])
+        self.newest, self.id_type = max(self.newest, clock[-1]), reading.id_type
+        keep = KEEP_ALL if allow_late is True else self._rule.retention(self.newest, int(allow_late))
+        self._held.append(batch, reading.found, reading.others + own, clock, keep)
+        self._seen += own[:2].sum(1)
+
+    def metrics(self) -> dict[str, float]:
+        """As `KernelValueEstimator.metrics`; waits for the device."""
+        held = {"history_visits": float(self._held.size.sum()), "history_prompts": float((self._held.size > 0).sum()),
+                "dropped_visits": float(self._counters.dropped + self._held.dropped)}  # fmt: skip
+        if not self._last:
+            return held
+        part = {name: x.cpu().numpy() for name, x in self._last.items()}
+        defined, first, last = part["defined"], part["first"], part["newest"]
+        known = first & (last > 0)
+        gap = np.maximum(part["at"] - last, 0)[known]
+        width = np.broadcast_to(part["width"][:, 0], first.shape)[first]
+        return held | {
+            "n_eff": float(part["n_eff"][defined].mean()) if defined.any() else math.nan,
+            "cold_fraction": float(1.0 - defined.mean()),
+            "bandwidth_steps": float(width.mean()),
+            "revisit_gap": float(gap.mean()) if known.any() else math.nan,
+            "unscored_rows": float(np.isnan(part["z"]).sum()),
+        }
+
+    def _keys(self, prompt_ids: Any, rows: int, stored: bool) -> tuple[Tensor, type]:
+        """Each row's id as a whole number on the device, and the type of the ids."""
+        kind: type = int
+        if isinstance(prompt_ids, Tensor):
+            if prompt_ids.ndim != 1 or prompt_ids.dtype not in WHOLE:
+                raise ArgumentTypeError(
+                    f"prompt_ids must be one whole number a row, got a tensor of {str(prompt_ids.dtype)[6:]}, shape "
+                    f"{tuple(prompt_ids.shape)}"
+                )
+            count = len(prompt_ids)
+        else:
+            ids, code = batch_codes(prompt_ids)
+            kind, count = type(ids[0]) if ids else int, len(code)
+        if count != rows:
+            raise ArgumentError(f"one reward a prompt id: got {count} prompt ids and {rows} rewards")
+        if not rows:
+            raise ArgumentError("the batch is empty: pass at least one row")
+        if isinstance(prompt_ids, Tensor):
+            return prompt_ids.to(self.device, torch.int64, non_blocking=True), int
+        keys = np.array(ids, np.int64) if kind is int else self._text_keys(ids, stored)
+        return upload(keys[code], self.device), kind
+
+    def _text_keys(self, names: list[Any], stored: bool) -> IntArray:
+        """Keys of text ids; those that are not stored and not known get negative ones."""
+        if stored and self.id_type is not int:
+            self._names = self._names or {}
+            return np.array([self._names.setdefault(name, len(self._names)) for name in names])
+        known = self._names or {}
+        return np.array([known.get(name, -1 - k) for k, name in enumerate(names)])
+
+    def _windows(self, batch: Grouped, row: Tensor, clock: IntArray) -> Windows:
+        """The window of each place; one for all where there is one step and the history plays no part in it."""
+        bandwidth, kernel, rows = self._rule.bandwidth, self._rule.kernel, len(batch.ids)
+        at = self._steps(batch, clock.tolist())
+        if isinstance(bandwidth, Visits):
+            lag = self._held.visit_lag(row, at, bandwidth.k).clamp(min=bandwidth.floor)
+            return Windows(at, lag[:, None], reach_of(lag, kernel)[:, None])
+        width = bandwidth.half_width(clock, lambda k: np.empty(0))
+        reach = kernel.reach(width)
+        if batch.tick is None:
+            one = torch.full((1, 1), float(width[0]), dtype=torch.float64, device=self.device)
+            edge = torch.full((1, 1), int(reach[0]), dtype=torch.int64, device=self.device)
+            return Windows(at, one.expand(rows, 1), edge.expand(rows, 1))
+        return Windows(at, *(upload(part, self.device)[batch.tick][:, None] for part in (width, reach)))
+
+    def _steps(self, batch: Grouped, clock: list[int]) -> Tensor:
+        """Step of each place.  # (B,)"""
+        if batch.tick is None:
+            return torch.full_like(batch.ids, clock[0])
+        return upload(np.array(clock), self.device)[batch.tick]
+
+
+def _rewards(rewards: Tensor) -> Tensor:
+    """Rewards as float64; those that are too large for their squares count as not scored, and so do infinite ones."""
+    if rewards.is_complex():
+        raise ArgumentTypeError(f"rewards must be real numbers, got a tensor of {rewards.dtype}")
+    if rewards.ndim != 1:
+        raise ArgumentError(
+            f"rewards must have one dimension, one a row, got shape {tuple(rewards.shape)}; sum over tokens first"
+        )
+    z = rewards.detach().double()
+    return torch.where(z.abs() <= LARGEST_REWARD, z, math.nan)

@@ -1,0 +1,218 @@
+"""The history on a device: the visits of every prompt, appended to and read without making the host wait."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernadv._typing import IntArray
+from kernadv.clock import Retention
+from kernadv.moments._base import Sample
+from kernadv.moments.torch_groups import Grouped
+from kernadv.moments.torch_mirror import Bound, upload
+from kernadv.moments.torch_table import Found, Table
+
+#: Room for prompts and for visits of each at first.
+PROMPTS, VISITS = 1024, 8
+
+
+class DeviceHistory:
+    """Per-(prompt, step) count, sum and sum of squares of the rewards, R places a prompt, in no order.
+
+    R doubles before the fullest prompt could run out of room.  What is asked of the host (how much room is needed) it
+    answers from `Bound`, which lags behind the device but is never too low.
+
+    Parameters
+    ----------
+    device : torch device
+    max_visits : int, optional
+        Hard cap on the visits kept of a prompt: the oldest makes room, and is counted in `dropped`.
+
+    Attributes
+    ----------
+    step, n, s, ss : (P R + 1,)
+        int64, int32, float64 and float64; the last place takes what must not be stored.
+    size, newest : (P + 1,) int64
+        Visits and newest step of each prompt; the last is of no prompt.
+    """
+
+    def __init__(self, device: torch.device, max_visits: int | None = None) -> None:
+        self.device = device
+        self.max_visits = max_visits
+        self.table = Table(device, PROMPTS)
+        self.room = VISITS if max_visits is None else min(VISITS, max_visits)
+        self.step, self.n, self.s, self.ss = (
+            torch.zeros(PROMPTS * self.room + 1, dtype=kind, device=device)
+            for kind in (torch.int64, torch.int32, torch.float64, torch.float64)
+        )
+        self.size, self.newest = (torch.zeros(PROMPTS + 1, dtype=torch.int64, device=device) for _ in range(2))
+        self.dropped, self.evicted = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
+        self._prompts, self._fullest = Bound(device), Bound(device)
+        self._calls = 0  # since what cannot matter was last forgotten
+
+    @property
+    def prompts(self) -> int:
+        """Prompts that there is room for, P."""
+        return len(self.size) - 1
+
+    def find(self, ids: Tensor) -> tuple[Tensor, Found]:
+        """Rows of the ids; P where a prompt is unknown, which has no visits; and where the table has them.  # (B,)"""
+        found = self.table.find(ids)
+        return torch.where(found.hit, found.row, self.prompts), found
+
+    def sample(self, rows: Tensor, wanted: Tensor) -> Sample:
+        """Visits of the prompts in `rows` where they are `wanted`; nothing is copied."""
+        return Sample(rows * self.room, torch.where(wanted, self.size[rows], 0), self.step, self.n, self.s, self.ss)
+
+    def visit_lag(self, rows: Tensor, at: Tensor, k: int) -> Tensor:
+        """As `Sample.visit_lag`, of each of the rows.  # (B,) float64"""
+        lag = at[:, None] - self._steps(rows)
+        seen = (torch.arange(self.room, device=self.device) < self.size[rows, None]) & (lag >= 0)
+        far = torch.where(seen, lag, -1).amax(1)
+        near = torch.where(seen, lag, 2**62).topk(min(k, self.room), dim=1, largest=False).values[:, -1]
+        some = torch.where(far < 0, 1, far + 1)
+        return torch.where(seen.sum(1) >= k, near, some).double()
+
+    def append(self, batch: Grouped, found: Found, sums: Tensor, clock: list[int], keep: Retention) -> None:
+        """Add the groups of a batch that have a scored row; a (prompt, step) that exists is merged.
+
+        Parameters
+        ----------
+        batch : Grouped of B rows
+        found : Found
+            As `find` says of its ids, now.
+        sums : (3, B) float64
+            Count, sum and sum of squares of the rewards of the whole group of each row.
+        clock : list of int, ascending
+            The steps of the batch, by tick.
+        keep : Retention
+            What of the history can still matter.
+        """
+        stored = batch.first & (sums[0] > 0)
+        self._reserve(len(batch.ids), len(clock), keep)
+        wanted = stored
+        if batch.tick is not None:  # a prompt is entered at its first group with a scored row
+            before = torch.cumsum(stored, 0)
+            wanted = stored & (before == (before - stored.long())[batch.prompt_begin] + 1)
+        row = self.table.enter(batch.ids, found, wanted)
+        if batch.tick is not None:
+            row = self.find(batch.ids)[0]
+        for tick, step in enumerate(clock):
+            now = stored if batch.tick is None else stored & (batch.tick == tick)
+            self._put(torch.where(now, row, self.prompts), now, sums, step)
+        self._prompts.ask(self.table.used)
+        self._fullest.ask(self.size.amax())
+
+    def _put(self, row: Tensor, now: Tensor, sums: Tensor, step: int) -> None:
+        steps = self._steps(row)
+        used = torch.arange(self.room, device=self.device) < self.size[row, None]
+        same = used & (steps == step)
+        known, full = same.any(1), self.size[row] >= self.room
+        oldest, last = torch.where(used, steps, 2**62).min(1)
+        slot = torch.where(known, same.int().argmax(1), torch.where(full, last, self.size[row]))
+        over = now & full & ~known
+        kept = now & ~(over & (oldest > step))
+        cell = torch.where(kept, row * self.room + slot, len(self.step) - 1)
+        for held, new in zip((self.n, self.s, self.ss), sums, strict=True):
+            held[cell] = torch.where(known, held[cell], 0) + new.to(held.dtype)
+        self.step[cell] = torch.full_like(cell, step)
+        self.size[row] = torch.where(now, self.size[row] + (~known & ~full), 0)
+        self.newest[row] = torch.where(now, self.newest[row].clamp(min=step), 0)
+        self.dropped += over.sum()
+
+    def _steps(self, rows: Tensor) -> Tensor:
+        """Steps of the places of each of the rows.  # (B, R)"""
+        cells = rows[:, None] * self.room + torch.arange(self.room, device=self.device)
+        return self.step[cells.clamp(max=len(self.step) - 1)]
+
+    def _reserve(self, prompts: int, visits: int, keep: Retention) -> None:
+        """Have room for that many more prompts, and visits of each."""
+        if self._prompts.most + prompts > self.prompts:
+            self._resize(_power(self._prompts.most + prompts), self.room)
+        self._prompts.add(prompts)
+        if self.room != self.max_visits:
+            self._calls += 1
+            if self._fullest.most + visits > 0.75 * self.room and self._calls > self.room // 4:
+                self._evict(keep)  # early, so that the host knows what is left before there is need to grow
+            if self._fullest.most + visits > self.room:
+                self._resize(self.prompts, min(_power(self._fullest.most + visits), self.max_visits or 2**62))
+        self._fullest.add(visits)
+
+    def _resize(self, prompts: int, room: int) -> None:
+        """Move everything to larger memory."""
+        self.table.grow(prompts)
+        shape = self.prompts, self.room
+        for name in ("step", "n", "s", "ss"):
+            old = getattr(self, name)
+            new = old.new_zeros(prompts * room + 1)
+            new[:-1].view(prompts, room)[: shape[0], : shape[1]] = old[:-1].view(shape)
+            setattr(self, name, new)
+        for name in ("size", "newest"):
+            old = getattr(self, name)
+            setattr(self, name, torch.cat([old[:-1], old.new_zeros(prompts + 1 - shape[0])]))
+        self.room = room
+
+    def _evict(self, keep: Retention) -> None:
+        """Forget what can never matter again, and put the rest in order of its steps, newest first."""
+        shape = self.prompts, self.room
+        step = self.step[:-1].view(shape)
+        place = torch.arange(self.room, device=self.device)
+        used = place < self.size[:-1, None]
+        ranked, order = torch.where(used, step, -(2**62)).sort(dim=1, descending=True)
+        cut = (ranked[:, :1] - keep.span).clamp(min=keep.oldest)
+        left = used.sum(1, keepdim=True) > place
+        live = left & ((place < keep.visits) | (ranked >= cut))
+        for name in ("step", "n", "s", "ss"):
+            held = getattr(self, name)[:-1].view(shape)
+            held.copy_(held.gather(1, order))
+        count = live.sum(1)
+        self.evicted += (self.size[:-1] - count).sum()
+        self._calls = 0
+        self.size[:-1] = count
+        self._fullest.ask(self.size.amax())
+
+    def load(self, ids: IntArray, sample: Sample) -> None:
+        """Take in the visits of an empty history's first P prompts, which `sample` holds one after the other.
+
+        Parameters
+        ----------
+        ids : (P,) int64
+        sample : Sample of numpy arrays, P queries
+        """
+        most = int(sample.length.max(initial=0))
+        self._resize(max(_power(len(ids)), self.prompts), max(self.room, min(_power(most), self.max_visits or 2**62)))
+        order = np.argsort(ids)
+        for held, new in ((self.table.keys, ids[order]), (self.table.rows, order)):
+            held[: len(ids)] = upload(new, self.device)
+        self.table.used += len(ids)
+        self._prompts.add(len(ids))
+        self._fullest.add(most)
+        prompt = np.repeat(np.arange(len(ids)), sample.length)
+        cell = upload(prompt * self.room + np.arange(len(prompt)) - np.repeat(sample.start, sample.length), self.device)
+        for name in ("step", "n", "s", "ss"):
+            held = getattr(self, name)
+            held[cell] = upload(getattr(sample, name), self.device).to(held.dtype)
+        self.size[: len(ids)] = upload(sample.length, self.device)
+        last = np.maximum(sample.start + sample.length - 1, 0)
+        if len(sample.step):
+            self.newest[: len(ids)] = upload(np.where(sample.length > 0, sample.step[last], 0), self.device)
+
+    def arrays(self) -> tuple[IntArray, Sample]:
+        """What `load` takes, of the prompts that have visits; waits for the device."""
+        used = int(self.table.used)
+        keys, rows = (part[:used].cpu().numpy() for part in (self.table.keys, self.table.rows))
+        size = self.size[:-1].cpu().numpy()[rows]
+        keys, rows, size = (part[size > 0] for part in (keys, rows, size))
+        start = np.cumsum(size) - size
+        prompt = np.repeat(np.arange(len(keys)), size)
+        cell = rows[prompt] * self.room + np.arange(len(prompt)) - start[prompt]
+        held = [getattr(self, name)[upload(cell, self.device)].cpu().numpy() for name in ("step", "n", "s", "ss")]
+        order = np.lexsort((held[0], prompt))
+        step, n, s, ss = (part[order] for part in held)
+        return keys, Sample(start, size, step, n.astype(np.float64), s, ss)
+
+
+def _power(count: int) -> int:
+    """Smallest power of two that is at least `count`."""
+    return 1 << max(count - 1, 0).bit_length()

@@ -1,0 +1,60 @@
+"""Between host and device without waiting: numbers that go there, and counters that come back when they are ready."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernadv._typing import AnyArray
+
+
+def upload(array: AnyArray, device: torch.device) -> Tensor:
+    """The array on the device; copied through pinned memory, so that the host goes on."""
+    host = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cpu" or not torch.cuda.is_available():
+        return host.to(device, non_blocking=True)
+    return host.pin_memory().to(device, non_blocking=True)
+
+
+class Bound:
+    """An upper bound for a counter on the device: its last known value, and what may have been added since.
+
+    Attributes
+    ----------
+    most : int
+        Never below the counter.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        on_gpu = device.type == "cuda" and torch.cuda.is_available()
+        self._buffer = torch.zeros(1, dtype=torch.int64, pin_memory=on_gpu)
+        self._value = self._buffer.numpy()  # the same memory: looking at it is no operation of torch
+        self._event = torch.cuda.Event() if on_gpu else None
+        self._asked = -1  # what had been added when the counter was sent; -1: none is on its way
+        self._added = 0
+        self._known = 0
+
+    @property
+    def most(self) -> int:
+        """The bound, with what has come back by now."""
+        if self._asked >= 0 and not _capturing() and (self._event is None or self._event.query()):
+            self._known, self._added, self._asked = int(self._value[0]), self._added - self._asked, -1
+        return self._known + self._added
+
+    def add(self, count: int) -> None:
+        """The counter may have grown by `count`."""
+        self._added += count
+
+    def ask(self, counter: Tensor) -> None:
+        """Send the counter to the host, unless it is on its way."""
+        if self._asked >= 0 or _capturing():
+            return
+        self._buffer.copy_(counter.reshape(1), non_blocking=True)
+        if self._event is not None:
+            self._event.record()
+        self._asked = self._added
+
+
+def _capturing() -> bool:
+    return bool(torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())

@@ -1,0 +1,84 @@
+"""Prompt ids to rows, on the device: a sorted table that takes in a batch without making the host wait."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+#: Key of a free place; places beyond the used ones are never looked at, so an id may have this value, too.
+FREE = 2**63 - 1
+
+
+class Found(NamedTuple):
+    """Of B ids: the row, whether it is there at all, and the place where the id is or would be."""
+
+    row: Tensor
+    hit: Tensor
+    place: Tensor
+
+
+class Table:
+    """Whole numbers, each with its row: 0, 1, ... in the order in which they came.
+
+    Everything stays at one place in memory until `grow`, so that a captured graph may be replayed.
+
+    Parameters
+    ----------
+    device : torch device
+    size : int
+        Places C.
+    """
+
+    def __init__(self, device: torch.device, size: int) -> None:
+        self.keys = torch.full((size,), FREE, dtype=torch.int64, device=device)
+        self.rows = torch.zeros(size, dtype=torch.int64, device=device)
+        self.used = torch.zeros((), dtype=torch.int64, device=device)
+
+    def grow(self, size: int) -> None:
+        """Have at least `size` places."""
+        more = size - len(self.keys)
+        if more > 0:
+            self.keys = torch.cat([self.keys, self.keys.new_full((more,), FREE)])
+            self.rows = torch.cat([self.rows, self.rows.new_zeros(more)])
+
+    def find(self, ids: Tensor) -> Found:
+        """Where the ids are, in any order."""
+        place = torch.searchsorted(self.keys, ids)
+        near = place.clamp(max=len(self.keys) - 1)
+        return Found(self.rows[near], (place < self.used) & (self.keys[near] == ids), place)
+
+    def enter(self, ids: Tensor, found: Found, wanted: Tensor) -> Tensor:
+        """Take in the ids that are `wanted` and not there yet; rows of all of these.
+
+        Parameters
+        ----------
+        ids : (B,) int64, ascending
+            There must be room for all of them.
+        found : Found
+            As `find` says of these ids, now.
+        wanted : (B,) bool
+            True at most once for equal ids.
+
+        Returns
+        -------
+        (B,) int64
+            Row where the id is wanted; elsewhere it means nothing.
+        """
+        row, hit, place = found
+        fresh = wanted & ~hit
+        rank = torch.cumsum(fresh, 0)
+        before = rank - fresh.long()  # new ids that are smaller
+        own = torch.where(hit, row, self.used + before)
+        end = len(self.keys)
+        shift = torch.cat([rank.new_zeros(1), rank])[torch.searchsorted(ids, self.keys)]
+        moved = (torch.arange(end, device=ids.device) + shift).clamp(max=end)
+        added = torch.where(fresh, place + before, end)
+        for held, new in ((self.keys, ids), (self.rows, own)):
+            merged = torch.full((end + 1,), FREE, dtype=torch.int64, device=ids.device)
+            merged[moved] = held
+            merged[added] = new
+            held.copy_(merged[:end])
+        self.used += rank[-1]
+        return own

@@ -1,0 +1,329 @@
+"""The history on a device, run on the CPU through the code that a GPU runs: the same numbers, and no waiting."""
+
+import copy
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from waiting import Forbidden, Unanswered, fake  # noqa: E402
+
+from kernadv import ComponentValueEstimator, KernadvError, KernelValueEstimator, Steps, Visits, moments  # noqa: E402
+from kernadv.clock import Retention  # noqa: E402
+from kernadv.kernels import KERNELS  # noqa: E402
+from kernadv.moments import Sample, torch_groups, torch_history, torch_mirror  # noqa: E402
+from kernadv.moments.torch_table import Table  # noqa: E402
+
+CPU = torch.device("cpu")
+MAKE = {
+    **{f"kae-{name}": (lambda name=name, **o: KernelValueEstimator.kae(0.3, name, **o)) for name in KERNELS},
+    "steps": lambda **o: KernelValueEstimator(Steps(7), smoother="local_linear", **o),
+    "steps-exponential": lambda **o: KernelValueEstimator(Steps(7), "exponential", smoother="local_linear", **o),
+    "whole-past": lambda **o: KernelValueEstimator(Steps(np.inf), "gaussian", **o),
+    "visits": lambda **o: KernelValueEstimator(Visits(4), "uniform", **o),
+    "visits-gaussian": lambda **o: KernelValueEstimator(Visits(3), "gaussian", smoother="local_linear", **o),
+    "constant": lambda **o: KernelValueEstimator.kae(0.1, cold_start=0.25, **o),
+    "capped": lambda **o: KernelValueEstimator.kae(1.0, max_visits=5, **o),
+    "late": lambda **o: KernelValueEstimator.kae(0.4, allow_late=True, **o),
+    "late-capped": lambda **o: KernelValueEstimator(Visits(3), allow_late=4, max_visits=5, **o),
+}
+
+
+def batches(seed, kind, steps=20, late=False):
+    """Ids, rewards and steps: any order, unequal groups, some not scored, a step twice, a block of steps."""
+    rng = np.random.default_rng(seed)
+    for step in range(1, steps + 1):
+        rows = int(rng.integers(1, 60))
+        ids = rng.integers(-3, 12, rows) * 10**15
+        z = 3.0 * rng.normal(size=rows)
+        z[rng.random(rows) < 0.15] = np.nan
+        at = np.maximum(step - rng.integers(0, 4, rows), 1) if late else 3 * ((step + 1) // 2)
+        if not late and step % 4 == 0:
+            at = at + rng.integers(0, 3, rows)
+        yield ([f"p{k}" for k in ids] if kind == "text" else ids), z, at
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, "text") for name in MAKE] + [
+    (name, kind) for name in ("kae-triangular", "late-capped") for kind in ("int", "tensor")])  # fmt: skip
+def test_numbers_are_those_of_the_cpu(name, kind):
+    here, there = MAKE[name](backend="numba"), MAKE[name](backend="torch")
+    for ids, z, step in batches(0, kind, late=name.startswith("late")):
+        own, rewards = torch.as_tensor(ids) if kind == "tensor" else ids, torch.as_tensor(z)
+        for mine, theirs in zip(there.values(own, rewards, step), here.values(ids, z, step), strict=True):
+            np.testing.assert_allclose(mine.numpy(), theirs, rtol=1e-10, atol=1e-10)
+        got = there.advantages(own, rewards, step)
+        assert got.dtype == torch.float64
+        np.testing.assert_allclose(got.numpy(), here.advantages(ids, z, step), rtol=1e-10, atol=1e-10)
+        expected = {
+            k: x for k, x in here.metrics().items() if not k.startswith("history_")
+        }  # it forgets at other times
+        assert {k: there.metrics()[k] for k in expected} == pytest.approx(expected, rel=1e-9, nan_ok=True)
+    assert there._device is not None
+    assert here._device is None
+
+
+@pytest.mark.parametrize("name", ["kae-triangular", "steps-exponential", "visits"])
+def test_counters_that_never_come_back_change_nothing(name, monkeypatch):
+    """However far the host's knowledge of the device lags behind."""
+    expected = [MAKE[name](backend="torch")]
+    expected += [expected[0].advantages(ids, torch.as_tensor(z), step) for ids, z, step in batches(1, "int")]
+    monkeypatch.setattr(torch_history, "Bound", Unanswered)
+    est = MAKE[name](backend="torch")
+    for (ids, z, step), want in zip(batches(1, "int"), expected[1:], strict=True):
+        torch.testing.assert_close(est.advantages(ids, torch.as_tensor(z), step), want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_nothing_waits_for_the_device(name, monkeypatch):
+    """Tensors without numbers pass through the whole call: nothing of what it does depends on a number."""
+    monkeypatch.setattr(torch_history, "Bound", Unanswered)
+    with fake():
+        est = MAKE[name](backend="torch")
+        ids, rewards = torch.empty(60, dtype=torch.int64), torch.empty(60)
+        for step in range(1, 9):
+            with Forbidden() as watch:
+                out = est.advantages(ids, rewards, step)
+                est.values(list(range(60)), rewards, step)
+                est.observe(ids, rewards, np.repeat([step, step + 1], 30))
+            est._device.newest = step  # the next step is early
+        assert out.shape == (60,)
+        assert out.dtype == torch.float32
+        assert watch.calls > 100
+
+
+def test_detector_detects():
+    x = torch.ones(3)
+    waits = [lambda: x[0].item(), lambda: x.tolist(), lambda: bool(x[0]), lambda: x[x > 0], lambda: int(x[0]),
+             lambda: x.cpu(), lambda: x.nonzero(), lambda: torch.tensor([1.0]), lambda: x.numpy()]  # fmt: skip
+    for call in waits:
+        with Forbidden(), pytest.raises(AssertionError, match="wait"):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["text", "int"])
+def test_checkpoints_fit_both(kind, tmp_path):
+    """A state saved on a device continues on the CPU, and the other way round."""
+    for first, then in (("torch", "numba"), ("numba", "torch")):
+        one, two, still = (MAKE["late"](backend=name) for name in (first, then, "numba"))
+        for count, (ids, z, step) in enumerate(batches(2, kind, late=True)):
+            if count == 10:
+                one.save(tmp_path / "state.safetensors")
+                two.load(tmp_path / "state.safetensors")
+            est = one if count < 10 else two
+            rewards = torch.as_tensor(z) if est.backend.name == "torch" else z
+            got = np.asarray(est.advantages(ids, rewards, step))
+            np.testing.assert_allclose(got, still.advantages(ids, z, step), rtol=1e-10, atol=1e-10)
+        mine, theirs = two.state_dict(), still.state_dict()
+        assert sorted(mine["length"]) == sorted(theirs["length"])
+        assert mine["counters"].tolist() == theirs["counters"].tolist()
+        np.testing.assert_allclose(mine["seen"], theirs["seen"])
+
+
+def test_the_history_follows_the_rewards():
+    """Lists and tensors by turns, a copy, an explanation, intervals, offline rollouts: all see the same history."""
+    est, still = MAKE["late"](backend="torch"), MAKE["late"](backend="numba")
+    for one in (est, still):
+        one.observe_offline(["p0", "p3000000000000000"], [0.5, 1.0], 4)
+    for count, (ids, z, step) in enumerate(batches(3, "text", late=True)):
+        rewards = torch.as_tensor(z) if count % 4 else z
+        np.testing.assert_allclose(
+            np.asarray(est.advantages(ids, rewards, step)), still.advantages(ids, z, step), rtol=1e-10, atol=1e-10
+        )
+        if count % 8 == 2:
+            est = copy.deepcopy(est)
+            for mine, theirs in zip(est.intervals(ids, rewards, step), still.intervals(ids, z, step), strict=True):
+                np.testing.assert_allclose(np.asarray(mine), theirs, rtol=1e-9, atol=1e-9)
+            assert est.explain(ids[0])["value"] == pytest.approx(still.explain(ids[0])["value"], nan_ok=True)
+
+
+def test_types_of_rewards():
+    for kind, out in [(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.int64, torch.float32),
+                      (torch.bool, torch.float32)]:  # fmt: skip
+        est = MAKE["steps"](backend="torch")
+        z = torch.tensor([1, 0, 1, 1]).to(kind)
+        got = est.advantages(torch.tensor([1, 1, 2, 2], dtype=torch.int32), z, 1)
+        assert got.dtype == out
+        assert got.tolist() == [1.0, -1.0, 0.0, 0.0]
+        assert est.values([1], z[:1], 2).value.dtype == out
+    column = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]], requires_grad=True)
+    parts = ComponentValueEstimator(2, bandwidth=Steps(5), backend="torch")
+    got = parts.advantages(["a", "a", "b"], column, 1)
+    assert not got.requires_grad
+    assert got.tolist() == ComponentValueEstimator(2, bandwidth=Steps(5)).advantages(
+        ["a", "a", "b"], column.detach().numpy(), 1).tolist()  # fmt: skip
+
+
+def test_own_reward_never_enters():
+    """Not in a single bit, for whatever the reward is."""
+    ids, z = torch.tensor([3, 1, 3, 1, 3, 7]), torch.tensor([0.1, 0.2, 0.3, 0.4, 0.7, 0.9], dtype=torch.float64)
+    before = MAKE["steps"](backend="torch").values(ids, z, 1).value
+    for row in range(6):
+        changed = z.clone()
+        changed[row] = 1e9
+        assert torch.equal(MAKE["steps"](backend="torch").values(ids, changed, 1).value[row].nan_to_num(),
+                           before[row].nan_to_num())  # fmt: skip
+        cold = [MAKE["steps"](backend="torch").advantages(ids, x, 1)[row] - x[row] for x in (z, changed)]
+        assert abs(cold[0] - cold[1]) <= 1e-6
+
+
+def test_infinite_rewards_are_seen_and_not_stored():
+    est = MAKE["steps"](backend="torch")
+    got = est.advantages(["a", "a", "b"], torch.tensor([1.0, torch.inf, torch.nan]), 1)
+    assert got.isnan().tolist() == [False, True, False]
+    assert got[2] == 0.0
+    assert est.metrics()["history_visits"] == 1
+    assert est.values(["a"], torch.tensor([torch.nan]), 2).value.tolist() == [1.0]
+
+
+def test_many_prompts_and_visits():
+    """Beyond the first room for both, in one batch and over many."""
+    here, there = (KernelValueEstimator.kae(1.0, backend=name) for name in ("numba", "torch"))
+    rng = np.random.default_rng(4)
+    for step in range(1, 41):
+        ids = rng.permutation(3000)[:1500] if step < 3 else np.repeat(rng.permutation(40)[:20], 2)
+        z = rng.random(len(ids))
+        np.testing.assert_allclose(there.advantages(torch.as_tensor(ids), torch.as_tensor(z), step).numpy(),
+                                   here.advantages(ids, z, step), atol=1e-12)  # fmt: skip
+    assert there._device._held.room >= 32
+    assert there._device._held.prompts >= 3000
+    assert there.metrics()["history_visits"] == here.metrics()["history_visits"]
+
+
+def test_a_narrow_window_needs_little_room():
+    """What has left the window makes room, so memory does not grow with the length of training."""
+    est = KernelValueEstimator(Steps(6), backend="torch")
+    for step in range(1, 90):
+        est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), step)
+    assert est._device._held.room <= 16
+    assert est.metrics()["history_visits"] <= 16
+    assert est.state_dict()["counters"][0] > 60
+
+
+BAD = {
+    "ids of floats": ((torch.ones(2), torch.ones(2), 10), "one whole number a row, got a tensor of float32"),
+    "ids of bools": ((torch.ones(2).bool(), torch.ones(2), 10), "one whole number a row, got a tensor of bool"),
+    "ids 2-D": ((torch.ones(2, 1).long(), torch.ones(2), 10), r"one whole number a row, .* shape \(2, 1\)"),
+    "other ids": ((["a", "b"], torch.ones(2), 10), "the history holds int ids, the batch brings str"),
+    "fewer ids": (([1], torch.ones(2), 10), "got 1 prompt ids and 2 rewards"),
+    "empty": ((torch.ones(0).long(), torch.ones(0), 10), "the batch is empty"),
+    "rewards 2-D": (([1, 2], torch.ones(2, 2), 10), r"one dimension, one a row, got shape \(2, 2\)"),
+    "rewards complex": (([1, 2], torch.ones(2) * 1j, 10), "rewards must be real numbers"),
+    "step back": (([1, 2], torch.ones(2), 4), "step 4 lies before step 5, the newest seen; pass allow_late=True"),
+    "one step back": (([1, 2], torch.ones(2), torch.tensor([9, 4])), "step 4 lies before step 5"),
+    "step 0": (([1, 2], torch.ones(2), 0), "steps start at 1"),
+    "step bool": (([1, 2], torch.ones(2), True), "step must be a whole number"),
+    "steps too few": (([1, 2], torch.ones(2), [7]), "2 rows and 1 steps"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("call", ["values", "observe", "advantages"])
+def test_bad_input_changes_nothing(case, call):
+    arguments, message = BAD[case]
+    est = MAKE["steps"](backend="torch")
+    est.advantages([1, 1, 2], torch.tensor([1.0, 0.0, 1.0]), 5)
+    before = est.state_dict()
+    est.values([1], torch.ones(1), 6)  # on the device again
+    with pytest.raises(KernadvError, match=message):
+        getattr(est, call)(*arguments)
+    after = est.state_dict()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_weights_and_cold_starts_are_refused():
+    with pytest.raises(KernadvError, match="weights need an estimator that expects them"):
+        MAKE["steps"](backend="torch").advantages([1], torch.ones(1), 1, weights=torch.ones(1))
+    est = KernelValueEstimator(Steps(3), cold_start="error", backend="torch")
+    with pytest.raises(KernadvError, match="1 of 3 rows have no past visit"):
+        est.advantages(["a", "a", "b"], torch.ones(3), 1)
+    assert est.state_dict()["length"].tolist() == []
+
+
+def test_what_stays_in_main_memory():
+    """The pooled estimator and a cap over all prompts."""
+    for est in (KernelValueEstimator(backend="torch"), KernelValueEstimator(Steps(3), max_total=9, backend="torch")):
+        est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)
+        assert est._device is None
+
+
+def test_where_an_estimator_works(monkeypatch):
+    class OnGpu:
+        is_cuda = True
+
+    assert moments.on_device("auto", OnGpu())
+    assert moments.on_device("triton", OnGpu())
+    assert not moments.on_device("numba", OnGpu())
+    assert not moments.on_device("auto", torch.ones(1))
+    assert moments.on_device("torch", torch.ones(1))
+    assert not moments.on_device("torch", [1.0])
+    monkeypatch.setenv("KERNADV_BACKEND", "numba")
+    assert not moments.on_device("auto", OnGpu())
+
+
+# ---------------------------------------------------------------- the parts
+@given(st.lists(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3), st.booleans()), min_size=1,
+                         max_size=8), max_size=8))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_table_is_a_dictionary(rounds):
+    table, known = Table(CPU, 64), {}
+    for batch in rounds:
+        ids = torch.tensor(sorted(key for key, _ in batch))
+        found = table.find(ids)
+        assert found.hit.tolist() == [key in known for key in ids.tolist()]
+        first = torch.cat([torch.ones(1, dtype=torch.bool), ids[1:] != ids[:-1]])
+        some = torch.tensor([dict(batch)[key] for key in ids.tolist()])
+        rows = table.enter(ids, found, first & some)
+        for key in dict.fromkeys(ids[first & some].tolist()):
+            known.setdefault(key, len(known))
+        assert rows[first & some].tolist() == [known[key] for key in ids[first & some].tolist()]
+    every = torch.tensor(list(known) or [0])
+    assert table.find(every).row[: len(known)].tolist() == list(known.values())
+    assert int(table.used) == len(known)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.floats(-9, 9) | st.just(np.nan)), min_size=1,
+                max_size=30))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_groups_are_those_of_a_double_loop(rows):
+    ids, tick, z = (np.array(column) for column in zip(*rows, strict=True))
+    made = torch_groups.group(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)))
+    got = torch_groups.sum_of_others(made.z, made.begin, made.end)
+    others = torch.stack([made.restore(part) for part in got]).numpy()
+    means = made.restore(made.mean_of_other_prompts(torch.tensor(-5.0))).numpy()
+    for b in range(len(z)):
+        own = [z[k] for k in range(len(z)) if k != b and (ids[k], tick[k]) == (ids[b], tick[b]) and z[k] == z[k]]
+        np.testing.assert_allclose(others[:, b], [len(own), sum(own), sum(x * x for x in own)], atol=1e-12)
+        else_ = z[(ids != ids[b]) & ~np.isnan(z)]
+        np.testing.assert_allclose(means[b], else_.mean() if len(else_) else -5.0, atol=1e-12)
+    assert int(made.first.sum()) == len({(i, t) for i, t, _ in rows})
+
+
+def test_eviction_keeps_what_matters():
+    """By age of all, by age behind the prompt's newest visit, and by number."""
+    held = torch_history.DeviceHistory(CPU)
+    step = np.array([1, 2, 3, 8, 9, 4, 5])
+    one = np.ones(7)
+    held.load(np.array([5, 7]), Sample(np.array([0, 5]), np.array([5, 2]), step, one, one * step, one))
+    for keep, left in [(Retention(3, 2**62, 0), [[3, 8, 9], [4, 5]]), (Retention(-(2**62), 1, 0), [[8, 9], [4, 5]]),
+                       (Retention(100, 0, 1), [[9], [5]])]:  # fmt: skip
+        held._evict(keep)
+        keys, sample = held.arrays()
+        assert keys.tolist() == [5, 7]
+        assert [sample.step[a : a + n].tolist() for a, n in zip(sample.start, sample.length, strict=True)] == left
+        assert (sample.s == sample.step).all()
+    assert int(held.evicted) == 5
+
+
+def test_bound_is_never_too_low():
+    bound, counter = torch_mirror.Bound(CPU), torch.tensor(0)
+    for k in range(50):
+        bound.add(3)
+        counter += k % 3
+        if k % 4 == 0:
+            bound.ask(counter)
+        assert bound.most >= int(counter)
+    bound.ask(counter)
+    assert bound.most == int(counter)

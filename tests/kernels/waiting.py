@@ -1,0 +1,54 @@
+"""A detector of calls that make the host wait for a device, which also works without one.
+
+`Forbidden` refuses what fetches numbers (``item``, ``tolist``, ``cpu``, truth of a tensor, ``nonzero``, masks as indices);
+within torch's fake tensors, which hold no numbers at all, whatever would need one raises besides.
+"""
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+
+FETCH = {"item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__",
+         "nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "equal", "allclose", "is_nonzero",
+         "__array__", "repeat_interleave", "bincount"}  # fmt: skip
+
+
+class Forbidden(TorchFunctionMode):
+    """Raises on what fetches numbers; counts the other calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", str(func))
+        self.calls += 1
+        if name in FETCH:
+            raise AssertionError(f"{name} waits for the device")
+        if name in ("__getitem__", "__setitem__"):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if any(isinstance(part, torch.Tensor) and part.dtype == torch.bool for part in index):
+                raise AssertionError("a mask as an index waits for the device")
+        if name == "to" and ("cpu" in map(str, args[1:])) and not args[0].is_cpu:
+            raise AssertionError("to('cpu') waits for the device")
+        if name == "tensor" or (name == "new_tensor"):
+            raise AssertionError(f"{name} copies from pageable memory: the device waits for the host")
+        return func(*args, **(kwargs or {}))
+
+
+class Unanswered:
+    """A `Bound` whose counter never comes back; fake tensors have no numbers to send."""
+
+    def __init__(self, device):
+        self.most = 0
+
+    def add(self, count):
+        self.most += count
+
+    def ask(self, counter):
+        assert isinstance(counter, torch.Tensor)
+
+
+def fake():
+    """Tensors without numbers."""
+    return FakeTensorMode()
