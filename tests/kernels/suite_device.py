@@ -21,7 +21,8 @@ from inputs import (
     tensors,
 )
 
-from kernadv.clock import Relative, Steps
+from kernadv import KernelValueEstimator
+from kernadv.clock import Relative, Steps, Visits
 from kernadv.kernels import KERNELS
 from kernadv.moments import (
     torch_flash,
@@ -112,13 +113,73 @@ def test_large_flash(precision, tolerance, width):
 
 
 @on_gpu
-def test_estimator_on_the_gpu():
-    """Arrays go to the GPU and come back; the advantages are those of the CPU."""
-    kernadv = pytest.importorskip("kernadv")
+@pytest.mark.parametrize("kind", ["text", "tensor"])
+@pytest.mark.parametrize("make", [
+    lambda **o: KernelValueEstimator.kae(0.5, **o),
+    lambda **o: KernelValueEstimator(Steps(6), "exponential", smoother="local_linear", **o),
+    lambda **o: KernelValueEstimator(Visits(3), "gaussian", **o),
+    lambda **o: KernelValueEstimator.kae(0.3, max_visits=4, allow_late=True, **o),
+])  # fmt: skip
+def test_estimator_on_the_gpu(make, kind):
+    """Tensors on a GPU keep the history there: the numbers of the CPU, and the host never waits."""
     rng = np.random.default_rng(20)
-    mine, theirs = (kernadv.KernelValueEstimator(backend=name) for name in ("triton", "numba"))
+    here, there = make(backend="numba"), make()
+    for step in range(1, 41):
+        numbers = rng.integers(0, 60, 100)
+        names = [f"p{k}" for k in numbers]
+        z = rng.normal(size=100)
+        z[rng.random(100) < 0.1] = np.nan
+        ids = names if kind == "text" else torch.as_tensor(numbers, device=DEVICE)
+        rewards = torch.as_tensor(z, device=DEVICE)
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            estimate = there.values(ids, rewards, step)
+            got = there.advantages(ids, rewards, step)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert got.is_cuda
+        expected = here.values(names if kind == "text" else numbers, z, step)
+        for mine, theirs in zip(estimate, expected, strict=True):
+            np.testing.assert_allclose(mine.cpu().numpy(), theirs, rtol=1e-9, atol=1e-9)
+        want = here.advantages(names if kind == "text" else numbers, z, step)
+        np.testing.assert_allclose(got.cpu().numpy(), want, rtol=1e-9, atol=1e-9)
+    assert there.metrics()["n_eff"] == pytest.approx(here.metrics()["n_eff"])
+    again = make(backend="numba")
+    again.load_state_dict(there.state_dict())
+    np.testing.assert_allclose(again.advantages(numbers if kind == "tensor" else names, z, 50),
+                               here.advantages(numbers if kind == "tensor" else names, z, 50), rtol=1e-9, atol=1e-9)  # fmt: skip
+
+
+@on_gpu
+def test_values_are_captured():
+    """Replayed on other rewards and a longer history, the captured call gives what a fresh call gives."""
+    est = KernelValueEstimator.kae(0.5)
+    ids, z = torch.arange(64, device=DEVICE) // 4, torch.rand(64, device=DEVICE)
+    for step in range(1, 4):
+        est.advantages(ids, z, step)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        est.values(ids, z, 6)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = est.values(ids, z, 6)
+    est.advantages(ids, torch.rand(64, device=DEVICE), 5)
+    z.copy_(torch.rand(64, device=DEVICE))
+    graph.replay()
+    for mine, theirs in zip(captured, est.values(ids, z, 6), strict=True):
+        assert torch.equal(mine.nan_to_num(), theirs.nan_to_num())
+
+
+@on_gpu
+def test_pooled_estimator_takes_tensors_of_a_gpu():
+    """Its arithmetic is done in main memory, and the advantages come back."""
+    rng = np.random.default_rng(21)
+    here, there = KernelValueEstimator(), KernelValueEstimator()
     for step in range(1, 12):
         ids = np.repeat(rng.permutation(40)[:20], 4)
-        rewards = rng.integers(0, 2, 80).astype(float)
-        got, expected = (one.advantages(ids, rewards, step) for one in (mine, theirs))
-        np.testing.assert_allclose(got, expected, atol=1e-9)
+        z = rng.integers(0, 2, 80).astype(float)
+        got = there.advantages(torch.as_tensor(ids, device=DEVICE), torch.as_tensor(z, device=DEVICE), step)
+        np.testing.assert_array_equal(got.cpu().numpy(), here.advantages(ids, z, step))
