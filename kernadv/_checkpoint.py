@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from kernadv._errors import CheckpointError
 from kernadv._typing import AnyArray
@@ -55,6 +53,8 @@ def _alive(pid: str) -> bool:
 
 def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, AnyArray]) -> None:
     """Write arrays to a safetensors file, atomically."""
+    from safetensors.numpy import save  # here: nothing but a file needs it
+
     arrays = {**arrays, CHECKSUM: _checksum(arrays)}
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     with replacing(path) as beside:
@@ -71,6 +71,9 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, AnyArray]:
     FileNotFoundError
         If there is no such file.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:

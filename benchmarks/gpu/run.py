@@ -3,8 +3,8 @@
 Command: ``python benchmarks/gpu/run.py`` (or ``make gpu``).  First the suite of the kernels must pass on the device, for
 all types and sizes, and once more under compute-sanitizer on a small part where that is installed; then every case is
 timed, each provider after its numbers were compared, with inputs rotating through more than the second-level cache.  The
-rows go to ``benchmarks/results/gpu_<name>_<date>.csv``.  Needs numpy, scipy, torch, Triton and pytest; peers are used
-where they are found.
+rows go to ``benchmarks/results/gpu_<name>_<date>.csv``.  Needs numpy, scipy, torch, Triton, numba, scikit-learn,
+statsmodels and pytest; peers are used where they are found.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import torch  # noqa: E402
-from cases import Case, cases  # noqa: E402
+from cases import TARGET, Case, Sizes, cases  # noqa: E402
 from providers import largest_error  # noqa: E402
 from timing import Peak, Row, events, graphed, measure_peak, median, quantile, rotations, wall, write  # noqa: E402
 
@@ -37,51 +37,48 @@ SUITE = sorted(map(str, (ROOT / "tests" / "kernels").glob("suite_*.py")))
 PACKAGES = ("torch", "triton", "numpy", "jax", "pykeops", "faiss", "cuml")
 
 
-def main() -> None:
-    """Command line."""
+def main(
+    arguments: list[str] | None = None, device: str = "cuda", sizes: Sizes = TARGET, results: Path = RESULTS
+) -> None:
+    """Command line; a test may run it elsewhere, with other sizes."""
     parser = argparse.ArgumentParser(description="Verify and time the fused kernels on this machine's GPU.")
     parser.add_argument("--only", help="cases whose name holds this text; writes nothing")
     parser.add_argument("--verify", action="store_true", help="verify only")
-    arguments = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     reason = triton_.unavailable()
     if reason is not None:
         sys.exit(f"the kernels cannot be verified or timed here: {reason}")
     verify()
-    if arguments.verify:
+    if chosen.verify:
         return
-    device = torch.device("cuda")
-    peak = measure_peak(device)
+    peak = measure_peak(torch.device(device))
     name = torch.cuda.get_device_name()
     print(f"{name}: copy {peak.bandwidth / 1e12:.2f} TB/s, float32 {peak.lanes / 1e12:.1f} T lanes/s, "
           f"bfloat16 {peak.tensor / 1e12:.0f} TFLOP/s, L2 {peak.l2 / 1e6:.0f} MB", flush=True)  # fmt: skip
     rows: list[Row] = []
-    for case in cases(device):
-        if not arguments.only or arguments.only in case.kernel:
+    path = results / f"gpu_{slug(name)}_{datetime.date.today()}.csv"
+    results.mkdir(exist_ok=True)
+    for case in cases(torch.device(device), sizes):
+        if not chosen.only or chosen.only in case.kernel:
             rows += time_case(case, peak)
             torch.cuda.empty_cache()
-    if not arguments.only:
-        path = RESULTS / f"gpu_{slug(name)}_{datetime.date.today()}.csv"
-        RESULTS.mkdir(exist_ok=True)
-        write(rows, path)
+            if not chosen.only:
+                write(rows, path)  # after every case: what ends the run does not take the rows with it
+    if not chosen.only:
         print(f"wrote {path}")
+
+
+def suite_command() -> list[str]:
+    """Command that runs the suite on the device."""
+    options = ["-q", "-W", "default", "-p", "no:cacheprovider", f"--rootdir={ROOT}"]
+    return [sys.executable, "-m", "pytest", *options, *SUITE]
 
 
 def verify() -> None:
     """Run the suite on the device; under compute-sanitizer, a small part of it."""
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-    suite = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-W",
-        "default",
-        "-p",
-        "no:cacheprovider",
-        f"--rootdir={ROOT}",
-        str(SUITE),
-    ]
+    suite = suite_command()
     if subprocess.run(suite, cwd=ROOT, env=environment).returncode:
         sys.exit("the kernels are not correct on this device: no time is worth printing")
     sanitizer = shutil.which("compute-sanitizer")

@@ -139,16 +139,15 @@ def test_estimator_on_the_gpu(make, kind):
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert got.is_cuda
-        expected = here.values(names if kind == "text" else numbers, z, step)
+        host = names if kind == "text" else numbers
+        expected = here.values(host, z, step)
         for mine, theirs in zip(estimate, expected, strict=True):
             np.testing.assert_allclose(mine.cpu().numpy(), theirs, rtol=1e-9, atol=1e-9)
-        want = here.advantages(names if kind == "text" else numbers, z, step)
-        np.testing.assert_allclose(got.cpu().numpy(), want, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(got.cpu().numpy(), here.advantages(host, z, step), rtol=1e-9, atol=1e-9)
     assert there.metrics()["n_eff"] == pytest.approx(here.metrics()["n_eff"])
     again = make(backend="numba")
     again.load_state_dict(there.state_dict())
-    np.testing.assert_allclose(again.advantages(numbers if kind == "tensor" else names, z, 50),
-                               here.advantages(numbers if kind == "tensor" else names, z, 50), rtol=1e-9, atol=1e-9)  # fmt: skip
+    np.testing.assert_allclose(again.advantages(host, z, 50), here.advantages(host, z, 50), rtol=1e-9, atol=1e-9)
 
 
 @on_gpu

@@ -1,6 +1,11 @@
 """The benchmark of the GPU, as far as a machine without one can run it."""
 
+import contextlib
 import csv
+import dataclasses
+import importlib.metadata
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +84,116 @@ def test_rows_are_written(tmp_path):
     asked = {"kernel", "provider", "shapes", "dtype", "median_us", "p20_us", "p80_us", "bytes", "flops", "floor_us",
              "percent_of_floor", "peak_memory", "versions", "gpu"}  # fmt: skip
     assert asked <= set(read[0])
+
+
+@pytest.fixture
+def stopwatch(monkeypatch):
+    """What a GPU would do of the timing, done by the host's clock; nothing is written that looks like a measurement."""
+    device = {"synchronize": None, "empty_cache": None, "reset_peak_memory_stats": None, "memory_allocated": 0,
+              "max_memory_allocated": 5, "get_device_name": "Stop Watch"}  # fmt: skip
+    for name, value in device.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    monkeypatch.setattr(run.triton_, "unavailable", lambda: None)
+    monkeypatch.setattr(run, "measure_peak", lambda device: timing.Peak(1e9, 1e9, 1e9, 1000))
+    monkeypatch.setattr(run, "graphed", lambda call, sets: call)
+    monkeypatch.setattr(run, "events", lambda call, sets: timing.wall(call, sets, lambda: None, 3))
+    monkeypatch.setattr(run, "wall", lambda call, sets, wait: timing.wall(call, sets, wait, 3))
+    monkeypatch.setattr(timing, "WARM_UP", 1)
+    monkeypatch.setattr(providers, "_compiled", lambda function: function)
+
+
+def test_whole_run(stopwatch, monkeypatch, tmp_path, capsys):
+    """From the command line to the file: every case and provider has its row, and every row what the page reads of it."""
+    monkeypatch.setattr(run, "verify", lambda: print("verified"))
+    run.main([], "cpu", cases.TINY, tmp_path)
+    (path,) = tmp_path.glob("gpu_stop-watch_*.csv")
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert {(row["kernel"], row["shapes"], row["provider"]) for row in rows} == {
+        (case.kernel, case.shapes, name) for case in CASES for name in [*case.providers, *case.missing]
+    }
+    for row in rows:
+        missing = {name for case in CASES for name in case.missing}
+        assert (row["error"] != "") == (row["provider"] in missing or row["provider"] == "SDPA bfloat16"), row
+        assert row["error"] or float(row["p20_us"]) <= float(row["median_us"]) <= float(row["p80_us"])
+        assert row["gpu"] == "none"
+    said = capsys.readouterr().out
+    assert said.startswith("verified")
+    assert f"wrote {path}" in said
+
+
+def test_only_some_cases(stopwatch, monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "verify", lambda: None)
+    run.main(["--only", "prequential_cv_triangular"], "cpu", cases.TINY, tmp_path)
+    run.main(["--verify"], "cpu", cases.TINY, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_timed_survives_a_failure(stopwatch, monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "verify", lambda: None)
+    cut = [CASES[0], dataclasses.replace(CASES[1], providers={"ours": lambda held: 1 / 0})]
+    monkeypatch.setattr(run, "cases", lambda device, sizes: cut)
+    with pytest.raises(ZeroDivisionError):
+        run.main([], "cpu", cases.TINY, tmp_path)
+    (path,) = tmp_path.glob("*.csv")
+    assert path.read_text().count("\n") == 1 + len(CASES[0].providers) + len(CASES[0].missing)
+
+
+#: All that a machine with a GPU needs to have, and what each of them brings.
+NEEDED = ("numpy", "scipy", "torch", "triton", "numba", "scikit-learn", "statsmodels", "pytest")
+
+#: As if some modules were not installed.
+BLOCKED = """
+import sys
+names = {names!r}
+class Finder:
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in names else self.finder.find_spec(name, path, target)
+sys.meta_path[:] = map(Finder, sys.meta_path)
+"""
+
+
+def needed():
+    """Distributions behind `NEEDED`, and all that they require."""
+    found, queue = set(), list(NEEDED)
+    while queue:
+        name = re.sub(r"[-_.]+", "-", queue.pop()).lower()
+        if name in found:
+            continue
+        found.add(name)
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            for line in importlib.metadata.requires(name) or []:
+                if "extra ==" not in line:
+                    queue.append(re.match(r"[\w.-]+", line)[0])
+    return found
+
+
+def test_needs_nothing_else(tmp_path):
+    """The suite of the GPU, the benchmark and its command run where nothing but `NEEDED` can be imported."""
+    allowed = needed()
+    names = {module for module, packages in importlib.metadata.packages_distributions().items()
+             if not any(re.sub(r"[-_.]+", "-", package).lower() in allowed for package in packages)}  # fmt: skip
+    assert {"polars", "safetensors", "hypothesis", "matplotlib"} & names
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED.format(names=names - {"kernadv", "__editable___kernadv_finder"}))
+    root = GPU.parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)]), "TRITON_INTERPRET": "1",
+                   "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # fmt: skip
+    small = "test_number_of_bandwidths or test_flash_shapes or test_weights or gpu or captured"
+    command = run.suite_command()
+    assert command[0] == sys.executable
+    done = subprocess.run([*command, "-k", small], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+    del environment["TRITON_INTERPRET"]
+    code = (
+        f"import sys; sys.path[:0] = [{str(GPU)!r}]; import run, cases, torch\n"
+        "for case in cases.cases(torch.device('cpu'), cases.TINY): case.providers[next(iter(case.providers))](case.make(0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_names_of_files():
