@@ -120,14 +120,22 @@ def prequential_cv(
 
 
 def batched_kernel_weights(
-    sample: Sample, windows: Windows, kernel: str | Kernel, degree: int = 0, dtype: str = "float32"
+    sample: Sample,
+    windows: Windows,
+    kernel: str | Kernel,
+    degree: int = 0,
+    dtype: str = "float32",
+    total: int | None = None,
 ) -> Tensor:
-    """The normalised weights of every visit, (H, sum of the lengths); see `kernadv.moments.torch_weights`."""
+    """The normalised weights of every visit, (H, sum of the lengths); see `kernadv.moments.torch_weights`.
+
+    The sum of the lengths, `total`, is looked up where it is not given; that waits for the device.
+    """
     check_sample(sample)
     check_windows(windows, sample)
     check_dtype(dtype)
     _check_degree(degree)
-    total = int(sample.length.sum())
+    total = int(sample.length.sum()) if total is None else total
     return _kernel_weights(*sample, *windows, _key(kernel), degree, total, dtype)
 
 
@@ -194,8 +202,14 @@ def _triton(module: str) -> Any:
     return importlib.import_module(f"kernadv.moments.triton_{module}")
 
 
+@cache
 def _fused_module(module: str, *keys: str) -> Any:
-    if any(_KERNELS[key].triton_profile() is None for key in keys):
+    """The module of a fused kernel; None, said once, where Triton or one of the kernels cannot be."""
+    for name in (_KERNELS[key].name for key in keys if _KERNELS[key].triton_profile() is None):
+        warnings.warn(
+            f"torch computes with the {name} kernel on the GPU, more slowly: it is not fused, it has no triton_profile",
+            stacklevel=2,
+        )
         return None
     return _triton(module)
 

@@ -28,12 +28,17 @@ class Scores(NamedTuple):
     count: Any
 
 
-@lru_cache(maxsize=64)
 def half_widths(bandwidths: tuple[Bandwidth, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Slope and floor of each half-width ``max(step * slope, floor)``, float64 on the device.
 
-    Made once a set of bandwidths: copying them again would make the host wait for the device.
+    Made once a set of bandwidths: copying them again would make the host wait for the device.  In a compiled graph they are
+    constants.
     """
+    made = _half_widths if torch.compiler.is_compiling() else _cached_half_widths
+    return made(bandwidths, device)
+
+
+def _half_widths(bandwidths: tuple[Bandwidth, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     rows = []
     for bandwidth in bandwidths:
         if isinstance(bandwidth, Steps):
@@ -47,6 +52,9 @@ def half_widths(bandwidths: tuple[Bandwidth, ...], device: torch.device) -> tupl
             )
     slope, floor = torch.tensor(rows, dtype=torch.float64).reshape(-1, 2).T.contiguous().to(device)
     return slope, floor
+
+
+_cached_half_widths = lru_cache(maxsize=64)(_half_widths)
 
 
 def reach_of(width: torch.Tensor, kernel: Kernel) -> torch.Tensor:

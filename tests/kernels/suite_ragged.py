@@ -73,6 +73,21 @@ def test_long_histories(kernel, dtype):
         close(mine, theirs, CLOSE[dtype])
 
 
+@pytest.mark.parametrize("degree", [0, 1])
+def test_fits_and_weights_of_long_histories(degree):
+    sample = histories(21, [4096, 0, 1023, 1], last=6000)
+    kernel = KERNELS["epanechnikov"]
+    windows = queries(sample, kernel, last=6000)
+    moved, z = (tensors(sample), tensors(windows)), groups(sample, 3)
+    expected = torch_ragged.ragged_fits(*moved, z, kernel, degree)
+    for mine, theirs in zip(
+        triton_ragged.ragged_fits(*moved, z, kernel, degree, False, "float64"), expected, strict=False
+    ):
+        close(mine, theirs, 1e-9)
+    weights = torch_weights.kernel_weights(*moved, kernel, degree, 5120)
+    close(triton_weights.kernel_weights(*moved, kernel, degree, 5120), weights, 1e-10)
+
+
 @pytest.mark.parametrize("stored", ["bfloat16", "float16", "float32", "float64"])
 def test_storage_types(stored):
     """Rewards that a short type holds exactly give the same sums."""

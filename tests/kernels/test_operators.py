@@ -159,13 +159,49 @@ def test_opcheck(calls):
 def test_compiles_without_a_break(sample, windows):
     z = torch.rand((5, 4))
 
-    def values(sample, windows, z):
+    points = torch_flash.Points(torch.randn(9, 5))
+    total = int(sample.length.sum())
+
+    def values(sample, windows, z, points):
         made = torch_ops.ragged_moments(sample, windows, "gaussian")
-        return made.s0 + made.q2, torch_ops.ragged_fits(sample, windows, z, KERNELS["triangular"], 1).value
+        return (made.s0 + made.q2, torch_ops.ragged_fits(sample, windows, z, KERNELS["triangular"], 1).value,
+                torch_ops.prequential_cv(sample, GRID, "cosine").loss,
+                torch_ops.batched_kernel_weights(sample, windows, "gaussian", 1, total=total),
+                torch_ops.flash_smoother(points, points, points.features.sum(1), torch_flash.Windows(1.0), "gaussian",
+                                         "uniform").value)  # fmt: skip
 
     compiled = torch.compile(values, fullgraph=True, backend="aot_eager")
-    for mine, theirs in zip(compiled(sample, windows, z), values(sample, windows, z), strict=True):
+    arguments = sample, windows, z, points
+    for mine, theirs in zip(compiled(*arguments), values(*arguments), strict=True):
         torch.testing.assert_close(mine, theirs, equal_nan=True)
+
+
+def test_what_is_not_fused_is_said_once(monkeypatch):
+    """Where a GPU would be: the reason in one sentence, and torch computes."""
+
+    class Silent(Kernel):
+        name = "silent"
+        formula = moment = square_moment = None
+
+    key = torch_ops._key(Silent())
+    torch_ops._fused_module.cache_clear()
+    with pytest.warns(UserWarning, match="with the silent kernel on the GPU, more slowly: it is not fused"):
+        assert torch_ops._fused_module("ragged", key) is None
+    assert torch_ops._fused_module("ragged", key) is None
+    torch_ops._triton.cache_clear()
+    monkeypatch.setattr(triton_, "unavailable", lambda: "triton is not installed")
+    with pytest.warns(UserWarning, match="the ragged kernel on the GPU, more slowly: triton is not installed"):
+        assert torch_ops._fused_module("ragged", torch_ops._key("gaussian")) is None
+    torch_ops._triton.cache_clear()
+    torch_ops._fused_module.cache_clear()
+
+
+def test_more_points_than_fit_32_bits():
+    """Said before anything is computed; the tensors here take no memory."""
+    many = torch_flash.Points(torch.ones(1, 2).expand(2**31, 2))
+    one = torch_flash.Points(torch.ones(1, 2))
+    with pytest.raises(KernadvError, match="at most 2147418112 queries at once, got 2147483648; split them"):
+        torch_ops.flash_smoother(many, one, torch.ones(1), torch_flash.Windows(1.0), "gaussian", "uniform")
 
 
 def brute(q, x, k, exclude=None):
