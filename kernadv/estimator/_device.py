@@ -21,7 +21,7 @@ from kernadv.estimator._plain import Plain
 from kernadv.groups import Groups
 from kernadv.history import History, check_id_type
 from kernadv.ids import batch_codes
-from kernadv.moments import Moments, Windows, torch_groups, torch_ops
+from kernadv.moments import Moments, Windows, torch_groups, torch_history_ops, torch_ops
 from kernadv.moments._checks import WHOLE
 from kernadv.moments.torch_groups import Grouped
 from kernadv.moments.torch_history import DeviceHistory
@@ -113,7 +113,7 @@ class OnDevice:
             clock = ticks.tolist()
             tick = upload(where.astype(np.int64), self.device) if len(clock) > 1 else None
         batch = torch_groups.group(ids, z, tick)
-        others = torch_ops.sum_of_others(batch.z, batch.begin, batch.end)
+        others = torch_history_ops.sum_of_others(batch.z, batch.begin, batch.end)
         row, found = self._held.find(batch.ids)
         sample = self._held.sample(row, batch.first)
         windows = self._windows(batch, row, np.array(clock))
@@ -147,7 +147,7 @@ class OnDevice:
                 "nothing was stored; use cold_start='batch_mean' or a constant"
             )
         self._last = {"n_eff": n_eff, "defined": defined, "width": reading.width, "first": batch.first, "z": batch.z,
-                      "newest": self._held.newest[reading.row], "at": self._steps(batch, reading.clock)}  # fmt: skip
+                      "newest": self._held.visits.newest[reading.row], "at": self._steps(batch, reading.clock)}  # fmt: skip
         kind = rewards.dtype if rewards.is_floating_point() else torch.float32
         return torch.where(rewards.isnan(), 0.0, batch.restore(batch.z - value)).to(kind)
 
@@ -164,7 +164,8 @@ class OnDevice:
 
     def metrics(self) -> dict[str, float]:
         """As `KernelValueEstimator.metrics`; waits for the device."""
-        held = {"history_visits": float(self._held.size.sum()), "history_prompts": float((self._held.size > 0).sum()),
+        held = {"history_visits": float(self._held.visits.size.sum()),
+                "history_prompts": float((self._held.visits.size > 0).sum()),
                 "dropped_visits": float(self._counters.dropped + self._held.dropped)}  # fmt: skip
         if not self._last:
             return held

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from kernadv._typing import IntArray
 from kernadv.clock import Retention
+from kernadv.moments import torch_history_ops
 from kernadv.moments._base import Sample
 from kernadv.moments.torch_groups import Grouped
 from kernadv.moments.torch_mirror import Bound, upload
 from kernadv.moments.torch_table import Found, Table
+from kernadv.moments.torch_visits import Visits
 
 #: Room for prompts and for visits of each at first.
 PROMPTS, VISITS = 1024, 8
@@ -31,10 +33,11 @@ class DeviceHistory:
 
     Attributes
     ----------
-    step, n, s, ss : (P R + 1,)
-        int64, int32, float64 and float64; the last place takes what must not be stored.
-    size, newest : (P + 1,) int64
-        Visits and newest step of each prompt; the last is of no prompt.
+    table : Table
+    visits : Visits
+    room : int
+        R.
+    dropped, evicted : () int64
     """
 
     def __init__(self, device: torch.device, max_visits: int | None = None) -> None:
@@ -42,11 +45,9 @@ class DeviceHistory:
         self.max_visits = max_visits
         self.table = Table(device, PROMPTS)
         self.room = VISITS if max_visits is None else min(VISITS, max_visits)
-        self.step, self.n, self.s, self.ss = (
-            torch.zeros(PROMPTS * self.room + 1, dtype=kind, device=device)
-            for kind in (torch.int64, torch.int32, torch.float64, torch.float64)
-        )
-        self.size, self.newest = (torch.zeros(PROMPTS + 1, dtype=torch.int64, device=device) for _ in range(2))
+        whole, real, cells = torch.int64, torch.float64, PROMPTS * self.room + 1
+        kinds = [(whole, cells), (torch.int32, cells), (real, cells), (real, cells)] + 2 * [(whole, PROMPTS + 1)]
+        self.visits = Visits(*(torch.zeros(many, dtype=kind, device=device) for kind, many in kinds))
         self.dropped, self.evicted = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
         self._prompts, self._fullest = Bound(device), Bound(device)
         self._calls = 0  # since what cannot matter was last forgotten
@@ -54,7 +55,7 @@ class DeviceHistory:
     @property
     def prompts(self) -> int:
         """Prompts that there is room for, P."""
-        return len(self.size) - 1
+        return len(self.visits.size) - 1
 
     def find(self, ids: Tensor) -> tuple[Tensor, Found]:
         """Rows of the ids; P where a prompt is unknown, which has no visits; and where the table has them.  # (B,)"""
@@ -63,12 +64,12 @@ class DeviceHistory:
 
     def sample(self, rows: Tensor, wanted: Tensor) -> Sample:
         """Visits of the prompts in `rows` where they are `wanted`; nothing is copied."""
-        return Sample(rows * self.room, torch.where(wanted, self.size[rows], 0), self.step, self.n, self.s, self.ss)
+        return Sample(rows * self.room, torch.where(wanted, self.visits.size[rows], 0), *self.visits[:4])
 
     def visit_lag(self, rows: Tensor, at: Tensor, k: int) -> Tensor:
         """As `Sample.visit_lag`, of each of the rows.  # (B,) float64"""
-        lag = at[:, None] - self._steps(rows)
-        seen = (torch.arange(self.room, device=self.device) < self.size[rows, None]) & (lag >= 0)
+        lag = at[:, None] - self.visits.steps(rows, self.room)
+        seen = (torch.arange(self.room, device=self.device) < self.visits.size[rows, None]) & (lag >= 0)
         far = torch.where(seen, lag, -1).amax(1)
         near = torch.where(seen, lag, 2**62).topk(min(k, self.room), dim=1, largest=False).values[:, -1]
         some = torch.where(far < 0, 1, far + 1)
@@ -95,36 +96,19 @@ class DeviceHistory:
         if batch.tick is not None:  # a prompt is entered at its first group with a scored row
             before = torch.cumsum(stored, 0)
             wanted = stored & (before == (before - stored.long())[batch.prompt_begin] + 1)
-        row = self.table.enter(batch.ids, found, wanted)
+        held = self.table
+        row = torch_history_ops.enter_ids(held.keys, held.rows, held.used, batch.ids, found, wanted)
         if batch.tick is not None:
             row = self.find(batch.ids)[0]
         for tick, step in enumerate(clock):
             now = stored if batch.tick is None else stored & (batch.tick == tick)
-            self._put(torch.where(now, row, self.prompts), now, sums, step)
-        self._prompts.ask(self.table.used)
-        self._fullest.ask(self.size.amax())
-
-    def _put(self, row: Tensor, now: Tensor, sums: Tensor, step: int) -> None:
-        steps = self._steps(row)
-        used = torch.arange(self.room, device=self.device) < self.size[row, None]
-        same = used & (steps == step)
-        known, full = same.any(1), self.size[row] >= self.room
-        oldest, last = torch.where(used, steps, 2**62).min(1)
-        slot = torch.where(known, same.int().argmax(1), torch.where(full, last, self.size[row]))
-        over = now & full & ~known
-        kept = now & ~(over & (oldest > step))
-        cell = torch.where(kept, row * self.room + slot, len(self.step) - 1)
-        for held, new in zip((self.n, self.s, self.ss), sums, strict=True):
-            held[cell] = torch.where(known, held[cell], 0) + new.to(held.dtype)
-        self.step[cell] = torch.full_like(cell, step)
-        self.size[row] = torch.where(now, self.size[row] + (~known & ~full), 0)
-        self.newest[row] = torch.where(now, self.newest[row].clamp(min=step), 0)
-        self.dropped += over.sum()
-
-    def _steps(self, rows: Tensor) -> Tensor:
-        """Steps of the places of each of the rows.  # (B, R)"""
-        cells = rows[:, None] * self.room + torch.arange(self.room, device=self.device)
-        return self.step[cells.clamp(max=len(self.step) - 1)]
+            lost = torch_history_ops.put_visits(self.visits, row, now, sums, step, self.room)
+            if self.max_visits is not None:
+                self.dropped += lost.sum()
+        if 2 * self._prompts.most > self.prompts:
+            self._prompts.ask(self.table.used)
+        if 2 * self._fullest.most > self.room:
+            self._fullest.ask(self.visits.size.amax())
 
     def _reserve(self, prompts: int, visits: int, keep: Retention) -> None:
         """Have room for that many more prompts, and visits of each."""
@@ -143,34 +127,33 @@ class DeviceHistory:
         """Move everything to larger memory."""
         self.table.grow(prompts)
         shape = self.prompts, self.room
-        for name in ("step", "n", "s", "ss"):
-            old = getattr(self, name)
+        moved = []
+        for old in self.visits[:4]:
             new = old.new_zeros(prompts * room + 1)
             new[:-1].view(prompts, room)[: shape[0], : shape[1]] = old[:-1].view(shape)
-            setattr(self, name, new)
-        for name in ("size", "newest"):
-            old = getattr(self, name)
-            setattr(self, name, torch.cat([old[:-1], old.new_zeros(prompts + 1 - shape[0])]))
-        self.room = room
+            moved.append(new)
+        for old in self.visits[4:]:
+            moved.append(torch.cat([old[:-1], old.new_zeros(prompts + 1 - shape[0])]))
+        self.visits, self.room = Visits(*moved), room
 
     def _evict(self, keep: Retention) -> None:
         """Forget what can never matter again, and put the rest in order of its steps, newest first."""
         shape = self.prompts, self.room
-        step = self.step[:-1].view(shape)
+        step, size = self.visits.step[:-1].view(shape), self.visits.size[:-1]
         place = torch.arange(self.room, device=self.device)
-        used = place < self.size[:-1, None]
+        used = place < size[:, None]
         ranked, order = torch.where(used, step, -(2**62)).sort(dim=1, descending=True)
         cut = (ranked[:, :1] - keep.span).clamp(min=keep.oldest)
         left = used.sum(1, keepdim=True) > place
         live = left & ((place < keep.visits) | (ranked >= cut))
-        for name in ("step", "n", "s", "ss"):
-            held = getattr(self, name)[:-1].view(shape)
+        for part in self.visits[:4]:
+            held = part[:-1].view(shape)
             held.copy_(held.gather(1, order))
         count = live.sum(1)
-        self.evicted += (self.size[:-1] - count).sum()
+        self.evicted += (size - count).sum()
+        size.copy_(count)
         self._calls = 0
-        self.size[:-1] = count
-        self._fullest.ask(self.size.amax())
+        self._fullest.ask(size.amax())
 
     def load(self, ids: IntArray, sample: Sample) -> None:
         """Take in the visits of an empty history's first P prompts, which `sample` holds one after the other.
@@ -190,24 +173,23 @@ class DeviceHistory:
         self._fullest.add(most)
         prompt = np.repeat(np.arange(len(ids)), sample.length)
         cell = upload(prompt * self.room + np.arange(len(prompt)) - np.repeat(sample.start, sample.length), self.device)
-        for name in ("step", "n", "s", "ss"):
-            held = getattr(self, name)
-            held[cell] = upload(getattr(sample, name), self.device).to(held.dtype)
-        self.size[: len(ids)] = upload(sample.length, self.device)
+        for held, part in zip(self.visits, sample[2:], strict=False):
+            held[cell] = upload(part, self.device).to(held.dtype)
+        self.visits.size[: len(ids)] = upload(sample.length, self.device)
         last = np.maximum(sample.start + sample.length - 1, 0)
         if len(sample.step):
-            self.newest[: len(ids)] = upload(np.where(sample.length > 0, sample.step[last], 0), self.device)
+            self.visits.newest[: len(ids)] = upload(np.where(sample.length > 0, sample.step[last], 0), self.device)
 
     def arrays(self) -> tuple[IntArray, Sample]:
         """What `load` takes, of the prompts that have visits; waits for the device."""
         used = int(self.table.used)
         keys, rows = (part[:used].cpu().numpy() for part in (self.table.keys, self.table.rows))
-        size = self.size[:-1].cpu().numpy()[rows]
+        size = self.visits.size[:-1].cpu().numpy()[rows]
         keys, rows, size = (part[size > 0] for part in (keys, rows, size))
         start = np.cumsum(size) - size
         prompt = np.repeat(np.arange(len(keys)), size)
         cell = rows[prompt] * self.room + np.arange(len(prompt)) - start[prompt]
-        held = [getattr(self, name)[upload(cell, self.device)].cpu().numpy() for name in ("step", "n", "s", "ss")]
+        held = [part[upload(cell, self.device)].cpu().numpy() for part in self.visits[:4]]
         order = np.lexsort((held[0], prompt))
         step, n, s, ss = (part[order] for part in held)
         return keys, Sample(start, size, step, n.astype(np.float64), s, ss)

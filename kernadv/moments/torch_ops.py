@@ -16,7 +16,7 @@ from kernadv import kernels
 from kernadv._errors import ArgumentError, check_choice
 from kernadv.clock import Bandwidth
 from kernadv.kernels import Kernel
-from kernadv.moments import torch_, torch_flash, torch_groups, torch_prequential, torch_ragged, torch_weights, triton_
+from kernadv.moments import torch_, torch_flash, torch_prequential, torch_ragged, torch_weights, triton_
 from kernadv.moments._base import Moments, Sample, Windows
 from kernadv.moments._checks import check_dtype, check_points, check_sample, check_windows
 from kernadv.moments.torch_flash import PRECISIONS, Points
@@ -66,11 +66,6 @@ def ragged_moments(sample: Sample, windows: Windows, kernel: str | Kernel, dtype
 def trusted_moments(sample: Sample, windows: Windows, kernel: str | Kernel, dtype: str) -> Tensor:
     """`ragged_moments` of arguments that need no check, (9, Q, H)."""
     return _ragged_moments(*sample, *windows, _key(kernel), dtype)
-
-
-def sum_of_others(z: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    """Count, sum and sum of squares over the other rows of each row's group; see `kernadv.moments.torch_groups`."""
-    return _sum_of_others(z, begin, end)
 
 
 def ragged_fits(
@@ -193,7 +188,7 @@ def _check_degree(degree: int) -> None:
 
 
 @cache
-def _triton(module: str) -> Any:
+def triton_module(module: str) -> Any:
     """The module of a fused kernel; None, said once, where Triton cannot run."""
     reason = triton_.unavailable()
     if reason is not None:
@@ -211,7 +206,7 @@ def _fused_module(module: str, *keys: str) -> Any:
             stacklevel=2,
         )
         return None
-    return _triton(module)
+    return triton_module(module)
 
 
 @torch.library.custom_op("kernadv::ragged_moments", mutates_args=())
@@ -235,21 +230,6 @@ def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype):
 @_ragged_moments.register_fake
 def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype):
     return width.new_empty((9, *width.shape), dtype=getattr(torch, dtype))
-
-
-@torch.library.custom_op("kernadv::sum_of_others", mutates_args=())
-def _sum_of_others(z: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    return torch_groups.sum_of_others(z, begin, end)
-
-
-@_sum_of_others.register_kernel("cuda")
-def _(z, begin, end):
-    return (_triton("groups") or torch_groups).sum_of_others(z, begin, end)
-
-
-@_sum_of_others.register_fake
-def _(z, begin, end):
-    return z.new_empty((3, len(z)))
 
 
 @torch.library.custom_op("kernadv::ragged_fits", mutates_args=())

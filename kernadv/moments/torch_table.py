@@ -49,36 +49,38 @@ class Table:
         near = place.clamp(max=len(self.keys) - 1)
         return Found(self.rows[near], (place < self.used) & (self.keys[near] == ids), place)
 
-    def enter(self, ids: Tensor, found: Found, wanted: Tensor) -> Tensor:
-        """Take in the ids that are `wanted` and not there yet; rows of all of these.
 
-        Parameters
-        ----------
-        ids : (B,) int64, ascending
-            There must be room for all of them.
-        found : Found
-            As `find` says of these ids, now.
-        wanted : (B,) bool
-            True at most once for equal ids.
+def enter(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, found: Found, wanted: Tensor) -> Tensor:
+    """Take in the ids that are `wanted` and not there yet, in place; rows of all of these.
 
-        Returns
-        -------
-        (B,) int64
-            Row where the id is wanted; elsewhere it means nothing.
-        """
-        row, hit, place = found
-        fresh = wanted & ~hit
-        rank = torch.cumsum(fresh, 0)
-        before = rank - fresh.long()  # new ids that are smaller
-        own = torch.where(hit, row, self.used + before)
-        end = len(self.keys)
-        shift = torch.cat([rank.new_zeros(1), rank])[torch.searchsorted(ids, self.keys)]
-        moved = (torch.arange(end, device=ids.device) + shift).clamp(max=end)
-        added = torch.where(fresh, place + before, end)
-        for held, new in ((self.keys, ids), (self.rows, own)):
-            merged = torch.full((end + 1,), FREE, dtype=torch.int64, device=ids.device)
-            merged[moved] = held
-            merged[added] = new
-            held.copy_(merged[:end])
-        self.used += rank[-1]
-        return own
+    Parameters
+    ----------
+    keys, rows, used
+        Of a `Table`, with room for all of the ids.
+    ids : (B,) int64, ascending
+    found : Found
+        As `Table.find` says of these ids, now.
+    wanted : (B,) bool
+        True at most once for equal ids.
+
+    Returns
+    -------
+    (B,) int64
+        Row where the id is wanted; elsewhere it means nothing.
+    """
+    row, hit, place = found
+    fresh = wanted & ~hit
+    rank = torch.cumsum(fresh, 0)
+    before = rank - fresh.long()  # new ids that are smaller
+    own = torch.where(hit, row, used + before)
+    end = len(keys)
+    shift = torch.cat([rank.new_zeros(1), rank])[torch.searchsorted(ids, keys)]
+    moved = (torch.arange(end, device=ids.device) + shift).clamp(max=end)
+    added = torch.where(fresh, place + before, end)
+    for held, new in ((keys, ids), (rows, own)):
+        merged = torch.full((end + 1,), FREE, dtype=torch.int64, device=ids.device)
+        merged[moved] = held
+        merged[added] = new
+        held.copy_(merged[:end])
+    used += rank[-1]
+    return own

@@ -21,7 +21,16 @@ from triton.compiler import ASTSource
 
 from kernadv._fused import Fused
 from kernadv.kernels import KERNELS, Exponential
-from kernadv.moments import torch_flash, triton_flash, triton_groups, triton_prequential, triton_ragged, triton_weights
+from kernadv.moments import (
+    torch_flash,
+    triton_flash,
+    triton_groups,
+    triton_prequential,
+    triton_ragged,
+    triton_table,
+    triton_visits,
+    triton_weights,
+)
 from kernadv.moments._launch import OPTIONS, device_code, real_type
 
 BUDGET = Path(__file__).with_name("budget.toml")
@@ -54,7 +63,7 @@ def configurations() -> Iterator[Configuration]:
     yield from _ragged()
     yield from _prequential()
     yield from _weights()
-    yield from _groups()
+    yield from _device_history()
     yield from _flash()
 
 
@@ -70,6 +79,8 @@ OFTEN = (
     "weights-ll triangular H16 float32",
     "moments triangular H1 float64",
     "others",
+    "enter",
+    "put R64",
     "flash-plain gaussian bf16x3",
     "flash-ll gaussian bf16",
 )
@@ -167,14 +178,33 @@ def _weights() -> Iterator[Configuration]:
         )  # fmt: skip
 
 
-def _groups() -> Iterator[Configuration]:
+def _device_history() -> Iterator[Configuration]:
+    whole, real = "*i64", "*fp64"
+    visits = {"step": whole, "n": "*i32", "s": real, "ss": real, "size": whole, "newest": whole}
+    table = dict.fromkeys(("keys", "rows", "used", "ids", "row", "place", "rank", "new_keys", "new_rows", "own"), whole)
     yield Configuration(
         "others",
         triton_groups.others_kernel,
-        {"z": "*fp64", "begin": "*i64", "end": "*i64", "out": "*fp64", "B": "i32"},
+        {"z": real, "begin": whole, "end": whole, "out": real, "B": "i32"},
         {"ROWS": triton_groups.ROWS},
         {"num_warps": 4},
     )
+    yield Configuration(
+        "enter",
+        triton_table.merge_kernel,
+        table | {"hit": "*i1", "fresh": "*i1", "C": "i32", "B": "i32"},
+        {"HALVINGS": 17, "BLOCK": triton_table.BLOCK},
+        {"num_warps": 4},
+    )
+    for room in (8, 64, 512):
+        yield Configuration(
+            f"put R{room}",
+            triton_visits.put_kernel,
+            visits
+            | {"rows": whole, "now": "*i1", "sums": real, "lost": "*i32", "B": "i32", "at": "i32", "room": "i32"},
+            {"BR": room},
+            {"num_warps": 1 if room <= 256 else 4},
+        )
 
 
 def _flash() -> Iterator[Configuration]:

@@ -28,12 +28,10 @@ from kernadv.kernels import KERNELS
 from kernadv.moments import (
     Sample,
     Windows,
-    torch_groups,
     torch_prequential,
     torch_ragged,
     torch_weights,
     triton_flash,
-    triton_groups,
     triton_prequential,
     triton_ragged,
     triton_weights,
@@ -282,17 +280,6 @@ def test_weights(name, degree):
     close(short[wide], expected[wide], 1e-6 if degree == 0 else 1e-4)
     sums = got[:, 1:34].sum(1)
     assert torch.allclose(sums[~sums.isnan()], torch.ones_like(sums[~sums.isnan()]), atol=1e-12)
-
-
-@pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300])
-def test_others_of_a_group(rows):
-    """Groups of unequal size that lie across programs; rewards that are not there."""
-    rng = np.random.default_rng(rows)
-    ids, z = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=rows)
-    z[rng.random(rows) < 0.2] = np.nan
-    made = torch_groups.group(*(torch.as_tensor(part).to(DEVICE) for part in (ids, z)), None)
-    arguments = made.z, made.begin, made.end
-    close(triton_groups.sum_of_others(*arguments), torch_groups.sum_of_others(*arguments).cpu(), 1e-14)
 
 
 def test_same_bits_every_time():

@@ -15,7 +15,7 @@ from kernadv import ComponentValueEstimator, KernadvError, KernelValueEstimator,
 from kernadv.clock import Retention  # noqa: E402
 from kernadv.kernels import KERNELS  # noqa: E402
 from kernadv.moments import Sample, torch_groups, torch_history, torch_mirror  # noqa: E402
-from kernadv.moments.torch_table import Table  # noqa: E402
+from kernadv.moments.torch_table import Table, enter  # noqa: E402
 
 CPU = torch.device("cpu")
 MAKE = {
@@ -275,7 +275,7 @@ def test_table_is_a_dictionary(rounds):
         assert found.hit.tolist() == [key in known for key in ids.tolist()]
         first = torch.cat([torch.ones(1, dtype=torch.bool), ids[1:] != ids[:-1]])
         some = torch.tensor([dict(batch)[key] for key in ids.tolist()])
-        rows = table.enter(ids, found, first & some)
+        rows = enter(table.keys, table.rows, table.used, ids, found, first & some)
         for key in dict.fromkeys(ids[first & some].tolist()):
             known.setdefault(key, len(known))
         assert rows[first & some].tolist() == [known[key] for key in ids[first & some].tolist()]

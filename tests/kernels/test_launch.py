@@ -17,10 +17,14 @@ from kernadv.moments import (  # fmt: skip
     Windows,
     torch_flash,
     torch_prequential,
+    torch_table,
+    torch_visits,
     triton_flash,
     triton_groups,
     triton_prequential,
     triton_ragged,
+    triton_table,
+    triton_visits,
     triton_weights,
 )
 
@@ -57,7 +61,8 @@ class Device:
 def device(monkeypatch):
     made = Device()
     kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
-               triton_flash.flash_kernel, triton_groups.others_kernel)  # fmt: skip
+               triton_flash.flash_kernel, triton_groups.others_kernel, triton_table.merge_kernel,
+               triton_visits.put_kernel)  # fmt: skip
     for kernel in kernels:
         kernel.device_caches.clear()
     monkeypatch.setattr(driver, "_active", made)
@@ -106,6 +111,18 @@ def test_weights(device, sample):
 def test_groups(device):
     triton_groups.sum_of_others(torch.ones(300, dtype=torch.float64), *torch.zeros((2, 300), dtype=torch.int64))
     assert device.launched[0][0] == (3, 1, 1)
+
+
+def test_history(device):
+    """Steps are not compiled in: one binary serves all that fit 32 bits."""
+    table, ids = torch_table.Table(torch.device("cpu"), 300), torch.arange(200)
+    triton_table.enter(table.keys, table.rows, table.used, ids, table.find(ids), ids > 0)
+    kinds = [torch.int64, torch.int32, torch.float64, torch.float64]
+    visits = torch_visits.Visits(*(torch.zeros(81, dtype=kind) for kind in kinds), *torch.zeros((2, 11)).long())
+    for step in (1, 2, 16, 33):
+        triton_visits.put(visits, ids % 10, ids < 10, torch.ones((3, 200), dtype=torch.float64), step, 8)
+    assert [grid for grid, _ in device.launched] == [(5, 1, 1)] + 4 * [(200, 1, 1)]
+    assert len(triton_visits.put_kernel.device_caches[0][0]) == 1
 
 
 @pytest.mark.parametrize("precision", torch_flash.PRECISIONS)

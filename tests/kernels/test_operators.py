@@ -7,7 +7,16 @@ torch = pytest.importorskip("torch")
 
 from kernadv import Estimate, KernadvError, Relative, Steps, Visits, kernels, moments, smoothers  # noqa: E402
 from kernadv.kernels import KERNELS, Kernel  # noqa: E402
-from kernadv.moments import Moments, Sample, Windows, torch_flash, torch_nearest, torch_ops, triton_  # noqa: E402
+from kernadv.moments import (  # noqa: E402
+    Moments,
+    Sample,
+    Windows,
+    torch_flash,
+    torch_history_ops,
+    torch_nearest,
+    torch_ops,
+    triton_,
+)
 from kernadv.moments import numpy_ as reference  # noqa: E402
 
 GRID = [Steps(20), Relative(0.2), Relative(1.0)]
@@ -143,7 +152,28 @@ def calls(sample, windows):
         torch_ops._ragged_fits: (*sample, *windows, z, key, 1, True, "float64"),
         torch_ops._prequential_cv: (*sample, slope, floor, key, "float64"),
         torch_ops._kernel_weights: (*sample, *windows, key, 1, total, "float64"),
-        torch_ops._sum_of_others: (z[0], torch.tensor([0, 0, 2, 2]), torch.tensor([2, 2, 4, 4])),
+        torch_history_ops._sum_of_others: (z[0], torch.tensor([0, 0, 2, 2]), torch.tensor([2, 2, 4, 4])),
+        torch_history_ops._enter_ids: (
+            torch.tensor([3, 5, 2**63 - 1, 2**63 - 1]),
+            torch.tensor([1, 0, 0, 0]),
+            torch.tensor(2),
+            torch.tensor([4, 5]),
+            torch.tensor([0, 0]),
+            torch.tensor([False, True]),
+            torch.tensor([1, 1]),
+            torch.tensor([True, True]),
+        ),
+        torch_history_ops._put_visits: (
+            torch.zeros(9, dtype=torch.int64),
+            torch.zeros(9, dtype=torch.int32),
+            *torch.zeros((2, 9), dtype=torch.float64),
+            *torch.zeros((2, 3), dtype=torch.int64),
+            torch.tensor([0, 1]),
+            torch.tensor([True, False]),
+            torch.ones((3, 2), dtype=torch.float64),
+            7,
+            4,
+        ),
         torch_ops._flash_moments: (*q, *x, torch.randn(9), width, reach, 1.0, 0.5, key, key, 1, "bf16x3"),
     }
 
@@ -188,11 +218,11 @@ def test_what_is_not_fused_is_said_once(monkeypatch):
     with pytest.warns(UserWarning, match="with the silent kernel on the GPU, more slowly: it is not fused"):
         assert torch_ops._fused_module("ragged", key) is None
     assert torch_ops._fused_module("ragged", key) is None
-    torch_ops._triton.cache_clear()
+    torch_ops.triton_module.cache_clear()
     monkeypatch.setattr(triton_, "unavailable", lambda: "triton is not installed")
     with pytest.warns(UserWarning, match="the ragged kernel on the GPU, more slowly: triton is not installed"):
         assert torch_ops._fused_module("ragged", torch_ops._key("gaussian")) is None
-    torch_ops._triton.cache_clear()
+    torch_ops.triton_module.cache_clear()
     torch_ops._fused_module.cache_clear()
 
 

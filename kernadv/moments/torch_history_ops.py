@@ -1,0 +1,76 @@
+"""What a history on a device does, as torch operators: torch on the CPU, Triton on a GPU."""
+
+import torch
+from torch import Tensor
+
+from kernadv.moments import torch_groups, torch_table, torch_visits
+from kernadv.moments.torch_ops import triton_module
+from kernadv.moments.torch_table import Found
+from kernadv.moments.torch_visits import Visits
+
+
+def sum_of_others(z: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    """Count, sum and sum of squares over the other rows of each row's group; see `kernadv.moments.torch_groups`."""
+    return _sum_of_others(z, begin, end)
+
+
+def put_visits(visits: Visits, rows: Tensor, now: Tensor, sums: Tensor, step: int, room: int) -> Tensor:
+    """Add visits to a history, in place; see `kernadv.moments.torch_visits.put`."""
+    return _put_visits(*visits, rows, now, sums, step, room)
+
+
+def enter_ids(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, found: Found, wanted: Tensor) -> Tensor:
+    """Take new ids into a sorted table, in place; see `kernadv.moments.torch_table.enter`."""
+    return _enter_ids(keys, rows, used, ids, *found, wanted)
+
+
+@torch.library.custom_op("kernadv::sum_of_others", mutates_args=())
+def _sum_of_others(z: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    return torch_groups.sum_of_others(z, begin, end)
+
+
+@_sum_of_others.register_kernel("cuda")
+def _(z, begin, end):
+    return (triton_module("groups") or torch_groups).sum_of_others(z, begin, end)
+
+
+@_sum_of_others.register_fake
+def _(z, begin, end):
+    return z.new_empty((3, len(z)))
+
+
+@torch.library.custom_op("kernadv::put_visits", mutates_args=("step", "n", "s", "ss", "size", "newest"))
+def _put_visits(
+    step: Tensor, n: Tensor, s: Tensor, ss: Tensor, size: Tensor, newest: Tensor,
+    rows: Tensor, now: Tensor, sums: Tensor, at: int, room: int,
+) -> Tensor:  # fmt: skip
+    return torch_visits.put(Visits(step, n, s, ss, size, newest), rows, now, sums, at, room)
+
+
+@_put_visits.register_kernel("cuda")
+def _(step, n, s, ss, size, newest, rows, now, sums, at, room):
+    module = triton_module("visits") or torch_visits
+    return module.put(Visits(step, n, s, ss, size, newest), rows, now, sums, at, room)
+
+
+@_put_visits.register_fake
+def _(step, n, s, ss, size, newest, rows, now, sums, at, room):
+    return torch.empty_like(now)
+
+
+@torch.library.custom_op("kernadv::enter_ids", mutates_args=("keys", "rows", "used"))
+def _enter_ids(
+    keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, row: Tensor, hit: Tensor, place: Tensor, wanted: Tensor
+) -> Tensor:
+    return torch_table.enter(keys, rows, used, ids, Found(row, hit, place), wanted)
+
+
+@_enter_ids.register_kernel("cuda")
+def _(keys, rows, used, ids, row, hit, place, wanted):
+    module = triton_module("table") or torch_table
+    return module.enter(keys, rows, used, ids, Found(row, hit, place), wanted)
+
+
+@_enter_ids.register_fake
+def _(keys, rows, used, ids, row, hit, place, wanted):
+    return torch.empty_like(ids)

@@ -1,0 +1,113 @@
+"""The fused kernels of a history on a device against their plain references.
+
+With ``TRITON_INTERPRET=1`` in Triton's interpreter on the CPU, else on the GPU.
+"""
+
+import numpy as np
+import pytest
+import torch
+from inputs import DEVICE, MARKS, close
+
+from kernadv.moments import (
+    torch_groups,
+    torch_history,
+    torch_table,
+    torch_visits,
+    triton_groups,
+    triton_table,
+    triton_visits,
+)
+
+pytestmark = MARKS
+
+
+def on_device(*arrays):
+    return [torch.as_tensor(part).to(DEVICE) for part in arrays]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300])
+def test_others_of_a_group(rows):
+    """Groups of unequal size that lie across programs; rewards that are not there."""
+    rng = np.random.default_rng(rows)
+    ids, z = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=rows)
+    z[rng.random(rows) < 0.2] = np.nan
+    made = torch_groups.group(*on_device(ids, z), None)
+    arguments = made.z, made.begin, made.end
+    close(triton_groups.sum_of_others(*arguments), torch_groups.sum_of_others(*arguments).cpu(), 1e-14)
+
+
+@pytest.mark.parametrize(("size", "rows"), [(64, 5), (129, 40), (300, 128), (512, 300)])
+def test_ids_are_taken_in(size, rows):
+    """Until the table is full; also the largest and the smallest number there is."""
+    rng = np.random.default_rng(size)
+    mine, theirs = (torch_table.Table(torch.device(DEVICE), size) for _ in range(2))
+    extreme = np.array([2**63 - 1, -(2**63), 0])
+    for _ in range(6):
+        low = rng.integers(-(10**12), 10**12, rows)
+        ids = np.sort(np.concatenate([low, extreme, np.repeat(low[:3], 2)]))
+        first = np.concatenate([[True], ids[1:] != ids[:-1]])
+        wanted = first & (rng.random(len(ids)) < 0.4)
+        if int(theirs.used) + wanted.sum() > size:
+            break
+        ids, wanted = on_device(ids, wanted)
+        found = theirs.find(ids)
+        want = torch_table.enter(theirs.keys, theirs.rows, theirs.used, ids, found, wanted)
+        got = triton_table.enter(mine.keys, mine.rows, mine.used, ids, mine.find(ids), wanted)
+        used = int(theirs.used)
+        assert int(mine.used) == used
+        assert torch.equal(got[wanted], want[wanted])
+        assert torch.equal(mine.keys, theirs.keys)
+        assert torch.equal(mine.rows[:used], theirs.rows[:used])
+    assert used > 3
+
+
+@pytest.mark.parametrize("room", [1, 5, 8, 33])
+def test_visits_are_put(room):
+    """New prompts, the same step again, late steps, full rows that lose their oldest visit or the new one."""
+    rng = np.random.default_rng(room)
+    prompts = 12
+    kinds = [torch.int64, torch.int32, torch.float64, torch.float64]
+    mine, theirs = (
+        torch_visits.Visits(
+            *(torch.zeros(prompts * room + 1, dtype=kind, device=DEVICE) for kind in kinds),
+            *(torch.zeros(prompts + 1, dtype=torch.int64, device=DEVICE) for _ in range(2)),
+        )
+        for _ in range(2)
+    )
+    lost = 0
+    for step in [int(step) for step in rng.integers(1, 60, 40)] + [2**40, 2**40 + 1]:
+        rows = rng.permutation(prompts)[:7]
+        now = rng.random(7) < 0.7
+        sums = rng.integers(1, 9, (3, 7)).astype(float)
+        rows = np.where(now, rows, prompts)
+        arguments = [*on_device(rows, now, sums), step, room]
+        got, want = triton_visits.put(mine, *arguments), torch_visits.put(theirs, *arguments)
+        assert torch.equal(got, want)
+        lost += int(want.sum())
+        for a, b in zip(mine[:4], theirs[:4], strict=True):
+            assert torch.equal(a[:-1], b[:-1])
+        for a, b in zip(mine[4:], theirs[4:], strict=True):
+            assert torch.equal(a, b)
+    assert (lost > 0) == (room < 33)
+
+
+def test_a_history_made_of_them(monkeypatch):
+    """All of them together, as a GPU runs them, over many batches and a growing history."""
+    from kernadv import KernelValueEstimator
+    from kernadv.moments import torch_history_ops as operators
+    from kernadv.moments import torch_ops, triton_ragged
+
+    rng = np.random.default_rng(30)
+    here = KernelValueEstimator.kae(0.4, backend="numba")
+    there = KernelValueEstimator.kae(0.4, backend="torch" if DEVICE == "cpu" else "auto")
+    monkeypatch.setattr(operators, "sum_of_others", triton_groups.sum_of_others)
+    monkeypatch.setattr(operators, "enter_ids", triton_table.enter)
+    monkeypatch.setattr(operators, "put_visits", triton_visits.put)
+    monkeypatch.setattr(torch_ops, "trusted_moments", triton_ragged.ragged_moments)
+    monkeypatch.setattr(torch_history, "PROMPTS", 8)
+    for step in range(1, 13):
+        ids = rng.integers(0, 15, 30)
+        z = rng.normal(size=30)
+        z[rng.random(30) < 0.2] = np.nan
+        got = there.advantages(*on_device(ids, z), step)
+        np.testing.assert_allclose(got.cpu().numpy(), here.advantages(ids, z, step), rtol=1e-10, atol=1e-10)
