@@ -1,6 +1,7 @@
 """Inputs of the fused kernels' suites, and how results are compared."""
 
 import os
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -26,7 +27,39 @@ MARKS = [
     pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter"),
 ]
-on_gpu = pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+#: The tests of a GPU run on the CPU, at small sizes, so that they do not fail for reasons of their own when there is one.
+REHEARSED = INTERPRETED and os.environ.get("KERNADV_REHEARSE") == "1"
+on_gpu = pytest.mark.skipif(INTERPRETED and not REHEARSED, reason="needs a GPU")
+
+
+@contextmanager
+def no_waiting():
+    """Within, a call that makes the host wait for the device is an error; a rehearsal cannot tell."""
+    if REHEARSED:
+        yield
+        return
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def capture(call):
+    """The results of a captured call, and what replays the graph into them; a rehearsal calls again."""
+    if REHEARSED:
+        results = [part.clone() for part in call()]
+        return results, lambda: [mine.copy_(theirs) for mine, theirs in zip(results, call(), strict=True)]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = call()
+    return results, graph.replay
 
 
 def histories(seed, lengths, last=900):

@@ -11,6 +11,17 @@ pytest.importorskip("triton")
 HERE = Path(__file__).parent
 
 
+def test_the_suite_of_the_device_is_rehearsed():
+    """Everything of it but the GPU: small sizes, the interpreter, operators on the CPU, no graph and no watch on waiting."""
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
+               f"--rootdir={HERE.parents[1]}", str(HERE / "suite_device.py")]  # fmt: skip
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "KERNADV_REHEARSE": "1", "KERNADV_BACKEND": "torch"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
+
+
 def test_kernels_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider",
                f"--rootdir={HERE.parents[1]}", *map(str, sorted(HERE.glob("suite_*.py")))]  # fmt: skip
