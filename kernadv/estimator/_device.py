@@ -17,11 +17,12 @@ from kernadv._arrays import LARGEST_REWARD, read_steps
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Visits
+from kernadv.estimator._device_places import smooth_places
 from kernadv.estimator._plain import Plain
 from kernadv.groups import Groups
 from kernadv.history import History, check_id_type
 from kernadv.ids import batch_codes
-from kernadv.moments import Moments, Windows, torch_groups, torch_history_ops, torch_ops
+from kernadv.moments import Windows, torch_groups, torch_ops
 from kernadv.moments._checks import WHOLE
 from kernadv.moments.torch_groups import Grouped
 from kernadv.moments.torch_history import DeviceHistory
@@ -39,21 +40,25 @@ class Reading(NamedTuple):
     batch : Grouped
     clock : list of int
         Steps of the batch, ascending.
-    others : (3, B) float64
+    estimate : Estimate of (B,)
+    sums : (3, B) float64
+        Count, sum and sum of squares of the rewards of the whole group.
+    own : (2, B) float64
+        1 and the own reward; 0 and 0 where it is not scored.
     row : (B,) int64
         Of the history; `found` says more of it.
-    width : (B, 1) float64
-    estimate : Estimate of (B,)
+    windows : Windows of (B,) and (B, 1)
     id_type : type
     """
 
     batch: Grouped
     clock: list[int]
-    others: Tensor
+    estimate: Estimate
+    sums: Tensor
+    own: Tensor
     row: Tensor
     found: Found
-    width: Tensor
-    estimate: Estimate
+    windows: Windows
     id_type: type
 
 
@@ -113,13 +118,13 @@ class OnDevice:
             clock = ticks.tolist()
             tick = upload(where.astype(np.int64), self.device) if len(clock) > 1 else None
         batch = torch_groups.group(ids, z, tick)
-        others = torch_history_ops.sum_of_others(batch.z, batch.begin, batch.end)
         row, found = self._held.find(batch.ids)
         sample = self._held.sample(row, batch.first)
         windows = self._windows(batch, row, np.array(clock))
-        past = torch_ops.trusted_moments(sample, windows, self._rule.kernel, "float64")[:, :, 0]
-        rows = Moments(*past[:, batch.begin]).add_at_query(*others)
-        return Reading(batch, clock, others, row, found, windows.width, self._rule.smooth(rows, torch), kind)
+        past = torch_ops.trusted_moments(sample, windows, self._rule.kernel, "float64").reshape(9, -1)
+        made = smooth_places(past, batch.z, batch.begin, batch.end, self._rule.smoother)
+        estimate = Estimate(made[0], made[1], made[2], made[2] > 0.0)
+        return Reading(batch, clock, estimate, made[3:6], made[6:], row, found, windows, kind)
 
     def estimate(self, reading: Reading, like: Tensor) -> Estimate:
         """Values of the rows, of the type of `like`."""
@@ -140,27 +145,24 @@ class OnDevice:
             value = torch.where(defined, value, cold_start)
         elif cold_start == "batch_mean":
             before = torch.where(self._seen[0] > 0, self._seen[1] / self._seen[0], 0.0)
-            value = torch.where(defined, value, batch.mean_of_other_prompts(before))
+            value = torch.where(defined, value, batch.mean_of_other_prompts(reading.own, before))
         elif not bool(defined.all()):
             raise ArgumentError(
                 f"{int((~defined).sum())} of {len(defined)} rows have no past visit in the window and no other trace; "
                 "nothing was stored; use cold_start='batch_mean' or a constant"
             )
-        self._last = {"n_eff": n_eff, "defined": defined, "width": reading.width, "first": batch.first, "z": batch.z,
-                      "newest": self._held.visits.newest[reading.row], "at": self._steps(batch, reading.clock)}  # fmt: skip
+        self._last = {"n_eff": n_eff, "defined": defined, "width": reading.windows.width, "first": batch.first, "z": batch.z,
+                      "newest": self._held.visits.newest[reading.row], "at": reading.windows.at}  # fmt: skip
         kind = rewards.dtype if rewards.is_floating_point() else torch.float32
         return torch.where(rewards.isnan(), 0.0, batch.restore(batch.z - value)).to(kind)
 
     def store(self, reading: Reading, allow_late: bool | int) -> None:
         """Append a batch that was read; `allow_late` as in `KernelValueEstimator`."""
         batch, clock = reading.batch, reading.clock
-        scored = ~batch.z.isnan()
-        clean = torch.where(scored, batch.z, 0.0)
-        own = torch.stack([scored.double(), clean, clean * clean])
         self.newest, self.id_type = max(self.newest, clock[-1]), reading.id_type
         keep = KEEP_ALL if allow_late is True else self._rule.retention(self.newest, int(allow_late))
-        self._held.append(batch, reading.found, reading.others + own, clock, keep)
-        self._seen += own[:2].sum(1)
+        self._held.append(batch, reading.found, reading.sums, clock, keep)
+        self._seen += reading.own.sum(1)
 
     def metrics(self) -> dict[str, float]:
         """As `KernelValueEstimator.metrics`; waits for the device."""

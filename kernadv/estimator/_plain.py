@@ -46,11 +46,11 @@ class Plain(Rule):
                 f"Visits(1) gives the only visit the weight K(1) = 0 of the {self.kernel.name} kernel; "
                 "take k >= 2 or kernel='uniform'"
             )
-        self.smooth = smoothers.get(smoother)
-        self._name = smoother
+        self._smooth = smoothers.get(smoother)
+        self.smoother = smoother
 
     def __repr__(self) -> str:
-        return f"{self.bandwidth!r}, kernel={self.kernel.name!r}, smoother={self._name!r}"
+        return f"{self.bandwidth!r}, kernel={self.kernel.name!r}, smoother={self.smoother!r}"
 
     def read(self, rollouts: Rollouts, history: History, backend: Backend) -> Reading:
         """Values of the rows."""
@@ -60,7 +60,7 @@ class Plain(Rule):
             windows = Windows.of([self.bandwidth], self.kernel, sample, at)
             past = backend.ragged_moments(sample, windows, self.kernel)
         rows = moments.Moments(*(np.asarray(part)[batch.group, 0] for part in past))
-        return Reading(self.smooth(rows.add_at_query(*batch.others)), windows.width[:, 0], None)
+        return Reading(self._smooth(rows.add_at_query(*batch.others)), windows.width[:, 0], None)
 
     def learn(self, rollouts: Rollouts, reading: Reading) -> None:
         """Nothing is learned beside the history."""

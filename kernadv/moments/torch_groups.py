@@ -43,13 +43,18 @@ class Grouped(NamedTuple):
         """Numbers of the places as those of the rows.  # (B,)"""
         return torch.empty_like(x).index_copy_(0, self.order, x)
 
-    def mean_of_other_prompts(self, otherwise: Tensor) -> Tensor:
-        """Mean reward of the batch's other prompts for each place; `otherwise` where there is none.  # (B,)"""
-        scored = ~self.z.isnan()
-        x = torch.stack([scored.double(), torch.where(scored, self.z, 0.0)])
-        none = x.new_zeros((2, 1))
-        before = torch.cat([none, torch.cumsum(x, 1)], 1)  # the own rewards never enter, not even in rounding
-        after = torch.cat([none, torch.cumsum(x.flip(1), 1)], 1)  # from the end
+    def mean_of_other_prompts(self, own: Tensor, otherwise: Tensor) -> Tensor:
+        """Mean reward of the batch's other prompts for each place; `otherwise` where there is none.  # (B,)
+
+        Parameters
+        ----------
+        own : (2, B) float64
+            1 and the reward of each place; 0 and 0 where it is not scored.
+        otherwise : () float64
+        """
+        none = own.new_zeros((2, 1))
+        before = torch.cat([none, torch.cumsum(own, 1)], 1)  # the own rewards never enter, not even in rounding
+        after = torch.cat([none, torch.cumsum(own.flip(1), 1)], 1)  # from the end
         count, total = before[:, self.prompt_begin] + after[:, len(self.z) - self.prompt_end]
         return torch.where(count > 0, total / count.clamp(min=1.0), otherwise)
 

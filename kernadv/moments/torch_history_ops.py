@@ -3,15 +3,10 @@
 import torch
 from torch import Tensor
 
-from kernadv.moments import torch_groups, torch_table, torch_visits
+from kernadv.moments import torch_table, torch_visits
 from kernadv.moments.torch_ops import triton_module
 from kernadv.moments.torch_table import Found
 from kernadv.moments.torch_visits import Visits
-
-
-def sum_of_others(z: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    """Count, sum and sum of squares over the other rows of each row's group; see `kernadv.moments.torch_groups`."""
-    return _sum_of_others(z, begin, end)
 
 
 def put_visits(visits: Visits, rows: Tensor, now: Tensor, sums: Tensor, step: int, room: int) -> Tensor:
@@ -22,21 +17,6 @@ def put_visits(visits: Visits, rows: Tensor, now: Tensor, sums: Tensor, step: in
 def enter_ids(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, found: Found, wanted: Tensor) -> Tensor:
     """Take new ids into a sorted table, in place; see `kernadv.moments.torch_table.enter`."""
     return _enter_ids(keys, rows, used, ids, *found, wanted)
-
-
-@torch.library.custom_op("kernadv::sum_of_others", mutates_args=())
-def _sum_of_others(z: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    return torch_groups.sum_of_others(z, begin, end)
-
-
-@_sum_of_others.register_kernel("cuda")
-def _(z, begin, end):
-    return (triton_module("groups") or torch_groups).sum_of_others(z, begin, end)
-
-
-@_sum_of_others.register_fake
-def _(z, begin, end):
-    return z.new_empty((3, len(z)))
 
 
 @torch.library.custom_op("kernadv::put_visits", mutates_args=("step", "n", "s", "ss", "size", "newest"))

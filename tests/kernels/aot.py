@@ -24,7 +24,7 @@ from kernadv.kernels import KERNELS, Exponential
 from kernadv.moments import (
     torch_flash,
     triton_flash,
-    triton_groups,
+    triton_places,
     triton_prequential,
     triton_ragged,
     triton_table,
@@ -78,7 +78,8 @@ OFTEN = (
     "prequential triangular float32",
     "weights-ll triangular H16 float32",
     "moments triangular H1 float64",
-    "others",
+    "places-nw",
+    "places-ll",
     "enter",
     "put R64",
     "flash-plain gaussian bf16x3",
@@ -182,13 +183,14 @@ def _device_history() -> Iterator[Configuration]:
     whole, real = "*i64", "*fp64"
     visits = {"step": whole, "n": "*i32", "s": real, "ss": real, "size": whole, "newest": whole}
     table = dict.fromkeys(("keys", "rows", "used", "ids", "row", "place", "rank", "new_keys", "new_rows", "own"), whole)
-    yield Configuration(
-        "others",
-        triton_groups.others_kernel,
-        {"z": real, "begin": whole, "end": whole, "out": real, "B": "i32"},
-        {"ROWS": triton_groups.ROWS},
-        {"num_warps": 4},
-    )
+    for line in (False, True):
+        yield Configuration(
+            f"places-{'ll' if line else 'nw'}",
+            triton_places.places_kernel,
+            {"past": real, "z": real, "begin": whole, "end": whole, "out": real, "B": "i32"},
+            {"LINE": line, "RANK": 1e-10, "TINY": 1e-140, "ROWS": triton_places.ROWS},
+            {"num_warps": 4},
+        )
     yield Configuration(
         "enter",
         triton_table.merge_kernel,

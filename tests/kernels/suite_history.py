@@ -6,14 +6,19 @@ With ``TRITON_INTERPRET=1`` in Triton's interpreter on the CPU, else on the GPU.
 import numpy as np
 import pytest
 import torch
-from inputs import DEVICE, MARKS, close
+from inputs import DEVICE, MARKS, close, histories, queries
 
+from kernadv import KernelValueEstimator
+from kernadv.clock import Steps
+from kernadv.estimator import _device, _device_places
+from kernadv.kernels import KERNELS
+from kernadv.moments import numpy_ as reference
 from kernadv.moments import (
     torch_groups,
     torch_history,
     torch_table,
     torch_visits,
-    triton_groups,
+    triton_places,
     triton_table,
     triton_visits,
 )
@@ -25,15 +30,23 @@ def on_device(*arrays):
     return [torch.as_tensor(part).to(DEVICE) for part in arrays]
 
 
+@pytest.mark.parametrize("smoother", triton_places.DEGREES)
 @pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300])
-def test_others_of_a_group(rows):
-    """Groups of unequal size that lie across programs; rewards that are not there."""
+def test_estimates_of_the_rows(rows, smoother):
+    """Groups of unequal size that lie across programs; rewards that are not there, pasts that are empty or one step."""
     rng = np.random.default_rng(rows)
     ids, z = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=rows)
     z[rng.random(rows) < 0.2] = np.nan
     made = torch_groups.group(*on_device(ids, z), None)
-    arguments = made.z, made.begin, made.end
-    close(triton_groups.sum_of_others(*arguments), torch_groups.sum_of_others(*arguments).cpu(), 1e-14)
+    lengths = rng.integers(0, 6, rows)
+    sample = histories(rows, lengths, last=50)
+    past = reference.ragged_moments(sample, queries(sample, KERNELS["triangular"], last=50, grid=[Steps(30)]),
+                                    KERNELS["triangular"])  # fmt: skip
+    (past,) = on_device(np.stack(past)[:, :, 0])
+    arguments = past, made.z, made.begin, made.end, smoother
+    expected = _device_places.places(*arguments)
+    for mine, theirs in zip(triton_places.places(*arguments), expected, strict=True):
+        close(mine, theirs.cpu(), 1e-9)
 
 
 @pytest.mark.parametrize(("size", "rows"), [(64, 5), (129, 40), (300, 128), (512, 300)])
@@ -93,14 +106,13 @@ def test_visits_are_put(room):
 
 def test_a_history_made_of_them(monkeypatch):
     """All of them together, as a GPU runs them, over many batches and a growing history."""
-    from kernadv import KernelValueEstimator
     from kernadv.moments import torch_history_ops as operators
     from kernadv.moments import torch_ops, triton_ragged
 
     rng = np.random.default_rng(30)
     here = KernelValueEstimator.kae(0.4, backend="numba")
     there = KernelValueEstimator.kae(0.4, backend="torch" if DEVICE == "cpu" else "auto")
-    monkeypatch.setattr(operators, "sum_of_others", triton_groups.sum_of_others)
+    monkeypatch.setattr(_device, "smooth_places", triton_places.places)
     monkeypatch.setattr(operators, "enter_ids", triton_table.enter)
     monkeypatch.setattr(operators, "put_visits", triton_visits.put)
     monkeypatch.setattr(torch_ops, "trusted_moments", triton_ragged.ragged_moments)

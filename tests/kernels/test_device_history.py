@@ -1,6 +1,7 @@
 """The history on a device, run on the CPU through the code that a GPU runs: the same numbers, and no waiting."""
 
 import copy
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from waiting import Forbidden, Unanswered, fake  # noqa: E402
 
 from kernadv import ComponentValueEstimator, KernadvError, KernelValueEstimator, Steps, Visits, moments  # noqa: E402
@@ -292,7 +294,9 @@ def test_groups_are_those_of_a_double_loop(rows):
     made = torch_groups.group(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)))
     got = torch_groups.sum_of_others(made.z, made.begin, made.end)
     others = torch.stack([made.restore(part) for part in got]).numpy()
-    means = made.restore(made.mean_of_other_prompts(torch.tensor(-5.0))).numpy()
+    scored = ~made.z.isnan()
+    own = torch.stack([scored.double(), made.z.nan_to_num()])
+    means = made.restore(made.mean_of_other_prompts(own, torch.tensor(-5.0))).numpy()
     for b in range(len(z)):
         own = [z[k] for k in range(len(z)) if k != b and (ids[k], tick[k]) == (ids[b], tick[b]) and z[k] == z[k]]
         np.testing.assert_allclose(others[:, b], [len(own), sum(own), sum(x * x for x in own)], atol=1e-12)
@@ -327,3 +331,30 @@ def test_bound_is_never_too_low():
         assert bound.most >= int(counter)
     bound.ask(counter)
     assert bound.most == int(counter)
+
+
+class Dispatched(TorchDispatchMode):
+    """Operators that launch something, by name: views and scalars do not."""
+
+    def __init__(self):
+        super().__init__()
+        self.operators = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        if not any(part in name for part in ("view", "expand", "select", "slice", "unbind", "detach", "alias", "squeeze",
+                                             "permute", "device", "scalar_tensor", "as_strided")):  # fmt: skip
+            self.operators[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["kae-triangular", "steps-exponential"])
+def test_operators_of_a_call(name):
+    """As many as the page of the kernels says; each costs a launch."""
+    est, ids, z = MAKE[name](backend="torch"), torch.arange(60) // 4, torch.rand(60)
+    est.advantages(ids, z, 1)
+    with Dispatched() as watch:
+        est.advantages(ids, z, 2)
+    assert {"kernadv.ragged_moments.default", "kernadv.places.default", "kernadv.enter_ids.default",
+            "kernadv.put_visits.default"} <= set(watch.operators)  # fmt: skip
+    assert sum(watch.operators.values()) <= 58, watch.operators

@@ -20,7 +20,7 @@ from kernadv.moments import (  # fmt: skip
     torch_table,
     torch_visits,
     triton_flash,
-    triton_groups,
+    triton_places,
     triton_prequential,
     triton_ragged,
     triton_table,
@@ -61,7 +61,7 @@ class Device:
 def device(monkeypatch):
     made = Device()
     kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
-               triton_flash.flash_kernel, triton_groups.others_kernel, triton_table.merge_kernel,
+               triton_flash.flash_kernel, triton_places.places_kernel, triton_table.merge_kernel,
                triton_visits.put_kernel)  # fmt: skip
     for kernel in kernels:
         kernel.device_caches.clear()
@@ -108,8 +108,9 @@ def test_weights(device, sample):
     assert device.launched[0][0] == (3, 1, 1)
 
 
-def test_groups(device):
-    triton_groups.sum_of_others(torch.ones(300, dtype=torch.float64), *torch.zeros((2, 300), dtype=torch.int64))
+def test_places(device):
+    z, ends = torch.ones(300, dtype=torch.float64), torch.zeros((2, 300), dtype=torch.int64)
+    triton_places.places(torch.ones((9, 300), dtype=torch.float64), z, *ends, "local_linear")
     assert device.launched[0][0] == (3, 1, 1)
 
 

@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kernadv import Estimate, KernadvError, Relative, Steps, Visits, kernels, moments, smoothers  # noqa: E402
+from kernadv.estimator._device_places import smooth_places  # noqa: E402
 from kernadv.kernels import KERNELS, Kernel  # noqa: E402
 from kernadv.moments import (  # noqa: E402
     Moments,
@@ -152,7 +153,13 @@ def calls(sample, windows):
         torch_ops._ragged_fits: (*sample, *windows, z, key, 1, True, "float64"),
         torch_ops._prequential_cv: (*sample, slope, floor, key, "float64"),
         torch_ops._kernel_weights: (*sample, *windows, key, 1, total, "float64"),
-        torch_history_ops._sum_of_others: (z[0], torch.tensor([0, 0, 2, 2]), torch.tensor([2, 2, 4, 4])),
+        smooth_places: (
+            torch.rand((9, 4), dtype=torch.float64) + 1.0,
+            z[0],
+            torch.tensor([0, 0, 2, 2]),
+            torch.tensor([2, 2, 4, 4]),
+            "nadaraya_watson",
+        ),
         torch_history_ops._enter_ids: (
             torch.tensor([3, 5, 2**63 - 1, 2**63 - 1]),
             torch.tensor([1, 0, 0, 0]),
