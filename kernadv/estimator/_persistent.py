@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kernadv import moments
 from kernadv._checkpoint import load_arrays, save_arrays
 from kernadv._errors import CheckpointError
 from kernadv._typing import AnyArray
@@ -22,6 +23,7 @@ FIRST_SWEEP = 4096
 class Persistent(Placed):
     """What of `KernelValueEstimator` is saved and loaded."""
 
+    backend: moments.Selection
     _next_sweep: int
 
     def state_dict(self) -> dict[str, AnyArray]:
@@ -86,6 +88,14 @@ class Persistent(Placed):
             If there is no such file.
         """
         self.load_state_dict(load_arrays(path), strict=strict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickle and copy: the backend by its name, because modules cannot be pickled."""
+        self._home()
+        return {**self.__dict__, "backend": self.backend.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, backend=moments.select(state["backend"]))
 
     def _config(self) -> dict[str, Any]:
         return {**self._rule.config(), "allow_late": self.allow_late}

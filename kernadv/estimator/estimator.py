@@ -65,7 +65,8 @@ class KernelValueEstimator(Persistent):
     max_visits, max_total : int, optional
         Hard caps on the visits kept of a prompt and in all; `metrics()["dropped_visits"]` counts what they cost.
     backend : str
-        Backend of the moments, see `kernadv.moments.select`.
+        Backend of the moments, see `kernadv.moments.select`; also where the plain estimator's history is, see
+        `kernadv.moments.on_device`.
 
     Raises
     ------
@@ -340,14 +341,6 @@ class KernelValueEstimator(Persistent):
             "dropped_visits": float(held.dropped),
         }
         return out | self._rule.metrics() | (self._device.metrics() if self._device else {})
-
-    def __getstate__(self) -> dict[str, Any]:
-        """State for pickle and copy: the backend by its name, because modules cannot be pickled."""
-        self._home()
-        return {**self.__dict__, "backend": self.backend.name}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, backend=moments.select(state["backend"]))
 
     def _read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> Rollouts:
         """Check a batch, also against the history."""
