@@ -279,9 +279,8 @@ class KernelValueEstimator(Persistent):
 
         Notes
         -----
-        With rewards on a GPU the plain estimator keeps its history there, works in float64 as on the CPU, and does not make
-        the host wait (see `kernadv.estimator._device`); an infinite reward is then no error: it counts as not scored, and
-        its advantage is NaN.
+        With rewards on a GPU the plain estimator keeps its history there and does not make the host wait.  An infinite
+        reward is then no error: it counts as not scored, and its advantage is NaN.
         """
         if device := self._on_device(rewards):
             there = self._read_there(device, prompt_ids, rewards, step, weights, stored=True)

@@ -52,7 +52,7 @@ class Bound:
             return
         self._buffer.copy_(counter.reshape(1), non_blocking=True)
         if self._event is not None:
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(counter.device))
         self._asked = self._added
 
 
