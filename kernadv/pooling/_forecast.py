@@ -14,8 +14,6 @@ class Forecast(NamedTuple):
     ----------
     prior : (B,)
         Prior mean, from the past.
-    deviation : (B,)
-        What the features add to it.
     level : (B, H)
         Estimates of the windows, shrunk.
     columns : (B, J)
@@ -34,7 +32,6 @@ class Forecast(NamedTuple):
     """
 
     prior: FloatArray
-    deviation: FloatArray
     level: FloatArray
     columns: FloatArray
     value: FloatArray
@@ -54,7 +51,7 @@ class Forecast(NamedTuple):
 
 
 #: The parts of a forecast that are rewards.
-IN_UNITS = ("prior", "deviation", "level", "columns", "value", "shifted", "final")
+IN_UNITS = ("prior", "level", "columns", "value", "shifted", "final")
 
 
 class LastVisit(NamedTuple):

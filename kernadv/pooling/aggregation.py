@@ -129,7 +129,7 @@ class Stacking(Argmin):
 
     STATE = (*Argmin.STATE, "gram", "cross", "noise")
 
-    def __init__(self, columns: int, forget: float = 0.97, ridge: float = 0.03, damping: float = 3.0) -> None:
+    def __init__(self, columns: int, forget: float = 0.97, ridge: float = 0.01, damping: float = 3.0) -> None:
         super().__init__(columns)
         self.forget, self.ridge, self.damping = forget, ridge, damping
         self.gram = np.zeros((columns, columns))

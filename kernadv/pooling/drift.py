@@ -11,6 +11,8 @@ from kernadv.pooling._base import Batched, Pooled, Scale, sum_of_others
 KEEP = 0.97
 #: Steps before the spread of the shifts is used; the gate is the loss.
 FEWEST = 1.0
+#: A shift is believed, whatever the past ones were, as far as its square exceeds that many times its noise variance.
+SURE = 9.0
 
 
 class CommonDrift(Pooled):
@@ -18,7 +20,8 @@ class CommonDrift(Pooled):
     its reliability; in use only while it has lowered the discounted prequential loss.
 
     For a prompt, with the residuals of the others, ``delta = sum (S - n p) / sum n v`` has noise variance ``1 / sum n v``;
-    the variance of true shifts is what the observed ones vary beyond their noise.
+    the variance of true shifts is what the observed ones vary beyond their noise.  A shift of more than three standard
+    errors is believed though all before were small: a block of prompts that comes back after a long time has moved far.
     """
 
     STATE = ("moments", "loss")
@@ -41,7 +44,9 @@ class CommonDrift(Pooled):
         noise = sum_of_others(batch.prompt, batch.ww * v) / np.maximum(bottom, 1e-150) ** 2
         known = bottom > 0
         shift = np.where(known, top / np.where(known, bottom, 1.0), 0.0)
-        return scale.clip(value + shift * np.where(known, signal / (signal + noise + 1e-300), 0.0) * v)
+        usual = signal / (signal + noise + 1e-300)
+        evident = 1.0 - SURE * noise / np.maximum(shift * shift, 1e-300)
+        return scale.clip(value + shift * np.where(known, np.maximum(usual, evident), 0.0) * v)
 
     def learn(self, value: FloatArray, shifted: FloatArray, batch: Batched, scale: Scale, *, new: bool) -> None:
         """Add a batch: its values without and with the shift."""

@@ -20,7 +20,7 @@ class FeaturePrior(Pooled):
 
     f(x) are the features, standardised by the first batch, and random cosines of them, which make the fit that of a Gaussian
     kernel in feature space.  The penalty is the one of coefficients that together make up tau^2.  gamma, between 0 and 1,
-    is the slope of the arriving rewards of new prompts on their predicted deviations: features that say nothing get 0.
+    is the slope of the rewards of new prompts on the deviations fitted without them: features that say nothing get 0.
 
     Parameters
     ----------
@@ -59,10 +59,7 @@ class FeaturePrior(Pooled):
         out = np.zeros(len(features))
         if weight <= 0:
             return out
-        size = len(self.cross)
-        variance = np.diag(self.gram) / weight
-        penalty = np.maximum(kappa * size * variance, 1e-9 * max(float(self.gram.trace()), 1e-300) / size)
-        beta = np.linalg.solve(self.gram + np.diag(penalty), self.cross)
+        beta = np.linalg.solve(self._system(kappa), self.cross)
         out[known] = (self._map(features[known]) - self.mean[1:] / weight) @ beta
         return out
 
@@ -73,7 +70,7 @@ class FeaturePrior(Pooled):
     def learn(
         self,
         features: FloatArray,
-        deviation: FloatArray,
+        kappa: float,
         residual: FloatArray,
         weight: FloatArray,
         fresh: BoolArray,
@@ -85,14 +82,14 @@ class FeaturePrior(Pooled):
         Parameters
         ----------
         features : (B, D)
-        deviation : (B,)
-            As predicted for the batch.
+        kappa : float
+            As in `deviation`.
         residual : (B,)
             Mean rewards minus the mean over prompts.
         weight : (B,)
             Number of traces.
         fresh : (B,) bool
-            Prompts without a past.  Only they try gamma: the regression has seen the rewards of the others.
+            Prompts without a past.  Only they try gamma, each by what the regression predicts without its rewards.
         new : bool
             The batch is of a later step than all before.
         """
@@ -104,7 +101,6 @@ class FeaturePrior(Pooled):
                 sums *= KEEP
         w = weight[known]
         y = residual[known] - (w @ residual[known]) / w.sum()
-        self._try(deviation[known & fresh], residual[known & fresh], weight[known & fresh], new)
         if not self.mean[0]:
             self.centre, spread = features[known].mean(0), features[known].std(0)
             self.spread = np.where(spread > 0, spread, 1.0)
@@ -113,15 +109,27 @@ class FeaturePrior(Pooled):
         f = f - (w @ f) / w.sum()
         self.gram += (f * w[:, None]).T @ f
         self.cross += (w * y) @ f
+        self._try(f, y, w, fresh[known], kappa, new)
 
-    def _try(self, d: FloatArray, y: FloatArray, w: FloatArray, new: bool) -> None:
-        """Add predicted deviations d and residuals y of prompts seen for the first time."""
-        if len(d) < 2 or not d.any():
+    def _try(self, f: FloatArray, y: FloatArray, w: FloatArray, fresh: BoolArray, kappa: float, new: bool) -> None:
+        """Compare the rewards of new prompts with their deviations, fitted without them; rows f of the design, centred."""
+        if fresh.sum() < 2:
             return
+        f, y, w = f[fresh], y[fresh], w[fresh]
+        pull = np.linalg.solve(self._system(kappa), f.T)
+        own = w * np.einsum("bd,db->b", f, pull)
+        d = (self.cross @ pull - own * y) / np.maximum(1.0 - own, 1e-6)
         if new:
             self.trial *= KEEP
         d, y = d - (w @ d) / w.sum(), y - (w @ y) / w.sum()
         self.trial += (w * d) @ y, (w * d) @ d
+
+    def _system(self, kappa: float) -> FloatArray:
+        """``F'F`` with the penalty."""
+        size = len(self.cross)
+        variance = np.diag(self.gram) / self.mean[0]
+        penalty = np.maximum(kappa * size * variance, 1e-9 * max(float(self.gram.trace()), 1e-300) / size)
+        return np.asarray(self.gram + np.diag(penalty))
 
     def _map(self, features: FloatArray) -> FloatArray:
         """Standardised features and their cosines.  # (B, D + COSINES)"""

@@ -94,11 +94,9 @@ class Pool:
         past, batch = past.times(factor), batch.times(factor)
         scale, kappa = self.running.scale, self.level.kappa()
         k = self.best_window
-        deviation = np.zeros(len(batch.n))
         prior = np.full(len(batch.n), self.running.mean)
         if self.features is not None and features is not None:
-            deviation = self.features.deviation(features, float(kappa[-1]))
-            prior = prior + self.features.weight() * deviation
+            prior = prior + self.features.weight() * self.features.deviation(features, float(kappa[-1]))
         if not self.running.empty:
             prior = scale.clip(prior)
         if self.how.level:
@@ -122,7 +120,7 @@ class Pool:
         final = np.where(has_past, known, self._without_past(prior, batch))
         n_eff = np.where(has_past, np.minimum(past.n_eff[:, k], past.moments.s0[:, k]), 0.0)
         strength = self.strength.rollouts(n_eff, past.n_eff[:, -1], float(kappa[k]))
-        return Forecast(prior, deviation, level, columns, value, shifted, final, n_eff, strength, has_past)
+        return Forecast(prior, level, columns, value, shifted, final, n_eff, strength, has_past)
 
     def learn(
         self,
@@ -176,7 +174,7 @@ class Pool:
         if self.features is not None and features is not None:
             residual = reward - self.running.mean
             share, fresh = batch.w / weight, ~forecast.has_past
-            self.features.learn(features, forecast.deviation, residual, share, fresh, new=new)
+            self.features.learn(features, float(self.level.kappa()[-1]), residual, share, fresh, new=new)
         self.running.learn(np.where(np.isnan(forecast.final), reward, forecast.final), batch, *limits, new=new)
 
     def _without_past(self, prior: FloatArray, batch: Batched) -> FloatArray:
@@ -188,11 +186,12 @@ class Pool:
         return self.running.scale.clip(prior + residual / (count + RECENT * self.running.weight))
 
     def _learn_strength(self, forecast: Forecast, past: Windowed, batch: Batched, last: LastVisit) -> None:
-        self.strength.learn(forecast.final, forecast.n_eff, batch)
+        k = self.best_window
+        kappa = float(self.level.kappa()[k])
+        self.strength.learn(forecast.final, forecast.n_eff, kappa, batch)
         single = (batch.n == 1) & (last.n > 0)
         if not single.any():
             return
-        k = self.best_window
         past, last = past.take(single), last.take(single)
         last = last._replace(wz=last.wz / self.unit if self.unit else 0.0 * last.wz)
         kernel = self.how.kernel
@@ -204,10 +203,10 @@ class Pool:
         top = past.moments.t0[:, k] - weight * last.wz
         s0, q0 = past.moments.s0[:, k] - weight * last.n, past.moments.q0[:, k] - weight**2 * last.n
         n_eff = np.where(left, np.minimum(s0 * s0 / np.where(q0 > 0, q0, 1.0), s0), 0.0)
-        kappa, prior = self.level.kappa()[k], forecast.prior[single]
+        prior = forecast.prior[single]
         value = np.where(left, top / np.where(left, bottom, 1.0), prior)
         value = (n_eff * value + kappa * prior) / (n_eff + kappa)
-        self.strength.learn_visits(value, n_eff, batch.take(single), (last.wz - last.w * value) / last.n)
+        self.strength.learn_visits(value, n_eff, kappa, batch.take(single), (last.wz - last.w * value) / last.n)
 
     def _pieces(self) -> dict[str, Pooled]:
         pieces: dict[str, Pooled] = {

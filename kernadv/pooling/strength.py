@@ -11,7 +11,7 @@ from kernadv.pooling._base import Batched, Pooled
 KEEP = 0.97
 #: Classes of the effective sample size: none, up to 1, 2, 4, ...
 CLASSES = 12
-#: Rollouts that the model ``1 / (n_eff + kappa + 1)`` is worth beside what was seen.
+#: Rollouts that the model is worth beside what was seen.
 TRUST = 400.0
 
 
@@ -20,16 +20,17 @@ class Strength(Pooled):
 
         V = (nu p + sum of the others' rewards) / (nu + G - 1).
 
-    With m the mean squared error of p and v the variance of a reward about p, ``nu = v / m - 1``.  m is the mean of products
-    of two residuals of one prompt: their noise is independent, so only the error of p is left.  It is learned by classes of
-    n_eff, from pairs of traces of one group, and where a group is a single trace from that trace and the prompt's visit
-    before.
+    With m the mean squared error of p and v the mean squared residual of a reward from p, ``nu = v / m - 1``.  m is the mean
+    of products of two residuals of one prompt: their noise is independent, so only the error of p is left.  What is learned,
+    by classes of n_eff, is m relative to the model ``v / (n_eff + kappa + 1)``, which follows n_eff within a class; from
+    pairs of traces of one group, and where a group is a single trace from that trace and the prompt's visit before.
     """
 
-    STATE = ("product", "square", "count")
+    STATE = ("product", "expected", "square", "count")
 
     def __init__(self) -> None:
         self.product = np.zeros(CLASSES)
+        self.expected = np.zeros(CLASSES)  # what the products would be under the model
         self.square = np.zeros(CLASSES)
         self.count = np.zeros(CLASSES)
 
@@ -48,7 +49,8 @@ class Strength(Pooled):
         unit = self.square.sum() / self.count.sum() if self.square.any() else 1.0
         model = 1.0 / (n_eff + kappa + 1.0)
         k = _class(n_eff)
-        share = (self.product[k] + TRUST * unit * model) / (self.square[k] + TRUST * unit)
+        start = TRUST * unit * model
+        share = model * (self.product[k] + start) / (self.expected[k] + start)
         without = (self.product[0] + TRUST * unit / (kappa + 1.0)) / (self.square[0] + TRUST * unit)
         prior = 1.0 / max(float(without), 1e-3) - 1.0
         share = np.clip(share, 1.0 / (most + max(prior, 0.0) + 1.0), 1.0)
@@ -56,35 +58,39 @@ class Strength(Pooled):
 
     def fade(self) -> None:
         """A later step begins."""
-        for sums in (self.product, self.square, self.count):
+        for sums in (self.product, self.expected, self.square, self.count):
             sums *= KEEP
 
-    def learn(self, value: FloatArray, n_eff: FloatArray, batch: Batched) -> None:
-        """Add the pairs of traces of each group."""
+    def learn(self, value: FloatArray, n_eff: FloatArray, kappa: float, batch: Batched) -> None:
+        """Add the pairs of traces of each group; n_eff and kappa as in `rollouts`."""
         several = batch.n > 1
         n = np.where(several, batch.n, 2.0)
         square = batch.squares(value)
         product = ((batch.wz - batch.w * value) ** 2 - square) / (n - 1.0)
-        self._add(n_eff[several], product[several], square[several], batch.n[several])
+        self._add(n_eff[several], kappa, product[several], square[several], batch.n[several])
 
-    def learn_visits(self, value: FloatArray, n_eff: FloatArray, now: Batched, before: FloatArray) -> None:
+    def learn_visits(
+        self, value: FloatArray, n_eff: FloatArray, kappa: float, now: Batched, before: FloatArray
+    ) -> None:
         """Add the pairs of a group's single trace and the prompt's visit before.
 
         Parameters
         ----------
         value, n_eff : (B,)
             Prediction from what came before both visits.
+        kappa : float
         now : Batched
         before : (B,)
             Mean of w (z - value) at the visit before.
         """
         single = now.n == 1
         residual = now.wz - now.w * value
-        self._add(n_eff[single], (residual * before)[single], now.squares(value)[single], now.n[single])
+        self._add(n_eff[single], kappa, (residual * before)[single], now.squares(value)[single], now.n[single])
 
-    def _add(self, n_eff: FloatArray, product: FloatArray, square: FloatArray, count: FloatArray) -> None:
+    def _add(self, n_eff: FloatArray, kappa: float, product: FloatArray, square: FloatArray, count: FloatArray) -> None:
         k = _class(n_eff)
         self.product += np.bincount(k, product, CLASSES)
+        self.expected += np.bincount(k, square / (n_eff + kappa + 1.0), CLASSES)
         self.square += np.bincount(k, square, CLASSES)
         self.count += np.bincount(k, count, CLASSES)
 

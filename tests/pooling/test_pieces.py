@@ -111,6 +111,19 @@ def test_drift_is_off_until_it_pays_and_follows_a_jump():
     assert np.mean((shifted - now) ** 2) < 0.25 * np.mean((before - now) ** 2)
 
 
+def test_drift_believes_an_evident_shift_though_none_came_before():
+    rng = np.random.default_rng(13)
+    v = rng.uniform(0.3, 0.7, 200)
+    drift = CommonDrift()
+    for step in range(100):
+        batch = groups_of(v, 4, rng)
+        drift.learn(v, drift.shifted(v, batch, UNIT), batch, UNIT, new=step > 0)
+    for batch, most in ((groups_of(v + 0.25, 4, rng), 0.05), (groups_of(v, 4, rng), None)):
+        shifted = drift.shifted(v, batch, UNIT)
+        now = v + 0.25 if most else v
+        assert np.mean((shifted - now) ** 2) < (most or 0.001) * (0.25**2 if most else 1.0)
+
+
 def test_drift_stays_off_where_there_is_none():
     rng = np.random.default_rng(4)
     v = rng.uniform(0.1, 0.9, 12)
@@ -163,12 +176,37 @@ def test_strength_is_the_variance_over_the_error(size):
         strength.fade()
         now = groups_of(v, size, rng)
         if size > 1:
-            strength.learn(p, n_eff, now)
+            strength.learn(p, n_eff, 1.0, now)
         else:
-            strength.learn_visits(p, n_eff, now, rng.binomial(1, v) - p)
+            strength.learn_visits(p, n_eff, 1.0, now, rng.binomial(1, v) - p)
     expected = np.mean(p * (1 - p)) / 0.15**2 - 1
     assert strength.rollouts(np.array([6.0]), np.array([1e9]), 1.0)[0] == pytest.approx(expected, rel=0.2)
     assert strength.rollouts(np.array([6.0]), np.array([1.0]), 1.0)[0] <= 1.0 + 1.0 + 1e-9  # no more than is there
+
+
+def test_strength_follows_the_sample_size_within_a_class():
+    """Predictions that err as means of n_eff rewards do, learned at the lower end of a class and asked for at the upper."""
+    rng = np.random.default_rng(12)
+    strength = Strength()
+    for _ in range(100):
+        v = rng.uniform(0.2, 0.8, 1000)
+        strength.fade()
+        strength.learn(rng.binomial(6, v) / 6.0, np.full(1000, 6.0), 0.0, groups_of(v, 4, rng))
+    low, high = strength.rollouts(np.array([6.0, 11.0]), np.full(2, 1e9), 0.0)
+    assert low == pytest.approx(6.0, rel=0.1)
+    assert high == pytest.approx(11.0, rel=0.1)
+
+
+def test_features_count_from_the_second_batch_on_though_no_prompt_is_new():
+    rng = np.random.default_rng(11)
+    x = rng.normal(size=(200, 1))
+    y = rng.binomial(1, 1 / (1 + np.exp(-2.0 * x[:, 0]))) - 0.5
+    told, noise = FeaturePrior(1), FeaturePrior(1)
+    for step in range(10):
+        for prior, features in ((told, x), (noise, rng.normal(size=(200, 1)))):
+            prior.learn(features, 2.0, y, np.ones(200), np.full(200, step == 0), new=step > 0)
+            assert step or prior is noise or prior.weight() > 0.8
+    assert np.mean((noise.weight() * noise.deviation(x, 2.0)) ** 2) < 0.02 * np.var(y)
 
 
 def test_features_that_tell_are_used_and_noise_is_not():
@@ -179,8 +217,7 @@ def test_features_that_tell_are_used_and_noise_is_not():
         v = 1 / (1 + np.exp(-1.5 * x[:, 0]))
         y = rng.binomial(1, v) - 0.5
         for prior, features in ((told, x), (noise, rng.normal(size=(100, 2)))):
-            d = prior.deviation(features, 2.0)
-            prior.learn(features, d, y, np.ones(100), np.ones(100, bool), new=step > 0)
+            prior.learn(features, 2.0, y, np.ones(100), np.ones(100, bool), new=step > 0)
     x = rng.normal(size=(5000, 2))
     v = 1 / (1 + np.exp(-1.5 * x[:, 0])) - 0.5
     assert np.mean((told.weight() * told.deviation(x, 2.0) - v) ** 2) < 0.1 * np.var(v)
@@ -193,9 +230,7 @@ def test_constant_and_missing_features_are_harmless():
     x = np.ones((20, 2))
     x[3] = np.nan
     for step in range(5):
-        prior.learn(
-            x, prior.deviation(x, 1.0), np.linspace(-0.5, 0.5, 20), np.ones(20), np.ones(20, bool), new=step > 0
-        )
+        prior.learn(x, 1.0, np.linspace(-0.5, 0.5, 20), np.ones(20), np.ones(20, bool), new=step > 0)
     assert np.abs(prior.deviation(x, 1.0)).max() < 1e-6
 
 
