@@ -157,13 +157,15 @@ class Pooled(Rule):
             trust = past.n_eff[0, h] / (past.n_eff[0, h] + kappa[h])
             weights += trust * c[h] * mean
             if self.how.slope:
-                slopes[h], pull = pool.slope.of(past.times(1.0 / unit), forecast.level, pool.running.scale, h)
+                slopes[h], pull = pool.slope.of(
+                    past.moved(pool.origin, 1.0 / unit), forecast.level, pool.running.scale, h
+                )
                 tilt = mean * (-lag - past.centre[0, h]) * past.bottom[0, h] * pull
                 weights += trust * c[size + h] * (mean - past.centre[0, h] * tilt)
         k = pool.best_window
         return {
             "weights": weights,
-            "prior": float(forecast.prior[0] * unit),
+            "prior": pool.reward(float(forecast.prior[0])),
             "kappa": float(kappa[k]),
             "strength": float(forecast.strength[0]),
             "slope": float(slopes[k] * unit),
@@ -190,7 +192,7 @@ class Pooled(Rule):
         """Of the pool: the mean reward, what the prior mean is worth in rollouts, whether the drift correction is in use."""
         kappa = self.pool.level.kappa()
         return {
-            "pooled_mean": self.pool.running.mean * (self.pool.unit or 1.0),
+            "pooled_mean": self.pool.mean,
             "kappa": float(kappa[self.pool.best_window]),
             "drift_active": float(self.how.drift and self.pool.drift.active),
         }

@@ -63,12 +63,12 @@ class Windowed(NamedTuple):
         value = _ratio(m.t0, np.where(defined, m.r0, 1.0), defined)
         return Windowed(value, _kish(m.s0, m.q0, defined), none, none, none, defined, m.r0, m)
 
-    def times(self, factor: float) -> Windowed:
-        """The rewards multiplied by `factor`."""
-        if factor == 1.0:
+    def moved(self, origin: float, factor: float) -> Windowed:
+        """With ``(z - origin) factor`` for each reward z."""
+        if factor == 1.0 and not origin:
             return self
-        moments = self.moments._replace(t0=self.moments.t0 * factor)
-        return self._replace(value=self.value * factor, sxy=self.sxy * factor, moments=moments)
+        moments = self.moments._replace(t0=(self.moments.t0 - origin * self.bottom) * factor)
+        return self._replace(value=(self.value - origin) * factor, sxy=self.sxy * factor, moments=moments)
 
     def take(self, rows: AnyArray) -> Windowed:
         """The groups of an index array or mask."""
@@ -108,11 +108,16 @@ class Batched(NamedTuple):
         n = groups.n.astype(np.float64)
         return Batched(groups.prompt, n, n, groups.s, n, groups.s, groups.ss)
 
-    def times(self, factor: float) -> Batched:
-        """The rewards multiplied by `factor`."""
-        if factor == 1.0:
+    def moved(self, origin: float, factor: float) -> Batched:
+        """With ``(z - origin) factor`` for each reward z."""
+        if factor == 1.0 and not origin:
             return self
-        return self._replace(wz=self.wz * factor, wwz=self.wwz * factor, wwzz=self.wwzz * factor * factor)
+        wwzz = self.wwzz - origin * (2.0 * self.wwz - origin * self.ww)
+        return self._replace(
+            wz=(self.wz - origin * self.w) * factor,
+            wwz=(self.wwz - origin * self.ww) * factor,
+            wwzz=np.maximum(wwzz, 0.0) * factor * factor,
+        )
 
     def take(self, rows: AnyArray) -> Batched:
         """The groups of an index array or mask."""

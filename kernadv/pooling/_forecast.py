@@ -41,9 +41,9 @@ class Forecast(NamedTuple):
     strength: FloatArray
     has_past: BoolArray
 
-    def times(self, factor: float) -> Forecast:
-        """The rewards multiplied by `factor`."""
-        return self._replace(**{name: getattr(self, name) * factor for name in IN_UNITS})
+    def moved(self, origin: float, factor: float) -> Forecast:
+        """With ``(z - origin) factor`` for each reward z."""
+        return self._replace(**{name: (getattr(self, name) - origin) * factor for name in IN_UNITS})
 
     def take(self, rows: AnyArray) -> Forecast:
         """The groups of an index array or mask."""

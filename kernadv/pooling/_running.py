@@ -64,7 +64,7 @@ class Running(Pooled):
         a, b = (low, high) if first else (min(low, self.range[0]), max(high, self.range[1]))
         moved = not first and bool(self.range[0] < self.range[1] and ((self.range != (a, b)).any()))
         inside = (batch.wwzz - (a + b) * batch.wwz + a * b * batch.ww).sum()  # -sum w^2 (z - a)(b - z)
-        if moved or inside < -1e-9 * batch.ww.sum() * (b - a) ** 2:
+        if moved or inside < -1e-6 * batch.ww.sum() * (b - a) ** 2:
             self.between[0] = 1.0
         self.range = np.array([a, b])
         self.sums += batch.w.sum(), batch.wz.sum()

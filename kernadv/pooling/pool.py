@@ -23,8 +23,10 @@ from kernadv.pooling.strength import Strength
 
 #: A reward that many times the unit of the rewards starts the pool anew; squares of products of rewards then still fit.
 HUGE = 1e30
-#: Rewards below it, while all were, are as good as 0.
+#: Rewards that near the origin, while all were, are as good as there.
 TINY = 1e-100
+#: First rewards farther from 0 than that many times their range are counted from the smallest of them.
+FAR = 16.0
 #: Rollouts that the recent mean is worth beside the batch's own mean, for prompts without a past.
 RECENT = 64.0
 
@@ -41,7 +43,8 @@ class Pool:
 
     def __init__(self, how: Pooling, features: int = 0) -> None:
         self.how = how
-        self.unit = 0.0  # a power of two near the first rewards; 0 while all were 0
+        self.origin = 0.0  # inside, rewards are (z - origin) / unit
+        self.unit = 0.0  # a power of two near the first rewards; 0 while all were at the origin
         self.newest = 0
         self._start(features)
 
@@ -59,13 +62,21 @@ class Pool:
     @property
     def scale(self) -> Scale:
         """Range of the rewards and their variance, in their own units."""
-        unit = self.unit or 1.0
         low, high, ratio = self.running.scale
-        return Scale(low * unit, high * unit, ratio)
+        return Scale(self.reward(low), self.reward(high), ratio)
+
+    @property
+    def mean(self) -> float:
+        """Recent mean reward."""
+        return self.reward(self.running.mean)
+
+    def reward(self, inside: float) -> float:
+        """A reward from the units of the pool."""
+        return self.origin + inside * (self.unit or 1.0)
 
     def value(self, forecast: Forecast) -> FloatArray:
         """The predictions in the units of the rewards.  # (B,)"""
-        return forecast.final * (self.unit or 1.0)
+        return self.origin + forecast.final * (self.unit or 1.0)
 
     @property
     def best_window(self) -> int:
@@ -91,7 +102,7 @@ class Pool:
             NaN where a prompt has none.
         """
         factor = 1.0 / self.unit if self.unit else float(self.running.empty)
-        past, batch = past.times(factor), batch.times(factor)
+        past, batch = past.moved(self.origin, factor), batch.moved(self.origin, factor)
         scale, kappa = self.running.scale, self.level.kappa()
         k = self.best_window
         prior = np.full(len(batch.n), self.running.mean)
@@ -144,15 +155,10 @@ class Pool:
         step : int
             Newest step of the batch.
         """
-        largest = max(map(abs, limits))
-        if largest > max(HUGE * self.unit, TINY):
-            before, self.unit = self.unit or 1.0, 2.0 ** round(math.log2(largest))
-            if before * HUGE < self.unit and not self.running.empty and self.running.range.any():
-                self._start(self.features.columns if self.features else 0)
-            forecast = forecast.times(before / self.unit)
+        forecast = self._settle(limits, forecast)
         factor = 1.0 / self.unit if self.unit else 0.0
-        past, batch, limits = past.times(factor), batch.times(factor), (limits[0] * factor, limits[1] * factor)
-        forecast = forecast if self.unit else forecast.times(0.0)
+        past, batch = past.moved(self.origin, factor), batch.moved(self.origin, factor)
+        limits = (limits[0] - self.origin) * factor, (limits[1] - self.origin) * factor
         new, self.newest = step > self.newest, max(step, self.newest)
         scale, weight = self.running.scale, self.running.weight
         reward, rows = batch.mean, forecast.has_past & (batch.w > 0)
@@ -177,6 +183,19 @@ class Pool:
             self.features.learn(features, float(self.level.kappa()[-1]), residual, share, fresh, new=new)
         self.running.learn(np.where(np.isnan(forecast.final), reward, forecast.final), batch, *limits, new=new)
 
+    def _settle(self, limits: tuple[float, float], forecast: Forecast) -> Forecast:
+        """Choose origin and unit by the first rewards, the unit anew where rewards outgrow it; the forecast in these."""
+        moved = 0.0
+        if self.running.empty and max(map(abs, limits)) > FAR * (limits[1] - limits[0]):
+            moved = self.origin = limits[0]
+        largest = max(abs(limit - self.origin) for limit in limits)
+        before = self.unit or 1.0
+        if largest > max(HUGE * self.unit, TINY):
+            self.unit = 2.0 ** round(math.log2(largest))
+            if before * HUGE < self.unit and not self.running.empty and self.running.range.any():
+                self._start(self.features.columns if self.features else 0)
+        return forecast.moved(moved, before / self.unit if self.unit else 0.0)
+
     def _without_past(self, prior: FloatArray, batch: Batched) -> FloatArray:
         """Prior means moved to the level of the batch's other prompts.  # (B,)"""
         residual = sum_of_others(batch.prompt, batch.wz - batch.w * prior)
@@ -193,7 +212,7 @@ class Pool:
         if not single.any():
             return
         past, last = past.take(single), last.take(single)
-        last = last._replace(wz=last.wz / self.unit if self.unit else 0.0 * last.wz)
+        last = last._replace(wz=(last.wz - self.origin * last.w) / self.unit if self.unit else 0.0 * last.wz)
         kernel = self.how.kernel
         assert isinstance(kernel, Kernel)
         u = last.lag / self.how.windows[k]
@@ -226,7 +245,7 @@ class Pool:
             for name, piece in self._pieces().items()
             for key, array in piece.state_dict().items()
         }
-        return {"pool.newest": np.array([self.newest]), "pool.unit": np.array([self.unit]), **arrays}
+        return {"pool.newest": np.array([self.newest]), "pool.unit": np.array([self.origin, self.unit]), **arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the state; on an error it stays as it was."""
@@ -238,7 +257,7 @@ class Pool:
             prefix = f"pool.{name}."
             piece.load_state_dict({key.removeprefix(prefix): x for key, x in state.items() if key.startswith(prefix)})
         unit = np.asarray(state.get("pool.unit", np.nan))
-        if unit.dtype.kind != "f" or unit.shape != (1,) or not 0.0 <= unit[0] < math.inf:
-            raise CheckpointError("the state of the pool has no unit of the rewards: it is damaged")
-        fresh.newest, fresh.unit = int(newest[0]), float(unit[0])
+        if unit.dtype.kind != "f" or unit.shape != (2,) or not np.isfinite(unit).all() or unit[1] < 0:
+            raise CheckpointError("the state of the pool has no origin and unit of the rewards: it is damaged")
+        fresh.newest, fresh.origin, fresh.unit = int(newest[0]), float(unit[0]), float(unit[1])
         self.__dict__ = fresh.__dict__

@@ -399,6 +399,20 @@ def test_the_unit_of_the_rewards_does_not_matter(unit):
         np.testing.assert_allclose(b / unit, a, atol=1e-9)
 
 
+@pytest.mark.parametrize(("origin", "close"), [(1.0, 1e-12), (-100.0, 1e-10), (1e4, 1e-6), (-1e6, 1e-3)])
+def test_rewards_far_from_zero_give_the_same_advantages(origin, close):
+    rng = np.random.default_rng(13)
+    one, two = KernelValueEstimator(), KernelValueEstimator()
+    for ids, z, step in run(rng, steps=30):
+        a, b = one.advantages(ids, z, step), two.advantages(ids, origin + z, step)
+        np.testing.assert_allclose(b, a, atol=close)
+    bounds = zip(one.intervals(ids, z, 31), two.intervals(ids, origin + z, 31), strict=True)
+    assert all(np.abs(b - origin - a).max() < 10 * close for a, b in bounds)
+    why = [est.explain("p1") for est in (one, two)]
+    assert why[1]["prior"] - origin == pytest.approx(why[0]["prior"], abs=close)
+    assert two.metrics()["pooled_mean"] - origin == pytest.approx(one.metrics()["pooled_mean"], abs=close)
+
+
 def test_a_reward_out_of_all_proportion_leaves_a_working_estimator():
     rng = np.random.default_rng(12)
     est = KernelValueEstimator()
