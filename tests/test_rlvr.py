@@ -1,0 +1,175 @@
+"""The small study of training: its tasks, its policy, and a run of it, stopped and gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "rlvr"
+
+
+@pytest.fixture(scope="module")
+def code() -> Iterator[dict[str, ModuleType]]:
+    """The modules of the benchmark, imported by path; their plain names are forgotten afterwards."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("rich")
+    pytest.importorskip("pyarrow")
+    if not FOLDER.is_dir():
+        pytest.skip("benchmarks/rlvr is not part of the wheel")
+    names = [path.stem for path in FOLDER.glob("*.py")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        for name in names:
+            patch.delitem(sys.modules, name, raising=False)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield {name: importlib.import_module(name) for name in names}
+        torch.set_num_threads(threads)
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module", params=["chain_sum", "euclid"])
+def task(request, code):
+    if request.param == "euclid":
+        pytest.importorskip("reasoning_gym")
+    return code["start"].TASKS[request.param]()
+
+
+def test_a_teacher_without_errors_is_right(code, task):
+    problems, skills, rng = task.draw(300, 0), code["skills"].Skills(None, 0), random.Random(0)
+    assert len({problem.prompt for problem in problems}) == 300
+    for problem in problems:
+        trace = task.write(problem, skills, rng)
+        assert 17 <= len(trace) <= task.trace_length
+        assert len(problem.prompt) <= task.prompt_length
+        assert task.reward(problem, trace) == 1.0
+        assert task.reward(problem, trace[:-1]) == 0.0
+        assert task.reward(problem, trace[:-2] + ".") == 0.0
+
+
+@pytest.mark.parametrize("profile", ["low", "middle", "bimodal"])
+def test_a_teacher_with_errors_is_wrong_by_its_skills(code, task, profile):
+    """The same pair of unit digits goes wrong in the same way, whatever the prompt."""
+    skills, rng = code["skills"].Skills(code["skills"].PROFILES[profile], 3), random.Random(0)
+    shifts = {pair: {skills.shift(*pair, rng) for _ in range(200)} for pair in [(3, 4), (13, 24), (7, 7), (0, 9)]}
+    assert all(len(found - {0}) <= 1 for found in shifts.values())
+    assert shifts[3, 4] | shifts[13, 24] == shifts[3, 4] or len(shifts[3, 4] | shifts[13, 24]) <= 2
+    rewards = [task.reward(p, task.write(p, skills, rng)) for p in task.draw(300, 0)]
+    assert 0.05 < np.mean(rewards) < 0.9
+
+
+def test_chain_sums_as_written(code):
+    task = code["chain_sum"].ChainSum()
+    problem = code["task"].Problem("73+84=", (37, 48), "58")
+    assert task.reward(problem, "a73;b73+84=58;#58.") == 1.0
+    assert task.reward(problem, "a73;b73+84=58;#58") == 0.0
+    assert task.reward(problem, "a73;b73+84=68;#68.") == 0.0
+    assert task.reward(problem, "#68#58.") == 1.0  # the last answer counts
+
+
+def test_sampling_with_the_cache_agrees_with_the_model(code):
+    """The logits behind each character are those of one pass over the finished trace; frequencies follow them."""
+    import torch
+
+    task = code["chain_sum"].ChainSum()
+    torch.manual_seed(0)
+    model = code["model"].Transformer(task.prompt_length + task.trace_length, width=32, layers=2, heads=2)
+    prompts = code["warm_up"].encode_prompts(task, task.draw(1, 0)).expand(4000, -1)
+    traces = code["policy"].sample(model, prompts, code["rollouts"].uniforms(4000, task.trace_length, 1))
+    with torch.no_grad():
+        whole = model(torch.cat([prompts, traces.tokens[:, :-1]], 1))[:, task.prompt_length - 1 :]
+    torch.testing.assert_close(traces.logits[traces.mask], whole[traces.mask], atol=1e-4, rtol=1e-4)
+    p = whole[0, 0].softmax(-1).double().numpy()
+    share = np.bincount(traces.tokens[:, 0].numpy(), minlength=len(p)) / 4000
+    assert (np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 4000)).all()
+
+
+def test_backward_is_the_gradient_of_the_weighted_log_probabilities(code):
+    """In chunks, sorted by length, without the rows of coefficient 0: the same as in one piece."""
+    import torch
+
+    task = code["chain_sum"].ChainSum()
+    torch.manual_seed(0)
+    model = code["model"].Transformer(task.prompt_length + task.trace_length, width=16, layers=1, heads=2).double()
+    problems, skills, rng = task.draw(40, 0), code["skills"].Skills(None, 0), random.Random(0)
+    tokens = code["alphabet"].encode(task.write(p, skills, rng).ljust(task.trace_length) for p in problems)
+    prompts = code["warm_up"].encode_prompts(task, problems)
+    coefficients = torch.randn(40, dtype=torch.float64) * (torch.arange(40) % 3 > 0)
+    code["policy"].backward(model, prompts, tokens, coefficients, chunk=7)
+    found = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    (-(coefficients * code["policy"].log_probability(model, prompts, tokens)).sum()).backward()
+    for one, other in zip(found, model.parameters(), strict=True):
+        torch.testing.assert_close(one, other.grad)
+
+
+@pytest.fixture
+def small(code, monkeypatch):
+    """Few prompts, a tiny model, a warm-up of a few steps."""
+    monkeypatch.setattr(code["start"], "POOL", 16)
+    monkeypatch.setattr(code["start"], "HELD_OUT", 24)
+    monkeypatch.setattr(code["runs"], "SAVED_EVERY", 2)
+    return code["start"].Sizes(width=32, layers=1, heads=2, base_steps=60, base_batch=32, steps=5, batch=16)
+
+
+def _setting(code, method, **changes):
+    setting = code["training"].Setting(method, seed=3, prompts=8, group=2, reuse=3, steps=6, every=3)
+    return dataclasses.replace(setting, **changes)
+
+
+@pytest.mark.parametrize("method", ["none", "batch", "rloo", "kae", "default", "weighted"])
+def test_a_stopped_run_goes_on_exactly(code, small, tmp_path, method):
+    from pyarrow import parquet
+
+    setting = _setting(code, method)
+    whole = code["runs"].Run(setting, tmp_path / "whole", small)
+    whole.carry_out()
+    stopped = code["runs"].Run(setting, tmp_path / "stopped", small)
+    training = stopped.training()
+    for _ in range(4):
+        training.step()
+    code["files"].save(training.state_dict(), stopped.state)
+    stopped.carry_out()
+    for one, other in ((whole.log, stopped.log), (whole.result, stopped.result)):
+        assert parquet.read_table(one).equals(parquet.read_table(other))
+    assert not stopped.state.exists()
+    log = parquet.read_table(whole.log).to_pydict()
+    assert len(log["step"]) == 6 * 8 * 2
+    assert parquet.read_table(whole.result)["step"].to_pylist() == [0, 3, 6]
+
+
+def test_methods_differ_only_in_what_they_subtract(code, small, tmp_path):
+    """One seed: the first batch of every method is the same, to the last character."""
+    first = {}
+    for method in ("none", "rloo", "default"):
+        training = code["runs"].Run(_setting(code, method), tmp_path, small).training()
+        training.step()
+        first[method] = {name: training.log[name][0].tolist() for name in ("prompt", "reward", "weight", "length")}
+    assert first["none"] == first["rloo"] == first["default"]
+
+
+@pytest.mark.parametrize(("method", "baseline"), [("rloo", "rloo"), ("batch", "batch_mean"), ("default", "kernadv")])
+def test_the_audit_reads_a_run(code, small, tmp_path, method, baseline):
+    """And what it replays is what the run subtracted."""
+    from pyarrow import parquet
+
+    from kernadv.baselines import discover
+    from kernadv.logs import read_log
+
+    run = code["runs"].Run(_setting(code, method), tmp_path, small)
+    run.carry_out()
+    groups = read_log(run.log).groups
+    log = parquet.read_table(run.log).to_pandas()
+    replayed = discover()[baseline].replay(groups).total(groups)  # sorted by prompt and step
+    subtracted = log.groupby(["prompt_id", "step"], observed=True)["baseline"].sum()
+    assert len(replayed) == len(subtracted)
+    np.testing.assert_allclose(np.sort(replayed), np.sort(subtracted.to_numpy()), atol=1e-6)
