@@ -91,7 +91,7 @@ class Transformer(nn.Module):
 
     def start(self, prompts: Tensor) -> tuple[Tensor, Cache]:
         """Logits after the prompts, and a cache with room for all that follows.  # (B, T) -> (B, vocabulary)"""
-        b, t = prompts.shape
+        t = prompts.shape[1]
         x = self.token(prompts) + self.position[:t]
         keys, values = [], []
         for block in self.blocks:

@@ -49,26 +49,26 @@ def sample(model: Transformer, prompts: Tensor, uniforms: Tensor, temperature: f
     tokens = prompts.new_full((b, length), PAD)
     logits = now.new_zeros(b, length, now.shape[1])
     rows = torch.arange(b, device=prompts.device)  # that still write
-    u = uniforms.to(now)
+    u, newest = uniforms.to(now), prompts[:, -1]
     for low in range(0, length, SEGMENT):
         high = min(low + SEGMENT, length)
         drawn, seen = [], []
         for place in range(low, high):
             if place:
-                now = model.step(drawn[-1] if drawn else last, cache, t + place - 1)
+                now = model.step(newest, cache, t + place - 1)
             now = now / temperature if temperature != 1.0 else now
             below = now.softmax(-1).cumsum(-1) < u[:, place, None]
-            drawn.append(below.sum(-1).clamp_(max=now.shape[1] - 1))  # (rows,)
+            newest = below.sum(-1).clamp_(max=now.shape[1] - 1)  # (rows,)
+            drawn.append(newest)
             seen.append(now)
         written = torch.stack(drawn, 1)  # (rows, SEGMENT)
         tokens[rows, low:high], logits[rows, low:high] = written, torch.stack(seen, 1)
-        last = drawn[-1]
         writes = (written != END).all(1)
         left = int(writes.sum())
         if not left:
             break
         if left < len(rows):
-            rows, last, u, cache = rows[writes], last[writes], u[writes], cache.take(writes)
+            rows, newest, u, cache = rows[writes], newest[writes], u[writes], cache.take(writes)
     mask = counted(tokens)
     return Traces(torch.where(mask, tokens, PAD), logits * mask[..., None])
 

@@ -1,4 +1,4 @@
-"""The policies that training starts from: a base that imitates a perfect teacher, then variants that imitate one with errors.
+"""The policies that training starts from: a base imitates a perfect teacher, then variants one with errors.
 
 Command: ``python benchmarks/rlvr/start.py`` makes every start of the study; one that is on disk is kept.
 """

@@ -24,7 +24,7 @@ METHODS = {
 PROMPTS = {1: 32, 4: 16}  # a step, by group
 SENSITIVITY = ("kae-0.1", "kae-1", "kae-exponential")
 
-RATES = (1e-4, 2e-4, 4e-4)
+RATES = (5e-5, 1e-4, 2e-4)
 TUNING = {"steps": 100, "every": 50, "profile": "low", "table": 0, "seed": 100}  # of the learning rate
 
 #: Chosen by `tables.py` from the runs of `tuning`: group, method -> learning rate.

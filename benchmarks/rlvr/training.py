@@ -52,8 +52,8 @@ class Setting:
     group: int = 1
     reuse: int = 10
     rate: float = 1e-4
-    steps: int = 200
-    every: int = 25
+    steps: int = 160
+    every: int = 40
     held_out: int = 2
 
     @property
