@@ -25,7 +25,8 @@ PROMPTS = {1: 32, 4: 16}  # a step, by group
 SENSITIVITY = ("kae-0.1", "kae-1", "kae-exponential")
 
 RATES = (5e-5, 1e-4, 2e-4)
-TUNING = {"steps": 100, "every": 50, "profile": "low", "table": 0, "seed": 100}  # of the learning rate
+TUNING = {1: 100, 4: 60}  # steps of the choice of the learning rate, by group
+TUNING_SEED = 100
 
 #: Chosen by `tables.py` from the runs of `tuning`: group, method -> learning rate.
 CHOSEN: dict[tuple[int, str], float] = {}
@@ -36,7 +37,10 @@ def tuning() -> Iterator[Setting]:
     for group, methods in METHODS.items():
         for method in methods:
             for rate in RATES:
-                yield Setting(method, group=group, prompts=PROMPTS[group], rate=rate, **TUNING)
+                steps = TUNING[group]
+                yield Setting(
+                    method, TUNING_SEED, group=group, prompts=PROMPTS[group], rate=rate, steps=steps, every=steps // 2
+                )
 
 
 def policies() -> Iterator[Setting]:

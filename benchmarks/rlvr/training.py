@@ -52,8 +52,8 @@ class Setting:
     group: int = 1
     reuse: int = 10
     rate: float = 1e-4
-    steps: int = 160
-    every: int = 40
+    steps: int = 120
+    every: int = 30
     held_out: int = 2
 
     @property
