@@ -40,7 +40,7 @@ class Setting:
     every : int
         Steps between evaluations.
     held_out : int
-        Samples of each held-out prompt at an evaluation.
+        Samples of each held-out prompt at an evaluation; twice as many at the last.
     """
 
     method: str
@@ -54,7 +54,7 @@ class Setting:
     rate: float = 1e-4
     steps: int = 120
     every: int = 30
-    held_out: int = 2
+    held_out: int = 1
 
     @property
     def name(self) -> str:
@@ -110,9 +110,11 @@ class Training:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        if self.done % self.setting.every == 0 or self.done == self.setting.steps:
+        last = self.done == self.setting.steps
+        if last or self.done % self.setting.every == 0:
+            samples = self.setting.held_out * (2 if last else 1)
             key = self.setting.seed, EVALUATE, self.done
-            rates = pass_rates(self.model, self.task, self.problems.held_out, self.setting.held_out, *key)
+            rates = pass_rates(self.model, self.task, self.problems.held_out, samples, *key)
             self.evaluations.append([float(self.done), float(rates.mean())])
 
     def state_dict(self) -> dict[str, Any]:
