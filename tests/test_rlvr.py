@@ -122,7 +122,7 @@ def small(code, monkeypatch):
 
 
 def _setting(code, method, **changes):
-    setting = code["training"].Setting(method, seed=3, prompts=8, group=2, reuse=3, steps=6, every=3)
+    setting = code["setting"].Setting(method, seed=3, prompts=8, group=2, reuse=3, steps=6, every=3)
     return dataclasses.replace(setting, **changes)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from kernadv import KernelValueEstimator
 from kernadv.baselines import ValueEstimator, discover
@@ -77,13 +76,11 @@ class Advantages:
         estimator.observe(prompt_ids, rewards, step)
         return advantages
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """The memory; empty for baselines without one."""
-        if isinstance(self._estimator, KernelValueEstimator):
-            return {name: torch.as_tensor(array) for name, array in self._estimator.state_dict().items()}
-        return {}
+    def state_dict(self) -> dict[str, Any]:
+        """The memory, as arrays; empty for baselines without one."""
+        return self._estimator.state_dict() if isinstance(self._estimator, KernelValueEstimator) else {}
 
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the memory back."""
         if isinstance(self._estimator, KernelValueEstimator):
-            self._estimator.load_state_dict({name: tensor.numpy() for name, tensor in state.items()})
+            self._estimator.load_state_dict(state)

@@ -14,8 +14,9 @@ import torch
 from files import load, save, write_table
 from model import Transformer
 from progress import Bar
+from setting import Setting
 from start import TASKS, Prompts, Sizes, start
-from training import Setting, Training
+from training import Training
 
 SAVED_EVERY = 50  # steps
 STUDY = Sizes()

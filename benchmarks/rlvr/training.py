@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,56 +11,13 @@ from methods import METHODS, Advantages
 from model import Transformer
 from policy import backward
 from rollouts import pass_rates, roll_out, uniforms
+from setting import Setting
 from start import Prompts
 from task import Task
 
 from kernadv.schedule import block_reuse
 
 TRAIN, EVALUATE = 0, 1  # streams of random numbers
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One run.
-
-    Attributes
-    ----------
-    method : str
-        Key of `methods.METHODS`.
-    seed : int
-        Of the schedule and the sampling; methods with one seed share prompts and random numbers.
-    task, profile : str
-    table : int
-        Seed of the start's error table.
-    prompts, group, reuse : int
-        Prompts a step, traces a prompt (G), consecutive steps with the same prompts (J); 1: epochs.
-    rate : float
-        Learning rate.
-    steps : int
-    every : int
-        Steps between evaluations.
-    held_out : int
-        Samples of each held-out prompt at an evaluation; twice as many at the last.
-    """
-
-    method: str
-    seed: int
-    task: str = "chain_sum"
-    profile: str = "low"
-    table: int = 0
-    prompts: int = 32
-    group: int = 1
-    reuse: int = 10
-    rate: float = 1e-4
-    steps: int = 120
-    every: int = 30
-    held_out: int = 1
-
-    @property
-    def name(self) -> str:
-        """Of files."""
-        where = f"{self.task}-{self.profile}{self.table}-{self.prompts}x{self.group}-J{self.reuse}"
-        return f"{where}-lr{self.rate:g}-T{self.steps}-{self.method}-s{self.seed}"
 
 
 class Training:
@@ -123,7 +80,7 @@ class Training:
             "setting": asdict(self.setting),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "advantages": self.advantages.state_dict(),
+            "advantages": {k: torch.as_tensor(x) for k, x in self.advantages.state_dict().items()},
             "done": self.done,
             "log": self.log,
             "evaluations": self.evaluations,
@@ -141,5 +98,5 @@ class Training:
             raise ValueError(f"the state is of {state['setting']}, this run is {asdict(self.setting)}")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.advantages.load_state_dict(state["advantages"])
+        self.advantages.load_state_dict({name: x.numpy() for name, x in state["advantages"].items()})
         self.done, self.log, self.evaluations = state["done"], state["log"], state["evaluations"]

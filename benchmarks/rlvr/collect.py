@@ -1,0 +1,53 @@
+"""Finished runs of a folder become the two small files that are kept in the repository.
+
+Command: ``python benchmarks/rlvr/collect.py``.  Runs that are there already and not in the folder stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+RESULTS = Path(__file__).parents[1] / "results" / "rlvr"
+
+
+def evaluations(folder: Path) -> pl.DataFrame:
+    """Accuracy on the held-out prompts: a row a run and evaluation, with the run's setting in columns."""
+    parts = []
+    for path in sorted(folder.glob("*-s*.parquet")):
+        if not path.name.endswith(".log.parquet"):
+            table = pq.read_table(path)
+            setting = json.loads(table.schema.metadata[b"setting"])
+            fields = [pl.lit(x).alias("steps_in_all" if name == "steps" else name) for name, x in setting.items()]
+            parts.append(pl.from_arrow(table).with_columns(fields))
+    return pl.concat(parts)
+
+
+def merge(found: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """With the runs of the file that are not among those found."""
+    if not path.exists():
+        return found
+    kept = pl.read_parquet(path)
+    run = [name for name in kept.columns if name not in ("step", "accuracy")]
+    return pl.concat([found, kept.join(found.select(run).unique(), on=run, how="anti").select(found.columns)])
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Collect the results of finished runs.")
+    parser.add_argument("--folder", type=Path, default=Path("runs"))
+    arguments = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / "policies.parquet"
+    table = merge(evaluations(arguments.folder), path)
+    order = ["task", "profile", "group", "reuse", "steps_in_all", "seed", "method", "rate", "step"]
+    table.sort(order).write_parquet(path, compression="zstd", compression_level=19)
+    print(f"{path}: {table.select('method', 'seed', 'group', 'reuse', 'rate', 'task').unique().height} runs")
+
+
+if __name__ == "__main__":
+    main()

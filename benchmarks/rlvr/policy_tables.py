@@ -1,0 +1,156 @@
+"""The tables of the section "Policies", as Markdown."""
+
+from __future__ import annotations
+
+import polars as pl
+from methods import METHODS
+from policy_results import (
+    Difference,
+    best_rates,
+    difference,
+    read,
+    scores,
+    study_runs,
+    tuning_runs,
+)
+from queues import CHOSEN, COMPARED, RATES, SENSITIVITY
+
+REFERENCES = ("none", "batch", "rloo")
+ROLLOUTS = 3840  # at which budgets are compared
+
+
+def tables(table: pl.DataFrame | None = None) -> dict[str, str]:
+    """Title -> Markdown table."""
+    table = read() if table is None else table
+    found = scores(study_runs(table))
+    out = {}
+    for task in found["task"].unique(maintain_order=True).sort():
+        mine = found.filter((pl.col("task") == task) & ~pl.col("method").is_in(SENSITIVITY))
+        for reuse in (10, 1):
+            for group in COMPARED:
+                cell = mine.filter((pl.col("reuse") == reuse) & (pl.col("group") == group))
+                if cell.height:
+                    out[f"{task}, G = {group}, J = {reuse}"] = compared(cell)
+    sums = found.filter(pl.col("task") == "chain_sum")
+    return {
+        **out,
+        "Collapse": collapse(sums.filter(pl.col("group") == 1)),
+        "Schedule": schedule(sums),
+        "Sensitivity": sensitivity(sums.filter((pl.col("group") == 1) & (pl.col("reuse") == 10))),
+        "Budget": budget(study_runs(table).filter((pl.col("task") == "chain_sum") & (pl.col("reuse") == 10))),
+        "Learning rates": learning_rates(table),
+    }
+
+
+def compared(cell: pl.DataFrame) -> str:
+    """Score of each method, and its paired differences from the references, in points of accuracy."""
+    by = {name: cell.filter(pl.col("method") == name) for name in METHODS}
+    by = {name: runs for name, runs in by.items() if runs.height}
+    references = [name for name in REFERENCES if name in by]
+    rows = []
+    for name, runs in by.items():
+        differences = [
+            _signed(difference(runs, by[reference], score)) if reference != name else ""
+            for score in ("area", "final")
+            for reference in references
+        ]
+        rows.append([METHODS[name].title, str(runs.height), _mean(runs["area"]), _mean(runs["final"]), *differences])
+    titles = [f"{score} − {METHODS[name].title}" for score in ("area", "final") for name in references]
+    return markdown(["method", "seeds", "area", "final", *titles], rows)
+
+
+def resolvable(cell: pl.DataFrame, score: str) -> float:
+    """The largest, over pairs of methods, of the smallest difference that a pair resolves."""
+    names = cell["method"].unique().to_list()
+    by = {name: cell.filter(pl.col("method") == name) for name in names}
+    pairs = [difference(by[a], by[b], score) for i, a in enumerate(names) for b in names[:i]]
+    return max((pair.resolvable for pair in pairs if pair is not None), default=float("nan"))
+
+
+def collapse(runs: pl.DataFrame) -> str:
+    """How far runs of one trace a prompt end below their own best."""
+    runs = runs.filter(~pl.col("method").is_in(SENSITIVITY)).with_columns(fall=pl.col("best") - pl.col("final"))
+    rows = []
+    for reuse in (10, 1):
+        for name in COMPARED[1]:
+            mine = runs.filter((pl.col("method") == name) & (pl.col("reuse") == reuse))
+            if mine.height:
+                numbers = [mine["first"].mean(), mine["final"].min(), mine["final"].mean(), mine["fall"].max()]
+                rows.append([METHODS[name].title, str(reuse), str(mine.height), *(f"{x:.3f}" for x in numbers)])
+    return markdown(["method", "J", "seeds", "start", "lowest final", "mean final", "largest fall from its best"], rows)
+
+
+def schedule(runs: pl.DataFrame) -> str:
+    """What ten steps in a row on the same prompts change, method by method, against epochs."""
+    rows = []
+    for group, methods in COMPARED.items():
+        for name in methods:
+            mine = runs.filter((pl.col("method") == name) & (pl.col("group") == group))
+            ten, one = (mine.filter(pl.col("reuse") == reuse) for reuse in (10, 1))
+            found = [difference(ten, one, score) for score in ("area", "final")]
+            if found[0] is not None:
+                rows.append([METHODS[name].title, str(group), str(found[0].seeds), *map(_signed, found)])
+    return markdown(["method", "G", "seeds", "area, J = 10 − J = 1", "final, J = 10 − J = 1"], rows)
+
+
+def sensitivity(runs: pl.DataFrame) -> str:
+    """KAE with other bandwidths and another kernel, against h = 0.3, at G = 1."""
+    reference = runs.filter(pl.col("method") == "kae")
+    rows = []
+    for name in SENSITIVITY:
+        mine = runs.filter(pl.col("method") == name)
+        if mine.height:
+            found = [difference(mine, reference, score) for score in ("area", "final")]
+            rows.append([METHODS[name].title, str(mine.height), _mean(mine["area"]), *map(_signed, found)])
+    return markdown(["method", "seeds", "area", "area − KAE h=0.3", "final − KAE h=0.3"], rows)
+
+
+def budget(table: pl.DataFrame) -> str:
+    """Accuracy after the same number of rollouts, at every group size: prompts a step differ too."""
+    at = table.filter(
+        (pl.col("step") * pl.col("group") * pl.col("prompts") == ROLLOUTS) & ~pl.col("method").is_in(SENSITIVITY)
+    )
+    shapes = at.select("group", "prompts").unique().sort("group").rows()
+    rows = []
+    for name in METHODS:
+        mine = at.filter(pl.col("method") == name)
+        if mine.height:
+            parts = [mine.filter(pl.col("group") == group)["accuracy"] for group, _ in shapes]
+            rows.append([METHODS[name].title, *(_mean(part) if len(part) else "" for part in parts)])
+    return markdown(["method", *(f"G = {group}, {prompts} prompts a step" for group, prompts in shapes)], rows)
+
+
+def learning_rates(table: pl.DataFrame) -> str:
+    """Final accuracy of the tuning runs; the chosen learning rate of each method in bold."""
+    found, best = scores(tuning_runs(table)), best_rates(table)
+    rows = []
+    for group, methods in COMPARED.items():
+        for name in methods:
+            cells = []
+            for rate in RATES:
+                mine = found.filter((pl.col("group") == group) & (pl.col("method") == name) & (pl.col("rate") == rate))
+                text = f"{mine['final'][0]:.3f}" if mine.height else ""
+                cells.append(f"**{text}**" if best.get((group, name)) == rate else text)
+            rows.append([METHODS[name].title, str(group), *cells])
+    assert not CHOSEN or best == CHOSEN, "queues.CHOSEN does not hold what the tuning runs say"
+    return markdown(["method", "G", *(f"lr {rate:g}" for rate in RATES)], rows)
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; numbers to the right."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _mean(values: pl.Series) -> str:
+    """Mean and standard error."""
+    error = values.std() / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return f"{values.mean():.3f} ± {error:.3f}"
+
+
+def _signed(found: Difference | None) -> str:
+    """In points, with the interval; bold where it leaves out 0."""
+    if found is None:
+        return ""
+    text = f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return f"**{text}**" if found.low > 0 or found.high < 0 else text

@@ -1,0 +1,65 @@
+"""Which runs the study of the policies has, most valuable first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from setting import Setting
+
+SEEDS = range(8)
+TABLES = 4  # starts: seed s uses table s % 4
+COMPARED = {
+    1: ("none", "batch", "kae", "default", "weighted"),
+    4: ("none", "batch", "rloo", "kae", "default", "weighted"),
+}
+PROMPTS = {1: 32, 4: 16, 8: 4}  # a step, by group
+STEPS = {1: 120, 4: 90, 8: 120}
+
+SENSITIVITY = ("kae-0.1", "kae-1", "kae-exponential")  # beside "kae" at G = 1
+BUDGET = ("none", "batch", "rloo", "kae", "default")  # at G = 8 with the rollouts a step of G = 1
+FEW = range(4)  # seeds of these two
+
+RATES = (5e-5, 1e-4, 2e-4)
+TUNING = {1: 100, 4: 40}  # steps of the choice of the learning rate, by group
+TUNING_SEED = 100
+
+#: Chosen by the runs of `tuning`, see `policy_tables.py`: group, method -> learning rate.
+CHOSEN: dict[tuple[int, str], float] = {}
+
+
+def tuning() -> Iterator[Setting]:
+    """Every method at every learning rate, with the same small budget."""
+    for group, methods in COMPARED.items():
+        for method in methods:
+            for rate in RATES:
+                steps = TUNING[group]
+                shape = {"group": group, "prompts": PROMPTS[group], "steps": steps, "every": steps // 2}
+                yield Setting(method, TUNING_SEED, rate=rate, **shape)
+
+
+def policies() -> Iterator[Setting]:
+    """Blocks of ten steps, then epochs; all methods of a seed, then the next seed."""
+    for seed in SEEDS:
+        for group, methods in COMPARED.items():
+            for method in methods:
+                yield _setting(method, seed, group, 10)
+    for group, methods in COMPARED.items():
+        for seed in SEEDS:
+            for method in methods:
+                yield _setting(method, seed, group, 1)
+    for seed in FEW:
+        for method in SENSITIVITY:
+            yield _setting(method, seed, 1, 10)
+    for seed in FEW:
+        for method in BUDGET:
+            yield _setting(method, seed, 8, 10)
+
+
+def _setting(method: str, seed: int, group: int, reuse: int) -> Setting:
+    like = "kae" if method in SENSITIVITY else method
+    rate = CHOSEN[min(group, 4), like]
+    shape = {"table": seed % TABLES, "group": group, "prompts": PROMPTS[group], "steps": STEPS[group]}
+    return Setting(method, seed, reuse=reuse, rate=rate, **shape)
+
+
+QUEUES = {"tuning": tuning, "policies": policies}

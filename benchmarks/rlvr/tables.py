@@ -1,0 +1,22 @@
+"""Every table of the page "Evidence" from the results in the repository.
+
+Command: ``python benchmarks/rlvr/tables.py``; the page itself calls the same functions.
+"""
+
+from __future__ import annotations
+
+import policy_tables
+
+SECTIONS = {"Policies": policy_tables.tables}
+
+
+def main() -> None:
+    """Print all."""
+    for section, make in SECTIONS.items():
+        print(f"# {section}\n")
+        for title, table in make().items():
+            print(f"## {title}\n\n{table}\n")
+
+
+if __name__ == "__main__":
+    main()
