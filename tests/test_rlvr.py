@@ -62,7 +62,7 @@ def test_a_teacher_with_errors_is_wrong_by_its_skills(code, task, profile):
     skills, rng = code["skills"].Skills(code["skills"].PROFILES[profile], 3), random.Random(0)
     shifts = {pair: {skills.shift(*pair, rng) for _ in range(200)} for pair in [(3, 4), (13, 24), (7, 7), (0, 9)]}
     assert all(len(found - {0}) <= 1 for found in shifts.values())
-    assert shifts[3, 4] | shifts[13, 24] == shifts[3, 4] or len(shifts[3, 4] | shifts[13, 24]) <= 2
+    assert len((shifts[3, 4] | shifts[13, 24]) - {0}) <= 1
     rewards = [task.reward(p, task.write(p, skills, rng)) for p in task.draw(300, 0)]
     assert 0.05 < np.mean(rewards) < 0.9
 
@@ -83,14 +83,14 @@ def test_sampling_with_the_cache_agrees_with_the_model(code):
     task = code["chain_sum"].ChainSum()
     torch.manual_seed(0)
     model = code["model"].Transformer(task.prompt_length + task.trace_length, width=32, layers=2, heads=2)
-    prompts = code["warm_up"].encode_prompts(task, task.draw(1, 0)).expand(4000, -1)
-    traces = code["policy"].sample(model, prompts, code["rollouts"].uniforms(4000, task.trace_length, 1))
+    prompts = code["warm_up"].encode_prompts(task, task.draw(1, 0)).expand(2000, -1)
+    traces = code["policy"].sample(model, prompts, code["rollouts"].uniforms(2000, task.trace_length, 1))
     with torch.no_grad():
         whole = model(torch.cat([prompts, traces.tokens[:, :-1]], 1))[:, task.prompt_length - 1 :]
     torch.testing.assert_close(traces.logits[traces.mask], whole[traces.mask], atol=1e-4, rtol=1e-4)
     p = whole[0, 0].softmax(-1).double().numpy()
-    share = np.bincount(traces.tokens[:, 0].numpy(), minlength=len(p)) / 4000
-    assert (np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 4000)).all()
+    share = np.bincount(traces.tokens[:, 0].numpy(), minlength=len(p)) / 2000
+    assert (np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 2000)).all()
 
 
 def test_backward_is_the_gradient_of_the_weighted_log_probabilities(code):
@@ -114,15 +114,19 @@ def test_backward_is_the_gradient_of_the_weighted_log_probabilities(code):
 
 @pytest.fixture
 def small(code, monkeypatch):
-    """Few prompts, a tiny model, a warm-up of a few steps."""
+    """Few prompts, a tiny untrained model, and a reward that it earns by chance: a filler as the first character."""
     monkeypatch.setattr(code["start"], "POOL", 16)
     monkeypatch.setattr(code["start"], "HELD_OUT", 24)
     monkeypatch.setattr(code["runs"], "SAVED_EVERY", 2)
-    return code["start"].Sizes(width=32, layers=1, heads=2, base_steps=60, base_batch=32, steps=5, batch=16)
+    fillers = tuple(code["alphabet"].FILLERS)
+    monkeypatch.setattr(
+        code["chain_sum"].ChainSum, "reward", lambda self, problem, trace: float(trace.startswith(fillers))
+    )
+    return code["start"].Sizes(width=32, layers=1, heads=2, base_steps=2, base_batch=8, steps=1, batch=8)
 
 
 def _setting(code, method, **changes):
-    setting = code["setting"].Setting(method, seed=3, prompts=8, group=2, reuse=3, steps=6, every=3)
+    setting = code["setting"].Setting(method, seed=3, prompts=8, group=2, reuse=3, steps=6, every=3, rate=1e-3)
     return dataclasses.replace(setting, **changes)
 
 
@@ -144,7 +148,16 @@ def test_a_stopped_run_goes_on_exactly(code, small, tmp_path, method):
     assert not stopped.state.exists()
     log = parquet.read_table(whole.log).to_pydict()
     assert len(log["step"]) == 6 * 8 * 2
+    assert 0 < sum(log["reward"]) < len(log["reward"])
     assert parquet.read_table(whole.result)["step"].to_pylist() == [0, 3, 6]
+
+
+def test_a_state_of_another_run_is_refused(code, small, tmp_path):
+    training = code["runs"].Run(_setting(code, "kae"), tmp_path, small).training()
+    state = training.state_dict()
+    other = code["runs"].Run(_setting(code, "rloo"), tmp_path, small).training()
+    with pytest.raises(ValueError, match="the state is of"):
+        other.load_state_dict(state)
 
 
 def test_methods_differ_only_in_what_they_subtract(code, small, tmp_path):
@@ -155,6 +168,17 @@ def test_methods_differ_only_in_what_they_subtract(code, small, tmp_path):
         training.step()
         first[method] = {name: training.log[name][0].tolist() for name in ("prompt", "reward", "weight", "length")}
     assert first["none"] == first["rloo"] == first["default"]
+
+
+@pytest.mark.parametrize("method", ["none", "batch", "rloo", "kae", "default", "weighted"])
+def test_training_earns_more(code, small, tmp_path, method):
+    setting = _setting(code, method, steps=40, every=40, rate=1e-2)
+    training = code["runs"].Run(setting, tmp_path, small).training()
+    while training.done < setting.steps:
+        training.step()
+    (_, start), (_, end) = training.evaluations
+    assert start < 0.6
+    assert end > start + 0.25
 
 
 @pytest.mark.parametrize(("method", "baseline"), [("rloo", "rloo"), ("batch", "batch_mean"), ("default", "kernadv")])
@@ -173,3 +197,35 @@ def test_the_audit_reads_a_run(code, small, tmp_path, method, baseline):
     subtracted = log.groupby(["prompt_id", "step"], observed=True)["baseline"].sum()
     assert len(replayed) == len(subtracted)
     np.testing.assert_allclose(np.sort(replayed), np.sort(subtracted.to_numpy()), atol=1e-6)
+
+
+def test_a_queue_is_worked_off_once_and_makes_the_tables(code, small, tmp_path, monkeypatch):
+    """Two seeds of two methods: run, collected, compared; a second pass over the queue runs nothing."""
+    monkeypatch.setattr(code["study"], "Run", lambda setting, folder, device: code["runs"].Run(setting, folder, small))
+    queue = [_setting(code, method, seed=seed) for seed in (0, 1) for method in ("batch", "rloo")]
+    queue = [dataclasses.replace(setting, group=4, prompts=4, reuse=10) for setting in queue]
+    code["study"].work(queue, tmp_path, "cpu")
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")}
+    assert len(written) == 8
+    code["study"].work(queue, tmp_path, "cpu")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")} == written
+
+    table = code["collect"].evaluations(tmp_path)
+    assert table.height == 4 * 3
+    found = code["policy_results"].scores(table)
+    one = table.filter(pl_equals(method="rloo", seed=1)).sort("step")["accuracy"].to_list()
+    mine = found.filter(pl_equals(method="rloo", seed=1))
+    assert mine["area"][0] == pytest.approx((one[0] / 2 + one[1] + one[2] / 2) / 2)
+    assert mine["final"][0] == one[2]
+    gap = code["policy_results"].difference(
+        *(found.filter(pl_equals(method=method)) for method in ("rloo", "batch")), "final"
+    )
+    assert gap.seeds == 2
+    assert gap.low <= gap.mean <= gap.high
+    assert "RLOO" in code["policy_tables"].tables(table)["chain_sum, G = 4, J = 10"]
+
+
+def pl_equals(**values):
+    import polars as pl
+
+    return [pl.col(name) == value for name, value in values.items()]
