@@ -85,9 +85,9 @@ def difference(a: pl.DataFrame, b: pl.DataFrame, score: str) -> Difference | Non
 
 
 def best_rates(table: pl.DataFrame) -> dict[tuple[int, str], float]:
-    """The learning rate of each group and method with the highest final accuracy of its tuning run."""
-    final = scores(tuning_runs(table)).filter(pl.col("rate").is_in(RATES)).sort("final", descending=True)
-    rows = final.select("group", "method", "rate").iter_rows()
+    """The learning rate of each group and method with the largest area under the curve of its tuning run."""
+    area = scores(tuning_runs(table)).filter(pl.col("rate").is_in(RATES)).sort("area", descending=True)
+    rows = area.select("group", "method", "rate").iter_rows()
     found: dict[tuple[int, str], float] = {}
     for group, method, rate in rows:
         found.setdefault((group, method), rate)

@@ -121,7 +121,7 @@ def budget(table: pl.DataFrame) -> str:
 
 
 def learning_rates(table: pl.DataFrame) -> str:
-    """Final accuracy of the tuning runs; the chosen learning rate of each method in bold."""
+    """Area under the curve of the tuning runs; the chosen learning rate of each method in bold."""
     found, best = scores(tuning_runs(table)), best_rates(table)
     rows = []
     for group, methods in COMPARED.items():
@@ -129,7 +129,7 @@ def learning_rates(table: pl.DataFrame) -> str:
             cells = []
             for rate in RATES:
                 mine = found.filter((pl.col("group") == group) & (pl.col("method") == name) & (pl.col("rate") == rate))
-                text = f"{mine['final'][0]:.3f}" if mine.height else ""
+                text = f"{mine['area'][0]:.3f}" if mine.height else ""
                 cells.append(f"**{text}**" if best.get((group, name)) == rate else text)
             rows.append([METHODS[name].title, str(group), *cells])
     assert not CHOSEN or best == CHOSEN, "queues.CHOSEN does not hold what the tuning runs say"

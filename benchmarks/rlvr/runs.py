@@ -61,12 +61,13 @@ class Run:
                 bar.advance(f"held-out {training.evaluations[-1][1]:.3f}")
                 if training.done % SAVED_EVERY == 0:
                     save(training.state_dict(), self.state)
-        write_table(self._table(log_columns(training)), self.log)
+        write_table(self.table(log_columns(training)), self.log)
         step, accuracy = np.array(training.evaluations).T
-        write_table(self._table({"step": step.astype(np.int32), "accuracy": accuracy}), self.result)
+        write_table(self.table({"step": step.astype(np.int32), "accuracy": accuracy}), self.result)
         self.state.unlink(missing_ok=True)
 
-    def _table(self, columns: dict[str, Any]) -> pa.Table:
+    def table(self, columns: dict[str, Any]) -> pa.Table:
+        """Columns, with the setting and the versions beside them."""
         about = {
             "setting": json.dumps(asdict(self.setting)),
             "versions": json.dumps({"python": platform.python_version(), "torch": torch.__version__}),
