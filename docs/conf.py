@@ -71,6 +71,7 @@ html_sidebars = {
         "how_to",
         "baselines",
         "simulation",
+        "evidence",
         "regression",
         "coming_from",
         "references",
