@@ -32,7 +32,6 @@ class Traces(NamedTuple):
         return counted(self.tokens)
 
 
-@torch.no_grad()
 def sample(model: Transformer, prompts: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Traces:
     """Sample a trace of every prompt by inverting the distribution function at given uniform numbers.
 
@@ -44,6 +43,12 @@ def sample(model: Transformer, prompts: Tensor, uniforms: Tensor, temperature: f
         In [0, 1), L the length of the longest trace; drawn by the caller, so that runs on any device draw the same ones.
     temperature : float
     """
+    with torch.inference_mode():
+        traces = _sample(model, prompts, uniforms, temperature)
+    return Traces(*(part.clone() for part in traces))  # of use to autograd
+
+
+def _sample(model: Transformer, prompts: Tensor, uniforms: Tensor, temperature: float) -> Traces:
     (b, t), length = prompts.shape, uniforms.shape[1]
     now, cache = model.start(prompts)
     tokens = prompts.new_full((b, length), PAD)

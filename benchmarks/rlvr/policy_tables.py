@@ -16,7 +16,7 @@ from policy_results import (
 from queues import CHOSEN, COMPARED, RATES, SENSITIVITY
 
 REFERENCES = ("none", "batch", "rloo")
-ROLLOUTS = 3840  # at which budgets are compared
+ROLLOUTS = 2560  # at which budgets are compared
 
 
 def tables(table: pl.DataFrame | None = None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from setting import Setting
 
@@ -13,7 +14,8 @@ COMPARED = {
     4: ("none", "batch", "rloo", "kae", "default", "weighted"),
 }
 PROMPTS = {1: 32, 4: 16, 8: 4}  # a step, by group
-STEPS = {1: 120, 4: 90, 8: 120}
+STEPS = {1: 80, 4: 60, 8: 80}
+LONG = 240  # steps of the runs that look for a collapse at G = 1
 
 SENSITIVITY = ("kae-0.1", "kae-1", "kae-exponential")  # beside "kae" at G = 1
 BUDGET = ("none", "batch", "rloo", "kae", "default")  # at G = 8 with the rollouts a step of G = 1
@@ -47,6 +49,9 @@ def policies() -> Iterator[Setting]:
         for seed in SEEDS:
             for method in methods:
                 yield _setting(method, seed, group, 1)
+    for seed in FEW[:2]:
+        for method in COMPARED[1]:
+            yield replace(_setting(method, seed, 1, 10), steps=LONG, every=LONG // 6)
     for seed in FEW:
         for method in SENSITIVITY:
             yield _setting(method, seed, 1, 10)

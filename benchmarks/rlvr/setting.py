@@ -38,8 +38,8 @@ class Setting:
     group: int = 1
     reuse: int = 10
     rate: float = 1e-4
-    steps: int = 120
-    every: int = 30
+    steps: int = 80
+    every: int = 20
     held_out: int = 1
 
     @property
