@@ -12,8 +12,6 @@ from scipy import stats
 
 RESULTS = Path(__file__).parents[1] / "results" / "rlvr"
 
-CELL = ["task", "group", "prompts", "reuse"]
-
 
 def read(path: Path = RESULTS / "policies.parquet") -> pl.DataFrame:
     """Accuracy on the held-out prompts: a row a run and evaluation."""

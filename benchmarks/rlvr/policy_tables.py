@@ -13,7 +13,7 @@ from policy_results import (
     study_runs,
     tuning_runs,
 )
-from queues import CHOSEN, COMPARED, RATES, SENSITIVITY
+from queues import CHOSEN, COMPARED, LONG, RATES, SENSITIVITY
 
 REFERENCES = ("none", "batch", "rloo")
 ROLLOUTS = 2560  # at which budgets are compared
@@ -22,7 +22,9 @@ ROLLOUTS = 2560  # at which budgets are compared
 def tables(table: pl.DataFrame | None = None) -> dict[str, str]:
     """Title -> Markdown table."""
     table = read() if table is None else table
-    found = scores(study_runs(table))
+    every = scores(study_runs(table))
+    long = pl.col("steps_in_all") == LONG
+    found = every.filter(~long)
     out = {}
     for task in found["task"].unique(maintain_order=True).sort():
         mine = found.filter((pl.col("task") == task) & ~pl.col("method").is_in(SENSITIVITY))
@@ -34,10 +36,10 @@ def tables(table: pl.DataFrame | None = None) -> dict[str, str]:
     sums = found.filter(pl.col("task") == "chain_sum")
     return {
         **out,
-        "Collapse": collapse(sums.filter(pl.col("group") == 1)),
+        "Collapse": collapse(every.filter((pl.col("task") == "chain_sum") & (pl.col("group") == 1))),
         "Schedule": schedule(sums),
         "Sensitivity": sensitivity(sums.filter((pl.col("group") == 1) & (pl.col("reuse") == 10))),
-        "Budget": budget(study_runs(table).filter((pl.col("task") == "chain_sum") & (pl.col("reuse") == 10))),
+        "Budget": budget(study_runs(table).filter((pl.col("task") == "chain_sum") & (pl.col("reuse") == 10) & ~long)),
         "Learning rates": learning_rates(table),
     }
 
@@ -71,13 +73,17 @@ def collapse(runs: pl.DataFrame) -> str:
     """How far runs of one trace a prompt end below their own best."""
     runs = runs.filter(~pl.col("method").is_in(SENSITIVITY)).with_columns(fall=pl.col("best") - pl.col("final"))
     rows = []
-    for reuse in (10, 1):
+    shapes = runs.select("reuse", "steps_in_all").unique().sort("reuse", "steps_in_all", descending=[True, False])
+    for reuse, steps in shapes.iter_rows():
         for name in COMPARED[1]:
-            mine = runs.filter((pl.col("method") == name) & (pl.col("reuse") == reuse))
+            shape = (pl.col("reuse") == reuse) & (pl.col("steps_in_all") == steps)
+            mine = runs.filter(shape & (pl.col("method") == name))
             if mine.height:
                 numbers = [mine["first"].mean(), mine["final"].min(), mine["final"].mean(), mine["fall"].max()]
-                rows.append([METHODS[name].title, str(reuse), str(mine.height), *(f"{x:.3f}" for x in numbers)])
-    return markdown(["method", "J", "seeds", "start", "lowest final", "mean final", "largest fall from its best"], rows)
+                about = [METHODS[name].title, str(reuse), str(steps), str(mine.height)]
+                rows.append([*about, *(f"{x:.3f}" for x in numbers)])
+    head = ["method", "J", "steps", "seeds", "start", "lowest final", "mean final", "largest fall from its best"]
+    return markdown(head, rows)
 
 
 def schedule(runs: pl.DataFrame) -> str:
