@@ -149,6 +149,23 @@ def logit_norms(logits: Any, tokens: Any, mask: Any) -> FloatArray:
     return np.asarray((error**2).sum((1, 2)).double().cpu().numpy())
 
 
+def logit_weights(logits: Any, tokens: Any, mask: Any) -> FloatArray:
+    """``(sum_t |onehot(y_t) - p_t|^2)^2``, a weight for each trace in the place of its squared score norm.  # (R,)
+
+    The scores of a trace's tokens have much in common, so that they add up rather than cancel: the norm of their sum grows
+    as the number of tokens that count, not as its root, and its square as the square of `logit_norms`.  With the
+    log-probabilities alone, ``(sum_t log p(y_t))^2`` serves as well.
+
+    Parameters as in `last_layer_scores`.
+
+    Raises
+    ------
+    ArgumentError
+        If the shapes disagree.
+    """
+    return np.asarray(logit_norms(logits, tokens, mask) ** 2)
+
+
 def _torch() -> Any:
     """Torch, imported at the first use."""
     import_extra("torch", "a score", "torch")

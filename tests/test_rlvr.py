@@ -3,38 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import random
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "rlvr"
-
-
-@pytest.fixture(scope="module")
-def code() -> Iterator[dict[str, ModuleType]]:
-    """The modules of the benchmark, imported by path; their plain names are forgotten afterwards."""
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("rich")
-    pytest.importorskip("pyarrow")
-    if not FOLDER.is_dir():
-        pytest.skip("benchmarks/rlvr is not part of the wheel")
-    names = [path.stem for path in FOLDER.glob("*.py")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        for name in names:
-            patch.delitem(sys.modules, name, raising=False)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield {name: importlib.import_module(name) for name in names}
-        torch.set_num_threads(threads)
-        for name in names:
-            sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module", params=["chain_sum", "euclid"])
@@ -110,19 +82,6 @@ def test_backward_is_the_gradient_of_the_weighted_log_probabilities(code):
     (-(coefficients * code["policy"].log_probability(model, prompts, tokens)).sum()).backward()
     for one, other in zip(found, model.parameters(), strict=True):
         torch.testing.assert_close(one, other.grad)
-
-
-@pytest.fixture
-def small(code, monkeypatch):
-    """Few prompts, a tiny untrained model, and a reward that it earns by chance: a filler as the first character."""
-    monkeypatch.setattr(code["start"], "POOL", 16)
-    monkeypatch.setattr(code["start"], "HELD_OUT", 24)
-    monkeypatch.setattr(code["runs"], "SAVED_EVERY", 2)
-    fillers = tuple(code["alphabet"].FILLERS)
-    monkeypatch.setattr(
-        code["chain_sum"].ChainSum, "reward", lambda self, problem, trace: float(trace.startswith(fillers))
-    )
-    return code["start"].Sizes(width=32, layers=1, heads=2, base_steps=2, base_batch=8, steps=1, batch=8)
 
 
 def _setting(code, method, **changes):

@@ -5,7 +5,7 @@ import pytest
 
 from kernadv import ArgumentError
 from kernadv.gradient import gradient_variance
-from kernadv.scores import last_layer_scores, logit_norms, trace_scores
+from kernadv.scores import last_layer_scores, logit_norms, logit_weights, trace_scores
 
 torch = pytest.importorskip("torch")
 VOCABULARY, WIDTH, LENGTH, ROWS = 7, 5, 4, 6
@@ -112,6 +112,17 @@ def test_logit_norms(model, traces):
         for r in range(ROWS)
     ]
     np.testing.assert_allclose(logit_norms(logits, target, mask), expected)
+
+
+def test_logit_weights_are_exact_where_the_tokens_of_a_trace_share_one_score():
+    """Logits that are free parameters, and traces of n times the same token: the score is n (onehot - p)."""
+    bias = torch.tensor([0.3, -1.0, 0.8])
+    mask = (torch.arange(5) < torch.tensor([[1], [2], [5]])).double()
+    target = torch.full((3, 5), 2)
+    one = torch.nn.functional.one_hot(torch.tensor(2), 3) - torch.softmax(bias, -1)
+    norms = (mask.sum(1, keepdim=True) * one).square().sum(1).numpy()
+    weights = logit_weights(bias.expand(3, 5, 3), target, mask)
+    np.testing.assert_allclose(weights / weights[0], norms / norms[0], rtol=1e-6)
 
 
 def test_from_a_model_to_variances(model):

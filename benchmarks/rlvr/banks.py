@@ -21,8 +21,9 @@ from files import load, save
 from progress import Bar
 from rollouts import Rollouts, pass_rates, roll_out, uniforms
 from scoring import scores
+from setting import Setting
 from start import TASKS, Prompts, Sizes, start
-from training import TRAIN, Setting, Training
+from training import TRAIN, Training
 
 FRESH, OFFLINE = 2, 3  # streams of random numbers
 SCORED = 128  # traces of a prompt with scores

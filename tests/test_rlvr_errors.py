@@ -1,0 +1,142 @@
+"""Value and gradient errors of the training study: the mathematics, and from a path to the tables."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from kernadv.gradient import gradient_variance
+
+
+@pytest.fixture
+def scored():
+    """Three prompts of 24 traces with scores in 5 dimensions, rewards, and weights."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(3, 24, 5)) + rng.normal(size=(3, 1, 5))
+    rewards = (rng.random((3, 24)) < np.array([[0.2], [0.5], [0.9]])).astype(float)
+    return scores, rewards, rng
+
+
+def test_errors_from_inner_products_are_those_from_the_scores(code, scored):
+    """Also as `kernadv.gradient` has them, which reads the scores themselves."""
+    gradients = code["gradients"]
+    scores, rewards, rng = scored
+    rows = np.stack([rng.permutation(24).reshape(6, 4) for _ in range(3)], axis=1)  # (repeats, P, G)
+    values = rng.random((6, 3, 4))
+    total = 0.0
+    for x in range(3):
+        c = rewards[x][rows[:, x]] - values[:, x]
+        found = gradients.second_moments(scores[x] @ scores[x].T, c, rows[:, x])
+        direct = np.einsum("rg,rgd->rd", c, scores[x][rows[:, x]]) / 4
+        np.testing.assert_allclose(found, (direct**2).sum(1))
+        total += found.sum()
+    flat = rows.transpose(1, 0, 2).reshape(3, 24)
+    z = np.take_along_axis(rewards, flat, 1).ravel()
+    vectors = np.take_along_axis(scores, flat[:, :, None], 1).reshape(72, 5)
+    prompts = np.repeat(np.arange(3), 24)
+    given = {"mine": values.transpose(1, 0, 2).ravel()}
+    table = gradient_variance(vectors, z, np.repeat(np.arange(18), 4), given, prompts=prompts, draws=1)
+    assert total / 18 == pytest.approx(table["mine"].second_moment.estimate)
+    pairs = [code["gradients"].squared_mean(s @ s.T, z - rewards.mean()) for s, z in zip(scores, rewards, strict=True)]
+    mine = table["mine"]
+    assert total / 18 - np.mean(pairs) == pytest.approx(mine.variance.estimate)
+
+
+def test_the_squared_mean_has_no_noise(code):
+    """Scores with a known mean, 6 traces: the mean over many draws is |E c s|^2, where the square of the mean is 4x that."""
+    rng = np.random.default_rng(1)
+    mean = np.array([0.5, -0.3, 0.2])
+    draws = [code["gradients"].squared_mean(s @ s.T, np.ones(6)) for s in mean + rng.normal(size=(4000, 6, 3))]
+    error = np.std(draws, ddof=1) / 4000**0.5
+    assert abs(np.mean(draws) - mean @ mean) < 4 * error
+    assert error < 0.05 * (mean @ mean)
+
+
+def test_the_noise_of_the_truth_is_subtracted(code):
+    """An estimate 0.3 of values 0.2 and 0.9, truths of 5 rollouts."""
+    rng = np.random.default_rng(2)
+    for v in (0.2, 0.9):
+        found = code["values"].squared_error(0.3, rng.binomial(5, v, 40_000), 5)
+        assert abs(found.mean() - (0.3 - v) ** 2) < 4 * found.std() / 200
+
+
+def test_b_star_without_the_group(code, scored):
+    """And the mean of both estimates of its error is nearer the best than either, over many draws."""
+    gradients = code["gradients"]
+    _, rewards, rng = scored
+    w = rng.exponential(size=(3, 24))
+    rows = np.stack([np.arange(24).reshape(6, 4)] * 3, axis=1)
+    found = gradients.leave_group_out(w * rewards, w, rows)
+    keep = np.ones(24, bool)
+    keep[4:8] = False
+    expected = (w[1, keep] @ rewards[1, keep]) / w[1, keep].sum()
+    assert found[1, 1, 0] == pytest.approx(expected)
+
+    z = (rng.random((3000, 20)) < 0.5).astype(float)
+    w = rng.exponential(1.0 + 3.0 * z)
+    best = 2.0 - 2.0**2 / 2.5  # E w z = 2, E w = 2.5: E w (z - b*)^2 = E w z - (E w z)^2 / E w
+    top, bottom = (w * z).sum(1, keepdims=True), w.sum(1, keepdims=True)
+    inside, outside = ((w * (z - b) ** 2).mean() for b in (top / bottom, (top - w * z) / (bottom - w)))
+    assert inside < best < outside
+    assert abs((inside + outside) / 2 - best) < 0.25 * (outside - best)
+
+
+def test_scores_are_those_of_the_package(code, small, tmp_path):
+    """Of the tempered policy, too."""
+    import torch
+
+    from kernadv.scores import trace_scores
+
+    task = code["start"].TASKS["chain_sum"]()
+    model = code["start"].start(task, "low", 0, tmp_path, small)
+    problems = code["start"].Prompts(task).train[:6]
+    rollouts = code["rollouts"].roll_out(model, task, problems, code["rollouts"].uniforms(6, task.trace_length, 1), 0.7)
+    t = task.prompt_length
+
+    def log_prob(call, prompt, tokens, mask):
+        logits = call(torch.cat([prompt, tokens[:-1]])[None])[0, t - 1 :] / 0.7
+        return (logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0] * mask).sum()
+
+    inputs = rollouts.prompts, rollouts.traces.tokens, rollouts.traces.mask.float()
+    with pytest.warns(UserWarning, match="batching rule"):
+        expected = trace_scores(model, log_prob, inputs)
+    found, log_probability = code["scoring"].scores(model, *inputs[:2], 0.7, chunk=4)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4 * np.abs(expected).max())
+    direct = code["policy"].log_probability(model, *inputs[:2], 0.7)
+    assert torch.allclose(log_probability, direct.detach(), atol=1e-4)
+
+
+def test_from_paths_to_tables(code, small, tmp_path, monkeypatch):
+    """Two short paths; stopped behind its first bank, a path goes on to the same second one."""
+    import torch
+
+    banks = code["banks"]
+    monkeypatch.setattr(banks, "SCORED", 16)
+    monkeypatch.setattr(banks, "PART", 4)
+    monkeypatch.setattr(banks, "OFFLINE_ROLLOUTS", 1)
+    queue = [
+        dataclasses.replace(plan, setting=dataclasses.replace(plan.setting, prompts=4, steps=12), checkpoints=(2, 12))
+        for plan in banks.plans()
+        if plan.setting.seed == 0 and plan.setting.profile == "low" and plan.setting.steps > 1
+    ]
+    for plan in queue:
+        banks.collect(dataclasses.replace(plan, checkpoints=(2,)), tmp_path, small)
+        banks.collect(plan, tmp_path, small)
+    again = tmp_path / "again"
+    again.mkdir()
+    for path in tmp_path.glob("chain_sum-*-?.pt"):
+        (again / path.name).write_bytes(path.read_bytes())
+    (again / "chain_sum-base.pt").write_bytes((tmp_path / "chain_sum-base.pt").read_bytes())
+    banks.collect(queue[0], again, small)
+    gram = [torch.load(queue[0].bank(folder, 12), weights_only=True)["gram"] for folder in (tmp_path, again)]
+    assert torch.equal(*gram)
+
+    for module in ("values", "gradients"):
+        monkeypatch.setattr(code[module], "plans", lambda: iter(queue))
+        monkeypatch.setattr("sys.argv", [module, "--banks", str(tmp_path), "--results", str(tmp_path)])
+        code[module].main()
+    made = code["value_tables"].tables(tmp_path) | code["gradient_tables"].tables(tmp_path)
+    assert {"Blocks", "Epochs", "All baselines", "The rule"} <= set(made)
+    assert "nan" not in made["All baselines"]
