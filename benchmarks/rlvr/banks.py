@@ -60,6 +60,14 @@ class Plan:
         heat = "" if self.temperature == 1.0 else f"-T{self.temperature:g}"
         return folder / f"{s.task}-{s.profile}{s.table}-J{s.reuse}-s{s.seed}-step{step}{heat}.bank.pt"
 
+    def state(self, folder: Path, step: int) -> Path:
+        """File of the path before a step; the newest is kept."""
+        return self.bank(folder, step).with_suffix(".state.pt")
+
+    def offline(self, folder: Path) -> Path:
+        """File of the start's pass rates."""
+        return folder / f"{self.setting.task}-{self.setting.profile}{self.setting.table}.offline.pt"
+
 
 def plans() -> Iterator[Plan]:
     """Blocks with scores, then epochs without; one start a seed.  Then the start at two temperatures, other profiles."""
@@ -109,6 +117,15 @@ def _kept(rollouts: Rollouts) -> dict[str, Any]:
     }
 
 
+def fresh(training: Training, plan: Plan, count: int, part: int) -> Rollouts:
+    """`count` traces of each prompt of the next step, all of a prompt together."""
+    rows = np.repeat(training.schedule[training.done], count)
+    key = training.setting.seed, FRESH, training.done + 1, part
+    draws = uniforms(len(rows), training.task.trace_length, *key)
+    problems = [training.problems.train[row] for row in rows]
+    return roll_out(training.model, training.task, problems, draws, plan.temperature)
+
+
 def draw(training: Training, plan: Plan) -> dict[str, Any]:
     """Fresh traces of the prompts of the next step, and the path's history before it.
 
@@ -119,16 +136,8 @@ def draw(training: Training, plan: Plan) -> dict[str, Any]:
         gram : (P, 128, 128), the inner products of their scores; history : dict of (R,) columns, traces in the order of
         sampling.
     """
-    setting, step = training.setting, training.done + 1
     prompts = training.schedule[training.done]
-
-    def fresh(count: int, part: int) -> Rollouts:
-        rows = np.repeat(prompts, count)
-        draws = uniforms(len(rows), training.task.trace_length, setting.seed, FRESH, step, part)
-        problems = [training.problems.train[row] for row in rows]
-        return roll_out(training.model, training.task, problems, draws, plan.temperature)
-
-    first = fresh(SCORED, 0)
+    first = fresh(training, plan, SCORED, 0)
     kept = {name: column.view(len(prompts), SCORED).float() for name, column in _kept(first).items()}
     if plan.scored:
         grams, surprisals = [], []
@@ -138,7 +147,10 @@ def draw(training: Training, plan: Plan) -> dict[str, Any]:
             surprisals.append(-found[1])
         kept |= {"gram": torch.stack(grams), "surprisal": torch.stack(surprisals)}
         kept["norm"] = kept["gram"].diagonal(dim1=1, dim2=2).clone()
-    others = [torch.as_tensor(fresh(PART, 1 + k).rewards).view(len(prompts), PART).float() for k in range(PARTS)]
+    others = [
+        torch.as_tensor(fresh(training, plan, PART, 1 + k).rewards).view(len(prompts), PART).float()
+        for k in range(PARTS)
+    ]
     rewards = torch.cat([kept.pop("reward"), *others], dim=1)
     names = {"proxy": "weight"}
     history = {
@@ -157,36 +169,23 @@ def collect(plan: Plan, folder: Path, sizes: Sizes, label: str = "") -> None:
     setting = plan.setting
     task = TASKS[setting.task]()
     model, prompts = start(task, setting.profile, setting.table, folder, sizes), Prompts(task)
+    if not plan.offline(folder).exists():
+        rates = pass_rates(model, task, prompts.train, OFFLINE_ROLLOUTS, setting.table, OFFLINE)
+        save(torch.as_tensor(rates), plan.offline(folder))
     training = (ScoredTraining if plan.scored else Training)(setting, task, model, prompts)
-    before = {step: plan.bank(folder, step).with_suffix(".state.pt") for step in plan.checkpoints}
-    done = [step for step in plan.checkpoints if step not in missing and before[step].exists()]
+    done = [step for step in plan.checkpoints if step not in missing and plan.state(folder, step).exists()]
     if done:
-        training.load_state_dict(load(before[max(done)]))
-    offline = folder / f"{setting.task}-{setting.profile}{setting.table}.offline.pt"
-    if not offline.exists():
-        save(
-            torch.as_tensor(
-                pass_rates(
-                    start(task, setting.profile, setting.table, folder, sizes),
-                    task,
-                    prompts.train,
-                    OFFLINE_ROLLOUTS,
-                    setting.table,
-                    OFFLINE,
-                )
-            ),
-            offline,
-        )
+        training.load_state_dict(load(plan.state(folder, max(done))))
     with Bar(label + plan.bank(folder, 0).stem, max(plan.checkpoints), training.done + 1) as bar:
         for step in missing:
             while training.done + 1 < step:
                 training.step()
                 bar.advance(f"mean reward {training.log['reward'][-1].float().mean():.2f}")
             save(draw(training, plan), plan.bank(folder, step))
-            save(training.state_dict(), before[step])
+            save(training.state_dict(), plan.state(folder, step))
             for old in plan.checkpoints:
                 if old < step:
-                    before[old].unlink(missing_ok=True)
+                    plan.state(folder, old).unlink(missing_ok=True)
 
 
 def main() -> None:

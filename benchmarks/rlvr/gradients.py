@@ -101,16 +101,29 @@ def fixed(bank: Bank, rows: Any) -> dict[str, list[Any]]:
     return {name: [np.broadcast_to(x, shape) for x in parts] for name, parts in found.items()}
 
 
-def measure(bank: Bank, group: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+def regroup(bank: Bank, group: int, seed: int = 0) -> tuple[Any, dict[str, Any]]:
+    """The scored traces of each prompt in random groups.
+
+    Returns
+    -------
+    rows : (repeats, P, G)
+        Number of the trace among the prompt's.
+    traces : dict of (repeats, P, G)
+        Their rewards and weights.
+    """
+    count, n = bank.data["norm"].shape
+    rng = np.random.default_rng(seed)
+    rows = np.stack([rng.permutation(n).reshape(-1, group) for _ in range(count)], axis=1)
+    p = np.arange(count)[None, :, None]
+    traces = {name: bank.data[name][p, rows] for name in WEIGHTS}
+    return rows, traces | {"reward": bank.data["rewards"][p, rows]}
+
+
+def measure(bank: Bank, group: int) -> Iterator[dict[str, Any]]:
     """One row a baseline and prompt."""
     data = bank.data
     count, n = data["norm"].shape
-    z = data["rewards"][:, :n]
-    rng = np.random.default_rng(seed)
-    rows = np.stack([rng.permutation(n).reshape(-1, group) for _ in range(count)], axis=1)  # (repeats, P, G)
-    p = np.arange(count)[None, :, None]
-    traces = {name: data[name][p, rows] for name in WEIGHTS}
-    traces["reward"] = z[p, rows]
+    rows, traces = regroup(bank, group)
     given: dict[str, list[Any]] = fixed(bank, rows)
     for name, column in ONLINE.items():
         if group >= column.least_group:
@@ -127,7 +140,7 @@ def measure(bank: Bank, group: int, seed: int = 0) -> Iterator[dict[str, Any]]:
                 "baseline": name,
                 "prompt": int(data["prompt"][x]),
                 "second_moment": np.mean(moments),
-                "squared_mean": squared_mean(data["gram"][x], z[x] - centre[x]),
+                "squared_mean": squared_mean(data["gram"][x], data["rewards"][x, :n] - centre[x]),
                 "value_mse": np.mean([((b - truth)[:, x] ** 2 - noise).mean() for b in parts]),
             }
 

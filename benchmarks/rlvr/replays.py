@@ -51,7 +51,7 @@ def read(plan: Plan, step: int, folder: Path) -> Bank:
     data["history"] = {name: column.reshape(-1, *size) for name, column in data["history"].items()}
     for source in (data, data["history"]):
         source.update({f"{name}-squared": source[name] ** 2 for name in SQUARED if name in source})
-    rates = load(folder / f"{plan.setting.task}-{plan.setting.profile}{plan.setting.table}.offline.pt").numpy()
+    rates = load(plan.offline(folder)).numpy()
     return Bank(plan, step, Offline(rates * OFFLINE_ROLLOUTS, OFFLINE_ROLLOUTS), data)
 
 
