@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from queues import RATES, TUNING_SEED
+from queues import TUNING_SEED
 from scipy import stats
 
 RESULTS = Path(__file__).parents[1] / "results" / "rlvr"
@@ -82,11 +82,7 @@ def difference(a: pl.DataFrame, b: pl.DataFrame, score: str) -> Difference | Non
     return Difference(mean, mean - half, mean + half, spread, len(d))
 
 
-def best_rates(table: pl.DataFrame) -> dict[tuple[int, str], float]:
-    """The learning rate of each group and method with the largest area under the curve of its tuning run."""
-    area = scores(tuning_runs(table)).filter(pl.col("rate").is_in(RATES)).sort("area", descending=True)
-    rows = area.select("group", "method", "rate").iter_rows()
-    found: dict[tuple[int, str], float] = {}
-    for group, method, rate in rows:
-        found.setdefault((group, method), rate)
-    return found
+def best_rates(table: pl.DataFrame) -> dict[int, float]:
+    """The learning rate of each group with the largest area under the curve of the tuning runs, averaged over methods."""
+    area = scores(tuning_runs(table)).group_by("group", "rate").agg(pl.col("area").mean()).sort("area")
+    return {group: rate for group, rate in area.select("group", "rate").iter_rows()}

@@ -127,18 +127,19 @@ def budget(table: pl.DataFrame) -> str:
 
 
 def learning_rates(table: pl.DataFrame) -> str:
-    """Area under the curve of the tuning runs; the chosen learning rate of each method in bold."""
+    """Area under the curve of the tuning runs; each method's own best in bold, the mean over methods chooses."""
     found, best = scores(tuning_runs(table)), best_rates(table)
     rows = []
     for group, methods in COMPARED.items():
+        of_group = found.filter(pl.col("group") == group)
         for name in methods:
-            cells = []
-            for rate in RATES:
-                mine = found.filter((pl.col("group") == group) & (pl.col("method") == name) & (pl.col("rate") == rate))
-                text = f"{mine['area'][0]:.3f}" if mine.height else ""
-                cells.append(f"**{text}**" if best.get((group, name)) == rate else text)
+            mine = dict(of_group.filter(pl.col("method") == name).select("rate", "area").iter_rows())
+            own = max(mine, key=mine.__getitem__, default=None)
+            cells = [f"**{mine[r]:.3f}**" if r == own else f"{mine[r]:.3f}" if r in mine else "" for r in RATES]
             rows.append([METHODS[name].title, str(group), *cells])
-    assert not CHOSEN or best == CHOSEN, "queues.CHOSEN does not hold what the tuning runs say"
+        mean = dict(of_group.group_by("rate").agg(pl.col("area").mean()).iter_rows())
+        rows.append(["mean", str(group), *(f"{mean[r]:.3f}" if r in mean else "" for r in RATES)])
+    assert all(CHOSEN[group] == rate for group, rate in best.items()), "CHOSEN is not what the tuning runs say"
     return markdown(["method", "G", *(f"lr {rate:g}" for rate in RATES)], rows)
 
 
