@@ -85,4 +85,4 @@ def difference(a: pl.DataFrame, b: pl.DataFrame, score: str) -> Difference | Non
 def best_rates(table: pl.DataFrame) -> dict[int, float]:
     """The learning rate of each group with the largest area under the curve of the tuning runs, averaged over methods."""
     area = scores(tuning_runs(table)).group_by("group", "rate").agg(pl.col("area").mean()).sort("area")
-    return {group: rate for group, rate in area.select("group", "rate").iter_rows()}
+    return dict(area.select("group", "rate").iter_rows())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 from methods import METHODS
 from policy_results import (
+    RESULTS,
     Difference,
     best_rates,
     difference,
@@ -36,11 +37,13 @@ def tables(table: pl.DataFrame | None = None) -> dict[str, str]:
     sums = found.filter(pl.col("task") == "chain_sum")
     return {
         **out,
+        "Resolution": resolution(sums),
         "Collapse": collapse(every.filter((pl.col("task") == "chain_sum") & (pl.col("group") == 1))),
         "Schedule": schedule(sums),
         "Sensitivity": sensitivity(sums.filter((pl.col("group") == 1) & (pl.col("reuse") == 10))),
         "Budget": budget(study_runs(table).filter((pl.col("task") == "chain_sum") & (pl.col("reuse") == 10) & ~long)),
         "Learning rates": learning_rates(table),
+        "Audit": audit_check(),
     }
 
 
@@ -61,12 +64,23 @@ def compared(cell: pl.DataFrame) -> str:
     return markdown(["method", "seeds", "area", "final", *titles], rows)
 
 
-def resolvable(cell: pl.DataFrame, score: str) -> float:
-    """The largest, over pairs of methods, of the smallest difference that a pair resolves."""
-    names = cell["method"].unique().to_list()
-    by = {name: cell.filter(pl.col("method") == name) for name in names}
-    pairs = [difference(by[a], by[b], score) for i, a in enumerate(names) for b in names[:i]]
-    return max((pair.resolvable for pair in pairs if pair is not None), default=float("nan"))
+def resolution(runs: pl.DataFrame) -> str:
+    """Smallest true difference, in points, that a paired test at 5% finds with a chance of 80%."""
+    rows = []
+    for reuse in (10, 1):
+        for group, names in COMPARED.items():
+            cell = runs.filter((pl.col("group") == group) & (pl.col("reuse") == reuse))
+            by = {name: cell.filter(pl.col("method") == name) for name in names}
+            texts, seeds = [], 0
+            for score in ("area", "final"):
+                pairs = [difference(by[a], by[b], score) for i, a in enumerate(names) for b in names[:i]]
+                found = sorted(100 * pair.resolvable for pair in pairs if pair is not None)
+                if found:
+                    texts.append(f"{found[len(found) // 2]:.1f} ({found[0]:.1f} to {found[-1]:.1f})")
+                    seeds = max(pair.seeds for pair in pairs if pair is not None)
+            if texts:
+                rows.append([f"G = {group}, J = {reuse}", str(seeds), *texts])
+    return markdown(["cell", "seeds", "area: median pair (least to most)", "final"], rows)
 
 
 def collapse(runs: pl.DataFrame) -> str:
@@ -141,6 +155,20 @@ def learning_rates(table: pl.DataFrame) -> str:
         rows.append(["mean", str(group), *(f"{mean[r]:.3f}" if r in mean else "" for r in RATES)])
     assert all(CHOSEN[group] == rate for group, rate in best.items()), "CHOSEN is not what the tuning runs say"
     return markdown(["method", "G", *(f"lr {rate:g}" for rate in RATES)], rows)
+
+
+def audit_check() -> str:
+    """The audit's truth-free value MSE, from the log alone, beside the true one."""
+    path = RESULTS / "audit_check.parquet"
+    if not path.exists():
+        return "*Not run.*"
+    rows = [
+        [METHODS[method].title, baseline, f"{free:.4f}", f"[{low:.4f}, {high:.4f}]", f"{true:.4f}"]
+        for method, baseline, free, low, high, true in pl.read_parquet(path)
+        .select("method", "baseline", "truth_free", "low", "high", "true")
+        .iter_rows()
+    ]
+    return markdown(["trained with", "baseline", "truth-free MSE", "95% interval", "true MSE"], rows)
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
