@@ -29,6 +29,7 @@ FRESH, OFFLINE = 2, 3  # streams of random numbers
 SCORED = 128  # traces of a prompt with scores
 PARTS, PART = 4, 98  # further traces of a prompt, for the truth
 CHECKPOINTS = (5, 15, 30, 52, 85)
+EPOCHS = (15, 34, 60)  # checkpoints without blocks: in the second, fifth and eighth pass
 GROUP = 8
 OFFLINE_ROLLOUTS = 8
 TRACE = ("reward", "proxy", "length", "norm", "surprisal")  # what is kept of a trace
@@ -78,7 +79,7 @@ def plans() -> Iterator[Plan]:
             for temperature in (0.6, 1.0):
                 yield Plan(replace(path, steps=1), (1,), True, temperature)
     for seed in range(3):
-        yield Plan(replace(path, seed=seed, table=seed, reuse=1), scored=False)
+        yield Plan(replace(path, seed=seed, table=seed, reuse=1, steps=max(EPOCHS)), EPOCHS, scored=False)
     for profile in ("middle", "bimodal"):
         yield Plan(replace(path, profile=profile), (15, 52))
 

@@ -222,13 +222,3 @@ def proxies(prompts: pl.DataFrame) -> str:
 
 def _plus_minus(draws: Any) -> str:
     return f"{draws[0]:.2f} ± {draws[1:].std():.2f}"
-
-
-def main() -> None:
-    """Print all."""
-    for title, table in tables().items():
-        print(f"## {title}\n\n{table}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,9 +5,15 @@ Command: ``python benchmarks/rlvr/tables.py``; the page itself calls the same fu
 
 from __future__ import annotations
 
+import gradient_tables
 import policy_tables
+import value_tables
 
-SECTIONS = {"Policies": policy_tables.tables}
+SECTIONS = {
+    "Values": value_tables.tables,
+    "Gradients": gradient_tables.tables,
+    "Policies": policy_tables.tables,
+}
 
 
 def main() -> None:

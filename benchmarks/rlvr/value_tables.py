@@ -38,7 +38,7 @@ def tables(folder: Path = RESULTS) -> dict[str, str]:
     others = values.filter(pl.col("profile") != "low")
     return {
         **out,
-        "By position in the block": by_position(steps.filter((pl.col("reuse") == 10) & (pl.col("profile") == "low"))),
+        "By position in the block": by_position(by_block(steps)),
         "The paper": markdown(PAPER_HEAD, [[name, *numbers] for name, numbers in PAPER.items()]),
         "Beside the paper": beside(main.filter(pl.col("reuse") == 10)),
         "Other profiles": reductions(others),
@@ -97,11 +97,14 @@ def by_checkpoint(frame: pl.DataFrame) -> str:
     return markdown(["G", "step", "in block", *(COMPARED[name].title for name in shown)], rows)
 
 
+def by_block(steps: pl.DataFrame) -> pl.DataFrame:
+    """The steps of the paths with blocks, after the first block; with the position in the block."""
+    kept = steps.filter((pl.col("reuse") == 10) & (pl.col("profile") == "low") & (pl.col("at") > 10))
+    return kept.with_columns(position=(pl.col("at") - 1) % 10 + 1)
+
+
 def by_position(steps: pl.DataFrame) -> str:
-    """MSE by position in the block after the first, over all blocks of all seeds; ± is the standard error over blocks."""
-    steps = steps.filter(pl.col("at") > 10).with_columns(
-        position=(pl.col("at") - 1) % 10 + 1, block=(pl.col("at") - 1) // 10
-    )
+    """MSE by position in the block, over all blocks of all seeds; ± is the standard error over blocks."""
     rows = []
     for group in (1, 4):
         for name in BY_STEP:
@@ -152,13 +155,3 @@ def _change(a: Any, b: Any) -> str:
     change = a / b - 1.0
     low, high = np.quantile(change[1:], [0.025, 0.975])
     return f"{change[0]:+.0%} [{low:+.0%}, {high:+.0%}]"
-
-
-def main() -> None:
-    """Print all."""
-    for title, table in tables().items():
-        print(f"## {title}\n\n{table}\n")
-
-
-if __name__ == "__main__":
-    main()
