@@ -15,11 +15,24 @@ from policy_tables import markdown
 from kernadv.gradient import implied_ratio
 
 GROUPS = (1, 4, 8)
-#: A bar would end a cell of a Markdown table.
-TITLES = ORACLES | {name: column.title for name, column in ONLINE.items()}
+#: For Markdown, where a bar would end a cell.
+TITLES = {
+    name: title.replace("|s|²", "‖s‖²")
+    for name, title in (ORACLES | {name: column.title for name, column in ONLINE.items()}).items()
+}
 SHOWN = ("none", "batch", "rloo", "kae", "default", "V", "weighted-norm", "weighted-proxy-squared", "global", "b*")
-WEIGHTED = ("weighted-norm", "weighted-proxy", "weighted-proxy-squared", "weighted-surprisal", "weighted-surprisal-squared",
-            "weighted-length", "kae-norm", "kae-proxy", "kae-proxy-squared")  # fmt: skip
+WEIGHTED = (
+    "weighted-norm",
+    "weighted-proxy",
+    "weighted-proxy-squared",
+    "weighted-proxy-cubed",
+    "weighted-surprisal",
+    "weighted-surprisal-squared",
+    "weighted-length",
+    "kae-norm",
+    "kae-proxy",
+    "kae-proxy-squared",
+)
 RULED = {"unsystematic": ("kae-0.1", "kae", "default", "V"), "systematic": ("none", "batch", "kae-1", "weighted-norm")}
 BINS = (0.0, 0.1, 0.3, 0.6, 0.9, 1.0)
 
@@ -211,13 +224,13 @@ def conditions(frames: dict[str, pl.DataFrame]) -> str:
 
 
 def proxies(prompts: pl.DataFrame) -> str:
-    """Correlation inside prompts of the squared norm with its stand-ins: mean over prompts, with its standard error."""
+    """Correlation inside prompts of the squared norm with its stand-ins, and the power of them that it grows as: mean over
+    prompts, with its standard error."""
     rows = []
-    names = {"correlation_proxy": "logits", "correlation_surprisal": "-log p", "correlation_length": "length"}
-    for name, title in names.items():
-        x = prompts[name].drop_nans()
-        rows.append([title, f"{x.mean():.2f} ± {x.std() / len(x) ** 0.5:.2f}"])
-    return markdown(["stand-in", "correlation with |s|²".replace("|", "\\|")], rows)
+    for name, title in {"proxy": "logits", "surprisal": "-log p", "length": "length"}.items():
+        found = [prompts[f"{kind}_{name}"].drop_nans() for kind in ("correlation", "slope")]
+        rows.append([title, *(f"{x.mean():.2f} ± {x.std() / len(x) ** 0.5:.2f}" for x in found)])
+    return markdown(["stand-in", "correlation with the squared norm", "power"], rows)
 
 
 def _plus_minus(draws: Any) -> str:

@@ -25,6 +25,7 @@ WEIGHTS = {
     "norm": "|s|²",
     "proxy": "logits",
     "proxy-squared": "logits²",
+    "proxy-cubed": "logits³",
     "surprisal": "-log p",
     "surprisal-squared": "(-log p)²",
     "length": "length",
@@ -165,11 +166,23 @@ def describe(bank: Bank) -> Iterator[dict[str, Any]]:
             "correlation_proxy": _correlation(norm, proxy),
             "correlation_surprisal": _correlation(norm, data["surprisal"][x]),
             "correlation_length": _correlation(norm, data["length"][x]),
+            **{f"slope_{name}": _slope(data[name][x], norm, z) for name in ("proxy", "surprisal", "length")},
         }
 
 
 def _correlation(a: Any, b: Any) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else float("nan")
+
+
+def _slope(stand_in: Any, norm: Any, z: Any) -> float:
+    """Least-squares slope of log |s|^2 on the logarithm of its stand-in, about the means of right and of wrong traces."""
+    x, y = np.log(stand_in), np.log(norm)
+    for outcome in (0.0, 1.0):
+        mine = z == outcome
+        if mine.any():
+            x[mine] -= x[mine].mean()
+            y[mine] -= y[mine].mean()
+    return float(x @ y / (x @ x)) if x @ x > 0 else float("nan")
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from kernadv.baselines.kae import KAE
 from kernadv.clock import Relative
 
 GROUPS = (1, 4, 8)
-SQUARED = ("proxy", "surprisal")  # columns of the traces whose squares are weights too
+#: Weights that are powers of a trace's columns.
+POWERS = {"proxy-squared": ("proxy", 2), "surprisal-squared": ("surprisal", 2), "proxy-cubed": ("proxy", 3)}
 
 
 class Bank(NamedTuple):
@@ -50,7 +51,7 @@ def read(plan: Plan, step: int, folder: Path) -> Bank:
     size = plan.setting.prompts, GROUP
     data["history"] = {name: column.reshape(-1, *size) for name, column in data["history"].items()}
     for source in (data, data["history"]):
-        source.update({f"{name}-squared": source[name] ** 2 for name in SQUARED if name in source})
+        source.update({name: source[of] ** power for name, (of, power) in POWERS.items() if of in source})
     rates = load(plan.offline(folder)).numpy()
     return Bank(plan, step, Offline(rates * OFFLINE_ROLLOUTS, OFFLINE_ROLLOUTS), data)
 
