@@ -133,7 +133,7 @@ def test_from_paths_to_tables(code, small, tmp_path, monkeypatch):
     gram = [torch.load(queue[0].bank(folder, 12), weights_only=True)["gram"] for folder in (tmp_path, again)]
     assert torch.equal(*gram)
 
-    for module in ("values", "gradients"):
+    for module in ("values", "gradients", "full_gradients"):
         monkeypatch.setattr(code[module], "plans", lambda: iter(queue))
         monkeypatch.setattr("sys.argv", [module, "--banks", str(tmp_path), "--results", str(tmp_path)])
         code[module].main()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from banks import SCORED, Plan, ScoredTraining, fresh, plans
+from banks import Plan, ScoredTraining, fresh, plans
 from files import load, write_table
 from gradients import ONLINE, regroup, second_moments, squared_mean
 from progress import Bar
@@ -35,21 +35,21 @@ def compare(bank: Bank, folder: Path) -> list[dict[str, Any]]:
     model = start(task, plan.setting.profile, plan.setting.table, folder, Sizes())
     training = ScoredTraining(plan.setting, task, model, Prompts(task))
     training.load_state_dict(load(plan.state(folder, bank.step)))
-    rollouts = fresh(training, plan, SCORED, 0)
-    count = bank.prompts
+    count, n = data["norm"].shape
+    rollouts = fresh(training, plan, n, 0)
     cells, coefficients, sums = [], [], []
     for group in GROUPS:
         rows, traces = regroup(bank, group)
         p = np.arange(count)[None, :, None]
         for name in BASELINES:
             c = traces["reward"] - values(bank, ONLINE[name], group, traces)
-            spread = np.zeros((len(rows), count, SCORED))
+            spread = np.zeros((len(rows), count, n))
             spread[np.arange(len(rows))[:, None, None], p, rows] = c / (count * group)
             coefficients.append(torch.as_tensor(spread, dtype=torch.float32))
             centred = data["rewards"] - data["rewards"].mean(1, keepdims=True)
             each = [
                 second_moments(data["gram"][x], c[:, x], rows[:, x]).mean()
-                - squared_mean(data["gram"][x], centred[x, :SCORED])
+                - squared_mean(data["gram"][x], centred[x, :n])
                 for x in range(count)
             ]
             sums.append(sum(each) / count**2)
@@ -58,7 +58,7 @@ def compare(bank: Bank, folder: Path) -> list[dict[str, Any]]:
     every = torch.cat(coefficients)  # (repeats of all cells, P, 128)
     total = torch.zeros(len(every), sum(p.numel() for p in model.parameters()))
     with Bar(plan.bank(folder, bank.step).stem, count) as bar:
-        for x, rows in enumerate(torch.arange(len(rollouts.prompts)).split(SCORED)):
+        for x, rows in enumerate(torch.arange(len(rollouts.prompts)).split(n)):
             found = scores(model, rollouts.prompts[rows], rollouts.traces.tokens[rows])[0]
             total.addmm_(every[:, x], found)
             bar.advance("")

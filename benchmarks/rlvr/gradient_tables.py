@@ -59,6 +59,7 @@ def tables(folder: Path = RESULTS) -> dict[str, str]:
         "Profiles": conditions(by_profile),
         "Temperatures": conditions(by_heat),
         "Proxies": proxies(known),
+        "Whole batch": whole(pl.read_parquet(folder / "full_gradients.parquet")),
     }
 
 
@@ -231,6 +232,17 @@ def proxies(prompts: pl.DataFrame) -> str:
         found = [prompts[f"{kind}_{name}"].drop_nans() for kind in ("correlation", "slope")]
         rows.append([title, *(f"{x.mean():.2f} ± {x.std() / len(x) ** 0.5:.2f}" for x in found)])
     return markdown(["stand-in", "correlation with the squared norm", "power"], rows)
+
+
+def whole(frame: pl.DataFrame) -> str:
+    """Error of the whole batch's gradient over the sum of the errors of the prompts, at the last checkpoint of each path."""
+    ratio = frame.with_columns(ratio=pl.col("full") / pl.col("summed"))
+    rows = []
+    for name in frame["baseline"].unique(maintain_order=True):
+        mine = ratio.filter(pl.col("baseline") == name)
+        cells = [mine.filter(pl.col("group") == group)["ratio"] for group in (4, 8)]
+        rows.append([TITLES[str(name)], *(", ".join(f"{x:.3f}" for x in cell) for cell in cells)])
+    return markdown(["whole / summed, a number a path", "G = 4", "G = 8"], rows)
 
 
 def _plus_minus(draws: Any) -> str:
