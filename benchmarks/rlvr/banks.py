@@ -81,7 +81,7 @@ def plans() -> Iterator[Plan]:
     for seed in range(3):
         yield Plan(replace(path, seed=seed, table=seed, reuse=1, steps=max(EPOCHS)), EPOCHS, scored=False)
     for profile in ("middle", "bimodal"):
-        yield Plan(replace(path, profile=profile), (15, 52))
+        yield Plan(replace(path, profile=profile, steps=30), (15, 30))
 
 
 class ScoredTraining(Training):
