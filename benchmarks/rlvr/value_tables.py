@@ -94,7 +94,7 @@ def by_checkpoint(frame: pl.DataFrame) -> str:
             mse = dict(zip(here["baseline"], here["mse"], strict=True))
             rows.append([f"{group}", f"{step}", f"{(step - 1) % 10 + 1}"]
                         + [f"{1000 * mse[name]:.1f}" if name in mse else "" for name in shown])  # fmt: skip
-    return markdown(["G", "step", "in block", *(COMPARED[name].title for name in shown)], rows)
+    return markdown(["G", "step", *(COMPARED[name].title for name in shown)], rows)
 
 
 def by_block(steps: pl.DataFrame) -> pl.DataFrame:
