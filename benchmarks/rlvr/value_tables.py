@@ -92,7 +92,7 @@ def by_checkpoint(frame: pl.DataFrame) -> str:
         for step in mean["step"].unique().sort():
             here = mean.filter((pl.col("group") == group) & (pl.col("step") == step))
             mse = dict(zip(here["baseline"], here["mse"], strict=True))
-            rows.append([f"{group}", f"{step}", f"{(step - 1) % 10 + 1}"]
+            rows.append([f"{group}", f"{step}"]
                         + [f"{1000 * mse[name]:.1f}" if name in mse else "" for name in shown])  # fmt: skip
     return markdown(["G", "step", *(COMPARED[name].title for name in shown)], rows)
 
