@@ -34,7 +34,7 @@ CHECKED = (("rloo", 4), ("default", 4))  # method, G; seed 0, J = 10
 
 def with_truth(setting: Setting, folder: Path, rollouts: int) -> Path:
     """Carry the run out again; write its log with the pass rates in the column ``value``."""
-    path = folder / f"{setting.name}.truth{rollouts}.parquet"
+    path = folder / f"{setting.name}.truth{rollouts}.log.parquet"
     if path.exists():
         return path
     training = Run(replace(setting, every=setting.steps), folder).training()
@@ -53,7 +53,7 @@ def with_truth(setting: Setting, folder: Path, rollouts: int) -> Path:
 
 def check(path: Path, setting: Setting, rollouts: int) -> list[dict[str, Any]]:
     """One row a baseline of the audit."""
-    log = read_log(path)
+    log = read_log(path, columns={"value": "value"})
     assert log.value is not None
     result = audit(log.groups, value=log.value)
     noise = float(np.mean(log.value * (1.0 - log.value))) / (rollouts - 1)
