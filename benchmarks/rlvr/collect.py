@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
+from setting import Setting
 
 RESULTS = Path(__file__).parents[1] / "results" / "rlvr"
 
@@ -22,8 +24,8 @@ def evaluations(folder: Path) -> pl.DataFrame:
         if not path.name.endswith(".log.parquet"):
             table = pq.read_table(path)
             setting = json.loads(table.schema.metadata[b"setting"])
-            fields = [pl.lit(x).alias("steps_in_all" if name == "steps" else name) for name, x in setting.items()]
-            parts.append(pl.from_arrow(table).with_columns(fields))
+            named = [pl.lit(x).alias("steps_in_all" if name == "steps" else name) for name, x in setting.items()]
+            parts.append(pl.from_arrow(table).with_columns(named))
     return pl.concat(parts)
 
 
@@ -34,6 +36,16 @@ def merge(found: pl.DataFrame, path: Path) -> pl.DataFrame:
     kept = pl.read_parquet(path)
     run = [name for name in kept.columns if name not in ("step", "accuracy")]
     return pl.concat([found, kept.join(found.select(run).unique(), on=run, how="anti").select(found.columns)])
+
+
+def recorded() -> set[str]:
+    """Names of the runs whose results are in the repository."""
+    path = RESULTS / "policies.parquet"
+    if not path.exists():
+        return set()
+    table = pl.read_parquet(path).rename({"steps_in_all": "steps", "step": "at"})
+    settings = table.select(field.name for field in fields(Setting)).unique()
+    return {Setting(**row).name for row in settings.iter_rows(named=True)}
 
 
 def main() -> None:

@@ -9,20 +9,28 @@ import numpy as np
 import polars as pl
 from methods import METHODS
 from policy_results import difference, scores
-from queues import COMPARED
+from queues import COMPARED, STEPS
 
 COLOR = dict(zip(("default", "kae", "batch", "rloo", "weighted", "none"), (f"C{k}" for k in range(6)), strict=True))
 
 
 def curves(table: pl.DataFrame, reuse: int) -> Any:
-    """Accuracy on held-out prompts over the steps: mean over seeds and its standard error."""
+    """Accuracy on held-out prompts over the steps: mean over seeds, and its standard error beside what seeds share.
+
+    The seeds differ in their start; the mean over methods of each seed and step is taken out of the errors.
+    """
     figure, axes = plt.subplots(1, len(COMPARED), figsize=(9, 3.6), sharey=True)
     for axis, (group, methods) in zip(axes, COMPARED.items(), strict=True):
+        cell = table.filter(
+            (pl.col("group") == group) & (pl.col("reuse") == reuse) & (pl.col("steps_in_all") == STEPS[group])
+        )
+        shared = pl.col("accuracy").mean().over("seed", "step") - pl.col("accuracy").mean().over("step")
+        cell = cell.with_columns(own=pl.col("accuracy") - shared)
         for name in methods:
-            mine = table.filter((pl.col("method") == name) & (pl.col("group") == group) & (pl.col("reuse") == reuse))
             found = (
-                mine.group_by("step")
-                .agg(mean=pl.col("accuracy").mean(), error=pl.col("accuracy").std() / pl.len().sqrt())
+                cell.filter(pl.col("method") == name)
+                .group_by("step")
+                .agg(mean=pl.col("accuracy").mean(), error=pl.col("own").std() / pl.len().sqrt())
                 .sort("step")
             )
             if not found.height:
@@ -34,8 +42,8 @@ def curves(table: pl.DataFrame, reuse: int) -> Any:
         axis.set_title(f"G = {group}, J = {reuse}", loc="left")
         axis.set_xlabel("training step")
     axes[0].set_ylabel("accuracy, held-out prompts")
-    handles, labels = axes[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda found: len(found[1]))
+    figure.legend(handles, labels, loc="outside upper center", ncols=max(len(labels), 1))
     return figure
 
 
@@ -46,7 +54,9 @@ def forest(table: pl.DataFrame, reference: str = "batch") -> Any:
     for row, reuse in enumerate((10, 1)):
         for column, (group, methods) in enumerate(COMPARED.items()):
             axis = axes[row, column]
-            cell = found.filter((pl.col("group") == group) & (pl.col("reuse") == reuse))
+            cell = found.filter(
+                (pl.col("group") == group) & (pl.col("reuse") == reuse) & (pl.col("steps_in_all") == STEPS[group])
+            )
             names = [name for name in methods if name != reference]
             for place, name in enumerate(names):
                 for score, shift, marker in (("area", -0.12, "o"), ("final", 0.12, "s")):

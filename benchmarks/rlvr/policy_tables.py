@@ -37,6 +37,7 @@ def tables(table: pl.DataFrame | None = None) -> dict[str, str]:
     sums = found.filter(pl.col("task") == "chain_sum")
     return {
         **out,
+        "Toward b*": among_smoothers(sums),
         "Resolution": resolution(sums),
         "Collapse": collapse(every.filter((pl.col("task") == "chain_sum") & (pl.col("group") == 1))),
         "Schedule": schedule(sums),
@@ -62,6 +63,21 @@ def compared(cell: pl.DataFrame) -> str:
         rows.append([METHODS[name].title, str(runs.height), _mean(runs["area"]), _mean(runs["final"]), *differences])
     titles = [f"{score} − {METHODS[name].title}" for score in ("area", "final") for name in references]
     return markdown(["method", "seeds", "area", "final", *titles], rows)
+
+
+def among_smoothers(runs: pl.DataFrame) -> str:
+    """The smoothers against each other: toward b*, toward V, and KAE."""
+    rows = []
+    for reuse in (10, 1):
+        for group in COMPARED:
+            cell = runs.filter((pl.col("group") == group) & (pl.col("reuse") == reuse))
+            for a, b in (("weighted", "default"), ("weighted", "kae"), ("default", "kae")):
+                mine = [cell.filter(pl.col("method") == name) for name in (a, b)]
+                found = [difference(*mine, score) for score in ("area", "final")]
+                if found[0] is not None:
+                    pair = f"{METHODS[a].title} − {METHODS[b].title}"
+                    rows.append([pair, f"G = {group}, J = {reuse}", str(found[0].seeds), *map(_signed, found)])
+    return markdown(["pair", "cell", "seeds", "area", "final"], rows)
 
 
 def resolution(runs: pl.DataFrame) -> str:

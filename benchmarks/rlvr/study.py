@@ -1,6 +1,7 @@
 """The study of the policies: a queue of runs, most valuable first, that any number of processes work off.
 
-Command, once a core: ``python benchmarks/rlvr/study.py``; stopped, it goes on where it was.
+Command, once a core: ``python benchmarks/rlvr/study.py``; stopped, it goes on where it was.  Runs whose results are in the
+repository are left out, but for ``--again``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 from pathlib import Path
 
 import torch
+from collect import recorded
 from queues import QUEUES
 from setting import Setting
 
@@ -34,10 +36,13 @@ def main() -> None:
     parser.add_argument("queue", choices=QUEUES, nargs="?", default="policies")
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--again", action="store_true", help="also the runs whose results are in the repository")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(arguments.device == "cpu")  # a GPU has no such cumulative sum
-    work(list(QUEUES[arguments.queue]()), arguments.folder, arguments.device)
+    known = set() if arguments.again else recorded()
+    queue = [setting for setting in QUEUES[arguments.queue]() if setting.name not in known]
+    work(queue, arguments.folder, arguments.device)
 
 
 if __name__ == "__main__":
