@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 from methods import METHODS
-from policy_results import difference, scores
+from policy_results import complete, difference, scores
 from queues import COMPARED, STEPS
 
 COLOR = dict(zip(("default", "kae", "batch", "rloo", "weighted", "none"), (f"C{k}" for k in range(6)), strict=True))
@@ -21,20 +21,17 @@ def curves(table: pl.DataFrame, reuse: int) -> Any:
     """
     figure, axes = plt.subplots(1, len(COMPARED), figsize=(9, 3.6), sharey=True)
     for axis, (group, methods) in zip(axes, COMPARED.items(), strict=True):
-        cell = table.filter(
-            (pl.col("group") == group) & (pl.col("reuse") == reuse) & (pl.col("steps_in_all") == STEPS[group])
-        )
+        cell = _cell(table, group, reuse)
+        axis.set_visible(bool(cell.height))
         shared = pl.col("accuracy").mean().over("seed", "step") - pl.col("accuracy").mean().over("step")
         cell = cell.with_columns(own=pl.col("accuracy") - shared)
-        for name in methods:
+        for name in (name for name in methods if name in cell["method"]):
             found = (
                 cell.filter(pl.col("method") == name)
                 .group_by("step")
                 .agg(mean=pl.col("accuracy").mean(), error=pl.col("own").std() / pl.len().sqrt())
                 .sort("step")
             )
-            if not found.height:
-                continue
             x, mean, error = (found[column].to_numpy() for column in ("step", "mean", "error"))
             style = "--" if name == "none" else "-"
             axis.plot(x, mean, style, marker="o", color=COLOR[name], label=METHODS[name].title)
@@ -54,9 +51,7 @@ def forest(table: pl.DataFrame, reference: str = "batch") -> Any:
     for row, reuse in enumerate((10, 1)):
         for column, (group, methods) in enumerate(COMPARED.items()):
             axis = axes[row, column]
-            cell = found.filter(
-                (pl.col("group") == group) & (pl.col("reuse") == reuse) & (pl.col("steps_in_all") == STEPS[group])
-            )
+            cell = _cell(found, group, reuse)
             names = [name for name in methods if name != reference]
             for place, name in enumerate(names):
                 for score, shift, marker in (("area", -0.12, "o"), ("final", 0.12, "s")):
@@ -66,10 +61,17 @@ def forest(table: pl.DataFrame, reference: str = "batch") -> Any:
                         half = 100 * (gap.high - gap.mean)
                         style = {"color": COLOR[name], "marker": marker, "alpha": 1.0 if score == "area" else 0.5}
                         axis.errorbar(100 * gap.mean, place + shift, xerr=half, capsize=2, linestyle="", **style)
+            axis.set_visible(cell["seed"].n_unique() > 1)
             axis.axvline(0, color="#8a8f98", linewidth=1)
             axis.set_yticks(np.arange(len(names)), [METHODS[name].title for name in names])
             axis.invert_yaxis()
             axis.set_title(f"G = {group}, J = {reuse}", loc="left")
-    for axis in axes[1]:
-        axis.set_xlabel(f"points above {METHODS[reference].title}: area (circle), final (square)")
+            axis.set_xlabel(f"points above {METHODS[reference].title}")
+            axis.tick_params(labelbottom=True)
     return figure
+
+
+def _cell(table: pl.DataFrame, group: int, reuse: int) -> pl.DataFrame:
+    """The runs of one panel."""
+    shape = (pl.col("group") == group) & (pl.col("reuse") == reuse) & (pl.col("steps_in_all") == STEPS[group])
+    return complete(table.filter(shape & (pl.col("task") == "chain_sum")))

@@ -45,6 +45,11 @@ def scores(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def complete(cell: pl.DataFrame) -> pl.DataFrame:
+    """The runs of the seeds that every method of the cell has."""
+    return cell.filter(pl.col("method").n_unique().over("seed") == pl.col("method").n_unique())
+
+
 class Difference(NamedTuple):
     """Mean paired difference of two methods over seeds.
 

@@ -8,6 +8,7 @@ from policy_results import (
     RESULTS,
     Difference,
     best_rates,
+    complete,
     difference,
     read,
     scores,
@@ -31,7 +32,7 @@ def tables(table: pl.DataFrame | None = None) -> dict[str, str]:
         mine = found.filter((pl.col("task") == task) & ~pl.col("method").is_in(SENSITIVITY))
         for reuse in (10, 1):
             for group in COMPARED:
-                cell = mine.filter((pl.col("reuse") == reuse) & (pl.col("group") == group))
+                cell = complete(mine.filter((pl.col("reuse") == reuse) & (pl.col("group") == group)))
                 if cell.height:
                     out[f"{task}, G = {group}, J = {reuse}"] = compared(cell)
     sums = found.filter(pl.col("task") == "chain_sum")
@@ -181,6 +182,7 @@ def audit_check() -> str:
     rows = [
         [METHODS[method].title, baseline, f"{free:.4f}", f"[{low:.4f}, {high:.4f}]", f"{true:.4f}"]
         for method, baseline, free, low, high, true in pl.read_parquet(path)
+        .filter(~pl.col("baseline").str.contains("w=|k="))
         .select("method", "baseline", "truth_free", "low", "high", "true")
         .iter_rows()
     ]
