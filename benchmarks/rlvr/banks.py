@@ -71,7 +71,8 @@ class Plan:
 
 
 def plans() -> Iterator[Plan]:
-    """Blocks with scores, then epochs without; one start a seed.  Then the start at two temperatures, other profiles."""
+    """One start a seed: blocks with scores (after the first, its start at two temperatures), then epochs without; then other
+    profiles."""
     path = Setting("rloo", 0, group=GROUP, steps=max(CHECKPOINTS), every=10**9)
     for seed in range(3):
         yield Plan(replace(path, seed=seed, table=seed))

@@ -37,6 +37,8 @@ def compare(bank: Bank, folder: Path) -> list[dict[str, Any]]:
     training.load_state_dict(load(plan.state(folder, bank.step)))
     count, n = data["norm"].shape
     rollouts = fresh(training, plan, n, 0)
+    if not np.array_equal(rollouts.rewards.reshape(count, n), data["rewards"][:, :n]):
+        raise ValueError(f"{plan.state(folder, bank.step)} does not give the traces of its bank; draw both anew")
     cells, coefficients, sums = [], [], []
     for group in GROUPS:
         rows, traces = regroup(bank, group)
