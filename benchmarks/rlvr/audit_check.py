@@ -21,11 +21,11 @@ from files import write_table
 from progress import Bar
 from queues import policies
 from rollouts import pass_rates
+from runs import Run, log_columns
 from setting import Setting
 
 from kernadv.audit import audit
 from kernadv.logs import read_log
-from runs import Run, log_columns
 
 TRUTH = 2  # stream of random numbers
 ROLLOUTS = 32  # a visited prompt

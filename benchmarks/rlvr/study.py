@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 from collect import recorded
 from queues import QUEUES
-from setting import Setting
-
 from runs import Run
+from setting import Setting
 
 
 def work(settings: list[Setting], folder: Path, device: str) -> None:

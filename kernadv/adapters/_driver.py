@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from kernadv._errors import ArgumentError
 from kernadv.adapters._tokens import spread
 from kernadv.adapters._versions import check_version
@@ -64,7 +66,7 @@ class Driver:
         rewards: Any,
         step: Any,
         *,
-        weights: Callable[[], Any] | None = None,
+        surprisal: Callable[[], Any] | None = None,
         keep: Any = None,
     ) -> Any:
         """Advantages of B rows; the batch is remembered.
@@ -75,8 +77,9 @@ class Driver:
         rewards : tensor or list of float, NaN: could not be scored  # (B,)
         step : int, or (B,) ints, from 1
             Policy version at generation.
-        weights : callable, optional
-            Gives the (B,) weights of the traces; called only if the estimator is weighted.
+        surprisal : callable, optional
+            Gives minus the log-probabilities of the traces (B,); called only if the estimator is weighted.  Their squares
+            are the weights: they grow with the squared norm of the score about as it does.
         keep : (B,) bool tensor, optional
             Rows that are traces; the others (padding, intermediate outputs) get 0 and are not remembered.
 
@@ -85,7 +88,7 @@ class Driver:
         (B,) of the kind of `rewards`
         """
         start = time.perf_counter()
-        rest = {"weights": self._weights(weights)} if self.weighted else {}
+        rest = {"weights": _weights(surprisal)} if self.weighted else {}
         if keep is None:
             out = self.estimator.advantages(prompt_ids, rewards, step, **rest)
         else:
@@ -158,7 +161,8 @@ class Driver:
         else:
             warnings.warn(f"{folder} holds no {STATE_FILE}: kernadv goes on without a past", stacklevel=3)
 
-    def _weights(self, weights: Callable[[], Any] | None) -> Any:
-        if weights is None:
-            raise ArgumentError("the estimator is weighted, but no log-probabilities are there to weigh the traces by")
-        return weights()
+
+def _weights(surprisal: Callable[[], Any] | None) -> Any:
+    if surprisal is None:
+        raise ArgumentError("the estimator is weighted, but no log-probabilities are there to weigh the traces by")
+    return np.asarray(surprisal(), np.float32) ** 2

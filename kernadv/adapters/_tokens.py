@@ -11,7 +11,7 @@ def spread(row: Any, token_rewards: Any, mask: Any) -> Any:
 
 
 def surprisal(log_probs: Any, mask: Any) -> Any:
-    """Minus the log-probability of each trace: a cheap weight, correlated with the squared norm of its score.
+    """Minus the log-probability of each trace.
 
     Parameters
     ----------

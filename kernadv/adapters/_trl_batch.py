@@ -17,7 +17,7 @@ def total_rewards(rewards: Any, weights: Any, clip: Any) -> Any:
     return (total.clamp(*clip) if clip else total).float().cpu()
 
 
-def trace_weights(accelerator: Any, output: Any) -> Any:
+def trace_surprisal(accelerator: Any, output: Any) -> Any:
     """Surprisal of the traces of all processes, from the log-probabilities that the trainer has.  # (B,)
 
     Raises

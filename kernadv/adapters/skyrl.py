@@ -29,8 +29,8 @@ def kernel_advantage(token_level_rewards: Any, response_mask: Any, index: Any, *
     ids = [str(uid) for uid in index]
     keep = torch.tensor([re.fullmatch(r"pad\d+", uid) is None for uid in ids])
     log_probs = (current().batch or {}).get("action_log_probs")
-    weights = None if log_probs is None else lambda: surprisal(log_probs, response_mask)
-    out = driver().tokens(ids, token_level_rewards, response_mask, current().step, keep=keep, weights=weights)
+    given = None if log_probs is None else lambda: surprisal(log_probs, response_mask)
+    out = driver().tokens(ids, token_level_rewards, response_mask, current().step, keep=keep, surprisal=given)
     return out, out
 
 

@@ -76,8 +76,8 @@ class KernelAdvantage(MCAdvantage):
         group = trajectories[0][0][self.prompt_key]
         name = group if isinstance(group, str) else str(group.reshape(-1).tolist())
         key = self.log_probs_key
-        weights = None if key is None else lambda: [-min(float(each.get(key).sum()), 0.0) for each in trajectories]
-        advantages = self.kernadv.rows([name] * len(trajectories), returns, self.step(), weights=weights)
+        surprisal = None if key is None else lambda: [-min(float(each.get(key).sum()), 0.0) for each in trajectories]
+        advantages = self.kernadv.rows([name] * len(trajectories), returns, self.step(), surprisal=surprisal)
         for each, advantage in zip(trajectories, advantages, strict=True):
             each.set(self.advantage_key, torch.full_like(each.get(self.rewards_key), float(advantage)))
         self.selected_trajectories += len(trajectories)

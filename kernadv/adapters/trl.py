@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 
 from kernadv._errors import check_count
 from kernadv.adapters._driver import Driver, Estimator
-from kernadv.adapters._trl_batch import total_rewards, trace_weights
+from kernadv.adapters._trl_batch import total_rewards, trace_surprisal
 from kernadv.adapters._trl_config import GRPOConfig as GRPOConfig
 from kernadv.adapters._trl_config import RLOOConfig as RLOOConfig
 from kernadv.adapters._trl_config import check_config
@@ -59,7 +59,7 @@ class TrainerMixin:
             return output
         rewards, ids, step = self._kernadv_batch
         total = total_rewards(rewards, self.reward_weights, getattr(self, "reward_clip_range", None))
-        advantages = self.kernadv.rows(ids, total, step, weights=lambda: trace_weights(self.accelerator, output))
+        advantages = self.kernadv.rows(ids, total, step, surprisal=lambda: trace_surprisal(self.accelerator, output))
         first = self.accelerator.process_index * len(inputs)
         output["advantages"] = advantages[first : first + len(inputs)].to(output["advantages"])
         replace_newest(self._logs["advantages"], advantages.tolist())

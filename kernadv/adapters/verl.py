@@ -35,10 +35,10 @@ def kernel_advantage(token_level_rewards: Any, response_mask: Any, index: Any, c
         raise ArgumentError(f"a uid must be 'prompt{SEPARATOR}anything', got {index[bad]!r}; see stable_uid")
     data = {} if call.batch is None else call.batch
     scores = data.get("token_level_scores", token_level_rewards)
-    weights = (lambda: surprisal(data["old_log_probs"], response_mask)) if "old_log_probs" in data else None
+    given = (lambda: surprisal(data["old_log_probs"], response_mask)) if "old_log_probs" in data else None
     last = list(range(len(ids))) if call.keys is None else _last_outputs(call.keys)
     keep = torch.tensor([row == final and not padding[row] for row, final in enumerate(last)])
-    rows = driver(config).rows(ids, scores.sum(-1).float().cpu(), call.step, weights=weights, keep=keep)[last]
+    rows = driver(config).rows(ids, scores.sum(-1).float().cpu(), call.step, surprisal=given, keep=keep)[last]
     rows = rows + (token_level_rewards - scores).sum(-1).float().cpu()
     out = spread(rows, token_level_rewards, response_mask)
     return out, out

@@ -85,9 +85,9 @@ def test_surprisal_counts_only_the_mask():
 
 def test_a_weighted_estimator_gets_the_weights_of_kept_rows():
     driver, plain = Driver(KernelValueEstimator(weighted=True)), KernelValueEstimator(weighted=True)
-    weights, keep = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([True, True, False])
-    got = driver.rows(["a", "a", "p"], torch.tensor([1.0, 0.0, 7.0]), 1, weights=lambda: weights, keep=keep)
-    assert torch.equal(got[:2], plain.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1, weights=weights[:2]))
+    given, keep = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([True, True, False])
+    got = driver.rows(["a", "a", "p"], torch.tensor([1.0, 0.0, 7.0]), 1, surprisal=lambda: given, keep=keep)
+    assert torch.equal(got[:2], plain.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1, weights=given[:2] ** 2))
     with pytest.raises(ArgumentError, match="no log-probabilities"):
         driver.rows(["a"], torch.ones(1), 2)
 

@@ -86,12 +86,12 @@ def test_the_trainers_own_method(tmp_path):
         assert trainer.all_metrics["kernadv/history_prompts"] == 2
 
 
-def test_a_weighted_estimator_gets_the_surprisal(tmp_path):
+def test_a_weighted_estimator_gets_the_squared_surprisal(tmp_path):
     use(KernelValueEstimator(weighted=True))
     trainer = Trainer(tmp_path)
     rewards, data = batch(2)
     data["action_log_probs"] = -torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
-    weights = -data["action_log_probs"].sum(1)[:4]
+    weights = data["action_log_probs"].sum(1)[:4] ** 2
     data = trainer.compute_advantages_and_returns(data)
     want = KernelValueEstimator(weighted=True).advantages(["7", "7", "9", "9"], rewards.sum(1), 1, weights=weights)
     assert torch.equal(data["advantages"][:4], want[:, None].expand(4, 3))

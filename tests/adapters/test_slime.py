@@ -64,7 +64,7 @@ def test_slime_weights(rollout):
     rollout._current_rollout_id = 0
     use(KernelValueEstimator(weighted=True))
     samples = [Sample("x", z, {"prompt_id": "a"}, w) for z, w in ((1.0, [-1.0, -2.0]), (0.0, [-0.5]))]
-    want = KernelValueEstimator(weighted=True).advantages(["a", "a"], [1.0, 0.0], 1, weights=[3.0, 0.5])
+    want = KernelValueEstimator(weighted=True).advantages(["a", "a"], [1.0, 0.0], 1, weights=[9.0, 0.25])
     assert slime.post_process(SimpleNamespace(), samples)[1] == want.tolist()
 
 

@@ -54,13 +54,13 @@ def test_the_buffer_holds_the_estimators_advantages(size):
     assert transform.selected_trajectories == 10 * size
 
 
-def test_a_weighted_estimator_gets_the_surprisal():
+def test_a_weighted_estimator_gets_the_squared_surprisal():
     transform = KernelAdvantage(
         2, "group_id", step=lambda: 1, estimator=KernelValueEstimator(weighted=True), log_probs_key="log_probs"
     )
     pair = [trajectory(0, z).set("log_probs", torch.full((3,), p)) for z, p in ((1.0, -1.0), (0.0, -0.5))]
     assert transform.inv(pair[0]) is None
-    want = KernelValueEstimator(weighted=True).advantages(["[0]"] * 2, [1.0, 0.0], 1, weights=[3.0, 1.5])
+    want = KernelValueEstimator(weighted=True).advantages(["[0]"] * 2, [1.0, 0.0], 1, weights=[9.0, 2.25])
     assert transform.inv(pair[1])["advantage"][::3].flatten().tolist() == want.tolist()
     with pytest.raises(ArgumentError, match="no log-probabilities"):
         KernelAdvantage(1, "group_id", step=lambda: 1, estimator=KernelValueEstimator(weighted=True)).inv(pair[0])

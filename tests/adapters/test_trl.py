@@ -431,13 +431,13 @@ def test_settings_that_would_be_dropped_are_refused(make, kind, settings):
 
 
 @pytest.mark.parametrize(("kind", "settings"), [("RLOO", {}), ("GRPO", {"steps_per_generation": 2})])
-def test_a_weighted_estimator_gets_the_surprisal(make, kind, settings):
+def test_a_weighted_estimator_gets_the_squared_surprisal(make, kind, settings):
     estimator = Recording(weighted=True)
     make(kind, estimator=estimator, max_steps=4, **settings).train()
     for *_, rewards, weights in estimator.calls:
         assert weights.shape == rewards.shape
-        tokens = weights / np.log(300)  # a random model: 300 tokens about equally probable
-        assert ((tokens - tokens.round()).abs() < 0.3).all()
+        tokens = np.sqrt(weights) / np.log(300)  # a random model: 300 tokens about equally probable
+        assert (np.abs(tokens - tokens.round()) < 0.3).all()
         assert (tokens.round() >= 1).all()
         assert (tokens.round() <= 8).all()
 

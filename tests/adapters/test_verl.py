@@ -109,11 +109,11 @@ def test_kl_stays_out_of_the_history():
     assert all(np.array_equal(ours[name], x, equal_nan=True) for name, x in twin.state_dict().items())
 
 
-def test_a_weighted_estimator_gets_the_surprisal():
+def test_a_weighted_estimator_gets_the_squared_surprisal():
     keys = ["a::1_0_0", "a::1_1_0", "b::2_0_0", "b::2_1_0"]
     log_probs = -torch.rand(ROWS, TOKENS, generator=torch.Generator().manual_seed(0))
     z, mask, advantages = multi(keys, {"old_log_probs": log_probs}, KernelValueEstimator(weighted=True))
-    weights = -(log_probs * mask).sum(1)
+    weights = (log_probs * mask).sum(1) ** 2
     want = KernelValueEstimator(weighted=True).advantages(["a", "a", "b", "b"], z, 1, weights=weights)
     assert torch.allclose(advantages, want[:, None] * mask, atol=1e-6)
 
