@@ -50,20 +50,21 @@ def tables(table: pl.DataFrame | None = None) -> dict[str, str]:
 
 
 def compared(cell: pl.DataFrame) -> str:
-    """Score of each method, and its paired differences from the references, in points of accuracy."""
+    """Each score of each method, and its paired differences from the references, in points of accuracy."""
     by = {name: cell.filter(pl.col("method") == name) for name in METHODS}
     by = {name: runs for name, runs in by.items() if runs.height}
     references = [name for name in REFERENCES if name in by]
-    rows = []
-    for name, runs in by.items():
-        differences = [
-            _signed(difference(runs, by[reference], score)) if reference != name else ""
-            for score in ("area", "final")
-            for reference in references
-        ]
-        rows.append([METHODS[name].title, str(runs.height), _mean(runs["area"]), _mean(runs["final"]), *differences])
-    titles = [f"{score} − {METHODS[name].title}" for score in ("area", "final") for name in references]
-    return markdown(["method", "seeds", "area", "final", *titles], rows)
+    parts = []
+    for score in ("area", "final"):
+        rows = []
+        for name, runs in by.items():
+            gaps = [
+                _signed(difference(runs, by[reference], score)) if reference != name else "" for reference in references
+            ]
+            rows.append([METHODS[name].title, str(runs.height), _mean(runs[score]), *gaps])
+        titles = [f"− {METHODS[name].title}" for name in references]
+        parts.append(markdown([f"{score}", "seeds", "mean", *titles], rows))
+    return "\n\n".join(parts)
 
 
 def among_smoothers(runs: pl.DataFrame) -> str:
