@@ -46,19 +46,13 @@ def policies() -> Iterator[Setting]:
         for group, methods in COMPARED.items():
             for method in methods:
                 yield _setting(method, seed, group, 10)
-    for group, methods in COMPARED.items():
-        for seed in SEEDS:
-            for method in methods:
-                yield _setting(method, seed, group, 1)
+    yield from (_setting(method, seed, 1, 1) for seed in SEEDS for method in COMPARED[1])
+    yield from (_setting(method, seed, 1, 10) for seed in FEW for method in SENSITIVITY)
+    yield from (_setting(method, seed, 4, 1) for seed in SEEDS for method in COMPARED[4])
     for seed in FEW[:2]:
         for method in COMPARED[1]:
             yield replace(_setting(method, seed, 1, 10), steps=LONG, every=LONG // 6)
-    for seed in FEW:
-        for method in SENSITIVITY:
-            yield _setting(method, seed, 1, 10)
-    for seed in FEW:
-        for method in BUDGET:
-            yield _setting(method, seed, 8, 10)
+    yield from (_setting(method, seed, 8, 10) for seed in FEW for method in BUDGET)
 
 
 def _setting(method: str, seed: int, group: int, reuse: int) -> Setting:
