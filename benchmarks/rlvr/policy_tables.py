@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import polars as pl
+from collect import recorded
 from methods import METHODS
 from policy_results import (
     RESULTS,
@@ -15,7 +16,7 @@ from policy_results import (
     study_runs,
     tuning_runs,
 )
-from queues import CHOSEN, COMPARED, LONG, RATES, SENSITIVITY
+from queues import CHOSEN, COMPARED, LONG, RATES, SENSITIVITY, policies
 
 REFERENCES = ("none", "batch", "rloo")
 ROLLOUTS = 2560  # at which budgets are compared
@@ -45,6 +46,7 @@ def tables(table: pl.DataFrame | None = None) -> dict[str, str]:
         "Sensitivity": sensitivity(sums.filter((pl.col("group") == 1) & (pl.col("reuse") == 10))),
         "Budget": budget(study_runs(table).filter((pl.col("task") == "chain_sum") & (pl.col("reuse") == 10) & ~long)),
         "Learning rates": learning_rates(table),
+        "Completeness": completeness(),
         "Audit": audit_check(),
     }
 
@@ -173,6 +175,17 @@ def learning_rates(table: pl.DataFrame) -> str:
         rows.append(["mean", str(group), *(f"{mean[r]:.3f}" if r in mean else "" for r in RATES)])
     assert all(CHOSEN[group] == rate for group, rate in best.items()), "CHOSEN is not what the tuning runs say"
     return markdown(["method", "G", *(f"lr {rate:g}" for rate in RATES)], rows)
+
+
+def completeness() -> str:
+    """How many of the planned runs of each kind are in the results."""
+    known = recorded()
+    kinds: dict[str, list[bool]] = {}
+    for setting in policies():
+        kind = "bandwidth and kernel, " if setting.method in SENSITIVITY else ""
+        kind += f"G = {setting.group}, J = {setting.reuse}, {setting.steps} steps"
+        kinds.setdefault(kind, []).append(setting.name in known)
+    return markdown(["runs", "done", "planned"], [[kind, str(sum(x)), str(len(x))] for kind, x in kinds.items()])
 
 
 def audit_check() -> str:
