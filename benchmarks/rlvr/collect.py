@@ -58,7 +58,7 @@ def main() -> None:
     table = merge(evaluations(arguments.folder), path)
     order = ["task", "profile", "group", "reuse", "steps_in_all", "seed", "method", "rate", "step"]
     table.sort(order).write_parquet(path, compression="zstd", compression_level=19)
-    print(f"{path}: {table.select('method', 'seed', 'group', 'reuse', 'rate', 'task').unique().height} runs")
+    print(f"{path}: {table.drop('step', 'accuracy').unique().height} runs")
 
 
 if __name__ == "__main__":

@@ -74,4 +74,4 @@ def forest(table: pl.DataFrame, reference: str = "batch") -> Any:
 def _cell(table: pl.DataFrame, group: int, reuse: int) -> pl.DataFrame:
     """The runs of one panel."""
     shape = (pl.col("group") == group) & (pl.col("reuse") == reuse) & (pl.col("steps_in_all") == STEPS[group])
-    return complete(table.filter(shape & (pl.col("task") == "chain_sum")))
+    return complete(table.filter(shape & (pl.col("task") == "chain_sum") & pl.col("method").is_in(COMPARED[group])))
