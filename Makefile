@@ -81,6 +81,7 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) torch
 	$(PIP) -e ".[docs]"
 	@touch $@
 
