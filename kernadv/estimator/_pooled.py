@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import betaincinv, ndtri
 
-from kernadv._typing import FloatArray
+from kernadv._typing import FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.estimator._features import Features
 from kernadv.estimator._rule import Reading, Rollouts, Rule
@@ -19,12 +19,15 @@ from kernadv.pooling import Batched, Forecast, LastVisit, Pool, Pooling, Windowe
 from kernadv.smoothers import Estimate
 
 #: Rollouts added against the end of an interval that the value touches, so that no interval has the width 0.
-END = 0.1
+END = 0.05
+#: Rollouts of one reward below which the interval leaves less out on that side; none, where there are none.
+FEW = 2.0
 
 
 class Memo(NamedTuple):
-    """How the values of a batch of N groups came about."""
+    """How the values of a batch of B rows in N groups came about."""
 
+    group: IntArray  # of each row
     past: Windowed
     batch: Batched
     last: LastVisit
@@ -95,7 +98,7 @@ class Pooled(Rule):
         if self.features is not None:
             known = self.pool.features.columns if self.pool.features else None
             features = self.features.rows(batch.ids, known)[batch.groups.prompt]
-        return Memo(windowed, batched, last, features, self.pool.forecast(windowed, batched, features))
+        return Memo(batch.group, windowed, batched, last, features, self.pool.forecast(windowed, batched, features))
 
     def learn(self, rollouts: Rollouts, reading: Reading) -> None:
         """Learn from the groups with a scored trace."""
@@ -119,24 +122,30 @@ class Pooled(Rule):
         )
 
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
-        """Quantiles of the Beta posterior on the range of the rewards where they have two values; elsewhere normal.
+        """From the Beta posterior on the range of the rewards where they have two values; elsewhere normal.
 
         Covers the value under today's policy, as far as past errors tell of the present ones.
         """
         estimate, scale = reading.estimate, self.pool.scale
-        tail = (1.0 - level) / 2.0
-        value, n = np.asarray(estimate.value), np.asarray(estimate.n_eff)
+        value = np.asarray(estimate.value)
         span = scale.high - scale.low
         if span <= 0 or self.pool.running.empty:
             return np.full(len(value), -np.inf), np.full(len(value), np.inf)
         if self.pool.running.two_values and not self.weighted:
-            p = np.clip(np.where(estimate.defined, (value - scale.low) / span, 0.5), 0.0, 1.0)
-            a, b = n * p, n * (1.0 - p)
-            low = np.where(a > 0, betaincinv(np.where(a > 0, a, 1.0), b + END, tail), 0.0)
-            high = np.where(b > 0, betaincinv(a + END, np.where(b > 0, b, 1.0), 1.0 - tail), 1.0)
-            return scale.low + span * low, scale.low + span * high
-        half = ndtri(1.0 - tail) * np.sqrt(np.asarray(estimate.variance))
+            p, n = self._calibrated(reading)
+            low, high = _posterior(n * p, n * (1.0 - p), 1.0 - level)
+            return np.minimum(scale.low + span * low, value), np.maximum(scale.low + span * high, value)
+        half = ndtri((1.0 + level) / 2.0) * np.sqrt(np.asarray(estimate.variance))
         return scale.clip(value - half), scale.clip(value + half)
+
+    def _calibrated(self, reading: Reading) -> tuple[FloatArray, FloatArray]:
+        """Centre of the posterior of each row's value as a share of the range, and the rollouts it is worth.  # (B,) each"""
+        memo: Memo = reading.memo
+        pool, forecast, scale = self.pool, memo.forecast, self.pool.running.scale
+        moved = pool.calibration.centre(forecast.final, scale) - scale.share(forecast.final)
+        said, n = forecast.strength[memo.group], np.asarray(reading.estimate.n_eff)
+        centre = pool.scale.share(np.asarray(reading.estimate.value)) + moved[memo.group] * said / n
+        return np.clip(centre, 0.0, 1.0), pool.calibration.rollouts(said) + n - said
 
     def pieces(self, reading: Reading, sample: Sample, at: int) -> dict[str, Any]:
         """The visits' shares: of each window, shrunk, moved along its slope, and combined."""
@@ -208,6 +217,19 @@ class Pooled(Rule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the pool's arrays."""
         self.pool.load_state_dict(state)
+
+
+def _posterior(a: FloatArray, b: FloatArray, outside: float) -> tuple[FloatArray, FloatArray]:
+    """Limits of a Beta variable of a and b rollouts: equal tails, moved away from an end with fewer than `FEW` rollouts.
+
+    A posterior that touches an end has its highest density there; equal tails would leave out just that end.
+    """
+    short = 0.5 * np.minimum(np.minimum(a, b) / FEW, 1.0)  # share of the tail mass at the nearer end
+    below = outside * np.where(a <= b, short, 1.0 - short)
+    above = outside - below
+    low = np.where(below > 0, betaincinv(np.where(a > 0, a, 1.0), b + END, below), 0.0)
+    high = np.where(above > 0, betaincinv(a + END, np.where(b > 0, b, 1.0), 1.0 - above), 1.0)
+    return low, high
 
 
 def _batched(rollouts: Rollouts) -> Batched:

@@ -6,6 +6,7 @@ Each piece stands alone in its file; `Pool` puts them together, and `Pooling` sa
 from kernadv.pooling._base import Batched, Pooled, Scale, Windowed
 from kernadv.pooling._forecast import Forecast, LastVisit
 from kernadv.pooling.aggregation import AGGREGATIONS, Argmin, ExponentialWeights, OneStandardError, Stacking
+from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.drift import CommonDrift
 from kernadv.pooling.features import FeaturePrior
 from kernadv.pooling.how import Pooling
@@ -19,6 +20,7 @@ __all__ = [
     "AGGREGATIONS",
     "Argmin",
     "Batched",
+    "Calibration",
     "CommonDrift",
     "EmpiricalBayesLevel",
     "ExponentialWeights",

@@ -152,6 +152,10 @@ class Scale(NamedTuple):
         inside = (np.clip(mean, self.low, self.high) - self.low) * (self.high - np.clip(mean, self.low, self.high))
         return np.asarray(self.ratio * np.maximum(inside, 0.08 * 0.25 * span * span))
 
+    def share(self, value: FloatArray) -> FloatArray:
+        """Place in the range, which must not be empty: 0 at its low end, 1 at its high one.  # as value"""
+        return np.asarray((value - self.low) / (self.high - self.low))
+
     def clip(self, value: FloatArray) -> FloatArray:
         """Moved into the range of the rewards."""
         return np.asarray(np.clip(value, self.low, self.high))

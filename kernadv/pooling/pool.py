@@ -14,6 +14,7 @@ from kernadv.pooling._base import Batched, Pooled, Scale, Windowed, sum_of_other
 from kernadv.pooling._forecast import Forecast, LastVisit
 from kernadv.pooling._running import Running
 from kernadv.pooling.aggregation import AGGREGATIONS, Argmin
+from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.drift import CommonDrift
 from kernadv.pooling.features import FeaturePrior
 from kernadv.pooling.how import Pooling
@@ -57,6 +58,7 @@ class Pool:
         self.drift = CommonDrift()
         self.aggregation: Argmin = AGGREGATIONS[how.aggregation](2 * size if how.slope else size)
         self.strength = Strength()
+        self.calibration = Calibration()
         self.features = FeaturePrior(features) if features else None
 
     @property
@@ -165,6 +167,7 @@ class Pool:
         prior = forecast.prior
         if new:
             self.strength.fade()
+            self.calibration.fade()
         if not np.isnan(forecast.final).any():
             self._learn_strength(forecast, past, batch, last)
         if not self.running.empty:
@@ -209,9 +212,14 @@ class Pool:
         kappa = float(self.level.kappa()[k])
         self.strength.learn(forecast.final, forecast.n_eff, kappa, batch)
         single = (batch.n == 1) & (last.n > 0)
-        if not single.any():
-            return
-        past, last = past.take(single), last.take(single)
+        if single.any():
+            self._learn_visits(forecast.prior[single], kappa, past.take(single), batch.take(single), last.take(single))
+        if self._calibrates(batch):
+            self.calibration.learn(forecast.final, forecast.strength, batch, self.running.scale)
+
+    def _learn_visits(self, prior: FloatArray, kappa: float, past: Windowed, batch: Batched, last: LastVisit) -> None:
+        """From single traces and the visit before, predicted from what came before both."""
+        k = self.best_window
         last = last._replace(wz=(last.wz - self.origin * last.w) / self.unit if self.unit else 0.0 * last.wz)
         kernel = self.how.kernel
         assert isinstance(kernel, Kernel)
@@ -222,10 +230,17 @@ class Pool:
         top = past.moments.t0[:, k] - weight * last.wz
         s0, q0 = past.moments.s0[:, k] - weight * last.n, past.moments.q0[:, k] - weight**2 * last.n
         n_eff = np.where(left, np.minimum(s0 * s0 / np.where(q0 > 0, q0, 1.0), s0), 0.0)
-        prior = forecast.prior[single]
         value = np.where(left, top / np.where(left, bottom, 1.0), prior)
         value = (n_eff * value + kappa * prior) / (n_eff + kappa)
-        self.strength.learn_visits(value, n_eff, kappa, batch.take(single), (last.wz - last.w * value) / last.n)
+        nu = self.strength.rollouts(n_eff, past.n_eff[:, -1] - last.n, kappa)
+        self.strength.learn_visits(value, n_eff, kappa, batch, (last.wz - last.w * value) / last.n)
+        if self._calibrates(batch):
+            self.calibration.learn_visits(value, nu, batch, last.wz / last.n, self.running.scale)
+
+    def _calibrates(self, batch: Batched) -> bool:
+        """There is a range of rewards, and they weigh alike."""
+        scale = self.running.scale
+        return bool(scale.high > scale.low and (batch.w == batch.n).all())
 
     def _pieces(self) -> dict[str, Pooled]:
         pieces: dict[str, Pooled] = {
@@ -235,6 +250,7 @@ class Pool:
             "drift": self.drift,
             "aggregation": self.aggregation,
             "strength": self.strength,
+            "calibration": self.calibration,
         }
         return pieces if self.features is None else {**pieces, "features": self.features}
 

@@ -11,6 +11,7 @@ from kernadv.moments import Moments
 from kernadv.pooling import (
     AGGREGATIONS,
     Batched,
+    Calibration,
     CommonDrift,
     EmpiricalBayesLevel,
     FeaturePrior,
@@ -182,6 +183,41 @@ def test_strength_is_the_variance_over_the_error(size):
     expected = np.mean(p * (1 - p)) / 0.15**2 - 1
     assert strength.rollouts(np.array([6.0]), np.array([1e9]), 1.0)[0] == pytest.approx(expected, rel=0.2)
     assert strength.rollouts(np.array([6.0]), np.array([1.0]), 1.0)[0] <= 1.0 + 1.0 + 1e-9  # no more than is there
+
+
+@pytest.mark.parametrize("span", [1.0, 8.0])
+@pytest.mark.parametrize("size", [1, 4])
+def test_calibration_finds_shift_and_error(size, span):
+    """Predictions that are .06 too high in one bin, with errors as of 5 rollouts, said to be worth 20."""
+    rng = np.random.default_rng(12)
+    calibration, scale = Calibration(), Scale(-span, 0.0, 1.0)
+    said = np.full(1000, 20.0)
+
+    def predicted():
+        """Values given predictions, exactly Beta."""
+        p = rng.uniform(0.52, 0.9, 1000)
+        centre = np.where(p > 0.8, p - 0.06, p)
+        return p * span - span, centre, rng.beta(5 * centre, 5 * (1 - centre))
+
+    for _ in range(100):
+        calibration.fade()
+        p, _, v = predicted()
+        now = groups_of(v, size, rng).moved(1.0, span)
+        if size == 1:
+            calibration.learn_visits(p, said, now, rng.binomial(1, v) * span - span, scale)
+        calibration.learn(p, said, now, scale)
+    p, centre, _ = predicted()
+    np.testing.assert_allclose(calibration.centre(p, scale), centre, atol=0.01)
+    assert calibration.rollouts(said)[0] == pytest.approx(5.0, abs=1.5)
+
+
+def test_calibration_knows_nothing_at_first_and_stays_in_the_range():
+    calibration = Calibration()
+    np.testing.assert_array_equal(calibration.centre(np.array([-0.5, 0.25, 1.0]), UNIT), [0.0, 0.25, 1.0])
+    np.testing.assert_allclose(calibration.rollouts(np.array([0.0, 7.0])), [0.05, 7.0])
+    several = groups_of(np.ones(500), 2, np.random.default_rng(0))
+    calibration.learn(np.full(500, 0.97), np.full(500, 5.0), several, UNIT)
+    assert 0.97 < calibration.centre(np.array([0.97]), UNIT)[0] <= 1.0
 
 
 def test_strength_follows_the_sample_size_within_a_class():
