@@ -196,9 +196,9 @@ class KernelValueEstimator(Persistent):
     ) -> tuple[Any, Any]:
         """Lower and upper bounds for the value of each row's prompt.  Reads only.
 
-        Pooled: quantiles of the Beta posterior that the past (worth nu rollouts) and the other traces make, for rewards of
-        two values, else normal; they cover the value under today's policy.  Plain: Jeffreys' interval on n_eff, or normal;
-        it covers the smoothed target, the past values as the kernel weighs them.
+        Pooled: from the Beta posterior that the past (worth nu rollouts) and the other traces make, corrected by past
+        errors, for rewards of two values, else normal; they cover the value under today's policy.  Plain: Jeffreys'
+        interval on n_eff, or normal; it covers the smoothed target, the past values as the kernel weighs them.
 
         Parameters
         ----------

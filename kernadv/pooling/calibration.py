@@ -8,16 +8,18 @@ from kernadv._typing import FloatArray, IntArray
 from kernadv.pooling._base import Batched, Pooled, Scale
 
 #: Share of the sums that is kept from one step to the next.
-KEEP = 0.98
+KEEP = 0.99
 #: Bins of a prediction's place in the range of the rewards.
 EDGES = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98])
 BINS = len(EDGES) + 1
-#: Rollouts that no shift is worth in a bin, and that the strength as it is is worth on the whole.
-TRUST_SHIFT, TRUST_RATIO = 50.0, 1000.0
+#: Rollouts that no shift is worth in a bin.
+TRUST_SHIFT = 50.0
+#: Rollouts that the strength as it is is worth on the whole, times (nu + 1)^2: the noise of a product is v, whatever nu.
+TRUST_RATIO = 100.0
 #: Least variance of a reward in the model, relative to the squared range.
 LEAST = 0.01
 #: Limits of the ratio of errors.
-RATIO = (0.3, 3.0)
+RATIO = (0.5, 3.0)
 #: Fewest rollouts that a prediction is worth.
 FEWEST = 0.05
 
@@ -31,11 +33,11 @@ class Calibration(Pooled):
     prompts, weighing each by its own v.  Everything is in shares of the range of the rewards.
     """
 
-    STATE = ("residual", "traces", "product", "expected", "paired")
+    STATE = ("residual", "traces", "product", "expected", "variance", "paired")
 
     def __init__(self) -> None:
         self.residual, self.traces = np.zeros(BINS), np.zeros(BINS)
-        self.product, self.expected, self.paired = np.zeros(1), np.zeros(1), np.zeros(1)
+        self.product, self.expected, self.variance, self.paired = (np.zeros(1) for _ in range(4))
 
     def centre(self, value: FloatArray, scale: Scale) -> FloatArray:
         """Where the values of such predictions are on average, between 0 and 1.
@@ -59,7 +61,7 @@ class Calibration(Pooled):
         """Mean squared error relative to the one that the strength stands for."""
         if self.paired[0] <= 0:
             return 1.0
-        start = TRUST_RATIO * self.expected[0] / self.paired[0]
+        start = TRUST_RATIO * self.variance[0] ** 2 / self.expected[0] / self.paired[0]
         return float(np.clip((self.product[0] + start) / (self.expected[0] + start), *RATIO))
 
     def fade(self) -> None:
@@ -104,9 +106,10 @@ class Calibration(Pooled):
         self._add((scale.share(now.wz) - centre) * (scale.share(before) - centre), centre, nu, now.n)
 
     def _add(self, product: FloatArray, centre: FloatArray, nu: FloatArray, count: FloatArray) -> None:
-        model = np.maximum(centre * (1.0 - centre), LEAST) / (nu + 1.0)
+        variance = count * np.maximum(centre * (1.0 - centre), LEAST)
         self.product = self.product + product.sum()
-        self.expected = self.expected + (count * model).sum()
+        self.expected = self.expected + (variance / (nu + 1.0)).sum()
+        self.variance = self.variance + variance.sum()
         self.paired = self.paired + count.sum()
 
 

@@ -191,11 +191,11 @@ def test_calibration_finds_shift_and_error(size, span):
     """Predictions that are .06 too high in one bin, with errors as of 5 rollouts, said to be worth 20."""
     rng = np.random.default_rng(12)
     calibration, scale = Calibration(), Scale(-span, 0.0, 1.0)
-    said = np.full(1000, 20.0)
+    said = np.full(5000, 20.0)
 
     def predicted():
         """Values given predictions, exactly Beta."""
-        p = rng.uniform(0.52, 0.9, 1000)
+        p = rng.uniform(0.52, 0.9, 5000)
         centre = np.where(p > 0.8, p - 0.06, p)
         return p * span - span, centre, rng.beta(5 * centre, 5 * (1 - centre))
 
