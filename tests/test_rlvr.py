@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture(scope="module", params=["chain_sum", "euclid"])
 def task(request, code):
     if request.param == "euclid":
-        pytest.importorskip("reasoning_gym")
+        pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed: make test-reasoning-gym")
     return code["start"].TASKS[request.param]()
 
 
