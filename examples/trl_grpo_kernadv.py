@@ -1,6 +1,6 @@
 """GRPO with one trace a prompt, on a CPU and offline: a tiny random model learns to answer with even bytes.
 
-    pip install "kernadv[trl,audit]"
+    pip install ".[trl,audit]"    # in a checkout of kernadv
     python examples/trl_grpo_kernadv.py [FOLDER]
     kernadv audit FOLDER/completions
 
