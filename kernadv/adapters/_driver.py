@@ -19,6 +19,8 @@ from kernadv.prompts import prompt_id
 
 #: Name of the estimator's file in a checkpoint of the framework.
 STATE_FILE = "kernadv.safetensors"
+#: Weight of a trace whose log-probability is 0; weights of a batch must not all be 0.
+SMALLEST = 1e-12
 
 
 class Estimator(Protocol):
@@ -96,7 +98,7 @@ class Driver:
             out = rewards.new_zeros(len(rewards))
             if index:
                 rest = {name: column[index] for name, column in rest.items()}
-                at = step[index] if getattr(step, "ndim", 0) else step
+                at = np.asarray(step)[index] if np.ndim(step) else step
                 out[index] = self.estimator.advantages([prompt_ids[i] for i in index], rewards[index], at, **rest)
         self.seconds = time.perf_counter() - start
         return out
@@ -165,4 +167,4 @@ class Driver:
 def _weights(surprisal: Callable[[], Any] | None) -> Any:
     if surprisal is None:
         raise ArgumentError("the estimator is weighted, but no log-probabilities are there to weigh the traces by")
-    return np.asarray(surprisal(), np.float32) ** 2
+    return np.maximum(np.asarray(surprisal(), np.float32) ** 2, SMALLEST)

@@ -39,7 +39,8 @@ def post_process(args: Any, samples: Any) -> tuple[list[float], list[float]]:
     ids = driver().ids(
         [sample.prompt for sample in samples], None if None in named else named, "no prompt_id in the metadata"
     )
-    surprisal = lambda: [-sum(sample.rollout_log_probs) for sample in samples]
+    given = all(sample.rollout_log_probs is not None for sample in samples)
+    surprisal = (lambda: [-sum(sample.rollout_log_probs) for sample in samples]) if given else None
     return raw, driver().rows(ids, rewards, _rollout() + 1, surprisal=surprisal).tolist()
 
 

@@ -7,6 +7,7 @@ it would have to wait for.  The numbers are those of the CPU, in float64.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,17 +107,20 @@ class OnDevice:
         history.count(self._counters.evicted + evicted, self._counters.dropped + dropped)
         return history, self._seen.cpu().numpy()
 
-    def read(self, prompt_ids: Any, rewards: Tensor, step: Any, *, stored: bool) -> Reading:
-        """Check a batch and smooth it over the history; `stored`: it will be appended."""
+    def read(
+        self, prompt_ids: Any, rewards: Tensor, step: Any, check: Callable[[int], None], *, stored: bool
+    ) -> Reading:
+        """Check a batch, its earliest step by `check`, and smooth it over the history; `stored`: it will be appended."""
         z = _rewards(rewards)
-        ids, kind = self._keys(prompt_ids, len(z), stored)
-        check_id_type(self.id_type, kind)
         if isinstance(step, int) and not isinstance(step, bool):
             clock, tick = read_steps(step, 1).tolist(), None
         else:
             ticks, where = np.unique(read_steps(step, len(z)), return_inverse=True)
             clock = ticks.tolist()
             tick = upload(where.astype(np.int64), self.device) if len(clock) > 1 else None
+        check(clock[0])
+        ids, kind = self._keys(prompt_ids, len(z), stored)
+        check_id_type(self.id_type, kind)
         batch = torch_groups.group(ids, z, tick)
         row, found = self._held.find(batch.ids)
         sample = self._held.sample(row, batch.first)
@@ -159,9 +163,10 @@ class OnDevice:
     def store(self, reading: Reading, allow_late: bool | int) -> None:
         """Append a batch that was read; `allow_late` as in `KernelValueEstimator`."""
         batch, clock = reading.batch, reading.clock
-        self.newest, self.id_type = max(self.newest, clock[-1]), reading.id_type
-        keep = KEEP_ALL if allow_late is True else self._rule.retention(self.newest, int(allow_late))
+        newest = max(self.newest, clock[-1])
+        keep = KEEP_ALL if allow_late is True else self._rule.retention(newest, int(allow_late))
         self._held.append(batch, reading.found, reading.sums, clock, keep)
+        self.newest, self.id_type = newest, reading.id_type
         self._seen += reading.own.sum(1)
 
     def metrics(self) -> dict[str, float]:

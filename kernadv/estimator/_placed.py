@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kernadv import moments
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
+from kernadv.clock import Relative, Steps, Visits
 from kernadv.estimator._plain import Plain
 from kernadv.estimator._rule import Rule
 from kernadv.history import History
@@ -29,9 +30,11 @@ class Placed:
     def _on_device(self, rewards: Any) -> OnDevice | None:
         """The history where the rewards are, on a GPU; None, with the history in main memory, for all other rewards.
 
-        Of the plain estimator without `max_total`; the others work in main memory, wherever the rewards are.
+        Of the plain estimator with one of the package's bandwidths and without `max_total`; the others work in main memory,
+        wherever the rewards are.
         """
-        movable = isinstance(self._rule, Plain) and self._history.max_total is None
+        own = isinstance(self._rule, Plain) and isinstance(self._rule.bandwidth, Steps | Relative | Visits)
+        movable = own and self._history.max_total is None
         if not (movable and moments.on_device(self._asked, rewards)):
             self._home()
             return None
@@ -43,11 +46,19 @@ class Placed:
             self._device = OnDevice(self._rule, self._history, self._seen, rewards.device)
         return self._device
 
+    @property
+    def _held(self) -> str:
+        """How many visits there are, or where they are."""
+        return (
+            f"visits={self._history.counters.visits}" if self._device is None else f"history on {self._device.device}"
+        )
+
     def _home(self) -> None:
         """Move the history to main memory, if it is elsewhere."""
-        if self._device is not None:
-            self._last = self._device.metrics()
-            self._history, self._seen = self._device.home()
+        device = self._device
+        if device is not None:
+            self._last = self._last | device.metrics()
+            self._history, self._seen = device.home()
             self._device = None
 
     def _read_there(
@@ -56,9 +67,8 @@ class Placed:
         """Check a batch on a device, also against the history, and smooth it."""
         if weights is not None:
             raise ArgumentError("weights need an estimator that expects them: KernelValueEstimator(weighted=True)")
-        reading = device.read(prompt_ids, rewards, step, stored=stored)
-        self._check_clock(reading.clock[0], device.newest)
-        return reading
+        check = lambda earliest: self._check_clock(earliest, device.newest)
+        return device.read(prompt_ids, rewards, step, check, stored=stored)
 
     def _check_clock(self, earliest: int, newest: int) -> None:
         """Refuse steps before the newest one, as far as they may not be late."""

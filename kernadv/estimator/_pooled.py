@@ -18,6 +18,8 @@ from kernadv.moments import Backend, Moments, Sample, Windows
 from kernadv.pooling import Batched, Forecast, LastVisit, Pool, Pooling, Windowed
 from kernadv.smoothers import Estimate
 
+#: Of the pool's arrays; a state of another one is of another configuration.
+FORMAT = 2
 #: Rollouts added against the end of an interval that the value touches, so that no interval has the width 0.
 END = 0.05
 #: Rollouts of one reward below which the interval leaves less out on that side; none, where there are none.
@@ -195,6 +197,7 @@ class Pooled(Rule):
             "kernel": repr(how.kernel),
             "pieces": [how.level, how.slope, how.drift, how.aggregation],
             "weighted": self.weighted,
+            "format": FORMAT,
         }
 
     def metrics(self) -> dict[str, float]:

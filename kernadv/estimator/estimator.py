@@ -149,7 +149,7 @@ class KernelValueEstimator(Persistent):
         return cls(Relative(h), kernel, **options)
 
     def __repr__(self) -> str:
-        return f"KernelValueEstimator({self._rule!r}, visits={self._history.counters.visits}, backend={self.backend.name!r})"
+        return f"KernelValueEstimator({self._rule!r}, {self._held}, backend={self.backend.name!r})"
 
     @property
     def bandwidth(self) -> Bandwidth | None:

@@ -93,7 +93,7 @@ class FeaturePrior(Pooled):
         new : bool
             The batch is of a later step than all before.
         """
-        known = ~np.isnan(features[:, 0])
+        known = ~np.isnan(features[:, 0]) & (weight > 0)
         if known.sum() < 2:
             return
         if new:

@@ -110,21 +110,22 @@ class Pool:
         prior = np.full(len(batch.n), self.running.mean)
         if self.features is not None and features is not None:
             prior = prior + self.features.weight() * self.features.deviation(features, float(kappa[-1]))
-        if not self.running.empty:
+        learned = not self.running.empty
+        if learned:
             prior = scale.clip(prior)
-        if self.how.level:
+        if self.how.level and learned:
             level = self.level.shrink(past.value, past.n_eff, past.defined, prior)
         else:
             level = np.where(past.defined, past.value, prior[:, None])
         columns = level
         if self.how.slope:
-            line = self.slope.extrapolate(past, level, scale)
-            if self.how.level:
+            line = self.slope.extrapolate(past, level, scale) if learned else level
+            if self.how.level and learned:
                 line = self.level.shrink(line, past.n_eff, past.defined, prior)
             columns = np.concatenate([level, np.where(past.defined, line, prior[:, None])], axis=1)
         has_past = np.asarray(past.defined.any(axis=1))
         value = np.where(has_past, self.aggregation.combine(columns, prior), prior)
-        if not self.running.empty:
+        if learned:
             value = scale.clip(value)
         shifted = value.copy()
         if has_past.any():
@@ -232,7 +233,7 @@ class Pool:
         n_eff = np.where(left, np.minimum(s0 * s0 / np.where(q0 > 0, q0, 1.0), s0), 0.0)
         value = np.where(left, top / np.where(left, bottom, 1.0), prior)
         value = (n_eff * value + kappa * prior) / (n_eff + kappa)
-        nu = self.strength.rollouts(n_eff, past.n_eff[:, -1] - last.n, kappa)
+        nu = self.strength.rollouts(n_eff, np.maximum(past.n_eff[:, -1] - last.n, 0.0), kappa)
         self.strength.learn_visits(value, n_eff, kappa, batch, (last.wz - last.w * value) / last.n)
         if self._calibrates(batch):
             self.calibration.learn_visits(value, nu, batch, last.wz / last.n, self.running.scale)

@@ -117,9 +117,11 @@ def read_categories(
         raise ArgumentTypeError(
             f"categorical must be a dict of columns and their kinds, e.g. {{1: 'unordered'}}, got {categorical!r}"
         )
-    found = []
+    found: list[Category] = []
     for key, kind in (categorical or {}).items():
         column = _column(key, x.shape[1], names)
+        if any(column == category.column for category in found):
+            raise ArgumentError(f"categorical names column {column} twice, the second time as {key!r}: name it once")
         kind, order = kind if isinstance(kind, tuple) and len(kind) == 2 else (kind, None)
         kernel = KINDS[check_choice(kind, "kind of categorical column", KINDS)]
         if order is None and names is not None:

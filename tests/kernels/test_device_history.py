@@ -358,3 +358,21 @@ def test_operators_of_a_call(name):
     assert {"kernadv.ragged_moments.default", "kernadv.places.default", "kernadv.enter_ids.default",
             "kernadv.put_visits.default"} <= set(watch.operators)  # fmt: skip
     assert sum(watch.operators.values()) <= 58, watch.operators
+
+
+def test_a_refused_batch_leaves_no_names():
+    estimator = KernelValueEstimator.kae(0.5, backend="torch")
+    estimator.advantages(["a", "b"], torch.tensor([1.0, 0.0]), 5)
+    with pytest.raises(KernadvError, match="lies before step 5"):
+        estimator.advantages(["c", "d"], torch.tensor([1.0, 0.0]), 4)
+    assert list(estimator._device._names) == ["a", "b"]
+
+
+def test_reading_from_elsewhere_keeps_the_metrics():
+    """The history moves twice; the numbers of the last `advantages` stay."""
+    estimator = KernelValueEstimator.kae(0.5, backend="torch")
+    estimator.advantages(["a", "a"], np.array([1.0, 0.0]), 1)
+    before = estimator.metrics()["n_eff"]
+    estimator.values(["a"], torch.tensor([1.0]), 2)
+    estimator.values(["a"], np.array([1.0]), 2)
+    assert estimator.metrics()["n_eff"] == before

@@ -229,3 +229,36 @@ def test_a_resumed_run_goes_on_bit_for_bit(through, tmp_path):
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_a_history_without_its_pool_is_averaged():
+    """After ``strict=False`` nothing is known of the range of the rewards: nothing is clipped to it, or shrunk to 0."""
+    rng = np.random.default_rng(0)
+    first = KernelValueEstimator(pooling=Pooling(windows=(4.0, 50.0)))
+    for step in range(1, 30):
+        first.observe([0, 1], 100.0 + rng.random(2), step)
+    second = KernelValueEstimator(pooling=Pooling(windows=(4.0, 60.0)))
+    second.load_state_dict(first.state_dict(), strict=False)
+    value = np.asarray(second.values([0, 1], [np.nan, np.nan], 30).value)
+    assert ((value > 100.0) & (value < 101.0)).all()
+
+
+def test_a_visit_outside_every_window_is_worth_nothing():
+    """A single trace whose prompt was last seen beyond the widest window: no division by 0."""
+    est = KernelValueEstimator(pooling=Pooling(windows=(5.0,), kernel="triangular"))
+    est.advantages(["a", "a"], [0.0, 1.0], 1)
+    with np.errstate(all="raise"):
+        assert np.isfinite(est.advantages(["a", "b"], [1.0, 0.0], 20)).all()
+
+
+def test_features_of_traces_without_weight_teach_nothing():
+    features = {name: [float(k), 1.0] for k, name in enumerate("abcdef")}
+    est = KernelValueEstimator(features=features, weighted=True)
+    ids = [*"abcdef", "q"]
+    with pytest.warns(UserWarning, match="'q'"):
+        est.advantages(ids, [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], 1, weights=np.ones(7))
+    before = est.state_dict()["pool.features.gram"]
+    with np.errstate(all="raise"):
+        est.advantages(ids, [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], 2, weights=[*np.zeros(6), 1.0])
+    assert np.array_equal(est.state_dict()["pool.features.gram"], before)
+    assert np.isfinite(est.advantages(ids, np.ones(7), 3, weights=np.ones(7))).all()

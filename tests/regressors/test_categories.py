@@ -131,3 +131,9 @@ def test_bad_arguments(mixed, arguments, message):
     arguments = {"bandwidth": [0.5, 0.1, 0.5], "categorical": {1: "unordered"}} | arguments
     with pytest.raises(KernadvError, match=message):
         LocalLinear(**arguments).fit(x, y)
+
+
+def test_a_column_named_twice():
+    frame = pytest.importorskip("polars").DataFrame({"t": [0.0, 1.0, 2.0, 3.0], "kind": ["a", "b", "a", "b"]})
+    with pytest.raises(KernadvError, match="names column 1 twice, the second time as 1"):
+        NadarayaWatson(2.0, categorical={"kind": "unordered", 1: "unordered"}).fit(frame, [0.0, 1.0, 2.0, 5.0])
