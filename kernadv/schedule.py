@@ -18,8 +18,8 @@ from kernadv._typing import IntArray
 def block_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] | None = 0, *, passes: int = 1) -> IntArray:
     """Keep each block of prompts for some consecutive batches.
 
-    The prompts are shuffled and cut into blocks, and each block is visited `reuse` times in a row.  ``reuse=1`` is the
-    ordinary shuffled epoch: with `passes` > 1 a prompt then returns after about ``n / block`` batches.
+    The prompts are shuffled (with a seed) and cut into blocks, and each block is visited `reuse` times in a row.
+    ``reuse=1`` is the ordinary epoch: with `passes` > 1 a prompt then returns after about ``n / block`` batches.
 
     Parameters
     ----------
@@ -30,14 +30,15 @@ def block_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] | None
     reuse : int
         Visits of a block in a row; 8 to 10 in the paper.
     seed : int or sequence of int, or None
-        None keeps the order of the data, which some order by difficulty.
+        None keeps the order of the data, which some order by difficulty, in every pass.
     passes : int
-        Passes over the prompts, each shuffled anew.
+        Passes over the prompts; with a seed each is shuffled anew.
 
     Returns
     -------
     (passes * (n // block) * reuse, block) int64
-        The ``n % block`` prompts that fill no block are left out; each pass leaves out others.
+        The ``n % block`` prompts that fill no block are left out: with a seed others in each pass, without one always the
+        last ones.
 
     Raises
     ------
