@@ -66,7 +66,7 @@ class PooledKernel(LinearBaseline):
             features = None if given is None else given[rows]
             forecast = pool.forecast(here, traces, features)
             value[rows], strength[rows] = pool.value(forecast), forecast.strength
-            limits = float(lows[rows].min()), float(highs[rows].max())
+            limits = lows[rows].min(), highs[rows].max()
             pool.learn(forecast, here, traces, last.take(rows), limits, int(clock[tick]), features)
         known = ~np.isnan(value)
         total = np.where(known, strength, 0.0) + groups.n - 1.0

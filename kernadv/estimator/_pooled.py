@@ -15,8 +15,7 @@ from kernadv.estimator._rule import Reading, Rollouts, Rule
 from kernadv.history import History
 from kernadv.kernels import Kernel
 from kernadv.moments import Backend, Moments, Sample, Windows
-from kernadv.pooling import Batched, Forecast, LastVisit, Pool, Pooling, Windowed
-from kernadv.smoothers import Estimate
+from kernadv.pooling import Batched, Forecast, LastVisit, Pool, Pooling, Windowed, posterior, typical_weight
 
 #: Of the pool's arrays; a state of another one is of another configuration.
 FORMAT = 2
@@ -61,30 +60,10 @@ class Pooled(Rule):
     def read(self, rollouts: Rollouts, history: History, backend: Backend) -> Reading:
         """Values of the rows."""
         memo = self._memo(rollouts, history, backend)
-        count, weight, total = rollouts.others
-        group = rollouts.batch.group
-        known = ~np.isnan(memo.forecast.final)
-        final = np.where(known, self.pool.value(memo.forecast), 0.0)[group]
-        strength = np.where(known, memo.forecast.strength, 0.0)[group]
-        prior = strength * self._typical_weight(rollouts)
-        bottom = prior + weight
-        defined = bottom > 0
-        value = np.where(defined, (prior * final + total) / np.where(defined, bottom, 1.0), np.nan)
-        n_eff = np.where(defined, strength + count, 0.0)
-        variance = np.where(defined, self.pool.scale.variance(value) / (n_eff + 1.0), np.nan)
-        if self.pool.running.empty:
-            variance = np.full(len(value), np.nan)
+        weight = typical_weight(self.pool, rollouts.weight, rollouts.batch.scored)
+        estimate = posterior(self.pool, memo.forecast, memo.group, rollouts.others, weight)
         window = self.how.windows[self.pool.best_window]
-        width = np.full(len(memo.batch.n), window)
-        return Reading(Estimate(value, variance, n_eff, defined), width, memo)
-
-    def _typical_weight(self, rollouts: Rollouts) -> FloatArray | float:
-        """Mean weight of a trace: of those seen, or at first of the batch's other traces.  # (B,) or ()"""
-        if rollouts.weight is None or not self.pool.running.empty:
-            return self.pool.running.weight
-        scored = rollouts.batch.scored
-        total, count = rollouts.weight.sum() - rollouts.weight, scored.sum() - scored
-        return np.where((count > 0) & (total > 0), total / np.maximum(count, 1), 1.0)
+        return Reading(estimate, np.full(len(memo.batch.n), window), memo)
 
     def _memo(self, rollouts: Rollouts, history: History, backend: Backend) -> Memo:
         batch = rollouts.batch
@@ -105,23 +84,14 @@ class Pooled(Rule):
     def learn(self, rollouts: Rollouts, reading: Reading) -> None:
         """Learn from the groups with a scored trace."""
         memo: Memo = reading.memo
-        scored = memo.batch.n > 0
-        if not scored.any():
+        z = rollouts.batch.z[rollouts.batch.scored]
+        if not len(z):
             return
         if memo.features is not None:
             self.pool.expect(memo.features.shape[1])
-        z = rollouts.batch.z[rollouts.batch.scored]
-        limits = float(z.min()), float(z.max())
         step = int(rollouts.batch.groups.step.max())
-        self.pool.learn(
-            memo.forecast.take(scored),
-            memo.past.take(scored),
-            memo.batch.take(scored),
-            memo.last.take(scored),
-            limits,
-            step,
-            None if memo.features is None else memo.features[scored],
-        )
+        limits = z.min(), z.max()
+        self.pool.learn(memo.forecast, memo.past, memo.batch, memo.last, limits, step, memo.features)
 
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
         """From the Beta posterior on the range of the rewards where they have two values; elsewhere normal.
@@ -157,29 +127,26 @@ class Pooled(Rule):
         lag = (at - sample.step).astype(np.float64)
         mass = sample.ss if self.weighted else sample.n
         kappa = pool.level.kappa() if self.how.level else np.zeros(size)
-        unit = pool.unit or 1.0
+        change = pool.units.inverse(True)
         weights, slopes = np.zeros(len(lag)), np.zeros(size)
         for h, window in enumerate(self.how.windows):
             if not past.defined[0, h]:
                 continue
-            u = lag / window
-            mean = np.where((lag >= 0) & (u <= self.kernel.support), self.kernel.profile(u), 0.0) * mass
+            mean = np.where(lag >= 0, self.kernel.profile(lag / window), 0.0) * mass
             mean /= mean.sum()
             trust = past.n_eff[0, h] / (past.n_eff[0, h] + kappa[h])
             weights += trust * c[h] * mean
             if self.how.slope:
-                slopes[h], pull = pool.slope.of(
-                    past.moved(pool.origin, 1.0 / unit), forecast.level, pool.running.scale, h
-                )
+                slopes[h], pull = pool.slope.of(past.moved(*change), forecast.level, pool.running.scale, h)
                 tilt = mean * (-lag - past.centre[0, h]) * past.bottom[0, h] * pull
                 weights += trust * c[size + h] * (mean - past.centre[0, h] * tilt)
         k = pool.best_window
         return {
             "weights": weights,
-            "prior": pool.reward(float(forecast.prior[0])),
+            "prior": float(pool.units.reward(forecast.prior[0])),
             "kappa": float(kappa[k]),
             "strength": float(forecast.strength[0]),
-            "slope": float(slopes[k] * unit),
+            "slope": float(slopes[k] / change[1]),
             "windows": self.how.windows,
             "coefficients": c,
         }
@@ -204,9 +171,9 @@ class Pooled(Rule):
         """Of the pool: the mean reward, what the prior mean is worth in rollouts, whether the drift correction is in use."""
         kappa = self.pool.level.kappa()
         return {
-            "pooled_mean": self.pool.mean,
+            "pooled_mean": float(self.pool.mean),
             "kappa": float(kappa[self.pool.best_window]),
-            "drift_active": float(self.how.drift and self.pool.drift.active),
+            "drift_active": float(self.how.drift and bool(self.pool.drift.active)),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Each piece stands alone in its file; `Pool` puts them together, and `Pooling` sa
 
 from kernadv.pooling._base import Batched, Pooled, Scale, Windowed
 from kernadv.pooling._forecast import Forecast, LastVisit
+from kernadv.pooling._library import NUMPY, Library
+from kernadv.pooling._posterior import posterior, typical_weight
 from kernadv.pooling.aggregation import AGGREGATIONS, Argmin, ExponentialWeights, OneStandardError, Stacking
 from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.drift import CommonDrift
@@ -18,6 +20,7 @@ from kernadv.pooling.strength import Strength
 
 __all__ = [
     "AGGREGATIONS",
+    "NUMPY",
     "Argmin",
     "Batched",
     "Calibration",
@@ -27,6 +30,7 @@ __all__ = [
     "FeaturePrior",
     "Forecast",
     "LastVisit",
+    "Library",
     "OneStandardError",
     "Pool",
     "Pooled",
@@ -37,4 +41,6 @@ __all__ = [
     "Strength",
     "Windowed",
     "offline_features",
+    "posterior",
+    "typical_weight",
 ]

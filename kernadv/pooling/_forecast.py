@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kernadv._typing import AnyArray, BoolArray, FloatArray
+from kernadv.pooling._library import Array
 
 
 class Forecast(NamedTuple):
@@ -31,23 +31,19 @@ class Forecast(NamedTuple):
     has_past : (B,) bool
     """
 
-    prior: FloatArray
-    level: FloatArray
-    columns: FloatArray
-    value: FloatArray
-    shifted: FloatArray
-    final: FloatArray
-    n_eff: FloatArray
-    strength: FloatArray
-    has_past: BoolArray
+    prior: Array
+    level: Array
+    columns: Array
+    value: Array
+    shifted: Array
+    final: Array
+    n_eff: Array
+    strength: Array
+    has_past: Array
 
-    def moved(self, origin: float, factor: float) -> Forecast:
+    def moved(self, origin: Any, factor: Any) -> Forecast:
         """With ``(z - origin) factor`` for each reward z."""
         return self._replace(**{name: (getattr(self, name) - origin) * factor for name in IN_UNITS})
-
-    def take(self, rows: AnyArray) -> Forecast:
-        """The groups of an index array or mask."""
-        return Forecast(**{name: part[rows] for name, part in self._asdict().items()})
 
 
 #: The parts of a forecast that are rewards.
@@ -65,11 +61,11 @@ class LastVisit(NamedTuple):
         Number of traces, and sums of their weights and of weight x reward.
     """
 
-    lag: FloatArray
-    n: FloatArray
-    w: FloatArray
-    wz: FloatArray
+    lag: Array
+    n: Array
+    w: Array
+    wz: Array
 
-    def take(self, rows: AnyArray) -> LastVisit:
-        """The groups of an index array or mask."""
+    def take(self, rows: Array) -> LastVisit:
+        """The groups of an index array."""
         return LastVisit(self.lag[rows], self.n[rows], self.w[rows], self.wz[rows])

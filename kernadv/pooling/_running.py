@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from kernadv._typing import FloatArray
 from kernadv.pooling._base import Batched, Pooled, Scale
+from kernadv.pooling._library import NUMPY, Array, Library, ratio
 
 #: Share of the sums that is kept from one step to the next: of the mean, and of the rest.
 KEEP_MEAN, KEEP = 0.8, 0.97
@@ -16,56 +16,57 @@ class Running(Pooled):
 
     STATE = ("sums", "range", "ratio", "size", "between")
 
-    def __init__(self) -> None:
-        self.sums = np.zeros(2)  # discounted sums of w and of w z
-        self.range = np.zeros(2)  # smallest and largest reward
-        self.ratio = np.zeros(2)  # discounted sums of w^2 (z - p)^2 and of w^2 (p - low) (high - p)
-        self.size = np.zeros(2)  # discounted sums of traces and of w
-        self.between = np.zeros(1)  # 1: a reward strictly inside the range was seen
+    def __init__(self, lib: Library = NUMPY) -> None:
+        super().__init__(lib)
+        self.sums = lib.zeros(2)  # discounted sums of w and of w z
+        self.range = lib.zeros(2)  # smallest and largest reward
+        self.ratio = lib.zeros(2)  # discounted sums of w^2 (z - p)^2 and of w^2 (p - low) (high - p)
+        self.size = lib.zeros(2)  # discounted sums of traces and of w
+        self.between = lib.zeros(1)  # 1: a reward strictly inside the range was seen
 
     @property
-    def empty(self) -> bool:
+    def empty(self) -> Any:
         """Nothing was seen."""
-        return bool(self.sums[0] <= 0)
+        return self.sums[0] <= 0
 
     @property
-    def mean(self) -> float:
-        """Recent mean reward."""
-        return 0.0 if self.empty else float(self.sums[1] / self.sums[0])
+    def mean(self) -> Any:
+        """Recent mean reward; 0 while empty."""
+        return ratio(self.sums[1], self.sums[0])
 
     @property
-    def weight(self) -> float:
-        """Mean weight of a trace."""
-        return 1.0 if self.size[0] <= 0 else float(self.size[1] / self.size[0])
+    def weight(self) -> Any:
+        """Mean weight of a trace; 1 while empty."""
+        return self.lib.xp.where(self.size[0] > 0, ratio(self.size[1], self.size[0]), 1.0)
 
     @property
     def two_values(self) -> bool:
-        """All rewards seen were one of two values."""
+        """All rewards seen were one of two values; may wait for the device."""
         return not self.between[0]
 
     @property
     def scale(self) -> Scale:
         """Range and variance of the rewards."""
-        known = self.ratio[1] > 0 and self.ratio[0] > 0
-        ratio = float(np.clip(self.ratio[0] / self.ratio[1], 0.05, 2.0)) if known else 1.0
-        return Scale(float(self.range[0]), float(self.range[1]), ratio)
+        known = (self.ratio[1] > 0) & (self.ratio[0] > 0)
+        relative = self.lib.xp.where(known, ratio(self.ratio[0], self.ratio[1]).clip(0.05, 2.0), 1.0)
+        return Scale(self.range[0], self.range[1], relative)
 
-    def learn(self, value: FloatArray, batch: Batched, low: float, high: float, *, new: bool) -> None:
-        """Add a batch with its predictions and the smallest and largest of its rewards."""
-        first = self.empty
-        if new:
-            self.sums *= KEEP_MEAN
-            self.ratio *= KEEP
-            self.size *= KEEP
-        if not first:
-            a, b = self.range.tolist()
-            p = np.clip(value, a, b)
-            self.ratio += batch.squares(p).sum(), (batch.ww * (p - a) * (b - p)).sum()
-        a, b = (low, high) if first else (min(low, self.range[0]), max(high, self.range[1]))
-        moved = not first and bool(self.range[0] < self.range[1] and ((self.range != (a, b)).any()))
+    def learn(self, value: Array, batch: Batched, low: Any, high: Any, *, new: Any) -> None:
+        """Add a batch with its predictions and the smallest and largest of its rewards; new: 1 at a later step, else 0."""
+        xp, number = self.lib.xp, self.lib.number
+        first, (a, b) = self.empty, (self.range[0], self.range[1])
+        p = value.clip(a, b)
+        spread = xp.stack([batch.squares(p).sum(), (batch.ww * (p - a) * (b - p)).sum()])
+        outer = xp.stack([xp.where(first, low, xp.minimum(low, a)), xp.where(first, high, xp.maximum(high, b))])
+        moved = ~first & (a < b) & (outer != self.range).any()
+        a, b = outer[0], outer[1]
         inside = (batch.wwzz - (a + b) * batch.wwz + a * b * batch.ww).sum()  # -sum w^2 (z - a)(b - z)
-        if moved or inside < -1e-6 * batch.ww.sum() * (b - a) ** 2:
-            self.between[0] = 1.0
-        self.range = np.array([a, b])
-        self.sums += batch.w.sum(), batch.wz.sum()
-        self.size += batch.n.sum(), batch.w.sum()
+        between = moved | (inside < -1e-6 * batch.ww.sum() * (b - a) ** 2)
+        self.ratio *= KEEP**new
+        self.ratio += spread * number(~first)
+        self.between += number(between) * (1.0 - self.between)
+        self.range[:] = outer
+        self.sums *= KEEP_MEAN**new
+        self.sums += xp.stack([batch.w.sum(), batch.wz.sum()])
+        self.size *= KEEP**new
+        self.size += xp.stack([batch.n.sum(), batch.w.sum()])

@@ -11,10 +11,10 @@ Dawid (1984), prequential analysis; Hart (1994), time series cross-validation; W
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from kernadv._typing import FloatArray
 from kernadv.pooling._base import Pooled
+from kernadv.pooling._library import NUMPY, Array, Library, ratio
 
 #: Share of the scores that is kept from one step to the next.
 KEEP = 0.97
@@ -29,49 +29,58 @@ class Argmin(Pooled):
     ----------
     columns : int
         Number J of predictions.
+    lib : Library
     """
 
     STATE: tuple[str, ...] = ("loss", "square", "weight")
 
-    def __init__(self, columns: int) -> None:
-        self.loss = np.zeros(columns)  # discounted sums of weight x (loss - loss of the last column)
-        self.square = np.zeros(columns)  # of the squares of the groups' differences
-        self.weight = np.zeros(1)
+    def __init__(self, columns: int, lib: Library = NUMPY) -> None:
+        super().__init__(lib)
+        self.loss = lib.zeros(columns)  # discounted sums of weight x (loss - loss of the last column)
+        self.square = lib.zeros(columns)  # of the squares of the groups' differences
+        self.weight = lib.zeros(1)
+        self._index = lib.array(range(columns))
 
     @property
-    def best(self) -> int:
+    def best(self) -> Any:
         """Index of the prediction with the smallest loss so far; the last of those that are equal but for rounding."""
-        near = self.loss <= self.loss.min() + ROUNDING * (self.weight[0] + np.ptp(self.loss))
-        return int(np.flatnonzero(near).max())
+        least = self.loss.min()
+        return self._last(self.loss <= least + ROUNDING * (self.weight + (self.loss.max() - least)))
 
-    def combine(self, f: FloatArray, prior: FloatArray) -> FloatArray:
+    def _last(self, some: Any) -> Any:
+        """Index of the last entry that is true; there is one."""
+        return ((self._index + 1.0) * some).argmax()
+
+    def _only(self, index: Any) -> Array:
+        """1 at the index, 0 elsewhere.  # (J,)"""
+        return self.lib.number(self._index == index)
+
+    def combine(self, f: Array, prior: Array) -> Array:
         """One prediction a group.  f: (B, J); prior: (B,) -> (B,)"""
-        return np.asarray(prior + (f - prior[:, None]) @ self.coefficients())
+        return prior + (f - prior[:, None]) @ self.coefficients()
 
-    def coefficients(self) -> FloatArray:
+    def coefficients(self) -> Array:
         """Weights of the predictions.  # (J,)"""
-        return np.asarray(np.eye(len(self.loss))[self.best])
+        return self._only(self.best)
 
-    def learn(
-        self, f: FloatArray, prior: FloatArray, reward: FloatArray, weight: FloatArray, noise: float, *, new: bool
-    ) -> None:
+    def learn(self, f: Array, prior: Array, reward: Array, weight: Array, noise: Any, *, new: Any) -> None:
         """Add a batch.
 
         Parameters
         ----------
         f : (B, J)
-            Predictions of the groups with a past.
+            Predictions of the groups.
         prior, reward, weight : (B,)
-            Prior mean, mean reward and weight (number of traces) of the groups.
+            Prior mean, mean reward and weight (number of traces) of the groups; 0: without a past, not learned from.
         noise : float
             Variance of one reward.
-        new : bool
-            The batch is of a later step than all before.
+        new : 1 or 0
+            Whether the batch is of a later step than all before.
         """
-        if new:
-            self.loss *= KEEP
-            self.square *= KEEP
-            self.weight *= KEEP
+        kept = KEEP ** (new * self.lib.number(weight.sum() > 0))
+        self.loss *= kept
+        self.square *= kept
+        self.weight *= kept
         error = (f - reward[:, None]) ** 2
         excess = weight[:, None] * (error - error[:, -1:])
         self.loss += excess.sum(0)
@@ -82,12 +91,11 @@ class Argmin(Pooled):
 class OneStandardError(Argmin):
     """The widest window whose loss is within one standard error of the smallest; predictions are in order of width."""
 
-    def coefficients(self) -> FloatArray:
+    def coefficients(self) -> Array:
         """Weights of the predictions.  # (J,)"""
         best = self.best
-        error = np.sqrt(self.square[best])
-        near = np.flatnonzero(self.loss <= self.loss[best] + error)
-        return np.asarray(np.eye(len(self.loss))[int(near.max()) if len(near) else best])
+        error = self.lib.at(self.square, best) ** 0.5
+        return self._only(self._last(self.loss <= self.lib.at(self.loss, best) + error))
 
 
 class ExponentialWeights(Argmin):
@@ -95,23 +103,20 @@ class ExponentialWeights(Argmin):
 
     STATE = (*Argmin.STATE, "noise")
 
-    def __init__(self, columns: int) -> None:
-        super().__init__(columns)
-        self.noise = np.zeros(1)
+    def __init__(self, columns: int, lib: Library = NUMPY) -> None:
+        super().__init__(columns, lib)
+        self.noise = lib.zeros(1)
 
-    def coefficients(self) -> FloatArray:
+    def coefficients(self) -> Array:
         """Weights of the predictions.  # (J,)"""
-        if self.noise[0] <= 0:
-            return np.asarray(np.eye(len(self.loss))[self.best])
-        w = np.exp(-(self.loss - self.loss.min()) / (2.0 * self.noise[0]))
-        return np.asarray(w / w.sum())
+        xp, known = self.lib.xp, self.noise > 0
+        w = xp.exp(-ratio(self.loss - self.loss.min(), 2.0 * self.noise))
+        return xp.where(known, w / w.sum(), super().coefficients())
 
-    def learn(
-        self, f: FloatArray, prior: FloatArray, reward: FloatArray, weight: FloatArray, noise: float, *, new: bool
-    ) -> None:
+    def learn(self, f: Array, prior: Array, reward: Array, weight: Array, noise: Any, *, new: Any) -> None:
         """As `Argmin.learn`."""
         super().learn(f, prior, reward, weight, noise, new=new)
-        self.noise[0] = noise
+        self.noise[:] = self.lib.xp.where(weight.sum() > 0, noise, self.noise)
 
 
 class Stacking(Argmin):
@@ -124,43 +129,45 @@ class Stacking(Argmin):
     Parameters
     ----------
     columns : int
+    lib : Library
     forget, ridge, damping : float
     """
 
     STATE = (*Argmin.STATE, "gram", "cross", "noise")
 
-    def __init__(self, columns: int, forget: float = 0.97, ridge: float = 0.01, damping: float = 3.0) -> None:
-        super().__init__(columns)
-        self.forget, self.ridge, self.damping = forget, ridge, damping
-        self.gram = np.zeros((columns, columns))
-        self.cross = np.zeros(columns)
-        self.noise = np.zeros(1)
-
-    def coefficients(self) -> FloatArray:
-        """Weights of the predictions.  # (J,)"""
-        start = super().coefficients()
-        trace = np.trace(self.gram) / len(start)
-        penalty = self.ridge * trace + self.damping * self.noise[0]
-        if trace <= 0 or penalty <= 0:
-            return start
-        system = self.gram + penalty * np.eye(len(start))
-        return np.asarray(np.linalg.solve(system, self.cross + penalty * start))
-
-    def learn(
-        self, f: FloatArray, prior: FloatArray, reward: FloatArray, weight: FloatArray, noise: float, *, new: bool
+    def __init__(
+        self, columns: int, lib: Library = NUMPY, forget: float = 0.97, ridge: float = 0.01, damping: float = 3.0
     ) -> None:
+        super().__init__(columns, lib)
+        self.forget, self.ridge, self.damping = forget, ridge, damping
+        self.gram = lib.zeros(columns, columns)
+        self.cross = lib.zeros(columns)
+        self.noise = lib.zeros(1)
+        self._unit = lib.number(self._index[:, None] == self._index)
+
+    def coefficients(self) -> Array:
+        """Weights of the predictions.  # (J,)"""
+        where, start = self.lib.xp.where, super().coefficients()
+        trace = self.gram.trace() / len(self.loss)
+        penalty = self.ridge * trace + self.damping * self.noise
+        known = (trace > 0) & (penalty > 0)
+        penalty = where(known, penalty, 1.0)
+        fit = self.lib.solve(self.gram + penalty * self._unit, self.cross + penalty * start)
+        return where(known, fit, start)
+
+    def learn(self, f: Array, prior: Array, reward: Array, weight: Array, noise: Any, *, new: Any) -> None:
         """As `Argmin.learn`."""
         super().learn(f, prior, reward, weight, noise, new=new)
-        if new:
-            self.gram *= self.forget
-            self.cross *= self.forget
-        self.noise[0] = noise
+        total, number = weight.sum(), self.lib.number
+        self.noise[:] = self.lib.xp.where(total > 0, noise, self.noise)
+        kept = self.forget ** (new * number(total > 0))
+        self.gram *= kept
+        self.cross *= kept
+        # one more group at the prior mean: a batch of one group still says something
+        share = weight * ratio(1.0, total + ratio(total, number(weight > 0).sum()))
         x, y = f - prior[:, None], reward - prior
-        total = (
-            weight.sum() + weight.mean()
-        )  # one more group at the prior mean: a batch of one group still says something
-        x = x - (weight @ x) / total
-        y = y - (weight @ y) / total
+        x = x - share @ x
+        y = y - share @ y
         self.gram += (x * weight[:, None]).T @ x
         self.cross += (weight * y) @ x
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from kernadv._typing import FloatArray, IntArray
 from kernadv.pooling._base import Batched, Pooled, Scale
+from kernadv.pooling._library import NUMPY, Array, Library, ratio
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.99
 #: Bins of a prediction's place in the range of the rewards.
-EDGES = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98])
+EDGES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98)
 BINS = len(EDGES) + 1
 #: Rollouts that no shift is worth in a bin.
 TRUST_SHIFT = 50.0
@@ -35,11 +35,13 @@ class Calibration(Pooled):
 
     STATE = ("residual", "traces", "product", "expected", "variance", "paired")
 
-    def __init__(self) -> None:
-        self.residual, self.traces = np.zeros(BINS), np.zeros(BINS)
-        self.product, self.expected, self.variance, self.paired = (np.zeros(1) for _ in range(4))
+    def __init__(self, lib: Library = NUMPY) -> None:
+        super().__init__(lib)
+        self.residual, self.traces = lib.zeros(BINS), lib.zeros(BINS)
+        self.product, self.expected, self.variance, self.paired = (lib.zeros(1) for _ in range(4))
+        self._edges = lib.array(EDGES)
 
-    def centre(self, value: FloatArray, scale: Scale) -> FloatArray:
+    def centre(self, value: Array, scale: Scale) -> Array:
         """Where the values of such predictions are on average, between 0 and 1.
 
         Parameters
@@ -50,26 +52,24 @@ class Calibration(Pooled):
         """
         p = scale.share(value)
         shift = self.residual / (self.traces + TRUST_SHIFT)
-        return np.asarray(np.clip(p + shift[_bin(p)], 0.0, 1.0))
+        return (p + shift[self._bin(p)]).clip(0.0, 1.0)
 
-    def rollouts(self, nu: FloatArray) -> FloatArray:
+    def rollouts(self, nu: Array) -> Array:
         """Rollouts by which the errors are as large as they were.  # (B,)"""
-        return np.asarray(np.maximum((nu + 1.0) / self.ratio - 1.0, FEWEST))
+        return ((nu + 1.0) / self.ratio - 1.0).clip(FEWEST)
 
     @property
-    def ratio(self) -> float:
-        """Mean squared error relative to the one that the strength stands for."""
-        if self.paired[0] <= 0:
-            return 1.0
-        start = TRUST_RATIO * self.variance[0] ** 2 / self.expected[0] / self.paired[0]
-        return float(np.clip((self.product[0] + start) / (self.expected[0] + start), *RATIO))
+    def ratio(self) -> Any:
+        """Mean squared error relative to the one that the strength stands for.  # (1,)"""
+        start = ratio(TRUST_RATIO * self.variance**2, self.expected * self.paired)
+        relative = ratio(self.product + start, self.expected + start).clip(*RATIO)
+        return self.lib.xp.where(self.paired > 0, relative, 1.0)
 
-    def fade(self) -> None:
-        """A later step begins."""
-        for name in self.STATE:
-            setattr(self, name, getattr(self, name) * KEEP)
+    def fade(self, new: Any = 1.0) -> None:
+        """A later step begins, if `new` is 1 and not 0."""
+        self.keep(KEEP**new)
 
-    def learn(self, value: FloatArray, nu: FloatArray, batch: Batched, scale: Scale) -> None:
+    def learn(self, value: Array, nu: Array, batch: Batched, scale: Scale) -> None:
         """Add the residuals of all traces, and the pairs of traces of each group.
 
         Parameters
@@ -82,15 +82,15 @@ class Calibration(Pooled):
         """
         inside = batch.moved(scale.low, 1.0 / (scale.high - scale.low))
         centre = self.centre(value, scale)
-        several = batch.n > 1
         residual = inside.wz - inside.n * centre
-        product = (residual**2 - inside.squares(centre))[several] / (batch.n[several] - 1.0)
-        self._add(product, centre[several], nu[several], batch.n[several])
+        product = ratio(residual**2 - inside.squares(centre), batch.n - 1.0)
+        self._add(product, centre, nu, batch.n * (batch.n > 1))
         p = scale.share(value)
-        self.residual = self.residual + np.bincount(_bin(p), inside.wz - inside.n * p, BINS)
-        self.traces = self.traces + np.bincount(_bin(p), inside.n, BINS)
+        residual, traces = self.lib.class_sums(self._bin(p), (inside.wz - inside.n * p, inside.n), BINS)
+        self.residual += residual
+        self.traces += traces
 
-    def learn_visits(self, value: FloatArray, nu: FloatArray, now: Batched, before: FloatArray, scale: Scale) -> None:
+    def learn_visits(self, value: Array, nu: Array, now: Batched, before: Array, scale: Scale) -> None:
         """Add the pairs of a group's single trace and the prompt's visit before; call it before `learn`.
 
         Parameters
@@ -98,20 +98,21 @@ class Calibration(Pooled):
         value, nu : (B,)
             Prediction from what came before both visits, and what it is said to be worth.
         now : Batched
+            Of groups of one trace, or none.
         before : (B,)
             Mean reward of the visit before.
         scale : Scale
         """
         centre = self.centre(value, scale)
-        self._add((scale.share(now.wz) - centre) * (scale.share(before) - centre), centre, nu, now.n)
+        product = (scale.share(now.wz) - centre) * (scale.share(before) - centre) * now.n
+        self._add(product, centre, nu, now.n)
 
-    def _add(self, product: FloatArray, centre: FloatArray, nu: FloatArray, count: FloatArray) -> None:
-        variance = count * np.maximum(centre * (1.0 - centre), LEAST)
-        self.product = self.product + product.sum()
-        self.expected = self.expected + (variance / (nu + 1.0)).sum()
-        self.variance = self.variance + variance.sum()
-        self.paired = self.paired + count.sum()
+    def _add(self, product: Array, centre: Array, nu: Array, count: Array) -> None:
+        variance = count * (centre * (1.0 - centre)).clip(LEAST)
+        self.product += product.sum()
+        self.expected += (variance / (nu + 1.0)).sum()
+        self.variance += variance.sum()
+        self.paired += count.sum()
 
-
-def _bin(p: FloatArray) -> IntArray:
-    return np.asarray(np.searchsorted(EDGES, p, side="right"), np.int64)
+    def _bin(self, p: Array) -> Array:
+        return self.lib.xp.searchsorted(self._edges, p, side="right")

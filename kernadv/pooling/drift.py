@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from kernadv._typing import FloatArray
-from kernadv.pooling._base import Batched, Pooled, Scale, sum_of_others
+from kernadv.pooling._base import Batched, Pooled, Scale
+from kernadv.pooling._library import NUMPY, Array, Library, ratio
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.97
@@ -26,39 +26,36 @@ class CommonDrift(Pooled):
 
     STATE = ("moments", "loss")
 
-    def __init__(self) -> None:
-        self.moments = np.zeros(2)  # discounted sums of shift^2 - noise, and of ones
-        self.loss = np.zeros(2)  # discounted losses without and with the shift
+    def __init__(self, lib: Library = NUMPY) -> None:
+        super().__init__(lib)
+        self.moments = lib.zeros(2)  # discounted sums of shift^2 - noise, and of ones
+        self.loss = lib.zeros(2)  # discounted losses without and with the shift
 
     @property
-    def active(self) -> bool:
+    def active(self) -> Any:
         """Whether the shift has paid so far."""
-        return bool(self.moments[1] >= FEWEST and self.loss[1] <= self.loss[0])
+        return (self.moments[1] >= FEWEST) & (self.loss[1] <= self.loss[0])
 
-    def shifted(self, value: FloatArray, batch: Batched, scale: Scale) -> FloatArray:
+    def shifted(self, value: Array, batch: Batched, scale: Scale) -> Array:
         """The values with the shift that the other prompts show, whether active or not.  # (B,)"""
         v = scale.variance(value)
-        top = sum_of_others(batch.prompt, batch.wz - batch.w * value)
-        bottom = sum_of_others(batch.prompt, batch.w * v)
-        signal = max(self.moments[0] / self.moments[1], 0.0) if self.moments[1] > 0 else 0.0
-        noise = sum_of_others(batch.prompt, batch.ww * v) / np.maximum(bottom, 1e-150) ** 2
-        known = bottom > 0
-        shift = np.where(known, top / np.where(known, bottom, 1.0), 0.0)
+        top = self.lib.sum_of_others(batch.prompt, batch.wz - batch.w * value)
+        bottom = self.lib.sum_of_others(batch.prompt, batch.w * v)
+        signal = ratio(self.moments[0], self.moments[1]).clip(0.0)
+        noise = self.lib.sum_of_others(batch.prompt, batch.ww * v) / bottom.clip(1e-150) ** 2
+        shift = ratio(top, bottom)
         usual = signal / (signal + noise + 1e-300)
-        evident = 1.0 - SURE * noise / np.maximum(shift * shift, 1e-300)
-        return scale.clip(value + shift * np.where(known, np.maximum(usual, evident), 0.0) * v)
+        evident = 1.0 - SURE * noise / (shift * shift).clip(1e-300)
+        return scale.clip(value + shift * self.lib.xp.maximum(usual, evident) * v)
 
-    def learn(self, value: FloatArray, shifted: FloatArray, batch: Batched, scale: Scale, *, new: bool) -> None:
+    def learn(self, value: Array, shifted: Array, batch: Batched, scale: Scale, *, new: Any) -> None:
         """Add a batch: its values without and with the shift."""
-        total = batch.w.sum()
-        v = scale.variance(value)
+        xp, total, v = self.lib.xp, batch.w.sum(), scale.variance(value)
         bottom = (batch.w * v).sum()
-        if total <= 0 or bottom <= 0:
-            return
-        if new:
-            self.moments *= KEEP
-            self.loss *= KEEP
-        shift = (batch.wz - batch.w * value).sum() / bottom
-        self.moments += shift * shift - (batch.ww * v).sum() / bottom**2, 1.0
-        for column, x in enumerate((value, shifted)):
-            self.loss[column] += (batch.w * (x - batch.mean) ** 2).sum() / total
+        some = self.lib.number((total > 0) & (bottom > 0))
+        shift = ratio((batch.wz - batch.w * value).sum(), bottom)
+        signal = shift * shift - ratio((batch.ww * v).sum(), bottom * bottom)
+        loss = [ratio((batch.w * (x - batch.mean) ** 2).sum(), total) * some for x in (value, shifted)]
+        self.keep(KEEP ** (new * some))
+        self.moments += xp.stack([signal * some, some])
+        self.loss += xp.stack(loss)

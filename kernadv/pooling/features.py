@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.pooling._base import Pooled
+from kernadv.pooling._library import NUMPY, Array, Library, ratio
 
 #: Random cosines beside the features themselves.
 COSINES = 32
@@ -26,6 +28,7 @@ class FeaturePrior(Pooled):
     ----------
     columns : int
         Number D of features.
+    lib : Library
 
     References
     ----------
@@ -35,47 +38,44 @@ class FeaturePrior(Pooled):
 
     STATE = ("centre", "spread", "mean", "gram", "cross", "trial")
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, columns: int, lib: Library = NUMPY) -> None:
+        super().__init__(lib)
         rng = np.random.default_rng(0)
-        self._frequency = rng.normal(size=(columns, COSINES)) / np.sqrt(columns)
-        self._phase = rng.uniform(0.0, 2.0 * np.pi, COSINES)
+        self._frequency = lib.array(rng.normal(size=(columns, COSINES)) / np.sqrt(columns))
+        self._phase = lib.array(rng.uniform(0.0, 2.0 * np.pi, COSINES))
         size = columns + COSINES
-        self.centre = np.zeros(columns)
-        self.spread = np.zeros(columns)  # 0 before the first batch
-        self.mean = np.zeros(size + 1)  # discounted sums of weights and of weighted columns
-        self.gram = np.zeros((size, size))
-        self.cross = np.zeros(size)
-        self.trial = np.zeros(2)  # discounted sums of deviation x residual and of squared deviations
+        self._unit = lib.array(np.eye(size))
+        self.centre = lib.zeros(columns)
+        self.spread = lib.zeros(columns)  # 0 before the first batch
+        self.mean = lib.zeros(size + 1)  # discounted sums of weights and of weighted columns
+        self.gram = lib.zeros(size, size)
+        self.cross = lib.zeros(size)
+        self.trial = lib.zeros(2)  # discounted sums of deviation x residual and of squared deviations
 
     @property
     def columns(self) -> int:
         """Number D of features."""
         return len(self.centre)
 
-    def deviation(self, features: FloatArray, kappa: float) -> FloatArray:
+    def deviation(self, features: Array, kappa: Any) -> Array:
         """``(f(x) - fbar)' beta``, 0 for rows of NaN (prompts without features).  features: (B, D) -> (B,)"""
-        weight = self.mean[0]
-        known = ~np.isnan(features[:, 0])
-        out = np.zeros(len(features))
-        if weight <= 0:
-            return out
-        beta = np.linalg.solve(self._system(kappa), self.cross)
-        out[known] = (self._map(features[known]) - self.mean[1:] / weight) @ beta
-        return out
+        known, f = self._map(features)
+        beta = self.lib.solve(self._system(kappa), self.cross)
+        return (f - ratio(self.mean[1:], self.mean[0])) @ beta * known
 
-    def weight(self) -> float:
+    def weight(self) -> Any:
         """gamma."""
-        return float(np.clip(self.trial[0] / self.trial[1], 0.0, 1.0)) if self.trial[1] > 0 else 0.0
+        return ratio(self.trial[0], self.trial[1]).clip(0.0, 1.0)
 
     def learn(
         self,
-        features: FloatArray,
-        kappa: float,
-        residual: FloatArray,
-        weight: FloatArray,
-        fresh: BoolArray,
+        features: Array,
+        kappa: Any,
+        residual: Array,
+        weight: Array,
+        fresh: Array,
         *,
-        new: bool,
+        new: Any,
     ) -> None:
         """Add a batch.
 
@@ -90,49 +90,63 @@ class FeaturePrior(Pooled):
             Number of traces.
         fresh : (B,) bool
             Prompts without a past.  Only they try gamma, each by what the regression predicts without its rewards.
-        new : bool
-            The batch is of a later step than all before.
+        new : 1 or 0
+            Whether the batch is of a later step than all before.
         """
-        known = ~np.isnan(features[:, 0]) & (weight > 0)
-        if known.sum() < 2:
-            return
-        if new:
-            for sums in (self.mean, self.gram, self.cross):
-                sums *= KEEP
-        w = weight[known]
-        y = residual[known] - (w @ residual[known]) / w.sum()
-        if not self.mean[0]:
-            self.centre, spread = features[known].mean(0), features[known].std(0)
-            self.spread = np.where(spread > 0, spread, 1.0)
-        f = self._map(features[known])
-        self.mean += np.concatenate([[w.sum()], w @ f])
-        f = f - (w @ f) / w.sum()
+        xp, number = self.lib.xp, self.lib.number
+        known = ~xp.isnan(features[:, 0]) & (weight > 0)
+        count = number(known).sum()
+        enough = number(count >= 2)
+        w = weight * known * enough
+        y = residual - ratio((w * residual).sum(), w.sum())
+        self._standardise(features, known, count, number(self.mean[0] <= 0) * enough)
+        f = self._map(features)[1]
+        total = w @ f
+        for state in (self.mean, self.gram, self.cross):
+            state *= KEEP ** (new * enough)
+        self.mean += xp.concatenate([w.sum().reshape(1), total])
+        f = f - ratio(total, w.sum())
         self.gram += (f * w[:, None]).T @ f
         self.cross += (w * y) @ f
-        self._try(f, y, w, fresh[known], kappa, new)
+        self._try(f, y, w * fresh, kappa, new)
 
-    def _try(self, f: FloatArray, y: FloatArray, w: FloatArray, fresh: BoolArray, kappa: float, new: bool) -> None:
-        """Compare the rewards of new prompts with their deviations, fitted without them; rows f of the design, centred."""
-        if fresh.sum() < 2:
+    def _standardise(self, features: Array, known: Array, count: Any, first: Any) -> None:
+        """Take centre and spread from a batch, if it is the first."""
+        where = self.lib.xp.where
+        x = where(known[:, None], features, 0.0)
+        centre = ratio(x.sum(0), count)
+        spread = ratio((((x - centre) * known[:, None]) ** 2).sum(0), count) ** 0.5
+        self.centre += (centre - self.centre) * first
+        self.spread += (where(spread > 0, spread, 1.0) - self.spread) * first
+
+    def _try(self, f: Array, y: Array, w: Array, kappa: Any, new: Any) -> None:
+        """Compare the rewards of new prompts with their deviations, fitted without them.
+
+        f are the rows of the design, centred, and w the weights, 0 where a prompt is not new.
+        """
+        several = self.lib.number(w > 0).sum() >= 2
+        if self.lib.rules_out(several):
             return
-        f, y, w = f[fresh], y[fresh], w[fresh]
-        pull = np.linalg.solve(self._system(kappa), f.T)
-        own = w * np.einsum("bd,db->b", f, pull)
-        d = (self.cross @ pull - own * y) / np.maximum(1.0 - own, 1e-6)
-        if new:
-            self.trial *= KEEP
-        d, y = d - (w @ d) / w.sum(), y - (w @ y) / w.sum()
-        self.trial += (w * d) @ y, (w * d) @ d
+        several = self.lib.number(several)
+        pull = self.lib.solve(self._system(kappa), f.T)
+        own = w * (f * pull.T).sum(1)
+        d = (self.cross @ pull - own * y) / (1.0 - own).clip(1e-6)
+        share = w * several
+        d, y = d - ratio(share @ d, share.sum()), y - ratio(share @ y, share.sum())
+        self.trial *= KEEP ** (new * several)
+        self.trial += self.lib.xp.stack([(share * d) @ y, (share * d) @ d])
 
-    def _system(self, kappa: float) -> FloatArray:
-        """``F'F`` with the penalty."""
+    def _system(self, kappa: Any) -> Array:
+        """``F'F`` with the penalty.  # (D + COSINES, D + COSINES)"""
         size = len(self.cross)
-        variance = np.diag(self.gram) / self.mean[0]
-        penalty = np.maximum(kappa * size * variance, 1e-9 * max(float(self.gram.trace()), 1e-300) / size)
-        return np.asarray(self.gram + np.diag(penalty))
+        variance = ratio(self.gram.diagonal(), self.mean[0])
+        least = 1e-9 * self.gram.trace().clip(1e-280) / size
+        return self.gram + (kappa * size * variance).clip(least) * self._unit
 
-    def _map(self, features: FloatArray) -> FloatArray:
-        """Standardised features and their cosines.  # (B, D + COSINES)"""
-        x = (features - self.centre) / self.spread
-        cosines = np.sqrt(2.0 / COSINES) * np.cos(x @ self._frequency + self._phase)
-        return np.concatenate([x, cosines], axis=1)
+    def _map(self, features: Array) -> tuple[Array, Array]:
+        """Which prompts have features; their standardised features and the cosines.  # (B,), (B, D + COSINES)"""
+        xp = self.lib.xp
+        known = ~xp.isnan(features[:, 0])
+        x = (xp.where(known[:, None], features, 0.0) - self.centre) / (self.spread + (self.spread <= 0))
+        cosines = (2.0 / COSINES) ** 0.5 * xp.cos(x @ self._frequency + self._phase)
+        return known, xp.concatenate([x, cosines], axis=1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.pooling._base import Pooled
+from kernadv.pooling._library import NUMPY, Array, Library, ratio
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.95
@@ -26,6 +26,7 @@ class EmpiricalBayesLevel(Pooled):
     ----------
     windows : int
         Number H of windows.
+    lib : Library
 
     References
     ----------
@@ -34,21 +35,20 @@ class EmpiricalBayesLevel(Pooled):
 
     STATE = ("cross", "seen", "spread")
 
-    def __init__(self, windows: int) -> None:
-        self.cross = np.zeros(windows)
-        self.seen = np.zeros(windows)
-        self.spread = np.zeros(2)  # discounted sums of the variance of the rewards, and of ones
+    def __init__(self, windows: int, lib: Library = NUMPY) -> None:
+        super().__init__(lib)
+        self.cross = lib.zeros(windows)
+        self.seen = lib.zeros(windows)
+        self.spread = lib.zeros(2)  # discounted sums of the variance of the rewards, and of ones
 
-    def kappa(self) -> FloatArray:
+    def kappa(self) -> Array:
         """Rollouts that the prior mean is worth; 1 before anything was learned.  # (H,)"""
-        total = self.spread[0] / self.spread[1] if self.spread[1] > 0 else 0.0
-        known = self.seen > 0
-        if total <= 0 or not known.any():
-            return np.ones(len(self.seen))
-        tau2 = np.clip(self.cross / np.where(known, self.seen, 1.0), 0.02 * total, 0.9 * total)
-        return np.where(known, np.maximum(total - tau2, 0.02 * total) / tau2, 1.0)
+        total = ratio(self.spread[0], self.spread[1])
+        known = (self.seen > 0) & (total > 0)
+        tau2 = ratio(self.cross, self.seen).clip(0.02 * total, 0.9 * total)
+        return self.lib.xp.where(known, ratio((total - tau2).clip(0.02 * total), tau2), 1.0)
 
-    def shrink(self, value: FloatArray, n_eff: FloatArray, defined: BoolArray, prior: FloatArray) -> FloatArray:
+    def shrink(self, value: Array, n_eff: Array, defined: Array, prior: Array) -> Array:
         """The estimates shrunk to the prior mean of each group, which is the estimate of an empty window.
 
         Parameters
@@ -56,20 +56,19 @@ class EmpiricalBayesLevel(Pooled):
         value, n_eff, defined : (B, H)
         prior : (B,)
         """
-        mu = prior[:, None]
-        kappa = self.kappa()
-        own = np.where(defined, value, mu)
-        return np.asarray(np.where(defined, (n_eff * own + kappa * mu) / (n_eff + kappa), mu))
+        mu, kappa, where = prior[:, None], self.kappa(), self.lib.xp.where
+        own = where(defined, value, mu)
+        return where(defined, (n_eff * own + kappa * mu) / (n_eff + kappa), mu)
 
     def learn(
         self,
-        value: FloatArray,
-        defined: BoolArray,
-        prior: FloatArray,
-        reward: FloatArray,
-        variance: float,
+        value: Array,
+        defined: Array,
+        prior: Array,
+        reward: Array,
+        variance: Any,
         *,
-        new: bool,
+        new: Any,
     ) -> None:
         """Add a batch.
 
@@ -81,21 +80,18 @@ class EmpiricalBayesLevel(Pooled):
             Prior mean and mean reward of the groups.
         variance : float
             Variance of the batch's rewards about the prior mean.
-        new : bool
-            The batch is of a later step than all before.
+        new : 1 or 0
+            Whether the batch is of a later step than all before.
         """
+        xp, number = self.lib.xp, self.lib.number
         some = defined.any(1)
-        if some.sum() < FEWEST:
-            return
-        if new:
-            self.cross *= KEEP
-            self.seen *= KEEP
-            self.spread *= KEEP
-        y = (reward - prior)[some]
-        y = y - y.mean()
-        x = np.where(defined, value - prior[:, None], 0.0)[some]
-        x = np.where(defined[some], x - x.mean(0), 0.0)
-        count = defined[some].sum(0)
-        self.cross += np.where(count > 0, (x * y[:, None]).sum(0) / np.maximum(count, 1), 0.0)
-        self.seen += count > 0
-        self.spread += variance, 1.0
+        groups, count = number(some).sum(), number(defined).sum(0)
+        enough = number(groups >= FEWEST)
+        y = (reward - prior) * some
+        y = (y - ratio(y.sum(), groups)) * some
+        x = xp.where(defined, value - prior[:, None], 0.0)
+        x = (x - ratio(x.sum(0), groups)) * defined
+        self.keep(KEEP ** (new * enough))
+        self.cross += ratio(y @ x, count) * enough
+        self.seen += number(count > 0) * enough
+        self.spread += xp.stack([variance * enough, enough])

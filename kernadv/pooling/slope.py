@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from kernadv._typing import FloatArray
 from kernadv.pooling._base import Pooled, Scale, Windowed
+from kernadv.pooling._library import NUMPY, Array, Library, ratio
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.7
@@ -25,6 +25,7 @@ class PooledSlope(Pooled):
     ----------
     windows : int
         Number H of windows.
+    lib : Library
 
     References
     ----------
@@ -33,10 +34,11 @@ class PooledSlope(Pooled):
 
     STATE = ("sums",)
 
-    def __init__(self, windows: int) -> None:
-        self.sums = np.zeros((6, windows))
+    def __init__(self, windows: int, lib: Library = NUMPY) -> None:
+        super().__init__(lib)
+        self.sums = lib.zeros(6, windows)
 
-    def extrapolate(self, past: Windowed, level: FloatArray, scale: Scale) -> FloatArray:
+    def extrapolate(self, past: Windowed, level: Array, scale: Scale) -> Array:
         """The windows' estimates moved along their slopes to the query, inside the range of the rewards.
 
         Parameters
@@ -51,38 +53,35 @@ class PooledSlope(Pooled):
         (B, H), NaN where the window is empty
         """
         v = scale.variance(level)
-        slope, ridge = _pooled(self.sums)
+        slope, ridge = self._pooled()
         b = (past.sxy + ridge * slope * v) / (past.sxx + ridge)
         return scale.clip(past.value - b * past.centre)
 
-    def of(self, past: Windowed, level: FloatArray, scale: Scale, h: int) -> tuple[float, float]:
+    def of(self, past: Windowed, level: Array, scale: Scale, h: int) -> tuple[float, float]:
         """Slope of the first prompt in window h, and ``1 / (Sxx + R)``, what its own Sxy weighs in it."""
         v = scale.variance(level)
-        slope, ridge = _pooled(self.sums)
+        slope, ridge = self._pooled()
         pull = 1.0 / (past.sxx[0, h] + ridge[h])
         return float(pull * (past.sxy[0, h] + ridge[h] * slope[h] * v[0, h])), float(pull)
 
-    def learn(self, past: Windowed, level: FloatArray, scale: Scale, *, new: bool) -> None:
-        """Add the pasts of a batch; arguments as in `extrapolate`."""
-        if new:
-            self.sums *= KEEP
-        self.sums += _sums(past, scale.variance(level))
+    def learn(self, past: Windowed, level: Array, scale: Scale, rows: Array | None = None, *, new: Any) -> None:
+        """Add the pasts of a batch, of all groups or of some `rows`; other arguments as in `extrapolate`."""
+        v, where = scale.variance(level), self.lib.xp.where
+        has = past.sxx > FLAT if rows is None else (past.sxx > FLAT) & rows[:, None]
+        sxx = where(has, past.sxx, 1.0)
+        parts = (past.sxy * v, sxx * v * v, past.sxy**2 / sxx, sxx, v)
+        sums = [where(has, part, 0.0).sum(0) for part in parts]
+        self.sums *= KEEP**new
+        self.sums += self.lib.xp.stack([*sums, self.lib.number(has).sum(0)])
 
-
-def _sums(past: Windowed, v: FloatArray) -> FloatArray:
-    """Sums over the prompts of sxy v, sxx v^2, sxy^2 / sxx, sxx, v and 1, where there is a slope.  # (6, H)"""
-    has = past.sxx > FLAT
-    sxx = np.where(has, past.sxx, 1.0)
-    parts = (past.sxy * v, sxx * v * v, past.sxy**2 / sxx, sxx, v, np.ones_like(v))
-    return np.stack([np.where(has, part, 0.0).sum(0) for part in parts])
-
-
-def _pooled(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Pooled slope b0 and ridge R of each window.  # (H,), (H,)"""
-    xy, xx, own, weight, noise, count = sums
-    known = xx > 0
-    slope = np.where(known, xy / np.where(known, xx, 1.0), 0.0)
-    w = np.where(known, weight, 1.0)
-    spread = (own - 2.0 * slope * xy + slope * slope * xx - noise) / w  # of the slopes about the pooled one
-    sigma2 = noise / np.maximum(count, 1.0)
-    return slope, np.where(known, sigma2 / np.maximum(spread, 1e-7 * np.maximum(sigma2, 1e-300)), 1e9)
+    def _pooled(self) -> tuple[Array, Array]:
+        """Pooled slope b0 and ridge R of each window.  # (H,), (H,)"""
+        xy, xx, own, weight, noise, count = self.sums
+        known = xx > 0
+        slope = ratio(xy, xx)
+        spread = (own - 2.0 * slope * xy + slope * slope * xx - noise) / (
+            weight * known + ~known
+        )  # about the pooled one
+        sigma2 = noise / count.clip(1.0)
+        ridge = sigma2 / self.lib.xp.maximum(spread, 1e-7 * sigma2.clip(1e-300))
+        return slope, self.lib.xp.where(known, ridge, 1e9)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from kernadv._typing import FloatArray, IntArray
 from kernadv.pooling._base import Batched, Pooled
+from kernadv.pooling._library import NUMPY, Array, Library, ratio
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.97
@@ -28,13 +28,15 @@ class Strength(Pooled):
 
     STATE = ("product", "expected", "square", "count")
 
-    def __init__(self) -> None:
-        self.product = np.zeros(CLASSES)
-        self.expected = np.zeros(CLASSES)  # what the products would be under the model
-        self.square = np.zeros(CLASSES)
-        self.count = np.zeros(CLASSES)
+    def __init__(self, lib: Library = NUMPY) -> None:
+        super().__init__(lib)
+        self.product = lib.zeros(CLASSES)
+        self.expected = lib.zeros(CLASSES)  # what the products would be under the model
+        self.square = lib.zeros(CLASSES)
+        self.count = lib.zeros(CLASSES)
+        self._edges = lib.array([2.0 ** (k - 0.5) for k in range(1, CLASSES - 1)])
 
-    def rollouts(self, n_eff: FloatArray, most: FloatArray, kappa: float) -> FloatArray:
+    def rollouts(self, n_eff: Array, most: Array, kappa: Any) -> Array:
         """nu of each prediction.
 
         Parameters
@@ -46,32 +48,28 @@ class Strength(Pooled):
         kappa : float
             Rollouts that the prior mean is worth, as the level's shrinkage has it.
         """
-        unit = self.square.sum() / self.count.sum() if self.square.any() else 1.0
+        seen = self.square.sum()
+        unit = self.lib.xp.where(seen > 0, ratio(seen, self.count.sum()), 1.0)
         model = 1.0 / (n_eff + kappa + 1.0)
-        k = _class(n_eff)
+        k = self._class(n_eff)
         start = TRUST * unit * model
         share = model * (self.product[k] + start) / (self.expected[k] + start)
         without = (self.product[0] + TRUST * unit / (kappa + 1.0)) / (self.square[0] + TRUST * unit)
-        prior = 1.0 / max(float(without), 1e-3) - 1.0
-        share = np.clip(share, 1.0 / (most + max(prior, 0.0) + 1.0), 1.0)
-        return np.asarray(np.maximum(1.0 / share - 1.0, 1e-3))
+        prior = (1.0 / without.clip(1e-3) - 1.0).clip(0.0)
+        share = share.clip(1.0 / (most + prior + 1.0)).clip(None, 1.0)
+        return (1.0 / share - 1.0).clip(1e-3)
 
-    def fade(self) -> None:
-        """A later step begins."""
-        for sums in (self.product, self.expected, self.square, self.count):
-            sums *= KEEP
+    def fade(self, new: Any = 1.0) -> None:
+        """A later step begins, if `new` is 1 and not 0."""
+        self.keep(KEEP**new)
 
-    def learn(self, value: FloatArray, n_eff: FloatArray, kappa: float, batch: Batched) -> None:
+    def learn(self, value: Array, n_eff: Array, kappa: Any, batch: Batched) -> None:
         """Add the pairs of traces of each group; n_eff and kappa as in `rollouts`."""
-        several = batch.n > 1
-        n = np.where(several, batch.n, 2.0)
         square = batch.squares(value)
-        product = ((batch.wz - batch.w * value) ** 2 - square) / (n - 1.0)
-        self._add(n_eff[several], kappa, product[several], square[several], batch.n[several])
+        product = ratio((batch.wz - batch.w * value) ** 2 - square, batch.n - 1.0)
+        self._add(n_eff, kappa, product, square, batch.n, batch.n > 1)
 
-    def learn_visits(
-        self, value: FloatArray, n_eff: FloatArray, kappa: float, now: Batched, before: FloatArray
-    ) -> None:
+    def learn_visits(self, value: Array, n_eff: Array, kappa: Any, now: Batched, before: Array) -> None:
         """Add the pairs of a group's single trace and the prompt's visit before.
 
         Parameters
@@ -80,22 +78,20 @@ class Strength(Pooled):
             Prediction from what came before both visits.
         kappa : float
         now : Batched
+            Groups of several traces are left out.
         before : (B,)
             Mean of w (z - value) at the visit before.
         """
-        single = now.n == 1
         residual = now.wz - now.w * value
-        self._add(n_eff[single], kappa, (residual * before)[single], now.squares(value)[single], now.n[single])
+        self._add(n_eff, kappa, residual * before, now.squares(value), now.n, now.n == 1)
 
-    def _add(self, n_eff: FloatArray, kappa: float, product: FloatArray, square: FloatArray, count: FloatArray) -> None:
-        k = _class(n_eff)
-        self.product += np.bincount(k, product, CLASSES)
-        self.expected += np.bincount(k, square / (n_eff + kappa + 1.0), CLASSES)
-        self.square += np.bincount(k, square, CLASSES)
-        self.count += np.bincount(k, count, CLASSES)
+    def _add(self, n_eff: Array, kappa: Any, product: Array, square: Array, count: Array, rows: Array) -> None:
+        parts = (product, square / (n_eff + kappa + 1.0), square, count)
+        sums = self.lib.class_sums(self._class(n_eff), tuple(part * rows for part in parts), CLASSES)
+        for name, added in zip(self.STATE, sums, strict=True):
+            state = getattr(self, name)
+            state += added
 
-
-def _class(n_eff: FloatArray) -> IntArray:
-    """0 without a past, then by factors of two."""
-    k = np.floor(np.log2(np.maximum(n_eff, 0.5)) + 1.5)
-    return np.where(n_eff > 0, np.clip(k, 1, CLASSES - 1), 0).astype(np.int64)
+    def _class(self, n_eff: Array) -> Array:
+        """0 without a past, then by factors of two.  # (B,)"""
+        return self.lib.xp.searchsorted(self._edges, n_eff, side="right") + (n_eff > 0)

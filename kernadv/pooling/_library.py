@@ -1,0 +1,77 @@
+"""The array library of the pooled pieces: numpy here; on a device the estimator brings another one.
+
+What is learned stays where it is, as arrays.  The pieces choose with `where` and factors of 0 or 1 instead of branches, so
+that nothing asks a device for a number and waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernadv._typing import FloatArray
+
+#: Of a library: a numpy array or a tensor.
+Array = Any
+
+
+class Library:
+    """numpy, and what numpy and torch do not have in common.
+
+    Attributes
+    ----------
+    xp : module
+        For ``where``, ``stack`` and the like.
+    """
+
+    xp: Any = np
+
+    def array(self, x: Any) -> Any:
+        """Numbers of the host, in float64."""
+        return np.array(x, np.float64)
+
+    def zeros(self, *shape: int) -> Any:
+        """Zeros, in float64."""
+        return np.zeros(shape)
+
+    def number(self, truth: Any) -> Any:
+        """1 where true, 0 elsewhere, in float64."""
+        return np.asarray(truth, np.float64)
+
+    def host(self, x: Array) -> FloatArray:
+        """A copy for the host; may wait for the device."""
+        return np.array(x, np.float64)
+
+    def rules_out(self, truth: Any) -> bool:
+        """Whether the host knows that it is false, so that work may be saved."""
+        return not truth
+
+    def at(self, x: Any, index: Any) -> Any:
+        """``x[..., index]`` for a number that was computed."""
+        return x[..., index]
+
+    def solve(self, system: Array, right: Array) -> Array:
+        """Solution for a symmetric positive definite system.  # (J, J), (J,) or (J, K)"""
+        return np.linalg.solve(system, right)
+
+    def class_sums(self, code: Array, parts: tuple[Array, ...], classes: int) -> list[Array]:
+        """Sums of each part over the entries of a class.  code: (B,), parts of (B,) -> each (classes,)"""
+        return [np.bincount(code, part, classes) for part in parts]
+
+    def sum_of_others(self, prompt: Array, x: Array) -> Array:
+        """Sum of x over the groups of the other prompts; the own ones never enter, not even in rounding.  # (B,)"""
+        size = int(prompt.max()) + 1 if len(prompt) else 0
+        total = np.bincount(prompt, x, size)
+        before = np.concatenate([[0.0], np.cumsum(total[:-1])])
+        after = np.concatenate([np.cumsum(total[:0:-1])[::-1], [0.0]])
+        return (before + after)[prompt]
+
+
+NUMPY = Library()
+
+
+def ratio(top: Array, bottom: Array) -> Array:
+    """``top / bottom``, 0 where the bottom is not positive."""
+    some = bottom > 0
+    return top * some / (bottom * some + ~some)
