@@ -25,14 +25,14 @@ def places(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -
         Value, variance and n_eff (0 where undefined); count, sum and sum of squares of the rewards of the whole group; 1 and
         the own reward, 0 and 0 where it is NaN.
     """
-    others = torch_groups.sum_of_others(z, begin, end)
-    rows = Moments(*past[:, begin]).add_at_query(*others)
-    value, variance, n_eff, _ = smoothers.get(smoother)(rows, torch)
     scored = ~z.isnan()
     own = torch.where(scored, z, 0.0)
     one = scored.double()
-    return torch.cat([torch.stack([value, variance, n_eff]), others + torch.stack([one, own, own * own]),
-                      torch.stack([one, own])])  # fmt: skip
+    parts = torch.stack([one, own, own * own])
+    others = torch_groups.sum_of_others(parts, begin, end)
+    rows = Moments(*past[:, begin]).add_at_query(*others)
+    value, variance, n_eff, _ = smoothers.get(smoother)(rows, torch)
+    return torch.cat([torch.stack([value, variance, n_eff]), others + parts, parts[:2]])
 
 
 @torch.library.custom_op("kernadv::places", mutates_args=())

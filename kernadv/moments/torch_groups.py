@@ -87,28 +87,29 @@ def group(ids: Tensor, z: Tensor, tick: Tensor | None) -> Grouped:
     return Grouped(order, ids, tick, z[order], begin, end, prompt_begin, prompt_end, new.bool())
 
 
-def sum_of_others(z: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    """Count, sum and sum of squares of the rewards of the other scored rows of each row's group.
+def sum_of_others(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    """Sums over the other rows of each row's group.
 
-    The others are added one by one, so the own reward never enters, not even in rounding.
+    Running sums from the front and from the back of each group, by doubling: the own part never enters, not even in
+    rounding, nor does anything of another group; and the number of operators, about 3 log2 B, depends on the shape only.
 
     Parameters
     ----------
-    z : (B,) float64
-        NaN: could not be scored.
+    parts : (K, B) float64
+        What is summed, finite; 0 in rows that do not count.
     begin, end : (B,) int64
         As in `Grouped`.
 
     Returns
     -------
-    (3, B) float64
+    (K, B) float64
     """
-    out = z.new_zeros((3, len(z)))
-    place = torch.arange(len(z), device=z.device)
-    for k in range(int((end - begin).max()) if len(z) else 0):
-        other = begin + k
-        x = z[other.clamp(max=len(z) - 1)]
-        there = (other < end) & (other != place) & ~x.isnan()
-        x = torch.where(there, x, 0.0)
-        out += torch.stack([there.double(), x, x * x])
-    return out
+    place = torch.arange(parts.shape[1], device=parts.device)
+    before = torch.stack([place - begin, (end - 1 - place).flip(0)])[:, None]  # places of the group, (2, 1, B)
+    sums = torch.stack([parts, parts.flip(1)])
+    sums = torch.where(before >= 1, sums.roll(1, 2), 0.0)
+    reach = 1
+    while reach < parts.shape[1]:  # a sum is that of the `reach` places before
+        sums = sums + torch.where(before >= reach, sums.roll(reach, 2), 0.0)
+        reach *= 2
+    return sums[0] + sums[1].flip(1)

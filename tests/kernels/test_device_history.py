@@ -15,6 +15,7 @@ from waiting import Forbidden, Unanswered, fake  # noqa: E402
 
 from kernadv import ComponentValueEstimator, KernadvError, KernelValueEstimator, Steps, Visits, moments  # noqa: E402
 from kernadv.clock import Retention  # noqa: E402
+from kernadv.estimator import _device_places  # noqa: E402
 from kernadv.kernels import KERNELS  # noqa: E402
 from kernadv.moments import Sample, torch_groups, torch_history, torch_mirror  # noqa: E402
 from kernadv.moments.torch_table import Table, enter  # noqa: E402
@@ -292,10 +293,9 @@ def test_table_is_a_dictionary(rounds):
 def test_groups_are_those_of_a_double_loop(rows):
     ids, tick, z = (np.array(column) for column in zip(*rows, strict=True))
     made = torch_groups.group(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)))
-    got = torch_groups.sum_of_others(made.z, made.begin, made.end)
+    own = torch.stack([(~made.z.isnan()).double(), made.z.nan_to_num()])
+    got = torch_groups.sum_of_others(torch.cat([own, own[1:] ** 2]), made.begin, made.end)
     others = torch.stack([made.restore(part) for part in got]).numpy()
-    scored = ~made.z.isnan()
-    own = torch.stack([scored.double(), made.z.nan_to_num()])
     means = made.restore(made.mean_of_other_prompts(own, torch.tensor(-5.0))).numpy()
     for b in range(len(z)):
         own = [z[k] for k in range(len(z)) if k != b and (ids[k], tick[k]) == (ids[b], tick[b]) and z[k] == z[k]]
@@ -303,6 +303,33 @@ def test_groups_are_those_of_a_double_loop(rows):
         else_ = z[(ids != ids[b]) & ~np.isnan(z)]
         np.testing.assert_allclose(means[b], else_.mean() if len(else_) else -5.0, atol=1e-12)
     assert int(made.first.sum()) == len({(i, t) for i, t, _ in rows})
+
+
+def test_others_take_nothing_from_elsewhere():
+    """Not a bit of the own part, nor of a huge one next door; one group over all, single rows, unequal groups."""
+    rng = np.random.default_rng(6)
+    for ids in (np.zeros(37, int), np.arange(16), np.repeat(np.arange(9), rng.integers(1, 12, 9)), np.zeros(1, int)):
+        made = torch_groups.group(*torch.as_tensor(np.stack([ids, ids])), None)
+        parts = torch.as_tensor(rng.normal(size=(2, len(ids))))
+        before = torch_groups.sum_of_others(parts, made.begin, made.end)
+        for row in range(len(ids)):
+            changed = parts.clone()
+            changed[:, row] = 1e200
+            after = torch_groups.sum_of_others(changed, made.begin, made.end)
+            same = torch.as_tensor((ids != ids[row]) | (np.arange(len(ids)) == row))
+            assert torch.equal(after[:, same], before[:, same])
+
+
+@pytest.mark.parametrize("smoother", ["nadaraya_watson", "local_linear"])
+def test_places_without_the_fused_kernel_do_not_wait(smoother):
+    """As on a GPU without Triton."""
+    with fake():
+        z, edge = torch.empty(60, dtype=torch.float64), torch.empty(60, dtype=torch.int64)
+        past = torch.empty(9, 60, dtype=torch.float64)
+        with Forbidden() as watch:
+            out = _device_places.places(past, z, edge, edge, smoother)
+    assert out.shape == (8, 60)
+    assert watch.calls > 40
 
 
 def test_eviction_keeps_what_matters():
