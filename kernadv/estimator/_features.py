@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv._typing import FloatArray
+from kernadv._typing import FloatArray, IntArray
 from kernadv.ids import Id
 
 #: A mapping from prompt id to a vector, or a function from a list of ids to one row a prompt.
@@ -52,6 +52,15 @@ class Features:
                 "features must map prompt ids to vectors, or be a function of a list of ids, got "
                 f"{type(source).__name__}"
             )
+
+    @property
+    def numbered(self) -> tuple[IntArray, FloatArray] | None:
+        """The ids of a mapping that are whole numbers, ascending, and their features; None for a function."""
+        if not isinstance(self._source, Mapping):
+            return None
+        keys = sorted(key for key in self._table if isinstance(key, (int, np.integer)) and not isinstance(key, bool))
+        rows = [self._table[key] for key in keys]
+        return np.array(keys, np.int64), np.array(rows, np.float64).reshape(len(keys), self.size or 0)
 
     def rows(self, ids: Sequence[Id], expected: int | None = None) -> FloatArray:
         """Features of the prompts; NaN where a prompt has none, which is said once.  # (P, D)

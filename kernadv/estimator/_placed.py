@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 from kernadv import moments
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
-from kernadv.clock import Relative, Steps, Visits
-from kernadv.estimator._plain import Plain
 from kernadv.estimator._rule import Rule
 from kernadv.history import History
 
 if TYPE_CHECKING:
-    from kernadv.estimator._device import OnDevice, Reading
+    from kernadv.estimator.device.placed import OnDevice, Reading
 
 
 class Placed:
     """What of `KernelValueEstimator` moves the history to where it is needed."""
 
     allow_late: bool | int
+    weighted: bool
     _asked: str
     _rule: Rule
     _history: History
@@ -30,20 +29,19 @@ class Placed:
     def _on_device(self, rewards: Any) -> OnDevice | None:
         """The history where the rewards are, on a GPU; None, with the history in main memory, for all other rewards.
 
-        Of the plain estimator with one of the package's bandwidths and without `max_total`; the others work in main memory,
-        wherever the rewards are.
+        Of an estimator without `max_total`, and with one of the package's bandwidths if it is plain; the others work in
+        main memory, wherever the rewards are.
         """
-        own = isinstance(self._rule, Plain) and isinstance(self._rule.bandwidth, Steps | Relative | Visits)
-        movable = own and self._history.max_total is None
-        if not (movable and moments.on_device(self._asked, rewards)):
+        if self._history.max_total is not None or not moments.on_device(self._asked, rewards):
             self._home()
             return None
         if self._device is None or self._device.device != rewards.device:
             self._home()
-            from kernadv.estimator._device import OnDevice
+            rule = self._rule.on_device(rewards.device)
+            if rule is not None:
+                from kernadv.estimator.device.placed import OnDevice
 
-            assert isinstance(self._rule, Plain)
-            self._device = OnDevice(self._rule, self._history, self._seen, rewards.device)
+                self._device = OnDevice(rule, self._history, self._seen, rewards.device)
         return self._device
 
     @property
@@ -65,10 +63,18 @@ class Placed:
         self, device: OnDevice, prompt_ids: Any, rewards: Any, step: Any, weights: Any, *, stored: bool
     ) -> Reading:
         """Check a batch on a device, also against the history, and smooth it."""
-        if weights is not None:
-            raise ArgumentError("weights need an estimator that expects them: KernelValueEstimator(weighted=True)")
+        self._check_weights(weights)
         check = lambda earliest: self._check_clock(earliest, device.newest)
-        return device.read(prompt_ids, rewards, step, check, stored=stored)
+        return device.read(prompt_ids, rewards, step, weights, check, stored=stored)
+
+    def _check_weights(self, weights: Any) -> None:
+        """Refuse weights that are not expected, or their absence."""
+        if self.weighted and weights is None:
+            raise ArgumentError(
+                "the estimator is weighted: pass weights, one a row, e.g. the squared norms of the scores"
+            )
+        if weights is not None and not self.weighted:
+            raise ArgumentError("weights need an estimator that expects them: KernelValueEstimator(weighted=True)")
 
     def _check_clock(self, earliest: int, newest: int) -> None:
         """Refuse steps before the newest one, as far as they may not be late."""

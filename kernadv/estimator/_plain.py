@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
@@ -11,11 +11,16 @@ from scipy.special import betaincinv, ndtri
 from kernadv import kernels, moments, smoothers
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
-from kernadv.clock import Bandwidth, Retention, Visits
+from kernadv.clock import Bandwidth, Relative, Retention, Steps, Visits
 from kernadv.estimator._rule import Reading, Rollouts, Rule
 from kernadv.history import History
 from kernadv.kernels import Kernel
 from kernadv.moments import Backend, Sample, Windows
+
+if TYPE_CHECKING:
+    import torch
+
+    from kernadv.estimator.device.rule import DeviceRule
 
 
 class Plain(Rule):
@@ -61,6 +66,14 @@ class Plain(Rule):
             past = backend.ragged_moments(sample, windows, self.kernel)
         rows = moments.Moments(*(np.asarray(part)[batch.group, 0] for part in past))
         return Reading(self._smooth(rows.add_at_query(*batch.others)), windows.width[:, 0], None)
+
+    def on_device(self, device: torch.device) -> DeviceRule | None:
+        """With the bandwidths that are known there."""
+        if not isinstance(self.bandwidth, Steps | Relative | Visits):
+            return None
+        from kernadv.estimator.device.plain import DevicePlain
+
+        return DevicePlain(self)
 
     def learn(self, rollouts: Rollouts, reading: Reading) -> None:
         """Nothing is learned beside the history."""

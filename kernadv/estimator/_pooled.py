@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
@@ -16,6 +16,11 @@ from kernadv.history import History
 from kernadv.kernels import Kernel
 from kernadv.moments import Backend, Moments, Sample, Windows
 from kernadv.pooling import Batched, Forecast, LastVisit, Pool, Pooling, Windowed, posterior, typical_weight
+
+if TYPE_CHECKING:
+    import torch
+
+    from kernadv.estimator.device.rule import DeviceRule
 
 #: Of the pool's arrays; a state of another one is of another configuration.
 FORMAT = 2
@@ -80,6 +85,12 @@ class Pooled(Rule):
             known = self.pool.features.columns if self.pool.features else None
             features = self.features.rows(batch.ids, known)[batch.groups.prompt]
         return Memo(batch.group, windowed, batched, last, features, self.pool.forecast(windowed, batched, features))
+
+    def on_device(self, device: torch.device) -> DeviceRule:
+        """Everything is known there."""
+        from kernadv.estimator.device.pooled import DevicePooled
+
+        return DevicePooled(self, device)
 
     def learn(self, rollouts: Rollouts, reading: Reading) -> None:
         """Learn from the groups with a scored trace."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from kernadv.history import History
 from kernadv.kernels import Kernel
 from kernadv.moments import Backend, Sample
 from kernadv.smoothers import Estimate
+
+if TYPE_CHECKING:
+    import torch
+
+    from kernadv.estimator.device.rule import DeviceRule
 
 
 class Rollouts(NamedTuple):
@@ -101,6 +106,10 @@ class Rule(ABC):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """What a saved state depends on, as JSON."""
+
+    def on_device(self, device: torch.device) -> DeviceRule | None:
+        """The rule where the tensors are, with what was learned so far; None: it works in main memory only."""
+        return None
 
     def metrics(self) -> dict[str, float]:
         """Numbers of the rule for a logger."""

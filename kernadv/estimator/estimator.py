@@ -339,19 +339,15 @@ class KernelValueEstimator(Persistent):
             "history_prompts": float(held.prompts),
             "dropped_visits": float(held.dropped),
         }
-        return out | self._rule.metrics() | (self._device.metrics() if self._device else {})
+        there = self._device.metrics() if self._device else {}  # settles what the rule has learned
+        return out | self._rule.metrics() | there
 
     def _read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> Rollouts:
         """Check a batch, also against the history."""
         batch = read_batch(prompt_ids, rewards, step)
         check_id_type(self._history.id_type, type(batch.ids[0]))
         self._check_clock(int(batch.groups.step.min()), self._history.newest)
-        if self.weighted and weights is None:
-            raise ArgumentError(
-                "the estimator is weighted: pass weights, one a row, e.g. the squared norms of the scores"
-            )
-        if weights is not None and not self.weighted:
-            raise ArgumentError("weights need an estimator that expects them: KernelValueEstimator(weighted=True)")
+        self._check_weights(weights)
         return Rollouts(batch, None if weights is None else read_weights(weights, batch.scored))
 
     def _cold_value(self, batch: Batch, defined: BoolArray) -> FloatArray | float:

@@ -1,9 +1,9 @@
-"""What a history on a device does, as torch operators: torch on the CPU, Triton on a GPU."""
+"""What batch and history on a device do, as torch operators: torch on the CPU, Triton on a GPU."""
 
 import torch
 from torch import Tensor
 
-from kernadv.moments import torch_table, torch_visits
+from kernadv.moments import torch_groups, torch_table, torch_visits
 from kernadv.moments.torch_ops import triton_module
 from kernadv.moments.torch_table import Found
 from kernadv.moments.torch_visits import Visits
@@ -54,3 +54,20 @@ def _(keys, rows, used, ids, row, hit, place, wanted):
 @_enter_ids.register_fake
 def _(keys, rows, used, ids, row, hit, place, wanted):
     return torch.empty_like(ids)
+
+
+@torch.library.custom_op("kernadv::sum_of_others", mutates_args=())
+def sum_of_others(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    """Sums over the other rows of each row's group; see `kernadv.moments.torch_groups.sum_of_others`."""
+    return torch_groups.sum_of_others(parts, begin, end)
+
+
+@sum_of_others.register_kernel("cuda")
+def _(parts, begin, end):
+    module = triton_module("groups") or torch_groups
+    return module.sum_of_others(parts, begin, end)
+
+
+@sum_of_others.register_fake
+def _(parts, begin, end):
+    return torch.empty_like(parts)

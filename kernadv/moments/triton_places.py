@@ -1,7 +1,7 @@
 """From the moments of the groups' pasts to the leave-one-out estimate of every row, in one launch.
 
 A program owns 128 rows, which lie by groups: it reads the groups of its rows member by member, adds the others to the
-moments of the past at d = 0 and solves.  The reference is `kernadv.estimator._device_places`.
+moments of the past at d = 0 and solves.  The reference is `kernadv.estimator.device.places`.
 """
 
 import torch
@@ -81,7 +81,7 @@ def places_kernel(past, z, begin, end, out, B, LINE: tl.constexpr, RANK: tl.cons
 
 
 def places(past: torch.Tensor, z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor, smoother: str) -> torch.Tensor:
-    """Estimates, sums of the groups and own rewards, (8, B); see `kernadv.estimator._device_places.places`."""
+    """Estimates, sums of the groups and own rewards, (8, B); see `kernadv.estimator.device.places.places`."""
     out = torch.empty((8, len(z)), dtype=torch.float64, device=z.device)
     with here(z):
         places_kernel[(triton.cdiv(len(z), ROWS),)](

@@ -168,7 +168,7 @@ class Pool:
         self.calibration.fade(new)
         told = batch.only(~(blank & (batch.n > 0)).any())
         self._learn_strength(forecast._replace(final=where(blank, prior, forecast.final)), past, told, last)
-        variance = batch.squares(prior).sum() * batch.n.sum() / batch.w.sum().clip(1e-300) ** 2
+        variance = ratio(batch.squares(prior).sum() * batch.n.sum(), batch.w.sum() ** 2)
         self.level.learn(past.value, past.defined & rows[:, None], prior, reward, variance, new=new)
         share = batch.w / weight
         self.aggregation.learn(forecast.columns, prior, reward, share * rows, variance, new=new)

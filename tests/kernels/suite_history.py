@@ -10,7 +10,7 @@ from inputs import DEVICE, MARKS, close, histories, queries
 
 from kernadv import KernelValueEstimator
 from kernadv.clock import Steps
-from kernadv.estimator import _device, _device_places
+from kernadv.estimator.device import places, plain
 from kernadv.kernels import KERNELS
 from kernadv.moments import numpy_ as reference
 from kernadv.moments import (
@@ -44,7 +44,7 @@ def test_estimates_of_the_rows(rows, smoother):
                                     KERNELS["triangular"])  # fmt: skip
     (past,) = on_device(np.stack(past)[:, :, 0])
     arguments = past, made.z, made.begin, made.end, smoother
-    expected = _device_places.places(*arguments)
+    expected = places.places(*arguments)
     for mine, theirs in zip(triton_places.places(*arguments), expected, strict=True):
         close(mine, theirs.cpu(), 1e-9)
 
@@ -112,7 +112,7 @@ def test_a_history_made_of_them(monkeypatch):
     rng = np.random.default_rng(30)
     here = KernelValueEstimator.kae(0.4, backend="numba")
     there = KernelValueEstimator.kae(0.4, backend="torch" if DEVICE == "cpu" else "auto")
-    monkeypatch.setattr(_device, "smooth_places", triton_places.places)
+    monkeypatch.setattr(plain, "smooth_places", triton_places.places)
     monkeypatch.setattr(operators, "enter_ids", triton_table.enter)
     monkeypatch.setattr(operators, "put_visits", triton_visits.put)
     monkeypatch.setattr(torch_ops, "trusted_moments", triton_ragged.ragged_moments)

@@ -15,7 +15,7 @@ from waiting import Forbidden, Unanswered, fake  # noqa: E402
 
 from kernadv import ComponentValueEstimator, KernadvError, KernelValueEstimator, Steps, Visits, moments  # noqa: E402
 from kernadv.clock import Retention  # noqa: E402
-from kernadv.estimator import _device_places  # noqa: E402
+from kernadv.estimator.device import places  # noqa: E402
 from kernadv.kernels import KERNELS  # noqa: E402
 from kernadv.moments import Sample, torch_groups, torch_history, torch_mirror  # noqa: E402
 from kernadv.moments.torch_table import Table, enter  # noqa: E402

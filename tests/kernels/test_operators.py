@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kernadv import Estimate, KernadvError, Relative, Steps, Visits, kernels, moments, smoothers  # noqa: E402
-from kernadv.estimator._device_places import smooth_places  # noqa: E402
+from kernadv.estimator.device.places import smooth_places  # noqa: E402
 from kernadv.kernels import KERNELS, Kernel  # noqa: E402
 from kernadv.moments import (  # noqa: E402
     Moments,

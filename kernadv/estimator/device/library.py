@@ -1,0 +1,69 @@
+"""torch for the pooled pieces: what is learned stays on a device, and nothing waits for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernadv._typing import FloatArray
+from kernadv.moments.torch_mirror import upload
+from kernadv.pooling import Library
+
+
+class TorchLibrary(Library):
+    """Tensors of float64 on a device.
+
+    Parameters
+    ----------
+    device : torch device
+    """
+
+    xp = torch
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def array(self, x: Any) -> Tensor:
+        """Numbers of the host, in float64."""
+        return upload(np.array(x, np.float64), self.device)
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros, in float64."""
+        return torch.zeros(shape, dtype=torch.float64, device=self.device)
+
+    def number(self, truth: Tensor) -> Tensor:
+        """1 where true, 0 elsewhere, in float64."""
+        return truth.double()
+
+    def host(self, x: Tensor) -> FloatArray:
+        """A copy for the host; waits for the device."""
+        return np.array(x.cpu(), np.float64)
+
+    def rules_out(self, truth: Tensor) -> bool:
+        """The host never knows."""
+        return False
+
+    def at(self, x: Tensor, index: Tensor) -> Tensor:
+        """``x[..., index]`` for a number that was computed."""
+        return x.index_select(-1, index.reshape(1))[..., 0]
+
+    def solve(self, system: Tensor, right: Tensor) -> Tensor:
+        """By Cholesky's factors: other solvers look whether they succeeded."""
+        factor = torch.linalg.cholesky_ex(system).L
+        return torch.cholesky_solve(right.reshape(len(right), -1), factor).reshape(right.shape)
+
+    def class_sums(self, code: Tensor, parts: tuple[Tensor, ...], classes: int) -> Any:
+        """Sums of each part over the entries of a class.  code: (B,), parts of (B,) -> (parts, classes)"""
+        member = (code[:, None] == torch.arange(classes, device=self.device)).double()
+        return torch.stack(parts) @ member
+
+    def sum_of_others(self, prompt: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+        """Sum of x over the rows of the other prompts; `prompt` says where each row's own begin and end.  # (B,)"""
+        begin, end = prompt
+        none = x.new_zeros(1)
+        before = torch.cat([none, torch.cumsum(x, 0)])
+        after = torch.cat([none, torch.cumsum(x.flip(0), 0)])  # from the end
+        return before[begin] + after[len(x) - end]

@@ -1,0 +1,205 @@
+"""The estimator where the rewards are: history, smoothing and advantages on the device, and no waiting for it.
+
+The host knows the steps, the numbers of rows and the ids that are given as text; it never asks the device for anything that
+it would have to wait for.  The numbers are those of the CPU, in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernadv._arrays import LARGEST_REWARD, read_steps
+from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._typing import FloatArray
+from kernadv.clock import KEEP_ALL
+from kernadv.estimator.device.ids import Names, read_ids
+from kernadv.estimator.device.rule import Answer, Asked, DeviceRule
+from kernadv.groups import Groups
+from kernadv.history import History, check_id_type
+from kernadv.moments import torch_groups
+from kernadv.moments.torch_history import DeviceHistory
+from kernadv.moments.torch_mirror import upload
+from kernadv.moments.torch_table import Found
+from kernadv.smoothers import Estimate
+
+
+class Reading(NamedTuple):
+    """A batch on the device and the rule's answer; where the history's table has its ids, and the type of these."""
+
+    asked: Asked
+    answer: Answer
+    found: Found
+    id_type: type
+
+
+class OnDevice:
+    """A history that moved to a device, and the rule there.
+
+    Parameters
+    ----------
+    rule : DeviceRule
+    history : History
+        Is copied to the device.
+    seen : (2,) float64
+        Count and sum of all rewards observed.
+    device : torch device
+    """
+
+    def __init__(self, rule: DeviceRule, history: History, seen: FloatArray, device: torch.device) -> None:
+        self.device = device
+        self.newest = history.newest
+        self.id_type = history.id_type
+        self._rule = rule
+        self._counters = history.counters
+        self._limits = history.max_visits, history.max_total
+        self._held = DeviceHistory(device, history.max_visits)
+        self._seen = upload(seen, device)
+        ids = history.ids
+        self._names = Names(ids if self.id_type is str else [])
+        if ids:
+            keys = np.arange(len(ids)) if self.id_type is str else np.array(ids, np.int64)
+            self._held.load(keys, history.sample(history.find(ids)))
+        self._last: dict[str, Tensor] = {}
+
+    def home(self) -> tuple[History, FloatArray]:
+        """The history in main memory, and count and sum of all rewards observed; waits for the device.
+
+        The rule in main memory gets what was learned.
+        """
+        self._rule.settle()
+        keys, sample = self._held.arrays()
+        names = self._names.all
+        ids = [names[key] for key in keys.tolist()] if self.id_type is str else keys.tolist()
+        prompt = np.repeat(np.arange(len(ids)), sample.length)
+        history = History(*self._limits)
+        history.append(ids, Groups(prompt, sample.step, sample.n.astype(np.int64), sample.s, sample.ss))
+        history.newest = self.newest
+        evicted, dropped = (int(count) for count in (self._held.evicted, self._held.dropped))
+        history.count(self._counters.evicted + evicted, self._counters.dropped + dropped)
+        return history, self._seen.cpu().numpy()
+
+    def read(
+        self,
+        prompt_ids: Any,
+        rewards: Tensor,
+        step: Any,
+        weights: Any,
+        check: Callable[[int], None],
+        *,
+        stored: bool,
+    ) -> Reading:
+        """Check a batch, its earliest step by `check`, and smooth it over the history; `stored`: it will be appended."""
+        z = _rewards(rewards)
+        w = None if weights is None else _weights(weights, len(z), self.device)
+        if w is not None:  # a weight that cannot be used counts as a reward that cannot
+            z = torch.where((w >= 0) & (w <= LARGEST_REWARD), z, math.nan)
+            w = torch.where(z.isnan(), 0.0, w)
+        if isinstance(step, int) and not isinstance(step, bool):
+            clock, tick = read_steps(step, 1).tolist(), None
+        else:
+            ticks, where = np.unique(read_steps(step, len(z)), return_inverse=True)
+            clock = ticks.tolist()
+            tick = upload(where.astype(np.int64), self.device) if len(clock) > 1 else None
+        check(clock[0])
+        told = read_ids(prompt_ids, len(z))
+        check_id_type(self.id_type, told.kind)
+        features = self._rule.features(told)
+        batch = torch_groups.group(self._names.keys(told, self.device, stored=stored), z, tick)
+        row, found = self._held.find(batch.ids)
+        at = torch.full_like(batch.ids, clock[0]) if tick is None else upload(ticks, self.device)[batch.tick]
+        w, features = (None if part is None else part[batch.order] for part in (w, features))
+        asked = Asked(batch, w, features, clock, at, row, self._held)
+        return Reading(asked, self._rule.read(asked), found, told.kind)
+
+    def estimate(self, reading: Reading, like: Tensor) -> Estimate:
+        """Values of the rows, of the type of `like`."""
+        kind = like.dtype if like.is_floating_point() else torch.float32
+        value, variance, n_eff, defined = (reading.asked.batch.restore(part) for part in reading.answer.estimate)
+        return Estimate(value.to(kind), variance.to(kind), n_eff.to(kind), defined)
+
+    def advantages(self, reading: Reading, rewards: Tensor, cold_start: str | float) -> Tensor:
+        """Advantages of the rows, of the type of the rewards; 0 where a reward is NaN, NaN where it is infinite.  # (B,)
+
+        Raises
+        ------
+        ArgumentError
+            With ``cold_start="error"``, the only choice that waits for the device, if a row has no observation.
+        """
+        asked, answer = reading.asked, reading.answer
+        batch, (value, _, n_eff, defined) = asked.batch, answer.estimate
+        if isinstance(cold_start, float):
+            value = torch.where(defined, value, cold_start)
+        elif cold_start == "batch_mean":
+            before = torch.where(self._seen[0] > 0, self._seen[1] / self._seen[0], 0.0)
+            value = torch.where(defined, value, batch.mean_of_other_prompts(answer.own, before))
+        elif not bool(defined.all()):
+            raise ArgumentError(
+                f"{int((~defined).sum())} of {len(defined)} rows have no past visit in the window and no other trace; "
+                "nothing was stored; use cold_start='batch_mean' or a constant"
+            )
+        self._last = {"n_eff": n_eff, "defined": defined, "width": answer.width, "first": batch.first, "z": batch.z,
+                      "newest": self._held.visits.newest[asked.row], "at": asked.at}  # fmt: skip
+        kind = rewards.dtype if rewards.is_floating_point() else torch.float32
+        return torch.where(rewards.isnan(), 0.0, batch.restore(batch.z - value)).to(kind)
+
+    def store(self, reading: Reading, allow_late: bool | int) -> None:
+        """Learn from a batch that was read, and append it; `allow_late` as in `KernelValueEstimator`."""
+        asked, answer = reading.asked, reading.answer
+        self._rule.learn(asked, answer)
+        newest = max(self.newest, asked.clock[-1])
+        keep = KEEP_ALL if allow_late is True else self._rule.retention(newest, int(allow_late))
+        self._held.append(asked.batch, reading.found, answer.sums, asked.clock, keep)
+        self.newest, self.id_type = newest, reading.id_type
+        self._seen += answer.own.sum(1)
+
+    def metrics(self) -> dict[str, float]:
+        """As `KernelValueEstimator.metrics`, without what the rule adds, which is settled; waits for the device."""
+        self._rule.settle()
+        held = {"history_visits": float(self._held.visits.size.sum()),
+                "history_prompts": float((self._held.visits.size > 0).sum()),
+                "dropped_visits": float(self._counters.dropped + self._held.dropped)}  # fmt: skip
+        if not self._last:
+            return held
+        part = {name: x.cpu().numpy() for name, x in self._last.items()}
+        defined, first, last = part["defined"], part["first"], part["newest"]
+        known = first & (last > 0)
+        gap = np.maximum(part["at"] - last, 0)[known]
+        width = np.broadcast_to(part["width"][:, 0], first.shape)[first]
+        return held | {
+            "n_eff": float(part["n_eff"][defined].mean()) if defined.any() else math.nan,
+            "cold_fraction": float(1.0 - defined.mean()),
+            "bandwidth_steps": float(width.mean()),
+            "revisit_gap": float(gap.mean()) if known.any() else math.nan,
+            "unscored_rows": float(np.isnan(part["z"]).sum()),
+        }
+
+
+def _rewards(rewards: Tensor) -> Tensor:
+    """Rewards as float64; those that are too large for their squares count as not scored, and so do infinite ones."""
+    if rewards.is_complex():
+        raise ArgumentTypeError(f"rewards must be real numbers, got a tensor of {rewards.dtype}")
+    if rewards.ndim != 1:
+        raise ArgumentError(
+            f"rewards must have one dimension, one a row, got shape {tuple(rewards.shape)}; sum over tokens first"
+        )
+    z = rewards.detach().double()
+    return torch.where(z.abs() <= LARGEST_REWARD, z, math.nan)
+
+
+def _weights(weights: Any, rows: int, device: torch.device) -> Tensor:
+    """Weights as float64 on the device."""
+    try:
+        w = weights.detach() if isinstance(weights, Tensor) else upload(np.asarray(weights, np.float64), device)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"weights must be numbers, got {weights!r:.80}") from None
+    if w.is_complex():
+        raise ArgumentTypeError(f"weights must be real numbers, got a tensor of {w.dtype}")
+    if w.shape != (rows,):
+        raise ArgumentError(f"one weight a row: got {rows} rows and weights of shape {tuple(w.shape)}")
+    return w.to(device, torch.float64, non_blocking=True)
