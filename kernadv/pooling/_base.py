@@ -5,6 +5,7 @@ Each piece is useful alone: it predicts from the past and learns from a batch af
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from kernadv._errors import CheckpointError
 from kernadv.groups import Groups
 from kernadv.moments import Moments
-from kernadv.pooling._library import NUMPY, Array, Library, ratio
+from kernadv.pooling._library import Array, Library
 from kernadv.smoothers.nadaraya_watson import UNDERFLOW
 
 
@@ -117,11 +118,6 @@ class Batched(NamedTuple):
         """The other groups as if they had no scored trace."""
         return Batched(self.prompt, *(part * rows for part in self[1:]))
 
-    @property
-    def mean(self) -> Array:
-        """Weighted mean reward of each group; 0 without weight.  # (B,)"""
-        return ratio(self.wz, self.w)
-
     def squares(self, value: Array) -> Array:
         """Sum over the traces of ``w^2 (z - value)^2``.  # (B,)"""
         return (self.wwzz - 2.0 * value * self.wwz + value * value * self.ww).clip(0.0)
@@ -154,27 +150,43 @@ class Scale(NamedTuple):
 
 
 class Pooled:
-    """A piece whose state is the float arrays named in `STATE`.
+    """A piece whose state is a few float arrays, all of them views of one.
 
     Parameters
     ----------
     lib : Library
+    **shapes
+        Of the arrays, by name; they are 0 at first.
     """
 
-    STATE: tuple[str, ...] = ()
-
-    def __init__(self, lib: Library = NUMPY) -> None:
+    def __init__(self, lib: Library, **shapes: int | tuple[int, ...]) -> None:
         self.lib = lib
+        self._shapes = {name: shape if isinstance(shape, tuple) else (shape,) for name, shape in shapes.items()}
+        self._state = lib.zeros(sum(map(math.prod, self._shapes.values())))
+        self._name_views()
+
+    def _name_views(self) -> None:
+        start = 0
+        for name, shape in self._shapes.items():
+            end = start + math.prod(shape)
+            setattr(self, name, self._state[start:end].reshape(shape))
+            start = end
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: the one array, without its views."""
+        return {name: x for name, x in self.__dict__.items() if name not in self._shapes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._name_views()
 
     def keep(self, share: Any) -> None:
         """Keep that share of all of the state."""
-        for name in self.STATE:
-            state = getattr(self, name)
-            state *= share
+        self._state *= share
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the state's arrays."""
-        return {name: self.lib.host(getattr(self, name)) for name in self.STATE}
+        return {name: self.lib.host(getattr(self, name)) for name in self._shapes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the state; on an error it stays as it was.
@@ -184,17 +196,16 @@ class Pooled:
         CheckpointError
             If an array is missing, has another shape or is not finite.
         """
-        fresh = {}
-        for name in self.STATE:
-            shape = tuple(getattr(self, name).shape)
+        fresh = []
+        for name, shape in self._shapes.items():
             array = np.asarray(state.get(name, np.nan))
             if array.dtype.kind not in "iuf" or array.shape != shape or not np.isfinite(array).all():
                 raise CheckpointError(
                     f"{name} of the pooled state must be {shape} finite numbers, got an array of {array.shape}: "
                     "it is damaged, or saved under other windows"
                 )
-            fresh[name] = self.lib.array(array)
-        self.__dict__.update(fresh)
+            fresh.append(array.ravel().astype(np.float64))
+        self._state[:] = self.lib.array(np.concatenate(fresh))
 
 
 def _kish(m: Moments, defined: Array, xp: Any) -> Any:

@@ -47,6 +47,11 @@ class Library:
         """Whether the host knows that it is false, so that work may be saved."""
         return not truth
 
+    def ratio(self, top: Any, bottom: Any, otherwise: float = 0.0) -> Any:
+        """``top / bottom``, and `otherwise` where the bottom is not positive."""
+        some = bottom > 0
+        return np.where(some, top / np.where(some, bottom, 1.0), otherwise)
+
     def at(self, x: Any, index: Any) -> Any:
         """``x[..., index]`` for a number that was computed."""
         return x[..., index]
@@ -55,9 +60,9 @@ class Library:
         """Solution for a symmetric positive definite system.  # (J, J), (J,) or (J, K)"""
         return np.linalg.solve(system, right)
 
-    def class_sums(self, code: Array, parts: tuple[Array, ...], classes: int) -> list[Array]:
-        """Sums of each part over the entries of a class.  code: (B,), parts of (B,) -> each (classes,)"""
-        return [np.bincount(code, part, classes) for part in parts]
+    def class_sums(self, code: Array, parts: tuple[Array, ...], classes: int) -> Array:
+        """Sums of each part over the entries of a class.  code: (B,), parts of (B,) -> (parts, classes)"""
+        return np.stack([np.bincount(code, part, classes) for part in parts])
 
     def sum_of_others(self, prompt: Array, x: Array) -> Array:
         """Sum of x over the groups of the other prompts; the own ones never enter, not even in rounding.  # (B,)"""
@@ -69,9 +74,3 @@ class Library:
 
 
 NUMPY = Library()
-
-
-def ratio(top: Array, bottom: Array) -> Array:
-    """``top / bottom``, 0 where the bottom is not positive."""
-    some = bottom > 0
-    return top * some / (bottom * some + ~some)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernadv.pooling._forecast import Forecast
-from kernadv.pooling._library import Array, ratio
+from kernadv.pooling._library import Array
 from kernadv.pooling.pool import Pool
 from kernadv.smoothers import Estimate
 
@@ -65,5 +65,5 @@ def typical_weight(pool: Pool, weight: Array | None, scored: Array) -> Array:
     where = pool.lib.xp.where
     count = pool.lib.number(scored)
     total, others = weight.sum() - weight, count.sum() - count
-    first = where((others > 0) & (total > 0), ratio(total, others), 1.0)
+    first = where((others > 0) & (total > 0), pool.lib.ratio(total, others), 1.0)
     return where(pool.running.empty, first, pool.running.weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernadv.pooling._base import Batched, Pooled, Scale
-from kernadv.pooling._library import NUMPY, Array, Library, ratio
+from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Share of the sums that is kept from one step to the next: of the mean, and of the rest.
 KEEP_MEAN, KEEP = 0.8, 0.97
@@ -14,15 +14,14 @@ KEEP_MEAN, KEEP = 0.8, 0.97
 class Running(Pooled):
     """What was seen so far, whatever the prompt."""
 
-    STATE = ("sums", "range", "ratio", "size", "between")
+    sums: Array  # discounted sums of w and of w z
+    range: Array  # smallest and largest reward
+    ratio: Array  # discounted sums of w^2 (z - p)^2 and of w^2 (p - low) (high - p)
+    size: Array  # discounted sums of traces and of w
+    between: Array  # 1: a reward strictly inside the range was seen
 
     def __init__(self, lib: Library = NUMPY) -> None:
-        super().__init__(lib)
-        self.sums = lib.zeros(2)  # discounted sums of w and of w z
-        self.range = lib.zeros(2)  # smallest and largest reward
-        self.ratio = lib.zeros(2)  # discounted sums of w^2 (z - p)^2 and of w^2 (p - low) (high - p)
-        self.size = lib.zeros(2)  # discounted sums of traces and of w
-        self.between = lib.zeros(1)  # 1: a reward strictly inside the range was seen
+        super().__init__(lib, sums=2, range=2, ratio=2, size=2, between=1)
 
     @property
     def empty(self) -> Any:
@@ -32,12 +31,12 @@ class Running(Pooled):
     @property
     def mean(self) -> Any:
         """Recent mean reward; 0 while empty."""
-        return ratio(self.sums[1], self.sums[0])
+        return self.lib.ratio(self.sums[1], self.sums[0])
 
     @property
     def weight(self) -> Any:
         """Mean weight of a trace; 1 while empty."""
-        return self.lib.xp.where(self.size[0] > 0, ratio(self.size[1], self.size[0]), 1.0)
+        return self.lib.ratio(self.size[1], self.size[0], 1.0)
 
     @property
     def two_values(self) -> bool:
@@ -48,7 +47,7 @@ class Running(Pooled):
     def scale(self) -> Scale:
         """Range and variance of the rewards."""
         known = (self.ratio[1] > 0) & (self.ratio[0] > 0)
-        relative = self.lib.xp.where(known, ratio(self.ratio[0], self.ratio[1]).clip(0.05, 2.0), 1.0)
+        relative = self.lib.xp.where(known, self.lib.ratio(self.ratio[0], self.ratio[1]).clip(0.05, 2.0), 1.0)
         return Scale(self.range[0], self.range[1], relative)
 
     def learn(self, value: Array, batch: Batched, low: Any, high: Any, *, new: Any) -> None:

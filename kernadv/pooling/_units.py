@@ -8,7 +8,7 @@ import numpy as np
 
 from kernadv._errors import CheckpointError
 from kernadv.pooling._base import Pooled
-from kernadv.pooling._library import NUMPY, Library
+from kernadv.pooling._library import NUMPY, Array, Library
 
 #: A reward that many times the unit starts the pool anew; squares of products of rewards then still fit.
 HUGE = 1e30
@@ -21,11 +21,10 @@ FAR = 16.0
 class Units(Pooled):
     """Inside, a reward z is ``(z - origin) / unit``; the unit is a power of two, 0 while all rewards were at the origin."""
 
-    STATE = ("unit",)
+    unit: Array  # origin and unit
 
     def __init__(self, lib: Library = NUMPY) -> None:
-        super().__init__(lib)
-        self.unit = lib.zeros(2)
+        super().__init__(lib, unit=2)
 
     @property
     def origin(self) -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernadv.pooling._base import Pooled
-from kernadv.pooling._library import NUMPY, Array, Library, ratio
+from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Share of the scores that is kept from one step to the next.
 KEEP = 0.97
@@ -32,13 +32,12 @@ class Argmin(Pooled):
     lib : Library
     """
 
-    STATE: tuple[str, ...] = ("loss", "square", "weight")
+    loss: Array  # (J,): discounted sums of weight x (loss - loss of the last column)
+    square: Array  # (J,): of the squares of the groups' differences
+    weight: Array
 
-    def __init__(self, columns: int, lib: Library = NUMPY) -> None:
-        super().__init__(lib)
-        self.loss = lib.zeros(columns)  # discounted sums of weight x (loss - loss of the last column)
-        self.square = lib.zeros(columns)  # of the squares of the groups' differences
-        self.weight = lib.zeros(1)
+    def __init__(self, columns: int, lib: Library = NUMPY, **shapes: int | tuple[int, ...]) -> None:
+        super().__init__(lib, loss=columns, square=columns, weight=1, **shapes)
         self._index = lib.array(range(columns))
 
     @property
@@ -101,16 +100,15 @@ class OneStandardError(Argmin):
 class ExponentialWeights(Argmin):
     """A mean of all predictions, each weighted by ``exp(-loss / (2 sigma^2))``, its likelihood under normal noise."""
 
-    STATE = (*Argmin.STATE, "noise")
+    noise: Array
 
     def __init__(self, columns: int, lib: Library = NUMPY) -> None:
-        super().__init__(columns, lib)
-        self.noise = lib.zeros(1)
+        super().__init__(columns, lib, noise=1)
 
     def coefficients(self) -> Array:
         """Weights of the predictions.  # (J,)"""
         xp, known = self.lib.xp, self.noise > 0
-        w = xp.exp(-ratio(self.loss - self.loss.min(), 2.0 * self.noise))
+        w = xp.exp(-self.lib.ratio(self.loss - self.loss.min(), 2.0 * self.noise))
         return xp.where(known, w / w.sum(), super().coefficients())
 
     def learn(self, f: Array, prior: Array, reward: Array, weight: Array, noise: Any, *, new: Any) -> None:
@@ -133,16 +131,15 @@ class Stacking(Argmin):
     forget, ridge, damping : float
     """
 
-    STATE = (*Argmin.STATE, "gram", "cross", "noise")
+    gram: Array  # (J, J)
+    cross: Array  # (J,)
+    noise: Array
 
     def __init__(
         self, columns: int, lib: Library = NUMPY, forget: float = 0.97, ridge: float = 0.01, damping: float = 3.0
     ) -> None:
-        super().__init__(columns, lib)
+        super().__init__(columns, lib, gram=(columns, columns), cross=columns, noise=1)
         self.forget, self.ridge, self.damping = forget, ridge, damping
-        self.gram = lib.zeros(columns, columns)
-        self.cross = lib.zeros(columns)
-        self.noise = lib.zeros(1)
         self._unit = lib.number(self._index[:, None] == self._index)
 
     def coefficients(self) -> Array:
@@ -164,7 +161,7 @@ class Stacking(Argmin):
         self.gram *= kept
         self.cross *= kept
         # one more group at the prior mean: a batch of one group still says something
-        share = weight * ratio(1.0, total + ratio(total, number(weight > 0).sum()))
+        share = weight * self.lib.ratio(1.0, total + self.lib.ratio(total, number(weight > 0).sum()))
         x, y = f - prior[:, None], reward - prior
         x = x - share @ x
         y = y - share @ y

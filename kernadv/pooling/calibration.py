@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernadv.pooling._base import Batched, Pooled, Scale
-from kernadv.pooling._library import NUMPY, Array, Library, ratio
+from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.99
@@ -33,12 +33,15 @@ class Calibration(Pooled):
     prompts, weighing each by its own v.  Everything is in shares of the range of the rewards.
     """
 
-    STATE = ("residual", "traces", "product", "expected", "variance", "paired")
+    residual: Array  # (BINS,): discounted sums of residuals
+    traces: Array  # (BINS,): and of ones
+    product: Array  # (1,): discounted sums over the pairs of traces
+    expected: Array  # what the products would be under the model
+    variance: Array
+    paired: Array
 
     def __init__(self, lib: Library = NUMPY) -> None:
-        super().__init__(lib)
-        self.residual, self.traces = lib.zeros(BINS), lib.zeros(BINS)
-        self.product, self.expected, self.variance, self.paired = (lib.zeros(1) for _ in range(4))
+        super().__init__(lib, residual=BINS, traces=BINS, product=1, expected=1, variance=1, paired=1)
         self._edges = lib.array(EDGES)
 
     def centre(self, value: Array, scale: Scale) -> Array:
@@ -61,8 +64,8 @@ class Calibration(Pooled):
     @property
     def ratio(self) -> Any:
         """Mean squared error relative to the one that the strength stands for.  # (1,)"""
-        start = ratio(TRUST_RATIO * self.variance**2, self.expected * self.paired)
-        relative = ratio(self.product + start, self.expected + start).clip(*RATIO)
+        start = self.lib.ratio(TRUST_RATIO * self.variance**2, self.expected * self.paired)
+        relative = self.lib.ratio(self.product + start, self.expected + start).clip(*RATIO)
         return self.lib.xp.where(self.paired > 0, relative, 1.0)
 
     def fade(self, new: Any = 1.0) -> None:
@@ -83,7 +86,7 @@ class Calibration(Pooled):
         inside = batch.moved(scale.low, 1.0 / (scale.high - scale.low))
         centre = self.centre(value, scale)
         residual = inside.wz - inside.n * centre
-        product = ratio(residual**2 - inside.squares(centre), batch.n - 1.0)
+        product = self.lib.ratio(residual**2 - inside.squares(centre), batch.n - 1.0)
         self._add(product, centre, nu, batch.n * (batch.n > 1))
         p = scale.share(value)
         residual, traces = self.lib.class_sums(self._bin(p), (inside.wz - inside.n * p, inside.n), BINS)

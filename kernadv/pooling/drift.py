@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernadv.pooling._base import Batched, Pooled, Scale
-from kernadv.pooling._library import NUMPY, Array, Library, ratio
+from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.97
@@ -24,12 +24,11 @@ class CommonDrift(Pooled):
     errors is believed though all before were small: a block of prompts that comes back after a long time has moved far.
     """
 
-    STATE = ("moments", "loss")
+    moments: Array  # discounted sums of shift^2 - noise, and of ones
+    loss: Array  # discounted losses without and with the shift
 
     def __init__(self, lib: Library = NUMPY) -> None:
-        super().__init__(lib)
-        self.moments = lib.zeros(2)  # discounted sums of shift^2 - noise, and of ones
-        self.loss = lib.zeros(2)  # discounted losses without and with the shift
+        super().__init__(lib, moments=2, loss=2)
 
     @property
     def active(self) -> Any:
@@ -41,9 +40,9 @@ class CommonDrift(Pooled):
         v = scale.variance(value)
         top = self.lib.sum_of_others(batch.prompt, batch.wz - batch.w * value)
         bottom = self.lib.sum_of_others(batch.prompt, batch.w * v)
-        signal = ratio(self.moments[0], self.moments[1]).clip(0.0)
+        signal = self.lib.ratio(self.moments[0], self.moments[1]).clip(0.0)
         noise = self.lib.sum_of_others(batch.prompt, batch.ww * v) / bottom.clip(1e-150) ** 2
-        shift = ratio(top, bottom)
+        shift = self.lib.ratio(top, bottom)
         usual = signal / (signal + noise + 1e-300)
         evident = 1.0 - SURE * noise / (shift * shift).clip(1e-300)
         return scale.clip(value + shift * self.lib.xp.maximum(usual, evident) * v)
@@ -51,11 +50,11 @@ class CommonDrift(Pooled):
     def learn(self, value: Array, shifted: Array, batch: Batched, scale: Scale, *, new: Any) -> None:
         """Add a batch: its values without and with the shift."""
         xp, total, v = self.lib.xp, batch.w.sum(), scale.variance(value)
-        bottom = (batch.w * v).sum()
+        bottom, mean = (batch.w * v).sum(), self.lib.ratio(batch.wz, batch.w)
         some = self.lib.number((total > 0) & (bottom > 0))
-        shift = ratio((batch.wz - batch.w * value).sum(), bottom)
-        signal = shift * shift - ratio((batch.ww * v).sum(), bottom * bottom)
-        loss = [ratio((batch.w * (x - batch.mean) ** 2).sum(), total) * some for x in (value, shifted)]
+        shift = self.lib.ratio((batch.wz - batch.w * value).sum(), bottom)
+        signal = shift * shift - self.lib.ratio((batch.ww * v).sum(), bottom * bottom)
+        loss = [self.lib.ratio((batch.w * (x - mean) ** 2).sum(), total) * some for x in (value, shifted)]
         self.keep(KEEP ** (new * some))
         self.moments += xp.stack([signal * some, some])
         self.loss += xp.stack(loss)

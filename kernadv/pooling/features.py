@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernadv.pooling._base import Pooled
-from kernadv.pooling._library import NUMPY, Array, Library, ratio
+from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Random cosines beside the features themselves.
 COSINES = 32
@@ -36,21 +36,21 @@ class FeaturePrior(Pooled):
     (2007), random features of kernels.
     """
 
-    STATE = ("centre", "spread", "mean", "gram", "cross", "trial")
+    centre: Array  # (D,)
+    spread: Array  # (D,): 0 before the first batch
+    mean: Array  # discounted sums of weights and of weighted columns
+    gram: Array
+    cross: Array
+    trial: Array  # discounted sums of deviation x residual and of squared deviations
 
     def __init__(self, columns: int, lib: Library = NUMPY) -> None:
-        super().__init__(lib)
+        size = columns + COSINES
+        wide: dict[str, int | tuple[int, ...]] = {"mean": size + 1, "gram": (size, size), "cross": size, "trial": 2}
+        super().__init__(lib, centre=columns, spread=columns, **wide)
         rng = np.random.default_rng(0)
         self._frequency = lib.array(rng.normal(size=(columns, COSINES)) / np.sqrt(columns))
         self._phase = lib.array(rng.uniform(0.0, 2.0 * np.pi, COSINES))
-        size = columns + COSINES
         self._unit = lib.array(np.eye(size))
-        self.centre = lib.zeros(columns)
-        self.spread = lib.zeros(columns)  # 0 before the first batch
-        self.mean = lib.zeros(size + 1)  # discounted sums of weights and of weighted columns
-        self.gram = lib.zeros(size, size)
-        self.cross = lib.zeros(size)
-        self.trial = lib.zeros(2)  # discounted sums of deviation x residual and of squared deviations
 
     @property
     def columns(self) -> int:
@@ -61,11 +61,11 @@ class FeaturePrior(Pooled):
         """``(f(x) - fbar)' beta``, 0 for rows of NaN (prompts without features).  features: (B, D) -> (B,)"""
         known, f = self._map(features)
         beta = self.lib.solve(self._system(kappa), self.cross)
-        return (f - ratio(self.mean[1:], self.mean[0])) @ beta * known
+        return (f - self.lib.ratio(self.mean[1:], self.mean[0])) @ beta * known
 
     def weight(self) -> Any:
         """gamma."""
-        return ratio(self.trial[0], self.trial[1]).clip(0.0, 1.0)
+        return self.lib.ratio(self.trial[0], self.trial[1]).clip(0.0, 1.0)
 
     def learn(
         self,
@@ -98,14 +98,14 @@ class FeaturePrior(Pooled):
         count = number(known).sum()
         enough = number(count >= 2)
         w = weight * known * enough
-        y = residual - ratio((w * residual).sum(), w.sum())
+        y = residual - self.lib.ratio((w * residual).sum(), w.sum())
         self._standardise(features, known, count, number(self.mean[0] <= 0) * enough)
         f = self._map(features)[1]
         total = w @ f
         for state in (self.mean, self.gram, self.cross):
             state *= KEEP ** (new * enough)
         self.mean += xp.concatenate([w.sum().reshape(1), total])
-        f = f - ratio(total, w.sum())
+        f = f - self.lib.ratio(total, w.sum())
         self.gram += (f * w[:, None]).T @ f
         self.cross += (w * y) @ f
         self._try(f, y, w * fresh, kappa, new)
@@ -114,8 +114,8 @@ class FeaturePrior(Pooled):
         """Take centre and spread from a batch, if it is the first."""
         where = self.lib.xp.where
         x = where(known[:, None], features, 0.0)
-        centre = ratio(x.sum(0), count)
-        spread = ratio((((x - centre) * known[:, None]) ** 2).sum(0), count) ** 0.5
+        centre = self.lib.ratio(x.sum(0), count)
+        spread = self.lib.ratio((((x - centre) * known[:, None]) ** 2).sum(0), count) ** 0.5
         self.centre += (centre - self.centre) * first
         self.spread += (where(spread > 0, spread, 1.0) - self.spread) * first
 
@@ -132,14 +132,14 @@ class FeaturePrior(Pooled):
         own = w * (f * pull.T).sum(1)
         d = (self.cross @ pull - own * y) / (1.0 - own).clip(1e-6)
         share = w * several
-        d, y = d - ratio(share @ d, share.sum()), y - ratio(share @ y, share.sum())
+        d, y = d - self.lib.ratio(share @ d, share.sum()), y - self.lib.ratio(share @ y, share.sum())
         self.trial *= KEEP ** (new * several)
         self.trial += self.lib.xp.stack([(share * d) @ y, (share * d) @ d])
 
     def _system(self, kappa: Any) -> Array:
         """``F'F`` with the penalty.  # (D + COSINES, D + COSINES)"""
         size = len(self.cross)
-        variance = ratio(self.gram.diagonal(), self.mean[0])
+        variance = self.lib.ratio(self.gram.diagonal(), self.mean[0])
         least = 1e-9 * self.gram.trace().clip(1e-280) / size
         return self.gram + (kappa * size * variance).clip(least) * self._unit
 

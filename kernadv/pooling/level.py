@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernadv.pooling._base import Pooled
-from kernadv.pooling._library import NUMPY, Array, Library, ratio
+from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.95
@@ -33,30 +33,32 @@ class EmpiricalBayesLevel(Pooled):
     Efron and Morris (1975); Kleinman (1973) for proportions.
     """
 
-    STATE = ("cross", "seen", "spread")
+    cross: Array  # (H,): discounted sums of the cross moments
+    seen: Array  # (H,): and of ones
+    spread: Array  # discounted sums of the variance of the rewards, and of ones
 
     def __init__(self, windows: int, lib: Library = NUMPY) -> None:
-        super().__init__(lib)
-        self.cross = lib.zeros(windows)
-        self.seen = lib.zeros(windows)
-        self.spread = lib.zeros(2)  # discounted sums of the variance of the rewards, and of ones
+        super().__init__(lib, cross=windows, seen=windows, spread=2)
 
     def kappa(self) -> Array:
         """Rollouts that the prior mean is worth; 1 before anything was learned.  # (H,)"""
-        total = ratio(self.spread[0], self.spread[1])
+        total = self.lib.ratio(self.spread[0], self.spread[1])
         known = (self.seen > 0) & (total > 0)
-        tau2 = ratio(self.cross, self.seen).clip(0.02 * total, 0.9 * total)
-        return self.lib.xp.where(known, ratio((total - tau2).clip(0.02 * total), tau2), 1.0)
+        tau2 = self.lib.ratio(self.cross, self.seen).clip(0.02 * total, 0.9 * total)
+        return self.lib.ratio((total - tau2).clip(0.02 * total), tau2 * known, 1.0)
 
-    def shrink(self, value: Array, n_eff: Array, defined: Array, prior: Array) -> Array:
+    def shrink(self, value: Array, n_eff: Array, defined: Array, prior: Array, kappa: Array | None = None) -> Array:
         """The estimates shrunk to the prior mean of each group, which is the estimate of an empty window.
 
         Parameters
         ----------
         value, n_eff, defined : (B, H)
         prior : (B,)
+        kappa : (H,), optional
+            As `kappa` has it, which is the default.
         """
-        mu, kappa, where = prior[:, None], self.kappa(), self.lib.xp.where
+        mu, where = prior[:, None], self.lib.xp.where
+        kappa = self.kappa() if kappa is None else kappa
         own = where(defined, value, mu)
         return where(defined, (n_eff * own + kappa * mu) / (n_eff + kappa), mu)
 
@@ -88,10 +90,10 @@ class EmpiricalBayesLevel(Pooled):
         groups, count = number(some).sum(), number(defined).sum(0)
         enough = number(groups >= FEWEST)
         y = (reward - prior) * some
-        y = (y - ratio(y.sum(), groups)) * some
+        y = (y - self.lib.ratio(y.sum(), groups)) * some
         x = xp.where(defined, value - prior[:, None], 0.0)
-        x = (x - ratio(x.sum(0), groups)) * defined
+        x = (x - self.lib.ratio(x.sum(0), groups)) * defined
         self.keep(KEEP ** (new * enough))
-        self.cross += ratio(y @ x, count) * enough
+        self.cross += self.lib.ratio(y @ x, count) * enough
         self.seen += number(count > 0) * enough
         self.spread += xp.stack([variance * enough, enough])

@@ -10,7 +10,7 @@ from kernadv._errors import CheckpointError
 from kernadv.kernels import Kernel
 from kernadv.pooling._base import Batched, Pooled, Scale, Windowed
 from kernadv.pooling._forecast import Forecast, LastVisit
-from kernadv.pooling._library import NUMPY, Array, Library, ratio
+from kernadv.pooling._library import NUMPY, Array, Library
 from kernadv.pooling._running import Running
 from kernadv.pooling._units import Units
 from kernadv.pooling.aggregation import AGGREGATIONS, Argmin
@@ -101,11 +101,11 @@ class Pool:
         if self.features is not None and features is not None:
             mean = mean + self.features.weight() * self.features.deviation(features, kappa[-1])
         prior = where(learned, scale.clip(mean), mean)
-        level = self._level(past.value, past, prior, learned)
+        level = self._level(past.value, past, prior, kappa, learned)
         columns = level
         if self.how.slope:
             line = where(learned, self.slope.extrapolate(past, level, scale), level)
-            columns = xp.concatenate([level, self._level(line, past, prior, learned)], axis=1)
+            columns = xp.concatenate([level, self._level(line, past, prior, kappa, learned)], axis=1)
         has_past = past.defined.any(1)
         value = where(has_past, self.aggregation.combine(columns, prior), prior)
         value = where(learned, scale.clip(value), value)
@@ -117,13 +117,13 @@ class Pool:
         strength = self.strength.rollouts(n_eff, past.n_eff[:, -1], self.lib.at(kappa, k))
         return Forecast(prior, level, columns, value, shifted, final, n_eff, strength, has_past)
 
-    def _level(self, value: Array, past: Windowed, prior: Array, learned: Array) -> Array:
+    def _level(self, value: Array, past: Windowed, prior: Array, kappa: Array, learned: Array) -> Array:
         """Estimates of the windows shrunk to the prior means, which those of empty windows are.  # (B, H)"""
         where = self.lib.xp.where
         own = where(past.defined, value, prior[:, None])
         if not self.how.level:
             return own
-        return where(learned, self.level.shrink(value, past.n_eff, past.defined, prior), own)
+        return where(learned, self.level.shrink(value, past.n_eff, past.defined, prior, kappa), own)
 
     def learn(
         self,
@@ -153,22 +153,22 @@ class Pool:
             return
         low, high = (where(some, limit, self.units.origin) for limit in limits)
         restart, *change = self.units.settle(low, high, self.running.empty, self.running.range)
-        if not self.lib.rules_out(restart):
-            for piece in self._pieces().values():
-                piece.keep(1.0 - number(restart))
+        for piece in self._pieces().values():
+            piece.keep(1.0 - number(restart))
         forecast = forecast.moved(*change)
         origin, factor = self.units.inverse(False)
         past, batch = past.moved(origin, factor), batch.moved(origin, factor)
         new = number((step > self.newest) & some)[0]
         self.newest[:] = where(new > 0, step, self.newest)
         scale, weight, learned = self.running.scale, self.running.weight, ~self.running.empty
-        reward, prior, blank = batch.mean, forecast.prior, xp.isnan(forecast.final)
+        reward, prior, blank = self.lib.ratio(batch.wz, batch.w), forecast.prior, xp.isnan(forecast.final)
         rows = forecast.has_past & (batch.w > 0) & learned
         self.strength.fade(new)
         self.calibration.fade(new)
         told = batch.only(~(blank & (batch.n > 0)).any())
-        self._learn_strength(forecast._replace(final=where(blank, prior, forecast.final)), past, told, last)
-        variance = ratio(batch.squares(prior).sum() * batch.n.sum(), batch.w.sum() ** 2)
+        predicted = forecast._replace(final=where(blank, prior, forecast.final))
+        self._learn_strength(predicted, past, told, last, scale, self.best_window)
+        variance = self.lib.ratio(batch.squares(prior).sum() * batch.n.sum(), batch.w.sum() ** 2)
         self.level.learn(past.value, past.defined & rows[:, None], prior, reward, variance, new=new)
         share = batch.w / weight
         self.aggregation.learn(forecast.columns, prior, reward, share * rows, variance, new=new)
@@ -184,20 +184,24 @@ class Pool:
         """Prior means moved to the level of the batch's other prompts; NaN while nothing was seen.  # (B,)"""
         where, others, running = self.lib.xp.where, self.lib.sum_of_others, self.running
         residual, count = others(batch.prompt, batch.wz - batch.w * prior), others(batch.prompt, batch.w)
-        first = where(count > 0, prior + ratio(residual, count), np.nan)
+        first = where(count > 0, prior + self.lib.ratio(residual, count), np.nan)
         return where(running.empty, first, running.scale.clip(prior + residual / (count + RECENT * running.weight)))
 
-    def _learn_strength(self, forecast: Forecast, past: Windowed, batch: Batched, last: LastVisit) -> None:
-        kappa = self.lib.at(self.level.kappa(), self.best_window)
+    def _learn_strength(
+        self, forecast: Forecast, past: Windowed, batch: Batched, last: LastVisit, scale: Scale, k: Any
+    ) -> None:
+        kappa = self.lib.at(self.level.kappa(), k)
         self.strength.learn(forecast.final, forecast.n_eff, kappa, batch)
         single = (batch.n == 1) & (last.n > 0)
         if not self.lib.rules_out(single.any()):
-            self._learn_visits(forecast.prior, kappa, past, batch.only(single), last)
-        self.calibration.learn(forecast.final, forecast.strength, *self._calibrating(batch))
+            self._learn_visits(forecast.prior, kappa, past, batch.only(single), last, scale, k)
+        self.calibration.learn(forecast.final, forecast.strength, *self._calibrating(batch, scale))
 
-    def _learn_visits(self, prior: Array, kappa: Any, past: Windowed, batch: Batched, last: LastVisit) -> None:
+    def _learn_visits(
+        self, prior: Array, kappa: Any, past: Windowed, batch: Batched, last: LastVisit, scale: Scale, k: Any
+    ) -> None:
         """From single traces and the visit before, predicted from what came before both."""
-        xp, where, k = self.lib.xp, self.lib.xp.where, self.best_window
+        xp, where = self.lib.xp, self.lib.xp.where
         origin, factor = self.units.inverse(False)
         last = last._replace(wz=(last.wz - origin * last.w) * factor)
         kernel = self.how.kernel
@@ -211,14 +215,14 @@ class Pool:
         value = where(left, (self.lib.at(m.t0, k) - weight * last.wz) / where(left, bottom, 1.0), prior)
         value = (n_eff * value + kappa * prior) / (n_eff + kappa)
         nu = self.strength.rollouts(n_eff, (past.n_eff[:, -1] - last.n).clip(0.0), kappa)
-        before = ratio(last.wz, last.n)
-        self.strength.learn_visits(value, n_eff, kappa, batch, before - ratio(last.w, last.n) * value)
-        batch, scale = self._calibrating(batch)
+        before = self.lib.ratio(last.wz, last.n)
+        self.strength.learn_visits(value, n_eff, kappa, batch, before - self.lib.ratio(last.w, last.n) * value)
+        batch, scale = self._calibrating(batch, scale)
         self.calibration.learn_visits(value, nu, batch, before, scale)
 
-    def _calibrating(self, batch: Batched) -> tuple[Batched, Scale]:
+    def _calibrating(self, batch: Batched, scale: Scale) -> tuple[Batched, Scale]:
         """The batch and the range of the rewards; no batch, and a range of 1, without a range or with unequal weights."""
-        scale, where = self.running.scale, self.lib.xp.where
+        where = self.lib.xp.where
         some = (scale.high > scale.low) & (batch.w == batch.n).all()
         return batch.only(some), Scale(where(some, scale.low, 0.0), where(some, scale.high, 1.0), scale.ratio)
 
@@ -241,7 +245,7 @@ class Pool:
             for name, piece in self._pieces().items()
             for key, array in piece.state_dict().items()
         }
-        newest, unit = self.lib.host(self.newest).astype(np.int64), self.units.state_dict()["unit"]
+        newest, unit = self.lib.host(self.newest).astype(np.int64), self.lib.host(self.units.unit)
         return {"pool.newest": newest, "pool.unit": unit, **arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

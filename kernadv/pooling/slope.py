@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernadv.pooling._base import Pooled, Scale, Windowed
-from kernadv.pooling._library import NUMPY, Array, Library, ratio
+from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.7
@@ -32,11 +32,10 @@ class PooledSlope(Pooled):
     Seifert and Gasser (1996), ridge local regression; Ruppert, Wand and Carroll (2003), chapter 4.
     """
 
-    STATE = ("sums",)
+    sums: Array  # (6, H): see `learn`
 
     def __init__(self, windows: int, lib: Library = NUMPY) -> None:
-        super().__init__(lib)
-        self.sums = lib.zeros(6, windows)
+        super().__init__(lib, sums=(6, windows))
 
     def extrapolate(self, past: Windowed, level: Array, scale: Scale) -> Array:
         """The windows' estimates moved along their slopes to the query, inside the range of the rewards.
@@ -78,7 +77,7 @@ class PooledSlope(Pooled):
         """Pooled slope b0 and ridge R of each window.  # (H,), (H,)"""
         xy, xx, own, weight, noise, count = self.sums
         known = xx > 0
-        slope = ratio(xy, xx)
+        slope = self.lib.ratio(xy, xx)
         spread = (own - 2.0 * slope * xy + slope * slope * xx - noise) / (
             weight * known + ~known
         )  # about the pooled one

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernadv.pooling._base import Batched, Pooled
-from kernadv.pooling._library import NUMPY, Array, Library, ratio
+from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.97
@@ -26,14 +26,13 @@ class Strength(Pooled):
     pairs of traces of one group, and where a group is a single trace from that trace and the prompt's visit before.
     """
 
-    STATE = ("product", "expected", "square", "count")
+    product: Array  # (CLASSES,) each
+    expected: Array  # what the products would be under the model
+    square: Array
+    count: Array
 
     def __init__(self, lib: Library = NUMPY) -> None:
-        super().__init__(lib)
-        self.product = lib.zeros(CLASSES)
-        self.expected = lib.zeros(CLASSES)  # what the products would be under the model
-        self.square = lib.zeros(CLASSES)
-        self.count = lib.zeros(CLASSES)
+        super().__init__(lib, product=CLASSES, expected=CLASSES, square=CLASSES, count=CLASSES)
         self._edges = lib.array([2.0 ** (k - 0.5) for k in range(1, CLASSES - 1)])
 
     def rollouts(self, n_eff: Array, most: Array, kappa: Any) -> Array:
@@ -49,7 +48,7 @@ class Strength(Pooled):
             Rollouts that the prior mean is worth, as the level's shrinkage has it.
         """
         seen = self.square.sum()
-        unit = self.lib.xp.where(seen > 0, ratio(seen, self.count.sum()), 1.0)
+        unit = self.lib.xp.where(seen > 0, self.lib.ratio(seen, self.count.sum()), 1.0)
         model = 1.0 / (n_eff + kappa + 1.0)
         k = self._class(n_eff)
         start = TRUST * unit * model
@@ -66,7 +65,7 @@ class Strength(Pooled):
     def learn(self, value: Array, n_eff: Array, kappa: Any, batch: Batched) -> None:
         """Add the pairs of traces of each group; n_eff and kappa as in `rollouts`."""
         square = batch.squares(value)
-        product = ratio((batch.wz - batch.w * value) ** 2 - square, batch.n - 1.0)
+        product = self.lib.ratio((batch.wz - batch.w * value) ** 2 - square, batch.n - 1.0)
         self._add(n_eff, kappa, product, square, batch.n, batch.n > 1)
 
     def learn_visits(self, value: Array, n_eff: Array, kappa: Any, now: Batched, before: Array) -> None:
@@ -88,9 +87,7 @@ class Strength(Pooled):
     def _add(self, n_eff: Array, kappa: Any, product: Array, square: Array, count: Array, rows: Array) -> None:
         parts = (product, square / (n_eff + kappa + 1.0), square, count)
         sums = self.lib.class_sums(self._class(n_eff), tuple(part * rows for part in parts), CLASSES)
-        for name, added in zip(self.STATE, sums, strict=True):
-            state = getattr(self, name)
-            state += added
+        self._state += sums.reshape(-1)
 
     def _class(self, n_eff: Array) -> Array:
         """0 without a past, then by factors of two.  # (B,)"""

@@ -24,6 +24,7 @@ from kernadv.kernels import KERNELS, Exponential
 from kernadv.moments import (
     torch_flash,
     triton_flash,
+    triton_groups,
     triton_places,
     triton_prequential,
     triton_ragged,
@@ -80,6 +81,7 @@ OFTEN = (
     "moments triangular H1 float64",
     "places-nw",
     "places-ll",
+    "others K8",
     "enter",
     "put R64",
     "flash-plain gaussian bf16x3",
@@ -189,6 +191,14 @@ def _device_history() -> Iterator[Configuration]:
             triton_places.places_kernel,
             {"past": real, "z": real, "begin": whole, "end": whole, "out": real, "B": "i32"},
             {"LINE": line, "RANK": 1e-10, "TINY": 1e-140, "ROWS": triton_places.ROWS},
+            {"num_warps": 4},
+        )
+    for columns in (4, 8):
+        yield Configuration(
+            f"others K{columns}",
+            triton_groups.others_kernel,
+            {"parts": real, "begin": whole, "end": whole, "out": real, "B": "i32", "K": "i32"},
+            {"COLUMNS": columns, "ROWS": triton_groups.ROWS},
             {"num_warps": 4},
         )
     yield Configuration(

@@ -18,6 +18,7 @@ from kernadv.moments import (
     torch_history,
     torch_table,
     torch_visits,
+    triton_groups,
     triton_places,
     triton_table,
     triton_visits,
@@ -47,6 +48,22 @@ def test_estimates_of_the_rows(rows, smoother):
     expected = places.places(*arguments)
     for mine, theirs in zip(triton_places.places(*arguments), expected, strict=True):
         close(mine, theirs.cpu(), 1e-9)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 6])
+@pytest.mark.parametrize("rows", [1, 2, 127, 129, 300])
+def test_others_of_a_group(rows, columns):
+    """Groups of unequal size that lie across programs; the own part never enters, however large it is."""
+    rng = np.random.default_rng(rows)
+    ids, parts = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=(columns, rows))
+    made = torch_groups.group(*on_device(ids, np.zeros(rows)), None)
+    (parts,) = on_device(parts)
+    got = triton_groups.sum_of_others(parts, made.begin, made.end)
+    close(got, torch_groups.sum_of_others(parts, made.begin, made.end).cpu(), 1e-12)
+    for row in range(0, rows, 50):
+        changed = parts.clone()
+        changed[:, row] = 1e200
+        assert torch.equal(triton_groups.sum_of_others(changed, made.begin, made.end)[:, row], got[:, row])
 
 
 @pytest.mark.parametrize(("size", "rows"), [(64, 5), (129, 40), (300, 128), (512, 300)])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from streams import batches  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from waiting import Forbidden, Unanswered, fake  # noqa: E402
 
@@ -33,20 +34,6 @@ MAKE = {
     "late": lambda **o: KernelValueEstimator.kae(0.4, allow_late=True, **o),
     "late-capped": lambda **o: KernelValueEstimator(Visits(3), allow_late=4, max_visits=5, **o),
 }
-
-
-def batches(seed, kind, steps=20, late=False):
-    """Ids, rewards and steps: any order, unequal groups, some not scored, a step twice, a block of steps."""
-    rng = np.random.default_rng(seed)
-    for step in range(1, steps + 1):
-        rows = int(rng.integers(1, 60))
-        ids = rng.integers(-3, 12, rows) * 10**15
-        z = 3.0 * rng.normal(size=rows)
-        z[rng.random(rows) < 0.15] = np.nan
-        at = np.maximum(step - rng.integers(0, 4, rows), 1) if late else 3 * ((step + 1) // 2)
-        if not late and step % 4 == 0:
-            at = at + rng.integers(0, 3, rows)
-        yield ([f"p{k}" for k in ids] if kind == "text" else ids), z, at
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, "text") for name in MAKE] + [
@@ -246,10 +233,10 @@ def test_weights_and_cold_starts_are_refused():
 
 
 def test_what_stays_in_main_memory():
-    """The pooled estimator and a cap over all prompts."""
-    for est in (KernelValueEstimator(backend="torch"), KernelValueEstimator(Steps(3), max_total=9, backend="torch")):
-        est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)
-        assert est._device is None
+    """A cap over all prompts."""
+    est = KernelValueEstimator(Steps(3), max_total=9, backend="torch")
+    est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)
+    assert est._device is None
 
 
 def test_where_an_estimator_works(monkeypatch):
@@ -327,7 +314,7 @@ def test_places_without_the_fused_kernel_do_not_wait(smoother):
         z, edge = torch.empty(60, dtype=torch.float64), torch.empty(60, dtype=torch.int64)
         past = torch.empty(9, 60, dtype=torch.float64)
         with Forbidden() as watch:
-            out = _device_places.places(past, z, edge, edge, smoother)
+            out = places.places(past, z, edge, edge, smoother)
     assert out.shape == (8, 60)
     assert watch.calls > 40
 

@@ -20,6 +20,7 @@ from kernadv.moments import (  # fmt: skip
     torch_table,
     torch_visits,
     triton_flash,
+    triton_groups,
     triton_places,
     triton_prequential,
     triton_ragged,
@@ -61,8 +62,8 @@ class Device:
 def device(monkeypatch):
     made = Device()
     kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
-               triton_flash.flash_kernel, triton_places.places_kernel, triton_table.merge_kernel,
-               triton_visits.put_kernel)  # fmt: skip
+               triton_flash.flash_kernel, triton_groups.others_kernel, triton_places.places_kernel,
+               triton_table.merge_kernel, triton_visits.put_kernel)  # fmt: skip
     for kernel in kernels:
         kernel.device_caches.clear()
     monkeypatch.setattr(driver, "_active", made)
@@ -111,6 +112,12 @@ def test_weights(device, sample):
 def test_places(device):
     z, ends = torch.ones(300, dtype=torch.float64), torch.zeros((2, 300), dtype=torch.int64)
     triton_places.places(torch.ones((9, 300), dtype=torch.float64), z, *ends, "local_linear")
+    assert device.launched[0][0] == (3, 1, 1)
+
+
+def test_groups(device):
+    parts, ends = torch.ones((6, 300), dtype=torch.float64), torch.zeros((2, 300), dtype=torch.int64)
+    triton_groups.sum_of_others(parts, *ends)
     assert device.launched[0][0] == (3, 1, 1)
 
 

@@ -160,6 +160,11 @@ def calls(sample, windows):
             torch.tensor([2, 2, 4, 4]),
             "nadaraya_watson",
         ),
+        torch_history_ops.sum_of_others: (
+            torch.rand((3, 4), dtype=torch.float64),
+            torch.tensor([0, 0, 2, 2]),
+            torch.tensor([2, 2, 4, 4]),
+        ),
         torch_history_ops._enter_ids: (
             torch.tensor([3, 5, 2**63 - 1, 2**63 - 1]),
             torch.tensor([1, 0, 0, 0]),

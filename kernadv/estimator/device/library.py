@@ -40,11 +40,15 @@ class TorchLibrary(Library):
 
     def host(self, x: Tensor) -> FloatArray:
         """A copy for the host; waits for the device."""
-        return np.array(x.cpu(), np.float64)
+        return np.array(x.cpu().numpy(), np.float64)
 
     def rules_out(self, truth: Tensor) -> bool:
         """The host never knows."""
         return False
+
+    def ratio(self, top: Any, bottom: Tensor, otherwise: float = 0.0) -> Tensor:
+        """``top / bottom``, and `otherwise` where the bottom is not positive."""
+        return torch.where(bottom > 0, top / bottom, otherwise)
 
     def at(self, x: Tensor, index: Tensor) -> Tensor:
         """``x[..., index]`` for a number that was computed."""

@@ -1,0 +1,213 @@
+"""The pooled estimator on a device, run on the CPU through the code that a GPU runs: the same numbers, and no waiting."""
+
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from streams import batches  # noqa: E402
+from waiting import Forbidden, Unanswered, fake  # noqa: E402
+
+from kernadv import KernadvError, KernelValueEstimator, Pooling  # noqa: E402
+from kernadv.moments import torch_history  # noqa: E402
+from kernadv.pooling import AGGREGATIONS, NUMPY  # noqa: E402
+
+CPU = torch.device("cpu")
+#: Of the prompts of `batches`, but for one.
+TABLE = {k * 10**15: np.array([math.sin(k), k / 5.0]) for k in range(-3, 12) if k != 4}
+NAMED = {f"p{key}": vector for key, vector in TABLE.items()}
+
+
+def embed(ids):
+    return np.array([[math.cos(int(str(key).removeprefix("p")) / 10**15)] for key in ids])
+
+
+def made(**options):
+    return lambda backend, **more: KernelValueEstimator(backend=backend, **options, **more)
+
+
+MAKE = {
+    "default": made(),
+    "late": made(allow_late=True),
+    "late-capped": made(allow_late=3, max_visits=4),
+    "constant": made(cold_start=0.25),
+    "weighted": made(weighted=True),
+    "features": made(features={**TABLE, **NAMED}),
+    "weighted-features": made(features=embed, weighted=True),
+    "pieces-off": made(pooling=Pooling(level=False, slope=False, drift=False), kernel="triangular"),
+    **{f"{name}": made(pooling=Pooling(windows=(3, 9, 40), aggregation=name)) for name in AGGREGATIONS},
+}
+
+
+def stream(name, kind="int", seed=0):
+    """Batches with rewards of two values, or of many, with weights where they are wanted."""
+    rng = np.random.default_rng(seed)
+    for ids, z, step in batches(seed, kind, late=name.startswith("late")):
+        if seed % 2:
+            z = np.where(np.isnan(z), z, z > 0)
+        yield ids, z, step, {"weights": rng.gamma(2.0, size=len(z))} if name.startswith("weighted") else {}
+
+
+def tensors(z, more):
+    return torch.as_tensor(z), {key: torch.as_tensor(w) for key, w in more.items()}
+
+
+@pytest.mark.filterwarnings("ignore:.* prompts have no features")
+@pytest.mark.parametrize(
+    ("name", "kind", "seed"),
+    [(name, "int", 1) for name in MAKE]
+    + [(name, kind, 0) for name in ("default", "weighted-features", "features") for kind in ("text", "tensor")],
+)
+def test_numbers_are_those_of_the_cpu(name, kind, seed):
+    """Values, advantages, metrics, all that was learned, and intervals in the end."""
+    here, there = MAKE[name]("numba"), MAKE[name]("torch")
+    for count, (ids, z, step, more) in enumerate(stream(name, kind, seed)):
+        own = torch.as_tensor(ids) if kind == "tensor" else ids
+        rewards, given = tensors(z, more)
+        for mine, theirs in zip(
+            there.values(own, rewards, step, **given), here.values(ids, z, step, **more), strict=True
+        ):
+            np.testing.assert_allclose(mine.numpy(), theirs, rtol=1e-10, atol=1e-10)
+        got = there.advantages(own, rewards, step, **given)
+        np.testing.assert_allclose(got.numpy(), here.advantages(ids, z, step, **more), rtol=1e-10, atol=1e-10)
+        if count % 6 == 1:
+            expected = {k: x for k, x in here.metrics().items() if not k.startswith("history_")}
+            metrics = there.metrics()
+            assert {k: metrics[k] for k in expected} == pytest.approx(expected, rel=1e-9, nan_ok=True)
+    assert there._device is not None
+    mine, theirs = there.state_dict(), here.state_dict()
+    learned = [key for key in theirs if key.startswith("pool.")]
+    assert sorted(key for key in mine if key.startswith("pool.")) == sorted(learned)
+    for key in learned:
+        np.testing.assert_allclose(mine[key], theirs[key], rtol=1e-8, atol=1e-10, err_msg=key)
+    for mine, theirs in zip(
+        there.intervals(own, rewards, 99, **given), here.intervals(ids, z, 99, **more), strict=True
+    ):
+        np.testing.assert_allclose(np.asarray(mine), theirs, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e60])
+def test_rewards_of_any_size(scale):
+    """Rewards whose squares would not fit, and rewards that outgrow the first ones and start the pool anew."""
+    here, there = (KernelValueEstimator(backend=name) for name in ("numba", "torch"))
+    for count, (ids, z, step, _) in enumerate(stream("default")):
+        z = z * (scale if count > 9 else 1.0)
+        got = there.advantages(ids, torch.as_tensor(z), step).numpy()
+        expected = here.advantages(ids, z, step)
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10 * np.nanmax(np.abs(z)))
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_nothing_waits_for_the_device(name, monkeypatch):
+    """Tensors without numbers pass through the whole call: nothing of what it does depends on a number."""
+    monkeypatch.setattr(torch_history, "Bound", Unanswered)
+    with fake():
+        est = MAKE[name]("torch")
+        ids, rewards = torch.empty(60, dtype=torch.int64), torch.empty(60)
+        own = [f"p{key}" for key in TABLE] if "features" in name else list(range(60))
+        own = (own * 5)[:60]
+        given = {"weights": torch.empty(60)} if name.startswith("weighted") else {}
+        told = ids if name != "weighted-features" else own  # a function must be told the ids
+        for step in range(1, 9, 2):
+            with Forbidden() as watch:
+                out = est.advantages(told if step == 1 or name != "features" else own, rewards, step, **given)
+                est.observe(told, rewards, np.repeat([step, step + 1], 30), **given)
+            if name in ("features", "weighted-features"):
+                break  # whole numbers and text do not mix in one history
+        assert out.shape == (60,)
+        assert watch.calls > 500
+
+
+def test_features_of_text_do_not_wait(monkeypatch):
+    monkeypatch.setattr(torch_history, "Bound", Unanswered)
+    with fake():
+        est = MAKE["features"]("torch")
+        ids = (list(NAMED) * 5)[:60]
+        for step in range(1, 4):
+            with Forbidden():
+                est.advantages(ids, torch.empty(60), step)
+
+
+@pytest.mark.parametrize("name", ["default", "weighted"])
+def test_checkpoints_fit_both(name, tmp_path):
+    """A state saved on a device continues on the CPU, and the other way round."""
+    for first, then in (("torch", "numba"), ("numba", "torch")):
+        one, two, still = (MAKE[name](backend) for backend in (first, then, "numba"))
+        for count, (ids, z, step, more) in enumerate(stream(name, "text", 1)):
+            if count == 10:
+                one.save(tmp_path / "state.safetensors")
+                two.load(tmp_path / "state.safetensors")
+            est = one if count < 10 else two
+            rewards, given = tensors(z, more) if est.backend.name == "torch" else (z, more)
+            got = np.asarray(est.advantages(ids, rewards, step, **given))
+            np.testing.assert_allclose(got, still.advantages(ids, z, step, **more), rtol=1e-10, atol=1e-10)
+
+
+def test_what_was_learned_follows_the_rewards():
+    """Lists and tensors by turns: one pool."""
+    est, still = MAKE["default"]("torch"), MAKE["default"]("numba")
+    for count, (ids, z, step, _) in enumerate(stream("default", "text", 1)):
+        rewards = torch.as_tensor(z) if count % 3 else z
+        got = np.asarray(est.advantages(ids, rewards, step))
+        np.testing.assert_allclose(got, still.advantages(ids, z, step), rtol=1e-10, atol=1e-10)
+    assert est.explain(ids[0])["value"] == pytest.approx(still.explain(ids[0])["value"], nan_ok=True)
+
+
+def test_own_reward_never_enters():
+    """Not in a single bit, for whatever the reward is."""
+    rng = np.random.default_rng(3)
+    est = MAKE["default"]("torch")
+    for ids, z, step, _ in stream("default", "int", 1):
+        est.advantages(ids, torch.as_tensor(z), step)
+    ids, z = rng.integers(0, 20, 30) * 10**15, torch.as_tensor(rng.random(30))
+    before = est.values(ids, z, 99).value
+    for row in range(30):
+        changed = z.clone()
+        changed[row] = 1e9
+        assert torch.equal(est.values(ids, changed, 99).value[row], before[row])
+
+
+def test_weights_that_cannot_be_used_count_as_rewards_that_cannot():
+    est = MAKE["weighted"]("torch")
+    w = torch.tensor([1.0, torch.nan, -1.0, 2.0])
+    got = est.advantages(["a", "a", "b", "b"], torch.tensor([1.0, 0.0, 1.0, torch.nan]), 1, weights=w)
+    assert got.isnan().tolist() == [False, True, True, False]
+    assert got[3] == 0.0
+    assert est.metrics()["history_visits"] == 1
+    for weights, message in [(None, "the estimator is weighted"), ([1.0], "4 rows and weights of shape"),
+                             ("abcd", "weights must be numbers"), (torch.ones(4) * 1j, "weights must be real")]:  # fmt: skip
+        before = est.state_dict()
+        with pytest.raises(KernadvError, match=message):
+            est.advantages(["a", "a", "b", "b"], torch.ones(4), 2, weights=weights)
+        assert all(np.array_equal(before[key], x) for key, x in est.state_dict().items())
+
+
+def test_features_that_do_not_fit_leave_everything_as_it_was():
+    est = KernelValueEstimator(features=lambda ids: np.ones((len(ids), 1 + (ids[0] == "b"))), backend="torch")
+    est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)
+    with pytest.raises(KernadvError, match="features must have 1 columns"):
+        est.advantages(["b", "b"], torch.tensor([1.0, 0.0]), 2)
+    assert est._device._names.all == ["a"]
+
+
+# ---------------------------------------------------------------- the library of the pieces
+def test_library_is_that_of_numpy():
+    """What torch does otherwise: the same numbers."""
+    from kernadv.estimator.device.library import TorchLibrary
+
+    lib, rng = TorchLibrary(CPU), np.random.default_rng(4)
+    x, code = rng.normal(size=(5, 5)), rng.integers(0, 6, 40)
+    system, parts = x @ x.T + np.eye(5), tuple(rng.normal(size=(3, 40)))
+    for right in (rng.normal(size=5), rng.normal(size=(5, 7))):
+        np.testing.assert_allclose(
+            lib.host(lib.solve(lib.array(system), lib.array(right))), NUMPY.solve(system, right), rtol=1e-10
+        )
+    mine = lib.class_sums(torch.as_tensor(code), tuple(map(lib.array, parts)), 8)
+    np.testing.assert_allclose(lib.host(mine), NUMPY.class_sums(code, parts, 8), atol=1e-12)
+    prompt = np.sort(code)
+    ends = tuple(torch.as_tensor(np.searchsorted(prompt, prompt, side)) for side in ("left", "right"))
+    mine = lib.sum_of_others(ends, lib.array(parts[0]))
+    np.testing.assert_allclose(lib.host(mine), NUMPY.sum_of_others(prompt, parts[0]), atol=1e-12)
+    np.testing.assert_array_equal(lib.host(lib.at(lib.array(x), torch.tensor(2))), x[:, 2])
