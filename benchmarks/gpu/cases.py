@@ -78,7 +78,7 @@ def cases(device: torch.device, sizes: Sizes = TARGET) -> list[Case]:
     for width in sizes.features:
         made.append(_flash(device, sizes, width))
         made.append(_nearest(device, sizes, width))
-    made += [_advantages(device, sizes, kind) for kind in ("tensor", "text")]
+    made += [_advantages(device, sizes, kind, pooled) for pooled in (False, True) for kind in ("tensor", "text")]
     return made
 
 
@@ -194,7 +194,7 @@ def _nearest(device: torch.device, sizes: Sizes, width: int) -> Case:
     )
 
 
-def _advantages(device: torch.device, sizes: Sizes, kind: str) -> Case:
+def _advantages(device: torch.device, sizes: Sizes, kind: str, pooled: bool) -> Case:
     """A whole call of the estimator on tensors: ids to rows, groups, smoothing, cold starts, append."""
 
     def make(seed: int) -> dict[str, Any]:
@@ -202,8 +202,10 @@ def _advantages(device: torch.device, sizes: Sizes, kind: str) -> Case:
         ids: Any = torch.arange(sizes.prompts, device=device).repeat_interleave(sizes.group) * 7
         if kind == "text":
             ids = [f"prompt {key}" for key in ids.tolist()]
-        held = {"ids": ids, "there": KernelValueEstimator.kae(0.5, backend="torch" if device.type == "cpu" else "auto"),
-                "here": KernelValueEstimator.kae(0.5, backend="numba")}  # fmt: skip
+        bandwidth = None if pooled else Relative(0.5)
+        on = "torch" if device.type == "cpu" else "auto"
+        held = {"ids": ids, "there": KernelValueEstimator(bandwidth, backend=on),
+                "here": KernelValueEstimator(bandwidth, backend="numba")}  # fmt: skip
         for step in range(1, 34):
             held["z"] = torch.randint(0, 2, (len(ids),), generator=made, device=device).float()
             if step < 33:
@@ -216,12 +218,12 @@ def _advantages(device: torch.device, sizes: Sizes, kind: str) -> Case:
         return lambda held: held[name].advantages(held["ids"], held["z"], 33)
 
     return Case(
-        f"advantages_nw_{kind}_ids",
+        f"advantages_{'pooled' if pooled else 'nw'}_{kind}_ids",
         f"P={sizes.prompts} G={sizes.group} visits=32",
         "float64",
         make,
         {"ours": call("there"), "ours, history on the CPU": call("here")},
         bytes=sizes.prompts * (32 * 28 + 28 + 24 * sizes.group),
-        operations=sizes.prompts * 32 * NW_OPERATIONS,
+        operations=sizes.prompts * 32 * (10 * LINE_OPERATIONS if pooled else NW_OPERATIONS),
         eager=True,
     )

@@ -118,6 +118,9 @@ def test_large_flash(precision, tolerance, width):
     lambda **o: KernelValueEstimator(Steps(6), "exponential", smoother="local_linear", **o),
     lambda **o: KernelValueEstimator(Visits(3), "gaussian", **o),
     lambda **o: KernelValueEstimator.kae(0.3, max_visits=4, allow_late=True, **o),
+    lambda **o: KernelValueEstimator(**o),
+    lambda **o: KernelValueEstimator(features={key: [k / 60, k % 7] for k in range(60) for key in (k, f"p{k}")}, **o),
+    lambda **o: KernelValueEstimator(weighted=True, **o),
 ])  # fmt: skip
 def test_estimator_on_the_gpu(make, kind):
     """Tensors on a GPU keep the history there: the numbers of the CPU, and the host never waits."""
@@ -130,20 +133,23 @@ def test_estimator_on_the_gpu(make, kind):
         z[rng.random(100) < 0.1] = np.nan
         ids = names if kind == "text" else torch.as_tensor(numbers, device=DEVICE)
         rewards = torch.as_tensor(z, device=DEVICE)
+        w = {"weights": rng.gamma(2.0, size=100)} if here.weighted else {}
+        given = {key: torch.as_tensor(x, device=DEVICE) for key, x in w.items()}
         with no_waiting():
-            estimate = there.values(ids, rewards, step)
-            got = there.advantages(ids, rewards, step)
+            estimate = there.values(ids, rewards, step, **given)
+            got = there.advantages(ids, rewards, step, **given)
         assert got.device.type == DEVICE
         assert there._device is not None
         host = names if kind == "text" else numbers
-        expected = here.values(host, z, step)
+        expected = here.values(host, z, step, **w)
         for mine, theirs in zip(estimate, expected, strict=True):
             np.testing.assert_allclose(mine.cpu().numpy(), theirs, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(got.cpu().numpy(), here.advantages(host, z, step), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(got.cpu().numpy(), here.advantages(host, z, step, **w), rtol=1e-9, atol=1e-9)
     assert there.metrics()["n_eff"] == pytest.approx(here.metrics()["n_eff"])
     again = make(backend="numba")
     again.load_state_dict(there.state_dict())
-    np.testing.assert_allclose(again.advantages(host, z, 50), here.advantages(host, z, 50), rtol=1e-9, atol=1e-9)
+    again, expected = (one.advantages(host, z, 50, **w) for one in (again, here))
+    np.testing.assert_allclose(again, expected, rtol=1e-9, atol=1e-9)
 
 
 @on_gpu
@@ -160,15 +166,3 @@ def test_values_are_captured():
     replay()
     for mine, theirs in zip(captured, est.values(ids, z, 6), strict=True):
         assert torch.equal(mine.nan_to_num(), theirs.nan_to_num())
-
-
-@on_gpu
-def test_pooled_estimator_takes_tensors_of_a_gpu():
-    """Its arithmetic is done in main memory, and the advantages come back."""
-    rng = np.random.default_rng(21)
-    here, there = KernelValueEstimator(), KernelValueEstimator()
-    for step in range(1, 12):
-        ids = np.repeat(rng.permutation(40)[:20], 4)
-        z = rng.integers(0, 2, 80).astype(float)
-        got = there.advantages(torch.as_tensor(ids, device=DEVICE), torch.as_tensor(z, device=DEVICE), step)
-        np.testing.assert_array_equal(got.cpu().numpy(), here.advantages(ids, z, step))

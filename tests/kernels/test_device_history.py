@@ -1,7 +1,6 @@
 """The history on a device, run on the CPU through the code that a GPU runs: the same numbers, and no waiting."""
 
 import copy
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from streams import batches  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from waiting import Forbidden, Unanswered, fake  # noqa: E402
+from waiting import Dispatched, Forbidden, Unanswered, fake  # noqa: E402
 
 from kernadv import ComponentValueEstimator, KernadvError, KernelValueEstimator, Steps, Visits, moments  # noqa: E402
 from kernadv.clock import Retention  # noqa: E402
@@ -347,21 +345,6 @@ def test_bound_is_never_too_low():
     assert bound.most == int(counter)
 
 
-class Dispatched(TorchDispatchMode):
-    """Operators that launch something, by name: views and scalars do not."""
-
-    def __init__(self):
-        super().__init__()
-        self.operators = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = str(func)
-        if not any(part in name for part in ("view", "expand", "select", "slice", "unbind", "detach", "alias", "squeeze",
-                                             "permute", "device", "scalar_tensor", "as_strided")):  # fmt: skip
-            self.operators[name] += 1
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", ["kae-triangular", "steps-exponential"])
 def test_operators_of_a_call(name):
     """As many as the page of the kernels says; each costs a launch."""
@@ -379,7 +362,7 @@ def test_a_refused_batch_leaves_no_names():
     estimator.advantages(["a", "b"], torch.tensor([1.0, 0.0]), 5)
     with pytest.raises(KernadvError, match="lies before step 5"):
         estimator.advantages(["c", "d"], torch.tensor([1.0, 0.0]), 4)
-    assert list(estimator._device._names) == ["a", "b"]
+    assert estimator._device._names.all == ["a", "b"]
 
 
 def test_reading_from_elsewhere_keeps_the_metrics():

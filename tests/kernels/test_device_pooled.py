@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from streams import batches  # noqa: E402
-from waiting import Forbidden, Unanswered, fake  # noqa: E402
+from waiting import Dispatched, Forbidden, Unanswered, fake  # noqa: E402
 
 from kernadv import KernadvError, KernelValueEstimator, Pooling  # noqa: E402
 from kernadv.moments import torch_history  # noqa: E402
@@ -190,6 +190,29 @@ def test_features_that_do_not_fit_leave_everything_as_it_was():
     with pytest.raises(KernadvError, match="features must have 1 columns"):
         est.advantages(["b", "b"], torch.tensor([1.0, 0.0]), 2)
     assert est._device._names.all == ["a"]
+
+
+def test_operators_of_a_call():
+    """As many as the page of the kernels says; each costs a launch."""
+    est, ids, z = MAKE["default"]("torch"), torch.arange(60) // 4, torch.rand(60)
+    est.advantages(ids, z, 1)
+    with Dispatched() as watch:
+        est.advantages(ids, z, 2)
+    assert sum(watch.operators.values()) <= 1250, watch.operators
+
+
+def test_the_pool_is_one_graph():
+    """Nothing of its arithmetic branches on a number: the compiler traces it whole."""
+    est, still = MAKE["default"]("torch"), MAKE["default"]("torch")
+    for count, (ids, z, step, _) in enumerate(stream("default", "int", 1)):
+        if count == 3:
+            pool = est._device._rule.pool
+            for name in ("forecast", "learn"):
+                setattr(pool, name, torch.compile(getattr(pool, name), fullgraph=True, dynamic=True, backend="eager"))
+        got = est.advantages(ids, torch.as_tensor(z), step)
+        torch.testing.assert_close(got, still.advantages(ids, torch.as_tensor(z), step), rtol=0, atol=1e-12)
+        if count == 5:
+            break
 
 
 # ---------------------------------------------------------------- the library of the pieces

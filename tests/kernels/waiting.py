@@ -4,9 +4,12 @@
 within torch's fake tensors, which hold no numbers at all, whatever would need one raises besides.
 """
 
+from collections import Counter
+
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 FETCH = {"item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__",
          "nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "equal", "allclose", "is_nonzero",
@@ -52,3 +55,18 @@ class Unanswered:
 def fake():
     """Tensors without numbers."""
     return FakeTensorMode()
+
+
+class Dispatched(TorchDispatchMode):
+    """Operators that launch something, by name: views and scalars do not."""
+
+    def __init__(self):
+        super().__init__()
+        self.operators = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        if not any(part in name for part in ("view", "expand", "select", "slice", "unbind", "detach", "alias", "squeeze",
+                                             "permute", "device", "scalar_tensor", "as_strided")):  # fmt: skip
+            self.operators[name] += 1
+        return func(*args, **(kwargs or {}))
