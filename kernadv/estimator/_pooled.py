@@ -15,7 +15,7 @@ from kernadv.estimator._rule import Reading, Rollouts, Rule
 from kernadv.history import History
 from kernadv.kernels import Kernel
 from kernadv.moments import Backend, Moments, Sample, Windows
-from kernadv.pooling import Batched, Forecast, LastVisit, Pool, Pooling, Windowed, posterior, typical_weight
+from kernadv.pooling import Batched, Forecast, LastVisit, Pool, Pooling, Scale, Windowed, posterior, typical_weight
 
 if TYPE_CHECKING:
     import torch
@@ -114,11 +114,14 @@ class Pooled(Rule):
         span = scale.high - scale.low
         if span <= 0 or self.pool.running.empty:
             return np.full(len(value), -np.inf), np.full(len(value), np.inf)
-        if self.pool.running.two_values and not self.weighted:
+        inside = _inside(reading.memo.batch, scale)
+        if self.pool.running.two_values and not self.weighted and not inside.any():
             p, n = self._calibrated(reading)
             low, high = _posterior(n * p, n * (1.0 - p), 1.0 - level)
             return np.minimum(scale.low + span * low, value), np.maximum(scale.low + span * high, value)
         half = ndtri((1.0 + level) / 2.0) * np.sqrt(np.asarray(estimate.variance))
+        if (inside < 0).any():
+            return value - half, value + half
         return scale.clip(value - half), scale.clip(value + half)
 
     def _calibrated(self, reading: Reading) -> tuple[FloatArray, FloatArray]:
@@ -198,6 +201,13 @@ class Pooled(Rule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the pool's arrays."""
         self.pool.load_state_dict(state)
+
+
+def _inside(batch: Batched, scale: Scale) -> FloatArray:
+    """Where the rewards of each group lie: 0 at the ends of the range seen before, 1 inside, -1 outside.  # (N,)"""
+    low, high = scale.low, scale.high
+    product = (low + high) * batch.wwz - batch.wwzz - low * high * batch.ww  # sum of (z - low)(high - z)
+    return np.asarray(np.sign(product) * (np.abs(product) > 1e-6 * batch.ww * (high - low) ** 2))
 
 
 def _posterior(a: FloatArray, b: FloatArray, outside: float) -> tuple[FloatArray, FloatArray]:

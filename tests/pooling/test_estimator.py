@@ -262,3 +262,17 @@ def test_features_of_traces_without_weight_teach_nothing():
         est.advantages(ids, [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], 2, weights=[*np.zeros(6), 1.0])
     assert np.array_equal(est.state_dict()["pool.features.gram"], before)
     assert np.isfinite(est.advantages(ids, np.ones(7), 3, weights=np.ones(7))).all()
+
+
+def test_intervals_of_a_batch_that_leaves_the_range_seen():
+    """Rewards of 5 after rewards of 0 and 1 are no longer two values: the interval is about the value, and has a width."""
+    est, rng = KernelValueEstimator(), np.random.default_rng(0)
+    ids = np.repeat(np.arange(20), 2)
+    for step in range(1, 15):
+        est.advantages(ids, rng.integers(0, 2, 40).astype(float), step)
+    z = rng.integers(0, 2, 40).astype(float)
+    z[:8] = 5.0
+    value = est.values(ids, z, 15).value
+    low, high = est.intervals(ids, z, 15)
+    assert (low < value - 0.01).all()
+    assert (high > value + 0.01).all()
