@@ -229,7 +229,7 @@ def _batched(rollouts: Rollouts) -> Batched:
         return Batched.of(groups)
     plain = [rollouts.sums(power) for power in (0, 1)]
     squared = [rollouts.sums(power, squared=True) for power in (0, 1, 2)]
-    return Batched(groups.prompt, groups.n.astype(np.float64), *plain, *squared)
+    return Batched(groups.prompt, np.stack([groups.n.astype(np.float64), *plain, *squared]))
 
 
 def _last_visit(sample: Sample, at: Any, weighted: bool) -> LastVisit:

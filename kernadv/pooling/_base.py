@@ -79,44 +79,63 @@ class Batched(NamedTuple):
     ----------
     prompt : (B,) int64
         Index of the group's prompt; on a device, what its `Library.sum_of_others` takes.
-    n : (B,) float64
-        Number of traces.
-    w, wz : (B,) float64
-        Sums of w and of w z.
-    ww, wwz, wwzz : (B,) float64
-        Sums of w^2, w^2 z and w^2 z^2.
+    sums : (6, B) float64
+        Sums over the traces of 1, w, w z, w^2, w^2 z and w^2 z^2.
     """
 
     prompt: Any
-    n: Array
-    w: Array
-    wz: Array
-    ww: Array
-    wwz: Array
-    wwzz: Array
+    sums: Array
 
     @staticmethod
     def of(groups: Groups) -> Batched:
         """Traces of weight 1."""
         n = groups.n.astype(np.float64)
-        return Batched(groups.prompt, n, n, groups.s, n, groups.s, groups.ss)
+        return Batched(groups.prompt, np.stack([n, n, groups.s, n, groups.s, groups.ss]))
 
-    def moved(self, origin: Any, factor: Any) -> Batched:
+    @property
+    def n(self) -> Array:
+        """Number of traces.  # (B,)"""
+        return self.sums[0]
+
+    @property
+    def w(self) -> Array:
+        """Sum of the weights.  # (B,)"""
+        return self.sums[1]
+
+    @property
+    def wz(self) -> Array:
+        """Sum of w z.  # (B,)"""
+        return self.sums[2]
+
+    @property
+    def ww(self) -> Array:
+        """Sum of w^2.  # (B,)"""
+        return self.sums[3]
+
+    @property
+    def wwz(self) -> Array:
+        """Sum of w^2 z.  # (B,)"""
+        return self.sums[4]
+
+    @property
+    def wwzz(self) -> Array:
+        """Sum of w^2 z^2.  # (B,)"""
+        return self.sums[5]
+
+    def moved(self, origin: Any, factor: Any, xp: Any = np) -> Batched:
         """With ``(z - origin) factor`` for each reward z."""
-        wwzz = self.wwzz - origin * (2.0 * self.wwz - origin * self.ww)
-        return self._replace(
-            wz=(self.wz - origin * self.w) * factor,
-            wwz=(self.wwz - origin * self.ww) * factor,
-            wwzz=wwzz.clip(0.0) * factor * factor,
-        )
+        n, w, wz, ww, wwz, wwzz = self.sums
+        wwzz = wwzz - origin * (2.0 * wwz - origin * ww)
+        wz, wwz = (wz - origin * w) * factor, (wwz - origin * ww) * factor
+        return self._replace(sums=xp.stack([n, w, wz, ww, wwz, wwzz.clip(0.0) * factor * factor]))
 
     def take(self, rows: Array) -> Batched:
         """The groups of an index array."""
-        return Batched(*(part[rows] for part in self))
+        return Batched(self.prompt[rows], self.sums[:, rows])
 
     def only(self, rows: Array) -> Batched:
         """The other groups as if they had no scored trace."""
-        return Batched(self.prompt, *(part * rows for part in self[1:]))
+        return self._replace(sums=self.sums * rows)
 
     def squares(self, value: Array) -> Array:
         """Sum over the traces of ``w^2 (z - value)^2``.  # (B,)"""

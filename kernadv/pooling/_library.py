@@ -64,13 +64,19 @@ class Library:
         """Sums of each part over the entries of a class.  code: (B,), parts of (B,) -> (parts, classes)"""
         return np.stack([np.bincount(code, part, classes) for part in parts])
 
-    def sum_of_others(self, prompt: Array, x: Array) -> Array:
-        """Sum of x over the groups of the other prompts; the own ones never enter, not even in rounding.  # (B,)"""
+    def sum_of_others(self, prompt: Array, *parts: Array) -> Array:
+        """Sum of each (B,) part over the groups of the other prompts; the own ones never enter, not even in rounding.
+
+        # (parts, B)
+        """
         size = int(prompt.max()) + 1 if len(prompt) else 0
-        total = np.bincount(prompt, x, size)
-        before = np.concatenate([[0.0], np.cumsum(total[:-1])])
-        after = np.concatenate([np.cumsum(total[:0:-1])[::-1], [0.0]])
-        return (before + after)[prompt]
+        out = []
+        for part in parts:
+            total = np.bincount(prompt, part, size)
+            before = np.concatenate([[0.0], np.cumsum(total[:-1])])
+            after = np.concatenate([np.cumsum(total[:0:-1])[::-1], [0.0]])
+            out.append((before + after)[prompt])
+        return out
 
 
 NUMPY = Library()

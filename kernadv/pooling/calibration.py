@@ -83,7 +83,7 @@ class Calibration(Pooled):
             Traces of weight 1.
         scale : Scale
         """
-        inside = batch.moved(scale.low, 1.0 / (scale.high - scale.low))
+        inside = batch.moved(scale.low, 1.0 / (scale.high - scale.low), self.lib.xp)
         centre = self.centre(value, scale)
         residual = inside.wz - inside.n * centre
         product = self.lib.ratio(residual**2 - inside.squares(centre), batch.n - 1.0)

@@ -38,10 +38,10 @@ class CommonDrift(Pooled):
     def shifted(self, value: Array, batch: Batched, scale: Scale) -> Array:
         """The values with the shift that the other prompts show, whether active or not.  # (B,)"""
         v = scale.variance(value)
-        top = self.lib.sum_of_others(batch.prompt, batch.wz - batch.w * value)
-        bottom = self.lib.sum_of_others(batch.prompt, batch.w * v)
+        parts = batch.wz - batch.w * value, batch.w * v, batch.ww * v
+        top, bottom, square = self.lib.sum_of_others(batch.prompt, *parts)
         signal = self.lib.ratio(self.moments[0], self.moments[1]).clip(0.0)
-        noise = self.lib.sum_of_others(batch.prompt, batch.ww * v) / bottom.clip(1e-150) ** 2
+        noise = square / bottom.clip(1e-150) ** 2
         shift = self.lib.ratio(top, bottom)
         usual = signal / (signal + noise + 1e-300)
         evident = 1.0 - SURE * noise / (shift * shift).clip(1e-300)

@@ -95,7 +95,7 @@ class Pool:
         xp, where = self.lib.xp, self.lib.xp.where
         learned = ~self.running.empty
         change = self.units.inverse(~learned)
-        past, batch = past.moved(*change), batch.moved(*change)
+        past, batch = past.moved(*change), batch.moved(*change, xp)
         scale, kappa = self.running.scale, self.level.kappa()
         mean = self.running.mean + 0.0 * batch.n
         if self.features is not None and features is not None:
@@ -157,7 +157,7 @@ class Pool:
             piece.keep(1.0 - number(restart))
         forecast = forecast.moved(*change)
         origin, factor = self.units.inverse(False)
-        past, batch = past.moved(origin, factor), batch.moved(origin, factor)
+        past, batch = past.moved(origin, factor), batch.moved(origin, factor, xp)
         new = number((step > self.newest) & some)[0]
         self.newest[:] = where(new > 0, step, self.newest)
         scale, weight, learned = self.running.scale, self.running.weight, ~self.running.empty
@@ -183,7 +183,7 @@ class Pool:
     def _without_past(self, prior: Array, batch: Batched) -> Array:
         """Prior means moved to the level of the batch's other prompts; NaN while nothing was seen.  # (B,)"""
         where, others, running = self.lib.xp.where, self.lib.sum_of_others, self.running
-        residual, count = others(batch.prompt, batch.wz - batch.w * prior), others(batch.prompt, batch.w)
+        residual, count = others(batch.prompt, batch.wz - batch.w * prior, batch.w)
         first = where(count > 0, prior + self.lib.ratio(residual, count), np.nan)
         return where(running.empty, first, running.scale.clip(prior + residual / (count + RECENT * running.weight)))
 

@@ -85,7 +85,8 @@ def test_nothing_waits_for_the_device(name, monkeypatch):
 def test_detector_detects():
     x = torch.ones(3)
     waits = [lambda: x[0].item(), lambda: x.tolist(), lambda: bool(x[0]), lambda: x[x > 0], lambda: int(x[0]),
-             lambda: x.cpu(), lambda: x.nonzero(), lambda: torch.tensor([1.0]), lambda: x.numpy()]  # fmt: skip
+             lambda: x.cpu(), lambda: x.nonzero(), lambda: torch.tensor([1.0]), lambda: x.numpy(),
+             lambda: x[[0, 2]]]  # fmt: skip
     for call in waits:
         with Forbidden(), pytest.raises(AssertionError, match="wait"):
             call()

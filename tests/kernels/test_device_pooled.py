@@ -231,6 +231,6 @@ def test_library_is_that_of_numpy():
     np.testing.assert_allclose(lib.host(mine), NUMPY.class_sums(code, parts, 8), atol=1e-12)
     prompt = np.sort(code)
     ends = tuple(torch.as_tensor(np.searchsorted(prompt, prompt, side)) for side in ("left", "right"))
-    mine = lib.sum_of_others(ends, lib.array(parts[0]))
-    np.testing.assert_allclose(lib.host(mine), NUMPY.sum_of_others(prompt, parts[0]), atol=1e-12)
+    mine = lib.sum_of_others(ends, *map(lib.array, parts))
+    np.testing.assert_allclose(lib.host(mine), NUMPY.sum_of_others(prompt, *parts), atol=1e-12)
     np.testing.assert_array_equal(lib.host(lib.at(lib.array(x), torch.tensor(2))), x[:, 2])

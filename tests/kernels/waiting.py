@@ -6,6 +6,7 @@ within torch's fake tensors, which hold no numbers at all, whatever would need o
 
 from collections import Counter
 
+import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -32,6 +33,10 @@ class Forbidden(TorchFunctionMode):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             if any(isinstance(part, torch.Tensor) and part.dtype == torch.bool for part in index):
                 raise AssertionError("a mask as an index waits for the device")
+            if any(isinstance(part, list | np.ndarray) for part in index):
+                raise AssertionError(
+                    "an index of the host is copied from pageable memory: the device waits for the host"
+                )
         if name == "to" and ("cpu" in map(str, args[1:])) and not args[0].is_cpu:
             raise AssertionError("to('cpu') waits for the device")
         if name == "tensor" or (name == "new_tensor"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kernadv._typing import FloatArray
+from kernadv.moments.torch_groups import sum_elsewhere
 from kernadv.moments.torch_mirror import upload
 from kernadv.pooling import Library
 
@@ -64,10 +65,6 @@ class TorchLibrary(Library):
         member = (code[:, None] == torch.arange(classes, device=self.device)).double()
         return torch.stack(parts) @ member
 
-    def sum_of_others(self, prompt: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
-        """Sum of x over the rows of the other prompts; `prompt` says where each row's own begin and end.  # (B,)"""
-        begin, end = prompt
-        none = x.new_zeros(1)
-        before = torch.cat([none, torch.cumsum(x, 0)])
-        after = torch.cat([none, torch.cumsum(x.flip(0), 0)])  # from the end
-        return before[begin] + after[len(x) - end]
+    def sum_of_others(self, prompt: tuple[Tensor, Tensor], *parts: Tensor) -> Tensor:
+        """Sum of each part over the rows of the other prompts; `prompt` says where each row's own begin and end."""
+        return sum_elsewhere(torch.stack(parts), *prompt)

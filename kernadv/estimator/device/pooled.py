@@ -68,11 +68,12 @@ class DevicePooled(DeviceRule):
         first = whole * batch.first
         prompt = batch.prompt_begin, batch.prompt_end
         if asked.weight is None:
-            groups = Batched(prompt, first[0], first[0], first[1], first[0], first[1], first[2])
+            n, s, ss = first
+            groups = Batched(prompt, torch.stack([n, n, s, n, s, ss]))
             mass, total, sums = others[0], others[1], whole
         else:
-            groups = Batched(prompt, *first)
-            mass, total, sums = others[1], others[2], whole[[0, 2, 1]]
+            groups = Batched(prompt, first)
+            mass, total, sums = others[1], others[2], torch.stack([whole[0], whole[2], whole[1]])
         forecast = self.pool.forecast(past, groups, asked.features)
         weight = typical_weight(self.pool, asked.weight, scored)
         estimate = posterior(self.pool, forecast, batch.begin, (others[0], mass, total), weight)
