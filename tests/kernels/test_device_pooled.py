@@ -198,7 +198,7 @@ def test_operators_of_a_call():
     est.advantages(ids, z, 1)
     with Dispatched() as watch:
         est.advantages(ids, z, 2)
-    assert sum(watch.operators.values()) <= 1250, watch.operators
+    assert sum(watch.operators.values()) <= 1200, watch.operators
 
 
 def test_the_pool_is_one_graph():
