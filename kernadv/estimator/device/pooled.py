@@ -35,7 +35,7 @@ class DevicePooled(DeviceRule):
     Parameters
     ----------
     rule : Pooled
-        Its pool is taken over; `settle` brands it anew.
+        What it has learned is taken over, and given back by `settle`.
     device : torch device
     """
 
