@@ -110,17 +110,3 @@ def sum_of_others(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
         sums = sums + torch.where(before >= reach, sums.roll(reach, 2), 0.0)
         reach *= 2
     return sums[0] + sums[1].flip(1)
-
-
-def sum_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    """Sums over all places but those from `begin` to `end`, which never enter, not even in rounding.  # (K, B)
-
-    Parameters
-    ----------
-    parts : (K, B) float64
-    begin, end : (B,) int64
-    """
-    none = parts.new_zeros((len(parts), 1))
-    before = torch.cat([none, torch.cumsum(parts, 1)], 1)
-    after = torch.cat([none, torch.cumsum(parts.flip(1), 1)], 1)  # from the end
-    return before[:, begin] + after[:, parts.shape[1] - end]

@@ -14,7 +14,7 @@ from waiting import Dispatched, Forbidden, Unanswered, fake  # noqa: E402
 
 from kernadv import ComponentValueEstimator, KernadvError, KernelValueEstimator, Steps, Visits, moments  # noqa: E402
 from kernadv.clock import Retention  # noqa: E402
-from kernadv.estimator.device import places  # noqa: E402
+from kernadv.estimator import _device_places  # noqa: E402
 from kernadv.kernels import KERNELS  # noqa: E402
 from kernadv.moments import Sample, torch_groups, torch_history, torch_mirror  # noqa: E402
 from kernadv.moments.torch_table import Table, enter  # noqa: E402
@@ -313,7 +313,7 @@ def test_places_without_the_fused_kernel_do_not_wait(smoother):
         z, edge = torch.empty(60, dtype=torch.float64), torch.empty(60, dtype=torch.int64)
         past = torch.empty(9, 60, dtype=torch.float64)
         with Forbidden() as watch:
-            out = places.places(past, z, edge, edge, smoother)
+            out = _device_places.places(past, z, edge, edge, smoother)
     assert out.shape == (8, 60)
     assert watch.calls > 40
 
