@@ -33,6 +33,10 @@ class Retention(NamedTuple):
     span: int
     visits: int
 
+    def clamped(self) -> Retention:
+        """The same with limits that fit 64 bits."""
+        return Retention(*(max(-UNBOUNDED, min(limit, UNBOUNDED)) for limit in self))
+
 
 KEEP_ALL = Retention(-UNBOUNDED, UNBOUNDED, 0)
 

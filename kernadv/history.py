@@ -21,7 +21,6 @@ from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import Retention
 from kernadv.groups import Groups
 from kernadv.ids import Id, decode_ids, encode_ids
-from kernadv.kernels import UNBOUNDED
 from kernadv.moments import Sample
 
 #: Version of the arrays in `History.state_dict`.
@@ -194,7 +193,7 @@ class History:
     def evict(self, keep: Retention) -> int:
         """Forget what `keep` says can never matter again; returns the number of visits forgotten."""
         count = np.empty(len(self._tail), np.int64)
-        loops.count_expired(self._tail, self._size, self._skip, self._blocks, *(_clamp(limit) for limit in keep), count)
+        loops.count_expired(self._tail, self._size, self._skip, self._blocks, *keep.clamped(), count)
         gone = self._drop(np.arange(len(count)), count)
         self._evicted += gone
         return gone
@@ -309,10 +308,6 @@ def _checked_state(state: dict[str, Any]) -> dict[str, AnyArray]:
     if (arrays["counters"] < 0).any() or arrays["counters"][2] < arrays["step"].max(initial=0):
         raise CheckpointError("the counters of the state contradict its visits: it is damaged")
     return {**state, **arrays}
-
-
-def _clamp(limit: int) -> int:
-    return max(-UNBOUNDED, min(limit, UNBOUNDED))
 
 
 def check_id_type(held: type | None, new: type) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from kernadv._typing import IntArray
-from kernadv.clock import Retention
-from kernadv.moments import torch_history_ops
+from kernadv.clock import KEEP_ALL, Retention
+from kernadv.moments import torch_forget, torch_history_ops
 from kernadv.moments._base import Sample
 from kernadv.moments.torch_groups import Grouped
 from kernadv.moments.torch_mirror import Bound, upload
@@ -17,13 +17,16 @@ from kernadv.moments.torch_visits import Visits
 
 #: Room for prompts and for visits of each at first.
 PROMPTS, VISITS = 1024, 8
+#: Calls between two times that prompts are forgotten, which costs as much as several calls.
+PAUSE = 8
 
 
 class DeviceHistory:
     """Per-(prompt, step) count, sum and sum of squares of the rewards, R places a prompt, in no order.
 
-    R doubles before the fullest prompt could run out of room.  What is asked of the host (how much room is needed) it
-    answers from `Bound`, which lags behind the device but is never too low.
+    R doubles before the fullest prompt could run out of room, P before a batch could bring too many prompts; what can
+    never matter again makes room first.  What is asked of the host (how much room is needed) it answers from `Bound`, which
+    lags behind the device but is never too low.
 
     Parameters
     ----------
@@ -50,7 +53,10 @@ class DeviceHistory:
         self.visits = Visits(*(torch.zeros(many, dtype=kind, device=device) for kind, many in kinds))
         self.dropped, self.evicted = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
         self._prompts, self._fullest = Bound(device), Bound(device)
-        self._calls = 0  # since what cannot matter was last forgotten
+        self._calls = self._evicted_at = self._packed_at = (
+            0  # and those at which visits and prompts were last forgotten
+        )
+        self._least = 0  # prompts left since some were last forgotten, as far as the host has seen
 
     @property
     def prompts(self) -> int:
@@ -75,7 +81,7 @@ class DeviceHistory:
         some = torch.where(far < 0, 1, far + 1)
         return torch.where(seen.sum(1) >= k, near, some).double()
 
-    def append(self, batch: Grouped, found: Found, sums: Tensor, clock: list[int], keep: Retention) -> None:
+    def append(self, batch: Grouped, found: Found, sums: Tensor, clock: list[int], keep: Retention) -> bool:
         """Add the groups of a batch that have a scored row; a (prompt, step) that exists is merged.
 
         Parameters
@@ -89,9 +95,16 @@ class DeviceHistory:
             The steps of the batch, by tick.
         keep : Retention
             What of the history can still matter.
+
+        Returns
+        -------
+        bool
+            Whether everything else was forgotten, with the prompts that had nothing more.
         """
         stored = batch.first & (sums[0] > 0)
-        self._reserve(len(batch.ids), len(clock), keep)
+        packed = self._reserve(len(batch.ids), len(clock), keep)
+        if packed:
+            found = self.table.find(batch.ids)
         wanted = stored
         if batch.tick is not None:  # a prompt is entered at its first group with a scored row
             before = torch.cumsum(stored, 0)
@@ -109,19 +122,28 @@ class DeviceHistory:
             self._prompts.ask(self.table.used)
         if 2 * self._fullest.most > self.room:
             self._fullest.ask(self.visits.size.amax())
+        return packed
 
-    def _reserve(self, prompts: int, visits: int, keep: Retention) -> None:
-        """Have room for that many more prompts, and visits of each."""
+    def _reserve(self, prompts: int, visits: int, keep: Retention) -> bool:
+        """Have room for that many more prompts, and visits of each; returns whether rows were given anew."""
+        self._calls += 1
+        known, fullest = self._prompts.most, self._fullest.most
+        self._least = min(self._least, known)
+        growing = self.room != self.max_visits
+        tight = growing and fullest + visits > 0.75 * self.room and self._calls - self._evicted_at > self.room // 4
+        crowded = known + prompts > 0.75 * self.prompts and known - self._least >= self.prompts // 8
+        crowded &= keep != KEEP_ALL and self._calls - self._packed_at > PAUSE
+        if tight or crowded:  # early, so that the host knows what is left before there is need to grow
+            self._evict(keep)
+        if crowded:
+            self._pack()
         if self._prompts.most + prompts > self.prompts:
             self._resize(_power(self._prompts.most + prompts), self.room)
+        if growing and self._fullest.most + visits > self.room:
+            self._resize(self.prompts, min(_power(self._fullest.most + visits), self.max_visits or 2**62))
         self._prompts.add(prompts)
-        if self.room != self.max_visits:
-            self._calls += 1
-            if self._fullest.most + visits > 0.75 * self.room and self._calls > self.room // 4:
-                self._evict(keep)  # early, so that the host knows what is left before there is need to grow
-            if self._fullest.most + visits > self.room:
-                self._resize(self.prompts, min(_power(self._fullest.most + visits), self.max_visits or 2**62))
         self._fullest.add(visits)
+        return crowded
 
     def _resize(self, prompts: int, room: int) -> None:
         """Move everything to larger memory."""
@@ -137,23 +159,16 @@ class DeviceHistory:
         self.visits, self.room = Visits(*moved), room
 
     def _evict(self, keep: Retention) -> None:
-        """Forget what can never matter again, and put the rest in order of its steps, newest first."""
-        shape = self.prompts, self.room
-        step, size = self.visits.step[:-1].view(shape), self.visits.size[:-1]
-        place = torch.arange(self.room, device=self.device)
-        used = place < size[:, None]
-        ranked, order = torch.where(used, step, -(2**62)).sort(dim=1, descending=True)
-        cut = (ranked[:, :1] - keep.span).clamp(min=keep.oldest)
-        left = used.sum(1, keepdim=True) > place
-        live = left & ((place < keep.visits) | (ranked >= cut))
-        for part in self.visits[:4]:
-            held = part[:-1].view(shape)
-            held.copy_(held.gather(1, order))
-        count = live.sum(1)
-        self.evicted += (size - count).sum()
-        size.copy_(count)
-        self._calls = 0
-        self._fullest.ask(size.amax())
+        """Forget what can never matter again."""
+        self.evicted += torch_forget.evict(self.visits, self.room, keep)
+        self._fullest.ask(self.visits.size.amax())
+        self._evicted_at = self._calls
+
+    def _pack(self) -> None:
+        """Forget the prompts without visits."""
+        torch_forget.pack(self.table, self.visits, self.room)
+        self._prompts.ask(self.table.used)
+        self._packed_at, self._least = self._calls, 2**62
 
     def load(self, ids: IntArray, sample: Sample) -> None:
         """Take in the visits of an empty history's first P prompts, which `sample` holds one after the other.

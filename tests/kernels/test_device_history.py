@@ -191,6 +191,41 @@ def test_a_narrow_window_needs_little_room():
     assert est.state_dict()["counters"][0] > 60
 
 
+@pytest.mark.parametrize("kind", ["text", "tensor"])
+def test_prompts_that_come_once_leave(kind):
+    """New prompts stream in, some come again: what a window forgets makes room, and the numbers are those of the CPU."""
+    here, there = (KernelValueEstimator(Steps(6), backend=name) for name in ("numba", "torch"))
+    rng = np.random.default_rng(8)
+    for step in range(1, 121):
+        ids = np.concatenate([np.arange(100 * step, 100 * step + 90), rng.integers(0, 100 * step, 29), [100]])
+        ids = ids * (-1) ** ids * 10**14
+        z = rng.random(120)
+        own = [f"p{k}" for k in ids] if kind == "text" else torch.as_tensor(ids)
+        np.testing.assert_allclose(there.advantages(own, torch.as_tensor(z), step).numpy(),
+                                   here.advantages(ids if kind == "tensor" else own, z, step), atol=1e-12)  # fmt: skip
+    held = there._device._held
+    assert held.prompts <= 4096
+    assert held.room == torch_history.VISITS
+    assert len(there._device._names._key) <= (2000 if kind == "text" else 0)
+    mine, theirs = there.state_dict(), here.state_dict()
+    assert mine["counters"][0] + len(mine["step"]) == theirs["counters"][0] + len(theirs["step"])
+
+
+def test_prompts_that_matter_stay():
+    """A window over everything: nothing is forgotten, however many there are."""
+    est = KernelValueEstimator(Steps(np.inf), backend="torch")
+    for step in range(1, 31):
+        est.advantages(torch.arange(100 * step, 100 * step + 100), torch.ones(100), step)
+    assert est.metrics()["history_prompts"] == 3000
+
+
+def test_a_late_limit_without_bounds():
+    est = KernelValueEstimator(Steps(6), allow_late=2**70, backend="torch")
+    for step in range(1, 30):
+        est.advantages(["a"], torch.ones(1), step)
+    assert est.metrics()["history_visits"] == 29
+
+
 BAD = {
     "ids of floats": ((torch.ones(2), torch.ones(2), 10), "one whole number a row, got a tensor of float32"),
     "ids of bools": ((torch.ones(2).bool(), torch.ones(2), 10), "one whole number a row, got a tensor of bool"),
@@ -332,6 +367,49 @@ def test_eviction_keeps_what_matters():
         assert [sample.step[a : a + n].tolist() for a, n in zip(sample.start, sample.length, strict=True)] == left
         assert (sample.s == sample.step).all()
     assert int(held.evicted) == 5
+    held._evict(Retention(9, 2**62, 0))
+    assert held.arrays()[0].tolist() == [5]
+    held._pack()
+    assert held.visits.newest.tolist()[:2] == [9, 0]
+
+
+@given(st.lists(st.tuples(st.sampled_from([-(2**63), -5, 0, 3, 4, 2**63 - 2, 2**63 - 1]) | st.integers(0, 40),
+                          st.integers(1, 9)), max_size=60), st.integers(0, 9))  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_prompts_without_visits_leave(rows, oldest):
+    """What is left is found, in its order; the places that were freed take others."""
+    steps = {}
+    for key, step in rows:
+        steps.setdefault(key, set()).add(step)
+    held = torch_history.DeviceHistory(CPU)
+
+    def load(steps):
+        flat = np.array([step for own in steps.values() for step in sorted(own)], np.int64)
+        length = np.array([len(own) for own in steps.values()], np.int64)
+        one = np.ones(len(flat))
+        held.load(
+            np.array(list(steps), np.int64), Sample(np.cumsum(length) - length, length, flat, one, one * flat, one)
+        )
+
+    load(steps)
+    held._evict(Retention(oldest, 2**62, 0))
+    held._pack()
+    left = {key: sorted(step for step in own if step >= oldest) for key, own in steps.items()}
+    left = {key: own for key, own in left.items() if own}
+    found = held.table.find(torch.tensor(sorted(steps) or [0]))
+    assert found.hit.tolist() == [key in left for key in sorted(steps) or [0]]
+    assert found.row[found.hit].tolist() == [list(left).index(key) for key in sorted(left)]
+    for key, row in zip(sorted(left), found.row[found.hit].tolist(), strict=True):
+        cells = slice(row * held.room, row * held.room + int(held.visits.size[row]))
+        assert held.visits.step[cells].tolist() == left[key][::-1]
+        assert held.visits.s[cells].tolist() == left[key][::-1]
+        assert held.visits.newest[row] == left[key][-1]
+    assert int(held.table.used) == len(left)
+    assert int(held.evicted) == sum(map(len, steps.values())) - sum(map(len, left.values()))
+    new = torch.arange(100, 140)
+    yes = torch.ones(40, dtype=torch.bool)
+    got = enter(held.table.keys, held.table.rows, held.table.used, new, held.table.find(new), yes)
+    assert got.tolist() == list(range(len(left), len(left) + 40))
 
 
 def test_bound_is_never_too_low():
@@ -363,7 +441,7 @@ def test_a_refused_batch_leaves_no_names():
     estimator.advantages(["a", "b"], torch.tensor([1.0, 0.0]), 5)
     with pytest.raises(KernadvError, match="lies before step 5"):
         estimator.advantages(["c", "d"], torch.tensor([1.0, 0.0]), 4)
-    assert estimator._device._names.all == ["a", "b"]
+    assert list(estimator._device._names._key) == ["a", "b"]
 
 
 def test_reading_from_elsewhere_keeps_the_metrics():

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from kernadv._arrays import LARGEST_REWARD, read_steps
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv._typing import FloatArray
-from kernadv.clock import KEEP_ALL
-from kernadv.estimator.device.ids import Names, read_ids
-from kernadv.estimator.device.rule import Answer, Asked, DeviceRule
+from kernadv._typing import FloatArray, IntArray
+from kernadv.clock import KEEP_ALL, Visits
+from kernadv.estimator._device_names import Names
+from kernadv.estimator._device_places import smooth_places
+from kernadv.estimator._plain import Plain
 from kernadv.groups import Groups
 from kernadv.history import History, check_id_type
 from kernadv.moments import torch_groups
@@ -56,6 +57,7 @@ class OnDevice:
         self.newest = history.newest
         self.id_type = history.id_type
         self._rule = rule
+        self._names = Names()
         self._counters = history.counters
         self._limits = history.max_visits, history.max_total
         self._held = DeviceHistory(device, history.max_visits)
@@ -63,7 +65,7 @@ class OnDevice:
         ids = history.ids
         self._names = Names(ids if self.id_type is str else [])
         if ids:
-            keys = np.arange(len(ids)) if self.id_type is str else np.array(ids, np.int64)
+            keys = self._names.keys(ids, self.newest) if self.id_type is str else np.array(ids, np.int64)
             self._held.load(keys, history.sample(history.find(ids)))
         self._last: dict[str, Tensor] = {}
 
@@ -74,8 +76,7 @@ class OnDevice:
         """
         self._rule.settle()
         keys, sample = self._held.arrays()
-        names = self._names.all
-        ids = [names[key] for key in keys.tolist()] if self.id_type is str else keys.tolist()
+        ids: list[Any] = self._names.of(keys) if self.id_type is str else keys.tolist()
         prompt = np.repeat(np.arange(len(ids)), sample.length)
         history = History(*self._limits)
         history.append(ids, Groups(prompt, sample.step, sample.n.astype(np.int64), sample.s, sample.ss))
@@ -107,10 +108,9 @@ class OnDevice:
             clock = ticks.tolist()
             tick = upload(where.astype(np.int64), self.device) if len(clock) > 1 else None
         check(clock[0])
-        told = read_ids(prompt_ids, len(z))
-        check_id_type(self.id_type, told.kind)
-        features = self._rule.features(told)
-        batch = torch_groups.group(self._names.keys(told, self.device, stored=stored), z, tick)
+        ids, kind = self._keys(prompt_ids, len(z), max(self.newest, clock[-1]) if stored else None)
+        check_id_type(self.id_type, kind)
+        batch = torch_groups.group(ids, z, tick)
         row, found = self._held.find(batch.ids)
         at = torch.full_like(batch.ids, clock[0]) if tick is None else upload(ticks, self.device)[batch.tick]
         w, features = (None if part is None else part[batch.order] for part in (w, features))
@@ -154,7 +154,8 @@ class OnDevice:
         self._rule.learn(asked, answer)
         newest = max(self.newest, asked.clock[-1])
         keep = KEEP_ALL if allow_late is True else self._rule.retention(newest, int(allow_late))
-        self._held.append(asked.batch, reading.found, answer.sums, asked.clock, keep)
+        if self._held.append(batch, reading.found, reading.sums, clock, keep):
+            self._names.forget(keep)
         self.newest, self.id_type = newest, reading.id_type
         self._seen += answer.own.sum(1)
 
@@ -178,6 +179,50 @@ class OnDevice:
             "revisit_gap": float(gap.mean()) if known.any() else math.nan,
             "unscored_rows": float(np.isnan(part["z"]).sum()),
         }
+
+    def _keys(self, prompt_ids: Any, rows: int, newest: int | None) -> tuple[Tensor, type]:
+        """Each row's id as a whole number on the device, and the type of the ids; `newest` as in `Names.keys`."""
+        kind: type = int
+        if isinstance(prompt_ids, Tensor):
+            if prompt_ids.ndim != 1 or prompt_ids.dtype not in WHOLE:
+                raise ArgumentTypeError(
+                    f"prompt_ids must be one whole number a row, got a tensor of {str(prompt_ids.dtype)[6:]}, shape "
+                    f"{tuple(prompt_ids.shape)}"
+                )
+            count = len(prompt_ids)
+        else:
+            ids, code = batch_codes(prompt_ids)
+            kind, count = type(ids[0]) if ids else int, len(code)
+        if count != rows:
+            raise ArgumentError(f"one reward a prompt id: got {count} prompt ids and {rows} rewards")
+        if not rows:
+            raise ArgumentError("the batch is empty: pass at least one row")
+        if isinstance(prompt_ids, Tensor):
+            return prompt_ids.to(self.device, torch.int64, non_blocking=True), int
+        newest = newest if self.id_type is not int else None  # the batch will be refused
+        keys = np.array(ids, np.int64) if kind is int else self._names.keys(ids, newest)
+        return upload(keys[code], self.device), kind
+
+    def _windows(self, batch: Grouped, row: Tensor, clock: IntArray) -> Windows:
+        """The window of each place; one for all where there is one step and the history plays no part in it."""
+        bandwidth, kernel, rows = self._rule.bandwidth, self._rule.kernel, len(batch.ids)
+        at = self._steps(batch, clock.tolist())
+        if isinstance(bandwidth, Visits):
+            lag = self._held.visit_lag(row, at, bandwidth.k).clamp(min=bandwidth.floor)
+            return Windows(at, lag[:, None], reach_of(lag, kernel)[:, None])
+        width = bandwidth.half_width(clock, lambda k: np.empty(0))
+        reach = kernel.reach(width)
+        if batch.tick is None:
+            one = torch.full((1, 1), float(width[0]), dtype=torch.float64, device=self.device)
+            edge = torch.full((1, 1), int(reach[0]), dtype=torch.int64, device=self.device)
+            return Windows(at, one.expand(rows, 1), edge.expand(rows, 1))
+        return Windows(at, *(upload(part, self.device)[batch.tick][:, None] for part in (width, reach)))
+
+    def _steps(self, batch: Grouped, clock: list[int]) -> Tensor:
+        """Step of each place.  # (B,)"""
+        if batch.tick is None:
+            return torch.full_like(batch.ids, clock[0])
+        return upload(np.array(clock), self.device)[batch.tick]
 
 
 def _rewards(rewards: Tensor) -> Tensor:

@@ -1,0 +1,60 @@
+"""Forgetting in a history on a device: what goes is decided there, by operators whose shapes depend on no number."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kernadv.clock import Retention
+from kernadv.moments.torch_table import FREE, Table
+from kernadv.moments.torch_visits import Visits
+
+
+def evict(visits: Visits, room: int, keep: Retention) -> Tensor:
+    """Forget what can never matter again, and put the rest in order of its steps, newest first.  In place.
+
+    Parameters
+    ----------
+    visits : Visits
+    room : int
+        R.
+    keep : Retention
+
+    Returns
+    -------
+    () int64
+        Number of visits forgotten.
+    """
+    size = visits.size[:-1]
+    place = torch.arange(room, device=size.device)
+    left = place < size[:, None]
+    step = torch.where(left, visits.step[:-1].view(-1, room), -(2**62))
+    ranked, order = step.sort(dim=1, descending=True)
+    oldest, span, latest = keep.clamped()
+    cut = (ranked[:, :1] - span).clamp(min=oldest)
+    live = left & ((place < latest) | (ranked >= cut))
+    for part in visits[:4]:
+        held = part[:-1].view(-1, room)
+        held.copy_(held.gather(1, order))
+    count = live.sum(1)
+    gone = (size - count).sum()
+    size.copy_(count)
+    return gone
+
+
+def pack(table: Table, visits: Visits, room: int) -> None:
+    """Prompts without visits leave; the rows of the others close up, in their order.  In place."""
+    size, newest = visits.size[:-1], visits.newest[:-1]
+    live = size > 0
+    source = torch.sort(live.byte(), stable=True, descending=True).indices
+    row = torch.cumsum(live, 0) - 1
+    newest.mul_(live)
+    for part in (*(part[:-1].view(-1, room) for part in visits[:4]), size, newest):
+        part.copy_(part[source])
+    place = torch.arange(len(table.keys), device=size.device)
+    rows = table.rows.clamp(0, len(row) - 1)  # those of free places mean nothing
+    kept = (place < table.used) & live[rows]
+    order = torch.sort(kept.byte(), stable=True, descending=True).indices
+    table.used.copy_(kept.sum())
+    table.keys.copy_(torch.where(place < table.used, table.keys[order], FREE))
+    table.rows.copy_(row[rows[order]])
