@@ -18,9 +18,9 @@ from kernadv import _history_loops as loops
 from kernadv._arrays import LAST_STEP
 from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._typing import AnyArray, FloatArray, IntArray
-from kernadv.clock import Retention
+from kernadv.clock import KEEP_ALL, Retention
 from kernadv.groups import Groups
-from kernadv.ids import Id, decode_ids, encode_ids
+from kernadv.ids import Id, decode_ids, encode_ids, id_key
 from kernadv.moments import Sample
 
 #: Version of the arrays in `History.state_dict`.
@@ -63,7 +63,8 @@ class History:
     max_visits : int, optional
         Hard cap on the visits kept of a prompt; the oldest are dropped and counted.
     max_total : int, optional
-        Hard cap on the visits kept in all; the oldest of all are dropped and counted, an eighth of the cap at a time.
+        Hard cap on the visits kept in all; the oldest of all are dropped and counted, an eighth of the cap at a time.  Of
+        one step's visits those go first whose id is smaller as a whole number, see `kernadv.ids.id_key`.
 
     Raises
     ------
@@ -115,8 +116,10 @@ class History:
         """Rows of known ids, -1 for the others."""
         return np.fromiter(map(self._rows.get, ids, repeat(-1)), np.int64, len(ids))
 
-    def append(self, ids: Sequence[Id], groups: Groups) -> None:
+    def append(self, ids: Sequence[Id], groups: Groups, keep: Retention = KEEP_ALL) -> None:
         """Add a batch of visits; a (prompt, step) that exists is merged.
+
+        Where a cap is passed, visits that can never matter again are evicted before others are dropped.
 
         Parameters
         ----------
@@ -124,6 +127,8 @@ class History:
             The distinct prompts of the batch, all of the type held already.
         groups : Groups
             ``groups.prompt`` indexes `ids`.
+        keep : Retention
+            What can still matter after the batch.
         """
         self._grow_blocks(len(groups.prompt))
         rows = np.fromiter(map(self._rows.__getitem__, ids), np.int64, len(ids))
@@ -138,10 +143,14 @@ class History:
             self.newest = max(self.newest, int(groups.step.max()))
         if self.max_visits is not None:
             touched = np.unique(own)
-            over = np.maximum(self._size[touched] - self.max_visits, 0).astype(np.int64)
-            self._dropped += self._drop(touched, over)
+            touched = touched[self._size[touched] > self.max_visits]
+            if keep.visits <= self.max_visits:
+                self._evict(touched, keep)
+            self._dropped += self._drop(touched, np.maximum(self._size[touched] - self.max_visits, 0).astype(np.int64))
         if self.max_total is not None and self._visits > self.max_total:
-            self._dropped += self._drop_total(self.max_total - self.max_total // 8)
+            self.evict(keep)
+            if self._visits > self.max_total:
+                self._dropped += self._drop_total(self.max_total - self.max_total // 8)
 
     @contextmanager
     def borrowed(self, rows: IntArray) -> Iterator[Sample]:
@@ -192,9 +201,13 @@ class History:
 
     def evict(self, keep: Retention) -> int:
         """Forget what `keep` says can never matter again; returns the number of visits forgotten."""
-        count = np.empty(len(self._tail), np.int64)
-        loops.count_expired(self._tail, self._size, self._skip, self._blocks, *keep.clamped(), count)
-        gone = self._drop(np.arange(len(count)), count)
+        return self._evict(np.arange(len(self._tail)), keep)
+
+    def _evict(self, rows: IntArray, keep: Retention) -> int:
+        count = np.empty(len(rows), np.int64)
+        own = self._tail[rows], self._size[rows], self._skip[rows]
+        loops.count_expired(*own, self._blocks, *keep.clamped(), count)
+        gone = self._drop(rows, count)
         self._evicted += gone
         return gone
 
@@ -218,9 +231,14 @@ class History:
         """Drop the oldest visits of all, so that `target` are left."""
         rows = np.flatnonzero(self._size)
         sample = self.sample(rows)
-        oldest = np.argsort(sample.step, kind="stable")[: self._visits - target]
         owner = np.repeat(np.arange(len(rows)), sample.length)
-        return self._drop(rows, np.bincount(owner[oldest], minlength=len(rows)).astype(np.int64))
+        excess = self._visits - target
+        last = np.partition(sample.step, excess - 1)[excess - 1]  # some of this step go
+        ties = owner[sample.step == last]
+        key = [id_key(prompt_id) for row in rows[ties].tolist() if (prompt_id := self._rows.ids[row]) is not None]
+        older = owner[sample.step < last]
+        gone = np.concatenate([older, ties[np.argsort(np.array(key, np.int64))[: excess - len(older)]]])
+        return self._drop(rows, np.bincount(gone, minlength=len(rows)).astype(np.int64))
 
     def _grow_rows(self, needed: int) -> None:
         have = len(self._tail)

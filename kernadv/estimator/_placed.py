@@ -29,10 +29,11 @@ class Placed:
     def _on_device(self, rewards: Any) -> OnDevice | None:
         """The history where the rewards are, on a GPU; None, with the history in main memory, for all other rewards.
 
-        Of an estimator without `max_total`, and with one of the package's bandwidths if it is plain; the others work in
-        main memory, wherever the rewards are.
+        Of the plain estimator with one of the package's bandwidths; the others work in main memory, wherever the
+        rewards are.
         """
-        if self._history.max_total is not None or not moments.on_device(self._asked, rewards):
+        movable = isinstance(self._rule, Plain) and isinstance(self._rule.bandwidth, Steps | Relative | Visits)
+        if not (movable and moments.on_device(self._asked, rewards)):
             self._home()
             return None
         if self._device is None or self._device.device != rewards.device:

@@ -13,7 +13,7 @@ from kernadv._arrays import read_weights
 from kernadv._errors import ArgumentError, check_count, check_level
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.batch import Batch, read_batch
-from kernadv.clock import Bandwidth, Relative
+from kernadv.clock import KEEP_ALL, Bandwidth, Relative
 from kernadv.estimator._features import Features, FeatureSource
 from kernadv.estimator._persistent import FIRST_SWEEP, Persistent
 from kernadv.estimator._plain import Plain
@@ -367,11 +367,13 @@ class KernelValueEstimator(Persistent):
         if reading is not None:
             self._rule.learn(rollouts, reading)
         ids, groups = batch.observed(rollouts.stored())
-        self._history.append(ids, groups)
-        self._history.newest = max(self._history.newest, int(batch.groups.step.max()))
+        newest = max(self._history.newest, int(batch.groups.step.max()))
+        keep = KEEP_ALL if self.allow_late is True else self._rule.retention(newest, int(self.allow_late))
+        self._history.append(ids, groups, keep)
+        self._history.newest = newest
         self._seen += batch.groups.n.sum(), batch.groups.s.sum()
         if self._history.counters.visits >= self._next_sweep and self.allow_late is not True:
-            self._history.evict(self._rule.retention(self._history.newest, int(self.allow_late)))
+            self._history.evict(keep)
             self._next_sweep = max(2 * self._history.counters.visits, FIRST_SWEEP)
 
     def _describe(self, batch: Batch, reading: Reading) -> dict[str, float]:

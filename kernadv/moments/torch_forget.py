@@ -42,6 +42,31 @@ def evict(visits: Visits, room: int, keep: Retention) -> Tensor:
     return gone
 
 
+def drop_oldest(table: Table, visits: Visits, room: int, cap: int) -> Tensor:
+    """If there are more than `cap` visits, drop the oldest of all down to 7/8 of it, as `kernadv.history.History` does.
+
+    In place; of visits that are in order of their steps, newest first, as `evict` leaves them.  Of one step's visits those
+    go first whose key is smaller.
+
+    Returns
+    -------
+    () int64
+        Number of visits dropped.
+    """
+    size, total = visits.size[:-1], visits.size.sum()
+    excess = torch.where(total > cap, total - (cap - cap // 8), 0)
+    rows = table.rows.clamp(0, len(size) - 1)  # by key; those of free places mean nothing
+    place = torch.arange(len(rows), device=rows.device)
+    length = torch.where(place < table.used, size[rows], 0)
+    there = torch.arange(room, device=rows.device) < length[:, None]
+    step = torch.where(there, visits.step[:-1].view(-1, room)[rows], 2**62)
+    order = torch.sort(step.flatten(), stable=True).indices
+    oldest = torch.arange(len(order), device=rows.device) < excess
+    gone = torch.empty_like(oldest).index_copy_(0, order, oldest).view(-1, room)
+    size.index_add_(0, rows, -gone.sum(1))
+    return excess
+
+
 def pack(table: Table, visits: Visits, room: int) -> None:
     """Prompts without visits leave; the rows of the others close up, in their order.  In place."""
     size, newest = visits.size[:-1], visits.newest[:-1]

@@ -33,6 +33,8 @@ class DeviceHistory:
     device : torch device
     max_visits : int, optional
         Hard cap on the visits kept of a prompt: the oldest makes room, and is counted in `dropped`.
+    max_total : int, optional
+        Hard cap on the visits kept in all, see `kernadv.moments.torch_forget.drop_oldest`.
 
     Attributes
     ----------
@@ -43,16 +45,16 @@ class DeviceHistory:
     dropped, evicted : () int64
     """
 
-    def __init__(self, device: torch.device, max_visits: int | None = None) -> None:
+    def __init__(self, device: torch.device, max_visits: int | None = None, max_total: int | None = None) -> None:
         self.device = device
-        self.max_visits = max_visits
+        self.max_visits, self.max_total = max_visits, max_total
         self.table = Table(device, PROMPTS)
         self.room = VISITS if max_visits is None else min(VISITS, max_visits)
         whole, real, cells = torch.int64, torch.float64, PROMPTS * self.room + 1
         kinds = [(whole, cells), (torch.int32, cells), (real, cells), (real, cells)] + 2 * [(whole, PROMPTS + 1)]
         self.visits = Visits(*(torch.zeros(many, dtype=kind, device=device) for kind, many in kinds))
         self.dropped, self.evicted = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
-        self._prompts, self._fullest = Bound(device), Bound(device)
+        self._prompts, self._fullest, self._total = Bound(device), Bound(device), Bound(device)
         self._calls = self._evicted_at = self._packed_at = (
             0  # and those at which visits and prompts were last forgotten
         )
@@ -99,7 +101,7 @@ class DeviceHistory:
         Returns
         -------
         bool
-            Whether everything else was forgotten, with the prompts that had nothing more.
+            Whether everything else was forgotten, with the prompts that have nothing more.
         """
         stored = batch.first & (sums[0] > 0)
         packed = self._reserve(len(batch.ids), len(clock), keep)
@@ -122,7 +124,21 @@ class DeviceHistory:
             self._prompts.ask(self.table.used)
         if 2 * self._fullest.most > self.room:
             self._fullest.ask(self.visits.size.amax())
-        return packed
+        return self._cap(len(batch.ids), keep) or packed
+
+    def _cap(self, added: int, keep: Retention) -> bool:
+        """Keep to `max_total` after at most so many visits were added; returns whether rows were given anew."""
+        if self.max_total is None:
+            return False
+        self._total.add(added)
+        near = self._total.most > self.max_total  # whether it is passed is decided on the device
+        if near:
+            self._evict(keep)
+            self.dropped += torch_forget.drop_oldest(self.table, self.visits, self.room, self.max_total)
+            self._pack()
+        if 2 * self._total.most > self.max_total:
+            self._total.ask(self.visits.size.sum())
+        return near
 
     def _reserve(self, prompts: int, visits: int, keep: Retention) -> bool:
         """Have room for that many more prompts, and visits of each; returns whether rows were given anew."""
@@ -186,6 +202,7 @@ class DeviceHistory:
         self.table.used += len(ids)
         self._prompts.add(len(ids))
         self._fullest.add(most)
+        self._total.add(int(sample.length.sum()))
         prompt = np.repeat(np.arange(len(ids)), sample.length)
         cell = upload(prompt * self.room + np.arange(len(prompt)) - np.repeat(sample.start, sample.length), self.device)
         for held, part in zip(self.visits, sample[2:], strict=False):

@@ -12,7 +12,15 @@ torch = pytest.importorskip("torch")
 from streams import batches  # noqa: E402
 from waiting import Dispatched, Forbidden, Unanswered, fake  # noqa: E402
 
-from kernadv import ComponentValueEstimator, KernadvError, KernelValueEstimator, Steps, Visits, moments  # noqa: E402
+from kernadv import (  # noqa: E402
+    ComponentValueEstimator,
+    KernadvError,
+    KernelValueEstimator,
+    Relative,
+    Steps,
+    Visits,
+    moments,
+)
 from kernadv.clock import Retention  # noqa: E402
 from kernadv.estimator import _device_places  # noqa: E402
 from kernadv.kernels import KERNELS  # noqa: E402
@@ -29,16 +37,20 @@ MAKE = {
     "visits-gaussian": lambda **o: KernelValueEstimator(Visits(3), "gaussian", smoother="local_linear", **o),
     "constant": lambda **o: KernelValueEstimator.kae(0.1, cold_start=0.25, **o),
     "capped": lambda **o: KernelValueEstimator.kae(1.0, max_visits=5, **o),
+    "total": lambda **o: KernelValueEstimator.kae(0.6, max_total=30, **o),
+    "total-exponential": lambda **o: KernelValueEstimator(Steps(1), "exponential", max_total=41, **o),
+    "total-visits": lambda **o: KernelValueEstimator(Visits(2), "uniform", allow_late=3, max_total=40, **o),
+    "total-late": lambda **o: KernelValueEstimator.kae(0.6, max_total=9, max_visits=3, allow_late=True, **o),
     "late": lambda **o: KernelValueEstimator.kae(0.4, allow_late=True, **o),
     "late-capped": lambda **o: KernelValueEstimator(Visits(3), allow_late=4, max_visits=5, **o),
 }
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, "text") for name in MAKE] + [
-    (name, kind) for name in ("kae-triangular", "late-capped") for kind in ("int", "tensor")])  # fmt: skip
+    (name, kind) for name in ("kae-triangular", "late-capped", "total") for kind in ("int", "tensor")])  # fmt: skip
 def test_numbers_are_those_of_the_cpu(name, kind):
     here, there = MAKE[name](backend="numba"), MAKE[name](backend="torch")
-    for ids, z, step in batches(0, kind, late=name.startswith("late")):
+    for ids, z, step in batches(0, kind, late="late" in name or name == "total-visits"):
         own, rewards = torch.as_tensor(ids) if kind == "tensor" else ids, torch.as_tensor(z)
         for mine, theirs in zip(there.values(own, rewards, step), here.values(ids, z, step), strict=True):
             np.testing.assert_allclose(mine.numpy(), theirs, rtol=1e-10, atol=1e-10)
@@ -226,6 +238,55 @@ def test_a_late_limit_without_bounds():
     assert est.metrics()["history_visits"] == 29
 
 
+BANDWIDTHS = {
+    "narrow": (Steps(2), "triangular"),
+    "whole": (Steps(np.inf), "uniform"),
+    "tails": (Steps(0.4), "exponential"),
+    "visits": (Visits(2), "uniform"),
+    "relative": (Relative(0.3), "epanechnikov"),
+}
+
+
+@given(
+    st.sampled_from(list(BANDWIDTHS)),
+    st.none(),
+    st.none() | st.integers(1, 20),
+    st.sampled_from([False, 2, True]),
+    st.sampled_from([1, 4096]),
+    st.sampled_from([0, 4]),
+    st.lists(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4), st.floats(-2, 2) | st.just(np.nan)), min_size=1,
+                      max_size=12), min_size=1, max_size=14),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_caps_cost_the_same_wherever_the_history_is(bandwidth, max_visits, max_total, late, sweep, pause, rounds):
+    """Whatever is forgotten when: the same values, the same visits dropped; and no cap is passed."""
+    width, kernel = BANDWIDTHS[bandwidth]
+    caps = {"max_visits": max_visits, "max_total": max_total, "allow_late": late}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PROMPTS", "VISITS"):
+            patch.setattr(torch_history, name, 4)
+        patch.setattr(torch_history, "PAUSE", pause)
+        _compare(
+            *(KernelValueEstimator(width, kernel, backend=name, **caps) for name in ("numba", "torch")), rounds, sweep
+        )
+
+
+def _compare(here, there, rounds, sweep):
+    newest, late, max_total = 1, here.allow_late, here._history.max_total
+    for rows in rounds:
+        ids, ahead, z = (np.array(part) for part in zip(*rows, strict=True))
+        at = np.maximum(newest + ahead - int(late and 2), 1)
+        newest = max(newest, int(at.max())) + 1
+        names = [f"p{k}" for k in ids]
+        got = there.advantages(names, torch.as_tensor(z.astype(float)), at)
+        here._next_sweep = sweep
+        np.testing.assert_allclose(got.numpy(), here.advantages(names, z, at), rtol=1e-10, atol=1e-10)
+        assert there._device is not None
+        mine, theirs = there.metrics(), here.metrics()
+        assert mine["dropped_visits"] == theirs["dropped_visits"]
+        assert max_total is None or mine["history_visits"] <= max_total
+
+
 BAD = {
     "ids of floats": ((torch.ones(2), torch.ones(2), 10), "one whole number a row, got a tensor of float32"),
     "ids of bools": ((torch.ones(2).bool(), torch.ones(2), 10), "one whole number a row, got a tensor of bool"),
@@ -267,8 +328,7 @@ def test_weights_and_cold_starts_are_refused():
 
 
 def test_what_stays_in_main_memory():
-    """A cap over all prompts."""
-    est = KernelValueEstimator(Steps(3), max_total=9, backend="torch")
+    est = KernelValueEstimator(backend="torch")
     est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)
     assert est._device is None
 

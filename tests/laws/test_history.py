@@ -10,6 +10,7 @@ from kernadv import KernadvError
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.groups import Groups, aggregate
 from kernadv.history import History
+from kernadv.ids import id_key
 
 
 def append(history, ids, steps, rewards):
@@ -120,6 +121,30 @@ def test_total_cap_holds_within_one_step():
     history = History(max_total=16)
     append(history, list(range(100)), [1] * 100, [1] * 100)
     assert history.counters == (14, 14, 0, 86)
+
+
+@pytest.mark.parametrize("ids", [np.random.default_rng(0).permutation(99).tolist(), [f"p{k}" for k in range(99)]])
+def test_visits_of_one_step_are_dropped_in_an_order_of_the_ids(ids):
+    """Whatever came first, and whatever was forgotten before."""
+    left = []
+    for order in (ids, ids[::-1]):
+        history = History(max_total=16)
+        append(history, order[:9], [1] * 9, [1] * 9)
+        history.evict(Retention(2, 2**60, 0))
+        append(history, order, [2] * 99, [1] * 99)
+        left.append(set(history.ids))
+    assert left[0] == left[1] == set(sorted(ids, key=id_key)[-14:])
+
+
+def test_what_cannot_matter_goes_before_a_cap_costs_anything():
+    for caps in ({"max_visits": 3}, {"max_total": 3}):
+        history = History(**caps)
+        for step in range(1, 21):
+            one = np.ones(1)
+            history.append(
+                ["a"], Groups(np.zeros(1, int), np.array([step]), one, one, one), Retention(step - 2, 2**60, 0)
+            )
+        assert history.counters == (1, 3, 17, 0)
 
 
 def test_released_rows_are_used_again():

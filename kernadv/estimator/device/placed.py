@@ -60,7 +60,7 @@ class OnDevice:
         self._names = Names()
         self._counters = history.counters
         self._limits = history.max_visits, history.max_total
-        self._held = DeviceHistory(device, history.max_visits)
+        self._held = DeviceHistory(device, *self._limits)
         self._seen = upload(seen, device)
         ids = history.ids
         self._names = Names(ids if self.id_type is str else [])
