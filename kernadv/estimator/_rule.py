@@ -10,7 +10,7 @@ import numpy as np
 from kernadv._group_loops import sum_of_others
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
-from kernadv.clock import Retention
+from kernadv.clock import KEEP_ALL, Retention
 from kernadv.groups import Groups
 from kernadv.history import History
 from kernadv.kernels import Kernel
@@ -102,6 +102,10 @@ class Rule(ABC):
     @abstractmethod
     def retention(self, step: int, late: int) -> Retention:
         """What of the history can still matter at steps >= step - late."""
+
+    def keep(self, newest: int, allow_late: bool | int) -> Retention:
+        """What of the history can still matter after a batch; `allow_late` as in `KernelValueEstimator`."""
+        return KEEP_ALL if allow_late is True else self.retention(newest, int(allow_late))
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

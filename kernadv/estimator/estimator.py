@@ -13,7 +13,7 @@ from kernadv._arrays import read_weights
 from kernadv._errors import ArgumentError, check_count, check_level
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.batch import Batch, read_batch
-from kernadv.clock import KEEP_ALL, Bandwidth, Relative
+from kernadv.clock import Bandwidth, Relative
 from kernadv.estimator._features import Features, FeatureSource
 from kernadv.estimator._persistent import FIRST_SWEEP, Persistent
 from kernadv.estimator._plain import Plain
@@ -328,9 +328,9 @@ class KernelValueEstimator(Persistent):
             ``cold_fraction``, the share of rows without any observation; ``bandwidth_steps``, the mean half-width of the
             windows in steps; ``revisit_gap``, the mean number of steps since a known prompt's last visit;
             ``unscored_rows``, the rows with a NaN reward.  Of the history: ``history_visits`` and ``history_prompts``,
-            its size; ``dropped_visits``, the visits lost to `max_visits` or `max_total` so far.  Of the pooled estimator:
-            ``pooled_mean``, the recent mean reward; ``kappa``, the rollouts that the mean over prompts is worth;
-            ``drift_active``, whether the drift correction is in use.
+            its size; ``dropped_visits``, those lost to `max_visits` or `max_total` so far that could still matter.  Of the
+            pooled estimator: ``pooled_mean``, the recent mean reward; ``kappa``, the rollouts that the mean over prompts is
+            worth; ``drift_active``, whether the drift correction is in use.
         """
         names = ("n_eff", "cold_fraction", "bandwidth_steps", "revisit_gap", "unscored_rows")
         held = self._history.counters
@@ -367,12 +367,11 @@ class KernelValueEstimator(Persistent):
         if reading is not None:
             self._rule.learn(rollouts, reading)
         ids, groups = batch.observed(rollouts.stored())
-        newest = max(self._history.newest, int(batch.groups.step.max()))
-        keep = KEEP_ALL if self.allow_late is True else self._rule.retention(newest, int(self.allow_late))
+        self._history.newest = max(self._history.newest, int(batch.groups.step.max()))
+        keep = self._rule.keep(self._history.newest, self.allow_late)
         self._history.append(ids, groups, keep)
-        self._history.newest = newest
         self._seen += batch.groups.n.sum(), batch.groups.s.sum()
-        if self._history.counters.visits >= self._next_sweep and self.allow_late is not True:
+        if self._history.counters.visits >= self._next_sweep:
             self._history.evict(keep)
             self._next_sweep = max(2 * self._history.counters.visits, FIRST_SWEEP)
 

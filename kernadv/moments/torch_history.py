@@ -13,7 +13,7 @@ from kernadv.moments._base import Sample
 from kernadv.moments.torch_groups import Grouped
 from kernadv.moments.torch_mirror import Bound, upload
 from kernadv.moments.torch_table import Found, Table
-from kernadv.moments.torch_visits import Visits
+from kernadv.moments.torch_visits import NONE, Visits
 
 #: Room for prompts and for visits of each at first.
 PROMPTS, VISITS = 1024, 8
@@ -115,16 +115,25 @@ class DeviceHistory:
         row = torch_history_ops.enter_ids(held.keys, held.rows, held.used, batch.ids, found, wanted)
         if batch.tick is not None:
             row = self.find(batch.ids)[0]
+        lost = []
         for tick, step in enumerate(clock):
             now = stored if batch.tick is None else stored & (batch.tick == tick)
-            lost = torch_history_ops.put_visits(self.visits, row, now, sums, step, self.room)
-            if self.max_visits is not None:
-                self.dropped += lost.sum()
+            lost.append(torch_history_ops.put_visits(self.visits, row, now, sums, step, self.room))
+        if self.max_visits is not None:
+            self._count(torch.stack(lost), row, keep, self.max_visits)
         if 2 * self._prompts.most > self.prompts:
             self._prompts.ask(self.table.used)
         if 2 * self._fullest.most > self.room:
             self._fullest.ask(self.visits.size.amax())
         return self._cap(len(batch.ids), keep) or packed
+
+    def _count(self, lost: Tensor, row: Tensor, keep: Retention, most: int) -> None:
+        """Count the visits that were lost because a prompt may have at most so many.  lost: (T, B) steps, of T puts"""
+        oldest, span, latest = keep.clamped()
+        cut = (self.visits.newest[row] - span).clamp(min=oldest) if latest <= most else -NONE
+        over = (lost < cut).sum()
+        self.evicted += over
+        self.dropped += (lost < NONE).sum() - over
 
     def _cap(self, added: int, keep: Retention) -> bool:
         """Keep to `max_total` after at most so many visits were added; returns whether rows were given anew."""

@@ -35,7 +35,7 @@ def _(step, n, s, ss, size, newest, rows, now, sums, at, room):
 
 @_put_visits.register_fake
 def _(step, n, s, ss, size, newest, rows, now, sums, at, room):
-    return torch.empty_like(now)
+    return torch.empty_like(rows)
 
 
 @torch.library.custom_op("kernadv::enter_ids", mutates_args=("keys", "rows", "used"))

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+#: Beyond every step.
+NONE = 2**62
+
 
 class Visits(NamedTuple):
     """Visits of P prompts, R places each, in no order.
@@ -52,8 +55,8 @@ def put(visits: Visits, rows: Tensor, now: Tensor, sums: Tensor, step: int, room
 
     Returns
     -------
-    (B,) bool
-        Where a visit was lost.
+    (B,) int64
+        Step of the visit that was lost, `NONE` where none was.
     """
     none = len(visits.size) - 1
     rows = torch.where(now, rows, none)
@@ -61,7 +64,7 @@ def put(visits: Visits, rows: Tensor, now: Tensor, sums: Tensor, step: int, room
     used = torch.arange(room, device=rows.device) < size[:, None]
     same = used & (steps == step)
     known, full = same.any(1), size >= room
-    oldest, last = torch.where(used, steps, 2**62).min(1)
+    oldest, last = torch.where(used, steps, NONE).min(1)
     slot = torch.where(known, same.int().argmax(1), torch.where(full, last, size))
     lost = now & full & ~known
     cell = torch.where(now & ~(lost & (oldest > step)), rows * room + slot, len(visits.step) - 1)
@@ -70,4 +73,4 @@ def put(visits: Visits, rows: Tensor, now: Tensor, sums: Tensor, step: int, room
     visits.step[cell] = torch.full_like(cell, step)
     visits.size[rows] = torch.where(now, size + (~known & ~full), 0)
     visits.newest[rows] = torch.where(now, visits.newest[rows].clamp(min=step), 0)
-    return lost
+    return torch.where(lost, oldest.clamp(max=step), NONE)

@@ -15,7 +15,7 @@ from kernadv.moments.torch_visits import Visits
 @triton.jit(do_not_specialize=["at"])
 def put_kernel(step, n, s, ss, size, newest, rows, now, sums, lost, B, at, room, BR: tl.constexpr):
     i = tl.program_id(0).to(tl.int64)
-    gone = 0
+    gone = tl.full((), 4611686018427387904, tl.int64)
     if tl.load(now + i):
         p = tl.load(rows + i)
         used = tl.load(size + p)
@@ -40,7 +40,7 @@ def put_kernel(step, n, s, ss, size, newest, rows, now, sums, lost, B, at, room,
         tl.store(step + cell, at, mask=kept)
         tl.store(size + p, tl.where(known | full, used, used + 1))
         tl.store(newest + p, tl.maximum(tl.load(newest + p), at))
-        gone = tl.where(full & (place < 0), 1, 0)
+        gone = tl.where(full & (place < 0), tl.minimum(oldest, at), gone)
     tl.store(lost + i, gone)
 
 
@@ -48,11 +48,11 @@ def put(
     visits: Visits, rows: torch.Tensor, now: torch.Tensor, sums: torch.Tensor, step: int, room: int
 ) -> torch.Tensor:
     """Add the visits, in place; see `kernadv.moments.torch_visits.put`."""
-    lost = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
+    lost = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
     if len(rows):
         with here(rows):
             put_kernel[(len(rows),)](
                 *visits, rows, now, sums, lost, len(rows), step, room,
                 BR=triton.next_power_of_2(room), num_warps=1 if room <= 256 else 4, **OPTIONS,
             )  # fmt: skip
-    return lost.bool()
+    return lost

@@ -113,7 +113,7 @@ def test_visits_are_put(room):
         arguments = [*on_device(rows, now, sums), step, room]
         got, want = triton_visits.put(mine, *arguments), torch_visits.put(theirs, *arguments)
         assert torch.equal(got, want)
-        lost += int(want.sum())
+        lost += int((want < torch_visits.NONE).sum())
         for a, b in zip(mine[:4], theirs[:4], strict=True):
             assert torch.equal(a[:-1], b[:-1])
         for a, b in zip(mine[4:], theirs[4:], strict=True):

@@ -249,7 +249,7 @@ BANDWIDTHS = {
 
 @given(
     st.sampled_from(list(BANDWIDTHS)),
-    st.none(),
+    st.none() | st.integers(1, 4),
     st.none() | st.integers(1, 20),
     st.sampled_from([False, 2, True]),
     st.sampled_from([1, 4096]),

@@ -312,12 +312,14 @@ def test_metrics():
         "history_prompts": 1.0,
         "dropped_visits": 0.0,
     }
-    est.advantages(["a", "c"], [1.0, 0.0], 4)
-    est.advantages(["a"], [1.0], 6)
+    est.advantages(["a", "c"], [1.0, 0.0], 2)
+    est.advantages(["a"], [1.0], 4)
     after = est.metrics()
     assert after["revisit_gap"] == 2.0
     assert after["dropped_visits"] == 1.0
     assert after["history_visits"] == 3.0
+    est.advantages(["a"], [1.0], 20)  # what has left the window costs nothing
+    assert est.metrics()["dropped_visits"] == 1.0
 
 
 def test_repr_names_what_was_chosen():

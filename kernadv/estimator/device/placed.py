@@ -17,7 +17,7 @@ from torch import Tensor
 from kernadv._arrays import LARGEST_REWARD, read_steps
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.clock import KEEP_ALL, Visits
+from kernadv.clock import Visits
 from kernadv.estimator._device_names import Names
 from kernadv.estimator._device_places import smooth_places
 from kernadv.estimator._plain import Plain
@@ -149,11 +149,10 @@ class OnDevice:
         return torch.where(rewards.isnan(), 0.0, batch.restore(batch.z - value)).to(kind)
 
     def store(self, reading: Reading, allow_late: bool | int) -> None:
-        """Learn from a batch that was read, and append it; `allow_late` as in `KernelValueEstimator`."""
-        asked, answer = reading.asked, reading.answer
-        self._rule.learn(asked, answer)
-        newest = max(self.newest, asked.clock[-1])
-        keep = KEEP_ALL if allow_late is True else self._rule.retention(newest, int(allow_late))
+        """Append a batch that was read; `allow_late` as in `KernelValueEstimator`."""
+        batch, clock = reading.batch, reading.clock
+        newest = max(self.newest, clock[-1])
+        keep = self._rule.keep(newest, allow_late)
         if self._held.append(batch, reading.found, reading.sums, clock, keep):
             self._names.forget(keep)
         self.newest, self.id_type = newest, reading.id_type
