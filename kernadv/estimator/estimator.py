@@ -75,7 +75,9 @@ class KernelValueEstimator(Persistent):
 
     Notes
     -----
-    Several threads may call `values` at a time; while one calls `observe` or `advantages`, no other may use the object.
+    With rewards on a GPU the history is kept there, and nothing makes the host wait.  It follows the rewards; `intervals`,
+    `explain`, `state_dict` and copies bring it back to main memory.  So several threads may call `values` at a time if the
+    history is already where the rewards of all of them are; while one calls anything else, no other may use the object.
 
     Visits that can never again carry weight are forgotten from time to time: beyond the support for compact kernels,
     below 1e-12 of the weight of the prompt's newest visit for the others.  Compact kernels: no estimate changes by it;
@@ -266,7 +268,8 @@ class KernelValueEstimator(Persistent):
         """``rewards - values``, then `observe`.  Parameters and errors as in `values`.
 
         All rows are smoothed over the history before the batch.  A row whose reward is NaN has advantage 0 and is not
-        stored.
+        stored.  With rewards on a GPU, where nothing waits, an infinite one is no error: it is not stored either, its
+        advantage is NaN, and a warning follows.
 
         Returns
         -------
@@ -276,11 +279,6 @@ class KernelValueEstimator(Persistent):
         ------
         ArgumentError
             Also if a row has no observation and ``cold_start="error"``.
-
-        Notes
-        -----
-        With rewards on a GPU the plain estimator keeps its history there and does not make the host wait.  An infinite
-        reward is then no error: it counts as not scored, and its advantage is NaN.
         """
         if device := self._on_device(rewards):
             there = self._read_there(device, prompt_ids, rewards, step, weights, stored=True)

@@ -52,8 +52,11 @@ class Grouped(NamedTuple):
             1 and the reward of each place; 0 and 0 where it is not scored.
         otherwise : () float64
         """
-        count, total = sum_elsewhere(own, self.prompt_begin, self.prompt_end)
-        return torch.where(count > 0, total / count.clamp(min=1.0), otherwise)
+        none = own.new_zeros((2, 1))
+        before = torch.cat([none, torch.cumsum(own, 1)], 1)  # the own rewards never enter, not even in rounding
+        after = torch.cat([none, torch.cumsum(own.flip(1), 1)], 1)  # from the end
+        count, total = before[:, self.prompt_begin] + after[:, len(self.z) - self.prompt_end]
+        return torch.where(count > 0, total / count, otherwise)
 
 
 def group(ids: Tensor, z: Tensor, tick: Tensor | None) -> Grouped:

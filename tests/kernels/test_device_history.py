@@ -21,8 +21,8 @@ from kernadv import (  # noqa: E402
     Visits,
     moments,
 )
-from kernadv.clock import Retention  # noqa: E402
-from kernadv.estimator import _device_places  # noqa: E402
+from kernadv.clock import KEEP_ALL, Bandwidth, Retention  # noqa: E402
+from kernadv.estimator.device import places, refused  # noqa: E402
 from kernadv.kernels import KERNELS  # noqa: E402
 from kernadv.moments import Sample, torch_groups, torch_history, torch_mirror  # noqa: E402
 from kernadv.moments.torch_table import Table, enter  # noqa: E402
@@ -79,6 +79,7 @@ def test_counters_that_never_come_back_change_nothing(name, monkeypatch):
 @pytest.mark.parametrize("name", MAKE)
 def test_nothing_waits_for_the_device(name, monkeypatch):
     """Tensors without numbers pass through the whole call: nothing of what it does depends on a number."""
+    monkeypatch.setattr(refused, "Bound", Unanswered)
     monkeypatch.setattr(torch_history, "Bound", Unanswered)
     with fake():
         est = MAKE[name](backend="torch")
@@ -172,7 +173,9 @@ def test_own_reward_never_enters():
 
 def test_infinite_rewards_are_seen_and_not_stored():
     est = MAKE["steps"](backend="torch")
-    got = est.advantages(["a", "a", "b"], torch.tensor([1.0, torch.inf, torch.nan]), 1)
+    with pytest.warns(UserWarning, match="^1 rows so far had a reward that is infinite"):
+        got = est.advantages(["a", "a", "b"], torch.tensor([1.0, torch.inf, torch.nan]), 1)
+    est.advantages(["b"], torch.tensor([-torch.inf]), 1)  # said once
     assert got.isnan().tolist() == [False, True, False]
     assert got[2] == 0.0
     assert est.metrics()["history_visits"] == 1
@@ -236,6 +239,22 @@ def test_a_late_limit_without_bounds():
     for step in range(1, 30):
         est.advantages(["a"], torch.ones(1), step)
     assert est.metrics()["history_visits"] == 29
+
+
+def test_rows_that_cannot_be_used_are_told_of_when_that_is_known(monkeypatch):
+    """Not before the counter has come back; at the latest when the metrics are asked for, or the history is needed."""
+    monkeypatch.setattr(refused, "Bound", Unanswered)
+    for ask in (lambda est: est.metrics(), lambda est: est.state_dict(), lambda est: est.values(["a"], [1.0], 3)):
+        est = MAKE["steps"](backend="torch")
+        for step in (1, 2):
+            est.observe(["a", "a"], torch.tensor([1.0, 1e200], dtype=torch.float64), step)
+        with pytest.warns(UserWarning, match="^2 rows so far had a reward that is infinite or beyond 1e"):
+            ask(est)
+    est = KernelValueEstimator(weighted=True, backend="torch")
+    weights = torch.tensor([1.0, -1.0, torch.inf, torch.nan, torch.nan])
+    est.observe(list("aaaaa"), torch.tensor([1.0, 1.0, 1.0, 1.0, torch.nan]), 1, weights=weights)
+    with pytest.warns(UserWarning, match="^3 rows so far"):
+        est.metrics()
 
 
 BANDWIDTHS = {
@@ -493,7 +512,7 @@ def test_operators_of_a_call(name):
         est.advantages(ids, z, 2)
     assert {"kernadv.ragged_moments.default", "kernadv.places.default", "kernadv.enter_ids.default",
             "kernadv.put_visits.default"} <= set(watch.operators)  # fmt: skip
-    assert sum(watch.operators.values()) <= 58, watch.operators
+    assert sum(watch.operators.values()) <= 59, watch.operators
 
 
 def test_a_refused_batch_leaves_no_names():

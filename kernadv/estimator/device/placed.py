@@ -16,11 +16,10 @@ from torch import Tensor
 
 from kernadv._arrays import LARGEST_REWARD, read_steps
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv._typing import FloatArray, IntArray
-from kernadv.clock import Visits
-from kernadv.estimator._device_names import Names
-from kernadv.estimator._device_places import smooth_places
-from kernadv.estimator._plain import Plain
+from kernadv._typing import FloatArray
+from kernadv.estimator.device.ids import Names, read_ids
+from kernadv.estimator.device.refused import Refused
+from kernadv.estimator.device.rule import Answer, Asked, DeviceRule
 from kernadv.groups import Groups
 from kernadv.history import History, check_id_type
 from kernadv.moments import torch_groups
@@ -31,12 +30,24 @@ from kernadv.smoothers import Estimate
 
 
 class Reading(NamedTuple):
-    """A batch on the device and the rule's answer; where the history's table has its ids, and the type of these."""
+    """A batch on the device and the rule's answer.
+
+    Attributes
+    ----------
+    asked : Asked
+    answer : Answer
+    found : Found
+        Where the history's table has the ids.
+    id_type : type
+    refused : (B,) bool
+        Rows whose reward or weight cannot be used, in their own order.
+    """
 
     asked: Asked
     answer: Answer
     found: Found
     id_type: type
+    refused: Tensor
 
 
 class OnDevice:
@@ -68,6 +79,7 @@ class OnDevice:
             keys = self._names.keys(ids, self.newest) if self.id_type is str else np.array(ids, np.int64)
             self._held.load(keys, history.sample(history.find(ids)))
         self._last: dict[str, Tensor] = {}
+        self._refused = Refused(device)
 
     def home(self) -> tuple[History, FloatArray]:
         """The history in main memory, and count and sum of all rewards observed; waits for the device.
@@ -97,9 +109,12 @@ class OnDevice:
     ) -> Reading:
         """Check a batch, its earliest step by `check`, and smooth it over the history; `stored`: it will be appended."""
         z = _rewards(rewards)
+        refused = z.abs() > LARGEST_REWARD
         w = None if weights is None else _weights(weights, len(z), self.device)
-        if w is not None:  # a weight that cannot be used counts as a reward that cannot
-            z = torch.where((w >= 0) & (w <= LARGEST_REWARD), z, math.nan)
+        if w is not None:
+            refused |= ~((w >= 0) & (w <= LARGEST_REWARD) | z.isnan())
+        z = torch.where(refused, math.nan, z)  # as if not scored
+        if w is not None:
             w = torch.where(z.isnan(), 0.0, w)
         if isinstance(step, int) and not isinstance(step, bool):
             clock, tick = read_steps(step, 1).tolist(), None
@@ -115,7 +130,7 @@ class OnDevice:
         at = torch.full_like(batch.ids, clock[0]) if tick is None else upload(ticks, self.device)[batch.tick]
         w, features = (None if part is None else part[batch.order] for part in (w, features))
         asked = Asked(batch, w, features, clock, at, row, self._held)
-        return Reading(asked, self._rule.read(asked), found, told.kind)
+        return Reading(asked, self._rule.read(asked), found, told.kind, refused)
 
     def estimate(self, reading: Reading, like: Tensor) -> Estimate:
         """Values of the rows, of the type of `like`."""
@@ -136,7 +151,7 @@ class OnDevice:
         if isinstance(cold_start, float):
             value = torch.where(defined, value, cold_start)
         elif cold_start == "batch_mean":
-            before = torch.where(self._seen[0] > 0, self._seen[1] / self._seen[0], 0.0)
+            before = self._seen[1] / self._seen[0].clamp(min=1.0)
             value = torch.where(defined, value, batch.mean_of_other_prompts(answer.own, before))
         elif not bool(defined.all()):
             raise ArgumentError(
@@ -157,10 +172,12 @@ class OnDevice:
             self._names.forget(keep)
         self.newest, self.id_type = newest, reading.id_type
         self._seen += answer.own.sum(1)
+        self._refused.add(reading.refused)
 
     def metrics(self) -> dict[str, float]:
         """As `KernelValueEstimator.metrics`, without what the rule adds, which is settled; waits for the device."""
         self._rule.settle()
+        self._refused.settle()
         held = {"history_visits": float(self._held.visits.size.sum()),
                 "history_prompts": float((self._held.visits.size > 0).sum()),
                 "dropped_visits": float(self._counters.dropped + self._held.dropped)}  # fmt: skip
@@ -225,15 +242,14 @@ class OnDevice:
 
 
 def _rewards(rewards: Tensor) -> Tensor:
-    """Rewards as float64; those that are too large for their squares count as not scored, and so do infinite ones."""
+    """Rewards as float64."""
     if rewards.is_complex():
         raise ArgumentTypeError(f"rewards must be real numbers, got a tensor of {rewards.dtype}")
     if rewards.ndim != 1:
         raise ArgumentError(
             f"rewards must have one dimension, one a row, got shape {tuple(rewards.shape)}; sum over tokens first"
         )
-    z = rewards.detach().double()
-    return torch.where(z.abs() <= LARGEST_REWARD, z, math.nan)
+    return rewards.detach().double()
 
 
 def _weights(weights: Any, rows: int, device: torch.device) -> Tensor:
