@@ -76,7 +76,7 @@ class Pooled(Rule):
         with history.borrowed(history.find(batch.ids)[batch.groups.prompt]) as sample:
             windows = Windows.of(self.how.bandwidths, self.kernel, sample, at)
             past = backend.ragged_moments(sample, windows, self.kernel)
-            last = _last_visit(sample, at, self.weighted)
+            last = _last_visit(sample, at, int(windows.reach[0, -1]), self.weighted)
         made = Moments(*(np.asarray(part) for part in past))
         windowed = Windowed.of_weighted(made) if self.weighted else Windowed.of(made)
         batched = _batched(rollouts)
@@ -232,15 +232,15 @@ def _batched(rollouts: Rollouts) -> Batched:
     return Batched(groups.prompt, np.stack([groups.n.astype(np.float64), *plain, *squared]))
 
 
-def _last_visit(sample: Sample, at: Any, weighted: bool) -> LastVisit:
-    """Each query's newest visit; none where that visit is later than the query."""
+def _last_visit(sample: Sample, at: Any, reach: int, weighted: bool) -> LastVisit:
+    """Each query's newest visit; none where it is later than the query, or out of reach, for then it may be forgotten."""
     some = sample.length > 0
     index = np.where(some, sample.start + sample.length - 1, 0)
     if not len(sample.step):
         none = np.zeros(len(at))
         return LastVisit(none, none, none, none)
     lag = at - sample.step[index]
-    known = some & (lag >= 0)
+    known = some & (lag >= 0) & (lag <= reach)
     n = np.where(known, sample.n[index], 0.0)
     w = np.where(known, sample.ss[index], 0.0) if weighted else n
     return LastVisit(np.where(known, lag, 0).astype(np.float64), n, w, np.where(known, sample.s[index], 0.0))

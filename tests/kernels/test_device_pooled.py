@@ -88,6 +88,28 @@ def test_numbers_are_those_of_the_cpu(name, kind, seed):
         np.testing.assert_allclose(np.asarray(mine), theirs, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize("caps", [{}, {"max_visits": 3}, {"max_total": 30}, {"max_total": 12, "max_visits": 2}])
+@pytest.mark.parametrize("pooling", [None, Pooling(windows=(2.0, 4.0), kernel="uniform")])
+def test_when_something_is_forgotten_does_not_matter(pooling, caps, monkeypatch):
+    """On a device, in main memory at each call, or never: one estimate."""
+    for name, value in (("PROMPTS", 8), ("VISITS", 2), ("PAUSE", 0)):
+        monkeypatch.setattr(torch_history, name, value)
+    rng = np.random.default_rng(5)
+    never, always, there = (
+        KernelValueEstimator(pooling=pooling, backend=x, **caps) for x in ("numba", "numba", "torch")
+    )
+    for step in range(2, 56, 2):
+        ids, z = [f"p{k}" for k in rng.integers(0, step // 2 + 8, 20)], rng.integers(0, 2, 20).astype(float)
+        always._next_sweep = 0
+        expected = never.advantages(ids, z, step)
+        np.testing.assert_allclose(always.advantages(ids, z, step), expected, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(
+            there.advantages(ids, torch.as_tensor(z), step).numpy(), expected, rtol=1e-10, atol=1e-10
+        )
+    assert len({est.metrics()["dropped_visits"] for est in (never, always, there)}) == 1
+    assert (never.metrics()["dropped_visits"] > 0) == ("max_total" in caps or (pooling is None and bool(caps)))
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1e60])
 def test_rewards_of_any_size(scale):
     """Rewards whose squares would not fit, and rewards that outgrow the first ones and start the pool anew."""

@@ -104,7 +104,7 @@ class DevicePooled(DeviceRule):
         width = torch.ones((1, 1), dtype=torch.float64, device=lag.device).expand(len(lag), 1)
         windows = Windows(newest, width, torch.zeros_like(newest)[:, None])
         made = Moments(*torch_ops.trusted_moments(asked.sample, windows, get("uniform"), "float64")[:, :, 0])
-        known = lag >= 0
+        known = (lag >= 0) & (lag <= self._reach[0, -1])
         n, wz = made.s0 * known, made.t0 * known
         return LastVisit((lag * (n > 0)).double(), n, n if asked.weight is None else made.r0 * known, wz)
 
