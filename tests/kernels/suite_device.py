@@ -118,6 +118,7 @@ def test_large_flash(precision, tolerance, width):
     lambda **o: KernelValueEstimator(Steps(6), "exponential", smoother="local_linear", **o),
     lambda **o: KernelValueEstimator(Visits(3), "gaussian", **o),
     lambda **o: KernelValueEstimator.kae(0.3, max_visits=4, allow_late=True, **o),
+    lambda **o: KernelValueEstimator(Steps(3), max_total=150, **o),
     lambda **o: KernelValueEstimator(**o),
     lambda **o: KernelValueEstimator(features={key: [k / 60, k % 7] for k in range(60) for key in (k, f"p{k}")}, **o),
     lambda **o: KernelValueEstimator(weighted=True, **o),
