@@ -29,11 +29,10 @@ class Placed:
     def _on_device(self, rewards: Any) -> OnDevice | None:
         """The history where the rewards are, on a GPU; None, with the history in main memory, for all other rewards.
 
-        Of the plain estimator with one of the package's bandwidths; the others work in main memory, wherever the
+        Of an estimator that is pooled or has one of the package's bandwidths; the others work in main memory, wherever the
         rewards are.
         """
-        movable = isinstance(self._rule, Plain) and isinstance(self._rule.bandwidth, Steps | Relative | Visits)
-        if not (movable and moments.on_device(self._asked, rewards)):
+        if not moments.on_device(self._asked, rewards):
             self._home()
             return None
         if self._device is None or self._device.device != rewards.device:

@@ -52,10 +52,7 @@ class Grouped(NamedTuple):
             1 and the reward of each place; 0 and 0 where it is not scored.
         otherwise : () float64
         """
-        none = own.new_zeros((2, 1))
-        before = torch.cat([none, torch.cumsum(own, 1)], 1)  # the own rewards never enter, not even in rounding
-        after = torch.cat([none, torch.cumsum(own.flip(1), 1)], 1)  # from the end
-        count, total = before[:, self.prompt_begin] + after[:, len(self.z) - self.prompt_end]
+        count, total = sum_elsewhere(own, self.prompt_begin, self.prompt_end)
         return torch.where(count > 0, total / count, otherwise)
 
 
@@ -113,3 +110,17 @@ def sum_of_others(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
         sums = sums + torch.where(before >= reach, sums.roll(reach, 2), 0.0)
         reach *= 2
     return sums[0] + sums[1].flip(1)
+
+
+def sum_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    """Sums over all places but those from `begin` to `end`, which never enter, not even in rounding.  # (K, B)
+
+    Parameters
+    ----------
+    parts : (K, B) float64
+    begin, end : (B,) int64
+    """
+    none = parts.new_zeros((len(parts), 1))
+    before = torch.cat([none, torch.cumsum(parts, 1)], 1)
+    after = torch.cat([none, torch.cumsum(parts.flip(1), 1)], 1)  # from the end
+    return before[:, begin] + after[:, parts.shape[1] - end]

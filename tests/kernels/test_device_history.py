@@ -4,28 +4,22 @@ import copy
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
 from streams import batches  # noqa: E402
-from waiting import Dispatched, Forbidden, Unanswered, fake  # noqa: E402
+from waiting import Dispatched, Forbidden, fake, leave_unanswered  # noqa: E402
 
 from kernadv import (  # noqa: E402
     ComponentValueEstimator,
     KernadvError,
     KernelValueEstimator,
-    Relative,
     Steps,
     Visits,
     moments,
 )
-from kernadv.clock import KEEP_ALL, Bandwidth, Retention  # noqa: E402
-from kernadv.estimator.device import places, refused  # noqa: E402
+from kernadv.clock import KEEP_ALL, Bandwidth  # noqa: E402
 from kernadv.kernels import KERNELS  # noqa: E402
-from kernadv.moments import Sample, torch_groups, torch_history, torch_mirror  # noqa: E402
-from kernadv.moments.torch_table import Table, enter  # noqa: E402
 
 CPU = torch.device("cpu")
 MAKE = {
@@ -70,7 +64,7 @@ def test_counters_that_never_come_back_change_nothing(name, monkeypatch):
     """However far the host's knowledge of the device lags behind."""
     expected = [MAKE[name](backend="torch")]
     expected += [expected[0].advantages(ids, torch.as_tensor(z), step) for ids, z, step in batches(1, "int")]
-    monkeypatch.setattr(torch_history, "Bound", Unanswered)
+    leave_unanswered(monkeypatch)
     est = MAKE[name](backend="torch")
     for (ids, z, step), want in zip(batches(1, "int"), expected[1:], strict=True):
         torch.testing.assert_close(est.advantages(ids, torch.as_tensor(z), step), want, rtol=0, atol=1e-12)
@@ -79,8 +73,7 @@ def test_counters_that_never_come_back_change_nothing(name, monkeypatch):
 @pytest.mark.parametrize("name", MAKE)
 def test_nothing_waits_for_the_device(name, monkeypatch):
     """Tensors without numbers pass through the whole call: nothing of what it does depends on a number."""
-    monkeypatch.setattr(refused, "Bound", Unanswered)
-    monkeypatch.setattr(torch_history, "Bound", Unanswered)
+    leave_unanswered(monkeypatch)
     with fake():
         est = MAKE[name](backend="torch")
         ids, rewards = torch.empty(60, dtype=torch.int64), torch.empty(60)
@@ -182,68 +175,9 @@ def test_infinite_rewards_are_seen_and_not_stored():
     assert est.values(["a"], torch.tensor([torch.nan]), 2).value.tolist() == [1.0]
 
 
-def test_many_prompts_and_visits():
-    """Beyond the first room for both, in one batch and over many."""
-    here, there = (KernelValueEstimator.kae(1.0, backend=name) for name in ("numba", "torch"))
-    rng = np.random.default_rng(4)
-    for step in range(1, 41):
-        ids = rng.permutation(3000)[:1500] if step < 3 else np.repeat(rng.permutation(40)[:20], 2)
-        z = rng.random(len(ids))
-        np.testing.assert_allclose(there.advantages(torch.as_tensor(ids), torch.as_tensor(z), step).numpy(),
-                                   here.advantages(ids, z, step), atol=1e-12)  # fmt: skip
-    assert there._device._held.room >= 32
-    assert there._device._held.prompts >= 3000
-    assert there.metrics()["history_visits"] == here.metrics()["history_visits"]
-
-
-def test_a_narrow_window_needs_little_room():
-    """What has left the window makes room, so memory does not grow with the length of training."""
-    est = KernelValueEstimator(Steps(6), backend="torch")
-    for step in range(1, 90):
-        est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), step)
-    assert est._device._held.room <= 16
-    assert est.metrics()["history_visits"] <= 16
-    assert est.state_dict()["counters"][0] > 60
-
-
-@pytest.mark.parametrize("kind", ["text", "tensor"])
-def test_prompts_that_come_once_leave(kind):
-    """New prompts stream in, some come again: what a window forgets makes room, and the numbers are those of the CPU."""
-    here, there = (KernelValueEstimator(Steps(6), backend=name) for name in ("numba", "torch"))
-    rng = np.random.default_rng(8)
-    for step in range(1, 121):
-        ids = np.concatenate([np.arange(100 * step, 100 * step + 90), rng.integers(0, 100 * step, 29), [100]])
-        ids = ids * (-1) ** ids * 10**14
-        z = rng.random(120)
-        own = [f"p{k}" for k in ids] if kind == "text" else torch.as_tensor(ids)
-        np.testing.assert_allclose(there.advantages(own, torch.as_tensor(z), step).numpy(),
-                                   here.advantages(ids if kind == "tensor" else own, z, step), atol=1e-12)  # fmt: skip
-    held = there._device._held
-    assert held.prompts <= 4096
-    assert held.room == torch_history.VISITS
-    assert len(there._device._names._key) <= (2000 if kind == "text" else 0)
-    mine, theirs = there.state_dict(), here.state_dict()
-    assert mine["counters"][0] + len(mine["step"]) == theirs["counters"][0] + len(theirs["step"])
-
-
-def test_prompts_that_matter_stay():
-    """A window over everything: nothing is forgotten, however many there are."""
-    est = KernelValueEstimator(Steps(np.inf), backend="torch")
-    for step in range(1, 31):
-        est.advantages(torch.arange(100 * step, 100 * step + 100), torch.ones(100), step)
-    assert est.metrics()["history_prompts"] == 3000
-
-
-def test_a_late_limit_without_bounds():
-    est = KernelValueEstimator(Steps(6), allow_late=2**70, backend="torch")
-    for step in range(1, 30):
-        est.advantages(["a"], torch.ones(1), step)
-    assert est.metrics()["history_visits"] == 29
-
-
 def test_rows_that_cannot_be_used_are_told_of_when_that_is_known(monkeypatch):
     """Not before the counter has come back; at the latest when the metrics are asked for, or the history is needed."""
-    monkeypatch.setattr(refused, "Bound", Unanswered)
+    leave_unanswered(monkeypatch)
     for ask in (lambda est: est.metrics(), lambda est: est.state_dict(), lambda est: est.values(["a"], [1.0], 3)):
         est = MAKE["steps"](backend="torch")
         for step in (1, 2):
@@ -255,55 +189,6 @@ def test_rows_that_cannot_be_used_are_told_of_when_that_is_known(monkeypatch):
     est.observe(list("aaaaa"), torch.tensor([1.0, 1.0, 1.0, 1.0, torch.nan]), 1, weights=weights)
     with pytest.warns(UserWarning, match="^3 rows so far"):
         est.metrics()
-
-
-BANDWIDTHS = {
-    "narrow": (Steps(2), "triangular"),
-    "whole": (Steps(np.inf), "uniform"),
-    "tails": (Steps(0.4), "exponential"),
-    "visits": (Visits(2), "uniform"),
-    "relative": (Relative(0.3), "epanechnikov"),
-}
-
-
-@given(
-    st.sampled_from(list(BANDWIDTHS)),
-    st.none() | st.integers(1, 4),
-    st.none() | st.integers(1, 20),
-    st.sampled_from([False, 2, True]),
-    st.sampled_from([1, 4096]),
-    st.sampled_from([0, 4]),
-    st.lists(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4), st.floats(-2, 2) | st.just(np.nan)), min_size=1,
-                      max_size=12), min_size=1, max_size=14),
-)  # fmt: skip
-@settings(max_examples=100, deadline=None)
-def test_caps_cost_the_same_wherever_the_history_is(bandwidth, max_visits, max_total, late, sweep, pause, rounds):
-    """Whatever is forgotten when: the same values, the same visits dropped; and no cap is passed."""
-    width, kernel = BANDWIDTHS[bandwidth]
-    caps = {"max_visits": max_visits, "max_total": max_total, "allow_late": late}
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("PROMPTS", "VISITS"):
-            patch.setattr(torch_history, name, 4)
-        patch.setattr(torch_history, "PAUSE", pause)
-        _compare(
-            *(KernelValueEstimator(width, kernel, backend=name, **caps) for name in ("numba", "torch")), rounds, sweep
-        )
-
-
-def _compare(here, there, rounds, sweep):
-    newest, late, max_total = 1, here.allow_late, here._history.max_total
-    for rows in rounds:
-        ids, ahead, z = (np.array(part) for part in zip(*rows, strict=True))
-        at = np.maximum(newest + ahead - int(late and 2), 1)
-        newest = max(newest, int(at.max())) + 1
-        names = [f"p{k}" for k in ids]
-        got = there.advantages(names, torch.as_tensor(z.astype(float)), at)
-        here._next_sweep = sweep
-        np.testing.assert_allclose(got.numpy(), here.advantages(names, z, at), rtol=1e-10, atol=1e-10)
-        assert there._device is not None
-        mine, theirs = there.metrics(), here.metrics()
-        assert mine["dropped_visits"] == theirs["dropped_visits"]
-        assert max_total is None or mine["history_visits"] <= max_total
 
 
 BAD = {
@@ -347,9 +232,24 @@ def test_weights_and_cold_starts_are_refused():
 
 
 def test_what_stays_in_main_memory():
-    est = KernelValueEstimator(backend="torch")
-    est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)
-    assert est._device is None
+    """A bandwidth that the package does not know."""
+
+    class Own(Steps):
+        pass
+
+    class Foreign(Bandwidth):
+        label = "own"
+
+        def half_width(self, step, visit_lag):
+            return np.full(len(step), 3.0)
+
+        def retention(self, step, kernel, late):
+            return KEEP_ALL
+
+    for width, there in ((Own(3), True), (Foreign(), False)):
+        est = KernelValueEstimator(width, backend="torch")
+        est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)
+        assert (est._device is not None) == there
 
 
 def test_where_an_estimator_works(monkeypatch):
@@ -364,143 +264,6 @@ def test_where_an_estimator_works(monkeypatch):
     assert not moments.on_device("torch", [1.0])
     monkeypatch.setenv("KERNADV_BACKEND", "numba")
     assert not moments.on_device("auto", OnGpu())
-
-
-# ---------------------------------------------------------------- the parts
-@given(st.lists(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3), st.booleans()), min_size=1,
-                         max_size=8), max_size=8))  # fmt: skip
-@settings(max_examples=150, deadline=None)
-def test_table_is_a_dictionary(rounds):
-    table, known = Table(CPU, 64), {}
-    for batch in rounds:
-        ids = torch.tensor(sorted(key for key, _ in batch))
-        found = table.find(ids)
-        assert found.hit.tolist() == [key in known for key in ids.tolist()]
-        first = torch.cat([torch.ones(1, dtype=torch.bool), ids[1:] != ids[:-1]])
-        some = torch.tensor([dict(batch)[key] for key in ids.tolist()])
-        rows = enter(table.keys, table.rows, table.used, ids, found, first & some)
-        for key in dict.fromkeys(ids[first & some].tolist()):
-            known.setdefault(key, len(known))
-        assert rows[first & some].tolist() == [known[key] for key in ids[first & some].tolist()]
-    every = torch.tensor(list(known) or [0])
-    assert table.find(every).row[: len(known)].tolist() == list(known.values())
-    assert int(table.used) == len(known)
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.floats(-9, 9) | st.just(np.nan)), min_size=1,
-                max_size=30))  # fmt: skip
-@settings(max_examples=150, deadline=None)
-def test_groups_are_those_of_a_double_loop(rows):
-    ids, tick, z = (np.array(column) for column in zip(*rows, strict=True))
-    made = torch_groups.group(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)))
-    own = torch.stack([(~made.z.isnan()).double(), made.z.nan_to_num()])
-    got = torch_groups.sum_of_others(torch.cat([own, own[1:] ** 2]), made.begin, made.end)
-    others = torch.stack([made.restore(part) for part in got]).numpy()
-    means = made.restore(made.mean_of_other_prompts(own, torch.tensor(-5.0))).numpy()
-    for b in range(len(z)):
-        own = [z[k] for k in range(len(z)) if k != b and (ids[k], tick[k]) == (ids[b], tick[b]) and z[k] == z[k]]
-        np.testing.assert_allclose(others[:, b], [len(own), sum(own), sum(x * x for x in own)], atol=1e-12)
-        else_ = z[(ids != ids[b]) & ~np.isnan(z)]
-        np.testing.assert_allclose(means[b], else_.mean() if len(else_) else -5.0, atol=1e-12)
-    assert int(made.first.sum()) == len({(i, t) for i, t, _ in rows})
-
-
-def test_others_take_nothing_from_elsewhere():
-    """Not a bit of the own part, nor of a huge one next door; one group over all, single rows, unequal groups."""
-    rng = np.random.default_rng(6)
-    for ids in (np.zeros(37, int), np.arange(16), np.repeat(np.arange(9), rng.integers(1, 12, 9)), np.zeros(1, int)):
-        made = torch_groups.group(*torch.as_tensor(np.stack([ids, ids])), None)
-        parts = torch.as_tensor(rng.normal(size=(2, len(ids))))
-        before = torch_groups.sum_of_others(parts, made.begin, made.end)
-        for row in range(len(ids)):
-            changed = parts.clone()
-            changed[:, row] = 1e200
-            after = torch_groups.sum_of_others(changed, made.begin, made.end)
-            same = torch.as_tensor((ids != ids[row]) | (np.arange(len(ids)) == row))
-            assert torch.equal(after[:, same], before[:, same])
-
-
-@pytest.mark.parametrize("smoother", ["nadaraya_watson", "local_linear"])
-def test_places_without_the_fused_kernel_do_not_wait(smoother):
-    """As on a GPU without Triton."""
-    with fake():
-        z, edge = torch.empty(60, dtype=torch.float64), torch.empty(60, dtype=torch.int64)
-        past = torch.empty(9, 60, dtype=torch.float64)
-        with Forbidden() as watch:
-            out = _device_places.places(past, z, edge, edge, smoother)
-    assert out.shape == (8, 60)
-    assert watch.calls > 40
-
-
-def test_eviction_keeps_what_matters():
-    """By age of all, by age behind the prompt's newest visit, and by number."""
-    held = torch_history.DeviceHistory(CPU)
-    step = np.array([1, 2, 3, 8, 9, 4, 5])
-    one = np.ones(7)
-    held.load(np.array([5, 7]), Sample(np.array([0, 5]), np.array([5, 2]), step, one, one * step, one))
-    for keep, left in [(Retention(3, 2**62, 0), [[3, 8, 9], [4, 5]]), (Retention(-(2**62), 1, 0), [[8, 9], [4, 5]]),
-                       (Retention(100, 0, 1), [[9], [5]])]:  # fmt: skip
-        held._evict(keep)
-        keys, sample = held.arrays()
-        assert keys.tolist() == [5, 7]
-        assert [sample.step[a : a + n].tolist() for a, n in zip(sample.start, sample.length, strict=True)] == left
-        assert (sample.s == sample.step).all()
-    assert int(held.evicted) == 5
-    held._evict(Retention(9, 2**62, 0))
-    assert held.arrays()[0].tolist() == [5]
-    held._pack()
-    assert held.visits.newest.tolist()[:2] == [9, 0]
-
-
-@given(st.lists(st.tuples(st.sampled_from([-(2**63), -5, 0, 3, 4, 2**63 - 2, 2**63 - 1]) | st.integers(0, 40),
-                          st.integers(1, 9)), max_size=60), st.integers(0, 9))  # fmt: skip
-@settings(max_examples=100, deadline=None)
-def test_prompts_without_visits_leave(rows, oldest):
-    """What is left is found, in its order; the places that were freed take others."""
-    steps = {}
-    for key, step in rows:
-        steps.setdefault(key, set()).add(step)
-    held = torch_history.DeviceHistory(CPU)
-
-    def load(steps):
-        flat = np.array([step for own in steps.values() for step in sorted(own)], np.int64)
-        length = np.array([len(own) for own in steps.values()], np.int64)
-        one = np.ones(len(flat))
-        held.load(
-            np.array(list(steps), np.int64), Sample(np.cumsum(length) - length, length, flat, one, one * flat, one)
-        )
-
-    load(steps)
-    held._evict(Retention(oldest, 2**62, 0))
-    held._pack()
-    left = {key: sorted(step for step in own if step >= oldest) for key, own in steps.items()}
-    left = {key: own for key, own in left.items() if own}
-    found = held.table.find(torch.tensor(sorted(steps) or [0]))
-    assert found.hit.tolist() == [key in left for key in sorted(steps) or [0]]
-    assert found.row[found.hit].tolist() == [list(left).index(key) for key in sorted(left)]
-    for key, row in zip(sorted(left), found.row[found.hit].tolist(), strict=True):
-        cells = slice(row * held.room, row * held.room + int(held.visits.size[row]))
-        assert held.visits.step[cells].tolist() == left[key][::-1]
-        assert held.visits.s[cells].tolist() == left[key][::-1]
-        assert held.visits.newest[row] == left[key][-1]
-    assert int(held.table.used) == len(left)
-    assert int(held.evicted) == sum(map(len, steps.values())) - sum(map(len, left.values()))
-    new = torch.arange(100, 140)
-    yes = torch.ones(40, dtype=torch.bool)
-    got = enter(held.table.keys, held.table.rows, held.table.used, new, held.table.find(new), yes)
-    assert got.tolist() == list(range(len(left), len(left) + 40))
-
-
-def test_bound_is_never_too_low():
-    bound, counter = torch_mirror.Bound(CPU), torch.tensor(0)
-    for k in range(50):
-        bound.add(3)
-        counter += k % 3
-        if k % 4 == 0:
-            bound.ask(counter)
-        assert bound.most >= int(counter)
-    bound.ask(counter)
-    assert bound.most == int(counter)
 
 
 @pytest.mark.parametrize("name", ["kae-triangular", "steps-exponential"])

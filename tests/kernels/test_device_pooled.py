@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from streams import batches  # noqa: E402
-from waiting import Dispatched, Forbidden, Unanswered, fake  # noqa: E402
+from waiting import Dispatched, Forbidden, fake, leave_unanswered  # noqa: E402
 
 from kernadv import KernadvError, KernelValueEstimator, Pooling  # noqa: E402
 from kernadv.moments import torch_history  # noqa: E402
@@ -124,7 +124,7 @@ def test_rewards_of_any_size(scale):
 @pytest.mark.parametrize("name", MAKE)
 def test_nothing_waits_for_the_device(name, monkeypatch):
     """Tensors without numbers pass through the whole call: nothing of what it does depends on a number."""
-    monkeypatch.setattr(torch_history, "Bound", Unanswered)
+    leave_unanswered(monkeypatch)
     with fake():
         est = MAKE[name]("torch")
         ids, rewards = torch.empty(60, dtype=torch.int64), torch.empty(60)
@@ -143,7 +143,7 @@ def test_nothing_waits_for_the_device(name, monkeypatch):
 
 
 def test_features_of_text_do_not_wait(monkeypatch):
-    monkeypatch.setattr(torch_history, "Bound", Unanswered)
+    leave_unanswered(monkeypatch)
     with fake():
         est = MAKE["features"]("torch")
         ids = (list(NAMED) * 5)[:60]
@@ -194,7 +194,8 @@ def test_own_reward_never_enters():
 def test_weights_that_cannot_be_used_count_as_rewards_that_cannot():
     est = MAKE["weighted"]("torch")
     w = torch.tensor([1.0, torch.nan, -1.0, 2.0])
-    got = est.advantages(["a", "a", "b", "b"], torch.tensor([1.0, 0.0, 1.0, torch.nan]), 1, weights=w)
+    with pytest.warns(UserWarning, match="^2 rows so far .* a weight that is negative or not finite"):
+        got = est.advantages(["a", "a", "b", "b"], torch.tensor([1.0, 0.0, 1.0, torch.nan]), 1, weights=w)
     assert got.isnan().tolist() == [False, True, True, False]
     assert got[3] == 0.0
     assert est.metrics()["history_visits"] == 1
@@ -211,7 +212,7 @@ def test_features_that_do_not_fit_leave_everything_as_it_was():
     est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)
     with pytest.raises(KernadvError, match="features must have 1 columns"):
         est.advantages(["b", "b"], torch.tensor([1.0, 0.0]), 2)
-    assert est._device._names.all == ["a"]
+    assert list(est._device._names._key) == ["a"]
 
 
 def test_operators_of_a_call():

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import IntArray
-from kernadv.ids import Id, batch_codes
+from kernadv.clock import Retention
+from kernadv.ids import Id, batch_codes, id_key
 from kernadv.moments._checks import WHOLE
 from kernadv.moments.torch_mirror import upload
 
@@ -54,34 +55,53 @@ def read_ids(prompt_ids: Any, rows: int) -> Told:
 
 
 class Names:
-    """Text ids, each with its number: 0, 1, ... in the order in which they came.
+    """Text ids and the whole numbers that stand for them: hashes, so that they are the same wherever they are made."""
 
-    Parameters
-    ----------
-    known : list of str
-    """
+    def __init__(self) -> None:
+        self._key: dict[Id, int] = {}
+        self._name: dict[int, Id] = {}
+        self._last: dict[int, int] = {}  # no visit of a key is newer than that step
 
-    def __init__(self, known: list[Any]) -> None:
-        self._number = {name: number for number, name in enumerate(known)}
-
-    @property
-    def all(self) -> list[str]:
-        """The names, by number."""
-        return list(self._number)
-
-    def keys(self, told: Told, device: torch.device, *, stored: bool) -> Tensor:
+    def keys(self, told: Told, device: torch.device, newest: int | None) -> Tensor:
         """Each row's id as a whole number on the device.
 
-        Text that is not known gets the next number if it is `stored`, else a negative one.
+        Parameters
+        ----------
+        told : Told
+        device : torch device
+        newest : int, optional
+            They are stored, and no visit that the history then holds is newer.  None: they are only looked up.
         """
         if told.tensor is not None:
             return told.tensor.to(device, torch.int64, non_blocking=True)
         assert told.ids is not None
         assert told.code is not None
-        if told.kind is int:
-            keys = np.array(told.ids, np.int64)
-        elif stored:
-            keys = np.array([self._number.setdefault(str(name), len(self._number)) for name in told.ids])
-        else:
-            keys = np.array([self._number.get(str(name), -1 - k) for k, name in enumerate(told.ids)])
+        keys = np.array(told.ids, np.int64) if told.kind is int else self.enter(told.ids, newest)
         return upload(keys[told.code], device)
+
+    def enter(self, names: list[Id], newest: int | None) -> IntArray:
+        """Key of each name; `newest` as in `keys`.  # (P,)"""
+        known = self._key
+        keys = [known[name] if name in known else self._make(name, newest is not None) for name in names]
+        if newest is not None:
+            self._last.update(dict.fromkeys(keys, newest))
+        return np.array(keys, np.int64)
+
+    def of(self, keys: IntArray) -> list[Id]:
+        """Name of each key."""
+        return [self._name[key] for key in keys.tolist()]
+
+    def forget(self, keep: Retention) -> None:
+        """Forget the names whose visits are all forgotten; with the latest few kept of each, none is."""
+        if keep.visits:
+            return
+        for key in [key for key, last in self._last.items() if last < keep.oldest]:
+            del self._last[key], self._key[self._name.pop(key)]
+
+    def _make(self, name: Id, stored: bool) -> int:
+        key = id_key(name)
+        while self._name.get(key, name) != name:  # one pair of names in 10^18
+            key += 1
+        if stored:
+            self._key[name], self._name[key] = key, name
+        return key

@@ -22,6 +22,7 @@ from kernadv.estimator.device.refused import Refused
 from kernadv.estimator.device.rule import Answer, Asked, DeviceRule
 from kernadv.groups import Groups
 from kernadv.history import History, check_id_type
+from kernadv.ids import Id
 from kernadv.moments import torch_groups
 from kernadv.moments.torch_history import DeviceHistory
 from kernadv.moments.torch_mirror import upload
@@ -68,15 +69,14 @@ class OnDevice:
         self.newest = history.newest
         self.id_type = history.id_type
         self._rule = rule
-        self._names = Names()
         self._counters = history.counters
         self._limits = history.max_visits, history.max_total
         self._held = DeviceHistory(device, *self._limits)
         self._seen = upload(seen, device)
         ids = history.ids
-        self._names = Names(ids if self.id_type is str else [])
+        self._names = Names()
         if ids:
-            keys = self._names.keys(ids, self.newest) if self.id_type is str else np.array(ids, np.int64)
+            keys = self._names.enter(ids, self.newest) if self.id_type is str else np.array(ids, np.int64)
             self._held.load(keys, history.sample(history.find(ids)))
         self._last: dict[str, Tensor] = {}
         self._refused = Refused(device)
@@ -88,7 +88,7 @@ class OnDevice:
         """
         self._rule.settle()
         keys, sample = self._held.arrays()
-        ids: list[Any] = self._names.of(keys) if self.id_type is str else keys.tolist()
+        ids: list[Id] = self._names.of(keys) if self.id_type is str else keys.tolist()
         prompt = np.repeat(np.arange(len(ids)), sample.length)
         history = History(*self._limits)
         history.append(ids, Groups(prompt, sample.step, sample.n.astype(np.int64), sample.s, sample.ss))
@@ -123,9 +123,11 @@ class OnDevice:
             clock = ticks.tolist()
             tick = upload(where.astype(np.int64), self.device) if len(clock) > 1 else None
         check(clock[0])
-        ids, kind = self._keys(prompt_ids, len(z), max(self.newest, clock[-1]) if stored else None)
-        check_id_type(self.id_type, kind)
-        batch = torch_groups.group(ids, z, tick)
+        told = read_ids(prompt_ids, len(z))
+        check_id_type(self.id_type, told.kind)
+        features = self._rule.features(told)
+        keys = self._names.keys(told, self.device, max(self.newest, clock[-1]) if stored else None)
+        batch = torch_groups.group(keys, z, tick)
         row, found = self._held.find(batch.ids)
         at = torch.full_like(batch.ids, clock[0]) if tick is None else upload(ticks, self.device)[batch.tick]
         w, features = (None if part is None else part[batch.order] for part in (w, features))
@@ -164,11 +166,12 @@ class OnDevice:
         return torch.where(rewards.isnan(), 0.0, batch.restore(batch.z - value)).to(kind)
 
     def store(self, reading: Reading, allow_late: bool | int) -> None:
-        """Append a batch that was read; `allow_late` as in `KernelValueEstimator`."""
-        batch, clock = reading.batch, reading.clock
-        newest = max(self.newest, clock[-1])
+        """Learn from a batch that was read, and append it; `allow_late` as in `KernelValueEstimator`."""
+        asked, answer = reading.asked, reading.answer
+        self._rule.learn(asked, answer)
+        newest = max(self.newest, asked.clock[-1])
         keep = self._rule.keep(newest, allow_late)
-        if self._held.append(batch, reading.found, reading.sums, clock, keep):
+        if self._held.append(asked.batch, reading.found, answer.sums, asked.clock, keep):
             self._names.forget(keep)
         self.newest, self.id_type = newest, reading.id_type
         self._seen += answer.own.sum(1)
@@ -195,50 +198,6 @@ class OnDevice:
             "revisit_gap": float(gap.mean()) if known.any() else math.nan,
             "unscored_rows": float(np.isnan(part["z"]).sum()),
         }
-
-    def _keys(self, prompt_ids: Any, rows: int, newest: int | None) -> tuple[Tensor, type]:
-        """Each row's id as a whole number on the device, and the type of the ids; `newest` as in `Names.keys`."""
-        kind: type = int
-        if isinstance(prompt_ids, Tensor):
-            if prompt_ids.ndim != 1 or prompt_ids.dtype not in WHOLE:
-                raise ArgumentTypeError(
-                    f"prompt_ids must be one whole number a row, got a tensor of {str(prompt_ids.dtype)[6:]}, shape "
-                    f"{tuple(prompt_ids.shape)}"
-                )
-            count = len(prompt_ids)
-        else:
-            ids, code = batch_codes(prompt_ids)
-            kind, count = type(ids[0]) if ids else int, len(code)
-        if count != rows:
-            raise ArgumentError(f"one reward a prompt id: got {count} prompt ids and {rows} rewards")
-        if not rows:
-            raise ArgumentError("the batch is empty: pass at least one row")
-        if isinstance(prompt_ids, Tensor):
-            return prompt_ids.to(self.device, torch.int64, non_blocking=True), int
-        newest = newest if self.id_type is not int else None  # the batch will be refused
-        keys = np.array(ids, np.int64) if kind is int else self._names.keys(ids, newest)
-        return upload(keys[code], self.device), kind
-
-    def _windows(self, batch: Grouped, row: Tensor, clock: IntArray) -> Windows:
-        """The window of each place; one for all where there is one step and the history plays no part in it."""
-        bandwidth, kernel, rows = self._rule.bandwidth, self._rule.kernel, len(batch.ids)
-        at = self._steps(batch, clock.tolist())
-        if isinstance(bandwidth, Visits):
-            lag = self._held.visit_lag(row, at, bandwidth.k).clamp(min=bandwidth.floor)
-            return Windows(at, lag[:, None], reach_of(lag, kernel)[:, None])
-        width = bandwidth.half_width(clock, lambda k: np.empty(0))
-        reach = kernel.reach(width)
-        if batch.tick is None:
-            one = torch.full((1, 1), float(width[0]), dtype=torch.float64, device=self.device)
-            edge = torch.full((1, 1), int(reach[0]), dtype=torch.int64, device=self.device)
-            return Windows(at, one.expand(rows, 1), edge.expand(rows, 1))
-        return Windows(at, *(upload(part, self.device)[batch.tick][:, None] for part in (width, reach)))
-
-    def _steps(self, batch: Grouped, clock: list[int]) -> Tensor:
-        """Step of each place.  # (B,)"""
-        if batch.tick is None:
-            return torch.full_like(batch.ids, clock[0])
-        return upload(np.array(clock), self.device)[batch.tick]
 
 
 def _rewards(rewards: Tensor) -> Tensor:

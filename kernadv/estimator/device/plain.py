@@ -33,9 +33,9 @@ class DevicePlain(DeviceRule):
     def settle(self) -> None:
         """Nothing was learned."""
 
-    def retention(self, step: int, late: int) -> Retention:
+    def keep(self, newest: int, allow_late: bool | int) -> Retention:
         """That of the bandwidth."""
-        return self._rule.retention(step, late)
+        return self._rule.keep(newest, allow_late)
 
     def _windows(self, asked: Asked) -> Windows:
         """The window of each place."""

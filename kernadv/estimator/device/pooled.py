@@ -112,6 +112,6 @@ class DevicePooled(DeviceRule):
         """Give the rule in main memory what was learned here; waits for the device."""
         self._rule.load_state_dict(self.pool.state_dict())
 
-    def retention(self, step: int, late: int) -> Retention:
+    def keep(self, newest: int, allow_late: bool | int) -> Retention:
         """All that any window can see."""
-        return self._rule.retention(step, late)
+        return self._rule.keep(newest, allow_late)

@@ -100,5 +100,5 @@ class DeviceRule(ABC):
         """Give the rule in main memory what was learned here; waits for the device."""
 
     @abstractmethod
-    def retention(self, step: int, late: int) -> Retention:
-        """As `Rule.retention`."""
+    def keep(self, newest: int, allow_late: bool | int) -> Retention:
+        """As `Rule.keep`."""

@@ -1,0 +1,153 @@
+"""The parts of the history on a device, one by one: table, groups, what is forgotten, bounds."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from waiting import Forbidden, fake  # noqa: E402
+
+from kernadv.clock import Retention  # noqa: E402
+from kernadv.estimator.device import places  # noqa: E402
+from kernadv.moments import Sample, torch_groups, torch_history, torch_mirror  # noqa: E402
+from kernadv.moments.torch_table import Table, enter  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3), st.booleans()), min_size=1,
+                         max_size=8), max_size=8))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_table_is_a_dictionary(rounds):
+    table, known = Table(CPU, 64), {}
+    for batch in rounds:
+        ids = torch.tensor(sorted(key for key, _ in batch))
+        found = table.find(ids)
+        assert found.hit.tolist() == [key in known for key in ids.tolist()]
+        first = torch.cat([torch.ones(1, dtype=torch.bool), ids[1:] != ids[:-1]])
+        some = torch.tensor([dict(batch)[key] for key in ids.tolist()])
+        rows = enter(table.keys, table.rows, table.used, ids, found, first & some)
+        for key in dict.fromkeys(ids[first & some].tolist()):
+            known.setdefault(key, len(known))
+        assert rows[first & some].tolist() == [known[key] for key in ids[first & some].tolist()]
+    every = torch.tensor(list(known) or [0])
+    assert table.find(every).row[: len(known)].tolist() == list(known.values())
+    assert int(table.used) == len(known)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.floats(-9, 9) | st.just(np.nan)), min_size=1,
+                max_size=30))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_groups_are_those_of_a_double_loop(rows):
+    ids, tick, z = (np.array(column) for column in zip(*rows, strict=True))
+    made = torch_groups.group(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)))
+    own = torch.stack([(~made.z.isnan()).double(), made.z.nan_to_num()])
+    got = torch_groups.sum_of_others(torch.cat([own, own[1:] ** 2]), made.begin, made.end)
+    others = torch.stack([made.restore(part) for part in got]).numpy()
+    means = made.restore(made.mean_of_other_prompts(own, torch.tensor(-5.0))).numpy()
+    for b in range(len(z)):
+        own = [z[k] for k in range(len(z)) if k != b and (ids[k], tick[k]) == (ids[b], tick[b]) and z[k] == z[k]]
+        np.testing.assert_allclose(others[:, b], [len(own), sum(own), sum(x * x for x in own)], atol=1e-12)
+        else_ = z[(ids != ids[b]) & ~np.isnan(z)]
+        np.testing.assert_allclose(means[b], else_.mean() if len(else_) else -5.0, atol=1e-12)
+    assert int(made.first.sum()) == len({(i, t) for i, t, _ in rows})
+
+
+def test_others_take_nothing_from_elsewhere():
+    """Not a bit of the own part, nor of a huge one next door; one group over all, single rows, unequal groups."""
+    rng = np.random.default_rng(6)
+    for ids in (np.zeros(37, int), np.arange(16), np.repeat(np.arange(9), rng.integers(1, 12, 9)), np.zeros(1, int)):
+        made = torch_groups.group(*torch.as_tensor(np.stack([ids, ids])), None)
+        parts = torch.as_tensor(rng.normal(size=(2, len(ids))))
+        before = torch_groups.sum_of_others(parts, made.begin, made.end)
+        for row in range(len(ids)):
+            changed = parts.clone()
+            changed[:, row] = 1e200
+            after = torch_groups.sum_of_others(changed, made.begin, made.end)
+            same = torch.as_tensor((ids != ids[row]) | (np.arange(len(ids)) == row))
+            assert torch.equal(after[:, same], before[:, same])
+
+
+@pytest.mark.parametrize("smoother", ["nadaraya_watson", "local_linear"])
+def test_places_without_the_fused_kernel_do_not_wait(smoother):
+    """As on a GPU without Triton."""
+    with fake():
+        z, edge = torch.empty(60, dtype=torch.float64), torch.empty(60, dtype=torch.int64)
+        past = torch.empty(9, 60, dtype=torch.float64)
+        with Forbidden() as watch:
+            out = places.places(past, z, edge, edge, smoother)
+    assert out.shape == (8, 60)
+    assert watch.calls > 40
+
+
+def test_eviction_keeps_what_matters():
+    """By age of all, by age behind the prompt's newest visit, and by number."""
+    held = torch_history.DeviceHistory(CPU)
+    step = np.array([1, 2, 3, 8, 9, 4, 5])
+    one = np.ones(7)
+    held.load(np.array([5, 7]), Sample(np.array([0, 5]), np.array([5, 2]), step, one, one * step, one))
+    for keep, left in [(Retention(3, 2**62, 0), [[3, 8, 9], [4, 5]]), (Retention(-(2**62), 1, 0), [[8, 9], [4, 5]]),
+                       (Retention(100, 0, 1), [[9], [5]])]:  # fmt: skip
+        held._evict(keep)
+        keys, sample = held.arrays()
+        assert keys.tolist() == [5, 7]
+        assert [sample.step[a : a + n].tolist() for a, n in zip(sample.start, sample.length, strict=True)] == left
+        assert (sample.s == sample.step).all()
+    assert int(held.evicted) == 5
+    held._evict(Retention(9, 2**62, 0))
+    assert held.arrays()[0].tolist() == [5]
+    held._pack()
+    assert held.visits.newest.tolist()[:2] == [9, 0]
+
+
+@given(st.lists(st.tuples(st.sampled_from([-(2**63), -5, 0, 3, 4, 2**63 - 2, 2**63 - 1]) | st.integers(0, 40),
+                          st.integers(1, 9)), max_size=60), st.integers(0, 9))  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_prompts_without_visits_leave(rows, oldest):
+    """What is left is found, in its order; the places that were freed take others."""
+    steps = {}
+    for key, step in rows:
+        steps.setdefault(key, set()).add(step)
+    held = torch_history.DeviceHistory(CPU)
+
+    def load(steps):
+        flat = np.array([step for own in steps.values() for step in sorted(own)], np.int64)
+        length = np.array([len(own) for own in steps.values()], np.int64)
+        one = np.ones(len(flat))
+        held.load(
+            np.array(list(steps), np.int64), Sample(np.cumsum(length) - length, length, flat, one, one * flat, one)
+        )
+
+    load(steps)
+    held._evict(Retention(oldest, 2**62, 0))
+    held._pack()
+    left = {key: sorted(step for step in own if step >= oldest) for key, own in steps.items()}
+    left = {key: own for key, own in left.items() if own}
+    found = held.table.find(torch.tensor(sorted(steps) or [0]))
+    assert found.hit.tolist() == [key in left for key in sorted(steps) or [0]]
+    assert found.row[found.hit].tolist() == [list(left).index(key) for key in sorted(left)]
+    for key, row in zip(sorted(left), found.row[found.hit].tolist(), strict=True):
+        cells = slice(row * held.room, row * held.room + int(held.visits.size[row]))
+        assert held.visits.step[cells].tolist() == left[key][::-1]
+        assert held.visits.s[cells].tolist() == left[key][::-1]
+        assert held.visits.newest[row] == left[key][-1]
+    assert int(held.table.used) == len(left)
+    assert int(held.evicted) == sum(map(len, steps.values())) - sum(map(len, left.values()))
+    new = torch.arange(100, 140)
+    yes = torch.ones(40, dtype=torch.bool)
+    got = enter(held.table.keys, held.table.rows, held.table.used, new, held.table.find(new), yes)
+    assert got.tolist() == list(range(len(left), len(left) + 40))
+
+
+def test_bound_is_never_too_low():
+    bound, counter = torch_mirror.Bound(CPU), torch.tensor(0)
+    for k in range(50):
+        bound.add(3)
+        counter += k % 3
+        if k % 4 == 0:
+            bound.ask(counter)
+        assert bound.most >= int(counter)
+    bound.ask(counter)
+    assert bound.most == int(counter)
