@@ -101,7 +101,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         before = dict(self.__dict__)
         try:
             self._fit(X, y, sample_weight, groups)
-        except Exception:
+        except BaseException:  # an interrupted selection too
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
@@ -203,7 +203,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             orders = [order if isinstance(order, tuple) else (order,)]
         rule = self._rule(at)
         orders = [self._checked_order(one, columns) for one in orders]
-        if self.degree == 0 and sum(orders[0]) == 1:
+        if self._frame.how.degree == 0 and sum(orders[0]) == 1:
             each = [gradient(rule, self._sample, at, one.index(1)) for one in orders]
         else:
             each = [estimate(rule, self._sample, at, one).value for one in orders]
@@ -299,7 +299,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def summary(self) -> str:
         """Table of the fit: bandwidth and how it was chosen, degrees of freedom, errors."""
         check_is_fitted(self)
-        return summary(self, self._sample, self._fit_quality(), self._window())
+        return summary(self, self._frame.how, self._sample, self._fit_quality(), self._window())
 
     def plot(self, ax: Any = None, level: float = 0.95) -> Any:
         """Draw data, fit, pointwise interval and band of a one-dimensional fit.
@@ -346,10 +346,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             raise ArgumentTypeError(
                 f"order must be a whole number >= 0 in each of {columns} continuous columns, got {order!r}"
             )
-        if sum(order) > max(self.degree, 1):
-            raise ArgumentError(
-                f"a derivative of order {sum(order)} needs degree >= {sum(order)}, got degree={self.degree}"
-            )
+        degree = self._frame.how.degree
+        if sum(order) > max(degree, 1):
+            raise ArgumentError(f"a derivative of order {sum(order)} needs degree >= {sum(order)}, got degree={degree}")
         return order
 
     def _fit_quality(self) -> Quality:
@@ -373,14 +372,15 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def _report(self, defined: AnyArray, at: Points) -> None:
         n, columns = self._sample.points.x.shape
-        needed = coefficients(columns, self.degree)
+        degree = self._frame.how.degree
+        needed = coefficients(columns, degree)
         if needed > n:
-            why = f"degree={self.degree} in {columns} dimensions has {needed} coefficients, the fit has {n} points; lower it"
+            why = f"degree={degree} in {columns} dimensions has {needed} coefficients, the fit has {n} points; lower it"
         elif not at.known.all():
             why = "its group may not be in the fit, or its window holds too few points; " + self._window()
         else:
             why = (
-                f"fewer points with positive weight than degree={self.degree} needs, or all in one place, within "
+                f"fewer points with positive weight than degree={degree} needs, or all in one place, within "
                 f"the {self._window()}; widen it, lower the degree, or stay inside the range of the data"
             )
         warn_undefined(defined, why)

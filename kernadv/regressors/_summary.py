@@ -8,28 +8,30 @@ import numpy as np
 
 from kernadv.regressors._quality import Quality
 from kernadv.regressors._sample import Sample
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit
 
 WIDTH = 78
 
 
-def summary(regressor: Any, sample: Sample, fit: Quality, window: str) -> str:
+def summary(regressor: Any, how: LocalPolynomialFit, sample: Sample, fit: Quality, window: str) -> str:
     """Lay the numbers of a fit out in two columns, with notes on what not to trust.
 
     Parameters
     ----------
     regressor : KernelRegressor
+    how : LocalPolynomialFit
     sample : Sample
     fit : Quality
     window : str
         The bandwidth in words.
     """
-    how = f"{regressor._how().kernel.name}{', past only' if regressor._past else ''}"
+    kernel = f"{how.kernel.name}{', past only' if how.past else ''}"
     series = "" if regressor.groups_ is None else f" in {len(regressor.groups_)} series"
     left = [
         ("No. observations", f"{len(sample.y)}{series}"),
         ("Dimensions", str(regressor.n_features_in_)),
-        ("Kernel", how),
-        ("Degree", str(regressor.degree)),
+        ("Kernel", kernel),
+        ("Degree", str(how.degree)),
     ]
     errors = [("Residual std. error", fit.scale), ("R-squared", fit.r_squared), ("LOO RMSE", fit.loo_rmse)]
     right = [("Edf (tr S)", f"{fit.edf:.4g}")]

@@ -102,28 +102,27 @@ class KNeighborsSmoother(KernelRegressor):
 
     def _settle(self, rule: Rule, sample: Sample) -> None:
         check_choice(self.ties, "ties", TIES)
-        if not isinstance(self.scale, (int, float)) or not 0.0 < self.scale < np.inf:
+        if isinstance(self.scale, bool) or not isinstance(self.scale, (int, float)) or not 0.0 < self.scale < np.inf:
             raise ArgumentError(f"scale must be a positive number, got {self.scale!r}")
         points: Points = sample.spelled_out().points
         self._frame = replace(rule, metric=checked_metric(self.metric, points))
-        self._places = points
+        self._places, self._distinct, self._factor = points, self.ties == "distinct", float(self.scale)
         design = points.x if points.series is None else np.column_stack([points.series, points.x])
-        if self.ties == "distinct":
+        if self._distinct:
             design = np.unique(design, axis=0)
         sizes = np.array([len(design)]) if points.series is None else np.bincount(design[:, 0].astype(np.int64))
         self.k_: int = _count(self.k, int(sizes.min()))
 
     def _rule(self, at: Points) -> Rule:
-        distinct = self.ties == "distinct"
-        metric = self._frame.metric
+        metric, distinct = self._frame.metric, self._distinct
         if isinstance(metric, str) and metric == "euclidean":
             distance = neighbour_distance(self._places, at, self.k_, distinct=distinct)
         else:
             distance = metric_distance(self._places, at, self.k_, metric, distinct=distinct)
-        return replace(self._frame, bandwidth=self.scale * distance[:, None])
+        return replace(self._frame, bandwidth=self._factor * distance[:, None])
 
     def _window(self) -> str:
-        factor = "" if self.scale == 1 else f"{self.scale:g} x "
+        factor = "" if self._factor == 1.0 else f"{self._factor:g} x "
         return f"bandwidth {factor}distance to neighbour {self.k_}"
 
 

@@ -101,6 +101,7 @@ class LocalPolynomial(KernelRegressor):
 
     def _settle(self, rule: Rule, sample: Sample) -> None:
         chosen = choose(self.bandwidth, rule, sample)
+        self._selector = self.bandwidth
         self.selection_ = chosen.selection
         self._continuous, self._smoothing = chosen.continuous, chosen.smoothing
         self.bandwidth_ = chosen.continuous
@@ -109,7 +110,7 @@ class LocalPolynomial(KernelRegressor):
 
     def _rule(self, at: Points) -> Rule:
         rule = replace(self._frame, bandwidth=self._continuous, smoothing=self._smoothing)
-        return rule if self._continuous.ndim == 1 else select_at(self.bandwidth, rule, self._sample, at)
+        return rule if self._continuous.ndim == 1 else select_at(self._selector, rule, self._sample, at)
 
     def _window(self) -> str:
         if self._continuous.ndim == 2:

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.base import clone
 
 from kernadv import KernadvError
 from kernadv.bandwidth import SELECTORS
@@ -74,6 +75,44 @@ def test_a_failed_fit_keeps_the_earlier_one(name):
         with pytest.raises(ValueError, match="x is constant"):
             fit.fit(0 * X, Y)
     np.testing.assert_array_equal(fit.predict(X[5:55]), before)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (LocalPolynomial(1, bandwidth=0.5), {"degree": 3, "kernel": "uniform", "bandwidth": -1.0}),
+        (LocalLinear("mse_rule"), {"bandwidth": "mse_rul"}),
+        (NadarayaWatson(0.5), {"side": "past", "kernel": "gaussian", "categorical": {7: "ordered"}}),
+        (
+            KNeighborsSmoother(9, degree=1, scale=2.0),
+            {"degree": 2, "scale": 0.5, "ties": "distinct", "kernel": "gaussian", "k": 0},
+        ),
+    ],
+)
+def test_a_fit_failed_by_new_parameters_keeps_the_earlier_one(good, bad):
+    """What was fitted answers, not the parameters set since."""
+    x, ask = np.repeat(X, 2, axis=0), [np.median(X, axis=0)]
+    fit = clone(good).fit(x, np.repeat(Y, 2))
+    before = fit.predict(ask), fit.predict(ask, return_std=True)[1], fit.derivative(ask), fit.summary()
+    with pytest.raises(KernadvError):
+        fit.set_params(**bad).fit(x, np.repeat(Y, 2))
+    after = fit.predict(ask), fit.predict(ask, return_std=True)[1], fit.derivative(ask), fit.summary()
+    assert [str(a) for a in after] == [str(b) for b in before]
+
+
+def test_an_interrupted_fit_keeps_the_earlier_one():
+    class Interrupted(LocalLinear):
+        def _settle(self, rule, sample):
+            super()._settle(rule, sample)
+            if len(sample.y) == 30:
+                raise KeyboardInterrupt
+
+    fit = Interrupted(0.5).fit(X, Y)
+    before = dict(vars(fit))
+    with pytest.raises(KeyboardInterrupt):
+        fit.fit(np.column_stack([X, X])[:30], Y[:30], groups=np.arange(30) % 2)
+    assert vars(fit).keys() == before.keys()
+    assert all(vars(fit)[name] is before[name] for name in before)
 
 
 def outcome(regressor, x, y, at):
