@@ -101,7 +101,7 @@ def read_categories(
     Parameters
     ----------
     categorical : dict or None
-        Column (index or name) -> kind or kernel, see `KINDS`, or an ordered kind and its levels in their order.
+        Column (index or name) -> kind or kernel, see `KINDS`, or the pair of a kind and its levels in their order.
     x : (n, d) array
     names : list of str, optional
         Names of the columns.
@@ -122,8 +122,7 @@ def read_categories(
         column = _column(key, x.shape[1], names)
         if any(column == category.column for category in found):
             raise ArgumentError(f"categorical names column {column} twice, the second time as {key!r}: name it once")
-        kind, order = kind if isinstance(kind, tuple) and len(kind) == 2 else (kind, None)
-        kernel = KINDS[check_choice(kind, "kind of categorical column", KINDS)]
+        kernel, order = _kind(kind, repr(key))
         if order is None and names is not None:
             order = orders.get(names[column])
         found.append(Category(column, repr(key), kernel, _levels(x[:, column], repr(key), kernel, order)))
@@ -140,15 +139,44 @@ def _column(key: Any, columns: int, names: list[str] | None) -> int:
     raise ArgumentError(f"categorical names column {key!r}, which X does not have; columns: {known}")
 
 
-def _levels(column: AnyArray, name: str, kernel: str, order: Any) -> AnyArray:
+def _kind(given: Any, name: str) -> tuple[str, list[Any] | None]:
+    """Kernel of a column, and the order of its levels if there is one."""
+    kind, order = given, None
+    if isinstance(given, (tuple, list)):
+        if len(given) != 2:
+            raise ArgumentTypeError(
+                f"categorical column {name} must have a kind, or a pair of a kind and the levels in their order, got "
+                f"{given!r}; e.g. {{{name}: ('ordered', ['low', 'high'])}}"
+            )
+        kind, order = given
+    kernel = KINDS[check_choice(kind, "kind of categorical column", KINDS)]
+    if order is None:
+        return kernel, None
+    if not isinstance(order, (list, tuple, np.ndarray)) or any(
+        isinstance(level, (list, np.ndarray)) for level in order
+    ):
+        raise ArgumentTypeError(
+            f"the order of categorical column {name} must be a list of its levels, lowest first, got {order!r}; e.g. "
+            f"{{{name}: ('ordered', ['low', 'high'])}}"
+        )
+    levels = list(order)
+    twice = [level for i, level in enumerate(levels) if level in levels[:i]]
+    if twice:
+        raise ArgumentError(
+            f"the order of categorical column {name} names {twice[0]!r} twice, got {levels!r}; name each level once"
+        )
+    return kernel, levels
+
+
+def _levels(column: AnyArray, name: str, kernel: str, order: list[Any] | None) -> AnyArray:
     """Levels of a column in their order: the one given, or ascending."""
     seen = set(column.tolist())
     if order is not None:
         missing = seen - set(order)
-        if missing or len(set(order)) < len(order):
+        if missing:
             raise ArgumentError(
-                f"the levels given for categorical column {name} must be all of its levels, each once, got {list(order)!r} "
-                f"without {sorted(map(str, missing))}"
+                f"the order of categorical column {name} must name all of its levels, got {order!r} without "
+                f"{sorted(map(str, missing))[:5]}"
             )
         return np.array([level for level in order if level in seen], column.dtype)
     try:

@@ -100,10 +100,10 @@ def test_order_of_levels_that_are_text():
         np.testing.assert_allclose(fit.predict(frame), expected, rtol=1e-12)
     with pytest.raises(KernadvError, match=r"levels of ordered column 1 are text, whose alphabetical order \['L', 'M'"):
         NadarayaWatson([0.3, 0.4], categorical={1: "ordered"}).fit(plain, y)
-    with pytest.raises(
-        KernadvError, match=r"must be all of its levels, each once, got \['S', 'M', 'L'\] without \['XL'\]"
-    ):
+    with pytest.raises(KernadvError, match=r"must name all of its levels, got \['S', 'M', 'L'\] without \['XL'\]"):
         NadarayaWatson([0.3, 0.4], categorical={1: ("ordered", order[:3])}).fit(plain, y)
+    listed = NadarayaWatson([0.3, 0.4], categorical={1: ["ordered", order]}).fit(plain, y)  # as a JSON file has it
+    np.testing.assert_array_equal(listed.predict(plain), given.predict(plain))
     pairs = np.isin(size, ["S", "M"])  # of two levels either order will do
     NadarayaWatson([0.3, 0.4], categorical={1: "ordered"}).fit(plain[pairs], y[pairs])
 
@@ -117,6 +117,20 @@ def test_categories_only():
     ("arguments", "message"),
     [
         ({"categorical": {1: "nominal"}}, "unknown kind of categorical column 'nominal'; known: aitchison_aitken"),
+        ({"categorical": [("ordered", 3)]}, r"categorical must be a dict of columns .*got \[\('ordered', 3\)\]"),
+        (
+            {"categorical": {1: ("ordered",)}},
+            r"column 1 must have a kind, or a pair .*got \('ordered',\); e.g. {1: \('ord",
+        ),
+        ({"categorical": {1: ("ordered", [0], 2)}}, "column 1 must have a kind, or a pair"),
+        (
+            {"categorical": {1: ("ordered", 3)}},
+            "order of categorical column 1 must be a list of its levels, .*got 3; e.g. ",
+        ),
+        ({"categorical": {1: ["ordered", "SML"]}}, "must be a list of its levels, lowest first, got 'SML'"),
+        ({"categorical": {1: ("ordered", {0, 1, 2, 3})}}, "must be a list of its levels"),
+        ({"categorical": {1: ("ordered", [[0], [1], [2], [3]])}}, "must be a list of its levels"),
+        ({"categorical": {1: ("ordered", [0, 1, 1, 2, 3])}}, "order of categorical column 1 names 1 twice, got"),
         ({"categorical": {5: "ordered"}}, "column 5, which X does not have; columns: 0 to 2"),
         ({"categorical": {"kind": "ordered"}}, "column 'kind', which X does not have"),
         ({"bandwidth": [0.5, 0.9, 0.5]}, r"\(lambda\) of categorical column 1 must lie between 0 and 0.75, got 0.9"),
