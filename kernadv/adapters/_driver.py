@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv.adapters._tokens import spread
 from kernadv.adapters._versions import check_version
 from kernadv.estimator import KernelValueEstimator
@@ -48,12 +48,17 @@ class Driver:
         Default: the pooled `KernelValueEstimator()`.  One with ``weighted=True`` gets the weights of the traces.
     framework : str, optional
         Whose version is checked.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If the estimator lacks a method of `Estimator`.
     """
 
     def __init__(self, estimator: Estimator | None = None, framework: str | None = None) -> None:
         if framework is not None:
             check_version(framework)
-        self.estimator: Estimator = KernelValueEstimator() if estimator is None else estimator
+        self.estimator: Estimator = KernelValueEstimator() if estimator is None else _checked(estimator)
         self.seconds = 0.0
         self._told = False
 
@@ -162,6 +167,18 @@ class Driver:
             self.estimator.load(path)
         else:
             warnings.warn(f"{folder} holds no {STATE_FILE}: kernadv goes on without a past", stacklevel=3)
+
+
+def _checked(estimator: Any) -> Estimator:
+    needed = ("advantages", "metrics", "save", "load")
+    missing = [name for name in needed if not callable(getattr(estimator, name, None))]
+    if missing or isinstance(estimator, type):
+        lacks = f"has no {', '.join(missing)}" if missing else "is a class; call it"
+        raise ArgumentTypeError(
+            f"an estimator has the methods {', '.join(needed)}, as KernelValueEstimator() does; got {estimator!r:.80}, "
+            f"which {lacks}"
+        )
+    return estimator  # type: ignore[no-any-return]
 
 
 def _weights(surprisal: Callable[[], Any] | None) -> Any:

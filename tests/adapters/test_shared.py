@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kernadv import ArgumentError, KernelValueEstimator, prompt_id
+from kernadv import ArgumentError, KernadvError, KernelValueEstimator, prompt_id
 from kernadv.adapters import _versions
 from kernadv.adapters._driver import Driver
 from kernadv.adapters._settings import estimator_of
@@ -116,8 +116,53 @@ def test_settings_of_a_configuration(monkeypatch):
     assert repr(estimator_of({"factory": "mine.build"})) == repr(KernelValueEstimator.kae(0.25))
     with pytest.raises(ArgumentError, match="unknown settings of kernadv"):
         estimator_of({"bandwith": 3})
-    with pytest.raises(ArgumentError, match="factory must be"):
+    with pytest.raises(ArgumentError, match=r"factory must stand alone, got \['h'\] beside it"):
         estimator_of({"factory": "mine.build", "h": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"factory": "nowhere.build"},
+            "factory='nowhere.build': there is no module 'nowhere'; put its folder on PYTHONP",
+        ),
+        ({"factory": "os.nowhere.build"}, "there is no module 'os.nowhere'"),
+        (
+            {"factory": "math.build"},
+            "factory='math.build': 'build' of module 'math' is no function; name one without arg",
+        ),
+        ({"factory": "math.pi"}, "'pi' of module 'math' is no function but 3.14"),
+        ({"factory": "math"}, "factory must be the name of a function, 'package.module.function', got 'math'"),
+        ({"factory": "math..pi"}, "factory must be the name of a function"),
+        ({"factory": 3}, "factory must be the name of a function, 'package.module.function', got 3"),
+        ({3: 4, "x": 1}, "unknown settings of kernadv"),
+        (3, "settings of kernadv must be a mapping, e.g. {h: 0.5}, got 3"),
+        ("h", "settings of kernadv must be a mapping"),
+    ],
+)
+def test_settings_that_name_nothing(settings, message):
+    with pytest.raises(KernadvError, match=message):
+        estimator_of(settings)
+
+
+def test_errors_inside_a_factory_are_its_own(monkeypatch, tmp_path):
+    (tmp_path / "broken_factory.py").write_text("import not_installed_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
+        estimator_of({"factory": "broken_factory.build"})
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        ("/a/folder", "got '/a/folder', which has no advantages, metrics, save, load"),
+        (KernelValueEstimator, "which is a class; call it"),
+    ],
+)
+def test_what_is_no_estimator(estimator, message):
+    with pytest.raises(KernadvError, match=message):
+        Driver(estimator)
 
 
 @pytest.mark.parametrize(
