@@ -24,6 +24,20 @@ def is_tensor(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach")
 
 
+def check_floats(values: Any, name: str, ndim: int | None = None) -> FloatArray:
+    """Return numbers as a float64 array of `ndim` dimensions (None: any), or raise if they are none."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError
+        array = array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: a tensor that requires a gradient
+        raise ArgumentTypeError(f"{name} must be numbers, got {values!r:.80}") from None
+    if ndim is not None and array.ndim != ndim:
+        raise ArgumentError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got shape {array.shape}")
+    return array
+
+
 def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
     """Rewards as float64, and the way back to the kind they came in.
 

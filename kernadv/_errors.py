@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import math
+import operator
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 
@@ -51,25 +53,35 @@ def check_positive(value: float, name: str, hint: str, *, allow_inf: bool = Fals
 def check_choice(value: str, name: str, known: Iterable[str]) -> str:
     """Return `value`, or raise with the list of the known names."""
     names = sorted(known)
-    if value not in names:
+    if not isinstance(value, str) or value not in names:
         raise ArgumentError(f"unknown {name} {value!r}; known: {', '.join(names)}")
     return value
 
 
 def check_count(value: int, name: str, least: int = 1) -> int:
     """Return `value` as an int, or raise if it is not a whole number >= `least`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
-        raise ArgumentError(f"{name} must be a whole number >= {least}, got {value!r}")
-    return value.__index__()
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < least or number >= 2**63:
+        size = " that fits 64 bits" if number >= 2**63 else ""
+        raise ArgumentError(f"{name} must be a whole number >= {least}{size}, got {value!r:.80}")
+    return number
 
 
 def check_range(value: float, name: str, low: float, high: float = math.inf) -> float:
     """Return `value` as a float, or raise if it is not a finite number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ArgumentTypeError(f"{name} must be a number, got {value!r}")
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ArgumentError(f"{name} must be a finite number in [{low:g}, {high:g}], got {value!r}")
-    return float(value)
+    try:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError
+        number = float(value)
+    except (TypeError, OverflowError):
+        raise ArgumentTypeError(f"{name} must be a number, got {value!r:.80}") from None
+    if not (math.isfinite(number) and low <= number <= high):
+        inside = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f">= {low:g}" if math.isfinite(low) else ""
+        raise ArgumentError(f"{name} must be a finite number {inside}".rstrip() + f", got {value!r}")
+    return number
 
 
 def import_extra(module: str, what: str, extra: str) -> Any:
@@ -85,8 +97,10 @@ def import_extra(module: str, what: str, extra: str) -> Any:
 def check_level(level: float) -> float:
     """Return a confidence level, or raise if it does not lie strictly between 0 and 1."""
     try:
-        number = math.nan if isinstance(level, bool) else float(level)
-    except (TypeError, ValueError):
+        if isinstance(level, (bool, str)):
+            raise TypeError
+        number = float(level)
+    except (TypeError, ValueError, OverflowError):
         raise ArgumentTypeError(f"level must be a number, got {level!r}; for 95% say 0.95") from None
     if not 0.0 < number < 1.0:
         raise ArgumentError(f"level must lie strictly between 0 and 1, got {level!r}; for 95% say 0.95")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, check_positive
+from kernadv._errors import ArgumentError, check_positive, check_range
 from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import UNBOUNDED, Kernel
 
@@ -127,7 +127,7 @@ class Relative(Bandwidth):
     def __post_init__(self) -> None:
         hint = "Relative(h) takes a fraction of the step, e.g. 0.1"
         object.__setattr__(self, "h", check_positive(self.h, "bandwidth", hint))
-        object.__setattr__(self, "floor", _check_floor(self.floor))
+        object.__setattr__(self, "floor", check_range(self.floor, "floor", 0.0))
 
     def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
         """``max(i h, floor)``."""
@@ -175,7 +175,7 @@ class Visits(Bandwidth):
         if isinstance(self.k, bool) or not isinstance(self.k, (int, np.integer)) or self.k < 1:
             raise ArgumentError(f"k must be a whole number >= 1, got {self.k!r}; Visits(k) counts visits, e.g. 10")
         object.__setattr__(self, "k", int(self.k))
-        object.__setattr__(self, "floor", _check_floor(self.floor, least=1.0))
+        object.__setattr__(self, "floor", check_range(self.floor, "floor", 1.0))
 
     def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
         """Distance to the k-th latest visit, at least `floor`."""
@@ -192,12 +192,6 @@ class Visits(Bandwidth):
     def label(self) -> str:
         """Short text for tables and plots."""
         return f"k={self.k}"
-
-
-def _check_floor(floor: float, least: float = 0.0) -> float:
-    if not (isinstance(floor, (int, float, np.number)) and least <= floor < math.inf):
-        raise ArgumentError(f"floor must be a number of steps >= {least:g}, got {floor!r}")
-    return float(floor)
 
 
 def _tail_lag(kernel: Kernel, width: float) -> int:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, check_choice, check_count
+from kernadv._arrays import check_floats
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_range
 from kernadv._typing import FloatArray, IntArray
 from kernadv.ids import batch_codes
 from kernadv.resampling import bootstrap_ratios
@@ -103,6 +104,10 @@ def gradient_variance(
     Greensmith, Bartlett and Baxter (2004), Variance reduction techniques for gradient estimates in reinforcement
     learning, JMLR 5.
     """
+    if not isinstance(values, Mapping):
+        raise ArgumentTypeError(
+            f"values must be a mapping from names to values, e.g. {{'mine': v}}, got {values!r:.80}"
+        )
     s, z = _floats(scores, "scores"), _floats(rewards, "rewards")
     if z.ndim != 1 or s.ndim not in (1, 2) or len(s) != len(z) or not len(z):
         raise ArgumentError(
@@ -142,7 +147,9 @@ def gradient_variance(
     sums = np.column_stack([*moments, squared_mean])
     drawn = np.full((2, sums.shape[1]), np.nan)
     if len(np.unique(owner)) > 1:
-        drawn = bootstrap_ratios(owner, sums, np.ones(len(size)), check_count(draws, "draws"), seed)
+        drawn = bootstrap_ratios(
+            owner, sums, np.ones(len(size)), check_count(draws, "draws"), check_count(seed, "seed", 0)
+        )
     every = np.vstack([sums.mean(0), drawn])
     spread = every[:, :-1] - every[:, -1:]
     compared = every if np.isnan(spread[0]).any() else spread
@@ -171,9 +178,10 @@ def implied_ratio(noise: float, mse: float, reference_mse: float = 0.0) -> float
     ArgumentError
         If a number is negative or not finite, or noise and reference are both 0.
     """
-    numbers = (noise, mse, reference_mse)
-    if not all(np.isfinite(x) and x >= 0 for x in numbers) or noise + reference_mse == 0:
-        raise ArgumentError(f"noise and MSEs must be finite, not negative and not all 0, got {numbers}")
+    given = {"noise": noise, "mse": mse, "reference_mse": reference_mse}
+    noise, mse, reference_mse = (check_range(x, name, 0.0) for name, x in given.items())
+    if noise + reference_mse == 0:
+        raise ArgumentError("noise and reference_mse must not both be 0: the ratio would divide by 0")
     return (noise + mse) / (noise + reference_mse)
 
 
@@ -242,7 +250,7 @@ def _codes(ids: Any, z: FloatArray, name: str) -> IntArray:
 
 
 def _floats(x: Any, name: str) -> FloatArray:
-    array = np.asarray(x, np.float64)
+    array = check_floats(x, name)
     if not np.isfinite(array).all():
         raise ArgumentError(f"{name} must be finite; leave out traces that could not be scored")
     return array

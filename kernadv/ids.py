@@ -37,7 +37,8 @@ def batch_codes(prompt_ids: Any) -> tuple[list[Id], IntArray]:
     ArgumentError
         If str and int ids are mixed, or an int does not fit 64 bits, or ids are not one-dimensional.
     """
-    if isinstance(prompt_ids, (str, bytes, set, frozenset, dict)) or not hasattr(prompt_ids, "__len__"):
+    unordered = isinstance(prompt_ids, (str, bytes, set, frozenset, dict, type)) or hasattr(prompt_ids, "columns")
+    if unordered or not hasattr(prompt_ids, "__len__"):
         raise ArgumentTypeError(f"prompt_ids must be a sequence of ids, one a row, got {prompt_ids!r:.80}")
     if hasattr(prompt_ids, "tolist"):
         if len(prompt_ids.shape) != 1:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._arrays import check_floats
+from kernadv._errors import ArgumentError, check_range
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.ids import batch_codes
 
@@ -36,12 +37,17 @@ class Normalisation(ABC):
         Raises
         ------
         ArgumentError
-            If the numbers of rows differ.
+            If the numbers of rows differ, or an advantage is infinite.
+        ArgumentTypeError
+            If the advantages are not numbers.
         """
         _, group = batch_codes(prompt_ids)
-        advantage = np.asarray(advantages, np.float64)
+        advantage = check_floats(advantages, "advantages")
         if advantage.shape != group.shape:
             raise ArgumentError(f"expected {len(group)} advantages, one a prompt id, got shape {advantage.shape}")
+        if np.isinf(advantage).any():
+            row = int(np.flatnonzero(np.isinf(advantage))[0])
+            raise ArgumentError(f"advantages must be finite, or NaN if not scored; row {row} is {advantage[row]}")
         out, scored = np.full(len(group), np.nan), ~np.isnan(advantage)
         _, used = np.unique(group[scored], return_inverse=True)
         out[scored] = self._apply(used, advantage[scored])
@@ -83,6 +89,9 @@ class GroupStd(Normalisation):
     eps: float = 1e-6
     name = "group_std"
 
+    def __post_init__(self) -> None:
+        check_range(self.eps, "eps", 0.0)
+
     def _apply(self, group: IntArray, advantage: FloatArray) -> FloatArray:
         n = np.bincount(group)
         centred = advantage - (np.bincount(group, advantage) / n)[group]
@@ -105,6 +114,9 @@ class BatchStd(Normalisation):
 
     eps: float = 1e-8
     name = "batch_std"
+
+    def __post_init__(self) -> None:
+        check_range(self.eps, "eps", 0.0)
 
     def _apply(self, group: IntArray, advantage: FloatArray) -> FloatArray:
         if len(advantage) < 2:
@@ -129,6 +141,9 @@ class GroupMAD(Normalisation):
 
     eps: float = 1e-6
     name = "group_mad"
+
+    def __post_init__(self) -> None:
+        check_range(self.eps, "eps", 0.0)
 
     def _apply(self, group: IntArray, advantage: FloatArray) -> FloatArray:
         spread = 1.4826 * _group_median(group, np.abs(advantage - _group_median(group, advantage)[group]))

@@ -6,7 +6,7 @@ from a seed, so a resumed run makes the same one and starts at its row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +43,7 @@ def block_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] | None
     Raises
     ------
     ArgumentError
-        If a count is not a whole number >= 1, or a block does not fit into the prompts.
+        If a count is not a whole number >= 1, a seed not one >= 0, or a block does not fit into the prompts.
 
     References
     ----------
@@ -132,6 +132,8 @@ def revisit_gap(schedule: Iterable[Any], *, steps_per_batch: int = 1) -> Revisit
     ------
     ArgumentError
         If the schedule is empty.
+    ArgumentTypeError
+        If it is not batches of prompt ids.
 
     Examples
     --------
@@ -142,8 +144,8 @@ def revisit_gap(schedule: Iterable[Any], *, steps_per_batch: int = 1) -> Revisit
     last: dict[Any, int] = {}
     gaps: list[float] = []
     visits = 0
-    for batch, prompts in enumerate(schedule):
-        for prompt in dict.fromkeys(prompts.tolist() if hasattr(prompts, "tolist") else prompts):
+    for batch, prompts in enumerate(_batches(schedule)):
+        for prompt in dict.fromkeys(prompts):
             visits += 1
             if prompt in last:
                 gaps.append(steps * (batch - last[prompt]))
@@ -170,6 +172,8 @@ class ScheduledDataset:
     ------
     ArgumentError
         If the schedule names rows that the data set does not have.
+    ArgumentTypeError
+        If the data set has no rows by number, or the schedule is no (S, B) array of whole numbers.
 
     Examples
     --------
@@ -179,7 +183,17 @@ class ScheduledDataset:
     """
 
     def __init__(self, dataset: Any, schedule: Any) -> None:
-        order = np.asarray(schedule)
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__") or hasattr(dataset, "iloc"):
+            raise ArgumentTypeError(
+                f"a data set has a length and rows by number, got {type(dataset).__name__}; of a data frame give "
+                "to_dict('records')"
+            )
+        try:
+            order = np.asarray(schedule)
+        except ValueError:
+            raise ArgumentTypeError(
+                "a schedule is an (S, B) array of row numbers, got rows of several lengths"
+            ) from None
         if order.dtype.kind not in "iu" or order.ndim != 2:
             raise ArgumentTypeError(f"a schedule is an (S, B) array of row numbers, got {order.dtype}{order.shape}")
         if order.size and (order.min() < 0 or order.max() >= len(dataset)):
@@ -196,6 +210,21 @@ class ScheduledDataset:
         return self.dataset[int(self.order[index])]
 
 
+def _batches(schedule: Any) -> Iterator[Sequence[Any]]:
+    """The batches of a schedule as lists."""
+    flat = isinstance(schedule, (str, bytes, dict)) or hasattr(schedule, "columns") or not hasattr(schedule, "__iter__")
+    for batch in () if flat else schedule:
+        prompts = batch.tolist() if hasattr(batch, "tolist") else batch
+        if isinstance(prompts, (str, bytes)) or not hasattr(prompts, "__iter__"):
+            flat = True
+            break
+        yield prompts
+    if flat:
+        raise ArgumentTypeError(
+            f"a schedule is batches of prompt ids, an (S, B) array or e.g. [['a', 'b'], ['c', 'd']], got {schedule!r:.80}"
+        )
+
+
 def _counts(**values: int) -> list[int]:
     return [check_count(value, name) for name, value in values.items()]
 
@@ -209,5 +238,6 @@ def _cut(n: int, block: int, seed: int | Sequence[int] | None, number: int) -> I
     """Blocks of one pass.  # (n // block, block)"""
     order = np.arange(n)
     if seed is not None:
-        order = np.random.default_rng([*np.atleast_1d(seed).tolist(), number]).permutation(n)
+        parts: Sequence[Any] = seed if isinstance(seed, (list, tuple)) else [seed]
+        order = np.random.default_rng([*(check_count(part, "seed", 0) for part in parts), number]).permutation(n)
     return order[: n - n % block].reshape(-1, block)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, check_count, import_extra
+from kernadv._arrays import is_tensor
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_count, import_extra
 from kernadv._typing import FloatArray
 
 
@@ -57,6 +58,12 @@ def trace_scores(
         If torch is not installed.
     """
     torch = _torch()
+    if not isinstance(model, torch.nn.Module) or not callable(log_prob):
+        raise ArgumentTypeError(
+            f"expected a torch.nn.Module and a callable log_prob, got {type(model).__name__} and {type(log_prob).__name__}"
+        )
+    if not isinstance(inputs, (list, tuple)) or not all(map(is_tensor, inputs)):
+        raise ArgumentTypeError(f"inputs must be a list of tensors, each with one row a trace, got {inputs!r:.80}")
     chosen = {
         name: p.detach()
         for name, p in model.named_parameters()
@@ -64,7 +71,7 @@ def trace_scores(
     }
     if not chosen:
         raise ArgumentError("no parameter is left to differentiate; check requires_grad and the choice by name")
-    rows = {len(x) for x in inputs}
+    rows = {len(x) if x.ndim else 0 for x in inputs}
     if len(rows) != 1:
         raise ArgumentError(f"the inputs must have one row a trace, got {sorted(rows)} rows")
     fixed = {name: p.detach() for name, p in (*model.named_parameters(), *model.named_buffers()) if name not in chosen}
@@ -76,7 +83,7 @@ def trace_scores(
     per_trace = torch.func.vmap(torch.func.grad(one), in_dims=(None, *[0] * len(inputs)), randomness="different")
     matrices: dict[str, Any] = {}
     if projections is not None:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_count(seed, "seed", 0))
         scale = check_count(projections, "projections") ** -0.5
         for name, p in chosen.items():
             sign = torch.randint(0, 2, (p.numel(), projections), generator=generator, dtype=torch.int8)
@@ -125,9 +132,10 @@ def last_layer_scores(
     """
     torch = _torch()
     error = _token_errors(torch, logits, tokens, mask)
-    if hidden.shape[:2] != tokens.shape:
+    _check_tensors(hidden=hidden)
+    if hidden.ndim != 3 or hidden.shape[:2] != tokens.shape:
         raise ArgumentError(f"hidden must be (R, T, d) with (R, T) = {tuple(tokens.shape)}, got {tuple(hidden.shape)}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_count(seed, "seed", 0))
     count = check_count(projections, "projections")
     u, v = ((2.0 * torch.randint(0, 2, (x.shape[2], count), generator=generator) - 1.0).to(x) for x in (error, hidden))
     scores = ((error @ u) * (hidden.to(error.dtype) @ v.to(error.dtype))).sum(1) / count**0.5
@@ -174,12 +182,26 @@ def _torch() -> Any:
     return torch
 
 
+def _check_tensors(**given: Any) -> None:
+    for name, value in given.items():
+        if not is_tensor(value):
+            raise ArgumentTypeError(f"{name} must be a tensor, got {type(value).__name__}; torch.as_tensor makes one")
+
+
 def _token_errors(torch: Any, logits: Any, tokens: Any, mask: Any) -> Any:
     """onehot(y_t) - p_t, 0 outside the mask.  # (R, T, vocabulary)"""
+    _check_tensors(logits=logits, tokens=tokens, mask=mask)
     if logits.ndim != 3 or tokens.shape != logits.shape[:2] or mask.shape != tokens.shape:
         raise ArgumentError(
             "logits must be (R, T, vocabulary), tokens and mask (R, T), got "
             f"{tuple(logits.shape)}, {tuple(tokens.shape)} and {tuple(mask.shape)}"
+        )
+    if tokens.is_floating_point() or (
+        tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < logits.shape[2]
+    ):
+        raise ArgumentError(
+            f"tokens must be whole numbers from 0 to {logits.shape[2] - 1}, also outside the mask, got {tokens.dtype} from "
+            f"{tokens.min()} to {tokens.max()}; replace the padding, e.g. tokens.clamp(min=0)"
         )
     error = -torch.softmax(logits.float() if logits.dtype != torch.float64 else logits, dim=-1)
     error.scatter_add_(2, tokens[..., None], torch.ones_like(tokens[..., None], dtype=error.dtype))

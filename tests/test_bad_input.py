@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError, KernelValueEstimator, Relative, Steps, Visits
+from kernadv.gradient import gradient_variance, implied_ratio
+from kernadv.normalisation import BatchStd, GroupMAD, GroupStd
+from kernadv.schedule import ScheduledDataset, block_reuse, revisit_gap, rolling_reuse
+from kernadv.scores import last_layer_scores, logit_norms, trace_scores
+from kernadv.simulate import Process, simulate
 
 IDS, Z = ["a", "b"], [1.0, 0.0]
 
@@ -125,3 +130,69 @@ def test_errors_are_also_the_builtin_kind():
         KernelValueEstimator().values([[1]], [1.0], 1)
     assert issubclass(KernadvError, Exception)
     assert Relative(0.1).label == "h=0.1"
+
+
+OTHERS = {
+    "count of an array": (lambda: block_reuse(np.ones(2), 2, 1), "n must be a whole number >= 1, got array"),
+    "count beyond 64 bits": (lambda: block_reuse(4, 2, 2**70), "reuse must be a whole number >= 1 that fits 64 bits"),
+    "seed text": (lambda: block_reuse(4, 2, 1, "x"), "seed must be a whole number >= 0, got 'x'"),
+    "seed negative": (lambda: rolling_reuse(4, 2, 1, (0, -1)), "seed must be a whole number >= 0, got -1"),
+    "schedule flat": (lambda: revisit_gap(["ab", "cd"]), "a schedule is batches of prompt ids.* got .'ab', 'cd'."),
+    "schedule of a line": (lambda: revisit_gap(np.arange(4)), "a schedule is batches of prompt ids"),
+    "schedule None": (lambda: revisit_gap(None), "a schedule is batches of prompt ids.* got None"),
+    "schedule a frame": (lambda: revisit_gap(pandas_frame()), "a schedule is batches of prompt ids"),
+    "data frame as data set": (
+        lambda: ScheduledDataset(pandas_frame(), [[0]]),
+        "a data set has a length and rows by n",
+    ),
+    "set as data set": (lambda: ScheduledDataset({1, 2}, [[0]]), "a data set has a length and rows by number, got set"),
+    "schedule ragged": (lambda: ScheduledDataset("abc", [[0, 1], [2]]), "got rows of several lengths"),
+    "advantages text": (lambda: GroupStd()(IDS, ["x", "y"]), "advantages must be numbers, got ..x', 'y'."),
+    "advantages inf": (lambda: BatchStd()(IDS, [1.0, np.inf]), "advantages must be finite, .* row 1 is inf"),
+    "eps negative": (lambda: GroupMAD(-1.0), "eps must be a finite number >= 0, got -1.0"),
+    "eps NaN": (lambda: BatchStd(np.nan), "eps must be a finite number >= 0, got nan"),
+    "ids a frame": (lambda: GroupStd()(pandas_frame(), [1.0, 2.0]), "prompt_ids must be a sequence of ids"),
+    "ids a type": (lambda: GroupStd()(dict, [1.0, 2.0]), "prompt_ids must be a sequence of ids"),
+    "floor huge": (lambda: Relative(0.5, 10**400), "floor must be a number, got 1000"),
+    "choice an array": (lambda: simulate(np.ones(3)), "unknown process array"),
+    "parameter huge": (lambda: Process(start=10**400), "start must be a number, got 1000"),
+    "noise text": (lambda: implied_ratio("x", 1.0), "noise must be a number, got 'x'"),
+    "values no mapping": (lambda: gradient_variance(Z, Z, IDS, Z), "values must be a mapping from names to values"),
+    "scores text": (lambda: gradient_variance("x", Z, IDS, {}), "scores must be numbers, got 'x'"),
+}
+
+
+def pandas_frame():
+    return pytest.importorskip("pandas").DataFrame({"a": [1, 2], "b": ["x", "y"]})
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_bad_arguments_of_functions(case):
+    call, message = OTHERS[case]
+    with pytest.raises(KernadvError, match=message):
+        call()
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert Process(start=np.float32(0.5)) == Process(start=0.5)
+    assert (block_reuse(np.int32(4), np.uint8(2), np.array(1)) == block_reuse(4, 2, 1)).all()
+    assert Relative(0.5, np.float32(2)) == Relative(0.5, 2.0)
+
+
+def test_scores_of_what_is_no_tensor():
+    torch = pytest.importorskip("torch")
+    logits, tokens, mask = torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3)
+    with pytest.raises(KernadvError, match="logits must be a tensor, got ndarray; torch.as_tensor makes one"):
+        logit_norms(logits.numpy(), tokens, mask)
+    with pytest.raises(
+        KernadvError, match="tokens must be whole numbers from 0 to 4, also outside the mask, .* -100 to 0"
+    ):
+        logit_norms(logits, tokens.index_fill(1, torch.tensor([2]), -100), mask)
+    with pytest.raises(KernadvError, match="seed must be a whole number"):
+        last_layer_scores(logits, logits, tokens, mask, seed=None)
+    with pytest.raises(
+        KernadvError, match=r"expected a torch.nn.Module and a callable log_prob, got str and builtin_f"
+    ):
+        trace_scores("model", len, [logits])
+    with pytest.raises(KernadvError, match="inputs must be a list of tensors"):
+        trace_scores(torch.nn.Linear(2, 1), len, logits)
