@@ -182,10 +182,10 @@ def test_numbers_of_numpy_are_numbers():
 def test_scores_of_what_is_no_tensor():
     torch = pytest.importorskip("torch")
     logits, tokens, mask = torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3)
-    with pytest.raises(KernadvError, match="logits must be a tensor, got ndarray; torch.as_tensor makes one"):
+    with pytest.raises(KernadvError, match=r"logits must be a tensor, got ndarray; torch.as_tensor makes one"):
         logit_norms(logits.numpy(), tokens, mask)
     with pytest.raises(
-        KernadvError, match="tokens must be whole numbers from 0 to 4, also outside the mask, .* -100 to 0"
+        KernadvError, match=r"tokens must be whole numbers from 0 to 4, also outside the mask, .* -100 to 0"
     ):
         logit_norms(logits, tokens.index_fill(1, torch.tensor([2]), -100), mask)
     with pytest.raises(KernadvError, match="seed must be a whole number"):

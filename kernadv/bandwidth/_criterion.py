@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_count, check_positive, check_range
 from kernadv._jit import in_parallel
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.bandwidth._base import Selection, Selector
@@ -77,12 +77,15 @@ class CriterionSelector(Selector):
     logarithmic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.size < 3:
-            raise ArgumentError(f"size must be at least 3 bandwidths, got {self.size!r}")
-        if not 0.0 <= self.undefined < 1.0:
+        check_count(self.size, "size", 3)
+        if check_range(self.undefined, "undefined", 0.0) >= 1.0:
             raise ArgumentError(f"undefined must be a share of the points, 0 <= undefined < 1, got {self.undefined!r}")
-        if self.bounds is not None and not 0.0 < self.bounds[0] < self.bounds[1] < np.inf:
-            raise ArgumentError(f"bounds must be 0 < low < high, got {self.bounds!r}")
+        if self.bounds is not None:
+            if not isinstance(self.bounds, (tuple, list, np.ndarray)) or len(self.bounds) != 2:
+                raise ArgumentTypeError(f"bounds must be a pair (low, high) of bandwidths, got {self.bounds!r}")
+            low, high = (check_positive(bound, "bounds", "0 < low < high") for bound in self.bounds)
+            if low >= high:
+                raise ArgumentError(f"bounds must be 0 < low < high, got {self.bounds!r}")
 
     @abstractmethod
     def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:

@@ -7,7 +7,7 @@ import numpy as np
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._base import Selection
-from kernadv.bandwidth._sample import Sample, prepare
+from kernadv.bandwidth._sample import Sample, check_shapes, prepare
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
 
 
@@ -28,6 +28,7 @@ def formula_sample(
     ArgumentError
         If the fit is one-sided or of another degree, or there are several dimensions or series.
     """
+    check_shapes(x, y, weights, series)
     instead = "use leave_one_out"
     if x.shape[1] > 1:
         raise ArgumentError(f"{name} is for one dimension, got {x.shape[1]}; {instead}")

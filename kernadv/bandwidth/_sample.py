@@ -103,6 +103,17 @@ class Sample:
         return low * factor * scale, WIDEST * factor * (self.span / scale).max() * scale
 
 
+def check_shapes(x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None) -> None:
+    """Raise unless the arrays are (n, d), (n, C), (n,) and (n,) or None."""
+    shapes = np.shape(x), np.shape(y), np.shape(weights)
+    n, series_shape = shapes[2], None if series is None else np.shape(series)
+    if [len(s) for s in shapes] != [2, 2, 1] or any(s[:1] != n for s in shapes) or series_shape not in (None, n):
+        raise ArgumentError(
+            f"expected x (n, d), y (n, C), weights (n,) and series (n,) or None, got shapes {', '.join(map(str, shapes))} "
+            f"and {series_shape}; a line is x[:, None]"
+        )
+
+
 def prepare(
     how: LocalPolynomialFit, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
 ) -> Sample:
@@ -114,6 +125,7 @@ def prepare(
         If there are fewer than 3 points of positive weight, values that are not finite, a dimension in which x is
         constant (the first one: within every series), or series in more than 3 dimensions.
     """
+    check_shapes(x, y, weights, series)
     if not (np.isfinite(x).all() and np.isfinite(y).all() and np.isfinite(weights).all()) or (weights < 0.0).any():
         raise ArgumentError("a bandwidth is selected from finite x and y and weights >= 0; drop the other rows first")
     if series is not None and x.shape[1] > MOST_DIMENSIONS:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import check_count
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.bandwidth._sample import Sample
@@ -45,8 +45,7 @@ class HBlock(CriterionSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.block < 0:
-            raise ArgumentError(f"block must be a number of places >= 0, got {self.block!r}")
+        check_count(self.block, "block", 0)
 
     def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
         """Errors of every point from the points outside its block."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import check_count
 from kernadv._typing import FloatArray
 from kernadv.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.bandwidth._sample import Sample
@@ -41,8 +41,8 @@ class KFold(CriterionSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.folds < 2:
-            raise ArgumentError(f"folds must be at least 2, got {self.folds!r}")
+        check_count(self.folds, "folds", 2)
+        check_count(self.seed, "seed", 0)
 
     def assign(self, n: int) -> FloatArray:
         """Fold of each sorted point, sizes equal to one.  # (n,)"""

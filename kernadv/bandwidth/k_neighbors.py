@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, check_count
 from kernadv._jit import in_parallel
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.bandwidth._base import Selection
@@ -51,8 +51,10 @@ class KNeighbors(CriterionSelector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.bounds is not None or (self.most is not None and self.most < 1):
-            raise ArgumentError(f"k_neighbors takes most >= 1 and no bounds, got {self.most!r} and {self.bounds!r}")
+        if self.bounds is not None:
+            raise ArgumentError(f"k_neighbors takes no bounds but most, the largest k, got bounds={self.bounds!r}")
+        if self.most is not None:
+            check_count(self.most, "most")
 
     def grid(self, sample: Sample) -> FloatArray:
         """Values of k of the first search.  # (H, 1)"""

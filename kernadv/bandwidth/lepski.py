@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import check_count, check_positive
 from kernadv._jit import in_parallel
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._base import Selection, Selector
@@ -49,10 +49,9 @@ class Lepski(Selector):
     fewest: float = 12.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.constant < np.inf or self.size < 3 or not 0.0 < self.fewest < np.inf:
-            raise ArgumentError(
-                f"expected constant > 0, size >= 3 and fewest > 0, got {self.constant!r}, {self.size!r} and {self.fewest!r}"
-            )
+        check_positive(self.constant, "constant", "it is the half-width of the intervals in standard deviations")
+        check_count(self.size, "size", 3)
+        check_positive(self.fewest, "fewest", "it is an effective sample size a coefficient")
 
     def select(
         self,

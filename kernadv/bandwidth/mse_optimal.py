@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._base import Selection, Selector
 from kernadv.bandwidth._formula import formula_sample
@@ -61,10 +61,9 @@ class MSEOptimal(Selector):
     knots: int = 200
 
     def __post_init__(self) -> None:
-        if self.fewest < 1 or self.knots < 2:
-            raise ArgumentError(f"expected fewest >= 1 and knots >= 2, got {self.fewest!r} and {self.knots!r}")
-        if isinstance(self.derivative, bool) or self.derivative not in range(4):
-            raise ArgumentError(f"derivative must be a whole number from 0 to the degree, got {self.derivative!r}")
+        check_count(self.fewest, "fewest")
+        check_count(self.knots, "knots", 2)
+        check_count(self.derivative, "derivative", 0)
 
     def select(
         self,

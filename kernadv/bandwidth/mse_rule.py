@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import check_count
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._base import Selection, Selector
 from kernadv.bandwidth._formula import formula_sample
@@ -41,8 +41,7 @@ class MSERule(Selector):
     knots: int = 200
 
     def __post_init__(self) -> None:
-        if self.knots < 2:
-            raise ArgumentError(f"expected knots >= 2, got {self.knots!r}")
+        check_count(self.knots, "knots", 2)
 
     def select(
         self,

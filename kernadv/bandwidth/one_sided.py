@@ -9,7 +9,7 @@ from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._constants import one_sided_ratio
 from kernadv.bandwidth._criterion import CriterionSelector, Errors
-from kernadv.bandwidth._sample import Sample
+from kernadv.bandwidth._sample import Sample, check_shapes
 from kernadv.bandwidth.leave_one_out import left_out
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
 
@@ -35,6 +35,7 @@ class OneSided(CriterionSelector):
         self, how: LocalPolynomialFit, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
     ) -> Sample:
         """Checked data, with the one-sided fit."""
+        check_shapes(x, y, weights, series)
         if x.shape[1] > 1 or how.past or how.degree > 1:
             raise ArgumentError(
                 f"one_sided is for two-sided fits of degree 0 or 1 on a line, got degree {how.degree} in {x.shape[1]} "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, check_count, check_range
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._base import Selection, Selector
 from kernadv.bandwidth._binned import binned_fit, linear_bins
@@ -56,6 +56,13 @@ class PlugIn(Selector):
     trim: float = 0.01
     boundary: float = 0.05
     size: int = 401
+
+    def __post_init__(self) -> None:
+        check_count(self.blocks, "blocks")
+        check_count(self.divisor, "divisor")
+        check_range(self.trim, "trim", 0.0, 0.49)
+        check_range(self.boundary, "boundary", 0.0, 0.49)
+        check_count(self.size, "size", 20)
 
     def select(
         self,

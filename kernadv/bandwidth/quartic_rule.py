@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, check_range
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._base import Selection, Selector
 from kernadv.bandwidth._constants import canonical
@@ -33,6 +33,9 @@ class QuarticRule(Selector):
 
     name = "quartic_rule"
     boundary: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_range(self.boundary, "boundary", 0.0, 0.49)
 
     def select(
         self,

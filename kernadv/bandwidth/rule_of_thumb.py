@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernadv._errors import check_positive
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._base import Selection, Selector
 from kernadv.bandwidth._constants import from_gaussian
@@ -35,6 +36,10 @@ class NormalReference(Selector):
 
     name: str = "rule_of_thumb"
     factor: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.factor is not None:
+            check_positive(self.factor, "factor", "it multiplies the spread of the design")
 
     def select(
         self,

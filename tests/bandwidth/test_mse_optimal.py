@@ -51,7 +51,7 @@ def test_in_a_regressor():
 
 
 def test_bad_settings():
-    with pytest.raises(KernadvError, match="derivative must be a whole number from 0 to the degree, got -1"):
+    with pytest.raises(KernadvError, match="derivative must be a whole number >= 0, got -1"):
         MSEOptimal(derivative=-1)
     with pytest.raises(KernadvError, match="derivative=2 needs a degree as high, got 1"):
         LocalPolynomial(1, bandwidth=MSEOptimal(derivative=2)).fit(X, Y[:, 0])
