@@ -40,7 +40,7 @@ class LogError(KernadvError):
 def check_positive(value: float, name: str, hint: str, *, allow_inf: bool = False) -> float:
     """Return `value` as a float, or raise if it is not a positive number."""
     try:
-        if isinstance(value, (bool, str)):
+        if isinstance(value, (bool, str)) or getattr(value, "ndim", 0) > 0:
             raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -97,7 +97,7 @@ def import_extra(module: str, what: str, extra: str) -> Any:
 def check_level(level: float) -> float:
     """Return a confidence level, or raise if it does not lie strictly between 0 and 1."""
     try:
-        if isinstance(level, (bool, str)):
+        if isinstance(level, (bool, str)) or getattr(level, "ndim", 0) > 0:
             raise TypeError
         number = float(level)
     except (TypeError, ValueError, OverflowError):

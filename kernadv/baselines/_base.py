@@ -12,12 +12,12 @@ each group, and a log of rewards can be replayed without its rows.  The others n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_count
 from kernadv._group_loops import sum_of_others
 from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.batch import Batch, read_batch
@@ -211,7 +211,7 @@ class Baseline(ABC):
         Raises
         ------
         ArgumentError
-            If the baseline needs something that `side` lacks.
+            If the baseline needs something that `side` lacks, or holds in another form.
         """
 
     def online(self, offline: Offline | None = None) -> ValueEstimator:
@@ -234,14 +234,20 @@ class Baseline(ABC):
                 f"{self.name} needs rollouts of every prompt from before training; pass their sums and their number, "
                 f"e.g. Offline(total, {self.offline_rollouts})"
             )
-        if offline is not None and offline.rollouts < 1:
-            raise ArgumentError(f"offline rollouts must be 1 or more, got {offline.rollouts}")
+        if offline is not None:
+            if not isinstance(offline, Offline):
+                raise ArgumentTypeError(
+                    f"offline rollouts must be given as Offline(total, rollouts), got {offline!r:.80}"
+                )
+            check_count(offline.rollouts, "Offline.rollouts")
         return offline
 
     def check_traces(self, groups: Groups, side: SideInformation) -> Traces:
         """Return the traces, or raise if they are missing or do not belong to the groups."""
         if side.traces is None:
             raise ArgumentError(f"{self.name} reads single traces: pass SideInformation(traces=Traces(z, weight))")
+        if not isinstance(side.traces, Traces):
+            raise ArgumentTypeError(f"the traces must be given as Traces(z, weight), got {side.traces!r:.80}")
         if len(side.traces.z) != int(groups.n.sum()):
             raise ArgumentError(f"the groups have {int(groups.n.sum())} traces, side.traces has {len(side.traces.z)}")
         return side.traces
@@ -300,6 +306,10 @@ def offline_of(offline: Offline | None, ids: list[Id]) -> Offline | None:
     """The offline rollouts of some prompts, in the order of `ids`."""
     if offline is None:
         return None
+    if not isinstance(offline.total, (Mapping, Sequence, np.ndarray)) or isinstance(offline.total, str):
+        raise ArgumentTypeError(
+            f"Offline.total must be an array, or a mapping from prompt ids, got {offline.total!r:.80}"
+        )
     known = offline.total if isinstance(offline.total, Mapping) else range(len(offline.total))
     missing = [i for i in ids if i not in known]
     if missing:

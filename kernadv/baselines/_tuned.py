@@ -49,8 +49,8 @@ class Tuned(LinearBaseline):
     """
 
     def __init__(self, name: str, grid: Sequence[LinearBaseline]) -> None:
-        if not grid:
-            raise ArgumentError(f"the grid of {name} is empty; pass one baseline or more")
+        if not isinstance(grid, (list, tuple)) or not grid or not all(isinstance(b, LinearBaseline) for b in grid):
+            raise ArgumentError(f"the grid of {name} must be a list of one LinearBaseline or more, got {grid!r:.80}")
         own = [b.name for b in grid if b.uses_own_reward]
         if own:
             raise ArgumentError(

@@ -41,8 +41,8 @@ class Basis(LinearBaseline):
     offline_rollouts = 8
 
     def __init__(self, betas: Sequence[float] = (0.25, 0.5, 1.0, 2.0, math.inf)) -> None:
-        if not len(betas):
-            raise ArgumentError("betas is empty; pass one beta or more, e.g. (0.5, 1.0)")
+        if not isinstance(betas, (Sequence, np.ndarray)) or isinstance(betas, str) or not len(betas):
+            raise ArgumentError(f"betas must be a list of one beta or more, e.g. (0.5, 1.0), got {betas!r}")
         self.betas = tuple(check_positive(b, "beta", "inf stands for the plain mean", allow_inf=True) for b in betas)
         self.uses_own_reward = len(self.betas) > 1
         self.name = "basis" if self.uses_own_reward else "basis_loo"

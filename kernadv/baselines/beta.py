@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, check_positive
 from kernadv._typing import FloatArray
 from kernadv.baselines._base import LinearValues, Offline
 from kernadv.baselines._recursive import Recursive
@@ -22,8 +22,8 @@ class _Discounted(Recursive):
 
 
 def _check_discount(value: float, name: str) -> float:
-    if not 0.0 < value <= 1.0:
-        raise ArgumentError(f"{name} must lie in (0, 1], got {value!r}")
+    if check_positive(value, name, "1 never forgets") > 1.0:
+        raise ArgumentError(f"{name} must lie in (0, 1], got {value!r}; 1 never forgets")
     return float(value)
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from kernadv import moments, smoothers
+from kernadv._errors import ArgumentTypeError
 from kernadv._typing import FloatArray
 from kernadv.baselines._base import (
     NOTHING,
@@ -43,8 +44,8 @@ class KAE(LinearBaseline):
 
     Raises
     ------
-    ArgumentError
-        If there is no such kernel or smoother.
+    ArgumentError, ArgumentTypeError
+        If there is no such kernel or smoother, or the bandwidth is none.
 
     References
     ----------
@@ -58,6 +59,8 @@ class KAE(LinearBaseline):
         smoother: str = "nadaraya_watson",
         name: str | None = None,
     ) -> None:
+        if not isinstance(bandwidth, Bandwidth):
+            raise ArgumentTypeError(f"bandwidth must be Relative(h), Steps(w) or Visits(k), got {bandwidth!r}")
         self.bandwidth = bandwidth
         self.kernel = get(kernel)
         smoothers.get(smoother)  # an unknown name raises

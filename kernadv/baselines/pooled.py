@@ -9,7 +9,15 @@ import numpy as np
 from kernadv import moments
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.baselines._base import NOTHING, LinearBaseline, LinearValues, Offline, SideInformation, ValueEstimator
+from kernadv.baselines._base import (
+    NOTHING,
+    LinearBaseline,
+    LinearValues,
+    Offline,
+    SideInformation,
+    Traces,
+    ValueEstimator,
+)
 from kernadv.baselines._filled import Filled
 from kernadv.estimator import KernelValueEstimator
 from kernadv.groups import Groups
@@ -60,7 +68,7 @@ class PooledKernel(LinearBaseline):
         batch = Batched.of(groups)
         order = np.argsort(groups.step, kind="stable")
         clock, first = np.unique(groups.step[order], return_index=True)
-        lows, highs = _limits(groups, side)
+        lows, highs = _limits(groups, None if side.traces is None else self.check_traces(groups, side))
         for tick, rows in enumerate(np.split(order, first[1:])):
             here, traces = self._windowed(sample, groups.step, rows), batch.take(rows)
             features = None if given is None else given[rows]
@@ -123,11 +131,11 @@ def _pasts(groups: Groups) -> tuple[Sample, LastVisit]:
     return sample, LastVisit(lag, n, n, np.where(first, 0.0, groups.s[before]))
 
 
-def _limits(groups: Groups, side: SideInformation) -> tuple[FloatArray, FloatArray]:
+def _limits(groups: Groups, traces: Traces | None) -> tuple[FloatArray, FloatArray]:
     """Smallest and largest reward of each group: from the traces, or from the sums, where exact for rewards 0 and 1 only;
     elsewhere the bounds then are the group's mean."""
-    if side.traces is not None:
-        z, start = side.traces.z, np.cumsum(groups.n) - groups.n
+    if traces is not None:
+        z, start = traces.z, np.cumsum(groups.n) - groups.n
         return np.minimum.reduceat(z, start), np.maximum.reduceat(z, start)
     mean = groups.s / np.maximum(groups.n, 1)
     unit: BoolArray = np.abs(groups.ss - groups.s) <= 1e-9 * np.maximum(groups.ss, 1.0)

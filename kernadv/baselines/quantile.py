@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, check_positive
 from kernadv.baselines._base import NOTHING, Baseline, SideInformation, TraceValues
 from kernadv.groups import Groups
 
@@ -36,7 +36,7 @@ class GroupQuantile(Baseline):
     needs_traces = True
 
     def __init__(self, k: float = 0.4, own: bool = True) -> None:
-        if not 0.0 < k < 1.0:
+        if check_positive(k, "k", "the published value is 0.4") >= 1.0:
             raise ArgumentError(f"k must lie in (0, 1), got {k!r}; the published value is 0.4")
         self.k = k
         self.uses_own_reward = own

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._arrays import check_floats
+from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
 
@@ -42,16 +43,24 @@ class Fit(NamedTuple):
 
         Raises
         ------
+        ArgumentTypeError
+            If it is no `Fit`, or its arrays hold no numbers.
         ArgumentError
             On shapes that do not match, numbers that are not finite, negative weights, a bandwidth that is not positive.
         """
-        x, y, weights, cluster = self.x, self.y, self.weights, self.cluster
+        if not isinstance(self, Fit) or not isinstance(self.how, LocalPolynomialFit):
+            raise ArgumentTypeError(
+                f"expected a Fit with a LocalPolynomialFit, got {type(self).__name__}; a fitted regressor gives one: "
+                "model.as_fit()"
+            )
+        x, y, weights, bandwidth = (check_floats(getattr(self, name), name) for name in self._fields[1:5])
+        cluster = None if self.cluster is None else np.asarray(self.cluster)
         if x.ndim != 2 or y.ndim != 2 or len(y) != len(x) or weights.shape != (len(x),):
             raise ArgumentError(
                 f"expected x (n, d), y (n, C) and weights (n,), got shapes {x.shape}, {y.shape} and {weights.shape}"
             )
-        if self.bandwidth.shape != (x.shape[1],) or not np.all((self.bandwidth > 0) & np.isfinite(self.bandwidth)):
-            raise ArgumentError(f"expected one positive bandwidth a dimension ({x.shape[1]}), got {self.bandwidth}")
+        if bandwidth.shape != (x.shape[1],) or not np.all((bandwidth > 0) & np.isfinite(bandwidth)):
+            raise ArgumentError(f"expected one positive bandwidth a dimension ({x.shape[1]}), got {bandwidth}")
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise ArgumentError("x and y must be finite; leave out the points with missing responses")
         fair = np.isfinite(weights) & (weights >= 0)
@@ -63,15 +72,18 @@ class Fit(NamedTuple):
         if not kept.any():
             raise ArgumentError("expected at least one point with a positive weight, got none")
         if kept.all():
-            return self
+            return Fit(self.how, x, y, weights, bandwidth, cluster)
         rest = None if cluster is None else cluster[kept]
-        return Fit(self.how, x[kept], y[kept], weights[kept], self.bandwidth, rest)
+        return Fit(self.how, x[kept], y[kept], weights[kept], bandwidth, rest)
 
     def queries(self, at: FloatArray) -> FloatArray:
-        """Return the queries, or raise if they are not (m, d).  # (m, d)"""
-        if at.ndim != 2 or at.shape[1] != self.x.shape[1]:
-            raise ArgumentError(f"expected queries of shape (m, {self.x.shape[1]}), got {at.shape}")
-        return at
+        """Return the queries, or raise if they are not (m, d) or not finite.  # (m, d)"""
+        queries = check_floats(at, "queries")
+        if queries.ndim != 2 or queries.shape[1] != self.x.shape[1]:
+            raise ArgumentError(f"expected queries of shape (m, {self.x.shape[1]}), got {queries.shape}")
+        if not np.isfinite(queries).all():
+            raise ArgumentError(f"queries must be finite, got {queries[~np.isfinite(queries).all(1)][0]}")
+        return queries
 
     def raised(self, by: int | None = None) -> Fit:
         """The fit of a higher degree with the same bandwidth, whose bias is of a smaller order; default: `correction`."""

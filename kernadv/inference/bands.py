@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, stdtr
 
-from kernadv._errors import ArgumentError, check_choice, check_level
+from kernadv._errors import ArgumentError, check_choice, check_level, check_positive, check_range
 from kernadv._typing import FloatArray
 from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval
 from kernadv.inference.bootstrap import MovingBlocks, Wild, chosen_scheme, studentised
@@ -104,6 +104,7 @@ def kappa(fit: Fit, low: float, high: float) -> float:
     1.5708
     """
     fit = _chosen(fit, False)
+    low, high = (check_range(end, name, -np.inf) for name, end in (("low", low), ("high", high)))
     chords, length, before = CHORDS[0], 0.0, np.inf
     while chords <= CHORDS[1] and abs(length - before) > LENGTH * length:
         before, length = length, _arc(fit, np.linspace(low, high, chords + 1)[:, None])
@@ -127,6 +128,8 @@ def tube_probability(critical: float, arc: float, freedom: float = np.inf) -> fl
     >>> round(tube_probability(1.96, 0.0), 4)  # one comparison: the normal distribution
     0.05
     """
+    critical, arc = check_range(critical, "critical", 0.0), check_range(arc, "arc", 0.0)
+    freedom = check_positive(freedom, "freedom", "infinity for a known variance", allow_inf=True)
     if np.isinf(freedom):
         return float(arc / np.pi * np.exp(-0.5 * critical**2) + 2.0 * ndtr(-critical))
     tail = np.exp(-0.5 * freedom * np.log1p(critical**2 / freedom))
@@ -142,6 +145,7 @@ def tube_critical_value(arc: float, level: float = 0.95, freedom: float = np.inf
     >>> round(tube_critical_value(0.0), 2), round(tube_critical_value(0.0, freedom=10.0), 2)  # normal, and Student's t
     (1.96, 2.23)
     """
+    check_level(level)
     highest = 10.0
     while tube_probability(highest, arc, freedom) > 1.0 - level:
         highest *= 10.0
@@ -226,7 +230,7 @@ def multiplier_bootstrap(
 
 
 def _chosen(fit: Fit, bias_corrected: bool) -> Fit:
-    fit = fit.checked()
+    fit = Fit.checked(fit)
     if fit.x.shape[1] != 1:
         raise ArgumentError(f"bands are for one dimension, got {fit.x.shape[1]}; use pointwise intervals")
     return fit.raised() if bias_corrected else fit

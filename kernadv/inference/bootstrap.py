@@ -173,7 +173,7 @@ def bootstrap_error(
     >>> bool(abs(ratio[0, 0] - 1.0) < 0.05)
     True
     """
-    fit, scheme = fit.checked(), chosen_scheme(scheme)
+    fit, scheme = Fit.checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
     columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
     for column, drawn in _draws(fit, scheme, draws, seed, progress):
@@ -228,7 +228,7 @@ def percentile_t(
     (True, 'smoothed target')
     """
     tail = 0.5 * (1.0 - check_level(level))
-    fit, scheme = fit.checked(), chosen_scheme(scheme)
+    fit, scheme = Fit.checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
     estimate = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth).value
     error = variance.standard_error(fit, at, scheme.method)
@@ -260,8 +260,7 @@ def _draws(
     A linear smoother turns ``m + noise`` into ``S m + S noise``: without m, estimates are deviations from their mean.
     Points without a residual have no noise: estimates that rest on them have no standard error.
     """
-    if check_count(draws, "draws") < 2:
-        raise ArgumentError("draws must be at least 2, got 1")
+    check_count(draws, "draws", 2)
     residuals = variance.resampling_residuals(fit)
     lonely = int(np.isnan(residuals[:, 0]).sum())
     if lonely and isinstance(scheme, MovingBlocks):
@@ -269,7 +268,7 @@ def _draws(
             f"blocks need the residual of every point, and {lonely} are too lonely to have one; widen the bandwidth"
         )
     residuals = np.nan_to_num(residuals)
-    rng, total = np.random.default_rng(seed), draws * residuals.shape[1]
+    rng, total = np.random.default_rng(check_count(seed, "seed", 0)), draws * residuals.shape[1]
     for column in range(residuals.shape[1]):
         for low in range(0, draws, BATCH):
             size = min(BATCH, draws - low)

@@ -80,7 +80,7 @@ def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
     >>> effective_degrees_of_freedom(fit).residual
     3.0
     """
-    fit = fit.checked()
+    fit = Fit.checked(fit)
     return traces(fit, at_design_points(fit))
 
 
@@ -117,7 +117,7 @@ def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
     >>> round(float(effective_sample_size(fit, x[:1])[0]), 9)  # weights 1 and .5: (1 + .5)^2 / (1 + .25)
     1.8
     """
-    fit = fit.checked()
+    fit = Fit.checked(fit)
     at = fit.queries(at)
     values = smooth(fit.how, fit.x, fit.y[:, :0], fit.weights, at, fit.bandwidth)
     norm = squared_norm(fit.how, fit.x, fit.weights, at, fit.bandwidth, values)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import chdtrc
 
+from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import FloatArray, IntArray
 
@@ -85,7 +86,8 @@ def autocorrelation(
     array([[-0.75,  0.5 ]])
     """
     check_count(lags, "lags")
-    label = np.zeros(len(residual), np.int64) if series is None else series
+    residual, time = check_floats(residual, "residual"), check_floats(time, "time")
+    label = np.zeros(residual.shape, np.int64) if series is None else np.asarray(series)
     if residual.ndim != 1 or time.shape != residual.shape or label.shape != residual.shape:
         raise ArgumentError(
             f"expected one residual, time and series a point, got shapes {residual.shape}, {time.shape}, {label.shape}"
@@ -140,7 +142,7 @@ def ljung_box(
     >>> bool(test.p_value[0] < 1e-9)
     True
     """
-    if not 0 <= fitted < check_count(lags, "lags"):
+    if not check_count(fitted, "fitted", 0) < check_count(lags, "lags"):
         raise ArgumentError(f"fitted must lie between 0 and lags - 1 = {lags - 1}, got {fitted}")
     names, points, correlation = autocorrelation(residual, time, lags, series)
     left = points[:, None] - np.arange(1.0, lags + 1)

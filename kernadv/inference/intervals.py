@@ -11,7 +11,7 @@ from kernadv.inference import robust
 from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, correction
 from kernadv.inference.degrees_of_freedom import effective_sample_size
 from kernadv.inference.variance import standard_error
-from kernadv.smoothers.local_polynomial import smooth
+from kernadv.smoothers.local_polynomial import derivative_order, smooth
 
 PROPORTIONS = ("wilson", "jeffreys", "uniform")
 #: The one that "auto" takes: with weights and rare successes Wilson covers less.
@@ -59,7 +59,8 @@ def interval(fit: Fit, at: FloatArray, level: float = 0.95, method: str = "auto"
     """
     check_choice(method, "method", METHODS)
     if method == "auto":
-        method = PROPORTION if fit.how.degree == 0 and _binary(fit.checked().y) else "robust"
+        fit = Fit.checked(fit)
+        method = PROPORTION if fit.how.degree == 0 and _binary(fit.y) else "robust"
     if method == "normal":
         return normal(fit, at, level)
     if method == "robust":
@@ -159,7 +160,9 @@ def robust_bias_corrected(
     z = _quantile(level)
     check_choice(method, "method", (*robust.METHODS, "homoskedastic", "difference", "cluster", "hac"))
     check_choice(reference, "reference", ("t", "normal"))
-    more = correction(fit.how, sum(derivative or ()))
+    fit = Fit.checked(fit)
+    derivative = derivative_order(fit.how, fit.x.shape[1], derivative)
+    more = correction(fit.how, sum(derivative))
     if method in robust.METHODS:
         both = robust.robust_estimate(fit, at, method, derivative=derivative, rho=rho, neighbours=neighbours, more=more)
         times = stdtrit(both.freedom, 0.5 + 0.5 * level) if reference == "t" else z
@@ -218,7 +221,7 @@ def proportion(
     """
     check_level(level)
     check_choice(method, "method", PROPORTIONS)
-    fit = fit.checked()
+    fit = Fit.checked(fit)
     if not _binary(fit.y):
         raise ArgumentError(
             f"method {method!r} needs responses that are 0 or 1, got values from {fit.y.min()} to {fit.y.max()}; "
@@ -253,7 +256,7 @@ def proportion_limits(count: FloatArray, size: FloatArray, level: float, method:
 
 
 def _estimate(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
-    fit = fit.checked()
+    fit = Fit.checked(fit)
     return smooth(fit.how, fit.x, fit.y, fit.weights, fit.queries(at), fit.bandwidth, derivative).value
 
 

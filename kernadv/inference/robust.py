@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, check_choice, check_count, check_positive
+from kernadv._errors import check_choice, check_count, check_positive
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.inference._base import Fit
 from kernadv.inference.degrees_of_freedom import SATURATED
 from kernadv.inference.nearest import neighbour_residuals
 from kernadv.moments.local import exponents
-from kernadv.smoothers.local_polynomial import smooth
+from kernadv.smoothers.local_polynomial import derivative_order, smooth
 
 #: Residuals of the window around each query.
 METHODS = ("nearest", "hc0", "hc1", "hc2", "hc3")
@@ -127,13 +127,11 @@ def robust_estimate(
     check_positive(rho, "rho", "it is h / b; 1 uses one bandwidth for both")
     check_count(neighbours, "neighbours")
     check_count(more, "more")
-    fit = _sorted(fit.checked())
+    fit = _sorted(Fit.checked(fit))
     at = fit.queries(at)
     first = _local(fit, at)
     second = _local(fit.raised(more)._replace(bandwidth=fit.bandwidth / rho), at)
-    order = [0] * at.shape[1] if derivative is None else list(derivative)
-    if order not in first.powers.tolist():
-        raise ArgumentError(f"derivative must have total order at most the degree {fit.how.degree}, got {derivative}")
+    order = list(derivative_order(fit.how, at.shape[1], derivative))
     row = first.powers.tolist().index(order)
     unit = prod(factorial(i) for i in order) / float(np.prod(fit.bandwidth ** np.array(order)))
     wide = max(first, second, key=lambda local: float(local.fit.bandwidth[0]))

@@ -90,7 +90,7 @@ def standard_error(
     0.5774
     """
     check_choice(method, "method", METHODS)
-    fit = fit.checked()
+    fit = Fit.checked(fit)
     at = fit.queries(at)
     values = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth, derivative)
     if method in ONE_VARIANCE:
@@ -136,7 +136,7 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     1.3333333333333333
     """
     check_choice(method, "method", ONE_VARIANCE)
-    fit = fit.checked()
+    fit = Fit.checked(fit)
     if method == "difference":
         return _difference_variance(fit.x, fit.y)
     own = at_design_points(fit)
@@ -175,7 +175,7 @@ def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> Flo
     array([ 4.        ,  0.44444444,  4.        , 11.11111111])
     """
     check_choice(method, "method", EACH_VARIANCE)
-    fit = fit.checked()
+    fit = Fit.checked(fit)
     if method == "nearest":
         unit = 1.0 if fit.x.shape[1] == 1 else fit.bandwidth
         return neighbour_residuals(fit.x / unit, fit.y, check_count(neighbours, "neighbours")) ** 2
@@ -201,7 +201,7 @@ def resampling_residuals(fit: Fit) -> FloatArray:
     ArgumentError
         If no point has a residual.
     """
-    fit = fit.checked()
+    fit = Fit.checked(fit)
     own = at_design_points(fit)
     rest = 1.0 - leverage(own, fit.weights)
     known = own.defined & (rest > SATURATED)

@@ -102,19 +102,20 @@ def _select(selector: Selector, rule: Rule, sample: Sample, at: FloatArray | Non
 
 def _numbers(bandwidth: Any, columns: int, mixed: bool) -> FloatArray:
     """One number a column."""
+    given = bandwidth
     if isinstance(bandwidth, Real) and not isinstance(bandwidth, bool):
         if mixed:
             raise ArgumentError(
                 f"with categorical columns give one bandwidth a column ({columns}), got the number {bandwidth!r}"
             )
-        return np.full(columns, float(bandwidth))
+        given = [bandwidth] * columns
     try:
-        h = np.asarray(bandwidth, np.float64)
-    except (TypeError, ValueError):
+        h = np.asarray(given, np.float64)
+    except (TypeError, ValueError, OverflowError):
         h = np.empty((0, 0))
     if h.ndim != 1 or isinstance(bandwidth, bool):
         raise ArgumentTypeError(
-            f"bandwidth must be a number, one number a column, a selector's name or a Selector, got {bandwidth!r}"
+            f"bandwidth must be a number, one number a column, a selector's name or a Selector, got {bandwidth!r:.80}"
         )
     if len(h) != columns:
         raise ArgumentError(f"bandwidth must have one number a column, {columns}, got {len(h)}: {bandwidth!r}")

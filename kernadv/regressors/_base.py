@@ -70,6 +70,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return False
 
     @property
+    def _mixed(self) -> bool:
+        return isinstance(self.categorical, dict) and bool(self.categorical)
+
+    @property
     def _usual_points(self) -> int:
         """Points in a window of the data by which scikit-learn judges scores."""
         return JUDGED_ROWS
@@ -111,9 +115,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         how = self._how()
         self._like = y.detach().new_empty(0) if is_tensor(y) else None
         x, y = to_numpy(X), to_numpy(y)
-        x, y = validate_data(
-            self, x, y, dtype=None if self.categorical else np.float64, multi_output=True, y_numeric=True
-        )
+        x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
         response = read_response(y)
         weights = read_weights(sample_weight, x)
         kept = weights > 0
@@ -321,7 +323,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def _how(self) -> LocalPolynomialFit:
         degree = self.degree
-        if isinstance(degree, bool) or not hasattr(degree, "__index__") or not 0 <= int(degree) <= HIGHEST_DEGREE:
+        whole = isinstance(degree, (int, np.integer)) and not isinstance(degree, bool)
+        if not whole or not 0 <= degree <= HIGHEST_DEGREE:
             raise ArgumentError(f"degree must be a whole number from 0 to {HIGHEST_DEGREE}, got {degree!r}")
         return LocalPolynomialFit(kernels.get(self.kernel), int(degree), self._radial, self._past)
 
@@ -388,7 +391,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.input_tags.string = tags.input_tags.categorical = bool(self.categorical)
+        tags.input_tags.string = tags.input_tags.categorical = self._mixed
         needed = comb(JUDGED_COLUMNS + int(self.degree), JUDGED_COLUMNS)
         tags.regressor_tags.poor_score = needed > self._usual_points
         return tags

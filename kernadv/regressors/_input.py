@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length
 
-from kernadv._arrays import is_tensor
+from kernadv._arrays import check_floats, is_tensor
 from kernadv._errors import ArgumentError
 from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.regressors._categories import Category
@@ -91,7 +91,7 @@ def read_weights(weights: Any, x: AnyArray) -> FloatArray:
     """
     if weights is None:
         return np.ones(len(x))
-    given = np.asarray(to_numpy(weights), np.float64)
+    given = check_floats(to_numpy(weights), "sample_weight")
     if not given.ndim:
         given = np.full(len(x), float(given))
     if (given < 0.0).any():
@@ -124,7 +124,10 @@ def read_groups(groups: Any, x: AnyArray, known: AnyArray | None) -> tuple[AnyAr
     ArgumentError
         If there is not one name a row, or the names are of another kind than in fitting.
     """
-    names = np.asarray(to_numpy(groups))
+    try:
+        names = np.asarray(to_numpy(groups))
+    except ValueError:
+        raise ArgumentError(f"groups must be one str or int a row, got {groups!r:.80}") from None
     if names.dtype.kind == "O" and names.size and all(isinstance(name, str) for name in names.flat):
         names = names.astype(np.str_)  # strings of a data frame
     if names.ndim != 1 or names.dtype.kind not in "iuUb":

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv.inference import REGRESSION_FUNCTION
 from kernadv.regressors._sample import Sample
 
@@ -41,6 +41,10 @@ def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
         import matplotlib.pyplot as plt
 
         ax = plt.figure().add_subplot()
+    if not hasattr(ax, "fill_between"):
+        raise ArgumentTypeError(
+            f"ax must be an Axes of matplotlib, got {type(ax).__name__}; figure.add_subplot() makes one"
+        )
     x, y = sample.points.x[:, 0], sample.y[:, 0]
     at = np.linspace(x.min(), x.max(), QUERIES)[:, None]
     with warnings.catch_warnings():

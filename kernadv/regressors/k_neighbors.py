@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, check_choice
+from kernadv._errors import ArgumentError, check_choice, check_positive
 from kernadv.regressors._base import JUDGED_ROWS, KernelRegressor
 from kernadv.regressors._inverse import InverseDistance
 from kernadv.regressors._neighbours import checked_metric, metric_distance, neighbour_distance
@@ -88,8 +88,9 @@ class KNeighborsSmoother(KernelRegressor):
 
     @property
     def _usual_points(self) -> int:
-        share = isinstance(self.k, float)
-        return int(self.k * JUDGED_ROWS) if share else int(self.k) if hasattr(self.k, "__index__") else JUDGED_ROWS
+        if isinstance(self.k, float) and 0.0 < self.k < 1.0:
+            return int(self.k * JUDGED_ROWS)
+        return int(self.k) if isinstance(self.k, (int, np.integer)) else JUDGED_ROWS
 
     _places: Points
 
@@ -102,11 +103,10 @@ class KNeighborsSmoother(KernelRegressor):
 
     def _settle(self, rule: Rule, sample: Sample) -> None:
         check_choice(self.ties, "ties", TIES)
-        if isinstance(self.scale, bool) or not isinstance(self.scale, (int, float)) or not 0.0 < self.scale < np.inf:
-            raise ArgumentError(f"scale must be a positive number, got {self.scale!r}")
+        scale = check_positive(self.scale, "scale", "it multiplies the distance to the k-th neighbour")
         points: Points = sample.spelled_out().points
         self._frame = replace(rule, metric=checked_metric(self.metric, points))
-        self._places, self._distinct, self._factor = points, self.ties == "distinct", float(self.scale)
+        self._places, self._distinct, self._factor = points, self.ties == "distinct", scale
         design = points.x if points.series is None else np.column_stack([points.series, points.x])
         if self._distinct:
             design = np.unique(design, axis=0)
@@ -134,7 +134,7 @@ def _count(k: Any, smallest: int) -> int:
     ArgumentError
         If k is no count or share, or larger than the sample or a group of it.
     """
-    whole = hasattr(k, "__index__") and not isinstance(k, bool)
+    whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
     if whole and k >= 1:
         if k > smallest:
             raise ArgumentError(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
 from kernadv.moments.least_squares import STEEP, local_least_squares, local_squares
@@ -72,6 +73,25 @@ class LocalValues(NamedTuple):
         return LocalValues(value[queries], row[queries], pivot[queries], defined[queries], order)
 
 
+def derivative_order(how: LocalPolynomialFit, dimensions: int, derivative: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Orders of a derivative in each dimension; all 0 for None.
+
+    Raises
+    ------
+    ArgumentError
+        If it has not one whole number >= 0 a dimension, or their total is beyond the degree.
+    """
+    order = (0,) * dimensions if derivative is None else derivative
+    if isinstance(order, (tuple, list)) and len(order) == dimensions:
+        whole = tuple(check_count(each, "derivative", 0) for each in order)
+        if sum(whole) <= how.degree:
+            return whole
+    raise ArgumentError(
+        f"derivative must be one order a dimension ({dimensions}), of total order at most the degree {how.degree}, got "
+        f"{derivative!r}; e.g. {(1,) * min(how.degree, 1) + (0,) * (dimensions - min(how.degree, 1))}"
+    )
+
+
 def smooth(
     how: LocalPolynomialFit,
     x: FloatArray,
@@ -99,12 +119,17 @@ def smooth(
     derivative : d orders, optional
         Orders of the derivative in each dimension, of total at most the degree; default: the value.
 
+    Raises
+    ------
+    ArgumentError
+        If there is no such derivative.
+
     References
     ----------
     Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, section 3.1.
     """
     powers = exponents(x.shape[1], how.degree)
-    order = tuple([0] * x.shape[1]) if derivative is None else tuple(derivative)
+    order = derivative_order(how, x.shape[1], derivative)
     row = powers.tolist().index(list(order))
     solved = local_least_squares(
         x, weights, y, at, bandwidth, how.kernel, how.degree, row, radial=how.radial, past=how.past

@@ -259,7 +259,7 @@ def test_basis_takes_the_beta_with_the_smallest_error_and_drops_sure_prompts():
     np.testing.assert_allclose(values(Basis(betas), z, groups, side), best)
     sure = np.isin(np.arange(12) % 9, (0, 8))
     assert (values(FOUND["basis_loo"], z, groups, side)[sure] == 0).all()
-    with pytest.raises(ArgumentError, match="betas is empty"):
+    with pytest.raises(ArgumentError, match="betas must be a list of one beta or more"):
         Basis(())
 
 

@@ -156,7 +156,7 @@ def test_bad_input():
         MovingBlocks(0)
     with pytest.raises(ArgumentError, match="a block of 61 points"):
         bootstrap_error(fit, AT, MovingBlocks(61))
-    with pytest.raises(ArgumentError, match="at least 2"):
+    with pytest.raises(ArgumentError, match="draws must be a whole number >= 2, got 1"):
         bootstrap_error(fit, AT, draws=1)
     with pytest.raises(ArgumentError, match="strictly between"):
         percentile_t(fit, AT, 95)

@@ -59,7 +59,7 @@ FIT = {
     "k text": (KNeighborsSmoother("3"), (X, Y), "k must be a whole number >= 1, or a share"),
     "k > a group": (KNeighborsSmoother(3), (X, Y, None, [0] * 10 + [1] * 2), "k=3 neighbours are more than the points"),
     "ties": (KNeighborsSmoother(3, ties="all"), (X, Y), "unknown ties 'all'; known: count, distinct"),
-    "scale": (KNeighborsSmoother(3, scale=0), (X, Y), "scale must be a positive number, got 0"),
+    "scale": (KNeighborsSmoother(3, scale=0), (X, Y), "scale must be positive and finite, got 0"),
     "categories, past": (
         NadarayaWatson([0.0], side="past", categorical={0: "ordered"}),
         (X, Y),

@@ -195,6 +195,50 @@ def test_bandwidths(kind, bandwidth):
         kind(bandwidth).fit(X, Y)
 
 
+PARAMETERS = {
+    "degree": (lambda bad: LocalPolynomial(bad, bandwidth=0.5), "degree must be a whole number from 0 to 3, got"),
+    "k": (KNeighborsSmoother, "k must be a whole number >= 1, or a share|neighbours are more than the points"),
+    "scale": (lambda bad: KNeighborsSmoother(5, scale=bad), "scale must be "),
+    "ties": (lambda bad: KNeighborsSmoother(5, ties=bad), "unknown ties"),
+    "side": (lambda bad: NadarayaWatson(0.5, side=bad), "unknown side"),
+    "kernel": (lambda bad: NadarayaWatson(0.5, kernel=bad), "kernel must be a name or a Kernel, got"),
+    "radial": (lambda bad: NadarayaWatson(0.5, radial=bad), "radial must be True or False, got"),
+    "bandwidth": (lambda bad: NadarayaWatson([bad]), "bandwidth must be"),
+    "categorical": (lambda bad: NadarayaWatson(0.5, categorical=bad), "categorical must be a dict of columns"),
+}
+
+
+@pytest.mark.parametrize("bad", [np.ones(3), np.array([["a"]]), float("nan"), 10**400, -1.5, {1}], ids=repr)
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters(name, bad):
+    make, message = PARAMETERS[name]
+    with pytest.raises(KernadvError, match=message):
+        make(bad).fit(X, Y)
+
+
+def test_a_huge_bandwidth():
+    with pytest.raises(KernadvError, match="bandwidth must be a number, one number a column"):
+        NadarayaWatson(10**400).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sample_weight": ["a"] * 60}, "sample_weight must be numbers, got"),
+        ({"sample_weight": {1, 2}}, "sample_weight must be numbers, got {1, 2}"),
+        ({"groups": [[1, 2], [3]]}, "groups must be one str or int a row, got"),
+    ],
+)
+def test_rows_of_the_wrong_kind(given, message):
+    with pytest.raises(KernadvError, match=message):
+        NadarayaWatson(0.5).fit(X, Y, **given)
+
+
+def test_what_is_no_axes():
+    with pytest.raises(KernadvError, match="ax must be an Axes of matplotlib, got str"):
+        NadarayaWatson(0.5).fit(X, Y).plot("axes")
+
+
 @pytest.mark.parametrize("metric", ["far", None, 3])
 def test_metrics(metric):
     with pytest.raises(KernadvError, match=r"metric must be a distance of sklearn\.metrics\.pairwise_distances"):
