@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError, KernelValueEstimator, Relative, Steps, Visits
+from kernadv.audit import audit
+from kernadv.baselines.group_mean import GroupMean
+from kernadv.comparison import at_equal_rollouts, compare, in_hindsight, summary
 from kernadv.gradient import gradient_variance, implied_ratio
+from kernadv.logs import read_log
 from kernadv.normalisation import BatchStd, GroupMAD, GroupStd
 from kernadv.schedule import ScheduledDataset, block_reuse, revisit_gap, rolling_reuse
 from kernadv.scores import last_layer_scores, logit_norms, trace_scores
-from kernadv.simulate import Process, simulate
+from kernadv.simulate import Process, Schedule, simulate
 
 IDS, Z = ["a", "b"], [1.0, 0.0]
 
@@ -196,3 +200,54 @@ def test_scores_of_what_is_no_tensor():
         trace_scores("model", len, [logits])
     with pytest.raises(KernadvError, match="inputs must be a list of tensors"):
         trace_scores(torch.nn.Linear(2, 1), len, logits)
+
+
+RUN = simulate("calib", Schedule(batch=4, stay=2, blocks=2, steps=8), 2)
+
+AUDITS = {
+    "audit a log": (lambda: audit("log.csv"), "expected Groups, got str; of a log that was read give its .groups"),
+    "value short": (lambda: audit(RUN.groups, value=[0.5]), "value must have one number a group, 32, got 1"),
+    "value text": (lambda: audit(RUN.groups, value="x"), "value must be numbers, got 'x'"),
+    "bandwidths numbers": (lambda: audit(RUN.groups, bandwidths=[0.5]), r"bandwidths must be a list such as .Relative"),
+    "bandwidths one": (lambda: audit(RUN.groups, bandwidths=Steps(3)), r"bandwidths must be a list such as .Relative"),
+    "draws 0": (lambda: audit(RUN.groups, draws=0), "draws must be a whole number >= 1, got 0"),
+    "audit's seed": (lambda: audit(RUN.groups, seed=None), "seed must be a whole number >= 0, got None"),
+    "path None": (lambda: read_log(None), "path must be a file or folder, got None"),
+    "columns": (lambda: read_log(".", columns=["acc"]), r"columns must be a mapping such as .*, got \['acc'\]"),
+    "counts": (
+        lambda: read_log(".", counts="right"),
+        r"counts must be a pair of columns, \(correct, all\), got 'right'",
+    ),
+    "rewards": (lambda: read_log(".", rewards=1), "rewards must be columns, or a mapping of columns to weights, got 1"),
+    "baselines by name": (
+        lambda: compare(["rloo"]),
+        r"baselines must be a list of baselines, got \['rloo'\]; see disc",
+    ),
+    "processes a name": (
+        lambda: compare([GroupMean()], "calib"),
+        "processes must be a list of one name or more, got 'ca",
+    ),
+    "no schedules": (
+        lambda: compare([GroupMean()], schedules=[]),
+        r"schedules must be a list of one name or more, got",
+    ),
+    "summary of no table": (
+        lambda: summary({"method": []}, "rloo"),
+        "expected a table of kernadv.comparison.compare, got",
+    ),
+    "hindsight of a frame": (
+        lambda: in_hindsight(pandas_frame(), [], "x"),
+        "expected a table of kernadv.comparison.comp",
+    ),
+    "rollouts of no table": (
+        lambda: at_equal_rollouts(None),
+        "expected a table of kernadv.comparison.compare, got NoneT",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AUDITS)
+def test_bad_arguments_of_audits_and_comparisons(case):
+    call, message = AUDITS[case]
+    with pytest.raises(KernadvError, match=message):
+        call()

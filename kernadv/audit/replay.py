@@ -16,7 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from kernadv._errors import LogError
+from kernadv._arrays import check_floats
+from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_count
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.audit.description import between, drift, gaps, strata
 from kernadv.audit.result import Audit, Interval, Score
@@ -80,8 +81,23 @@ def audit(
     ------
     LogError
         If the log is empty, or no prompt is visited twice, or no step has two traces.
+    ArgumentError, ArgumentTypeError
+        If an argument cannot be used.
     """
+    if not isinstance(groups, Groups):
+        raise ArgumentTypeError(
+            f"expected Groups, got {type(groups).__name__}; of a log that was read give its .groups"
+        )
+    if bandwidths is not None and (
+        not isinstance(bandwidths, (list, tuple)) or not all(isinstance(b, Bandwidth) for b in bandwidths)
+    ):
+        raise ArgumentTypeError(f"bandwidths must be a list such as [Relative(0.5), Steps(20)], got {bandwidths!r:.80}")
+    draws, seed = check_count(draws, "draws"), check_count(seed, "seed", 0)
     _check(groups)
+    if value is not None:
+        value = check_floats(value, "value", 1)
+        if len(value) != len(groups.n):
+            raise ArgumentError(f"value must have one number a group, {len(groups.n)}, got {len(value)}")
     tell = progress or (lambda share, what: None)
     grid = [KAE(b, kernel) for b in (bandwidths or default_grid(groups))]
     identified = bool((groups.n > 1).any())

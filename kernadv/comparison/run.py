@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, check_choice, check_count, import_extra
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, import_extra
 from kernadv._typing import FloatArray, IntArray
 from kernadv.baselines import Baseline, Offline, SideInformation, Traces
 from kernadv.comparison.tables import CELL
@@ -84,6 +84,11 @@ def compare(
         If polars is not installed.
     """
     polars = import_extra("polars", "a comparison", "audit")
+    if not isinstance(baselines, (list, tuple)) or not all(isinstance(b, Baseline) for b in baselines):
+        raise ArgumentTypeError(f"baselines must be a list of baselines, got {baselines!r:.80}; see discover()")
+    for given, name in ((processes, "processes"), (schedules, "schedules")):
+        if not isinstance(given, (list, tuple)) or not given:
+            raise ArgumentTypeError(f"{name} must be a list of one name or more, got {given!r:.80}")
     names = [b.name for b in baselines]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kernadv._errors import check_choice, import_extra
+from kernadv._errors import ArgumentTypeError, check_choice, import_extra
 
 if TYPE_CHECKING:
     import polars as pl
 
 #: What identifies a simulated run without its seed.
 CELL = ["process", "schedule", "group_size"]
+
+
+def _polars(table: Any) -> Any:
+    """The module polars, after a check that it made the table.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is no table of `compare`.
+    """
+    polars = import_extra("polars", "a comparison", "audit")
+    if not isinstance(table, polars.DataFrame) or not {*CELL, "seed", "method", "part", "mse"} <= set(table.columns):
+        raise ArgumentTypeError(f"expected a table of kernadv.comparison.compare, got {type(table).__name__}")
+    return polars
 
 
 def summary(table: pl.DataFrame, reference: str) -> pl.DataFrame:
@@ -38,7 +52,7 @@ def summary(table: pl.DataFrame, reference: str) -> pl.DataFrame:
     ArgumentError
         If there is no such method.
     """
-    polars = import_extra("polars", "a comparison", "audit")
+    polars = _polars(table)
     check_choice(reference, "method", table["method"].unique().to_list())
     whole = table.filter(polars.col("part") == "all")
     base = whole.filter(polars.col("method") == reference).select(*CELL, "seed", base="mse")
@@ -75,7 +89,7 @@ def in_hindsight(table: pl.DataFrame, methods: Sequence[str], name: str) -> pl.D
     polars.DataFrame
         The rows of the best one under the new name; concatenate them to the table.
     """
-    polars = import_extra("polars", "a comparison", "audit")
+    polars = _polars(table)
     for method in methods:
         check_choice(method, "method", table["method"].unique().to_list())
     tried = table.filter(polars.col("method").is_in(list(methods)))
@@ -96,7 +110,7 @@ def at_equal_rollouts(table: pl.DataFrame) -> pl.DataFrame:
         By process, schedule, `rollouts` a visit and method: ``mse``, null beyond the largest group, and ``group_size``, null
         where interpolated.
     """
-    polars = import_extra("polars", "a comparison", "audit")
+    polars = _polars(table)
     whole = table.filter(polars.col("part") == "all")
     mean = whole.group_by(*CELL, "method", "rollouts", maintain_order=True).agg(polars.col("mse").mean())
     paid = mean.filter(polars.col("rollouts") > polars.col("group_size")).rename({"method": "name"})

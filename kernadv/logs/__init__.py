@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from kernadv._errors import (
+    ArgumentTypeError,
     LogError,
     bad_reward_weights,
     check_choice,
@@ -66,11 +67,13 @@ def read_log(
     LogError
         If the log cannot be read, or a value cannot be used: the message shows it and its row.  Missing rewards (null,
         NaN) are dropped, with a note.
-    ArgumentError
-        If the arguments contradict each other.
+    ArgumentError, ArgumentTypeError
+        If an argument cannot be used, or they contradict each other.
     """
     known = formats()
-    query = _query(Path(path).expanduser(), columns or {}, counts, rewards)
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentTypeError(f"path must be a file or folder, got {path!r:.80}")
+    query = _query(Path(path).expanduser(), {} if columns is None else columns, counts, rewards)
     if not os.path.exists(query.path):
         raise log_not_found(query.path)
     reader = _detect(query.path, known) if format is None else known[check_choice(format, "log format", known)]
@@ -121,6 +124,12 @@ def _query(
     rewards: Sequence[str] | Mapping[str, float] | None,
 ) -> Query:
     """Check the arguments."""
+    if not isinstance(columns, Mapping):
+        raise ArgumentTypeError(f"columns must be a mapping such as {{'reward': 'acc'}}, got {columns!r:.80}")
+    if counts is not None and not (isinstance(counts, (tuple, list)) and len(counts) == 2):
+        raise ArgumentTypeError(f"counts must be a pair of columns, (correct, all), got {counts!r:.80}")
+    if rewards is not None and not isinstance(rewards, (str, Sequence, Mapping)):
+        raise ArgumentTypeError(f"rewards must be columns, or a mapping of columns to weights, got {rewards!r:.80}")
     for role in columns:
         check_choice(role, "role of a column", ROLES)
     given = {"counts": counts is not None, "rewards": rewards is not None, 'columns["reward"]': "reward" in columns}
