@@ -1,0 +1,181 @@
+"""How often intervals and bands hold the truth, and how short the standard errors for series fall.
+
+    python benchmarks/coverage.py [--designs 20]
+
+Simulated with known truth: three to four CPU minutes.  Writes results/coverage.md, which the page on regression shows.  The
+seeds are not those of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import lfilter
+
+from kernadv.inference import (
+    Fit,
+    Interval,
+    MovingBlocks,
+    Wild,
+    effective_sample_size,
+    multiplier_bootstrap,
+    normal,
+    proportion,
+    robust_bias_corrected,
+    standard_error,
+    tube,
+)
+from kernadv.kernels import KERNELS
+from kernadv.regressors import KNeighborsSmoother, LocalLinear
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+
+RESULTS = Path(__file__).parent / "results"
+Curve = Callable[[np.ndarray], np.ndarray]
+#: Curves, and the bandwidths that AICc chooses for them at n = 500 and noise of standard deviation 0.5.
+SINE: Curve = lambda x: np.sin(2 * np.pi * x)
+BUMP: Curve = lambda x: x + np.exp(-50 * (x - 0.5) ** 2)
+STEEP: Curve = lambda x: np.exp(3 * x) / 10
+CURVES = [(SINE, 0.15), (BUMP, 0.13), (STEEP, 0.3)]
+#: Inside, and at the end.
+PLACES = np.array([[0.25], [0.5], [1.0]])
+LINE = np.linspace(0.0, 1.0, 34)[:, None]
+#: Replications that share a design, of intervals and of bands.
+COLUMNS, BANDS = 200, 40
+
+
+def even(x: np.ndarray, columns: int, rng: np.random.Generator) -> np.ndarray:
+    """Independent noise of one size."""
+    return 0.5 * rng.normal(size=(len(x), columns))
+
+
+def growing(x: np.ndarray, columns: int, rng: np.random.Generator) -> np.ndarray:
+    """Independent noise that grows tenfold along the line."""
+    return (0.1 + 0.9 * x) * rng.normal(size=(len(x), columns))
+
+
+def correlated(rho: float) -> Callable:
+    """Noise whose autocorrelation in the order of x is rho."""
+
+    def noise(x: np.ndarray, columns: int, rng: np.random.Generator) -> np.ndarray:
+        series = rng.normal(size=(len(x) + 100, columns))
+        series = lfilter([np.sqrt(1 - rho**2)], [1, -rho], series, axis=0)[100:]
+        return 0.5 * series[np.argsort(np.argsort(x[:, 0]))]
+
+    return noise
+
+
+def fits(
+    designs: int, columns: int, n: int, curve: Curve, bandwidth: float, degree: int = 1, noise: Callable = even
+) -> Iterator[Fit]:
+    """Fits of random designs, each with some replications as its responses."""
+    rng = np.random.default_rng(101)
+    how = LocalPolynomialFit(KERNELS["triangular"], degree)
+    for _ in range(designs):
+        x = rng.random((n, 1))
+        yield Fit(how, x, curve(x) + noise(x, columns, rng), np.ones(n), np.array([bandwidth]))
+
+
+def holds(got: Interval, truth: np.ndarray) -> np.ndarray:
+    """Where an interval holds the truth."""
+    return (got.low <= truth) & (truth <= got.high)
+
+
+def robust(designs: int, cases: list[tuple[Curve, float, int]]) -> list[float]:
+    """Share of `robust_bias_corrected` intervals that hold m(x), at each place of each case."""
+    shares = []
+    for curve, bandwidth, degree in cases:
+        made = fits(designs, COLUMNS, 500, curve, bandwidth, degree)
+        shares += list(np.mean([holds(robust_bias_corrected(f, PLACES), curve(PLACES)).mean(1) for f in made], axis=0))
+    return shares
+
+
+def band(designs: int, n: int, noise: Callable, make: Callable[[Fit], Interval]) -> list[float]:
+    """Share of the bands that hold the whole sine."""
+    made = fits(designs, BANDS, n, SINE, 0.25, noise=noise)
+    return [float(np.mean([holds(make(f), SINE(LINE)).all(0).mean() for f in made]))]
+
+
+def regressors(designs: int, kind: str) -> list[float]:
+    """Share of the default intervals of a regressor that hold m(x): at the ends and inside."""
+    rng, at = np.random.default_rng(102), np.array([[0.0], [0.3], [0.62], [1.0]])
+    hits = []
+    for _ in range(20 * designs):
+        x = rng.random((300, 1))
+        if kind == "categorical":
+            group = rng.integers(0, 2, 300)
+            y = np.sin(6 * x[:, 0]) * (1 + group) + 0.3 * rng.normal(size=300)
+            fit = LocalLinear([0.2, 0.0], categorical={1: "unordered"}).fit(np.column_stack([x, group]), y)
+            hits.append(holds(fit.interval(np.column_stack([at, np.ones(4)])), 2 * np.sin(6 * at[:, 0])))
+        else:
+            y = np.sin(6 * x[:, 0]) + 0.3 * rng.normal(size=300)
+            fit = KNeighborsSmoother(int(kind), degree=1).fit(x, y)
+            hits.append(holds(fit.interval(at), np.sin(6 * at[:, 0])))
+    return list(np.mean(hits, axis=0))
+
+
+def proportions(method: str) -> list[float]:
+    """Coverage of p = 0.02 by every kernel's windows with n_eff from 8 to 10: every outcome with its chance."""
+    shares, p = [], 0.02
+    for kernel in KERNELS.values():
+        for n in range(8, 15):
+            x = np.arange(1.0, n + 1)[:, None]
+            h = np.array([n if np.isfinite(kernel.support) else n / 3.0])
+            outcomes = (np.arange(2**n) >> np.arange(n)[:, None] & 1).astype(float)
+            fit = Fit(LocalPolynomialFit(kernel, past=True), x, outcomes, np.ones(n), h)
+            if 8.0 <= effective_sample_size(fit, x[-1:])[0] <= 10.0:
+                chance = p ** outcomes.sum(0) * (1 - p) ** (n - outcomes.sum(0))
+                shares.append(float(chance @ holds(proportion(fit, x[-1:], method=method), np.array(p))[0]))
+    return shares
+
+
+def shortfall(designs: int, rho: float) -> list[float]:
+    """1 - root mean squared standard error "hac" over the standard deviation of the estimate, inside and at the ends."""
+    at, ratio = np.array([[0.0], [0.25], [0.5], [0.75], [1.0]]), []
+    for fit in fits(designs, 5 * COLUMNS, 300, np.zeros_like, 0.2, noise=correlated(rho)):
+        estimate = normal(fit, at, method="homoskedastic").estimate
+        ratio.append((standard_error(fit, at, "hac") ** 2).mean(1) / estimate.var(1))
+    return list(1 - np.sqrt(np.mean(ratio, axis=0)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--designs", type=int, default=20)
+    d = parser.parse_args().designs
+    sup_t = lambda scheme: lambda fit: multiplier_bootstrap(fit, LINE, 0.95, scheme, draws=199, bias_corrected=True)
+    blocks, half = sup_t(MovingBlocks()), correlated(0.5)
+    rows = {
+        "robust, n = 500, inside and at the end of three curves": robust(d, [(c, h, 1) for c, h in CURVES]),
+        "robust, degrees 0, 2 and 3, a bump": robust(d, [(BUMP, h, k) for k, h in ((0, 0.09), (2, 0.2), (3, 0.25))]),
+        "sup-t, bias-corrected, n = 300, the whole curve": band(d, 300, even, sup_t(Wild())),
+        "the same, noise that grows tenfold along the line": band(d, 300, growing, sup_t(Wild())),
+        "the same, n = 100": band(d, 100, even, sup_t(Wild())),
+        "sup-t by blocks, n = 400, autocorrelation 0.5": band(d // 2, 400, half, blocks),
+        "the same without blocks": band(d // 2, 400, half, sup_t(Wild())),
+        "tube, bias-corrected, n = 300, one noise": band(d, 300, even, lambda f: tube(f, LINE, bias_corrected=True)),
+        "40 nearest neighbours of 300, inside and at the ends": regressors(d, "40"),
+        "60 nearest neighbours of 300, inside and at the ends": regressors(d, "60"),
+        "a categorical column with λ = 0, n = 300": regressors(d, "categorical"),
+        "Jeffreys, n_eff from 8 to 10, p = 0.02, every kernel": proportions("jeffreys"),
+        "Wilson, the same": proportions("wilson"),
+    }
+    lines = [
+        f"Percent of the truths held, over the places and curves of a row: {COLUMNS * d} intervals a place ({20 * d} of "
+        f"neighbours and categories), {BANDS * d} bands ({BANDS * (d // 2)} of correlated noise); proportions exactly.",
+        "",
+        "| interval or band, 95% | least | most |",
+        "|---|---:|---:|",
+    ]
+    lines += [f"| {name} | {100 * min(shares):.1f} | {100 * max(shares):.1f} |" for name, shares in rows.items()]
+    lines += ["", "| standard error for series (hac), n = 300, too small by | least | most |", "|---|---:|---:|"]
+    for rho in (0.0, 0.3, 0.6):
+        short = shortfall(d, rho)
+        lines.append(f"| autocorrelation {rho:g} | {round(100 * min(short))}% | {round(100 * max(short))}% |")
+    (RESULTS / "coverage.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
