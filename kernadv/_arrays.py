@@ -113,10 +113,7 @@ def read_weights(weights: Any, scored: Any) -> FloatArray:
     """
     if is_tensor(weights):
         weights = weights.detach().double().cpu().numpy()
-    try:
-        w = np.asarray(weights, np.float64)
-    except (TypeError, ValueError):
-        raise ArgumentTypeError(f"weights must be numbers, got {weights!r:.80}") from None
+    w = check_floats(weights, "weights")
     if w.shape != scored.shape:
         raise ArgumentError(f"one weight a row: got {len(scored)} rows and weights of shape {w.shape}")
     bad = scored & ~((w >= 0) & (w <= LARGEST_REWARD))

@@ -177,6 +177,12 @@ def test_bad_arguments_of_functions(case):
         call()
 
 
+@pytest.mark.parametrize("weights", [10**400, np.array(["2020-01-01"] * 2, "datetime64[D]"), ["1", "2"], {1.0}])
+def test_weights_that_are_no_numbers(weights):
+    with pytest.raises(KernadvError, match="weights must be numbers, got"):
+        KernelValueEstimator(weighted=True).advantages(IDS, Z, 1, weights=weights)
+
+
 def test_numbers_of_numpy_are_numbers():
     assert Process(start=np.float32(0.5)) == Process(start=0.5)
     assert (block_reuse(np.int32(4), np.uint8(2), np.array(1)) == block_reuse(4, 2, 1)).all()
