@@ -70,6 +70,13 @@ def check_count(value: int, name: str, least: int = 1) -> int:
     return number
 
 
+def check_flag(value: bool, name: str) -> bool:
+    """Return `value` as a bool, or raise if it is neither True nor False."""
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise ArgumentTypeError(f"{name} must be True or False, got {value!r:.80}")
+    return bool(value)
+
+
 def check_range(value: float, name: str, low: float, high: float = math.inf) -> float:
     """Return `value` as a float, or raise if it is not a finite number in [low, high]."""
     try:

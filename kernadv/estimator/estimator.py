@@ -10,10 +10,17 @@ import numpy as np
 
 from kernadv import moments, smoothers
 from kernadv._arrays import read_weights
-from kernadv._errors import ArgumentError, check_count, check_level
+from kernadv._errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    check_count,
+    check_flag,
+    check_level,
+)
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.batch import Batch, read_batch
 from kernadv.clock import Bandwidth, Relative
+from kernadv.estimator._cold import check_cold_start, unobserved
 from kernadv.estimator._features import Features, FeatureSource
 from kernadv.estimator._persistent import FIRST_SWEEP, Persistent
 from kernadv.estimator._plain import Plain
@@ -111,7 +118,7 @@ class KernelValueEstimator(Persistent):
     ) -> None:
         self.backend = moments.select(backend)
         self._asked, self._device = backend, None
-        self.weighted = bool(weighted)
+        self.weighted = check_flag(weighted, "weighted")
         smoothers.get(smoother)
         if bandwidth is not None:
             if pooling is not None or features is not None or weighted:
@@ -125,11 +132,15 @@ class KernelValueEstimator(Persistent):
                 raise ArgumentError(
                     f"smoother={smoother!r} belongs to the plain estimator: give it a bandwidth, e.g. Steps(20)"
                 )
-            how = pooling or Pooling()
+            how = Pooling() if pooling is None else pooling
+            if not isinstance(how, Pooling):
+                raise ArgumentTypeError(
+                    f"pooling must be a Pooling, got {how!r:.80}; e.g. Pooling(windows=(4, 16, 64))"
+                )
             how = how if kernel is None else replace(how, kernel=kernel)
             source = None if features is None else Features(features)
             self._rule = Pooled(how, source, self.weighted)
-        self.cold_start = _check_cold_start(cold_start)
+        self.cold_start = check_cold_start(cold_start)
         self.allow_late = allow_late if isinstance(allow_late, bool) else check_count(allow_late, "allow_late")
         self._history = History(max_visits, max_total)
         self._seen = np.zeros(2)  # count and sum of all rewards observed
@@ -353,10 +364,7 @@ class KernelValueEstimator(Persistent):
         if isinstance(self.cold_start, float) or defined.all():
             return self.cold_start if isinstance(self.cold_start, float) else 0.0
         if self.cold_start == "error":
-            raise ArgumentError(
-                f"{int((~defined).sum())} of {len(batch.z)} rows have no past visit in the window and no other trace; "
-                "nothing was stored; use cold_start='batch_mean' or a constant"
-            )
+            raise unobserved(int((~defined).sum()), len(batch.z))
         before = self._seen[1] / self._seen[0] if self._seen[0] else 0.0
         return batch.mean_of_other_prompts(before)
 
@@ -385,11 +393,3 @@ class KernelValueEstimator(Persistent):
             "revisit_gap": float(gap.mean()) if known.any() else math.nan,
             "unscored_rows": float((~batch.scored).sum()),
         }
-
-
-def _check_cold_start(cold_start: str | float) -> str | float:
-    if cold_start in ("batch_mean", "error"):
-        return cold_start
-    if isinstance(cold_start, (int, float)) and not isinstance(cold_start, bool) and math.isfinite(cold_start):
-        return float(cold_start)
-    raise ArgumentError(f"cold_start must be 'batch_mean', 'error' or a finite number, got {cold_start!r}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from kernadv import kernels
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_flag
 from kernadv.clock import Bandwidth, Steps
 from kernadv.kernels import Kernel
 from kernadv.pooling.aggregation import AGGREGATIONS
@@ -46,7 +46,11 @@ class Pooling:
     aggregation: str = "stacking"
 
     def __post_init__(self) -> None:
+        for name in ("level", "slope", "drift"):
+            object.__setattr__(self, name, check_flag(getattr(self, name), name))
         try:
+            if isinstance(self.windows, (str, bytes, set, frozenset)):
+                raise TypeError
             windows = tuple(Steps(w).width for w in self.windows)
         except TypeError as error:
             if isinstance(error, ArgumentTypeError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernadv._errors import ArgumentTypeError, check_count
+from kernadv._errors import check_count, check_flag
 from kernadv._typing import IntArray
 
 
@@ -44,8 +44,7 @@ class Schedule:
             check_count(getattr(self, name), name)
         if self.blocks is not None:
             check_count(self.blocks, "blocks")
-        if not isinstance(self.shuffle, bool):
-            raise ArgumentTypeError(f"shuffle must be True or False, got {self.shuffle!r}")
+        check_flag(self.shuffle, "shuffle")
 
     @property
     def prompts(self) -> int:

@@ -212,11 +212,34 @@ def test_windows_that_cannot_be_used(windows, message):
         ("wide",),
         (None,),
         8.0,
+        {4.0, 8.0},
+        b"48",
     ],
 )
 def test_windows_of_a_wrong_type(windows):
     with pytest.raises((ArgumentTypeError, ArgumentError)):
         Pooling(windows=windows)
+
+
+@pytest.mark.parametrize("no_flag", ["no", 0, None, np.zeros(2)])
+def test_flags_are_true_or_false(no_flag):
+    for name in ("level", "slope", "drift"):
+        with pytest.raises(ArgumentTypeError, match=f"{name} must be True or False"):
+            Pooling(**{name: no_flag})
+    with pytest.raises(ArgumentTypeError, match="weighted must be True or False"):
+        KernelValueEstimator(weighted=no_flag)
+
+
+@pytest.mark.parametrize("pooling", ["x", "", 0, 5, [], {}, Pooling])
+def test_pooling_that_is_none(pooling):
+    with pytest.raises(ArgumentTypeError, match="pooling must be a Pooling"):
+        KernelValueEstimator(pooling=pooling)
+
+
+@pytest.mark.parametrize("cold_start", [10**400, True, None, "mean", math.nan, np.zeros(2)])
+def test_cold_starts_that_cannot_be_used(cold_start):
+    with pytest.raises(ArgumentError, match="cold_start must be 'batch_mean', 'error' or a finite number"):
+        KernelValueEstimator(cold_start=cold_start)
 
 
 @pytest.mark.parametrize("options", [{"aggregation": "vote"}, {"kernel": "square"}])

@@ -17,6 +17,7 @@ from torch import Tensor
 from kernadv._arrays import LARGEST_REWARD, read_steps
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray
+from kernadv.estimator._cold import unobserved
 from kernadv.estimator.device.ids import Names, read_ids
 from kernadv.estimator.device.refused import Refused
 from kernadv.estimator.device.rule import Answer, Asked, DeviceRule
@@ -156,10 +157,7 @@ class OnDevice:
             before = self._seen[1] / self._seen[0].clamp(min=1.0)
             value = torch.where(defined, value, batch.mean_of_other_prompts(answer.own, before))
         elif not bool(defined.all()):
-            raise ArgumentError(
-                f"{int((~defined).sum())} of {len(defined)} rows have no past visit in the window and no other trace; "
-                "nothing was stored; use cold_start='batch_mean' or a constant"
-            )
+            raise unobserved(int((~defined).sum()), len(defined))
         self._last = {"n_eff": n_eff, "defined": defined, "width": answer.width, "first": batch.first, "z": batch.z,
                       "newest": self._held.visits.newest[asked.row], "at": asked.at}  # fmt: skip
         kind = rewards.dtype if rewards.is_floating_point() else torch.float32
