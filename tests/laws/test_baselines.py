@@ -92,7 +92,7 @@ def test_tuning_refuses_what_would_predict_itself():
     found = discover()
     with pytest.raises(ArgumentError, match="dbb use the own reward"):
         Tuned("dbb", [found["dbb"], found["dbb_loo"]])
-    with pytest.raises(ArgumentError, match="the grid of nothing is empty"):
+    with pytest.raises(ArgumentError, match="the grid of nothing must be a list of one LinearBaseline or more"):
         Tuned("nothing", [])
 
 
@@ -244,7 +244,7 @@ def test_missing_offline_rollouts_are_named(baseline):
         baseline.replay(log.groups, SideInformation(log.side.traces))
     with pytest.raises(ArgumentError, match="needs rollouts"):
         baseline.online()
-    with pytest.raises(ArgumentError, match="must be 1 or more, got 0"):
+    with pytest.raises(ArgumentError, match="Offline.rollouts must be a whole number >= 1, got 0"):
         baseline.online(Offline({"a": 1}, 0))
     with pytest.raises(ArgumentError, match="prompt 'b' has no offline rollouts"):
         baseline.online(Offline({"a": 1}, 8)).values(["a", "b"], [1.0, 0.0], 1)
