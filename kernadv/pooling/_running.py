@@ -57,6 +57,7 @@ class Running(Pooled):
         p = value.clip(a, b)
         spread = xp.stack([batch.squares(p).sum(), (batch.ww * (p - a) * (b - p)).sum()])
         outer = xp.stack([xp.where(first, low, xp.minimum(low, a)), xp.where(first, high, xp.maximum(high, b))])
+        outer = xp.where(batch.w.sum() > 0, outer, self.range)
         moved = ~first & (a < b) & (outer != self.range).any()
         a, b = outer[0], outer[1]
         inside = (batch.wwzz - (a + b) * batch.wwz + a * b * batch.ww).sum()  # -sum w^2 (z - a)(b - z)

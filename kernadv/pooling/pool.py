@@ -148,9 +148,10 @@ class Pool:
             Newest step of the batch.
         """
         xp, number, where = self.lib.xp, self.lib.number, self.lib.xp.where
-        some = batch.n.sum() > 0
+        some = batch.w.sum() > 0
         if self.lib.rules_out(some):
             return
+        batch = batch.only(some)
         low, high = (where(some, limit, self.units.origin) for limit in limits)
         restart, *change = self.units.settle(low, high, self.running.empty, self.running.range)
         for piece in self._pieces().values():

@@ -121,6 +121,33 @@ def test_rewards_of_any_size(scale):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10 * np.nanmax(np.abs(z)))
 
 
+@pytest.mark.parametrize("offset", [0.0, 5.0, -1e4])
+def test_a_batch_without_rewards_teaches_nothing(offset):
+    """At first, between others, and where the rewards lie far from 0."""
+    here, there = (KernelValueEstimator(backend=name) for name in ("numba", "torch"))
+    for count, (ids, z, step, _) in enumerate(stream("default")):
+        z = offset + np.abs(z) if count % 4 else np.full_like(z, np.nan)
+        got = there.advantages(ids, torch.as_tensor(z), step).numpy()
+        np.testing.assert_allclose(got, here.advantages(ids, z, step), rtol=1e-9, atol=1e-9)
+        if count % 4 == 0:
+            assert np.array_equal(there.state_dict()["pool.running.range"], here.state_dict()["pool.running.range"])
+
+
+def test_weights_that_are_all_0_teach_nothing():
+    """In main memory they are refused; on a device, where nobody looks, they change nothing that was learned."""
+    est, still = MAKE["weighted"]("torch"), MAKE["weighted"]("torch")
+    for count, (ids, z, step, more) in enumerate(stream("weighted", seed=1)):
+        rewards, given = tensors(z, more)
+        if count % 5 == 0:
+            strangers = torch.arange(500, 504), torch.tensor([1.0, 0.0, 2.0, 9.0]), int(np.max(step))
+            est.observe(*strangers, weights=torch.zeros(4))
+        got, expected = (one.advantages(ids, rewards, np.max(step), **given) for one in (est, still))
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+    mine, theirs = est.state_dict(), still.state_dict()
+    for key in (key for key in theirs if key.startswith("pool.")):
+        np.testing.assert_allclose(mine[key], theirs[key], rtol=1e-9, atol=1e-12, err_msg=key)
+
+
 @pytest.mark.parametrize("name", MAKE)
 def test_nothing_waits_for_the_device(name, monkeypatch):
     """Tensors without numbers pass through the whole call: nothing of what it does depends on a number."""
