@@ -55,10 +55,11 @@ class Features:
 
     @property
     def numbered(self) -> tuple[IntArray, FloatArray] | None:
-        """The ids of a mapping that are whole numbers, ascending, and their features; None for a function."""
+        """The ids of a mapping that are whole numbers of 64 bits, ascending, and their features; None for a function."""
         if not isinstance(self._source, Mapping):
             return None
-        keys = sorted(key for key in self._table if isinstance(key, (int, np.integer)) and not isinstance(key, bool))
+        whole = (key for key in self._table if isinstance(key, (int, np.integer)) and not isinstance(key, bool))
+        keys = sorted(key for key in whole if -(2**63) <= key < 2**63)
         rows = [self._table[key] for key in keys]
         return np.array(keys, np.int64), np.array(rows, np.float64).reshape(len(keys), self.size or 0)
 
@@ -71,10 +72,7 @@ class Features:
             If there are not as many as `expected`, or a function returns another shape, NaN or infinity.
         """
         out = self._rows(ids)
-        if expected is not None and out.shape[1] != expected:
-            raise ArgumentError(
-                f"features must have {expected} columns, as those learned from before, got {out.shape[1]}"
-            )
+        check_columns(out.shape[1], expected)
         return out
 
     def _rows(self, ids: Sequence[Id]) -> FloatArray:
@@ -98,6 +96,12 @@ class Features:
         if not np.isfinite(out).all():
             raise ArgumentError("features must be finite numbers, got NaN or infinity")
         return out
+
+
+def check_columns(columns: int, expected: int | None) -> None:
+    """Refuse another number of features than was learned from."""
+    if expected is not None and columns != expected:
+        raise ArgumentError(f"features must have {expected} columns, as those learned from before, got {columns}")
 
 
 def _vector(vector: Any, key: Any) -> FloatArray:

@@ -128,6 +128,7 @@ class FeaturePrior(Pooled):
         if self.lib.rules_out(several):
             return
         several = self.lib.number(several)
+        f = f * several  # nothing was learned yet, perhaps: what is divided by no system stays finite
         pull = self.lib.solve(self._system(kappa), f.T)
         own = w * (f * pull.T).sum(1)
         d = (self.cross @ pull - own * y) / (1.0 - own).clip(1e-6)

@@ -242,6 +242,29 @@ def test_features_that_do_not_fit_leave_everything_as_it_was():
     assert list(est._device._names._key) == ["a"]
 
 
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_features_of_another_state_do_not_fit(backend):
+    """A mapping of two features, a state that learned from three; ids that only the device knows."""
+    one, two = (KernelValueEstimator(features={k: np.ones(n) for k in range(4)}, backend=backend) for n in (3, 2))
+    one.advantages(torch.arange(4), torch.rand(4), 1)
+    two.load_state_dict(one.state_dict())
+    with pytest.raises(KernadvError, match="features must have 3 columns"):
+        two.advantages(torch.arange(4), torch.rand(4), 2)
+
+
+@pytest.mark.parametrize("first", [[1, 1, 1], [1, 2, 1]])
+def test_features_may_be_large_and_ids_too_large_for_a_batch(first):
+    """What a first batch of one prompt leaves unlearned is not divided by."""
+    table = {2**64: [1.0], **{k: [1e18 * k] for k in range(9)}}
+    here, there = (KernelValueEstimator(features=table, backend=name) for name in ("numba", "torch"))
+    rng = np.random.default_rng(0)
+    for step in range(1, 9):
+        ids, z = (first if step == 1 else rng.integers(0, 9, 30)), rng.random(3 if step == 1 else 30)
+        got = there.advantages(torch.as_tensor(ids), torch.as_tensor(z), step).numpy()
+        np.testing.assert_allclose(got, here.advantages(ids, z, step), rtol=1e-9, atol=1e-9)
+    assert there.state_dict()["pool.features.trial"].any()
+
+
 def test_operators_of_a_call():
     """As many as the page of the kernels says; each costs a launch."""
     est, ids, z = MAKE["default"]("torch"), torch.arange(60) // 4, torch.rand(60)

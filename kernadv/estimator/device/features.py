@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv.estimator._features import Features
+from kernadv.estimator._features import Features, check_columns
 from kernadv.estimator.device.ids import Told
 from kernadv.moments.torch_mirror import upload
 
@@ -32,6 +32,7 @@ class DeviceFeatures:
         ids, code = told.ids, told.code
         if told.tensor is not None:
             if self._table is not None:
+                check_columns(self._table[1].shape[1], expected)
                 return self._look_up(told.tensor, *self._table)
             numbers, code = np.unique(told.tensor.cpu().numpy(), return_inverse=True)
             ids = numbers.tolist()
