@@ -198,6 +198,7 @@ BAD = {
     "other ids": ((["a", "b"], torch.ones(2), 10), "the history holds int ids, the batch brings str"),
     "fewer ids": (([1], torch.ones(2), 10), "got 1 prompt ids and 2 rewards"),
     "empty": ((torch.ones(0).long(), torch.ones(0), 10), "the batch is empty"),
+    "empty, a step a row": (([], torch.ones(0), []), "the batch is empty"),
     "rewards 2-D": (([1, 2], torch.ones(2, 2), 10), r"one dimension, one a row, got shape \(2, 2\)"),
     "rewards complex": (([1, 2], torch.ones(2) * 1j, 10), "rewards must be real numbers"),
     "step back": (([1, 2], torch.ones(2), 4), "step 4 lies before step 5, the newest seen; pass allow_late=True"),

@@ -227,7 +227,9 @@ def test_weights_that_cannot_be_used_count_as_rewards_that_cannot():
     assert got[3] == 0.0
     assert est.metrics()["history_visits"] == 1
     for weights, message in [(None, "the estimator is weighted"), ([1.0], "4 rows and weights of shape"),
-                             ("abcd", "weights must be numbers"), (torch.ones(4) * 1j, "weights must be real")]:  # fmt: skip
+                             ("abcd", "weights must be numbers"), (list("1234"), "weights must be numbers"),
+                             (np.ones(4) * 1j, "weights must be numbers"),
+                             (torch.ones(4) * 1j, "weights must be real")]:  # fmt: skip
         before = est.state_dict()
         with pytest.raises(KernadvError, match=message):
             est.advantages(["a", "a", "b", "b"], torch.ones(4), 2, weights=weights)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv._arrays import LARGEST_REWARD, read_steps
+from kernadv._arrays import LARGEST_REWARD, check_floats, read_steps
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray
 from kernadv.estimator._cold import unobserved
@@ -110,6 +110,7 @@ class OnDevice:
     ) -> Reading:
         """Check a batch, its earliest step by `check`, and smooth it over the history; `stored`: it will be appended."""
         z = _rewards(rewards)
+        told = read_ids(prompt_ids, len(z))
         refused = z.abs() > LARGEST_REWARD
         w = None if weights is None else _weights(weights, len(z), self.device)
         if w is not None:
@@ -124,7 +125,6 @@ class OnDevice:
             clock = ticks.tolist()
             tick = upload(where.astype(np.int64), self.device) if len(clock) > 1 else None
         check(clock[0])
-        told = read_ids(prompt_ids, len(z))
         check_id_type(self.id_type, told.kind)
         features = self._rule.features(told)
         keys = self._names.keys(told, self.device, max(self.newest, clock[-1]) if stored else None)
@@ -211,10 +211,7 @@ def _rewards(rewards: Tensor) -> Tensor:
 
 def _weights(weights: Any, rows: int, device: torch.device) -> Tensor:
     """Weights as float64 on the device."""
-    try:
-        w = weights.detach() if isinstance(weights, Tensor) else upload(np.asarray(weights, np.float64), device)
-    except (TypeError, ValueError):
-        raise ArgumentTypeError(f"weights must be numbers, got {weights!r:.80}") from None
+    w = weights.detach() if isinstance(weights, Tensor) else upload(check_floats(weights, "weights"), device)
     if w.is_complex():
         raise ArgumentTypeError(f"weights must be real numbers, got a tensor of {w.dtype}")
     if w.shape != (rows,):
