@@ -55,6 +55,7 @@ class DeviceHistory:
         self.visits = Visits(*(torch.zeros(many, dtype=kind, device=device) for kind, many in kinds))
         self.dropped, self.evicted = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
         self._prompts, self._fullest, self._total = Bound(device), Bound(device), Bound(device)
+        self._oldest = Bound(device)  # step of the oldest visit, when the cap on all was last near
         self._calls = self._evicted_at = self._packed_at = (
             0  # and those at which visits and prompts were last forgotten
         )
@@ -127,6 +128,10 @@ class DeviceHistory:
             self._fullest.ask(self.visits.size.amax())
         return self._cap(len(batch.ids), keep) or packed
 
+    def oldest(self, keep: Retention) -> int:
+        """A step before which no visit is left by an `append` that forgot, as far as the host has seen."""
+        return self._oldest.most if keep.visits else max(self._oldest.most, keep.oldest)
+
     def _count(self, lost: Tensor, row: Tensor, keep: Retention, most: int) -> None:
         """Count the visits that were lost because a prompt may have at most so many.  lost: (T, B) steps, of T puts"""
         oldest, span, latest = keep.clamped()
@@ -145,6 +150,9 @@ class DeviceHistory:
             self._evict(keep)
             self.dropped += torch_forget.drop_oldest(self.table, self.visits, self.room, self.max_total)
             self._pack()
+            place = torch.arange(self.room, device=self.device)
+            there = torch.where(place < self.visits.size[:-1, None], self.visits.step[:-1].view(-1, self.room), NONE)
+            self._oldest.ask(torch.minimum(there.amin(), self.visits.newest.amax()))
         if 2 * self._total.most > self.max_total:
             self._total.ask(self.visits.size.sum())
         return near

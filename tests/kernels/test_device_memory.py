@@ -55,6 +55,25 @@ def test_prompts_that_come_once_leave(kind):
     assert mine["counters"][0] + len(mine["step"]) == theirs["counters"][0] + len(theirs["step"])
 
 
+@pytest.mark.parametrize(("bandwidth", "late"), [(None, False), (Steps(np.inf), 5), (Visits(3), True)])
+def test_a_cap_over_all_bounds_the_names(bandwidth, late, monkeypatch):
+    """Text ids that stream in under windows that forget nothing: those that are left are found again."""
+    monkeypatch.setattr(torch_history, "PROMPTS", 16)
+    here, there = (
+        KernelValueEstimator(bandwidth, max_total=64, allow_late=late, backend=name) for name in ("numba", "torch")
+    )
+    rng = np.random.default_rng(9)
+    for step in range(1, 81):
+        ids = [f"p{k}" for k in rng.integers(10 * step - 60, 10 * step, 16)]
+        z = np.where(rng.random(16) < (1.0 if step % 20 == 5 else 0.2), np.nan, rng.random(16))
+        at = max(step - 4, 1) if late and step % 7 == 0 else step
+        np.testing.assert_allclose(there.advantages(ids, torch.as_tensor(z), at).numpy(),
+                                   here.advantages(ids, z, at), rtol=1e-10, atol=1e-10)  # fmt: skip
+        assert len(there._device._names._key) <= 200
+    mine, theirs = there.state_dict(), here.state_dict()
+    assert sorted(mine["step"]) == sorted(theirs["step"])
+
+
 def test_prompts_that_matter_stay():
     """A window over everything: nothing is forgotten, however many there are."""
     est = KernelValueEstimator(Steps(np.inf), backend="torch")
@@ -64,7 +83,7 @@ def test_prompts_that_matter_stay():
 
 
 def test_a_late_limit_without_bounds():
-    est = KernelValueEstimator(Steps(6), allow_late=2**70, backend="torch")
+    est = KernelValueEstimator(Steps(6), allow_late=2**63 - 1, backend="torch")
     for step in range(1, 30):
         est.advantages(["a"], torch.ones(1), step)
     assert est.metrics()["history_visits"] == 29

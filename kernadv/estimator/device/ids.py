@@ -10,7 +10,6 @@ from torch import Tensor
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import IntArray
-from kernadv.clock import Retention
 from kernadv.ids import Id, batch_codes, id_key
 from kernadv.moments._checks import WHOLE
 from kernadv.moments.torch_mirror import upload
@@ -91,11 +90,9 @@ class Names:
         """Name of each key."""
         return [self._name[key] for key in keys.tolist()]
 
-    def forget(self, keep: Retention) -> None:
-        """Forget the names whose visits are all forgotten; with the latest few kept of each, none is."""
-        if keep.visits:
-            return
-        for key in [key for key, last in self._last.items() if last < keep.oldest]:
+    def forget(self, oldest: int) -> None:
+        """Forget the names that have no visit since that step."""
+        for key in [key for key, last in self._last.items() if last < oldest]:
             del self._last[key], self._key[self._name.pop(key)]
 
     def _make(self, name: Id, stored: bool) -> int:

@@ -170,7 +170,7 @@ class OnDevice:
         newest = max(self.newest, asked.clock[-1])
         keep = self._rule.keep(newest, allow_late)
         if self._held.append(asked.batch, reading.found, answer.sums, asked.clock, keep):
-            self._names.forget(keep)
+            self._names.forget(self._held.oldest(keep))
         self.newest, self.id_type = newest, reading.id_type
         self._seen += answer.own.sum(1)
         self._refused.add(reading.refused)
