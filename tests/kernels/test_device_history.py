@@ -20,6 +20,7 @@ from kernadv import (  # noqa: E402
 )
 from kernadv.clock import KEEP_ALL, Bandwidth  # noqa: E402
 from kernadv.kernels import KERNELS  # noqa: E402
+from kernadv.moments import torch_history  # noqa: E402
 
 CPU = torch.device("cpu")
 MAKE = {
@@ -285,6 +286,20 @@ def test_a_refused_batch_leaves_no_names():
     with pytest.raises(KernadvError, match="lies before step 5"):
         estimator.advantages(["c", "d"], torch.tensor([1.0, 0.0]), 4)
     assert list(estimator._device._names._key) == ["a", "b"]
+
+
+@pytest.mark.parametrize("make", [KernelValueEstimator, KernelValueEstimator.kae])
+def test_inference_mode_comes_and_goes(make, monkeypatch):
+    """As a trainer has it: some calls within, some without; memory grows within."""
+    monkeypatch.setattr(torch_history, "PROMPTS", 4)
+    there, still, rng = make(backend="torch"), make(backend="numba"), np.random.default_rng(2)
+    for step in range(1, 13):
+        ids, z = rng.integers(0, 2 * step, 8), rng.random(8)
+        with torch.inference_mode(step % 3 == 1):
+            got = there.advantages(torch.as_tensor(ids), torch.as_tensor(z), step)
+        np.testing.assert_allclose(got.numpy(), still.advantages(ids, z, step), rtol=1e-10, atol=1e-10)
+        if step == 8:
+            there.load_state_dict(there.state_dict())
 
 
 def test_reading_from_elsewhere_keeps_the_metrics():

@@ -65,6 +65,7 @@ class OnDevice:
     device : torch device
     """
 
+    @torch.inference_mode(False)  # what stays must change outside of that mode, too
     def __init__(self, rule: DeviceRule, history: History, seen: FloatArray, device: torch.device) -> None:
         self.device = device
         self.newest = history.newest
@@ -163,6 +164,7 @@ class OnDevice:
         kind = rewards.dtype if rewards.is_floating_point() else torch.float32
         return torch.where(rewards.isnan(), 0.0, batch.restore(batch.z - value)).to(kind)
 
+    @torch.inference_mode(False)
     def store(self, reading: Reading, allow_late: bool | int) -> None:
         """Learn from a batch that was read, and append it; `allow_late` as in `KernelValueEstimator`."""
         asked, answer = reading.asked, reading.answer

@@ -39,6 +39,7 @@ class DevicePooled(DeviceRule):
     device : torch device
     """
 
+    @torch.inference_mode(False)
     def __init__(self, rule: Pooled, device: torch.device) -> None:
         self._rule = rule
         lib = TorchLibrary(device)
