@@ -10,11 +10,15 @@ from kernadv._typing import AnyArray
 
 
 def upload(array: AnyArray, device: torch.device) -> Tensor:
-    """The array on the device; copied through pinned memory, so that the host goes on."""
-    host = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type == "cpu" or not torch.cuda.is_available():
-        return host.to(device, non_blocking=True)
-    return host.pin_memory().to(device, non_blocking=True)
+    """The array on the device, as by `send`."""
+    return send(torch.from_numpy(np.ascontiguousarray(array)), device)
+
+
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; from main memory through pinned memory, so that the host goes on."""
+    if x.is_cpu and device.type != "cpu" and torch.cuda.is_available():
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
 
 
 class Bound:

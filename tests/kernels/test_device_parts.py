@@ -10,7 +10,10 @@ torch = pytest.importorskip("torch")
 from waiting import Forbidden, fake  # noqa: E402
 
 from kernadv.clock import Retention  # noqa: E402
-from kernadv.estimator.device import places  # noqa: E402
+from kernadv.estimator._features import Features  # noqa: E402
+from kernadv.estimator.device import placed, places  # noqa: E402
+from kernadv.estimator.device.features import DeviceFeatures  # noqa: E402
+from kernadv.estimator.device.ids import Names, read_ids  # noqa: E402
 from kernadv.moments import Sample, torch_groups, torch_history, torch_mirror  # noqa: E402
 from kernadv.moments.torch_table import Table, enter  # noqa: E402
 
@@ -151,3 +154,19 @@ def test_bound_is_never_too_low():
         assert bound.most >= int(counter)
     bound.ask(counter)
     assert bound.most == int(counter)
+
+
+def test_what_comes_from_main_memory_is_pinned(monkeypatch):
+    """Ids, weights and what is looked up by ids; a copy from pageable memory may wait for what runs on a GPU."""
+    pinned, there = [], torch.device("meta")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(len(x)) or x)
+    told = read_ids(torch.arange(5, dtype=torch.int32), 5)
+    assert Names().keys(told, there, None).dtype == torch.int64
+    assert placed._weights(torch.ones(6, dtype=torch.bfloat16), 6, there).dtype == torch.float64
+    assert placed._weights([1.0] * 7, 7, there).dtype == torch.float64
+    source = Features({k: np.ones(2) for k in range(3)})
+    assert DeviceFeatures(source, there).rows(told, None).shape == (5, 2)
+    assert pinned == [5, 6, 7, 3, 4, 5]
+    placed._weights(torch.ones(6, device=there), 6, there)
+    assert len(pinned) == 6

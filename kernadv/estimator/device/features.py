@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kernadv.estimator._features import Features, check_columns
 from kernadv.estimator.device.ids import Told
-from kernadv.moments.torch_mirror import upload
+from kernadv.moments.torch_mirror import send, upload
 
 
 class DeviceFeatures:
@@ -51,7 +51,7 @@ class DeviceFeatures:
         return upload(keys, self._device), upload(np.concatenate([rows, blank]), self._device)
 
     def _look_up(self, ids: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
-        ids = ids.to(self._device, torch.int64, non_blocking=True)
+        ids = send(ids.long(), self._device)
         if not len(keys):
             return rows.expand(len(ids), -1)
         place = torch.searchsorted(keys, ids).clamp(max=len(keys) - 1)

@@ -12,7 +12,7 @@ from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import IntArray
 from kernadv.ids import Id, batch_codes, id_key
 from kernadv.moments._checks import WHOLE
-from kernadv.moments.torch_mirror import upload
+from kernadv.moments.torch_mirror import send, upload
 
 
 class Told(NamedTuple):
@@ -72,7 +72,7 @@ class Names:
             They are stored, and no visit that the history then holds is newer.  None: they are only looked up.
         """
         if told.tensor is not None:
-            return told.tensor.to(device, torch.int64, non_blocking=True)
+            return send(told.tensor.long(), device)
         assert told.ids is not None
         assert told.code is not None
         keys = np.array(told.ids, np.int64) if told.kind is int else self.enter(told.ids, newest)

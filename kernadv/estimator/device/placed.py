@@ -26,7 +26,7 @@ from kernadv.history import History, check_id_type
 from kernadv.ids import Id
 from kernadv.moments import torch_groups
 from kernadv.moments.torch_history import DeviceHistory
-from kernadv.moments.torch_mirror import upload
+from kernadv.moments.torch_mirror import send, upload
 from kernadv.moments.torch_table import Found
 from kernadv.smoothers import Estimate
 
@@ -218,4 +218,4 @@ def _weights(weights: Any, rows: int, device: torch.device) -> Tensor:
         raise ArgumentTypeError(f"weights must be real numbers, got a tensor of {w.dtype}")
     if w.shape != (rows,):
         raise ArgumentError(f"one weight a row: got {rows} rows and weights of shape {tuple(w.shape)}")
-    return w.to(device, torch.float64, non_blocking=True)
+    return send(w.double(), device)
