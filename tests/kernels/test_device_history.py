@@ -302,6 +302,18 @@ def test_inference_mode_comes_and_goes(make, monkeypatch):
             there.load_state_dict(there.state_dict())
 
 
+@pytest.mark.parametrize("make", [KernelValueEstimator, KernelValueEstimator.kae])
+def test_the_default_device_does_not_matter(make):
+    """As of a script that sets it to the GPU: what belongs to the host stays there, the rest is where the rewards are."""
+    there, still, rng = make(backend="torch"), make(backend="numba"), np.random.default_rng(7)
+    for step in range(1, 7):
+        ids, z, at = rng.integers(0, 9, 12), rng.random(12), 2 * step + rng.integers(0, 2, 12) * (step > 3)
+        rewards = torch.as_tensor(z)
+        with torch.device("meta"):
+            got = there.advantages(ids, rewards, at)
+        np.testing.assert_allclose(got.numpy(), still.advantages(ids, z, at), rtol=1e-10, atol=1e-10)
+
+
 def test_reading_from_elsewhere_keeps_the_metrics():
     """The history moves twice; the numbers of the last `advantages` stay."""
     estimator = KernelValueEstimator.kae(0.5, backend="torch")
