@@ -236,6 +236,18 @@ def test_weights_that_cannot_be_used_count_as_rewards_that_cannot():
         assert all(np.array_equal(before[key], x) for key, x in est.state_dict().items())
 
 
+def test_columns_of_tables():
+    """Ids, rewards, steps and weights that do not lie together in memory."""
+    here, there = (KernelValueEstimator(features=TABLE, weighted=True, backend=name) for name in ("numba", "torch"))
+    rng = np.random.default_rng(1)
+    for step in range(2, 9, 2):
+        ids, at = 10**15 * rng.integers(5, 12, (24, 2)), step + rng.integers(0, 2, (24, 2))
+        z, w = rng.random((24, 2)), rng.random((24, 2))
+        own = [torch.as_tensor(x)[:, 1] for x in (ids, z, at, w)]
+        np.testing.assert_allclose(there.advantages(*own[:3], weights=own[3]).numpy(),
+                                   here.advantages(ids[:, 1], z[:, 1], at[:, 1], weights=w[:, 1]), atol=1e-10)  # fmt: skip
+
+
 def test_features_that_do_not_fit_leave_everything_as_it_was():
     est = KernelValueEstimator(features=lambda ids: np.ones((len(ids), 1 + (ids[0] == "b"))), backend="torch")
     est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)

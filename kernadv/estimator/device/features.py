@@ -51,7 +51,7 @@ class DeviceFeatures:
         return upload(keys, self._device), upload(np.concatenate([rows, blank]), self._device)
 
     def _look_up(self, ids: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
-        ids = send(ids.long(), self._device)
+        ids = send(ids.long(), self._device).contiguous()
         if not len(keys):
             return rows.expand(len(ids), -1)
         place = torch.searchsorted(keys, ids).clamp(max=len(keys) - 1)
