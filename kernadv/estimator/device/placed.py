@@ -65,7 +65,6 @@ class OnDevice:
     device : torch device
     """
 
-    @torch.inference_mode(False)  # what stays must change outside of that mode, too
     def __init__(self, rule: DeviceRule, history: History, seen: FloatArray, device: torch.device) -> None:
         self.device = device
         self.newest = history.newest
@@ -73,15 +72,15 @@ class OnDevice:
         self._rule = rule
         self._counters = history.counters
         self._limits = history.max_visits, history.max_total
-        self._held = DeviceHistory(device, *self._limits)
-        self._seen = upload(seen, device)
-        ids = history.ids
         self._names = Names()
-        if ids:
-            keys = self._names.enter(ids, self.newest) if self.id_type is str else np.array(ids, np.int64)
-            self._held.load(keys, history.sample(history.find(ids)))
         self._last: dict[str, Tensor] = {}
-        self._refused = Refused(device)
+        with torch.inference_mode(False):  # what stays must change outside of that mode, too
+            self._held = DeviceHistory(device, *self._limits)
+            self._seen = upload(seen, device)
+            self._refused = Refused(device)
+            if ids := history.ids:
+                keys = self._names.enter(ids, self.newest) if self.id_type is str else np.array(ids, np.int64)
+                self._held.load(keys, history.sample(history.find(ids)))
 
     def home(self) -> tuple[History, FloatArray]:
         """The history in main memory, and count and sum of all rewards observed; waits for the device.
@@ -164,17 +163,17 @@ class OnDevice:
         kind = rewards.dtype if rewards.is_floating_point() else torch.float32
         return torch.where(rewards.isnan(), 0.0, batch.restore(batch.z - value)).to(kind)
 
-    @torch.inference_mode(False)
     def store(self, reading: Reading, allow_late: bool | int) -> None:
         """Learn from a batch that was read, and append it; `allow_late` as in `KernelValueEstimator`."""
         asked, answer = reading.asked, reading.answer
-        self._rule.learn(asked, answer)
         newest = max(self.newest, asked.clock[-1])
         keep = self._rule.keep(newest, allow_late)
-        if self._held.append(asked.batch, reading.found, answer.sums, asked.clock, keep):
-            self._names.forget(self._held.oldest(keep))
+        with torch.inference_mode(False):
+            self._rule.learn(asked, answer)
+            if self._held.append(asked.batch, reading.found, answer.sums, asked.clock, keep):
+                self._names.forget(self._held.oldest(keep))
+            self._seen += answer.own.sum(1)
         self.newest, self.id_type = newest, reading.id_type
-        self._seen += answer.own.sum(1)
         self._refused.add(reading.refused)
 
     def metrics(self) -> dict[str, float]:

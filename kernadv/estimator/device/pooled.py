@@ -39,12 +39,12 @@ class DevicePooled(DeviceRule):
     device : torch device
     """
 
-    @torch.inference_mode(False)
     def __init__(self, rule: Pooled, device: torch.device) -> None:
         self._rule = rule
         lib = TorchLibrary(device)
-        self.pool = Pool(rule.how, lib=lib)
-        self.pool.load_state_dict(rule.state_dict())
+        with torch.inference_mode(False):  # what stays must change outside of that mode, too
+            self.pool = Pool(rule.how, lib=lib)
+            self.pool.load_state_dict(rule.state_dict())
         self._width = lib.array(rule.how.windows)[None]
         self._reach = reach_of(self._width, rule.kernel)
         self._features = DeviceFeatures(rule.features, device) if rule.features else None
