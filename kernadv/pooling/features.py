@@ -13,6 +13,8 @@ from kernadv.pooling._library import NUMPY, Array, Library
 COSINES = 32
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.98
+#: A feature that varies by less than that share of its mean does not vary but for rounding.
+ROUNDING = 1e-12
 
 
 class FeaturePrior(Pooled):
@@ -117,7 +119,8 @@ class FeaturePrior(Pooled):
         centre = self.lib.ratio(x.sum(0), count)
         spread = self.lib.ratio((((x - centre) * known[:, None]) ** 2).sum(0), count) ** 0.5
         self.centre += (centre - self.centre) * first
-        self.spread += (where(spread > 0, spread, 1.0) - self.spread) * first
+        varies = spread > ROUNDING * abs(centre)
+        self.spread += (where(varies, spread, 1.0) - self.spread) * first
 
     def _try(self, f: Array, y: Array, w: Array, kappa: Any, new: Any) -> None:
         """Compare the rewards of new prompts with their deviations, fitted without them.

@@ -261,13 +261,16 @@ def test_features_that_tell_are_used_and_noise_is_not():
     assert np.mean((noise.weight() * noise.deviation(x, 2.0)) ** 2) < 0.01 * np.var(v)
 
 
-def test_constant_and_missing_features_are_harmless():
+@pytest.mark.parametrize("value", [1.0, 0.1, 1e6 / 3])
+def test_constant_and_missing_features_are_harmless(value):
+    """Also where their mean is not exact: rounding is no spread to divide by."""
     prior = FeaturePrior(2)
-    x = np.ones((20, 2))
+    x = np.full((20, 2), value)
     x[3] = np.nan
     for step in range(5):
         prior.learn(x, 1.0, np.linspace(-0.5, 0.5, 20), np.ones(20), np.ones(20, bool), new=step > 0)
     assert np.abs(prior.deviation(x, 1.0)).max() < 1e-6
+    assert prior.spread.tolist() == [1.0, 1.0]
 
 
 def test_state_round_trip_and_damage():
