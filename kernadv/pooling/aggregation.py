@@ -43,8 +43,11 @@ class Argmin(Pooled):
     @property
     def best(self) -> Any:
         """Index of the prediction with the smallest loss so far; the last of those that are equal but for rounding."""
-        least = self.loss.min()
-        return self._last(self.loss <= least + ROUNDING * (self.weight + (self.loss.max() - least)))
+        return self._last(self._within(self.loss.min()))
+
+    def _within(self, most: Any) -> Array:
+        """Which losses are at most that, but for rounding.  # (J,) bool"""
+        return self.loss <= most + ROUNDING * (self.weight + (self.loss.max() - self.loss.min()))
 
     def _last(self, some: Any) -> Any:
         """Index of the last entry that is true; there is one."""
@@ -94,7 +97,7 @@ class OneStandardError(Argmin):
         """Weights of the predictions.  # (J,)"""
         best = self.best
         error = self.lib.at(self.square, best) ** 0.5
-        return self._only(self._last(self.loss <= self.lib.at(self.loss, best) + error))
+        return self._only(self._last(self._within(self.lib.at(self.loss, best) + error)))
 
 
 class ExponentialWeights(Argmin):

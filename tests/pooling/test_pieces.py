@@ -261,6 +261,15 @@ def test_features_that_tell_are_used_and_noise_is_not():
     assert np.mean((noise.weight() * noise.deviation(x, 2.0)) ** 2) < 0.01 * np.var(v)
 
 
+@pytest.mark.parametrize("rounding", [-1e-16, 0.0, 1e-16])
+def test_one_standard_error_ties_do_not_hang_on_rounding(rounding):
+    """One group in which the windows differ: the best one's loss plus its standard error is just that of the widest."""
+    choice = AGGREGATIONS["one_se"](3)
+    f = np.array([[0.2, 0.3, 0.6], [0.4 + rounding, 0.4 + rounding, 0.4]])
+    choice.learn(f, np.full(2, 0.5), np.array([0.25, 1.0]), np.ones(2), 0.25, new=1)
+    assert choice.coefficients().tolist() == [0.0, 0.0, 1.0]
+
+
 @pytest.mark.parametrize("value", [1.0, 0.1, 1e6 / 3])
 def test_constant_and_missing_features_are_harmless(value):
     """Also where their mean is not exact: rounding is no spread to divide by."""
