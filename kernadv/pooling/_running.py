@@ -53,11 +53,11 @@ class Running(Pooled):
     def learn(self, value: Array, batch: Batched, low: Any, high: Any, *, new: Any) -> None:
         """Add a batch with its predictions and the smallest and largest of its rewards; new: 1 at a later step, else 0."""
         xp, number = self.lib.xp, self.lib.number
-        first, (a, b) = self.empty, (self.range[0], self.range[1])
+        first, (a, b), weight = self.empty, (self.range[0], self.range[1]), batch.w.sum()
         p = value.clip(a, b)
         spread = xp.stack([batch.squares(p).sum(), (batch.ww * (p - a) * (b - p)).sum()])
         outer = xp.stack([xp.where(first, low, xp.minimum(low, a)), xp.where(first, high, xp.maximum(high, b))])
-        outer = xp.where(batch.w.sum() > 0, outer, self.range)
+        outer = xp.where(weight > 0, outer, self.range)
         moved = ~first & (a < b) & (outer != self.range).any()
         a, b = outer[0], outer[1]
         inside = (batch.wwzz - (a + b) * batch.wwz + a * b * batch.ww).sum()  # -sum w^2 (z - a)(b - z)
@@ -67,6 +67,6 @@ class Running(Pooled):
         self.between += number(between) * (1.0 - self.between)
         self.range[:] = outer
         self.sums *= KEEP_MEAN**new
-        self.sums += xp.stack([batch.w.sum(), batch.wz.sum()])
+        self.sums += xp.stack([weight, batch.wz.sum()])
         self.size *= KEEP**new
-        self.size += xp.stack([batch.n.sum(), batch.w.sum()])
+        self.size += xp.stack([batch.n.sum(), weight])

@@ -43,11 +43,12 @@ class Argmin(Pooled):
     @property
     def best(self) -> Any:
         """Index of the prediction with the smallest loss so far; the last of those that are equal but for rounding."""
-        return self._last(self._within(self.loss.min()))
+        least = self.loss.min()
+        return self._last(self.loss <= least + self._rounding(least))
 
-    def _within(self, most: Any) -> Array:
-        """Which losses are at most that, but for rounding.  # (J,) bool"""
-        return self.loss <= most + ROUNDING * (self.weight + (self.loss.max() - self.loss.min()))
+    def _rounding(self, least: Any) -> Any:
+        """Differences of losses that mean nothing."""
+        return ROUNDING * (self.weight + (self.loss.max() - least))
 
     def _last(self, some: Any) -> Any:
         """Index of the last entry that is true; there is one."""
@@ -97,7 +98,8 @@ class OneStandardError(Argmin):
         """Weights of the predictions.  # (J,)"""
         best = self.best
         error = self.lib.at(self.square, best) ** 0.5
-        return self._only(self._last(self._within(self.lib.at(self.loss, best) + error)))
+        most = self.lib.at(self.loss, best) + error + self._rounding(self.loss.min())
+        return self._only(self._last(self.loss <= most))
 
 
 class ExponentialWeights(Argmin):
