@@ -121,6 +121,17 @@ def sum_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     begin, end : (B,) int64
     """
     none = parts.new_zeros((len(parts), 1))
-    before = torch.cat([none, torch.cumsum(parts, 1)], 1)
-    after = torch.cat([none, torch.cumsum(parts.flip(1), 1)], 1)  # from the end
+    before = torch.cat([none, _running_sums(parts)], 1)
+    after = torch.cat([none, _running_sums(parts.flip(1))], 1)  # from the end
     return before[:, begin] + after[:, parts.shape[1] - end]
+
+
+def _running_sums(parts: Tensor) -> Tensor:
+    """``cumsum`` of each row; by doubling where torch was told to be deterministic, which its own is not on a GPU."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return torch.cumsum(parts, 1)
+    reach = 1
+    while reach < parts.shape[1]:
+        parts = parts + torch.nn.functional.pad(parts[:, :-reach], (reach, 0))
+        reach *= 2
+    return parts

@@ -170,3 +170,21 @@ def test_what_comes_from_main_memory_is_pinned(monkeypatch):
     assert pinned == [5, 6, 7, 3, 4, 5]
     placed._weights(torch.ones(6, device=there), 6, there)
     assert len(pinned) == 6
+
+
+def test_sums_elsewhere_are_the_same_where_torch_is_deterministic():
+    """Its running sums of real numbers would be refused there on a GPU."""
+    ids = torch.sort(torch.randint(0, 9, (77,))).values
+    ends = [torch.searchsorted(ids, ids, right=right) for right in (False, True)]
+    parts = torch.rand((3, 77), dtype=torch.float64)
+    expected = torch_groups.sum_elsewhere(parts, *ends)
+    torch.use_deterministic_algorithms(True)
+    try:
+        torch.testing.assert_close(torch_groups.sum_elsewhere(parts, *ends), expected, rtol=1e-13, atol=1e-13)
+        changed = parts.clone()
+        changed[:, ids == ids[40]] = 1e200
+        assert torch.equal(
+            torch_groups.sum_elsewhere(changed, *ends)[:, 40], torch_groups.sum_elsewhere(parts, *ends)[:, 40]
+        )
+    finally:
+        torch.use_deterministic_algorithms(False)

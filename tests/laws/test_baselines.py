@@ -244,7 +244,7 @@ def test_missing_offline_rollouts_are_named(baseline):
         baseline.replay(log.groups, SideInformation(log.side.traces))
     with pytest.raises(ArgumentError, match="needs rollouts"):
         baseline.online()
-    with pytest.raises(ArgumentError, match="Offline.rollouts must be a whole number >= 1, got 0"):
+    with pytest.raises(ArgumentError, match=r"Offline\.rollouts must be a whole number >= 1, got 0"):
         baseline.online(Offline({"a": 1}, 0))
     with pytest.raises(ArgumentError, match="prompt 'b' has no offline rollouts"):
         baseline.online(Offline({"a": 1}, 8)).values(["a", "b"], [1.0, 0.0], 1)
