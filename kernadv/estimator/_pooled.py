@@ -207,7 +207,8 @@ def _inside(batch: Batched, scale: Scale) -> FloatArray:
     """Where the rewards of each group lie: 0 at the ends of the range seen before, 1 inside, -1 outside.  # (N,)"""
     low, high = scale.low, scale.high
     product = (low + high) * batch.wwz - batch.wwzz - low * high * batch.ww  # sum of (z - low)(high - z)
-    return np.asarray(np.sign(product) * (np.abs(product) > 1e-6 * batch.ww * (high - low) ** 2))
+    rounding = 1e-6 * batch.ww * (high - low) ** 2 + 1e-12 * (batch.wwzz + abs(low * high) * batch.ww)
+    return np.asarray(np.sign(product) * (np.abs(product) > rounding))
 
 
 def _posterior(a: FloatArray, b: FloatArray, outside: float) -> tuple[FloatArray, FloatArray]:

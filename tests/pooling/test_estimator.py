@@ -264,14 +264,18 @@ def test_features_of_traces_without_weight_teach_nothing():
     assert np.isfinite(est.advantages(ids, np.ones(7), 3, weights=np.ones(7))).all()
 
 
-def test_intervals_of_a_batch_that_leaves_the_range_seen():
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_intervals_of_a_batch_that_leaves_the_range_seen(offset):
     """Rewards of 5 after rewards of 0 and 1 are no longer two values: the interval is about the value, and has a width."""
     est, rng = KernelValueEstimator(), np.random.default_rng(0)
     ids = np.repeat(np.arange(20), 2)
     for step in range(1, 15):
-        est.advantages(ids, rng.integers(0, 2, 40).astype(float), step)
-    z = rng.integers(0, 2, 40).astype(float)
-    z[:8] = 5.0
+        est.advantages(ids, offset + rng.integers(0, 2, 40), step)
+    z = offset + rng.integers(0, 2, 40)
+    low, high = est.intervals(ids, z, 15)
+    assert (low >= offset).all()
+    assert (high <= offset + 1.0).all()
+    z[:8] += 5.0
     value = est.values(ids, z, 15).value
     low, high = est.intervals(ids, z, 15)
     assert (low < value - 0.01).all()
