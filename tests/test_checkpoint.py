@@ -191,16 +191,16 @@ while True:
 
 
 def test_killed_while_saving_leaves_a_whole_file(tmp_path):
-    """A child that saves in a loop is killed at random moments; the file always loads."""
+    """A child that saves in a loop is killed at random moments after a save began; the file always loads."""
     path = tmp_path / "state"
     rng = np.random.default_rng(0)
     interrupted = 0
     for _ in range(12):
         child = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
         child.stdout.readline()
-        while not path.exists():
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.05))
+        while not (path.exists() and list(tmp_path.glob(".*.tmp"))):
+            time.sleep(0.0002)
+        time.sleep(rng.uniform(0, 0.01))
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()
