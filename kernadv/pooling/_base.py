@@ -6,6 +6,7 @@ Each piece is useful alone: it predicts from the past and learns from a batch af
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -182,14 +183,14 @@ class Pooled:
         self.lib = lib
         self._shapes = {name: shape if isinstance(shape, tuple) else (shape,) for name, shape in shapes.items()}
         self._state = lib.zeros(sum(map(math.prod, self._shapes.values())))
-        self._name_views()
+        self.__dict__.update(self._views(self._state))
 
-    def _name_views(self) -> None:
-        start = 0
-        for name, shape in self._shapes.items():
-            end = start + math.prod(shape)
-            setattr(self, name, self._state[start:end].reshape(shape))
-            start = end
+    def _views(self, state: Array) -> dict[str, Array]:
+        """The parts of such an array."""
+        sizes = [math.prod(shape) for shape in self._shapes.values()]
+        ends = accumulate(sizes)
+        parts = zip(self._shapes.items(), sizes, ends, strict=True)
+        return {name: state[end - size : end].reshape(shape) for (name, shape), size, end in parts}
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies: the one array, without its views."""
@@ -197,7 +198,7 @@ class Pooled:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._name_views()
+        self.__dict__.update(self._views(self._state))
 
     def keep(self, share: Any) -> None:
         """Keep that share of all of the state."""
@@ -205,7 +206,7 @@ class Pooled:
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the state's arrays."""
-        return {name: self.lib.host(getattr(self, name)) for name in self._shapes}
+        return self._views(self.lib.host(self._state))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the state; on an error it stays as it was.
