@@ -59,13 +59,11 @@ class Placed:
             self._history, self._seen = device.home()
             self._device = None
 
-    def _read_there(
-        self, device: OnDevice, prompt_ids: Any, rewards: Any, step: Any, weights: Any, *, stored: bool
-    ) -> Reading:
+    def _read_there(self, device: OnDevice, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> Reading:
         """Check a batch on a device, also against the history, and smooth it."""
         self._check_weights(weights)
         check = lambda earliest: self._check_clock(earliest, device.newest)
-        return device.read(prompt_ids, rewards, step, weights, check, stored=stored)
+        return device.read(prompt_ids, rewards, step, weights, check)
 
     def _check_weights(self, weights: Any) -> None:
         """Refuse weights that are not expected, or their absence."""

@@ -199,7 +199,7 @@ class KernelValueEstimator(Persistent):
             If an argument cannot be used; nothing has changed then.
         """
         if device := self._on_device(rewards):
-            return device.estimate(self._read_there(device, prompt_ids, rewards, step, weights, stored=False), rewards)
+            return device.estimate(self._read_there(device, prompt_ids, rewards, step, weights), rewards)
         rollouts = self._read(prompt_ids, rewards, step, weights)
         estimate = self._rule.read(rollouts, self._history, self.backend.backend).estimate
         return Estimate(*(rollouts.batch.restore(part) for part in estimate))
@@ -235,7 +235,7 @@ class KernelValueEstimator(Persistent):
     def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
         """Learn from a batch and add it to the history.  Parameters and errors as in `values`."""
         if device := self._on_device(rewards):
-            device.store(self._read_there(device, prompt_ids, rewards, step, weights, stored=True), self.allow_late)
+            device.store(self._read_there(device, prompt_ids, rewards, step, weights), self.allow_late)
             return
         rollouts = self._read(prompt_ids, rewards, step, weights)
         pooled = isinstance(self._rule, Pooled)
@@ -292,7 +292,7 @@ class KernelValueEstimator(Persistent):
             Also if a row has no observation and ``cold_start="error"``.
         """
         if device := self._on_device(rewards):
-            there = self._read_there(device, prompt_ids, rewards, step, weights, stored=True)
+            there = self._read_there(device, prompt_ids, rewards, step, weights)
             out = device.advantages(there, rewards, self.cold_start)
             device.store(there, self.allow_late)
             return out

@@ -286,6 +286,10 @@ def test_a_refused_batch_leaves_no_names():
     with pytest.raises(KernadvError, match="lies before step 5"):
         estimator.advantages(["c", "d"], torch.tensor([1.0, 0.0]), 4)
     assert list(estimator._device._names._key) == ["a", "b"]
+    estimator = KernelValueEstimator.kae(0.5, backend="torch", cold_start="error")
+    with pytest.raises(KernadvError, match="no past visit"):
+        estimator.advantages(["c", "c", "d"], torch.ones(3), 1)
+    assert not estimator._device._names._key
 
 
 @pytest.mark.parametrize("make", [KernelValueEstimator, KernelValueEstimator.kae])

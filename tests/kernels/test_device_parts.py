@@ -162,7 +162,7 @@ def test_what_comes_from_main_memory_is_pinned(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(len(x)) or x)
     told = read_ids(torch.arange(5, dtype=torch.int32), 5)
-    assert Names().keys(told, there, None).dtype == torch.int64
+    assert Names().keys(told, there).dtype == torch.int64
     assert placed._weights(torch.ones(6, dtype=torch.bfloat16), 6, there).dtype == torch.float64
     assert placed._weights([1.0] * 7, 7, there).dtype == torch.float64
     source = Features({k: np.ones(2) for k in range(3)})

@@ -61,29 +61,22 @@ class Names:
         self._name: dict[int, Id] = {}
         self._last: dict[int, int] = {}  # no visit of a key is newer than that step
 
-    def keys(self, told: Told, device: torch.device, newest: int | None) -> Tensor:
-        """Each row's id as a whole number on the device.
-
-        Parameters
-        ----------
-        told : Told
-        device : torch device
-        newest : int, optional
-            They are stored, and no visit that the history then holds is newer.  None: they are only looked up.
-        """
+    def keys(self, told: Told, device: torch.device) -> Tensor:
+        """Each row's id as a whole number on the device; text is not entered yet.  # (B,)"""
         if told.tensor is not None:
             return send(told.tensor.long(), device)
         assert told.ids is not None
         assert told.code is not None
-        keys = np.array(told.ids, np.int64) if told.kind is int else self.enter(told.ids, newest)
-        return upload(keys[told.code], device)
+        keys = told.ids if told.kind is int else list(map(self._find, told.ids))
+        return upload(np.array(keys, np.int64)[told.code], device)
 
-    def enter(self, names: list[Id], newest: int | None) -> IntArray:
-        """Key of each name; `newest` as in `keys`.  # (P,)"""
-        known = self._key
-        keys = [known[name] if name in known else self._make(name, newest is not None) for name in names]
-        if newest is not None:
-            self._last.update(dict.fromkeys(keys, newest))
+    def enter(self, names: list[Id], newest: int) -> IntArray:
+        """Key of each name, of which the history then holds no visit that is newer.  # (P,)"""
+        keys = []
+        for name in names:
+            key = self._find(name)
+            self._key[name], self._name[key], self._last[key] = key, name, newest
+            keys.append(key)
         return np.array(keys, np.int64)
 
     def of(self, keys: IntArray) -> list[Id]:
@@ -95,10 +88,12 @@ class Names:
         for key in [key for key, last in self._last.items() if last < oldest]:
             del self._last[key], self._key[self._name.pop(key)]
 
-    def _make(self, name: Id, stored: bool) -> int:
+    def _find(self, name: Id) -> int:
+        """The key that a name has, or would get."""
+        known = self._key.get(name)
+        if known is not None:
+            return known
         key = id_key(name)
-        while self._name.get(key, name) != name:  # one pair of names in 10^18
+        while key in self._name:  # one pair of names in 10^18
             key += 1
-        if stored:
-            self._key[name], self._name[key] = key, name
         return key

@@ -18,7 +18,7 @@ from kernadv._arrays import LARGEST_REWARD, check_floats, read_steps
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray
 from kernadv.estimator._cold import unobserved
-from kernadv.estimator.device.ids import Names, read_ids
+from kernadv.estimator.device.ids import Names, Told, read_ids
 from kernadv.estimator.device.refused import Refused
 from kernadv.estimator.device.rule import Answer, Asked, DeviceRule
 from kernadv.groups import Groups
@@ -40,7 +40,7 @@ class Reading(NamedTuple):
     answer : Answer
     found : Found
         Where the history's table has the ids.
-    id_type : type
+    told : Told
     refused : (B,) bool
         Rows whose reward or weight cannot be used, in their own order.
     """
@@ -48,7 +48,7 @@ class Reading(NamedTuple):
     asked: Asked
     answer: Answer
     found: Found
-    id_type: type
+    told: Told
     refused: Tensor
 
 
@@ -105,10 +105,8 @@ class OnDevice:
         step: Any,
         weights: Any,
         check: Callable[[int], None],
-        *,
-        stored: bool,
     ) -> Reading:
-        """Check a batch, its earliest step by `check`, and smooth it over the history; `stored`: it will be appended."""
+        """Check a batch, its earliest step by `check`, and smooth it over the history."""
         z = _rewards(rewards)
         told = read_ids(prompt_ids, len(z))
         refused = z.abs() > LARGEST_REWARD
@@ -127,13 +125,12 @@ class OnDevice:
         check(clock[0])
         check_id_type(self.id_type, told.kind)
         features = self._rule.features(told)
-        keys = self._names.keys(told, self.device, max(self.newest, clock[-1]) if stored else None)
-        batch = torch_groups.group(keys, z, tick)
+        batch = torch_groups.group(self._names.keys(told, self.device), z, tick)
         row, found = self._held.find(batch.ids)
         at = torch.full_like(batch.ids, clock[0]) if tick is None else upload(ticks, self.device)[batch.tick]
         w, features = (None if part is None else part[batch.order] for part in (w, features))
         asked = Asked(batch, w, features, clock, at, row, self._held)
-        return Reading(asked, self._rule.read(asked), found, told.kind, refused)
+        return Reading(asked, self._rule.read(asked), found, told, refused)
 
     def estimate(self, reading: Reading, like: Tensor) -> Estimate:
         """Values of the rows, of the type of `like`."""
@@ -165,15 +162,17 @@ class OnDevice:
 
     def store(self, reading: Reading, allow_late: bool | int) -> None:
         """Learn from a batch that was read, and append it; `allow_late` as in `KernelValueEstimator`."""
-        asked, answer = reading.asked, reading.answer
+        asked, answer, told = reading.asked, reading.answer, reading.told
         newest = max(self.newest, asked.clock[-1])
+        if told.kind is str and told.ids is not None:
+            self._names.enter(told.ids, newest)
         keep = self._rule.keep(newest, allow_late)
         with torch.inference_mode(False):
             self._rule.learn(asked, answer)
             if self._held.append(asked.batch, reading.found, answer.sums, asked.clock, keep):
                 self._names.forget(self._held.oldest(keep))
             self._seen += answer.own.sum(1)
-        self.newest, self.id_type = newest, reading.id_type
+        self.newest, self.id_type = newest, told.kind
         self._refused.add(reading.refused)
 
     def metrics(self) -> dict[str, float]:
