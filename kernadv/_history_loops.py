@@ -1,9 +1,9 @@
 """The compiled loops of `History`: chains of blocks of visits, one chain a prompt.
 
 A block holds `BLOCK` visits in ascending order of step, all of a visit's numbers near each other in memory; ``older`` is
-the block before it, -1 at the end of the chain; free blocks are chained in the same way.  `tail` is a prompt's newest
-block, `size` its number of live visits and `skip` the number of dead ones at the start of its oldest block, so the fill
-of the tail is ``(skip + size - 1) % BLOCK + 1``.
+the block before it, and means nothing in the oldest one.  `tail` is a prompt's newest block, `size` its number of live
+visits and `skip` the number of dead ones at the start of its oldest block, so the fill of the tail is
+``(skip + size - 1) % BLOCK + 1``.
 """
 
 from __future__ import annotations
@@ -34,39 +34,61 @@ def append(
     size: AnyArray,  # (P,) int32
     skip: AnyArray,  # (P,) int8
     blocks: AnyArray,  # (blocks,) BLOCK_TYPE
-    free: int,  # first free block
-    rows: IntArray,  # (M,) prompt of each new visit
+    fresh: AnyArray,  # (F,) blocks that nothing uses
+    left: AnyArray,  # (F,) int32, for the blocks that copies stand for afterwards
+    prompt: IntArray,  # (M,) index into the first three
     new_step: IntArray,
     new_n: IntArray,
     new_s: FloatArray,
     new_ss: FloatArray,
 ) -> tuple[int, int, int]:
-    """Add visits, merging those whose (prompt, step) exists; returns the first free block, blocks used, visits added."""
-    added = used = 0
-    for m in range(len(rows)):
-        p = rows[m]
-        left = size[p]
-        fill = (skip[p] + left - 1) % BLOCK + 1 if left > 0 else BLOCK
+    """Add visits, merging those whose (prompt, step) exists.
+
+    Of what the chains held before nothing changes: it writes to free slots and fresh blocks, and what an earlier visit
+    changes is copied first.  Returns the fresh blocks used, visits added and blocks left; -1 if there are too few.
+    """
+    added = used = gone = 0
+    for m in range(len(prompt)):
+        p = prompt[m]
+        before = size[p]
+        fill = (skip[p] + before - 1) % BLOCK + 1 if before > 0 else BLOCK
         # walk from the newest visit towards the first one that is not later than the new step
         b, o = tail[p], fill - 1
         later = 0
-        while left > 0 and blocks[b].step[o] > new_step[m]:
+        depth = 1
+        while later < before and blocks[b].step[o] > new_step[m]:
             later += 1
-            left -= 1
             o -= 1
-            if o < 0 and left > 0:
+            if o < 0 and later < before:
                 b, o = blocks[b].older, BLOCK - 1
-        if left > 0 and blocks[b].step[o] == new_step[m]:
+                depth += 1
+        merged = later < before and blocks[b].step[o] == new_step[m]
+        if used + depth + 1 > len(fresh):
+            return -1, added, gone
+        if merged or later > 0:
+            c, above = tail[p], -1
+            for _ in range(depth):
+                copy = fresh[used]
+                used += 1
+                blocks[copy] = blocks[c]
+                if above < 0:
+                    tail[p] = copy
+                else:
+                    blocks[above].older = copy
+                left[gone] = c
+                gone += 1
+                c, above = blocks[c].older, copy
+            b = above
+        if merged:
             blocks[b].n[o] += new_n[m]
             blocks[b].s[o] += new_s[m]
             blocks[b].ss[o] += new_ss[m]
             continue
         if fill == BLOCK:
-            fresh = free
-            free = blocks[fresh].older
+            top = fresh[used]
             used += 1
-            blocks[fresh].older = tail[p]
-            tail[p] = fresh
+            blocks[top].older = tail[p]
+            tail[p] = top
             fill = 0
         # open a slot at the end and move the later visits one slot towards it
         b, o = tail[p], fill
@@ -85,7 +107,7 @@ def append(
         blocks[b].ss[o] = new_ss[m]
         size[p] += 1
         added += 1
-    return free, used, added
+    return used, added, gone
 
 
 @compiled()
@@ -94,36 +116,30 @@ def drop_oldest(
     size: AnyArray,
     skip: AnyArray,
     blocks: AnyArray,
-    free: int,
     rows: IntArray,  # (M,) prompts
     count: IntArray,  # (M,) how many of each prompt's oldest visits go
-) -> tuple[int, int]:
-    """Forget each prompt's oldest visits and free the blocks they leave; returns the first free block, blocks freed."""
-    freed = 0
+    left: AnyArray,  # int32, as long as there are blocks that go
+) -> None:
+    """Forget each prompt's oldest visits; the blocks stay as they are, and those left by all visits are listed."""
+    gone = 0
     for m in range(len(rows)):
         p = rows[m]
         if count[m] <= 0:
             continue
         dead = skip[p] + count[m]
         live = size[p] - count[m]
-        keep = (skip[p] + size[p] + BLOCK - 1) // BLOCK - dead // BLOCK if live > 0 else 0
+        blocks_before = (skip[p] + size[p] + BLOCK - 1) // BLOCK
+        keep = blocks_before - dead // BLOCK if live > 0 else 0
         size[p] = live
         skip[p] = dead % BLOCK if live > 0 else 0
         b = tail[p]
         if keep == 0:
             tail[p] = -1
-        for i in range(keep):
-            older = blocks[b].older
-            if i == keep - 1:
-                blocks[b].older = -1
-            b = older
-        while b >= 0:
-            older = blocks[b].older
-            blocks[b].older = free
-            free = b
-            freed += 1
-            b = older
-    return free, freed
+        for i in range(blocks_before):
+            if i >= keep:
+                left[gone] = b
+                gone += 1
+            b = blocks[b].older
 
 
 @compiled()

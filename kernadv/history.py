@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
+from operator import delitem, setitem
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kernadv import _history_loops as loops
 from kernadv._arrays import LAST_STEP
+from kernadv._at_once import Call, at_once, each
 from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
@@ -25,6 +27,8 @@ from kernadv.moments import Sample
 
 #: Version of the arrays in `History.state_dict`.
 FORMAT = 1
+#: Visits at which the history is swept for those that can no longer matter for the first time; then whenever it doubled.
+FIRST_SWEEP = 4096
 
 
 class Counters(NamedTuple):
@@ -36,27 +40,82 @@ class Counters(NamedTuple):
     dropped: int
 
 
-class _Rows(dict[Id, int]):
-    """id -> row; an unknown id gets the first free row."""
+class _Spare:
+    """Numbers of rows, or of blocks, that nothing uses: those that came back, and all from `used` on."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.ids: list[Id | None] = []
-        self.free: list[int] = []
+        self.used = self.count = 0
+        self.back = np.empty(0, np.int32)  # (>= count,)
 
-    def __missing__(self, prompt_id: Id) -> int:
-        if self.free:
-            row = self.free.pop()
-            self.ids[row] = prompt_id
-        else:
-            row = len(self.ids)
-            self.ids.append(prompt_id)
-        self[prompt_id] = row
-        return row
+    def first(self, k: int) -> IntArray:
+        """The next k of them, which stay spare.  # (k,)"""
+        came = self.back[max(self.count - k, 0) : self.count][::-1]
+        return np.concatenate([came, np.arange(self.used, self.used + k - len(came))])
+
+    def changing(self, taken: int, back: AnyArray) -> list[Call]:
+        """The calls that take the first so many, and bring others back."""
+        low = max(self.count - taken, 0)
+        count, used = low + len(back), self.used + taken - (self.count - low)
+        if count > len(self.back):
+            self.back = np.concatenate([self.back, np.zeros(count, np.int32)])
+        entering = [(setitem, self.back, slice(low, count), back.astype(np.int32))] if len(back) else []
+        return [*entering, (self.__dict__.update, {"used": used, "count": count})]
+
+
+class _Chains(NamedTuple):
+    """Where the visits of P prompts are, see `kernadv._history_loops`."""
+
+    tail: AnyArray  # (P,) int32
+    size: AnyArray  # (P,) int32
+    skip: AnyArray  # (P,) int8
+
+    @staticmethod
+    def none(prompts: int) -> _Chains:
+        """Of prompts without visits."""
+        return _Chains(np.full(prompts, -1, np.int32), np.zeros(prompts, np.int32), np.zeros(prompts, np.int8))
+
+
+class _Draft:
+    """Chains of some rows as they will be.
+
+    Parameters
+    ----------
+    rows : (P,) int64
+    before : (P,) int32
+        Visits that readers see; -1: the row is spare.
+    chains : _Chains of P prompts
+        Copies, that may be changed.
+    blocks : (blocks,) BLOCK_TYPE
+        What readers see of them stays as it is.
+    """
+
+    def __init__(self, rows: IntArray, before: AnyArray, chains: _Chains, blocks: AnyArray) -> None:
+        self.rows, self.before, self.chains, self.blocks = rows, before, chains, blocks
+        self.left = [np.empty(0, np.int32)]  # blocks that nothing will use
+
+    def evict(self, own: IntArray, keep: Retention) -> int:
+        """Forget what `keep` says can never matter again of the prompts `own`; returns the number of visits."""
+        count = np.empty(len(own), np.int64)
+        loops.count_expired(*(part[own] for part in self.chains), self.blocks, *keep.clamped(), count)
+        return self.drop(own, count)
+
+    def drop(self, own: IntArray, count: IntArray) -> int:
+        """Forget the oldest `count` visits of each of the prompts `own`; returns the number of visits."""
+        gone = int(count.sum())
+        if gone:
+            _, size, skip = (part[own].astype(np.int64) for part in self.chains)
+            blocks = (skip + size + loops.BLOCK - 1) // loops.BLOCK
+            empty = np.where(size > count, (skip + count) // loops.BLOCK, blocks)
+            self.left.append(np.empty(int(empty[count > 0].sum()), np.int32))
+            loops.drop_oldest(*self.chains, self.blocks, own, count, self.left[-1])
+        return gone
 
 
 class History:
     """Per-(prompt, step) sufficient statistics of the rewards.
+
+    A batch is in whole or not at all, whatever exception comes and when: it is written where no reader looks, and enters by
+    `at_once`.
 
     Parameters
     ----------
@@ -72,54 +131,63 @@ class History:
         If a cap is not a whole number >= 1.
     """
 
+    newest: int
+
     def __init__(self, max_visits: int | None = None, max_total: int | None = None) -> None:
         self.max_visits = None if max_visits is None else check_count(max_visits, "max_visits")
         self.max_total = None if max_total is None else check_count(max_total, "max_total")
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._rows = _Rows()
-        self._tail = np.empty(0, np.int32)
-        self._size = np.empty(0, np.int32)
-        self._skip = np.empty(0, np.int8)
+        self._rows: dict[Id, int] = {}
+        self._ids: list[Id | None] = []  # of each row; of spare rows it means nothing
+        self._chains = _Chains.none(0)
         self._blocks = np.empty(0, loops.BLOCK_TYPE)
-        self._free = -1  # first of the chain of free blocks
-        self._n_free = 0
-        self._visits = 0
-        self._evicted = 0
-        self._dropped = 0
+        self._spare_rows, self._spare_blocks = _Spare(), _Spare()
+        self._prompts = self._visits = self._evicted = self._dropped = 0
+        self._next_sweep = FIRST_SWEEP
         self._buffers: list[FloatArray] = []
         self.newest = 0
 
     @property
+    def _table(self) -> dict[Id, int]:
+        """Row of each prompt."""
+        if len(self._rows) != self._prompts:  # memory was short while ids entered, and their visits did not
+            self._rows = {prompt_id: row for prompt_id, row in self._rows.items() if self._chains.size[row] > 0}
+        return self._rows
+
+    @property
     def counters(self) -> Counters:
         """Number of prompts and visits held, of visits evicted without effect and of visits dropped by a cap."""
-        return Counters(len(self._rows), self._visits, self._evicted, self._dropped)
+        return Counters(self._prompts, self._visits, self._evicted, self._dropped)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays; the table of ids comes on top."""
-        return self._tail.nbytes + self._size.nbytes + self._skip.nbytes + self._blocks.nbytes
+        return sum(
+            part.nbytes for part in (*self._chains, self._blocks, self._spare_rows.back, self._spare_blocks.back)
+        )
 
     @property
     def id_type(self) -> type | None:
         """Type of the ids held, None while empty."""
-        return type(next(iter(self._rows))) if self._rows else None
+        return type(next(iter(self._table))) if self._prompts else None
 
     @property
     def ids(self) -> list[Id]:
         """The prompts held."""
-        return list(self._rows)
+        return list(self._table)
 
     def find(self, ids: Sequence[Id]) -> IntArray:
         """Rows of known ids, -1 for the others."""
-        return np.fromiter(map(self._rows.get, ids, repeat(-1)), np.int64, len(ids))
+        return np.fromiter(map(self._table.get, ids, repeat(-1)), np.int64, len(ids))
 
     def append(self, ids: Sequence[Id], groups: Groups, keep: Retention = KEEP_ALL) -> None:
-        """Add a batch of visits; a (prompt, step) that exists is merged.
+        """Add a batch of visits; arguments as in `appending`."""
+        at_once(*self.appending(ids, groups, keep))
 
-        Where a cap is passed, visits that can never matter again are evicted before others are dropped.
+    def appending(self, ids: Sequence[Id], groups: Groups, keep: Retention = KEEP_ALL, newest: int = 0) -> list[Call]:
+        """The calls for `at_once` that add a batch of visits; a (prompt, step) that exists is merged.
+
+        Where a cap is passed, visits that can never matter again are evicted before others are dropped; they are also
+        evicted when the history has doubled since the last time.
 
         Parameters
         ----------
@@ -129,28 +197,95 @@ class History:
             ``groups.prompt`` indexes `ids`.
         keep : Retention
             What can still matter after the batch.
+        newest : int
+            Newest step seen, where it is later than those of `groups`.
         """
-        self._grow_blocks(len(groups.prompt))
-        rows = np.fromiter(map(self._rows.__getitem__, ids), np.int64, len(ids))
-        self._grow_rows(len(self._rows.ids))
-        own = rows[groups.prompt]
-        self._free, used, added = loops.append(
-            self._tail, self._size, self._skip, self._blocks, self._free, own, *groups[1:]
-        )
-        self._n_free -= used
-        self._visits += added
-        if len(groups.step):
-            self.newest = max(self.newest, int(groups.step.max()))
+        rows = self.find(ids)
+        new = np.flatnonzero(rows < 0)
+        rows[new] = self._spare_rows.first(len(new))
+        self._name(rows[new], [ids[k] for k in new.tolist()])
+        taken, added, draft = self._drafted(rows, new, groups)
+        visits, evicted, dropped = self._visits + added, self._evicted, self._dropped
         if self.max_visits is not None:
-            touched = np.unique(own)
-            touched = touched[self._size[touched] > self.max_visits]
-            if keep.visits <= self.max_visits:
-                self._evict(touched, keep)
-            self._dropped += self._drop(touched, np.maximum(self._size[touched] - self.max_visits, 0).astype(np.int64))
-        if self.max_total is not None and self._visits > self.max_total:
-            self.evict(keep)
-            if self._visits > self.max_total:
-                self._dropped += self._drop_total(self.max_total - self.max_total // 8)
+            over = np.flatnonzero(draft.chains.size > self.max_visits)
+            gone = draft.evict(over, keep) if keep.visits <= self.max_visits else 0
+            lost = draft.drop(over, np.maximum(draft.chains.size[over] - self.max_visits, 0).astype(np.int64))
+            visits, evicted, dropped = visits - gone - lost, evicted + gone, dropped + lost
+        most = visits if self.max_total is None else self.max_total
+        if visits > most or visits >= self._next_sweep:
+            draft = self._whole(draft)
+            gone = draft.evict(draft.rows, keep)
+            visits, evicted = visits - gone, evicted + gone
+            if visits > most:
+                lost = self._drop_total(draft, visits - (most - most // 8))
+                visits, dropped = visits - lost, dropped + lost
+        newest = max(self.newest, newest, int(groups.step.max(initial=0)))
+        sweep = max(2 * visits, FIRST_SWEEP) if visits >= self._next_sweep else self._next_sweep
+        state = {"_visits": visits, "_evicted": evicted, "_dropped": dropped, "_next_sweep": sweep, "newest": newest}
+        return self._changing(draft, len(new), taken, state)
+
+    def _name(self, rows: IntArray, ids: Sequence[Id]) -> None:
+        """Have room for some rows, and their ids entered, which no reader looks at while the rows are spare."""
+        have, needed = len(self._chains.size), int(rows.max(initial=-1)) + 1
+        if needed > have:
+            more = _Chains.none(max(needed, have + have // 4, 64) - have)
+            self._chains = _Chains(*map(np.concatenate, zip(self._chains, more, strict=True)))
+        self._ids.extend([None] * (needed - len(self._ids)))
+        for row, prompt_id in zip(rows.tolist(), ids, strict=True):
+            self._ids[row] = prompt_id
+
+    def _drafted(self, rows: IntArray, new: IntArray, groups: Groups) -> tuple[int, int, _Draft]:
+        """The chains of the rows with a batch of visits; number of spare blocks taken, and of visits added."""
+        before = self._chains.size[rows]
+        before[new] = -1
+        need = int(((np.bincount(groups.prompt) + loops.BLOCK - 1) // loops.BLOCK).sum()) + 1
+        while True:
+            fresh = self._spare_blocks.first(need)
+            have, needed = len(self._blocks), int(fresh.max()) + 1
+            if needed > have:  # in place, where the system allows it
+                self._blocks.resize(max(needed, have + have // 8, 64), refcheck=False)
+            draft = _Draft(rows, before, _Chains(*(part[rows] for part in self._chains)), self._blocks)
+            left = np.empty(need, np.int32)
+            taken, added, gone = loops.append(*draft.chains, self._blocks, fresh, left, *groups)
+            if taken >= 0:
+                draft.left.append(left[:gone])
+                return taken, added, draft
+            need *= 2
+
+    def _whole(self, draft: _Draft) -> _Draft:
+        """The draft with all other rows."""
+        rows = np.arange(len(self._chains.size))
+        before, chains = self._chains.size.copy(), _Chains(*(part.copy() for part in self._chains))
+        before[draft.rows] = draft.before
+        for part, new in zip(chains, draft.chains, strict=True):
+            part[draft.rows] = new
+        whole = _Draft(rows, before, chains, draft.blocks)
+        whole.left = draft.left
+        return whole
+
+    def _changing(self, draft: _Draft, rows: int, blocks: int, state: dict[str, Any]) -> list[Call]:
+        """The calls that make a draft what readers see.
+
+        Parameters
+        ----------
+        draft : _Draft
+        rows, blocks : int
+            Number of spare ones that it takes.
+        state : dict
+            Attributes that change.
+        """
+        size, before = draft.chains.size, draft.before
+        entered, gone = draft.rows[(size > 0) & (before < 0)], draft.rows[(size == 0) & (before > 0)]
+        names = {self._ids[row]: row for row in entered.tolist()}
+        prompts = self._prompts + len(entered) - len(gone)
+        return [
+            (self._table.update, names),
+            each(delitem, repeat(self._table), [self._ids[row] for row in gone.tolist()]),
+            *((setitem, part, draft.rows, new) for part, new in zip(self._chains, draft.chains, strict=True)),
+            *self._spare_rows.changing(rows, draft.rows[(size == 0) & (before != 0)]),
+            *self._spare_blocks.changing(blocks, np.concatenate(draft.left)),
+            (self.__dict__.update, {**state, "_prompts": prompts}),
+        ]
 
     @contextmanager
     def borrowed(self, rows: IntArray) -> Iterator[Sample]:
@@ -162,7 +297,7 @@ class History:
             buffer = self._buffers.pop()
         except IndexError:
             buffer = np.empty((4, 0))
-        total = int(self._size[rows[rows >= 0]].sum())
+        total = int(self._chains.size[rows[rows >= 0]].sum())
         if buffer.shape[1] < total:
             buffer = np.empty((4, total + total // 4))
         try:
@@ -172,27 +307,29 @@ class History:
 
     def sample(self, rows: IntArray, buffer: FloatArray | None = None) -> Sample:
         """Visits of the prompts in `rows` (-1: none), each in ascending order of step; in the (4, ...) buffer, if given."""
+        return self._sample(self._chains, rows, buffer)
+
+    def _sample(self, chains: _Chains, rows: IntArray, buffer: FloatArray | None = None) -> Sample:
         known = rows >= 0
         length = np.zeros(len(rows), np.int64)
-        length[known] = self._size[rows[known]]
+        length[known] = chains.size[rows[known]]
         start = np.cumsum(length) - length
         total = int(length.sum())
         if buffer is None:
             buffer = np.empty((4, total))
         out = (buffer[0, :total].view(np.int64), *buffer[1:, :total])
         if total:
-            loops.gather(self._tail, self._size, self._skip, self._blocks, rows, start, *out)
+            loops.gather(*chains, self._blocks, rows, start, *out)
         return Sample(start, length, *out)
 
     def newest_step(self, rows: IntArray) -> IntArray:
         """Newest step of each prompt, 0 where it has none."""
         known = rows >= 0
         out = np.zeros(len(rows), np.int64)
-        own = rows[known]
-        size = self._size[own].astype(np.int64)
-        slot = (self._skip[own] + size - 1) % loops.BLOCK
+        tail, size, skip = (part[rows[known]].astype(np.int64) for part in self._chains)
         live = size > 0
-        out[np.flatnonzero(known)[live]] = self._blocks["step"][self._tail[own][live], slot[live]]
+        slot = (skip + size - 1) % loops.BLOCK
+        out[np.flatnonzero(known)[live]] = self._blocks["step"][tail[live], slot[live]]
         return out
 
     def count(self, evicted: int, dropped: int) -> None:
@@ -201,73 +338,30 @@ class History:
 
     def evict(self, keep: Retention) -> int:
         """Forget what `keep` says can never matter again; returns the number of visits forgotten."""
-        return self._evict(np.arange(len(self._tail)), keep)
-
-    def _evict(self, rows: IntArray, keep: Retention) -> int:
-        count = np.empty(len(rows), np.int64)
-        own = self._tail[rows], self._size[rows], self._skip[rows]
-        loops.count_expired(*own, self._blocks, *keep.clamped(), count)
-        gone = self._drop(rows, count)
-        self._evicted += gone
+        none = np.empty(0, np.int64)
+        draft = self._whole(_Draft(none, none, _Chains.none(0), self._blocks))
+        gone = draft.evict(draft.rows, keep)
+        at_once(*self._changing(draft, 0, 0, {"_visits": self._visits - gone, "_evicted": self._evicted + gone}))
         return gone
 
-    def _drop(self, rows: IntArray, count: IntArray) -> int:
-        """Forget the oldest `count` visits of each of the `rows` and release prompts left without any."""
-        gone = int(count.sum())
-        if not gone:
-            return 0
-        self._free, freed = loops.drop_oldest(self._tail, self._size, self._skip, self._blocks, self._free, rows, count)
-        self._n_free += freed
-        self._visits -= gone
-        for row in rows[(self._size[rows] == 0) & (count > 0)].tolist():
-            prompt_id = self._rows.ids[row]
-            assert prompt_id is not None
-            del self._rows[prompt_id]
-            self._rows.ids[row] = None
-            self._rows.free.append(row)
-        return gone
-
-    def _drop_total(self, target: int) -> int:
-        """Drop the oldest visits of all, so that `target` are left."""
-        rows = np.flatnonzero(self._size)
-        sample = self.sample(rows)
-        owner = np.repeat(np.arange(len(rows)), sample.length)
-        excess = self._visits - target
+    def _drop_total(self, draft: _Draft, excess: int) -> int:
+        """Drop that many visits, the oldest of all; returns their number."""
+        own = np.flatnonzero(draft.chains.size)
+        sample = self._sample(draft.chains, own)
+        owner = np.repeat(np.arange(len(own)), sample.length)
         last = np.partition(sample.step, excess - 1)[excess - 1]  # some of this step go
         ties = owner[sample.step == last]
-        key = [id_key(prompt_id) for row in rows[ties].tolist() if (prompt_id := self._rows.ids[row]) is not None]
+        key = [id_key(prompt_id) for row in own[ties].tolist() if (prompt_id := self._ids[row]) is not None]
         older = owner[sample.step < last]
         gone = np.concatenate([older, ties[np.argsort(np.array(key, np.int64))[: excess - len(older)]]])
-        return self._drop(rows, np.bincount(gone, minlength=len(rows)).astype(np.int64))
-
-    def _grow_rows(self, needed: int) -> None:
-        have = len(self._tail)
-        if needed > have:
-            more = max(needed, have + have // 4, 64) - have
-            self._tail = np.concatenate([self._tail, np.full(more, -1, np.int32)])
-            self._size = np.concatenate([self._size, np.zeros(more, np.int32)])
-            self._skip = np.concatenate([self._skip, np.zeros(more, np.int8)])
-
-    def _grow_blocks(self, needed: int) -> None:
-        """Have at least `needed` free blocks; the pool grows by an eighth, in place where the system allows it."""
-        have = len(self._blocks)
-        if needed <= self._n_free:
-            return
-        more = max(needed - self._n_free, have // 8, 64)
-        self._blocks.resize(have + more, refcheck=False)
-        chain = np.arange(have + 1, have + more + 1)
-        chain[-1] = self._free
-        self._blocks["older"][have:] = chain
-        self._free = have
-        self._n_free += more
+        return draft.drop(own, np.bincount(gone, minlength=len(own)).astype(np.int64))
 
     def state_dict(self) -> dict[str, AnyArray]:
         """The whole history as plain arrays: ids, visits in order of prompt and step, counters."""
-        rows = np.fromiter(self._rows.values(), np.int64, len(self._rows))
-        sample = self.sample(rows)
+        sample = self.sample(np.fromiter(self._table.values(), np.int64, self._prompts))
         return {
             "format": np.array([FORMAT]),
-            **encode_ids(list(self._rows)),
+            **encode_ids(self.ids),
             "length": sample.length,
             "step": sample.step,
             "n": sample.n.astype(np.int64),

@@ -10,21 +10,18 @@ from typing import Any
 import numpy as np
 
 from kernadv import moments
+from kernadv._at_once import Call, at_once
 from kernadv._checkpoint import load_arrays, save_arrays
 from kernadv._errors import CheckpointError
 from kernadv._typing import AnyArray
 from kernadv.estimator._placed import Placed
 from kernadv.history import History
 
-#: The history is swept for visits that can no longer matter when it has doubled since the last sweep.
-FIRST_SWEEP = 4096
-
 
 class Persistent(Placed):
     """What of `KernelValueEstimator` is saved and loaded."""
 
     backend: moments.Selection
-    _next_sweep: int
 
     def state_dict(self) -> dict[str, AnyArray]:
         """All state as plain arrays, with the configuration beside it."""
@@ -48,6 +45,10 @@ class Persistent(Placed):
         CheckpointError
             If the state is foreign, damaged, from a newer version or, with `strict`, of another configuration.
         """
+        at_once(*self._loading(state, strict))
+
+    def _loading(self, state: Mapping[str, Any], strict: bool) -> list[Call]:
+        """The calls for `at_once` that replace the state; errors as in `load_state_dict`."""
         if not isinstance(state, Mapping):
             raise CheckpointError(f"a state is a mapping of names to arrays, got {type(state).__name__}")
         arrays = {name: np.asarray(array) for name, array in state.items()}
@@ -63,15 +64,10 @@ class Persistent(Placed):
         if seen.dtype.kind not in "iuf" or not np.isfinite(seen).all() or seen[0] < 0:
             raise CheckpointError(f"the totals of the state are {seen}: it is damaged")
         seen = seen.astype(np.float64)
-        self._home()
         history = History(self._history.max_visits, self._history.max_total)
         history.load_state_dict({name: array for name, array in arrays.items() if not name.startswith("pool.")})
-        if saved == ours:
-            self._rule.load_state_dict(arrays)
-        else:
-            self._rule.reset()
-        self._history = history
-        self._seen, self._last, self._next_sweep = seen, {}, FIRST_SWEEP
+        replaced = {"_history": history, "_seen": seen, "_last": {}, "_device": None}
+        return [*self._rule.loading(arrays if saved == ours else None), (self.__dict__.update, replaced)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to a safetensors file; a crash in the middle leaves the old file whole."""

@@ -55,9 +55,9 @@ class Placed:
         """Move the history to main memory, if it is elsewhere."""
         device = self._device
         if device is not None:
-            self._last = self._last | device.metrics()
-            self._history, self._seen = device.home()
-            self._device = None
+            last = self._last | device.metrics()
+            history, seen = device.home()
+            self.__dict__.update(_last=last, _history=history, _seen=seen, _device=None)
 
     def _read_there(self, device: OnDevice, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> Reading:
         """Check a batch on a device, also against the history, and smooth it."""

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import betaincinv, ndtri
 
 from kernadv import kernels, moments, smoothers
+from kernadv._at_once import Call
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
 from kernadv.clock import Bandwidth, Relative, Retention, Steps, Visits
@@ -75,14 +76,13 @@ class Plain(Rule):
 
         return DevicePlain(self)
 
-    def learn(self, rollouts: Rollouts, reading: Reading) -> None:
+    def learning(self, rollouts: Rollouts, reading: Reading) -> list[Call]:
         """Nothing is learned beside the history."""
+        return []
 
-    def reset(self) -> None:
+    def loading(self, state: dict[str, Any] | None) -> list[Call]:
         """Nothing was learned."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing was learned."""
+        return []
 
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
         """Jeffreys' interval on n_eff where the value lies in [0, 1]; elsewhere normal.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import betaincinv, ndtri
 
+from kernadv._at_once import Call
 from kernadv._typing import FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.estimator._features import Features
@@ -55,7 +56,7 @@ class Pooled(Rule):
         self.how = how
         self.features = features
         self.weighted = weighted
-        self.reset()
+        self.pool, self._other = self._fresh(), self._fresh()
         assert isinstance(how.kernel, Kernel)
         self.kernel = how.kernel
 
@@ -92,17 +93,20 @@ class Pooled(Rule):
 
         return DevicePooled(self, device)
 
-    def learn(self, rollouts: Rollouts, reading: Reading) -> None:
-        """Learn from the groups with a scored trace."""
+    def learning(self, rollouts: Rollouts, reading: Reading) -> list[Call]:
+        """Learn from the groups with a scored trace: another pool does, and takes the place of this one."""
         memo: Memo = reading.memo
         z = rollouts.batch.z[rollouts.batch.scored]
         if not len(z):
-            return
+            return []
+        learned = self._other
+        learned.copy_from(self.pool)
         if memo.features is not None:
-            self.pool.expect(memo.features.shape[1])
+            learned.expect(memo.features.shape[1])
         step = int(rollouts.batch.groups.step.max())
         limits = z.min(), z.max()
-        self.pool.learn(memo.forecast, memo.past, memo.batch, memo.last, limits, step, memo.features)
+        learned.learn(memo.forecast, memo.past, memo.batch, memo.last, limits, step, memo.features)
+        return [(self.__dict__.update, {"pool": learned, "_other": self.pool})]
 
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
         """From the Beta posterior on the range of the rewards where they have two values; elsewhere normal.
@@ -194,13 +198,16 @@ class Pooled(Rule):
         """The pool's arrays."""
         return self.pool.state_dict()
 
-    def reset(self) -> None:
-        """A pool that has seen nothing."""
-        self.pool = Pool(self.how, (self.features.size or 0) if self.features else 0)
+    def loading(self, state: dict[str, Any] | None) -> list[Call]:
+        """Another pool takes the place of this one."""
+        fresh = self._fresh()
+        if state is not None:
+            fresh.load_state_dict(state)
+        return [(self.__dict__.update, {"pool": fresh, "_other": self._fresh()})]
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Replace the pool's arrays."""
-        self.pool.load_state_dict(state)
+    def _fresh(self) -> Pool:
+        """A pool that has seen nothing."""
+        return Pool(self.how, (self.features.size or 0) if self.features else 0)
 
 
 def _inside(batch: Batched, scale: Scale) -> FloatArray:

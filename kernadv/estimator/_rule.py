@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from kernadv._at_once import Call
 from kernadv._group_loops import sum_of_others
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
@@ -88,8 +89,8 @@ class Rule(ABC):
         """Values of the rows; reads only."""
 
     @abstractmethod
-    def learn(self, rollouts: Rollouts, reading: Reading) -> None:
-        """Learn from a batch that was read, before it enters the history."""
+    def learning(self, rollouts: Rollouts, reading: Reading) -> list[Call]:
+        """The calls for `at_once` that learn from a batch that was read, before it enters the history."""
 
     @abstractmethod
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
@@ -124,9 +125,11 @@ class Rule(ABC):
         return {}
 
     @abstractmethod
-    def reset(self) -> None:
-        """Forget what was learned."""
+    def loading(self, state: dict[str, Any] | None) -> list[Call]:
+        """The calls for `at_once` that replace what was learned; None: by nothing.
 
-    @abstractmethod
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Replace what was learned; on an error it stays as it was."""
+        Raises
+        ------
+        CheckpointError
+            If the state is damaged.
+        """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from kernadv._arrays import is_tensor
+from kernadv._at_once import at_once
 from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._typing import AnyArray
 from kernadv.estimator.estimator import KernelValueEstimator
@@ -55,22 +57,21 @@ class ComponentValueEstimator:
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
         """Learn from a batch; rewards (B, C)."""
-        columns = self._checked(prompt_ids, rewards, step, weights)
-        for est, column in zip(self.columns, columns, strict=True):
-            est.observe(prompt_ids, column, step, weights=weights)
+        parts = [
+            est._observing(prompt_ids, column, step, weights)
+            for est, column in zip(self.columns, self._split(rewards), strict=True)
+        ]
+        at_once(*chain.from_iterable(parts))
 
     def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
         """``rewards - values``, then `observe`.  rewards: (B, C) -> (B, C)"""
-        columns = self._checked(prompt_ids, rewards, step, weights)
-        for est, column in zip(self.columns, columns, strict=True):
-            if est.cold_start == "error" and not est.values(prompt_ids, column, step, weights=weights).defined.all():
-                est.advantages(prompt_ids, column, step, weights=weights)  # raises, before any column has learned
-        return _stack(
-            [
-                est.advantages(prompt_ids, column, step, weights=weights)
-                for est, column in zip(self.columns, columns, strict=True)
-            ]
-        )
+        parts = [
+            est._advantages(prompt_ids, column, step, weights)
+            for est, column in zip(self.columns, self._split(rewards), strict=True)
+        ]
+        out = _stack([advantages for advantages, _ in parts])
+        at_once(*chain.from_iterable(storing for _, storing in parts))
+        return out
 
     def metrics(self) -> dict[str, float]:
         """Metrics of each component, as ``component/name``."""
@@ -91,17 +92,11 @@ class ComponentValueEstimator:
         saved = {name.partition("/")[0] for name in state}
         if saved != {str(k) for k in range(len(self.columns))}:
             raise CheckpointError(f"the state holds {len(saved)} components, this estimator has {len(self.columns)}")
-        before = self.state_dict()
-        try:
-            self._load(state, strict)
-        except CheckpointError:
-            self._load(before, True)
-            raise
-
-    def _load(self, state: Mapping[str, Any], strict: bool) -> None:
+        parts = []
         for k, est in enumerate(self.columns):
             own = {name.partition("/")[2]: x for name, x in state.items() if name.partition("/")[0] == str(k)}
-            est.load_state_dict(own, strict=strict)
+            parts.append(est._loading(own, strict))
+        at_once(*chain.from_iterable(parts))
 
     def _split(self, rewards: Any) -> list[Any]:
         try:
@@ -115,13 +110,6 @@ class ComponentValueEstimator:
                 f"rewards must have {len(self.columns)} columns, one a component, got shape {tuple(matrix.shape)}"
             )
         return [matrix[:, k] for k in range(len(self.columns))]
-
-    def _checked(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> list[Any]:
-        """The columns, all of them read once, so that no column is learned from if another is refused."""
-        columns = self._split(rewards)
-        for est, column in zip(self.columns, columns, strict=True):
-            est.values(prompt_ids, column, step, weights=weights)
-        return columns
 
 
 def _stack(columns: list[Any]) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kernadv import moments, smoothers
 from kernadv._arrays import read_weights
+from kernadv._at_once import Call, at_once
 from kernadv._errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -22,7 +23,7 @@ from kernadv.batch import Batch, read_batch
 from kernadv.clock import Bandwidth, Relative
 from kernadv.estimator._cold import check_cold_start, unobserved
 from kernadv.estimator._features import Features, FeatureSource
-from kernadv.estimator._persistent import FIRST_SWEEP, Persistent
+from kernadv.estimator._persistent import Persistent
 from kernadv.estimator._plain import Plain
 from kernadv.estimator._pooled import Pooled
 from kernadv.estimator._rule import Reading, Rollouts, Rule
@@ -144,7 +145,6 @@ class KernelValueEstimator(Persistent):
         self.allow_late = allow_late if isinstance(allow_late, bool) else check_count(allow_late, "allow_late")
         self._history = History(max_visits, max_total)
         self._seen = np.zeros(2)  # count and sum of all rewards observed
-        self._next_sweep = FIRST_SWEEP
         self._last: dict[str, float] = {}
 
     @classmethod
@@ -234,12 +234,17 @@ class KernelValueEstimator(Persistent):
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
         """Learn from a batch and add it to the history.  Parameters and errors as in `values`."""
+        at_once(*self._observing(prompt_ids, rewards, step, weights))
+
+    def _observing(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> list[Call]:
+        """The calls for `at_once` that remember a batch."""
         if device := self._on_device(rewards):
-            device.store(self._read_there(device, prompt_ids, rewards, step, weights), self.allow_late)
-            return
+            there = self._read_there(device, prompt_ids, rewards, step, weights)
+            return [(device.store, there, self.allow_late)]
         rollouts = self._read(prompt_ids, rewards, step, weights)
         pooled = isinstance(self._rule, Pooled)
-        self._store(rollouts, self._rule.read(rollouts, self._history, self.backend.backend) if pooled else None)
+        reading = self._rule.read(rollouts, self._history, self.backend.backend) if pooled else None
+        return self._storing(rollouts, reading, self._last)
 
     def observe_offline(self, prompt_ids: Any, pass_rates: Any, rollouts: int, *, age: int = 10) -> None:
         """Add rollouts that were scored before training, as a visit `age` steps before step 1.
@@ -291,21 +296,9 @@ class KernelValueEstimator(Persistent):
         ArgumentError
             Also if a row has no observation and ``cold_start="error"``.
         """
-        if device := self._on_device(rewards):
-            there = self._read_there(device, prompt_ids, rewards, step, weights)
-            out = device.advantages(there, rewards, self.cold_start)
-            device.store(there, self.allow_late)
-            return out
-        rollouts = self._read(prompt_ids, rewards, step, weights)
-        batch = rollouts.batch
-        reading = self._rule.read(rollouts, self._history, self.backend.backend)
-        estimate = reading.estimate
-        value = np.where(estimate.defined, estimate.value, self._cold_value(batch, estimate.defined))
-        advantage = np.where(batch.scored, batch.z - value, 0.0)
-        described = self._describe(batch, reading)
-        self._store(rollouts, reading)
-        self._last = described
-        return batch.restore(advantage)
+        out, storing = self._advantages(prompt_ids, rewards, step, weights)
+        at_once(*storing)
+        return out
 
     def explain(self, prompt_id: str | int, step: int | None = None) -> Explanation:
         """How a prompt's value comes about, before any trace of `step`: a dict, with a `plot`.
@@ -359,6 +352,19 @@ class KernelValueEstimator(Persistent):
         self._check_weights(weights)
         return Rollouts(batch, None if weights is None else read_weights(weights, batch.scored))
 
+    def _advantages(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> tuple[Any, list[Call]]:
+        """Advantages of a batch, and the calls for `at_once` that remember it."""
+        if device := self._on_device(rewards):
+            there = self._read_there(device, prompt_ids, rewards, step, weights)
+            return device.advantages(there, rewards, self.cold_start), [(device.store, there, self.allow_late)]
+        rollouts = self._read(prompt_ids, rewards, step, weights)
+        batch = rollouts.batch
+        reading = self._rule.read(rollouts, self._history, self.backend.backend)
+        estimate = reading.estimate
+        value = np.where(estimate.defined, estimate.value, self._cold_value(batch, estimate.defined))
+        advantage = np.where(batch.scored, batch.z - value, 0.0)
+        return batch.restore(advantage), self._storing(rollouts, reading, self._describe(batch, reading))
+
     def _cold_value(self, batch: Batch, defined: BoolArray) -> FloatArray | float:
         """What stands in for the value of rows without any observation."""
         if isinstance(self.cold_start, float) or defined.all():
@@ -368,18 +374,15 @@ class KernelValueEstimator(Persistent):
         before = self._seen[1] / self._seen[0] if self._seen[0] else 0.0
         return batch.mean_of_other_prompts(before)
 
-    def _store(self, rollouts: Rollouts, reading: Reading | None) -> None:
+    def _storing(self, rollouts: Rollouts, reading: Reading | None, last: dict[str, float]) -> list[Call]:
+        """The calls for `at_once` that learn from a batch, add it to the history and describe it."""
         batch = rollouts.batch
-        if reading is not None:
-            self._rule.learn(rollouts, reading)
-        ids, groups = batch.observed(rollouts.stored())
-        self._history.newest = max(self._history.newest, int(batch.groups.step.max()))
-        keep = self._rule.keep(self._history.newest, self.allow_late)
-        self._history.append(ids, groups, keep)
-        self._seen += batch.groups.n.sum(), batch.groups.s.sum()
-        if self._history.counters.visits >= self._next_sweep:
-            self._history.evict(keep)
-            self._next_sweep = max(2 * self._history.counters.visits, FIRST_SWEEP)
+        learning = [] if reading is None else self._rule.learning(rollouts, reading)
+        newest = max(self._history.newest, int(batch.groups.step.max()))
+        keep = self._rule.keep(newest, self.allow_late)
+        appending = self._history.appending(*batch.observed(rollouts.stored()), keep, newest)
+        seen = self._seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])
+        return [*appending, *learning, (self.__dict__.update, {"_seen": seen, "_last": last})]
 
     def _describe(self, batch: Batch, reading: Reading) -> dict[str, float]:
         last = self._history.newest_step(self._history.find(batch.ids))[batch.groups.prompt]

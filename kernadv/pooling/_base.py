@@ -204,6 +204,10 @@ class Pooled:
         """Keep that share of all of the state."""
         self._state *= share
 
+    def copy_from(self, other: Pooled) -> None:
+        """Take over the state of another piece of the same shapes."""
+        self._state[:] = other._state
+
     def state_dict(self) -> dict[str, Array]:
         """Copies of the state's arrays."""
         return self._views(self.lib.host(self._state))

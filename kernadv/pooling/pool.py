@@ -79,6 +79,17 @@ class Pool:
         if self.features is None:
             self.features = FeaturePrior(features, self.lib)
 
+    def copy_from(self, other: Pool) -> None:
+        """Take over what another pool has learned, of the same `Pooling` and library."""
+        self.newest[:] = other.newest
+        if other.features is None:
+            self.features = None
+        else:
+            self.expect(other.features.columns)
+        for own, learned in zip(self._pieces().values(), other._pieces().values(), strict=True):
+            own.copy_from(learned)
+        self.units.copy_from(other.units)
+
     def forecast(self, past: Windowed, batch: Batched, features: Array | None = None) -> Forecast:
         """Predict a batch.
 

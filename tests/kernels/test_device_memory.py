@@ -130,7 +130,7 @@ def _compare(here, there, rounds, sweep):
         newest = max(newest, int(at.max())) + 1
         names = [f"p{k}" for k in ids]
         got = there.advantages(names, torch.as_tensor(z.astype(float)), at)
-        here._next_sweep = sweep
+        here._history._next_sweep = sweep
         np.testing.assert_allclose(got.numpy(), here.advantages(names, z, at), rtol=1e-10, atol=1e-10)
         assert there._device is not None
         mine, theirs = there.metrics(), here.metrics()

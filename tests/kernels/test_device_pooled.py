@@ -100,7 +100,7 @@ def test_when_something_is_forgotten_does_not_matter(pooling, caps, monkeypatch)
     )
     for step in range(2, 56, 2):
         ids, z = [f"p{k}" for k in rng.integers(0, step // 2 + 8, 20)], rng.integers(0, 2, 20).astype(float)
-        always._next_sweep = 0
+        always._history._next_sweep = 0
         expected = never.advantages(ids, z, step)
         np.testing.assert_allclose(always.advantages(ids, z, step), expected, rtol=1e-10, atol=1e-10)
         np.testing.assert_allclose(

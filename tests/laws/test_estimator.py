@@ -170,12 +170,12 @@ def test_every_step_of_a_batch_sees_the_history_before_the_batch(make):
 )
 @pytest.mark.parametrize("late", [False, 2])
 def test_forgetting_changes_no_estimate(monkeypatch, kernel, bandwidth, late):
-    from kernadv.estimator import estimator
+    from kernadv import history
 
     rng = np.random.default_rng(9)
-    monkeypatch.setattr(estimator, "FIRST_SWEEP", 40)
+    monkeypatch.setattr(history, "FIRST_SWEEP", 40)
     keeps = KernelValueEstimator(bandwidth, kernel, allow_late=late)
-    keeps._next_sweep = 10**9
+    keeps._history._next_sweep = 10**9
     forgets = KernelValueEstimator(bandwidth, kernel, allow_late=late)
     for ids, z, step in run(rng, prompts=40, steps=150, group=1):
         step = max(1, step - int(rng.integers(0, int(late) + 1)))
@@ -361,9 +361,9 @@ def test_copies_are_independent_and_equal(how):
 
 
 def test_late_rows_keep_their_past_under_kernels_without_an_edge(monkeypatch):
-    from kernadv.estimator import estimator
+    from kernadv import history
 
-    monkeypatch.setattr(estimator, "FIRST_SWEEP", 0)
+    monkeypatch.setattr(history, "FIRST_SWEEP", 0)
     est = KernelValueEstimator(Steps(1), "exponential", allow_late=5)
     est.observe(["a"], [1.0], 1)
     est.observe(["a"], [0.0], 100)
@@ -372,9 +372,9 @@ def test_late_rows_keep_their_past_under_kernels_without_an_edge(monkeypatch):
 
 @pytest.mark.parametrize("width", [1e18, 1e300])
 def test_very_wide_windows_of_kernels_without_an_edge(monkeypatch, width):
-    from kernadv.estimator import estimator
+    from kernadv import history
 
-    monkeypatch.setattr(estimator, "FIRST_SWEEP", 0)
+    monkeypatch.setattr(history, "FIRST_SWEEP", 0)
     est = KernelValueEstimator(Steps(width), "exponential")
     est.observe(["a"], [1.0], 1)
     assert est.values(["a"], [0.0], 2).value[0] == 1.0

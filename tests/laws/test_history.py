@@ -153,7 +153,7 @@ def test_released_rows_are_used_again():
         append(history, [f"fresh-{step}"], [step], [1])
         history.evict(Retention(step, 2**60, 0))
     assert history.counters.prompts == 1
-    assert len(history._rows.ids) <= 2
+    assert len(history._ids) <= 2
     assert len(history._blocks) <= 64
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kernadv._at_once import at_once
 from kernadv.clock import Retention
 from kernadv.estimator._pooled import Pooled
 from kernadv.estimator.device.features import DeviceFeatures
@@ -111,7 +112,7 @@ class DevicePooled(DeviceRule):
 
     def settle(self) -> None:
         """Give the rule in main memory what was learned here; waits for the device."""
-        self._rule.load_state_dict(self.pool.state_dict())
+        at_once(*self._rule.loading(self.pool.state_dict()))
 
     def keep(self, newest: int, allow_late: bool | int) -> Retention:
         """All that any window can see."""
