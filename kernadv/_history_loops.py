@@ -63,11 +63,12 @@ def append(
                 b, o = blocks[b].older, BLOCK - 1
                 depth += 1
         merged = later < before and blocks[b].step[o] == new_step[m]
-        if used + depth + 1 > len(fresh):
+        copied = depth if merged or later > 0 else 0
+        if used + copied + (fill == BLOCK and not merged) > len(fresh):
             return -1, added, gone
-        if merged or later > 0:
+        if copied > 0:
             c, above = tail[p], -1
-            for _ in range(depth):
+            for _ in range(copied):
                 copy = fresh[used]
                 used += 1
                 blocks[copy] = blocks[c]
@@ -167,6 +168,22 @@ def count_expired(
             if o < 0 and left > 0:
                 b, o = blocks[b].older, BLOCK - 1
         out[p] = left
+
+
+@compiled()
+def newest_step(
+    tail: AnyArray,
+    size: AnyArray,
+    skip: AnyArray,
+    blocks: AnyArray,
+    rows: IntArray,  # (Q,) prompts, -1: unknown
+    out: IntArray,  # (Q,)
+) -> None:
+    """Step of each prompt's newest visit, 0 where it has none."""
+    for q in range(len(rows)):
+        p = rows[q]
+        some = p >= 0 and size[p] > 0
+        out[q] = blocks[tail[p]].step[(skip[p] + size[p] - 1) % BLOCK] if some else 0
 
 
 @compiled()

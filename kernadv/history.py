@@ -31,6 +31,9 @@ FORMAT = 1
 FIRST_SWEEP = 4096
 
 
+NO_BLOCKS = np.empty(0, np.int32)
+
+
 class Counters(NamedTuple):
     """What a history holds and what it has let go."""
 
@@ -54,6 +57,8 @@ class _Spare:
 
     def changing(self, taken: int, back: AnyArray) -> list[Call]:
         """The calls that take the first so many, and bring others back."""
+        if not (taken or len(back)):
+            return []
         low = max(self.count - taken, 0)
         count, used = low + len(back), self.used + taken - (self.count - low)
         if count > len(self.back):
@@ -91,7 +96,7 @@ class _Draft:
 
     def __init__(self, rows: IntArray, before: AnyArray, chains: _Chains, blocks: AnyArray) -> None:
         self.rows, self.before, self.chains, self.blocks = rows, before, chains, blocks
-        self.left = [np.empty(0, np.int32)]  # blocks that nothing will use
+        self.left: list[AnyArray] = []  # blocks that nothing will use
 
     def evict(self, own: IntArray, keep: Retention) -> int:
         """Forget what `keep` says can never matter again of the prompts `own`; returns the number of visits."""
@@ -202,8 +207,11 @@ class History:
         """
         rows = self.find(ids)
         new = np.flatnonzero(rows < 0)
-        rows[new] = self._spare_rows.first(len(new))
-        self._name(rows[new], [ids[k] for k in new.tolist()])
+        names: dict[Id, int] = {}
+        if len(new):
+            rows[new] = self._spare_rows.first(len(new))
+            names = dict(zip([ids[k] for k in new.tolist()], rows[new].tolist(), strict=True))
+            self._name(names)
         taken, added, draft = self._drafted(rows, new, groups)
         visits, evicted, dropped = self._visits + added, self._evicted, self._dropped
         if self.max_visits is not None:
@@ -222,33 +230,35 @@ class History:
         newest = max(self.newest, newest, int(groups.step.max(initial=0)))
         sweep = max(2 * visits, FIRST_SWEEP) if visits >= self._next_sweep else self._next_sweep
         state = {"_visits": visits, "_evicted": evicted, "_dropped": dropped, "_next_sweep": sweep, "newest": newest}
-        return self._changing(draft, len(new), taken, state)
+        return self._changing(draft, names, taken, state)
 
-    def _name(self, rows: IntArray, ids: Sequence[Id]) -> None:
+    def _name(self, names: dict[Id, int]) -> None:
         """Have room for some rows, and their ids entered, which no reader looks at while the rows are spare."""
-        have, needed = len(self._chains.size), int(rows.max(initial=-1)) + 1
+        have, needed = len(self._chains.size), max(names.values()) + 1
         if needed > have:
             more = _Chains.none(max(needed, have + have // 4, 64) - have)
             self._chains = _Chains(*map(np.concatenate, zip(self._chains, more, strict=True)))
         self._ids.extend([None] * (needed - len(self._ids)))
-        for row, prompt_id in zip(rows.tolist(), ids, strict=True):
-            self._ids[row] = prompt_id
+        at_once(each(setitem, repeat(self._ids), names.values(), names))
 
     def _drafted(self, rows: IntArray, new: IntArray, groups: Groups) -> tuple[int, int, _Draft]:
         """The chains of the rows with a batch of visits; number of spare blocks taken, and of visits added."""
         before = self._chains.size[rows]
         before[new] = -1
-        need = int(((np.bincount(groups.prompt) + loops.BLOCK - 1) // loops.BLOCK).sum()) + 1
+        need = len(rows)
+        if len(groups.prompt) > need:
+            need += len(groups.prompt) // loops.BLOCK
         while True:
             fresh = self._spare_blocks.first(need)
-            have, needed = len(self._blocks), int(fresh.max()) + 1
+            have, needed = len(self._blocks), self._spare_blocks.used + max(need - self._spare_blocks.count, 0)
             if needed > have:  # in place, where the system allows it
                 self._blocks.resize(max(needed, have + have // 8, 64), refcheck=False)
             draft = _Draft(rows, before, _Chains(*(part[rows] for part in self._chains)), self._blocks)
             left = np.empty(need, np.int32)
             taken, added, gone = loops.append(*draft.chains, self._blocks, fresh, left, *groups)
             if taken >= 0:
-                draft.left.append(left[:gone])
+                if gone:
+                    draft.left.append(left[:gone])
                 return taken, added, draft
             need *= 2
 
@@ -263,29 +273,37 @@ class History:
         whole.left = draft.left
         return whole
 
-    def _changing(self, draft: _Draft, rows: int, blocks: int, state: dict[str, Any]) -> list[Call]:
+    def _changing(self, draft: _Draft, names: dict[Id, int], taken: int, state: dict[str, Any]) -> list[Call]:
         """The calls that make a draft what readers see.
 
         Parameters
         ----------
         draft : _Draft
-        rows, blocks : int
-            Number of spare ones that it takes.
+        names : dict
+            The spare rows it takes, the next ones, by prompt.
+        taken : int
+            Number of spare blocks it takes.
         state : dict
             Attributes that change.
         """
-        size, before = draft.chains.size, draft.before
-        entered, gone = draft.rows[(size > 0) & (before < 0)], draft.rows[(size == 0) & (before > 0)]
-        names = {self._ids[row]: row for row in entered.tolist()}
-        prompts = self._prompts + len(entered) - len(gone)
-        return [
-            (self._table.update, names),
-            each(delitem, repeat(self._table), [self._ids[row] for row in gone.tolist()]),
-            *((setitem, part, draft.rows, new) for part, new in zip(self._chains, draft.chains, strict=True)),
-            *self._spare_rows.changing(rows, draft.rows[(size == 0) & (before != 0)]),
-            *self._spare_blocks.changing(blocks, np.concatenate(draft.left)),
-            (self.__dict__.update, {**state, "_prompts": prompts}),
-        ]
+        calls: list[Call] = []
+        if names or draft.left:
+            empty = draft.chains.size == 0
+            back, gone = (draft.rows[empty & some] for some in (draft.before != 0, draft.before > 0))
+            if len(back) > len(gone):  # of a new prompt nothing can matter
+                stay = set(names.values()).difference(back.tolist())
+                entered = {prompt_id: row for prompt_id, row in names.items() if row in stay}
+            else:
+                entered = names
+            calls = [
+                (self._table.update, entered),
+                each(delitem, repeat(self._table), [self._ids[row] for row in gone.tolist()]),
+                *self._spare_rows.changing(len(names), back),
+            ]
+            state["_prompts"] = self._prompts + len(entered) - len(gone)
+        calls += [(setitem, part, draft.rows, new) for part, new in zip(self._chains, draft.chains, strict=True)]
+        calls += self._spare_blocks.changing(taken, np.concatenate(draft.left) if draft.left else NO_BLOCKS)
+        return [*calls, (self.__dict__.update, state)]
 
     @contextmanager
     def borrowed(self, rows: IntArray) -> Iterator[Sample]:
@@ -324,12 +342,8 @@ class History:
 
     def newest_step(self, rows: IntArray) -> IntArray:
         """Newest step of each prompt, 0 where it has none."""
-        known = rows >= 0
-        out = np.zeros(len(rows), np.int64)
-        tail, size, skip = (part[rows[known]].astype(np.int64) for part in self._chains)
-        live = size > 0
-        slot = (skip + size - 1) % loops.BLOCK
-        out[np.flatnonzero(known)[live]] = self._blocks["step"][tail[live], slot[live]]
+        out = np.empty(len(rows), np.int64)
+        loops.newest_step(*self._chains, self._blocks, rows, out)
         return out
 
     def count(self, evicted: int, dropped: int) -> None:
@@ -341,7 +355,7 @@ class History:
         none = np.empty(0, np.int64)
         draft = self._whole(_Draft(none, none, _Chains.none(0), self._blocks))
         gone = draft.evict(draft.rows, keep)
-        at_once(*self._changing(draft, 0, 0, {"_visits": self._visits - gone, "_evicted": self._evicted + gone}))
+        at_once(*self._changing(draft, {}, 0, {"_visits": self._visits - gone, "_evicted": self._evicted + gone}))
         return gone
 
     def _drop_total(self, draft: _Draft, excess: int) -> int:
