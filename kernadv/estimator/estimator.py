@@ -83,6 +83,10 @@ class KernelValueEstimator(Persistent):
 
     Notes
     -----
+    Whatever exception ends a call, and when (Ctrl-C, an error of a signal handler, no memory): either all of a batch was
+    learned from and added, or nothing, and `save` in a signal handler writes one of the two.  On a GPU a history that an
+    exception left with a part of a batch is refused from then on, until a checkpoint is loaded.
+
     With rewards on a GPU the history is kept there, and nothing makes the host wait.  It follows the rewards; `intervals`,
     `explain`, `state_dict` and copies bring it back to main memory.  So several threads may call `values` at a time if the
     history is already where the rewards of all of them are; while one calls anything else, no other may use the object.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kernadv._arrays import LARGEST_REWARD, check_floats, read_steps
-from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._errors import ArgumentError, ArgumentTypeError, KernadvError
 from kernadv._typing import FloatArray
 from kernadv.estimator._cold import unobserved
 from kernadv.estimator.device.ids import Names, Told, read_ids
@@ -74,6 +74,7 @@ class OnDevice:
         self._limits = history.max_visits, history.max_total
         self._names = Names()
         self._last: dict[str, Tensor] = {}
+        self._whole = True  # False while a batch enters
         with torch.inference_mode(False):  # what stays must change outside of that mode, too
             self._held = DeviceHistory(device, *self._limits)
             self._seen = upload(seen, device)
@@ -87,6 +88,7 @@ class OnDevice:
 
         The rule in main memory gets what was learned.
         """
+        self._check_whole()
         self._rule.settle()
         keys, sample = self._held.arrays()
         ids: list[Id] = self._names.of(keys) if self.id_type is str else keys.tolist()
@@ -107,6 +109,7 @@ class OnDevice:
         check: Callable[[int], None],
     ) -> Reading:
         """Check a batch, its earliest step by `check`, and smooth it over the history."""
+        self._check_whole()
         z = _rewards(rewards)
         told = read_ids(prompt_ids, len(z))
         refused = z.abs() > LARGEST_REWARD
@@ -161,7 +164,12 @@ class OnDevice:
         return torch.where(rewards.isnan(), 0.0, batch.restore(batch.z - value)).to(kind)
 
     def store(self, reading: Reading, allow_late: bool | int) -> None:
-        """Learn from a batch that was read, and append it; `allow_late` as in `KernelValueEstimator`."""
+        """Learn from a batch that was read, and append it; `allow_late` as in `KernelValueEstimator`.
+
+        The tensors change in place, one after the other: an exception in between leaves a history that is refused from then
+        on.
+        """
+        self._whole = False
         asked, answer, told = reading.asked, reading.answer, reading.told
         newest = max(self.newest, asked.clock[-1])
         if told.kind is str and told.ids is not None:
@@ -174,9 +182,25 @@ class OnDevice:
             self._seen += answer.own.sum(1)
         self.newest, self.id_type = newest, told.kind
         self._refused.add(reading.refused)
+        self._whole = True
+
+    def _check_whole(self) -> None:
+        """Refuse to go on with a part of a batch.
+
+        Raises
+        ------
+        KernadvError
+            If an exception ended a `store`.
+        """
+        if not self._whole:
+            raise KernadvError(
+                f"an exception came while a batch entered the history on {self.device}, which may now hold a part of it; "
+                "load the last checkpoint into this estimator, or make a new one"
+            )
 
     def metrics(self) -> dict[str, float]:
         """As `KernelValueEstimator.metrics`, without what the rule adds, which is settled; waits for the device."""
+        self._check_whole()
         self._rule.settle()
         self._refused.settle()
         held = {"history_visits": float(self._held.visits.size.sum()),
