@@ -5,7 +5,7 @@ target E mhat(x), which differs from it by the smoothing bias.
 """
 
 from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, correction
-from kernadv.inference.bands import kappa, multiplier_bootstrap, tube, tube_critical_value, tube_probability
+from kernadv.inference.bands import band, kappa, multiplier_bootstrap, tube, tube_critical_value, tube_probability
 from kernadv.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
 from kernadv.inference.degrees_of_freedom import DegreesOfFreedom, effective_degrees_of_freedom, effective_sample_size
 from kernadv.inference.diagnostics import Autocorrelation, Portmanteau, autocorrelation, ljung_box
@@ -25,6 +25,7 @@ __all__ = [
     "RobustEstimate",
     "Wild",
     "autocorrelation",
+    "band",
     "bootstrap_error",
     "correction",
     "effective_degrees_of_freedom",

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import betaincinv, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
 
 from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import FloatArray
 from kernadv.inference import robust
 from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, correction
 from kernadv.inference.degrees_of_freedom import effective_sample_size
+from kernadv.inference.two_values import (
+    PROPORTION,
+    PROPORTIONS,
+    by_column,
+    check_two_values,
+    proportion_interval,
+    wider,
+)
 from kernadv.inference.variance import standard_error
+from kernadv.inference.window import extremes, sound
 from kernadv.smoothers.local_polynomial import derivative_order, smooth
 
-PROPORTIONS = ("wilson", "jeffreys", "uniform")
-#: The one that "auto" takes: with weights and rare successes Wilson covers less.
-PROPORTION = "jeffreys"
-#: Responses of a window agree if a smaller share differs: rounding errors.
-AGREE = 1e-12
 METHODS = ("auto", "normal", "robust", *PROPORTIONS)
 
 
 def interval(fit: Fit, at: FloatArray, level: float = 0.95, method: str = "auto") -> Interval:
     """Interval of the method that suits the data.
 
-    **Covers** what the method covers; the result says which.
+    Errors are taken as independent.  For others: ``robust_bias_corrected(fit, at, method="cluster")``, with
+    ``fit._replace(cluster=...)``, or ``method="hac"`` along the first dimension; block bootstrap is
+    ``percentile_t(fit, at, scheme=MovingBlocks())``.
+
+    **Covers** what the method covers; the result says which.  auto: the regression function.
 
     Parameters
     ----------
@@ -34,8 +42,19 @@ def interval(fit: Fit, at: FloatArray, level: float = 0.95, method: str = "auto"
     level : float
         Strictly between 0 and 1.
     method : {"auto", "normal", "robust", "wilson", "jeffreys", "uniform"}
-        auto: `proportion` (jeffreys) if all responses are 0 or 1 and the degree is 0, because there a standard error is 0
-        wherever a window holds one kind of response only; otherwise `robust_bias_corrected`.
+        auto, each column of the responses by itself: `robust_bias_corrected`; for responses of two values, whatever these
+        are, the wider limits of two `proportion` (jeffreys), of the fit and of the one that is corrected for bias, because a
+        standard error is 0 wherever a window holds one kind of response only.  Where the window is too small for the
+        correction, the fit alone: there it is the smoothed target that these cover.
+
+    Returns
+    -------
+    Interval
+        NaN where the responses of the window do not tell: too few for the correction (`robust_bias_corrected`), limits
+        farther apart than 100 times their range, or all responses of the column are the same.  A column of zeros, of ones or
+        of minus ones alone is taken as one of 0 and 1, or of -1 and 1.  Where only those of the window are the same, the
+        limits allow for others that were not seen there: a share q as small, or as large, as any of the column, with q the
+        upper limit of Jeffreys for none in n_eff.
 
     Raises
     ------
@@ -53,14 +72,18 @@ def interval(fit: Fit, at: FloatArray, level: float = 0.95, method: str = "auto"
     >>> for degree, y in [(0, won), (0, x), (1, won)]:
     ...     fit = Fit(LocalPolynomialFit(get("triangular"), degree), x, y, np.ones(21), np.array([0.3]))
     ...     print(interval(fit, x).covers)
-    smoothed target
+    regression function
     regression function
     regression function
     """
     check_choice(method, "method", METHODS)
     if method == "auto":
         fit = Fit.checked(fit)
-        method = PROPORTION if fit.how.degree == 0 and _binary(fit.y) else "robust"
+        return by_column(
+            fit.y,
+            lambda columns: _two_values(fit._replace(y=fit.y[:, columns]), at, level),
+            lambda columns: robust_bias_corrected(fit._replace(y=fit.y[:, columns]), at, level),
+        )
     if method == "normal":
         return normal(fit, at, level)
     if method == "robust":
@@ -103,8 +126,9 @@ def normal(
     (1.02, 2.98, 'smoothed target')
     """
     z = _quantile(level)
+    fit = Fit.checked(fit)
     error = standard_error(fit, at, method, derivative=derivative, neighbours=neighbours, lag=lag)
-    return _around(_estimate(fit, at, derivative), z * error, SMOOTHED_TARGET)
+    return _around(fit, at, derivative, _estimate(fit, at, derivative), z * error, level, SMOOTHED_TARGET)
 
 
 def robust_bias_corrected(
@@ -165,22 +189,24 @@ def robust_bias_corrected(
     more = correction(fit.how, sum(derivative))
     if method in robust.METHODS:
         both = robust.robust_estimate(fit, at, method, derivative=derivative, rho=rho, neighbours=neighbours, more=more)
-        times = stdtrit(both.freedom, 0.5 + 0.5 * level) if reference == "t" else z
-        return _around(both.corrected, times * both.corrected_error, REGRESSION_FUNCTION)
+        freedom = np.where(both.freedom >= 1.0, both.freedom, np.nan)
+        times = stdtrit(freedom, 0.5 + 0.5 * level) if reference == "t" else np.where(np.isnan(freedom), np.nan, z)
+        half = times * both.corrected_error
+        return _around(fit.raised(more), at, derivative, both.corrected, half, level, REGRESSION_FUNCTION)
     if rho != 1.0:
         raise ArgumentError(f"method {method!r} corrects with one bandwidth: rho must be 1, got {rho!r}")
     up = fit.raised(more)
     error = standard_error(up, at, method, derivative=derivative, lag=lag)
-    return _around(_estimate(up, at, derivative), z * error, REGRESSION_FUNCTION)
+    return _around(up, at, derivative, _estimate(up, at, derivative), z * error, level, REGRESSION_FUNCTION)
 
 
 def proportion(
     fit: Fit, at: FloatArray, level: float = 0.95, method: str = PROPORTION, *, bias_corrected: bool = False
 ) -> Interval:
-    """Intervals of a probability from 0/1 responses, with n_eff = 1 / sum l_j^2 responses behind each estimate.
+    """Intervals from responses of two values, as 0 and 1, with n_eff = 1 / sum l_j^2 responses behind each estimate.
 
-    Never empty, never outside [0, 1], and of positive width where all responses in the window agree; there the nearer
-    limit is 0 or 1 itself.
+    Never empty, never outside the two values, and of positive width where all responses in the window agree; there the
+    nearer limit is that value itself.  Errors are taken as independent.
 
     **Covers** the smoothed target E mhat(x); with `bias_corrected`, the regression function.  A nominal 95% at a
     probability of .02 and n_eff from 8 to 10 covers, computed exactly for one-sided windows of the kernels: Jeffreys 94-99%,
@@ -189,7 +215,8 @@ def proportion(
     Parameters
     ----------
     fit : Fit
-        Responses 0 or 1.  Estimates of degree >= 1 are clipped to [0, 1].
+        Responses of two values in each column; zeros, ones or minus ones alone count as one of 0 and 1, or of -1 and 1.
+        Estimates of degree >= 1 are clipped to the two values.
     at : (m, d)
         Queries.
     level : float
@@ -219,40 +246,20 @@ def proportion(
     >>> float(low[0, 0]), round(float(high[0, 0]), 4)  # no success in 4: 0 and z^2 / (4 + z^2), z = 1.96
     (0.0, 0.4899)
     """
-    check_level(level)
+    tail = 0.5 * (1.0 - check_level(level))
     check_choice(method, "method", PROPORTIONS)
     fit = Fit.checked(fit)
-    if not _binary(fit.y):
-        raise ArgumentError(
-            f"method {method!r} needs responses that are 0 or 1, got values from {fit.y.min()} to {fit.y.max()}; "
-            "use method='robust'"
-        )
+    pairs = check_two_values(fit.y, method)
     if bias_corrected:
         fit = fit.raised()
-    estimate = np.clip(_estimate(fit, at, None), 0.0, 1.0)
-    size = np.broadcast_to(effective_sample_size(fit, at)[:, None], estimate.shape)
-    low, high = np.full(estimate.shape, np.nan), np.full(estimate.shape, np.nan)
-    known = ~np.isnan(estimate)
-    low[known], high[known] = proportion_limits(estimate[known] * size[known], size[known], level, method)
-    return Interval(estimate, low, high, REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET)
+    covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
+    size = effective_sample_size(fit, at)
+    return proportion_interval(_estimate(fit, at, None), size, pairs, tail, method, covers)
 
 
-def proportion_limits(count: FloatArray, size: FloatArray, level: float, method: str) -> tuple[FloatArray, FloatArray]:
-    """Limits for `count` successes in `size` trials, neither of them necessarily whole.
-
-    References
-    ----------
-    Brown, Cai and DasGupta (2001), section 3.1.2: the limit is 0 itself without a success, and 1 without a failure.
-    """
-    rest, tail = size - count, 0.5 * (1.0 - level)
-    if method == "wilson":
-        from statsmodels.stats.proportion import proportion_confint  # slow to import, and needed here only
-
-        low, high = proportion_confint(count, size, alpha=1.0 - level, method=method)
-    else:
-        prior = {"jeffreys": 0.5, "uniform": 1.0}[method]
-        low, high = (betaincinv(prior + count, prior + rest, quantile) for quantile in (tail, 1.0 - tail))
-    return np.where(count <= AGREE * size, 0.0, low), np.where(rest <= AGREE * size, 1.0, high)
+def _two_values(fit: Fit, at: FloatArray, level: float) -> Interval:
+    """Around the fit and the one that is corrected for bias."""
+    return wider(proportion(fit, at, level, bias_corrected=True), proportion(fit, at, level))
 
 
 def _estimate(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
@@ -260,14 +267,23 @@ def _estimate(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) -> F
     return smooth(fit.how, fit.x, fit.y, fit.weights, fit.queries(at), fit.bandwidth, derivative).value
 
 
-def _around(estimate: FloatArray, half: FloatArray, covers: str) -> Interval:
-    return Interval(estimate, estimate - half, estimate + half, covers)
+def _around(
+    fit: Fit,
+    at: FloatArray,
+    derivative: tuple[int, ...] | None,
+    estimate: FloatArray,
+    half: FloatArray,
+    level: float,
+    covers: str,
+) -> Interval:
+    """``estimate -+ half``; of values, not of derivatives, where the responses of the window can tell that much."""
+    made = Interval(estimate, estimate - half, estimate + half, covers)
+    if derivative is not None and any(derivative):
+        return made
+    at = fit.queries(at)
+    return sound(made, fit.y, extremes(fit, at), effective_sample_size(fit, at), 0.5 * (1.0 - level))
 
 
 def _quantile(level: float) -> float:
     """Two-sided normal quantile."""
     return float(ndtri(0.5 + 0.5 * check_level(level)))
-
-
-def _binary(y: FloatArray) -> bool:
-    return bool(np.isin(y, (0.0, 1.0)).all())

@@ -12,11 +12,14 @@ from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.inference._base import Fit
 from kernadv.inference.degrees_of_freedom import SATURATED
 from kernadv.inference.nearest import neighbour_residuals
+from kernadv.inference.window import kernel_weight
 from kernadv.moments.local import exponents
 from kernadv.smoothers.local_polynomial import derivative_order, smooth
 
 #: Residuals of the window around each query.
 METHODS = ("nearest", "hc0", "hc1", "hc2", "hc3")
+#: Share of the variance that the residuals of a window must show on average: with less, 95% cover 25 to 90%.
+SHOWN = 0.2
 
 
 class RobustEstimate(NamedTuple):
@@ -31,6 +34,8 @@ class RobustEstimate(NamedTuple):
         function.
     freedom : (m, 1) float64
         Satterthwaite degrees of freedom of `corrected_error`: few near a boundary, where few points carry the estimate.
+        NaN where they say nothing: the fit all but interpolates its window, so that for noise of one variance the residuals
+        would show less than a fifth of the variance of the estimate.
     """
 
     conventional: FloatArray
@@ -141,7 +146,7 @@ def robust_estimate(
     out = RobustEstimate(*(np.full((len(at), width), np.nan) for width in (*[fit.y.shape[1]] * 4, 1)))
     for q in np.flatnonzero(first.defined):
         near = np.arange(low[q], high[q])
-        near = near[_weight(wide.fit, near, at[q]) > 0.0]
+        near = near[kernel_weight(wide.fit, near, at[q]) > 0.0]
         own = _window(first, near, at, q)
         hat = own.weight * (own.monomials @ first.inverse[q, row])
         inflation = _inflation(own, own, method)
@@ -155,8 +160,10 @@ def robust_estimate(
             error = _residuals(fit, near, other, inflation, method, neighbours)
             out.corrected[q] = unit * (hat @ fit.y[near])
             out.corrected_error[q] = abs(unit) * np.sqrt(hat**2 @ error**2)
-            squares = hat**2 * inflation
-            out.freedom[q] = _matched(squares, neighbours) if method == "nearest" else _satterthwaite(squares, other)
+            if method == "nearest":
+                out.freedom[q] = _matched(hat**2, neighbours)
+            else:
+                out.freedom[q] = _satterthwaite(hat**2, inflation, other)
     return out
 
 
@@ -175,21 +182,11 @@ def _local(fit: Fit, at: FloatArray) -> _Local:
     return _Local(fit, powers, coefficients, inverse, passes[0].defined)
 
 
-def _weight(fit: Fit, near: IntArray, query: FloatArray) -> FloatArray:
-    """``omega_j K(u_j)`` of some points.  # (k,)"""
-    u = (fit.x[near] - query) / fit.bandwidth
-    profile = fit.how.kernel.profile
-    weight = profile(np.linalg.norm(u, axis=1)) if fit.how.radial else np.prod(profile(u), axis=1)
-    if fit.how.past:
-        weight = np.where(u[:, 0] <= 0.0, weight, 0.0)
-    return np.asarray(fit.weights[near] * weight)
-
-
 def _window(local: _Local, near: IntArray, at: FloatArray, q: int) -> _Window:
     fit = local.fit
     u = (fit.x[near] - at[q]) / fit.bandwidth
     monomials = np.prod(u[:, None] ** local.powers, axis=2)
-    weight = _weight(fit, near, at[q])
+    weight = kernel_weight(fit, near, at[q])
     dual = weight[:, None] * (monomials @ local.inverse[q])
     return _Window(weight, monomials, dual, fit.y[near] - monomials @ local.coefficients[q])
 
@@ -223,11 +220,13 @@ def _residuals(
     return np.asarray(fitted.residual * np.sqrt(inflation)[:, None])
 
 
-def _satterthwaite(squares: FloatArray, fitted: _Window) -> float:
+def _satterthwaite(variance: FloatArray, inflation: FloatArray, fitted: _Window) -> float:
     """``(tr D R R')^2 / tr (D R R')^2`` of the variance ``e' D e``, with residuals ``e = R y``, ``R = I - P Q'``.
 
-    ``R R' = I + U S U'`` with ``U = [P, Q]``, so that only small matrices occur.
+    D is ``diag(l^2)``, inflated.  ``R R' = I + U S U'`` with ``U = [P, Q]``, so that only small matrices occur.  NaN where
+    tr D R R', the mean of the estimated variance, is too small a share of tr diag(l^2), the variance.
     """
+    squares = variance * inflation
     size = fitted.monomials.shape[1]
     both = np.concatenate([fitted.monomials, fitted.dual], axis=1)
     middle = np.zeros((2 * size, 2 * size))
@@ -235,8 +234,9 @@ def _satterthwaite(squares: FloatArray, fitted: _Window) -> float:
     middle[:size, size:] = middle[size:, :size] = -np.eye(size)
     first = middle @ (both.T @ (squares[:, None] * both))
     second = middle @ (both.T @ (squares[:, None] ** 2 * both))
+    mean = squares.sum() + np.trace(first)
     spread = (squares**2).sum() + 2.0 * np.trace(second) + np.trace(first @ first)
-    return float((squares.sum() + np.trace(first)) ** 2 / spread) if spread > 0.0 else np.nan
+    return float(mean**2 / spread) if spread > 0.0 and mean >= SHOWN * variance.sum() else np.nan
 
 
 def _matched(squares: FloatArray, neighbours: int) -> float:

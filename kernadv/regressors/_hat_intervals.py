@@ -6,17 +6,27 @@ bands, O(n^2) in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.inference import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, Wild, correction
-from kernadv.inference.intervals import METHODS, PROPORTION, PROPORTIONS, proportion_limits
+from kernadv.inference.intervals import METHODS
+from kernadv.inference.two_values import (
+    PROPORTION,
+    PROPORTIONS,
+    by_column,
+    check_two_values,
+    proportion_interval,
+    wider,
+)
+from kernadv.inference.window import in_window, sound
 from kernadv.regressors._dense import BLOCK, determines
 from kernadv.regressors._engine import estimate, hat
 from kernadv.regressors._rule import Rule, coefficients
@@ -57,6 +67,10 @@ class HatFit:
         rule, own = (replace(rule, how=how, deficient=deficient) for rule in (self.rule, self.own))
         return replace(self, rule=rule, own=own)
 
+    def responses(self, columns: BoolArray) -> HatFit:
+        """The fit of some of the responses."""
+        return replace(self, sample=self.sample._replace(y=self.sample.y[:, columns]))
+
     def rows(self) -> Iterator[tuple[slice, FloatArray]]:
         """Hat vectors of some queries at a time; NaN where there is no estimate."""
         for block in gen_batches(len(self.at.x), max(1, BLOCK // len(self.sample.y))):
@@ -87,6 +101,29 @@ class HatFit:
         )
 
 
+class _Estimates(NamedTuple):
+    """At m queries, for C responses.
+
+    Attributes
+    ----------
+    value : (m, C)
+    norm : (m,)
+        ``sum_j l_j^2``, 1 / n_eff.
+    fourth : (m,)
+        ``sum_j l_j^4``.
+    window : (m, C) and (m, C)
+        The smallest and the largest response in each window.
+    variance : (m, C)
+        ``sum_j l_j^2 e_j^2`` of residuals e; NaN where points without one have a share of it.
+    """
+
+    value: FloatArray
+    norm: FloatArray
+    fourth: FloatArray
+    window: tuple[FloatArray, FloatArray]
+    variance: FloatArray
+
+
 def interval(fit: HatFit, level: float, method: str) -> Interval:
     """Pointwise intervals.
 
@@ -95,7 +132,7 @@ def interval(fit: HatFit, level: float, method: str) -> Interval:
     **cover** the smoothed target.  With e the residuals at the design points, the variance of "normal" is
     ``sum_j l_j^2 e_j^2 / (1 - l_jj)^2`` (HC3) and its quantiles are normal; that of "robust" is
     ``sum_j l_j^2 e_j^2 / (1 - l_jj)`` (HC2), with Student's t of ``(sum l^2)^2 / sum l^4``, less the number of coefficients,
-    degrees of freedom.
+    degrees of freedom, or of 1 if these are fewer: the residuals are not those of one window, which rarely leaves less.
 
     Parameters
     ----------
@@ -104,49 +141,62 @@ def interval(fit: HatFit, level: float, method: str) -> Interval:
     method : str
         As in `kernadv.inference.interval`.
     """
-    check_level(level)
+    tail = 0.5 * (1.0 - check_level(level))
     check_choice(method, "method", METHODS)
-    degree, binary = fit.rule.how.degree, bool(np.isin(fit.sample.y, (0.0, 1.0)).all())
-    if method == "auto":
-        method = PROPORTION if binary and degree == 0 else "robust"
     if method in PROPORTIONS:
-        if not binary:
-            raise ArgumentError(f"method {method!r} needs responses that are 0 or 1; use method='robust'")
-        return _proportion(fit, level, method)
+        return _proportion(fit, tail, method, SMOOTHED_TARGET)
     if method == "normal":
         residuals, others = fit.residuals()
-        value, error, _ = _errors(fit, residuals / others)
-        half, covers = ndtri(0.5 + 0.5 * level) * error, SMOOTHED_TARGET
-    else:
-        fit = fit.raised()
-        residuals, others = fit.residuals()
-        value, error, freedom = _errors(fit, residuals / np.sqrt(others))
-        half, covers = stdtrit(freedom, 0.5 + 0.5 * level) * error, REGRESSION_FUNCTION
-    return Interval(value, value - half, value + half, covers)
+        return _around(fit, _estimates(fit, residuals / others), ndtri(1.0 - tail), tail, SMOOTHED_TARGET)
+    if method == "robust":
+        return _robust(fit.raised(), tail)
+    return by_column(
+        fit.sample.y,
+        lambda columns: _two_values(fit.responses(columns), lambda one: tail, True),
+        lambda columns: _robust(fit.raised().responses(columns), tail),
+    )
 
 
 def band(fit: HatFit, level: float, bias_corrected: bool) -> Interval:
     """Sup-t band: it **covers** its target at all the queries together.
 
-    As `kernadv.inference.multiplier_bootstrap`: the largest t of the noise that is drawn by `Wild`, each draw divided by
-    its own standard error.
+    As `kernadv.inference.band`: for responses of two values Jeffreys' limits; for others the largest t of the noise that is
+    drawn by `Wild`, each draw divided by its own standard error.
 
     Parameters
     ----------
     fit : HatFit
     level : float
     bias_corrected : bool
-        Whether the fit has been raised, and so covers the regression function; else the smoothed target.
+        Whether it covers the regression function, by the fit of a higher degree; else the smoothed target.
     """
     check_level(level)
+    raised = fit.raised() if bias_corrected else fit
+    covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
+    return by_column(
+        fit.sample.y,
+        lambda columns: _two_values(
+            fit.responses(columns), lambda one: float(ndtr(-_largest_normal(one, level))), bias_corrected
+        ),
+        lambda columns: _sup_t(raised.responses(columns), level, covers),
+    )
+
+
+def _robust(raised: HatFit, tail: float) -> Interval:
+    residuals, others = raised.residuals()
+    got = _estimates(raised, residuals / np.sqrt(others))
+    size = coefficients(raised.at.x.shape[1], raised.rule.how.degree)
+    freedom = np.maximum(got.norm**2 / got.fourth - size, 1.0)
+    return _around(raised, got, stdtrit(freedom, 1.0 - tail)[:, None], tail, REGRESSION_FUNCTION)
+
+
+def _sup_t(fit: HatFit, level: float, covers: str) -> Interval:
     residuals, others = fit.residuals()
-    value, error, _ = _errors(fit, residuals / others)
     noise_of = np.nan_to_num(residuals / np.sqrt(others))
-    points = fit.sample.points
-    own = np.nan_to_num(hat(fit.own, fit.sample, points))
+    own = np.nan_to_num(hat(fit.own, fit.sample, fit.sample.points))
     rows = np.concatenate([hat for _, hat in fit.rows()])
-    rng, critical = np.random.default_rng(0), np.empty(value.shape[1])
-    for c in range(value.shape[1]):
+    rng, critical = np.random.default_rng(0), np.empty(noise_of.shape[1])
+    for c in range(len(critical)):
         largest = []
         for _ in range(DRAWS // BATCH):
             noise = Wild().noise(noise_of[:, c], np.zeros(len(own)), BATCH, rng)
@@ -154,33 +204,51 @@ def band(fit: HatFit, level: float, bias_corrected: bool) -> Interval:
             t = np.abs(rows @ noise) / np.where(spread > 0.0, spread, np.inf)
             largest.append(np.nan_to_num(t).max(axis=0, initial=0.0))
         critical[c] = np.quantile(np.concatenate(largest), level)
-    covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
-    return Interval(value, value - critical * error, value + critical * error, covers)
+    return _around(fit, _estimates(fit, residuals / others), critical, ndtr(-critical), covers)
 
 
-def _errors(fit: HatFit, each: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Estimates and their standard errors from residuals, (m, C), and the degrees of freedom of these, (m, 1)."""
-    shape = len(fit.at.x), each.shape[1]
-    value, variance, freedom = np.empty(shape), np.empty(shape), np.empty((shape[0], 1))
-    lonely: BoolArray = np.isnan(each[:, 0])
+def _largest_normal(fit: HatFit, level: float) -> float:
+    """Level-quantile of the largest ``|l(x)'e| / |l(x)|`` over the queries, e independent and normal: simulated."""
+    noise = np.random.default_rng(0).standard_normal((len(fit.sample.y), DRAWS))
+    largest = np.zeros(DRAWS)
+    for _, rows in fit.rows():
+        t = np.abs(rows @ noise) / np.linalg.norm(rows, axis=1, keepdims=True)
+        largest = np.maximum(largest, np.nan_to_num(t).max(axis=0, initial=0.0))
+    return float(np.quantile(largest, level))
+
+
+def _two_values(fit: HatFit, tail: Callable[[HatFit], float], bias_corrected: bool) -> Interval:
+    """Jeffreys' limits of the fit, or the wider ones of it and of the raised one."""
+    if not bias_corrected:
+        return _proportion(fit, tail(fit), PROPORTION, SMOOTHED_TARGET)
+    return wider(*(_proportion(one, tail(one), PROPORTION, REGRESSION_FUNCTION) for one in (fit.raised(), fit)))
+
+
+def _proportion(fit: HatFit, tail: float, method: str, covers: str) -> Interval:
+    pairs = check_two_values(fit.sample.y, method)
+    got = _estimates(fit, np.zeros_like(fit.sample.y))
+    return proportion_interval(got.value, 1.0 / got.norm, pairs, tail, method, covers)
+
+
+def _around(fit: HatFit, got: _Estimates, times: float | FloatArray, tail: float | FloatArray, covers: str) -> Interval:
+    """``value -+ times standard error``, where the responses of the window can tell that much."""
+    half = times * np.sqrt(got.variance)
+    made = Interval(got.value, got.value - half, got.value + half, covers)
+    return sound(made, fit.sample.y, got.window, 1.0 / got.norm, tail)
+
+
+def _estimates(fit: HatFit, each: FloatArray) -> _Estimates:
+    """Estimates and, from residuals (n, C), their variances."""
+    y, lonely = fit.sample.y, np.isnan(each[:, 0])
     squares = np.where(lonely[:, None], 0.0, each) ** 2
-    size = coefficients(fit.at.x.shape[1], fit.rule.how.degree)
+    value, low, high, variance = (np.empty((len(fit.at.x), y.shape[1])) for _ in range(4))
+    norm, fourth = np.empty(len(value)), np.empty(len(value))
     for block, rows in fit.rows():
-        weight = rows**2
-        value[block], variance[block] = rows @ fit.sample.y, weight @ squares
-        total = weight.sum(1)
-        variance[block][weight @ lonely > LOST * total] = np.nan
-        freedom[block, 0] = np.maximum(total**2 / (weight**2).sum(1) - size, 1.0)
-    return value, np.sqrt(variance), freedom
-
-
-def _proportion(fit: HatFit, level: float, method: str) -> Interval:
-    value = np.empty((len(fit.at.x), fit.sample.y.shape[1]))
-    size = np.empty_like(value)
-    for block, rows in fit.rows():
-        value[block], size[block] = rows @ fit.sample.y, 1.0 / (rows**2).sum(1)[:, None]
-    value = np.clip(value, 0.0, 1.0)
-    low, high = np.full(value.shape, np.nan), np.full(value.shape, np.nan)
-    known = ~np.isnan(value)
-    low[known], high[known] = proportion_limits(value[known] * size[known], size[known], level, method)
-    return Interval(value, low, high, SMOOTHED_TARGET)
+        weight, inside = rows**2, in_window(rows)
+        value[block], variance[block] = rows @ y, weight @ squares
+        norm[block], fourth[block] = weight.sum(1), (weight**2).sum(1)
+        variance[block][weight @ lonely > LOST * norm[block]] = np.nan
+        for c, column in enumerate(y.T):
+            low[block, c] = np.where(inside, column, np.inf).min(axis=1)
+            high[block, c] = np.where(inside, column, -np.inf).max(axis=1)
+    return _Estimates(value, norm, fourth, (low, high), variance)

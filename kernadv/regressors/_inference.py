@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from kernadv._errors import ArgumentError, check_choice
@@ -14,9 +13,6 @@ from kernadv.regressors._hat_intervals import HatFit
 from kernadv.regressors._rule import Rule
 from kernadv.regressors._sample import Points, Sample
 from kernadv.regressors._series import lay_out
-
-#: Bands by name.
-BANDS: dict[str, Callable[..., Interval]] = {"sup_t": bands.multiplier_bootstrap, "tube": bands.tube}
 
 
 def fit_of(rule: Rule, sample: Sample) -> Fit:
@@ -61,17 +57,16 @@ def band(
     rule: Rule, own: Rule, sample: Sample, at: Points, level: float, method: str, bias_corrected: bool
 ) -> Interval:
     """Bands that hold at all queries together; parameters as in `interval`."""
-    check_choice(method, "method of a band", BANDS)
+    check_choice(method, "method of a band", bands.METHODS)
     if has_moments(rule, sample.points.x.shape[1]) and sample.points.x.shape[1] == 1:
         fit, q = _laid_out(rule, sample, at)
-        return BANDS[method](fit, q, level, bias_corrected=bias_corrected)
+        return bands.band(fit, q, level, method, bias_corrected=bias_corrected)
     if method == "tube":
         raise ArgumentError(
             "the tube formula is for one continuous column and one bandwidth: hat vectors must form one smooth path; use "
             "method='sup_t'"
         )
-    rows = HatFit(rule, own, sample, at)
-    return _hat_intervals.band(rows.raised() if bias_corrected else rows, level, bias_corrected)
+    return _hat_intervals.band(HatFit(rule, own, sample, at), level, bias_corrected)
 
 
 def _laid_out(rule: Rule, sample: Sample, at: Points) -> tuple[Fit, FloatArray]:

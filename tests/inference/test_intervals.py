@@ -92,16 +92,17 @@ def test_bias_corrected_proportion():
     assert got.covers == "regression function"
 
 
-def test_auto():
-    for fit, chosen in [
-        (sample(), proportion(sample(), AT)),
-        (sample(1), robust_bias_corrected(sample(1), AT)),
-        (sample(0, False), robust_bias_corrected(sample(0, False), AT)),
-    ]:
-        got = interval(fit, AT)
-        np.testing.assert_array_equal(got.low, chosen.low)
-        assert got.covers == chosen.covers
-    np.testing.assert_array_equal(interval(sample(), AT, method="normal").low, normal(sample(), AT).low)
+@pytest.mark.parametrize("degree", range(4))
+def test_auto(degree):
+    """Two values: the wider of the fit and the corrected one, both textbook formulas; anything else: robust."""
+    fit, other = sample(degree), robust_bias_corrected(sample(degree, False), AT)
+    got = interval(fit, AT)
+    for part, choose in (("low", np.minimum), ("high", np.maximum)):
+        ends = [getattr(proportion(fit, AT, bias_corrected=corrected), part) for corrected in (False, True)]
+        np.testing.assert_array_equal(getattr(got, part), choose(*ends))
+    np.testing.assert_array_equal(interval(sample(degree, False), AT).low, other.low)
+    assert got.covers == other.covers == "regression function"
+    np.testing.assert_array_equal(interval(fit, AT, method="normal").low, normal(fit, AT).low)
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "auto"])
