@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr, stdtr
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from kernadv._errors import ArgumentError, check_choice, check_level, check_positive, check_range
-from kernadv._typing import FloatArray
+from kernadv._typing import BoolArray, FloatArray
 from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval
 from kernadv.inference.bootstrap import BATCH, MovingBlocks, Wild, chosen_scheme, studentised
 from kernadv.inference.degrees_of_freedom import at_design_points, effective_sample_size, traces
@@ -259,7 +259,8 @@ def multiplier_bootstrap(
     Returns
     -------
     Interval
-        NaN where the estimate is undefined, or rests on a point without a residual; the band holds at the other queries.
+        NaN where the estimate is undefined, rests on a point without a residual, or has a standard error with less than one
+        degree of freedom, as the draws show; the band holds at the other queries.
 
     Raises
     ------
@@ -289,11 +290,24 @@ def multiplier_bootstrap(
     fit, scheme = _chosen(fit, bias_corrected), chosen_scheme(scheme)
     at = fit.queries(at)
     error = standard_error(fit, at, scheme.method)
-    largest: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
+    drawn: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
     for column, t in studentised(fit, at, scheme, draws, seed):
-        largest[column].append(np.nan_to_num(np.abs(t)).max(axis=0, initial=0.0))
-    critical = [np.quantile(np.concatenate(parts), level) for parts in largest]
-    return _band(fit, at, np.array(critical), error, bias_corrected)
+        drawn[column].append(np.nan_to_num(np.abs(t)))
+    made = [largest_t(np.concatenate(parts, axis=1), level) for parts in drawn]
+    for column, (_, known) in enumerate(made):
+        error[~known, column] = np.nan
+    return _band(fit, at, np.array([critical for critical, _ in made]), error, bias_corrected)
+
+
+def largest_t(t: FloatArray, level: float) -> tuple[float, BoolArray]:
+    """Critical value of a sup-t band from its draws ``|t|`` (m, draws), and the queries that it is for.
+
+    A query whose own quantile lies beyond that of Student's t with 1 degree of freedom has no standard error to speak of;
+    the others must not pay for it.  No band is narrower than a normal interval.
+    """
+    tail = 0.5 + 0.5 * level
+    known = np.quantile(t, level, axis=1) <= stdtrit(1.0, tail)
+    return max(float(np.quantile(t[known].max(axis=0, initial=0.0), level)), float(ndtri(tail))), known
 
 
 def largest_normal(fit: Fit, at: FloatArray, level: float) -> float:

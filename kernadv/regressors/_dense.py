@@ -149,6 +149,8 @@ def other_weights(rule: Rule, points: Points, at: Points) -> FloatArray:
 
 def _half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
     """``D (D'D)^-1 e_row`` of each weighted design D, and whether D determines its coefficients.  # (b, n), (b,)"""
+    if design.shape[1] < design.shape[2]:
+        return np.full(design.shape[:2], np.nan), np.zeros(len(design), np.bool_)
     scale = _lengths(design, 1)
     q, r = np.linalg.qr(design / scale[:, None])
     defined = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(axis=1) > RANK

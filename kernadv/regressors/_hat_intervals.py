@@ -17,6 +17,7 @@ from sklearn.utils import gen_batches
 from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.inference import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, Wild, correction
+from kernadv.inference.bands import largest_t
 from kernadv.inference.intervals import METHODS
 from kernadv.inference.two_values import (
     PROPORTION,
@@ -195,16 +196,17 @@ def _sup_t(fit: HatFit, level: float, covers: str) -> Interval:
     noise_of = np.nan_to_num(residuals / np.sqrt(others))
     own = np.nan_to_num(hat(fit.own, fit.sample, fit.sample.points))
     rows = np.concatenate([hat for _, hat in fit.rows()])
-    rng, critical = np.random.default_rng(0), np.empty(noise_of.shape[1])
+    rng, critical, got = np.random.default_rng(0), np.empty(noise_of.shape[1]), _estimates(fit, residuals / others)
     for c in range(len(critical)):
-        largest = []
+        drawn = []
         for _ in range(DRAWS // BATCH):
             noise = Wild().noise(noise_of[:, c], np.zeros(len(own)), BATCH, rng)
             spread = np.sqrt(rows**2 @ (np.nan_to_num((noise - own @ noise) / others)) ** 2)
             t = np.abs(rows @ noise) / np.where(spread > 0.0, spread, np.inf)
-            largest.append(np.nan_to_num(t).max(axis=0, initial=0.0))
-        critical[c] = np.quantile(np.concatenate(largest), level)
-    return _around(fit, _estimates(fit, residuals / others), critical, ndtr(-critical), covers)
+            drawn.append(np.nan_to_num(t))
+        critical[c], known = largest_t(np.concatenate(drawn, axis=1), level)
+        got.variance[~known, c] = np.nan
+    return _around(fit, got, critical, ndtr(-critical), covers)
 
 
 def _largest_normal(fit: HatFit, level: float) -> float:

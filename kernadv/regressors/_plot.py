@@ -13,10 +13,14 @@ from kernadv.regressors._sample import Sample
 
 #: Queries along the picture.
 QUERIES = 200
+#: Intervals and bands are cut where they leave data and fit by more than this many times the range of both.
+BEYOND = 1.0
 
 
 def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
     """Draw data, fit, pointwise interval and band, the latter two of one target.
+
+    Intervals and bands that leave data and fit by more than the range of both are cut there.
 
     Parameters
     ----------
@@ -52,11 +56,14 @@ def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
         inside = regressor.interval(at, level)
         outside = regressor.band(at, level, bias_corrected=inside.covers == REGRESSION_FUNCTION)
         fitted = regressor.predict(at)
+    low, high = np.nanmin([y.min(), *fitted]), np.nanmax([y.max(), *fitted])
+    beyond = BEYOND * (high - low)
     names = getattr(regressor, "feature_names_in_", ["x"])
     ax.scatter(x, y, s=10, color="0.6", label="data")
     for limits, shade, what in ((outside, 0.15, "band"), (inside, 0.3, "interval")):
         label = f"{level:.0%} {what} of the {limits.covers}"
-        ax.fill_between(at[:, 0], limits.low, limits.high, color="C0", alpha=shade, lw=0, label=label)
+        bottom, top = np.clip([limits.low, limits.high], low - beyond, high + beyond)
+        ax.fill_between(at[:, 0], bottom, top, color="C0", alpha=shade, lw=0, label=label)
     ax.plot(at[:, 0], fitted, color="C0", label=type(regressor).__name__)
     ax.set_xlabel(names[0])
     ax.set_ylabel("y")
