@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py [--designs 20]
 
-Simulated with known truth: three to four CPU minutes.  Writes results/coverage.md, which the page on regression shows.  The
+Simulated with known truth: about six CPU minutes.  Writes results/coverage.md, which the page on regression shows.  The
 seeds are not those of the tests.
 """
 
@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
+from kernadv import inference
 from kernadv.inference import (
     Fit,
     Interval,
     MovingBlocks,
     Wild,
     effective_sample_size,
+    interval,
     multiplier_bootstrap,
     normal,
     proportion,
@@ -29,7 +31,7 @@ from kernadv.inference import (
     tube,
 )
 from kernadv.kernels import KERNELS
-from kernadv.regressors import KNeighborsSmoother, LocalLinear
+from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,6 +44,11 @@ CURVES = [(SINE, 0.15), (BUMP, 0.13), (STEEP, 0.3)]
 #: Inside, and at the end.
 PLACES = np.array([[0.25], [0.5], [1.0]])
 LINE = np.linspace(0.0, 1.0, 34)[:, None]
+#: Rare successes: constant chances, and one that rises; where they are asked for, and the line of their bands.
+RARE = (0.02, 0.05, 0.1)
+RISING: Curve = lambda x: 0.02 + 0.2 * x**3
+ENDS = np.array([[0.0], [0.25], [0.5], [1.0]])
+STEPS = np.linspace(0.0, 1.0, 17)[:, None]
 #: Replications that share a design, of intervals and of bands.
 COLUMNS, BANDS = 200, 40
 
@@ -131,6 +138,48 @@ def proportions(method: str) -> list[float]:
     return shares
 
 
+def rare(
+    designs: int, degree: int, make: Callable[[Fit], Interval], at: np.ndarray, curves: list[Curve]
+) -> list[float]:
+    """Share of the intervals, or bands of `STEPS`, that hold the chance of a success, for n = 100 and 300, h = 0.3."""
+    rng, shares = np.random.default_rng(103), []
+    how = LocalPolynomialFit(KERNELS["epanechnikov"], degree)
+    for curve in curves:
+        for n in (100, 300):
+            hits = []
+            for _ in range(designs):
+                x = rng.random((n, 1))
+                y = (rng.random((n, COLUMNS)) < curve(x)).astype(float)
+                hits.append(holds(make(Fit(how, x, y, np.ones(n), np.array([0.3]))), curve(at)))
+            together = len(at) == len(STEPS)
+            shares += (
+                [float(np.mean([hit.all(0).mean() for hit in hits]))] if together else list(np.mean(hits, axis=(0, 2)))
+            )
+    return shares
+
+
+def rare_chosen(
+    fits: int,
+    make: Callable,
+    curves: list[Curve],
+    at: np.ndarray,
+    sizes: tuple[int, ...] = (100, 300),
+    band: bool = False,
+) -> list[float]:
+    """The same of a regressor, which may choose its bandwidth by leave-one-out in each sample."""
+    rng, shares = np.random.default_rng(104), []
+    for curve in curves:
+        for n in sizes:
+            hits = []
+            for _ in range(fits):
+                x = rng.random((n, 1))
+                fit = make().fit(x, 2 * (rng.random(n) < curve(x[:, 0])) - 1)  # -1 and 1
+                got = fit.band(at, bias_corrected=True) if band else fit.interval(at)
+                hits.append(holds(got, 2 * curve(at[:, 0]) - 1))
+            shares += [float(np.mean([hit.all() for hit in hits]))] if band else list(np.mean(hits, axis=0))
+    return shares
+
+
 def shortfall(designs: int, rho: float) -> list[float]:
     """1 - root mean squared standard error "hac" over the standard deviation of the estimate, inside and at the ends."""
     at, ratio = np.array([[0.0], [0.25], [0.5], [0.75], [1.0]]), []
@@ -161,6 +210,27 @@ def main() -> None:
         "Jeffreys, n_eff from 8 to 10, p = 0.02, every kernel": proportions("jeffreys"),
         "Wilson, the same": proportions("wilson"),
     }
+    constant: list[Curve] = [lambda x, p=p: np.full_like(x, p) for p in RARE]  # type: ignore[misc]
+    near_end, corrected = np.array([[0.75], [0.95], [1.0]]), lambda fit: inference.band(fit, STEPS, bias_corrected=True)
+    two = {}
+    for name, degree in (("local lines", 1), ("local means", 0), ("local parabolas", 2), ("local cubics", 3)):
+        two[f"{name}, h = 0.3"] = rare(d, degree, lambda fit: interval(fit, ENDS), ENDS, constant)
+    for name, make in (
+        ("local lines, h chosen", LocalLinear),
+        ("local means, h chosen", NadarayaWatson),
+        ("40 nearest neighbours, mean", lambda: KNeighborsSmoother(40)),
+        ("40 nearest neighbours, line", lambda: KNeighborsSmoother(40, degree=1)),
+        ("one-sided local lines, h = 0.5", lambda: LocalPolynomial(1, bandwidth=0.5, side="past")),
+    ):
+        at = ENDS[1:] if "one-sided" in name else ENDS
+        two[name] = rare_chosen((20 if "chosen" in name else 10) * d, make, constant, at)
+    for name, make in (("lines", LocalLinear), ("means", NadarayaWatson)):
+        two[f"local {name}, h chosen, p = 0.02 + 0.2 x³, x = 0.75, 0.95, 1"] = rare_chosen(
+            20 * d, make, [RISING], near_end
+        )
+    two["band, local lines, h = 0.3, 17 points"] = rare(d, 1, corrected, STEPS, constant)
+    two["band, local means, h = 0.3, 17 points"] = rare(d, 0, corrected, STEPS, constant)
+    two["band, local lines, h chosen"] = rare_chosen(5 * d, LocalLinear, constant, STEPS, (300,), True)
     lines = [
         f"Percent of the truths held, over the places and curves of a row: {COLUMNS * d} intervals a place ({20 * d} of "
         f"neighbours and categories), {BANDS * d} bands ({BANDS * (d // 2)} of correlated noise); proportions exactly.",
@@ -169,6 +239,16 @@ def main() -> None:
         "|---|---:|---:|",
     ]
     lines += [f"| {name} | {100 * min(shares):.1f} | {100 * max(shares):.1f} |" for name, shares in rows.items()]
+    lines += [
+        "",
+        f"Responses of two values, p = {', '.join(map(str, RARE))} the same everywhere, n = 100 and 300, at x = 0, 0.25, "
+        f"0.5 and 1 of [0, 1]: default intervals, {COLUMNS * d} a place, {20 * d} with h chosen, {10 * d} of neighbours and "
+        f"one-sided; bands corrected for bias, {COLUMNS * d}, {5 * d} with h chosen.",
+        "",
+        "| two values, 95% | least | most |",
+        "|---|---:|---:|",
+    ]
+    lines += [f"| {name} | {100 * min(shares):.1f} | {100 * max(shares):.1f} |" for name, shares in two.items()]
     lines += ["", "| standard error for series (hac), n = 300, too small by | least | most |", "|---|---:|---:|"]
     for rho in (0.0, 0.3, 0.6):
         short = shortfall(d, rho)

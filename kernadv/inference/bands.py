@@ -31,9 +31,8 @@ def band(
 ) -> Interval:
     """Band of the method that suits the data, each column of the responses by itself.
 
-    Errors are taken as independent.  For others: ``multiplier_bootstrap(fit, at, scheme=MovingBlocks())``, a block
-    bootstrap along the line.  There is no band for clusters: see ``robust_bias_corrected(fit, at, method="cluster")`` for
-    intervals.
+    Errors are taken as independent.  For others: `multiplier_bootstrap` with ``scheme=MovingBlocks()``, a block bootstrap
+    along the line.  For clusters there are intervals only: `robust_bias_corrected` with ``method="cluster"``.
 
     **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` the regression function.
 

@@ -28,9 +28,9 @@ METHODS = ("auto", "normal", "robust", *PROPORTIONS)
 def interval(fit: Fit, at: FloatArray, level: float = 0.95, method: str = "auto") -> Interval:
     """Interval of the method that suits the data.
 
-    Errors are taken as independent.  For others: ``robust_bias_corrected(fit, at, method="cluster")``, with
-    ``fit._replace(cluster=...)``, or ``method="hac"`` along the first dimension; block bootstrap is
-    ``percentile_t(fit, at, scheme=MovingBlocks())``.
+    Errors are taken as independent.  For others: `robust_bias_corrected` with ``method="cluster"``, of
+    ``fit._replace(cluster=...)``, or with ``method="hac"`` along the first dimension; or a block bootstrap, `percentile_t`
+    with ``scheme=MovingBlocks()``.
 
     **Covers** what the method covers; the result says which.  auto: the regression function.
 

@@ -40,6 +40,11 @@ from kernadv.smoothers.local_polynomial import LocalPolynomialFit
 #: Size of the data by which scikit-learn judges scores.
 JUDGED_ROWS, JUDGED_COLUMNS = 200, 10
 
+WHY_NO_INTERVAL = (
+    "too few points in the window for an interval, so that its responses say nothing of the noise, or all responses are the "
+    "same; widen the bandwidth"
+)
+
 
 class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Local polynomial regression; subclasses say which bandwidth a query has."""
@@ -235,18 +240,25 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def interval(self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None) -> Interval:
         """Pointwise confidence intervals.
 
+        Errors are taken as independent.  For others, with ``fit = model.as_fit()``: clusters by
+        `kernadv.inference.robust_bias_corrected` of ``fit._replace(cluster=...)`` with ``method="cluster"``, correlation along
+        the first column by its ``method="hac"``, or by a block bootstrap, `kernadv.inference.percentile_t` with
+        ``scheme=MovingBlocks()``.
+
         Parameters
         ----------
         X : (m, d) array, data frame or tensor
         level : float
         method : {"auto", "normal", "robust", "wilson", "jeffreys", "uniform"}
-            See `kernadv.inference.interval`.  The bias that other levels of categorical columns bring is not corrected.
+            See `kernadv.inference.interval`: "auto" has limits of their own for columns of two values, whatever these are.
+            The bias that other levels of categorical columns bring is not corrected.
         groups : (m,) array-like, optional
 
         Returns
         -------
         Interval
-            `estimate`, `low` and `high`, each like the result of `predict`, and what the intervals cover.
+            `estimate`, `low` and `high`, each like the result of `predict`, and what the intervals cover.  NaN, with a
+            warning, where the responses of the window do not tell.
 
         Raises
         ------
@@ -260,13 +272,17 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     ) -> Interval:
         """Confidence bands: they cover at all the queries together.
 
+        Errors are taken as independent.  For correlation along a line, with ``fit = model.as_fit()``:
+        `kernadv.inference.multiplier_bootstrap` with ``scheme=MovingBlocks()``, a block bootstrap.  For clusters there are
+        intervals only, see `interval`.
+
         Parameters
         ----------
         X : (m, d) array, data frame or tensor
         level : float
         method : {"sup_t", "tube"}
-            Bootstrap of the largest t, or the tube formula; see `kernadv.inference.multiplier_bootstrap` and `tube`.  The
-            latter is for one continuous column and one bandwidth.
+            Bootstrap of the largest t, or the tube formula; see `kernadv.inference.multiplier_bootstrap` and `tube`, and
+            `kernadv.inference.band` for columns of two values.  The latter is for one continuous column and one bandwidth.
         groups : (m,) array-like, optional
         bias_corrected : bool
             Cover the regression function, around a fit of a higher degree; default: the smoothed target, around the
@@ -369,7 +385,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         at, restore = self._queries(X, groups)
         result = what(self._rule(at), self._rule(self._sample.points), self._sample, at, *options)
         undefined: BoolArray = np.asarray(np.isnan(result.low).any(axis=1))
-        warn_undefined(~undefined, "too few points in the window for an interval; widen the bandwidth")
+        warn_undefined(~undefined, WHY_NO_INTERVAL)
         estimate, low, high = (restore(self._shaped(part)) for part in result[:3])
         return Interval(estimate, low, high, result.covers)
 

@@ -262,7 +262,7 @@ def test_plot(sample):
     assert labels == ["data", f"95% band {target}", f"95% interval {target}", "LocalLinear"]
     rewards = NadarayaWatson(0.3).fit(x, y > y.mean()).plot(Figure().add_subplot())
     labels = [text.get_text() for text in rewards.get_legend().get_texts()]
-    assert labels[1:3] == [f"95% {what} of the smoothed target" for what in ("band", "interval")]
+    assert labels[1:3] == [f"95% {what} {target}" for what in ("band", "interval")]
     import matplotlib.pyplot as plt
     import polars
 
