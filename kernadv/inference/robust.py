@@ -12,7 +12,7 @@ from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.inference._base import Fit
 from kernadv.inference.degrees_of_freedom import SATURATED
 from kernadv.inference.nearest import neighbour_residuals
-from kernadv.inference.window import kernel_weight
+from kernadv.inference.window import ROUNDING, in_window, kernel_weight
 from kernadv.moments.local import exponents
 from kernadv.smoothers.local_polynomial import derivative_order, smooth
 
@@ -160,6 +160,7 @@ def robust_estimate(
             error = _residuals(fit, near, other, inflation, method, neighbours)
             out.corrected[q] = unit * (hat @ fit.y[near])
             out.corrected_error[q] = abs(unit) * np.sqrt(hat**2 @ error**2)
+            out.corrected_error[q, _silent(fit, near, other, out.corrected_error[q])] = np.nan
             if method == "nearest":
                 out.freedom[q] = _matched(hat**2, neighbours)
             else:
@@ -218,6 +219,17 @@ def _residuals(
         unit = 1.0 if fit.x.shape[1] == 1 else fit.bandwidth
         return neighbour_residuals(fit.x[near] / unit, fit.y[near], neighbours)
     return np.asarray(fitted.residual * np.sqrt(inflation)[:, None])
+
+
+def _silent(fit: Fit, near: IntArray, fitted: _Window, error: FloatArray) -> BoolArray:
+    """Responses that differ, with equal ones in each place and no more places than coefficients: no residual.  # (C,)"""
+    rounding = ROUNDING * np.ptp(fit.y, axis=0)
+    silent = error <= rounding
+    if silent.any():
+        inside = near[in_window(fitted.weight)]
+        silent &= np.ptp(fit.y[inside], axis=0) > rounding
+        silent &= len(np.unique(fit.x[inside], axis=0)) <= fitted.monomials.shape[1]
+    return np.asarray(silent)
 
 
 def _satterthwaite(variance: FloatArray, inflation: FloatArray, fitted: _Window) -> float:

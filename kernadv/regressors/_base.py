@@ -241,8 +241,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Pointwise confidence intervals.
 
         Errors are taken as independent.  For others, with ``fit = model.as_fit()``: clusters by
-        `kernadv.inference.robust_bias_corrected` of ``fit._replace(cluster=...)`` with ``method="cluster"``, correlation along
-        the first column by its ``method="hac"``, or by a block bootstrap, `kernadv.inference.percentile_t` with
+        `kernadv.inference.robust_bias_corrected` of ``fit._replace(cluster=...)`` with ``method="cluster"``; correlation
+        along the first column by its ``method="hac"``, or by a block bootstrap, `kernadv.inference.percentile_t` with
         ``scheme=MovingBlocks()``.
 
         Parameters

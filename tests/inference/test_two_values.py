@@ -155,6 +155,16 @@ def test_a_window_of_equal_counts_keeps_a_width():
         assert fit.band([[0.3]]).high[0] > 0.0
 
 
+def test_equal_responses_in_as_many_places_as_coefficients_tell_nothing():
+    """A parabola through three places, each with two equal counts: no residual, though counts vary."""
+    x = np.repeat([0.0, 0.1, 0.2, 0.6, 0.7, 0.8, 0.9], 2)[:, None]
+    y = np.array([0, 0, 2, 2, 1, 1, 3, 4, 0, 1, 2, 5, 3, 3], float)[:, None]
+    fit = Fit(LocalPolynomialFit(KERNELS["uniform"], 1), x, y, np.ones(14), np.array([0.25]))
+    assert np.isnan(interval(fit, np.array([[0.1]])).low).all()
+    line = fit._replace(y=x)  # no noise, and a line
+    assert interval(line, np.array([[0.75]])).high[0, 0] == pytest.approx(0.75)
+
+
 def test_one_bad_query_does_not_widen_the_band():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.random(80), [1.5, 1.51, 1.52]])[:, None]
