@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py [--designs 20]
 
-Simulated with known truth: about six CPU minutes.  Writes results/coverage.md, which the page on regression shows.  The
+Simulated with known truth: about four CPU minutes.  Writes results/coverage.md, which the page on regression shows.  The
 seeds are not those of the tests.
 """
 

@@ -39,8 +39,8 @@ def band(
     Responses of two values, whatever these are, get Jeffreys' limits with n_eff responses, at the level at which a normal
     error of the estimate would be that large somewhere: the residuals of rare successes, which draws and formulas need, are
     0 in most windows.  With `bias_corrected`, the wider limits of two such bands, of the fit and of `Fit.raised`, or those
-    of the fit alone where the window is too small for the other.  Simulated (benchmarks/coverage.py), a nominal 95% covers
-    at least 93%, and mostly 96 to 98%.
+    of the fit alone where the window is too small for the other.  Simulated (benchmarks/coverage.py), a nominal 95% with
+    `bias_corrected` covers 97 to 99% with a fixed bandwidth, 94 to 98% with one that leave-one-out chooses.
 
     Parameters
     ----------
@@ -135,10 +135,8 @@ def tube(
     check_choice(method, "method", ONE_VARIANCE)
     fit = _chosen(fit, bias_corrected)
     at = fit.queries(at)
-    if not len(at):
-        raise ArgumentError("a band needs at least one query; it holds between the smallest and the largest")
     freedom = traces(fit, at_design_points(fit)).enough().residual if method == "homoskedastic" else np.inf
-    critical = tube_critical_value(kappa(fit, float(at.min()), float(at.max())), level, freedom)
+    critical = _tube_critical_value(fit, at, level, freedom)
     return _band(fit, at, critical, standard_error(fit, at, method), bias_corrected)
 
 
@@ -215,6 +213,13 @@ def tube_critical_value(arc: float, level: float = 0.95, freedom: float = np.inf
     while tube_probability(highest, arc, freedom) > 1.0 - level:
         highest *= 10.0
     return float(brentq(lambda c: tube_probability(c, arc, freedom) - (1.0 - level), 0.0, highest, xtol=1e-12))
+
+
+def _tube_critical_value(fit: Fit, at: FloatArray, level: float, freedom: float = np.inf) -> float:
+    """That of all x between the smallest and the largest query."""
+    if not len(at):
+        raise ArgumentError("a band needs at least one query; it holds between the smallest and the largest")
+    return tube_critical_value(kappa(fit, float(at.min()), float(at.max())), level, freedom)
 
 
 def multiplier_bootstrap(
@@ -326,10 +331,7 @@ def _two_values(fit: Fit, at: FloatArray, level: float, method: str, bias_correc
     at = fit.queries(at)
     pairs, made = check_two_values(fit.y, method), []
     for one in (fit.raised(), fit) if bias_corrected else (fit,):
-        if method == "sup_t":
-            critical = largest_normal(one, at, level)
-        else:
-            critical = tube_critical_value(kappa(one, float(at.min()), float(at.max())), level)
+        critical = largest_normal(one, at, level) if method == "sup_t" else _tube_critical_value(one, at, level)
         estimate = smooth(one.how, one.x, one.y, one.weights, at, one.bandwidth).value
         covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
         size, tail = effective_sample_size(one, at), float(ndtr(-critical))

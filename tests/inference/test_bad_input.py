@@ -20,6 +20,7 @@ AT_QUERIES = [
     inf.robust_estimate,
     inf.standard_error,
     inf.effective_sample_size,
+    inf.band,
     inf.tube,
     inf.multiplier_bootstrap,
     inf.bootstrap_error,

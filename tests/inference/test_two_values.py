@@ -255,6 +255,16 @@ def test_no_absurd_interval(seed, n, degree, kernel, h, design, responses, kind,
         assert width <= 100.0 * bound * (1 + 1e-6) or np.ptp(y) == 0.0
 
 
+def test_bands_need_queries_and_a_line():
+    with pytest.raises(KernadvError, match="at least one query"):
+        band(rare(50, 0.1, 1), AT[:0], method="tube")
+    with pytest.raises(KernadvError, match="unknown method of a band 'wald'"):
+        band(rare(50, 0.1, 1), AT, method="wald")
+    with pytest.raises(KernadvError, match="one dimension, got 2"):
+        band(rare(50, 0.1, 1)._replace(x=np.zeros((50, 2)), bandwidth=np.ones(2)), np.zeros((1, 2)))
+    assert band(rare(50, 0.1, 1), AT[:0]).low.shape == (0, 1)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_pictures_of_few_points_have_sane_limits(seed):
     """Default fits of 30 points, of which one in six once had limits of 1e130."""
