@@ -2,7 +2,8 @@
 
 Every kernel is scaled to K(0) = 1 and is even.  The **bandwidth is the half-width of a compact kernel's support and the
 scale of the others**.  To add a kernel, write a subclass here and enter an instance in `KERNELS`; nothing else has to
-know it.
+know it.  A kernel without an edge may say from which lag on it is 0 (`Kernel.zero_beyond`): series are then smoothed
+together, which is faster for many short ones, with the same result.
 
 With the one-sided moments ``mu_k = int_0^S u^k K(u) du`` and ``nu_k = int_0^S u^k K(u)^2 du`` all constants follow; a
 kernel states its moments in closed form and the tests integrate them.
@@ -28,6 +29,8 @@ UNBOUNDED = 2**62
 TIE = 1e-9
 #: Lags nearer than this to the edge of an open support are at it.
 ROUNDING = 1e-12
+#: exp(-this) is 0 in float64.
+UNDERFLOW = 750.0
 
 
 class OneSided(NamedTuple):
@@ -90,6 +93,11 @@ class Kernel(ABC):
         1e-16 they would determine what the others leave open.
         """
         return self.support * (1.0 + TIE if self.closed else 1.0 - ROUNDING)
+
+    @property
+    def zero_beyond(self) -> float:
+        """Lag beyond which K is exactly 0 in float64; inf where a kernel without an edge does not say one."""
+        return max(self.edge, self.support)
 
     def profile(self, u: Any, xp: Any = np) -> Any:
         """K(u), elementwise and shape preserving, for numpy arrays or, with ``xp=torch``, tensors."""
@@ -225,6 +233,11 @@ class Exponential(Kernel):
         """Name by which `get` finds the kernel."""
         return "exponential"
 
+    @property
+    def zero_beyond(self) -> float:
+        """Where ``rho^|u|`` underflows."""
+        return UNDERFLOW / -math.log(self.rho)
+
     def formula(self, u: Any, xp: Any) -> Any:
         """K at u >= 0."""
         return xp.exp(math.log(self.rho) * u)
@@ -256,6 +269,11 @@ class Gaussian(Kernel):
     def name(self) -> str:
         """Name by which `get` finds the kernel."""
         return "gaussian"
+
+    @property
+    def zero_beyond(self) -> float:
+        """Where ``exp(-u^2 / 2)`` underflows."""
+        return math.sqrt(2.0 * UNDERFLOW)
 
     def formula(self, u: Any, xp: Any) -> Any:
         """K at u >= 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,8 +12,8 @@ from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._constants import from_epanechnikov
 from kernadv.bandwidth._line import nearest
-from kernadv.moments._pairs import reach
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, LocalValues, smooth
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit, LocalValues
+from kernadv.smoothers.series import Part, apart, smooth_series
 
 #: Fewer points than this determine no bandwidth.
 FEWEST = 3
@@ -34,7 +35,7 @@ class Sample:
     x : (n, d)
         From 0 on in each series (first dimension), and from 0 on (the others).
     y : (n, C)
-        Centred.
+        Centred in each series.
     weights : (n,)
         With mean 1.
     series : (n,) int
@@ -65,23 +66,18 @@ class Sample:
         """Number of series."""
         return int(self.series[-1]) + 1
 
-    def points(self, bandwidth: FloatArray) -> FloatArray:
-        """Design points with gaps between the series that no window of this bandwidth crosses.  # (n, d)
+    @property
+    def labels(self) -> IntArray | None:
+        """Series of each point; None if there is only one."""
+        return None if self.n_series == 1 else self.series
 
-        The gap is a power of two, so that whole numbers stay exact; positions keep an absolute precision of 1e-16 times
-        the length of all series together.
-        """
-        if self.n_series == 1:
-            return self.x
-        gap = 2.0 ** np.ceil(np.log2(self.span[0] + 1.001 * reach(self.how.kernel) * bandwidth.flat[0]))
-        apart = self.x.copy()
-        apart[:, 0] += gap * self.series
-        return apart
+    def parts(self, bandwidth: FloatArray) -> Iterator[Part]:
+        """Series that are smoothed together, the points being the queries; see `kernadv.smoothers.series.apart`."""
+        return apart(self.x, self.labels, self.x, self.labels, self.how.kernel, bandwidth)
 
     def smooth(self, bandwidth: FloatArray) -> LocalValues:
-        """Estimates at the design points."""
-        x = self.points(bandwidth)
-        return smooth(self.how, x, self.y, self.weights, x, bandwidth)
+        """Estimates at the design points, at one bandwidth (d,), or one a point (n, 1)."""
+        return smooth_series(self.how, self.x, self.y, self.weights, self.x, bandwidth, self.labels, self.labels)
 
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Narrowest and widest bandwidth of a search.  # (d,), (d,)
@@ -141,8 +137,8 @@ def prepare(
     keys = [weights[used], *y[used].T[::-1], *x[used].T[::-1], label]
     sort = np.lexsort(keys)
     used, label = used[sort], label[sort]
-    points, values, own = x[used], y[used] - y[used[0]], weights[used] / weights[used].mean()
     first = np.searchsorted(label, label)
+    points, values, own = x[used], y[used] - y[used[first]], weights[used] / weights[used].mean()
     points = points - np.column_stack([points[first, 0], *(np.full(len(used), c.min()) for c in points.T[1:])])
     flat = np.flatnonzero(points.max(0) <= 0.0)
     if len(flat):
@@ -151,4 +147,6 @@ def prepare(
         raise ArgumentError(
             f"x is constant{where}{within}: no bandwidth can be selected; give one, or drop the dimension"
         )
-    return Sample(how, points, values - own @ values / own.sum(), own, label, used)
+    begin = np.unique(first)
+    mean = np.add.reduceat(own[:, None] * values, begin) / np.add.reduceat(own, begin)[:, None]
+    return Sample(how, points, values - mean[label], own, label, used)

@@ -51,16 +51,19 @@ class HBlock(CriterionSelector):
         """Errors of every point from the points outside its block."""
         how, d = sample.how, sample.x.shape[1]
         powers, all_powers = exponents(d, how.degree), exponents(d, 2 * how.degree)
-        x = sample.points(bandwidth)
         channels = np.concatenate([sample.weights[None], sample.weights * sample.y.T])
-        sums = local_moments(x, channels, x, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past)
+        sums = np.zeros((len(sample.x), len(channels), len(all_powers)))
+        for points, queries, x, q, _ in sample.parts(bandwidth):
+            sums[queries] = local_moments(
+                x, channels[:, points], q, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past
+            )
         total = sums[:, 0, 0].copy()
         for offset in range(-self.block, self.block + 1):
-            self._leave_out(sums, sample, x / bandwidth, channels, all_powers, offset)
+            self._leave_out(sums, sample, sample.x / bandwidth, channels, all_powers, offset)
         sums[~(sums[:, 0, 0] > OTHERS * total)] = 0.0
         solved = solve_local(sums, powers, all_powers)
         value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
-        return Errors(sample.y - value, np.zeros(len(x)))
+        return Errors(sample.y - value, np.zeros(len(sums)))
 
     def _leave_out(
         self, sums: FloatArray, sample: Sample, z: FloatArray, channels: FloatArray, powers: IntArray, offset: int

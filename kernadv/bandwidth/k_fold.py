@@ -11,7 +11,7 @@ from kernadv._errors import check_count
 from kernadv._typing import FloatArray
 from kernadv.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.bandwidth._sample import Sample
-from kernadv.smoothers.local_polynomial import smooth
+from kernadv.smoothers.series import smooth_series
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,14 @@ class KFold(CriterionSelector):
 
     def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
         """Errors of every point from the other folds."""
-        x, fold = sample.points(bandwidth), self.assign(len(sample.x))
-        error = np.empty_like(sample.y)
+        x, y, weights, series, fold = sample.x, sample.y, sample.weights, sample.series, self.assign(len(sample.x))
+        error = np.empty_like(y)
         for k in range(int(fold.max()) + 1):
             test = fold == k
             train = ~test
-            fit = smooth(sample.how, x[train], sample.y[train], sample.weights[train], x[test], bandwidth)
-            error[test] = sample.y[test] - fit.value
+            labels = (series[train], series[test]) if sample.n_series > 1 else (None, None)
+            fit = smooth_series(sample.how, x[train], y[train], weights[train], x[test], bandwidth, *labels)
+            error[test] = y[test] - fit.value
         return Errors(error, np.zeros(len(error)))
 
 

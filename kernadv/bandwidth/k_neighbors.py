@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from kernadv.bandwidth._sample import Sample
 from kernadv.bandwidth._search import lowest
 from kernadv.bandwidth.leave_one_out import left_out
 from kernadv.moments.local import exponents
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class KNeighbors(CriterionSelector):
     """Minimises the leave-one-out error over k, the bandwidth at x being the distance to its k-th nearest point.
 
     A point that is left out is predicted from the k nearest of the others, in closed form.  The distance is Euclidean for
-    radial kernels and the largest coordinate difference for products; with ties at distance 0 the nearest point apart
-    counts.  Kernels that are 0 at their edge give the k-th point no weight.  The grid holds k; the bandwidths (m, 1) are
-    those at the queries, by default the design points, for the best k.  Costs O(n k) for a value of k, in several
-    dimensions O(n^2).
+    radial kernels and the largest coordinate difference for products; it is 0 where k points or more lie at x, and their
+    mean is then the estimate.  Kernels that are 0 at their edge give the k-th point no weight.  The grid holds k; the
+    bandwidths (m, 1) are those at the queries, by default the design points, for the best k.  Costs O(n k) for a value of
+    k, in several dimensions O(n^2).
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class KNeighbors(CriterionSelector):
     def grid(self, sample: Sample) -> FloatArray:
         """Values of k of the first search.  # (H, 1)"""
         kernel = sample.how.kernel
-        least = len(exponents(sample.x.shape[1], sample.how.degree))
+        least = max(len(exponents(sample.x.shape[1], sample.how.degree)), 2)  # 1: a point alone is its own estimate
         if np.isfinite(kernel.support) and not kernel.closed:
             least += 1
         others = int(np.bincount(sample.series).max()) - 1
@@ -69,8 +69,7 @@ class KNeighbors(CriterionSelector):
     def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors with ``bandwidth[0]`` neighbours."""
         width = neighbour_distance(sample, int(bandwidth[0]) + 1)  # the point itself is the first
-        x = sample.points(width.max(keepdims=True))
-        return left_out(sample, smooth(sample.how, x, sample.y, sample.weights, x, width[:, None]))
+        return left_out(sample, sample.smooth(width[:, None]))
 
     def select(
         self,
@@ -105,11 +104,12 @@ class KNeighbors(CriterionSelector):
         best = lowest(curve)
         k = int(grid[best, 0])
         edge = best in (int(np.argmax(np.isfinite(curve))), len(grid) - 1)
+        given = replace(sample, x=x[sample.order])  # no distance is rounded twice
         if inside:
             width = np.empty(len(x))
-            width[sample.order] = neighbour_distance(sample, k)
+            width[sample.order] = neighbour_distance(given, k)
         else:
-            width = neighbour_distance(sample, k, (x if at is None else at) - x[sample.order].min(0))
+            width = neighbour_distance(given, k, x if at is None else at)
         return Selection(width[:, None], grid, curve, self.criterion, edge, flat, float(curve[best]))
 
     def _refine(

@@ -33,12 +33,14 @@ class Prequential(CriterionSelector):
 
     def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
         """Errors of every point from the past: queries lie one rounding step before their points."""
-        x = sample.points(bandwidth) / bandwidth
-        before = x.copy()
-        before[:, 0] = np.nextafter(before[:, 0], -np.inf)
-        how = replace(sample.how, past=True)
-        fit = smooth(how, x, sample.y, sample.weights, before, np.ones(x.shape[1]))
-        return Errors(sample.y - fit.value, np.zeros(len(x)))
+        how, error = replace(sample.how, past=True), np.full_like(sample.y, np.nan)
+        for points, _, x, _, _ in sample.parts(bandwidth):
+            z, y = x / bandwidth, sample.y[points]
+            before = z.copy()
+            before[:, 0] = np.nextafter(before[:, 0], -np.inf)
+            fit = smooth(how, z, y, sample.weights[points], before, np.ones(z.shape[1]))
+            error[points] = y - fit.value
+        return Errors(error, np.zeros(len(error)))
 
 
 SELECTORS = (Prequential(),)

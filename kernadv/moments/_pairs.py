@@ -25,16 +25,6 @@ CELLS = 2**15
 QUERIES = 64
 
 
-def reach(kernel: Kernel) -> float:
-    """Lag, in bandwidths, beyond which the kernel is 0 in floating point."""
-    if np.isfinite(kernel.support):
-        return max(kernel.edge, kernel.support)
-    lag = 1.0
-    while float(kernel.profile(np.float64(lag))) > 0.0:
-        lag *= 2.0
-    return lag
-
-
 class Rows(NamedTuple):
     """Points in rows.
 
@@ -129,7 +119,7 @@ def over_windows(
         As in `kernadv.moments._blocked.blocked_moments`; the queries come in any order.
     """
     unit = np.ones(len(at)) if scale is None else scale
-    radius = reach(kernel) * unit * (1.0 + 1e-12)  # the kernel has the last word at its edge
+    radius = kernel.zero_beyond * unit * (1.0 + 1e-12)  # the kernel has the last word at its edge
     rows = in_rows(x, channels, float(np.median(radius)) if len(at) else 1.0)
 
     def part(own: slice) -> None:

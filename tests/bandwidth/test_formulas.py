@@ -8,7 +8,7 @@ from kernadv.bandwidth import get
 from kernadv.bandwidth._constants import canonical, from_gaussian, one_sided_ratio
 from kernadv.bandwidth._line import nearest
 from kernadv.bandwidth._local_rule import neighbour_residuals
-from kernadv.bandwidth._sample import prepare, reach
+from kernadv.bandwidth._sample import prepare
 from kernadv.bandwidth._search import golden, refine
 from kernadv.bandwidth.lepski import difference_variance
 from kernadv.kernels import KERNELS
@@ -110,13 +110,6 @@ def test_difference_variance():
     )
     sample = prepare(LocalPolynomialFit(KERNELS["gaussian"], 1), x, y, weights, None)
     np.testing.assert_allclose(difference_variance(sample), np.array([0.09, 0.49]) * weights.mean() ** -1, rtol=0.08)
-
-
-def test_reach_is_where_weights_vanish():
-    for kernel in KERNELS.values():
-        lag = reach(kernel)
-        assert kernel.profile(np.float64(1.001 * lag)) == 0.0
-    assert reach(KERNELS["triangular"]) == 1.0
 
 
 def test_parabolic_steps_save_scores():

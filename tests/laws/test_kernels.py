@@ -33,6 +33,14 @@ def test_profile(kernel):
 
 
 @every_kernel
+def test_zero_beyond(kernel):
+    """Nothing is left there, and not far before something is."""
+    lag = kernel.zero_beyond
+    assert kernel.profile(np.array([1.0001, 2.0, 1e9]) * lag).tolist() == [0.0, 0.0, 0.0]
+    assert kernel.profile(np.array(0.98 * lag)) > 0.0
+
+
+@every_kernel
 def test_torch_profile_equals_numpy(kernel):
     torch = pytest.importorskip("torch")
     u = np.linspace(-3, 3, 101)
