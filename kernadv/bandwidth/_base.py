@@ -17,7 +17,8 @@ class Selection:
     Attributes
     ----------
     bandwidth : (d,) or (m, 1) float64
-        One a dimension, or one a query (local selectors); always positive and finite.
+        One a dimension, or one a query (local selectors); always positive and finite, but for the 0 of `k_neighbors` where k
+        points or more lie at the query.
     grid : (H, d) float64
         Bandwidths of the first search, ascending; the minimum is then refined between them.  One row for a plug-in; numbers
         of neighbours for `k_neighbors`.

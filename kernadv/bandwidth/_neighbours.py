@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import FloatArray
 from kernadv.bandwidth._line import nearest
 from kernadv.bandwidth._sample import Sample
 
@@ -13,9 +13,10 @@ ROWS = 256
 
 
 def neighbour_distance(sample: Sample, k: int, at: FloatArray | None = None) -> FloatArray:
-    """Distance of each query to the k-th nearest point of its series, always positive.  # (m,)
+    """Distance of each query to the k-th nearest point of its series; 0 if k points lie at the query.  # (m,)
 
-    Where the k nearest are all at distance 0, the next one apart is taken; in a series of fewer points, the furthest.
+    In a series of fewer points, to the furthest.  For radial kernels it is Euclidean, for products the largest difference of
+    a coordinate.
 
     Parameters
     ----------
@@ -25,28 +26,10 @@ def neighbour_distance(sample: Sample, k: int, at: FloatArray | None = None) -> 
     at : (m, d), optional
         Queries to a sample of one series; default: the design points.
     """
-    line = sample.x.shape[1] == 1
     queries = sample.x if at is None else at
     series = sample.series if at is None else np.zeros(len(at), np.int64)
-    find = _on_a_line if line else _by_blocks
-    distance = find(sample, queries, series, k)
-    size = int(np.bincount(sample.series).max())
-    zero = np.flatnonzero(distance <= 0.0)
-    while len(zero) and k < size:
-        k = min(2 * k, size)
-        distance[zero] = find(sample, queries[zero], series[zero], k)
-        zero = zero[distance[zero] <= 0.0]
-    distance[zero] = sample.span.max()
-    return distance
-
-
-def _on_a_line(sample: Sample, queries: FloatArray, series: IntArray, k: int) -> FloatArray:
-    """By bisection."""
-    return nearest(sample.x[:, 0], sample.series, queries[:, 0], series, k)
-
-
-def _by_blocks(sample: Sample, queries: FloatArray, series: IntArray, k: int) -> FloatArray:
-    """From all distances, a block of queries at a time."""
+    if sample.x.shape[1] == 1:
+        return nearest(sample.x[:, 0], sample.series, queries[:, 0], series, k)
     out = np.empty(len(queries))
     sizes = np.bincount(sample.series)
     for low in range(0, len(queries), ROWS):

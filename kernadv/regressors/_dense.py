@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from sklearn.metrics import pairwise_distances
 from sklearn.utils import gen_batches
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.moments.solve import RANK
+from kernadv.regressors._neighbours import metric_distances
 from kernadv.regressors._rule import Rule
 from kernadv.regressors._sample import Points, Sample
 
@@ -72,7 +72,8 @@ def hat_rows(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...]
     for low in range(0, len(at.x), size):
         block = slice(low, min(low + size, len(at.x)))
         q = at.take(block)
-        width = rule.bandwidth[block, None] if rule.bandwidth.ndim == 2 else rule.bandwidth
+        local = rule.bandwidth.ndim == 2
+        width = _positive(rule.bandwidth[block, None]) if local else rule.bandwidth
         u = (x[None] - q.x[:, None]) / width  # (b, n, d)
         weight = sample.weights * kernel_weights(rule, sample.points, q, u, block)
         design = np.ones((*u.shape[:2], len(powers)))
@@ -82,6 +83,8 @@ def hat_rows(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...]
         root = np.sqrt(weight)
         solve = _estimable_half_row if rule.deficient else _half_row
         half, defined = solve(root[:, :, None] * design, row)
+        if local and row == 0:
+            _take_means(half, defined, root, u)
         unit = np.prod(width**order, axis=-1).reshape(-1, 1) / prod(factorial(i) for i in order.tolist())
         yield HatRows(block, root * half / unit, (half**2).sum(1), defined)
 
@@ -122,17 +125,33 @@ def kernel_weights(rule: Rule, points: Points, at: Points, u: FloatArray, querie
     queries : slice
         Which of the rule's queries these are.
     """
-    weight = other_weights(rule, points, at)
+    width = rule.bandwidth[queries] if rule.bandwidth.ndim == 2 else np.ones((1, 1))
     profile = rule.how.kernel.profile
     if not rule.how.radial:
-        return np.asarray(weight * np.prod(profile(u), axis=2))
-    if isinstance(rule.metric, str) and rule.metric == "euclidean":
-        distance = np.linalg.norm(u, axis=2)
+        near, there = np.prod(profile(u), axis=2), ~u.any(axis=2)
     else:
-        distance = pairwise_distances(at.x, points.x, metric=rule.metric) / rule.bandwidth[queries]
-    near = profile(distance)
+        if rule.metric == "euclidean":
+            distance = np.linalg.norm(u, axis=2)
+        else:
+            distance = metric_distances(at.x, points.x, rule.metric) / _positive(width)
+        near, there = profile(distance), distance == 0.0
+    near = np.where(width > 0.0, near, there)
     hit = np.isinf(near)  # 1 / 0: these points take all the weight
-    return np.asarray(weight * np.where(hit.any(axis=1, keepdims=True), hit, near))
+    near = np.where(hit.any(axis=1, keepdims=True), hit, near)
+    return np.asarray(other_weights(rule, points, at) * near)
+
+
+def _positive(width: FloatArray) -> FloatArray:
+    """A unit of lengths for each query; windows of width 0 have any."""
+    return np.where(width > 0.0, width, 1.0)
+
+
+def _take_means(half: FloatArray, defined: BoolArray, root: FloatArray, u: FloatArray) -> None:
+    """Where all points with weight lie at the query, any polynomial has their mean there; in place."""
+    for b in np.flatnonzero(~defined):
+        used = root[b] > 0.0
+        if used.any() and not u[b, used].any():
+            half[b], defined[b] = root[b] / (root[b] ** 2).sum(), True
 
 
 def other_weights(rule: Rule, points: Points, at: Points) -> FloatArray:

@@ -25,16 +25,14 @@ class KNeighborsSmoother(KernelRegressor):
     ----------
     k : int or float
         Number of neighbours, or their share of the sample (of the smallest group), 0 < k < 1, rounded up.  A row with the
-        weight 2 counts as two.  A compact kernel is 0 at its edge, so that the k-th neighbour itself counts with the
-        uniform kernel only.
+        weight 2 counts as two.
     degree : int
         Total degree of the polynomial, 0 to 3.
     kernel : str or Kernel
         See `kernadv.kernels`; radial.  With degree 0 also "inverse_distance", 1 / distance: a point at the query itself then
         takes all the weight, so that the estimate interpolates, and `loo_predict` and intervals do not exist.
     ties : {"count", "distinct"}
-        Whether k counts points, or distinct places.  Points at the same distance always have the same weight.  With
-        "count", k points in one place have the distance 0: the next place then takes its part.
+        Whether k counts points, or distinct places.
     scale : float
         Factor of the distance.
     metric : str or callable
@@ -51,6 +49,17 @@ class KNeighborsSmoother(KernelRegressor):
 
     Notes
     -----
+    **Ties.**  All points as far as the k-th neighbour count, whatever the order of the rows, and points at the same distance
+    have the same weight.  Where k points or more (or, with distinct ties and k = 1, any) lie at the query itself, the
+    distance is 0 and they alone count.
+
+    Kernels that are 0 at their edge give the k-th neighbour no weight; the uniform one counts it in full.  With it, the
+    estimate of degree 0 is that of `sklearn.neighbors.KNeighborsRegressor`, except where there are more than k points up to
+    the k-th distance: that takes k of them, by the order of the rows.
+
+    Where all points with weight lie at the query, their mean is the estimate, whatever the kernel and the degree: every
+    polynomial that fits them best has that value there.  Derivatives do not exist there.
+
     `loo_predict` keeps the bandwidths, so that each point has k - 1 others.
 
     References

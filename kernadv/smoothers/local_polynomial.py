@@ -21,6 +21,8 @@ from kernadv.moments.local import exponents, local_moments
 
 #: Hat vectors formed at once.
 ROWS = 64
+#: Sums of weights within this share are equal.
+EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,12 @@ def smooth(
     at : (m, d)
         Queries.
     bandwidth : (d,) or (m, 1)
-        One a dimension, or one a query: half-width of a compact kernel's support, scale of the others.
+        One a dimension, or one a query: half-width of a compact kernel's support, scale of the others.  One a query may be
+        0: the window is then the points at the query itself, with equal kernel weights.
     derivative : d orders, optional
-        Orders of the derivative in each dimension, of total at most the degree; default: the value.
+        Orders of the derivative in each dimension, of total at most the degree; default: the value.  With a bandwidth a
+        query, where all points with weight lie at the query itself, the value is their mean, whatever the degree (every
+        polynomial that fits them best has it there), and no derivative is defined.
 
     Raises
     ------
@@ -131,12 +136,72 @@ def smooth(
     powers = exponents(x.shape[1], how.degree)
     order = derivative_order(how, x.shape[1], derivative)
     row = powers.tolist().index(list(order))
+    if bandwidth.ndim == 2 and not bandwidth.all():
+        return _some_at_a_point(how, x, y, weights, at, bandwidth, order)
     solved = local_least_squares(
         x, weights, y, at, bandwidth, how.kernel, how.degree, row, radial=how.radial, past=how.past
     )
     unit = np.broadcast_to(_unit(bandwidth, order), len(at))[:, None]
     value = solved.coefficients[:, row] / unit
-    return LocalValues(value, solved.row / unit, solved.pivot, ~np.isnan(solved.row[:, 0]), order)
+    out = LocalValues(value, solved.row / unit, solved.pivot, ~np.isnan(solved.row[:, 0]), order)
+    if bandwidth.ndim == 2 and how.degree and not any(order):
+        narrow = np.flatnonzero(~out.defined)
+        if len(narrow):
+            total = local_moments(
+                x, weights[None], at[narrow], bandwidth[narrow], how.kernel, 0, radial=how.radial, past=how.past
+            )
+            _take_means(out, x, y, weights, at, narrow, total[:, 0, 0])
+    return out
+
+
+def _some_at_a_point(
+    how: LocalPolynomialFit,
+    x: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    at: FloatArray,
+    bandwidth: FloatArray,
+    order: tuple[int, ...],
+) -> LocalValues:
+    """`smooth` where some queries have the bandwidth 0."""
+    m, size = len(at), len(exponents(x.shape[1], how.degree))
+    wide, narrow = np.flatnonzero(bandwidth[:, 0]), np.flatnonzero(bandwidth[:, 0] == 0.0)
+    value, row = np.full((m, y.shape[1]), np.nan), np.full((m, size), np.nan)
+    out = LocalValues(value, row, np.zeros(m), np.zeros(m, np.bool_), order)
+    some = smooth(how, x, y, weights, at[wide], bandwidth[wide], order) if len(wide) else out.take(wide)
+    for whole, part in zip(out[:4], some[:4], strict=True):
+        whole[wide] = part
+    if not any(order):
+        _take_means(out, x, y, weights, at, narrow, np.zeros(len(narrow)))
+    return out
+
+
+def _take_means(
+    out: LocalValues,
+    x: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    at: FloatArray,
+    queries: IntArray,
+    total: FloatArray,
+) -> None:
+    """Means of the points at those of these queries whose windows, of weight `total`, hold no others; in place."""
+    sums = sums_at(x, np.concatenate([weights[None], weights * y.T]), at[queries])
+    alone = (sums[:, 0] > 0.0) & (total <= sums[:, 0] * (1.0 + EQUAL))
+    mine, own = queries[alone], sums[alone]
+    out.value[mine], out.row[mine] = own[:, 1:] / own[:, :1], 0.0
+    out.row[mine, 0], out.pivot[mine], out.defined[mine] = 1.0 / own[:, 0], 1.0, True
+
+
+def sums_at(x: FloatArray, channels: FloatArray, at: FloatArray) -> FloatArray:
+    """Sums of the channels (C, n) over the points that lie at each query.  # (m, C)"""
+    both = np.concatenate([at, x]) + 0.0  # -0 is 0
+    if x.shape[1] == 1:
+        place = np.unique(both[:, 0], return_inverse=True)[1]
+    else:
+        place = np.unique(both, axis=0, return_inverse=True)[1].ravel()
+    sums = np.stack([np.bincount(place[len(at) :], channel, len(both)) for channel in channels], axis=1)
+    return np.asarray(sums[place[: len(at)]])
 
 
 def _unit(bandwidth: FloatArray, order: tuple[int, ...]) -> FloatArray:
@@ -169,6 +234,12 @@ def squared_norm(
     """
     powers, all_powers = exponents(x.shape[1], how.degree), exponents(x.shape[1], 2 * how.degree)
     channel = weights**2 if variance is None else weights**2 * variance
+    if bandwidth.ndim == 2 and not bandwidth.all():
+        total = values.row[:, 0] ** 2 * sums_at(x, channel[None], at)[:, 0]  # where the bandwidth is 0
+        wide = np.flatnonzero(bandwidth[:, 0])
+        if len(wide):
+            total[wide] = squared_norm(how, x, weights, at[wide], bandwidth[wide], values.take(wide), variance)
+        return total
     sums = local_moments(
         x, channel[None], at, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past, squared=True
     )[:, 0]
@@ -199,9 +270,13 @@ def hat_matrix(
 ) -> FloatArray:
     """Hat matrix: ``value = S y``.  # (m, n)"""
     powers = exponents(x.shape[1], how.degree)
-    u = (x[None] - at[:, None]) / (bandwidth[:, None] if bandwidth.ndim == 2 else bandwidth)  # (m, n, d)
+    width = np.where(bandwidth > 0.0, bandwidth, 1.0)
+    u = (x[None] - at[:, None]) / (width[:, None] if width.ndim == 2 else width)  # (m, n, d)
     profile = how.kernel.profile
     weight = profile(np.linalg.norm(u, axis=2)) if how.radial else np.prod(profile(u), axis=2)
+    if bandwidth.ndim == 2 and not bandwidth.all():
+        narrow = np.flatnonzero(bandwidth[:, 0] == 0.0)
+        weight[narrow] = ~u[narrow].any(axis=2)
     if how.past:
         weight = np.where(u[:, :, 0] <= 0.0, weight, 0.0)
     polynomial = np.zeros(u.shape[:2])
@@ -209,7 +284,7 @@ def hat_matrix(
         polynomial += values.row[:, a, None] * np.prod(u**power, axis=2)
     hat: FloatArray = weights * weight * polynomial
     row = powers.tolist().index(list(values.order))
-    unit = np.broadcast_to(_unit(bandwidth, values.order), len(at))
+    unit = np.broadcast_to(_unit(width, values.order), len(at))
     for q in np.flatnonzero(values.defined & (values.pivot < STEEP)):
         hat[q] = _orthogonal_row(weights * weight[q], np.prod(u[q][:, None] ** powers, axis=2), row) / unit[q]
     return hat
