@@ -155,7 +155,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         X : (m, d) array, data frame or tensor
             Queries.
         return_std : bool
-            Return the standard error of each estimate as well; NaN if the fit has no residual degree of freedom.
+            Return the standard error of each estimate as well, for one error variance (in each group); NaN if that has no
+            residual degree of freedom.
         groups : (m,) array-like, optional
             Series of each query; needed exactly if the fit had groups.
 
@@ -171,7 +172,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         value = restore(self._shaped(local.value))
         if local.square is None:
             return value
-        scale = self._fit_quality().scale
+        scale = self._fit_quality().scale_at(at)
         return value, restore(self._shaped(np.sqrt(np.maximum(local.square, 0.0))[:, None] * scale))
 
     def derivative(self, X: Any, order: int | tuple[int, ...] = 1, groups: Any = None) -> Any:
@@ -284,6 +285,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             Bootstrap of the largest t, or the tube formula; see `kernadv.inference.multiplier_bootstrap` and `tube`, and
             `kernadv.inference.band` for columns of two values.  The latter is for one continuous column and one bandwidth.
         groups : (m,) array-like, optional
+            The band is one for all queries; groups without a query have no part in it.
         bias_corrected : bool
             Cover the regression function, around a fit of a higher degree; default: the smoothed target, around the
             estimate.

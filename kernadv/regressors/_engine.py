@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from math import factorial, prod
 from typing import NamedTuple
@@ -17,8 +18,8 @@ from kernadv.regressors._inverse import is_inverse
 from kernadv.regressors._levels import LevelMoments, few_levels
 from kernadv.regressors._rule import Rule, coefficients
 from kernadv.regressors._sample import Points, Sample
-from kernadv.regressors._series import has_past, lay_out
 from kernadv.smoothers.local_polynomial import hat_matrix, smooth, squared_norm
+from kernadv.smoothers.series import Part, apart
 
 #: Designs with more moments a query than this are smoothed by hat vectors.
 MOMENTS = 200
@@ -79,12 +80,16 @@ def needs_rows(rule: Rule, dimensions: int) -> bool:
 
 
 def _by_moments(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Local:
-    x, q = _laid_out(rule, sample, at)
-    values = smooth(rule.how, x, sample.y, sample.weights, q, rule.bandwidth, derivative)
-    norm = None
-    if square:
-        norm = squared_norm(rule.how, x, sample.weights, q, rule.bandwidth, values, 1.0 / sample.weights)
-    return Local(values.value, values.row[:, 0].copy(), norm, values.defined)
+    m = len(at.x)
+    value, centre, norm = np.full((m, sample.y.shape[1]), np.nan), np.full(m, np.nan), np.full(m, np.nan)
+    defined = np.zeros(m, np.bool_)
+    for points, queries, x, q, h in _parts(rule, sample, at):
+        weights = sample.weights[points]
+        values = smooth(rule.how, x, sample.y[points], weights, q, h, derivative)
+        value[queries], centre[queries], defined[queries] = values.value, values.row[:, 0], values.defined
+        if square:
+            norm[queries] = squared_norm(rule.how, x, weights, q, h, values, 1.0 / weights)
+    return Local(value, centre, norm if square else None, defined)
 
 
 def _by_levels(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Local:
@@ -118,15 +123,35 @@ def hat(rule: Rule, sample: Sample, at: Points) -> FloatArray:
     """Hat matrix, NaN in the rows without an estimate.  # (m, n)"""
     if needs_rows(rule, sample.points.x.shape[1]):
         rows = np.concatenate([block.hat for block in hat_rows(rule, sample, at)])
+    elif sample.points.series is None:
+        rows = _hat_of(rule, sample, next(_parts(rule, sample, at)))
     else:
-        x, q = _laid_out(rule, sample, at)
-        values = smooth(rule.how, x, sample.y, sample.weights, q, rule.bandwidth)
-        rows = hat_matrix(rule.how, x, sample.weights, q, rule.bandwidth, values)
+        rows, defined = np.zeros((len(at.x), len(sample.y))), np.zeros(len(at.x), np.bool_)
+        for part in _parts(rule, sample, at):
+            own = _hat_of(rule, sample, part)
+            rows[part.block], defined[part.queries] = own, ~np.isnan(own[:, 0])
+        rows[~defined] = np.nan
     undefined = ~at.known if not rule.how.past else ~(at.known & has_past(sample.points, at))
     rows[undefined] = np.nan
     return rows
 
 
-def _laid_out(rule: Rule, sample: Sample, at: Points) -> tuple[FloatArray, FloatArray]:
-    width = rule.bandwidth.max() if rule.bandwidth.ndim == 2 else rule.bandwidth[0]
-    return lay_out(sample.points, at, rule.how.kernel, float(width))
+def _hat_of(rule: Rule, sample: Sample, part: Part) -> FloatArray:
+    """Hat matrix of a part."""
+    weights = sample.weights[part.points]
+    values = smooth(rule.how, part.x, sample.y[part.points], weights, part.at, part.bandwidth)
+    return hat_matrix(rule.how, part.x, weights, part.at, part.bandwidth, values)
+
+
+def has_past(points: Points, at: Points) -> BoolArray:
+    """Whether a point of the query's series lies at or before it in the first dimension.  # (m,)"""
+    code = np.zeros(len(points.x), np.int64) if points.series is None else points.series
+    asked = np.zeros(len(at.x), np.int64) if at.series is None else np.maximum(at.series, 0)
+    first = np.full(max(int(code.max()), int(asked.max())) + 1, np.inf)
+    np.minimum.at(first, code, points.x[:, 0])
+    return np.asarray(first[asked] <= at.x[:, 0])
+
+
+def _parts(rule: Rule, sample: Sample, at: Points) -> Iterator[Part]:
+    points = sample.points
+    return apart(points.x, points.series, at.x, at.series, rule.how.kernel, rule.bandwidth)

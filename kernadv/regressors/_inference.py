@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from kernadv._errors import ArgumentError, check_choice
-from kernadv._typing import FloatArray
+from kernadv._typing import FloatArray, IntArray
 from kernadv.inference import Fit, Interval, bands, correction, intervals
 from kernadv.regressors import _hat_intervals
 from kernadv.regressors._engine import needs_rows
 from kernadv.regressors._hat_intervals import HatFit
 from kernadv.regressors._rule import Rule
 from kernadv.regressors._sample import Points, Sample
-from kernadv.regressors._series import lay_out
+from kernadv.smoothers.series import apart
 
 
 def fit_of(rule: Rule, sample: Sample) -> Fit:
@@ -49,8 +52,11 @@ def interval(rule: Rule, own: Rule, sample: Sample, at: Points, level: float, me
     """
     if not has_moments(rule, sample.points.x.shape[1]):
         return _hat_intervals.interval(HatFit(rule, own, sample, at), level, method)
-    fit, q = _laid_out(rule, sample, at)
-    return intervals.interval(fit, q, level, method)
+    parts = list(_fits(rule, sample, at))
+    results = [intervals.interval(fit, q, level, method) for _, fit, q in parts]
+    if len({result.covers for result in results}) > 1:  # "auto" may differ between series; robust suits all
+        results = [intervals.interval(fit, q, level, "robust") for _, fit, q in parts]
+    return _joined([queries for queries, _, _ in parts], results, at, sample)
 
 
 def band(
@@ -58,9 +64,13 @@ def band(
 ) -> Interval:
     """Bands that hold at all queries together; parameters as in `interval`."""
     check_choice(method, "method of a band", bands.METHODS)
-    if has_moments(rule, sample.points.x.shape[1]) and sample.points.x.shape[1] == 1:
-        fit, q = _laid_out(rule, sample, at)
-        return bands.band(fit, q, level, method, bias_corrected=bias_corrected)
+    own, sample = _asked(own, sample, at)
+    on_line = sample.points.x.shape[1] == 1 and has_moments(rule, 1)
+    parts = list(_fits(rule, sample, at)) if on_line else []
+    if len(parts) == 1:
+        ((queries, fit, q),) = parts
+        result = bands.band(fit, q, level, method, bias_corrected=bias_corrected)
+        return _joined([queries], [result], at, sample)
     if method == "tube":
         raise ArgumentError(
             "the tube formula is for one continuous column and one bandwidth: hat vectors must form one smooth path; use "
@@ -69,6 +79,30 @@ def band(
     return _hat_intervals.band(HatFit(rule, own, sample, at), level, bias_corrected)
 
 
-def _laid_out(rule: Rule, sample: Sample, at: Points) -> tuple[Fit, FloatArray]:
-    x, q = lay_out(sample.points, at, rule.how.kernel, float(rule.bandwidth[0]))
-    return fit_of(rule, sample)._replace(x=x), q
+def _fits(rule: Rule, sample: Sample, at: Points) -> Iterator[tuple[IntArray | slice, Fit, FloatArray]]:
+    """Fits of series that are smoothed together, with the rows and the places of their queries."""
+    points = sample.points
+    if not at.known.any():  # nothing to estimate, but it is known how
+        yield slice(0, 0), fit_of(rule, sample), at.x[:0]
+    for rows, queries, x, q, h in apart(points.x, points.series, at.x, at.series, rule.how.kernel, rule.bandwidth):
+        yield queries, Fit(rule.how, x, sample.y[rows], sample.weights[rows], h), q
+
+
+def _asked(own: Rule, sample: Sample, at: Points) -> tuple[Rule, Sample]:
+    """The sample, and the rule at its points, without the series that no query is in: they have no part in a band."""
+    series = sample.points.series
+    if series is None or at.series is None:
+        return own, sample
+    kept = np.isin(series, at.series)
+    if not kept.any():
+        return own, sample
+    bandwidth = own.bandwidth[kept] if own.bandwidth.ndim == 2 else own.bandwidth
+    return replace(own, bandwidth=bandwidth), Sample(sample.points.take(kept), sample.y[kept], sample.weights[kept])
+
+
+def _joined(rows: list[IntArray | slice], results: list[Interval], at: Points, sample: Sample) -> Interval:
+    """Intervals of parts as those of all queries, NaN for queries of unseen series."""
+    estimate, low, high = np.full((3, len(at.x), sample.y.shape[1]), np.nan)
+    for queries, result in zip(rows, results, strict=True):
+        estimate[queries], low[queries], high[queries] = result[:3]
+    return Interval(estimate, low, high, results[0].covers)

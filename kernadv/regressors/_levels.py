@@ -11,7 +11,7 @@ from kernadv.moments.local import exponents, local_moments
 from kernadv.moments.solve import Solution, solve_local
 from kernadv.regressors._rule import Rule, coefficients
 from kernadv.regressors._sample import Points, Sample
-from kernadv.regressors._series import lay_out
+from kernadv.smoothers.series import apart
 
 #: Most moments that are kept, 400 MB.
 KEPT = 50_000_000
@@ -80,8 +80,12 @@ class LevelMoments:
     def _each(self, bandwidth: FloatArray, columns: list[FloatArray], *, squared: bool) -> FloatArray:
         """Moments of each combination; the first channel, for all, says where digits are lost.  # (m, C, L, E)"""
         width = bandwidth if len(bandwidth) else np.ones(1)
-        x, q = lay_out(self.points, self.at, self.how.kernel, float(width[0]))
         channels = np.concatenate([columns[0][None], *(self.own * column for column in columns)])
         order, past, radial = 2 * self.how.degree, self.how.past, self.how.radial
-        sums = local_moments(x, channels, q, width, self.how.kernel, order, radial=radial, past=past, squared=squared)
-        return np.asarray(sums[:, 1:].reshape(len(q), len(columns), len(self.levels), -1))
+        sums = np.zeros((len(self.at.x), len(channels), len(exponents(self.points.x.shape[1], order))))
+        points, at, kernel = self.points, self.at, self.how.kernel
+        for own, queries, x, q, _ in apart(points.x, points.series, at.x, at.series, kernel, width):
+            sums[queries] = local_moments(
+                x, channels[:, own], q, width, kernel, order, radial=radial, past=past, squared=squared
+            )
+        return np.asarray(sums[:, 1:].reshape(len(sums), len(columns), len(self.levels), -1))

@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._typing import FloatArray
+from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regressors._engine import Local, estimate
 from kernadv.regressors._rule import Rule
-from kernadv.regressors._sample import Sample
+from kernadv.regressors._sample import Points, Sample
+
+#: Fewer residual degrees of freedom than this are none.
+FREE = 1e-9
 
 
 class Quality(NamedTuple):
@@ -28,6 +31,8 @@ class Quality(NamedTuple):
         ``n - 2 tr S + tr S'S``, weighted so that it is exact for responses of variance sigma^2 / weight.
     scale : (C,) float64
         Residual standard error sigma, NaN without a residual degree of freedom.
+    scales : (S, C) float64
+        The same of each series by itself.
     r_squared : (C,) float64
         1 - RSS / TSS, NaN for constant responses.
     loo_rmse : (C,) float64
@@ -40,8 +45,14 @@ class Quality(NamedTuple):
     edf: float
     residual_df: float
     scale: FloatArray
+    scales: FloatArray
     r_squared: FloatArray
     loo_rmse: FloatArray
+
+    def scale_at(self, at: Points) -> FloatArray:
+        """Residual standard error of each query's series; any where that has no points.  # (m, C)"""
+        series = np.zeros(len(at.x), np.int64) if at.series is None else at.series
+        return np.asarray(self.scales[np.minimum(series, len(self.scales) - 1)])
 
 
 def quality(rule: Rule, sample: Sample) -> Quality:
@@ -58,8 +69,9 @@ def quality(rule: Rule, sample: Sample) -> Quality:
     residual = sample.y - own.value
     loo = left_out(own, sample)
     edf = float(leverage[known].sum())
-    freedom = float(known.sum() - 2.0 * edf + (weights * _squares(own))[known].sum())
-    rss = (weights[:, None] * residual**2)[known].sum(0)
+    freedom = 1.0 - 2.0 * leverage + weights * _squares(own)
+    squares = weights[:, None] * residual**2
+    rss = squares[known].sum(0)
     mean = np.average(sample.y[known], axis=0, weights=weights[known]) if known.any() else np.nan
     tss = (weights[:, None] * (sample.y - mean) ** 2)[known].sum(0)
     nothing = np.full(rss.shape, np.nan)
@@ -68,11 +80,27 @@ def quality(rule: Rule, sample: Sample) -> Quality:
         loo,
         int(known.sum()),
         edf,
-        freedom,
-        np.sqrt(rss / freedom) if freedom > 1e-9 else nothing,
+        float(freedom[known].sum()),
+        _scale(squares[known], freedom[known]),
+        np.stack([_scale(squares[own], freedom[own]) for own in _series(sample, known)]),
         1.0 - np.divide(rss, tss, out=nothing.copy(), where=tss > 0),
         np.sqrt((weights[:, None] * (sample.y - loo) ** 2).sum(0) / total) if known.all() else nothing,
     )
+
+
+def _scale(squares: FloatArray, freedom: FloatArray) -> FloatArray:
+    """Residual standard error from the squared residuals (n, C) and the degrees of freedom of each.  # (C,)"""
+    total = float(freedom.sum())
+    return np.asarray(np.sqrt(squares.sum(0) / total) if total > FREE else np.full(squares.shape[1], np.nan))
+
+
+def _series(sample: Sample, known: BoolArray) -> list[IntArray]:
+    """Points with an estimate, of each series."""
+    rows, series = np.flatnonzero(known), sample.points.series
+    if series is None:
+        return [rows]
+    rows = rows[np.argsort(series[rows], kind="stable")]
+    return np.split(rows, np.searchsorted(series[rows], np.arange(1, int(series.max()) + 1)))
 
 
 def left_out(own: Local, sample: Sample) -> FloatArray:
