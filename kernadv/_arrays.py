@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import AnyArray, FloatArray, IntArray
 
 #: Turns a result into the kind, dtype and device of the rewards it was computed from.
 Restore = Callable[[Any], Any]
@@ -36,6 +36,17 @@ def check_floats(values: Any, name: str, ndim: int | None = None) -> FloatArray:
     if ndim is not None and array.ndim != ndim:
         raise ArgumentError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got shape {array.shape}")
     return array
+
+
+def relative(weights: FloatArray) -> FloatArray:
+    """Positive weights over their mean: the unit they came in is gone, and equal ones are 1 exactly.  # (n,)"""
+    shares = weights / weights.max()
+    return np.asarray(shares / shares.mean())
+
+
+def row_order(*columns: AnyArray) -> IntArray:
+    """Ascending order of rows by some (n,) or (n, k) arrays, the first one first: only equal rows stay as they came."""
+    return np.lexsort([key for array in columns[::-1] for key in np.atleast_2d(array.T)[::-1]])
 
 
 def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:

@@ -70,15 +70,17 @@ def local_selection(
     )
 
 
-def neighbour_residuals(x: FloatArray, y: FloatArray) -> FloatArray:
-    """``sqrt(J / (J + 1)) (y_i - mean of its J nearest)``: mean squares estimate the variance at x_i.  # (n, C)
+def neighbour_residuals(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
+    """``sqrt(W / (W + w_i)) (y_i - mean of its J nearest)``: mean squares estimate the variance at x_i.  # (n, C)
 
-    J is 3, or more where points are equally far.
+    J is 3, or more where points are equally far; W is the sum of their weights, and w_i that of y_i.
 
     Parameters
     ----------
     x : (n,) ascending
     y : (n, C)
+    weights : (n,)
+        The variances of responses at one x are in inverse proportion.
 
     References
     ----------
@@ -90,10 +92,11 @@ def neighbour_residuals(x: FloatArray, y: FloatArray) -> FloatArray:
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * nearest + 1)
     radius = np.partition(np.abs(windows - x[:, None]), nearest, axis=1)[:, nearest] * (1.0 + 1e-12)
     first, last = np.searchsorted(x, x - radius, "left"), np.searchsorted(x, x + radius, "right")
-    total = np.concatenate([np.zeros((1, y.shape[1])), np.cumsum(y, axis=0)])
-    count = (last - first - 1)[:, None]
-    others = total[last] - total[first] - y
-    return np.asarray(np.sqrt(count / (count + 1.0)) * (y - others / count))
+    own = np.column_stack([weights, weights[:, None] * y])
+    total = np.concatenate([np.zeros((1, own.shape[1])), np.cumsum(own, axis=0)])
+    others = total[last] - total[first] - own
+    weight = others[:, :1]
+    return np.asarray(np.sqrt(weight / (weight + own[:, :1])) * (y - others[:, 1:] / weight))
 
 
 class Window(NamedTuple):
@@ -132,5 +135,6 @@ def window(sample: Sample, kernel: Kernel, centre: float, width: float, order: i
     u, weight, y = u[inside], weight[inside], sample.y[inside]
     root = np.sqrt(weight)
     hat = np.linalg.pinv(root[:, None] * u[:, None] ** np.arange(order + 1), rcond=1e-13) * root
-    residuals = neighbour_residuals(sample.x[inside, 0], y) if len(u) > 1 else np.zeros_like(y)
+    x, own = sample.x[inside, 0], sample.weights[inside]
+    residuals = neighbour_residuals(x, y, own) if len(u) > 1 else np.zeros_like(y)
     return Window(u, weight, y, hat @ y, hat, residuals)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from kernadv._arrays import relative, row_order
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._constants import from_epanechnikov
@@ -27,7 +28,9 @@ MOST_DIMENSIONS = 3
 
 @dataclass(frozen=True)
 class Sample:
-    """Points of positive weight, sorted by series, then x, then y, so that the order they came in does not matter.
+    """Points of positive weight, sorted by series, then x, y and weight, so that the order they came in does not matter.
+
+    Between points of one x the order looks at y: nothing may be cut or paired there.
 
     Attributes
     ----------
@@ -134,11 +137,10 @@ def prepare(
     label = np.zeros(len(used), np.int64)
     if series is not None:
         label = np.unique(series[used], return_inverse=True)[1].astype(np.int64)
-    keys = [weights[used], *y[used].T[::-1], *x[used].T[::-1], label]
-    sort = np.lexsort(keys)
+    sort = row_order(label, x[used], y[used], weights[used])
     used, label = used[sort], label[sort]
     first = np.searchsorted(label, label)
-    points, values, own = x[used], y[used] - y[used[first]], weights[used] / weights[used].mean()
+    points, values, own = x[used], y[used] - y[used[first]], relative(weights[used])
     points = points - np.column_stack([points[first, 0], *(np.full(len(used), c.min()) for c in points.T[1:])])
     flat = np.flatnonzero(points.max(0) <= 0.0)
     if len(flat):

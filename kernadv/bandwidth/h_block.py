@@ -14,23 +14,27 @@ from kernadv.bandwidth._sample import Sample
 from kernadv.bandwidth.leave_one_out import OTHERS
 from kernadv.moments.local import exponents, local_moments
 from kernadv.moments.solve import SURE, solve_local
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.smoothers.series import apart
 
 
 @dataclass(frozen=True)
 class HBlock(CriterionSelector):
     """Mean squared error of every point predicted without the points within `block` places of it in its series.
 
-    Places count in the order of x (of its first dimension; ties in the order of y).  If errors further apart than `block`
-    places are uncorrelated, the score is unbiased for the prediction error, where leave-one-out would follow the noise.
+    Places are the distinct values of x, of its first dimension, in ascending order: points that share one are left out
+    together, as they are summed in the "hac" variance of `kernadv.inference.standard_error`.  If errors further apart than
+    `block` places are uncorrelated, the score is unbiased for the prediction error, where leave-one-out would follow the
+    noise.
 
-    The moments of the ``2 block + 1`` points left out are taken from the moments of all points, and each local system is
+    The moments of the ``2 block + 1`` places left out are taken from the moments of all points, and each local system is
     solved again: exact, in O(block n) on top of a smooth a bandwidth.  A point whose block holds all but 1e-6 of the
     weight counts as undefined.  The bandwidth is optimal for the sample without the blocks: keep them narrow.
 
     Parameters
     ----------
     block : int
-        Places left out on each side; 0 is leave-one-out.
+        Places left out on each side; 0 leaves out each place, which is leave-one-out if no two points share one.
 
     References
     ----------
@@ -51,27 +55,41 @@ class HBlock(CriterionSelector):
         """Errors of every point from the points outside its block."""
         how, d = sample.how, sample.x.shape[1]
         powers, all_powers = exponents(d, how.degree), exponents(d, 2 * how.degree)
+        new = np.append(True, (np.diff(sample.x, axis=0) != 0.0).any(1) | (np.diff(sample.series) > 0))
+        first, own = np.flatnonzero(new), np.cumsum(new) - 1  # points in one spot are one in the moments
+        x, series = sample.x[first], sample.series[first]
+        place = np.cumsum(np.append(0, (np.diff(x[:, 0]) != 0.0) | (np.diff(series) > 0))) + self.block * series
         channels = np.concatenate([sample.weights[None], sample.weights * sample.y.T])
-        sums = np.zeros((len(sample.x), len(channels), len(all_powers)))
-        for points, queries, x, q, _ in sample.parts(bandwidth):
+        channels = np.ascontiguousarray(np.add.reduceat(channels, first, axis=1))
+        sums = np.zeros((len(x), len(channels), len(all_powers)))
+        labels = None if sample.labels is None else series
+        for points, queries, spots, at, _ in apart(x, labels, x, labels, how.kernel, bandwidth):
             sums[queries] = local_moments(
-                x, channels[:, points], q, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past
+                spots, channels[:, points], at, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past
             )
         total = sums[:, 0, 0].copy()
-        for offset in range(-self.block, self.block + 1):
-            self._leave_out(sums, sample, sample.x / bandwidth, channels, all_powers, offset)
+        far = int((np.searchsorted(place, place + self.block, "right") - np.arange(len(x))).max())
+        for offset in range(1 - far, far):
+            self._leave_out(sums, how, place, x / bandwidth, channels, all_powers, offset)
         sums[~(sums[:, 0, 0] > OTHERS * total)] = 0.0
         solved = solve_local(sums, powers, all_powers)
         value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
-        return Errors(sample.y - value, np.zeros(len(sums)))
+        return Errors(sample.y - value[own], np.zeros(len(own)))
 
     def _leave_out(
-        self, sums: FloatArray, sample: Sample, z: FloatArray, channels: FloatArray, powers: IntArray, offset: int
+        self,
+        sums: FloatArray,
+        how: LocalPolynomialFit,
+        place: IntArray,
+        z: FloatArray,
+        channels: FloatArray,
+        powers: IntArray,
+        offset: int,
     ) -> None:
-        """Subtract the moments of the point `offset` places after each, in place."""
-        n, how = len(z), sample.how
+        """Subtract the moments of the spot `offset` rows after each, if it lies in its block, in place."""
+        n = len(z)
         query = np.arange(max(0, -offset), min(n, n - offset))
-        query = query[sample.series[query] == sample.series[query + offset]]
+        query = query[np.abs(place[query + offset] - place[query]) <= self.block]
         u = z[query + offset] - z[query]  # (q, d)
         profile = how.kernel.profile
         weight = profile(np.linalg.norm(u, axis=1)) if how.radial else np.prod(profile(u), axis=1)

@@ -13,6 +13,7 @@ from kernadv.bandwidth._base import Selection, Selector
 from kernadv.bandwidth._formula import formula_sample
 from kernadv.bandwidth._sample import Sample
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth, squared_norm
+from kernadv.smoothers.noise import difference_variance
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Lepski(Selector):
 
     The intervals ``m(q; h) +- constant sigma |l(q; h)|`` are intersected from the narrowest bandwidth on; the last bandwidth
     before the intersection is empty is chosen, where the bias is about as large as the standard deviation.  sigma is the
-    same everywhere and estimated from differences of neighbours.  With several responses, the first contradiction counts.
+    same everywhere and estimated from differences of neighbours, and of ties.  With several responses, the first contradiction counts.
 
     Choosing at every query alone costs variance: on a curve of even roughness the risk is about twice that of one
     bandwidth from cross-validation; it pays where narrow features stand on a smooth curve.  The defaults are a compromise
@@ -68,7 +69,7 @@ class Lepski(Selector):
         queries = (x if at is None else at) - x[sample.order[0]]
         low, high = sample.bounds()
         grid = low * (high / low) ** np.linspace(0.0, 1.0, self.size)[:, None]
-        noise = difference_variance(sample)
+        noise = difference_variance(sample.x[:, 0], sample.y, sample.weights)
         bounds = in_parallel(lambda h: self._interval(sample, queries, h, noise), list(grid))
         lower = np.maximum.accumulate([b[0] for b in bounds])  # (H, m, C)
         upper = np.minimum.accumulate([b[1] for b in bounds])
@@ -95,23 +96,6 @@ class Lepski(Selector):
             np.where(known, fit.value - half - rounding, -np.inf),
             np.where(known, fit.value + half + rounding, np.inf),
         )
-
-
-def difference_variance(sample: Sample) -> FloatArray:
-    """Noise variance of each response from the residuals of each point from the line through its neighbours.  # (C,)
-
-    References
-    ----------
-    Gasser, Sroka and Jennen-Steinmetz (1986), Residual variance and residual pattern in nonlinear regression,
-    Biometrika 73.
-    """
-    x, y, w = sample.x[:, 0], sample.y, sample.weights
-    gap = x[2:] - x[:-2]
-    right = np.where(gap > 0.0, (x[1:-1] - x[:-2]) / np.where(gap > 0.0, gap, 1.0), 0.5)
-    left = 1.0 - right
-    residual = left[:, None] * y[:-2] + right[:, None] * y[2:] - y[1:-1]
-    scale = left**2 / w[:-2] + right**2 / w[2:] + 1.0 / w[1:-1]
-    return np.asarray((residual**2 / scale[:, None]).mean(0))
 
 
 SELECTORS = (Lepski(),)

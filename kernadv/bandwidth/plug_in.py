@@ -32,10 +32,13 @@ class PlugIn(Selector):
     For degree 0 the rule neglects the design bias of the local constant.  Responses share one bandwidth: their sigma^2 and
     theta are summed.
 
+    Ties in x stay together: a block ends behind the last point of a tie, and one that the trimming would cut is kept.
+    `dpill` cuts by row number, so that its result depends on the order of the rows where x has ties.
+
     Parameters
     ----------
     blocks : int
-        Most blocks of the quartic fits.
+        Most blocks of the quartic fits; no more than leave each of them more than 5 distinct x.
     divisor : int
         Fewest points of a block.
     trim : float
@@ -76,8 +79,8 @@ class PlugIn(Selector):
     ) -> Selection:
         """One bandwidth; see `Selector.select`.  If the responses are polynomials without noise, the widest one."""
         sample = formula_sample(self.name, how, x, y, weights, series)
-        cut = int(self.trim * len(sample.x))
-        kept = slice(cut, len(sample.x) - cut)
+        x, cut = sample.x[:, 0], int(self.trim * len(sample.x))
+        kept = slice(int(np.searchsorted(x, x[cut])), int(np.searchsorted(x, x[len(x) - 1 - cut], "right")))
         bandwidth = self.gaussian(sample.x[kept, 0], sample.y[kept], sample.weights[kept])
         return formula_selection(sample, bandwidth * from_gaussian(how.kernel), "direct plug-in rule")
 
@@ -115,20 +118,24 @@ class PlugIn(Selector):
 
     def quartics(self, x: FloatArray, y: FloatArray, weights: FloatArray) -> Quartics:
         """Quartic fits on the number of blocks that minimises Mallows' Cp."""
-        n = len(x)
-        most = max(min(n // self.divisor, self.blocks), 1)
-        if n <= QUARTIC * most or len(np.unique(x)) <= QUARTIC * most:
+        n, most = len(x), max(min(len(x) // self.divisor, self.blocks), 1)
+        first = np.flatnonzero(np.append(True, np.diff(x) > 0.0))  # row of each distinct x
+        if len(first) <= QUARTIC:
             raise ArgumentError(
-                f"the plug-in rule needs more than {QUARTIC * most} distinct x for its quartic fits, got "
-                f"{len(np.unique(x))}; use leave_one_out, or give a bandwidth"
+                f"the plug-in rule needs more than {QUARTIC} distinct x for a quartic, got {len(first)}; use "
+                "leave_one_out, or give a bandwidth"
             )
-        fits = [_blockwise(x, y, weights, blocks) for blocks in range(1, most + 1)]
-        least = max(fits[-1].squares, 1e-300)
-        cp = [
-            (n - QUARTIC * most) * fit.squares / least + 2 * QUARTIC * blocks
-            for blocks, fit in enumerate(fits, start=1)
-        ]
-        return fits[int(np.argmin(cp))]
+        fits = {}
+        for blocks in range(1, most + 1):
+            cuts = _cuts(first, n, blocks)
+            if np.diff(np.searchsorted(first, cuts)).min() > QUARTIC:
+                fits[blocks] = _blockwise(x, y, weights, cuts)
+        most = max(fits)
+        least = max(fits[most].squares, 1e-300)
+        cp = {
+            blocks: (n - QUARTIC * most) * fit.squares / least + 2 * QUARTIC * blocks for blocks, fit in fits.items()
+        }
+        return fits[min(cp, key=cp.__getitem__)]
 
 
 class Quartics(NamedTuple):
@@ -139,11 +146,24 @@ class Quartics(NamedTuple):
     theta24: float
 
 
-def _blockwise(x: FloatArray, y: FloatArray, weights: FloatArray, blocks: int) -> Quartics:
-    """Quartic least squares on `blocks` blocks of ``n // blocks`` points; the last takes the rest."""
-    n, squares, theta = len(x), 0.0, 0.0
-    for block in range(blocks):
-        part = slice(block * (n // blocks), (block + 1) * (n // blocks) if block < blocks - 1 else n)
+def _cuts(first: IntArray, n: int, blocks: int) -> IntArray:
+    """Ends of `blocks` blocks of ``n // blocks`` points, the last with the rest; each moved behind its tie.  # (blocks + 1,)
+
+    Parameters
+    ----------
+    first : (k,)
+        First row of each tie, ascending.
+    n, blocks : int
+    """
+    ends = np.append(first, n)
+    return np.append(0, ends[np.searchsorted(ends, [*range(n // blocks, n // blocks * blocks, n // blocks), n])])
+
+
+def _blockwise(x: FloatArray, y: FloatArray, weights: FloatArray, cuts: IntArray) -> Quartics:
+    """Quartic least squares on the blocks between `cuts`."""
+    n, blocks, squares, theta = len(x), len(cuts) - 1, 0.0, 0.0
+    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+        part = slice(low, high)
         centre, unit = x[part].mean(), max(float(np.ptp(x[part])) / 2.0, 1e-300)
         u, root = (x[part] - centre) / unit, np.sqrt(weights[part])[:, None]
         design = u[:, None] ** np.arange(QUARTIC)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._arrays import check_floats
+from kernadv._arrays import check_floats, relative, row_order
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
@@ -25,7 +25,9 @@ class Fit(NamedTuple):
     x : (n, d)
     y : (n, C)
     weights : (n,)
-        Observation weights >= 0; a point of weight 0 is left out of everything.
+        Observation weights >= 0: the variances of the responses are in inverse proportion.  Their unit does not matter: a
+        result in which one would remain is that of a response of the mean weight.  A point of weight 0 is left out of
+        everything.
     bandwidth : (d,)
     cluster : (n,) int or None
         Cluster of each point, for cluster-robust variances.
@@ -39,7 +41,7 @@ class Fit(NamedTuple):
     cluster: IntArray | None = None
 
     def checked(self) -> Fit:
-        """Return the fit without its points of weight 0, or raise if its arrays do not belong together.
+        """Return the fit without its points of weight 0, the mean weight 1, or raise if its arrays do not belong together.
 
         Raises
         ------
@@ -72,9 +74,15 @@ class Fit(NamedTuple):
         if not kept.any():
             raise ArgumentError("expected at least one point with a positive weight, got none")
         if kept.all():
-            return Fit(self.how, x, y, weights, bandwidth, cluster)
+            return Fit(self.how, x, y, relative(weights), bandwidth, cluster)
         rest = None if cluster is None else cluster[kept]
-        return Fit(self.how, x[kept], y[kept], weights[kept], bandwidth, rest)
+        return Fit(self.how, x[kept], y[kept], relative(weights[kept]), bandwidth, rest)
+
+    def ordered(self) -> Fit:
+        """The same points by x, then y and weight: what is drawn for them does not depend on the order they came in."""
+        order = row_order(self.x, self.y, self.weights)
+        cluster = None if self.cluster is None else self.cluster[order]
+        return self._replace(x=self.x[order], y=self.y[order], weights=self.weights[order], cluster=cluster)
 
     def queries(self, at: FloatArray) -> FloatArray:
         """Return the queries, or raise if they are not (m, d) or not finite.  # (m, d)"""

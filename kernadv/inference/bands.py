@@ -91,11 +91,12 @@ def tube(
 ) -> Interval:
     """``mhat(x) +- c sigma |l(x)|`` for all x between the smallest and the largest query at once.
 
-    c solves ``P(c) = 1 - level`` of `tube_probability`, with the residual degrees of freedom of sigma for
+    ``|l|^2 = sum_j l_j^2 / omega_j`` with the weights omega of the fit.  c solves ``P(c) = 1 - level`` of `tube_probability`, with the residual degrees of freedom of sigma for
     "homoskedastic".
 
     **Covers** the smoothed target, simultaneously; with `bias_corrected` (`Fit.raised`, same bandwidth) the
-    regression function.  For independent normal responses of one variance; for responses of two values see `band`.
+    regression function.  For independent normal responses of the variances ``sigma^2 / omega``; for responses of two values
+    see `band`.
 
     Parameters
     ----------
@@ -142,6 +143,8 @@ def tube(
 
 def kappa(fit: Fit, low: float, high: float) -> float:
     """Arc length of ``l(x) / |l(x)|`` from low to high: how many independent comparisons a band makes, times pi.
+
+    l are the hat vectors of responses of one variance, those of the fit over the square roots of its weights.
 
     **Covers** nothing by itself: it is a property of the smoother.
 
@@ -316,6 +319,7 @@ def largest_t(t: FloatArray, level: float) -> tuple[float, BoolArray]:
 
 def largest_normal(fit: Fit, at: FloatArray, level: float) -> float:
     """Level-quantile of the largest ``|l(x)'e| / |l(x)|`` over the queries, e independent and normal: simulated."""
+    fit = fit.ordered()
     rng, root = np.random.default_rng(0), np.sqrt(effective_sample_size(fit, at))[:, None]
     largest = []
     for low in range(0, DRAWS, BATCH):
@@ -361,6 +365,7 @@ def _arc(fit: Fit, grid: FloatArray) -> float:
         raise ArgumentError(f"the window around {gap:.4g} holds too few points for a band; widen the bandwidth")
     total, last = 0.0, np.empty((0, len(fit.x)))
     for _, hat in hat_blocks(fit, grid, values):
+        hat = hat / np.sqrt(fit.weights)
         unit = np.concatenate([last, hat / np.linalg.norm(hat, axis=1, keepdims=True)])
         chord = np.linalg.norm(np.diff(unit, axis=0), axis=1)
         total += float((2.0 * np.arcsin(np.minimum(0.5 * chord, 1.0))).sum())

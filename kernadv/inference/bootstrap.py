@@ -67,6 +67,10 @@ class Wild:
 class MovingBlocks:
     """Blocks of successive residuals, in order of the first dimension, are drawn with replacement, less their mean.
 
+    Points that share a place there come in an order that is drawn too, anew for every `BATCH` draws: nothing says which
+    succeeds which.  Residuals move from point to point times the square root of the weight of the one and over that of the
+    other.
+
     For stationary noise whose correlation fades within a block.  The smoothing bias in the residuals counts as correlation:
     take a bandwidth that does not oversmooth.
 
@@ -106,7 +110,7 @@ class MovingBlocks:
         length = int(np.ceil(n ** (1.0 / 3.0))) if self.length is None else self.length
         if length > n:
             raise ArgumentError(f"a block of {length} points needs as many, got {n}")
-        order = np.argsort(x, kind="stable")
+        order = np.lexsort([rng.random(n), x])  # ties in an order that is drawn
         ordered, starts, blocks = residual[order], n - length + 1, -(-n // length)
         mean = np.array([ordered[k : k + starts].mean() for k in range(length)])  # of the k-th point of a block
         first = rng.integers(0, starts, (blocks, 1, draws))
@@ -261,7 +265,9 @@ def _draws(
     Points without a residual have no noise: estimates that rest on them have no standard error.
     """
     check_count(draws, "draws", 2)
-    residuals = variance.resampling_residuals(fit)
+    fit = fit.ordered()
+    root = np.sqrt(fit.weights)[:, None]
+    residuals = root * variance.resampling_residuals(fit)
     lonely = int(np.isnan(residuals[:, 0]).sum())
     if lonely and isinstance(scheme, MovingBlocks):
         raise ArgumentError(
@@ -272,6 +278,6 @@ def _draws(
     for column in range(residuals.shape[1]):
         for low in range(0, draws, BATCH):
             size = min(BATCH, draws - low)
-            yield column, fit._replace(y=scheme.noise(residuals[:, column], fit.x[:, 0], size, rng))
+            yield column, fit._replace(y=scheme.noise(residuals[:, column], fit.x[:, 0], size, rng) / root)
             if progress is not None:
                 progress(column * draws + low + size, total)

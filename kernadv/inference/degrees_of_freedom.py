@@ -25,7 +25,8 @@ class DegreesOfFreedom(NamedTuple):
     trace : float
         ``tr S``: the effective degrees of freedom (edf).
     squared_trace : float
-        ``tr S'S``, the sum of the squared norms of the hat vectors.
+        ``sum_ij S_ij^2 omega_i / omega_j``: ``tr S'S``, the sum of the squared norms of the hat vectors, if the observation
+        weights omega are equal; otherwise that of the responses times sqrt(omega), which have one variance.
     """
 
     points: int
@@ -34,7 +35,7 @@ class DegreesOfFreedom(NamedTuple):
 
     @property
     def residual(self) -> float:
-        """``tr (I - S)'(I - S) = n - 2 tr S + tr S'S``: E RSS = sigma^2 times this, for an unbiased fit."""
+        """``n - 2 tr S + squared_trace``: E sum omega e^2 = sigma^2 times this, for an unbiased fit."""
         return self.points - 2.0 * self.trace + self.squared_trace
 
     def enough(self) -> DegreesOfFreedom:
@@ -86,15 +87,17 @@ def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
 
 def traces(fit: Fit, own: LocalValues) -> DegreesOfFreedom:
     """`effective_degrees_of_freedom` of a checked fit, from its values at the design points."""
-    norm = squared_norm(fit.how, fit.x, fit.weights, fit.x, fit.bandwidth, own)
+    weights = fit.weights
+    norm = weights * squared_norm(fit.how, fit.x, weights, fit.x, fit.bandwidth, own, 1.0 / weights)
     known = own.defined
-    return DegreesOfFreedom(int(known.sum()), float(leverage(own, fit.weights)[known].sum()), float(norm[known].sum()))
+    return DegreesOfFreedom(int(known.sum()), float(leverage(own, weights)[known].sum()), float(norm[known].sum()))
 
 
 def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
     """``n_eff(x) = 1 / sum_j l_j(x)^2``: as many equally weighted responses have a mean of the same variance.  # (m,)
 
-    For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  **Covers** neither target by itself; in intervals it stands for the
+    For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  Observation weights enter through l alone: it is the number of trials
+    behind a proportion, because no weight changes the variance p (1 - p) of a response that is 0 or 1.  **Covers** neither target by itself; in intervals it stands for the
     smoothed one, since bias plays no part in it.
 
     Raises

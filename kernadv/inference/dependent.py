@@ -63,8 +63,8 @@ def newey_west_variance(
     that neither their order nor their correlation matters.
 
     Residuals are smaller than the noise, and a smoother makes neighbouring ones negatively correlated.  The factor f makes
-    the variance unbiased for independent noise of one variance: what noise of variance 1 gives the estimate, over the mean
-    of the sum for residuals with the covariance ``R R'`` of such noise, ``R = I - S``.  It lacks 20-50% without f at the
+    the variance unbiased for independent noise of the variances ``sigma^2 / omega``: what noise of these variances gives the
+    estimate, over the mean of the sum for the residuals ``R = I - S`` times such noise.  It lacks 20-50% without f at the
     ends of 300 points.  NaN where the residuals have lost the noise.  Costs O(n (n + m)).
 
     Parameters
@@ -110,7 +110,7 @@ class _Merged(NamedTuple):
     fit : Fit
         The places, their weighted mean residuals as responses, their total weights.
     noise : (n,)
-        Variance of that mean for independent noise of variance 1: ``sum omega^2 / (sum omega)^2``.
+        Variance of that mean for independent noise of variance 1 / omega: ``1 / sum omega``.
     """
 
     fit: Fit
@@ -122,7 +122,7 @@ def _merged(fit: Fit, residuals: FloatArray) -> _Merged:
     place = place.ravel()  # numpy 2.0 keeps two dimensions
     total: FloatArray = np.bincount(place, fit.weights).astype(np.float64)
     mean = np.stack([np.bincount(place, fit.weights * column) / total for column in residuals.T], axis=1)
-    return _Merged(fit._replace(x=places, y=mean, weights=total), np.bincount(place, fit.weights**2) / total**2)
+    return _Merged(fit._replace(x=places, y=mean, weights=total), 1.0 / total)
 
 
 def _residual_covariance(merged: _Merged, group: IntArray, lag: int) -> csr_array:

@@ -20,6 +20,7 @@ class Autocorrelation(NamedTuple):
     series : (S,)
         Labels, ascending.
     points : (S,) int
+        Distinct times.
     correlation : (S, L) float64
         At lags 1 to L; NaN for a constant series, and where the series is not longer than the lag.
     """
@@ -56,8 +57,9 @@ def autocorrelation(
 ) -> Autocorrelation:
     """``r_k = sum_t e_t e_{t-k} / sum_t e_t^2`` of each series, its mean removed; all series in one pass.
 
-    **Covers** neither target: it tests the noise model behind the intervals.  Lags count points, not distances; points that
-    share a series and a time keep the order given.  Smoothing too little makes r_1 negative, too much positive.
+    **Covers** neither target: it tests the noise model behind the intervals.  Lags count distinct times, not
+    distances.  Residuals that share a series and a time are one, their sum over the square root of their number, which has
+    the variance of a single one if they are independent.  Smoothing too little makes r_1 negative, too much positive.
 
     Parameters
     ----------
@@ -77,6 +79,7 @@ def autocorrelation(
     References
     ----------
     Box and Jenkins (1970), Time Series Analysis: Forecasting and Control, section 2.1.
+    Driscoll and Kraay (1998), Review of Economics and Statistics 80 (sums at each time).
 
     Examples
     --------
@@ -101,9 +104,14 @@ def autocorrelation(
     centred[np.abs(centred) <= 1e-12 * np.abs(value)] = (
         0.0  # a constant series has no correlation, only rounding errors
     )
+    new = np.append(True, (np.diff(time[order]) != 0.0) | (np.diff(code) > 0))
+    first = np.flatnonzero(new)
+    centred = np.add.reduceat(centred, first) / np.sqrt(np.diff(first, append=len(value)))
+    code = code[first]
+    points = np.bincount(code)
     energy = np.bincount(code, centred**2)
     out = np.full((len(names), lags), np.nan)
-    for lag in range(1, min(lags, len(value) - 1) + 1):
+    for lag in range(1, min(lags, len(centred) - 1) + 1):
         product = np.where(code[lag:] == code[:-lag], centred[lag:] * centred[:-lag], 0.0)
         known = (energy > 0.0) & (points > lag)
         out[known, lag - 1] = np.bincount(code[lag:], product, len(names))[known] / energy[known]

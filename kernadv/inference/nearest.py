@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import FloatArray
 
 #: Distances within this ratio are ties, so that a regular grid has them whatever its rounding errors.
 TIE = 1.0 + 1e-9
 
 
-def neighbour_residuals(x: FloatArray, y: FloatArray, neighbours: int) -> FloatArray:
-    """``e_j = sqrt(J / (J + 1)) (y_j - mean of the J nearest other responses)``, with all ties; NaN if alone.  # (n, C)
+def neighbour_residuals(
+    x: FloatArray, y: FloatArray, neighbours: int, weights: FloatArray | None = None
+) -> FloatArray:
+    """``e_j = sqrt(W / (W + w_j)) (y_j - weighted mean of the J nearest other responses)``; NaN if alone.  # (n, C)
 
-    E e_j^2 is the variance of y_j when m and the variance hardly change between neighbours.  J is `neighbours`, more with
-    ties at the J-th distance, fewer if the sample is that small.
+    W is the sum of their weights: J, if all are 1.  E e_j^2 is the variance of y_j when m and the variance times the weight
+    hardly change between neighbours.  J is `neighbours`, more with ties at the J-th distance, which all count, fewer if the
+    sample is that small.
 
     Parameters
     ----------
@@ -23,6 +26,8 @@ def neighbour_residuals(x: FloatArray, y: FloatArray, neighbours: int) -> FloatA
         Design points, in units in which distances compare.
     y : (n, C)
     neighbours : int
+    weights : (n,), optional
+        The variances of responses at one x are in inverse proportion; default 1.
 
     References
     ----------
@@ -32,33 +37,33 @@ def neighbour_residuals(x: FloatArray, y: FloatArray, neighbours: int) -> FloatA
     nearest = min(neighbours, len(x) - 1)
     if nearest < 1:
         return np.full(y.shape, np.nan)
-    total, count = _on_line(x[:, 0], y, nearest) if x.shape[1] == 1 else _in_space(x, y, nearest)
-    found = count[:, None]
-    return np.asarray(np.sqrt(found / (found + 1.0)) * (y - total / found))
+    w = np.ones(len(x)) if weights is None else weights
+    own = np.column_stack([w, w[:, None] * y])
+    others = _on_line(x[:, 0], own, nearest) if x.shape[1] == 1 else _in_space(x, own, nearest)
+    weight = others[:, :1]
+    return np.asarray(np.sqrt(weight / (weight + own[:, :1])) * (y - others[:, 1:] / weight))
 
 
-def _on_line(x: FloatArray, y: FloatArray, nearest: int) -> tuple[FloatArray, IntArray]:
-    """Sum and number of the neighbouring responses on a line, from running sums."""
+def _on_line(x: FloatArray, values: FloatArray, nearest: int) -> FloatArray:
+    """Sums of the values of the neighbours on a line, from running sums.  # like values"""
     order = np.argsort(x, kind="stable")
-    z, v = x[order], y[order]
+    z, v = x[order], values[order]
     beyond = np.full(nearest, np.inf)
     padded = np.concatenate([-beyond, z, beyond])
     lags = [lag for lag in range(-nearest, nearest + 1) if lag]
     gaps = np.stack([np.abs(padded[nearest + lag : nearest + lag + len(z)] - z) for lag in lags])
     reach = np.partition(gaps, nearest - 1, axis=0)[nearest - 1] * TIE
     low, high = np.searchsorted(z, z - reach, "left"), np.searchsorted(z, z + reach, "right")
-    sums = np.concatenate([np.zeros((1, y.shape[1])), np.cumsum(v, axis=0)])
-    total, count = np.empty(y.shape), np.empty(len(x), np.int64)
+    sums = np.concatenate([np.zeros((1, v.shape[1])), np.cumsum(v, axis=0)])
+    total = np.empty(v.shape)
     total[order] = sums[high] - sums[low] - v
-    count[order] = high - low - 1
-    return total, count
+    return total
 
 
-def _in_space(x: FloatArray, y: FloatArray, nearest: int) -> tuple[FloatArray, IntArray]:
-    """Sum and number of the neighbouring responses in several dimensions, from a tree."""
+def _in_space(x: FloatArray, values: FloatArray, nearest: int) -> FloatArray:
+    """Sums of the values of the neighbours in several dimensions, from a tree.  # like values"""
     tree = cKDTree(x)
     reach = tree.query(x, k=nearest + 1)[0][:, -1] * TIE
     balls = tree.query_ball_point(x, reach)
-    count = np.array([len(ball) for ball in balls], np.int64)
-    total = np.add.reduceat(y[np.concatenate(balls)], np.cumsum(count) - count, axis=0) - y
-    return total, count - 1
+    count = np.array([len(ball) for ball in balls])
+    return np.asarray(np.add.reduceat(values[np.concatenate(balls)], np.cumsum(count) - count, axis=0) - values)

@@ -217,7 +217,7 @@ def _residuals(
     """Residuals of the window, inflated as the method says.  # (k, C)"""
     if method == "nearest":
         unit = 1.0 if fit.x.shape[1] == 1 else fit.bandwidth
-        return neighbour_residuals(fit.x[near] / unit, fit.y[near], neighbours)
+        return neighbour_residuals(fit.x[near] / unit, fit.y[near], neighbours, fit.weights[near])
     return np.asarray(fitted.residual * np.sqrt(inflation)[:, None])
 
 

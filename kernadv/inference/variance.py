@@ -4,13 +4,16 @@ All of them measure the scatter of the estimate around its own mean: they know n
 
 | method | variance of the estimate | assumes |
 |---|---|---|
-| homoskedastic | sigma^2 sum l^2, sigma^2 = RSS / (n - 2 tr S + tr S'S) | independent, one variance |
-| difference | the same, sigma^2 from second differences | the same; no bandwidth enters sigma^2; a line |
+| homoskedastic | sigma^2 sum l_j^2 / omega_j, sigma^2 from all residuals | independent, variances sigma^2 / omega |
+| difference | the same, sigma^2 from second differences and ties | the same; no bandwidth enters sigma^2; a line |
 | hc0, hc1, hc2, hc3 | sum l_j^2 e_j^2 c_j | independent |
-| nearest | sum l_j^2 e_j^2, e_j from nearest neighbours | independent, variance smooth in x |
-| asymptotic | R(K)^d s^2(x) / sum_j K_j | independent, variance smooth in x, interior |
+| nearest | sum l_j^2 e_j^2, e_j from nearest neighbours | independent, variance times omega smooth in x |
+| asymptotic | R(K)^d s^2(x) / sum_j K_j | the same, interior |
 | cluster | sum over clusters of (sum l_j e_j)^2 | clusters independent |
 | hac | Newey-West along the first dimension, unbiased for independent errors | correlation that fades with distance |
+
+omega are the observation weights, l the weights of the responses in the estimate.  No method looks at the order of the
+points, nor at the unit of omega.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from kernadv.inference.dependent import cluster_variance, newey_west_variance
 from kernadv.inference.nearest import neighbour_residuals
 from kernadv.moments.local import local_moments
 from kernadv.smoothers.local_polynomial import LocalValues, leverage, smooth, squared_norm
+from kernadv.smoothers.noise import difference_variance
 
 ONE_VARIANCE = ("homoskedastic", "difference")
 EACH_VARIANCE = ("hc0", "hc1", "hc2", "hc3", "nearest")
@@ -48,7 +52,6 @@ def standard_error(
     Parameters
     ----------
     fit : Fit
-        Its observation weights say how much a point counts in the smoother, not how precise its response is.
     at : (m, d)
         Queries.
     method : str
@@ -94,7 +97,7 @@ def standard_error(
     at = fit.queries(at)
     values = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth, derivative)
     if method in ONE_VARIANCE:
-        norm = squared_norm(fit.how, fit.x, fit.weights, at, fit.bandwidth, values)
+        norm = squared_norm(fit.how, fit.x, fit.weights, at, fit.bandwidth, values, 1.0 / fit.weights)
         variance = norm[:, None] * residual_variance(fit, method)
     elif method in EACH_VARIANCE:
         variance = _heteroskedastic(fit, at, values, response_variance(fit, method, neighbours))
@@ -106,7 +109,7 @@ def standard_error(
 
 
 def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
-    """The common variance sigma^2 of the responses.  # (C,)
+    """The variance sigma^2 of a response of the mean weight; those of the others are ``sigma^2 / omega``.  # (C,)
 
     **Covers** neither target: it is the variance of the noise, which "homoskedastic" overstates by the squared smoothing
     bias and "difference" does not.
@@ -115,8 +118,9 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     ----------
     fit : Fit
     method : {"homoskedastic", "difference"}
-        ``RSS / (n - 2 tr S + tr S'S)``, or the mean square of ``(a y_{i-1} + b y_{i+1} - y_i) / sqrt(a^2 + b^2 + 1)``,
-        the distance of each response from the line through its neighbours in x; ties stay in the order given.
+        ``sum omega e^2 / freedom`` with the residual degrees of freedom of `effective_degrees_of_freedom`, or the mean square
+        of the distance of each response from the line through its neighbours in x, responses at one x giving their own
+        variance; see `kernadv.smoothers.noise.difference_variance`.
 
     References
     ----------
@@ -138,10 +142,12 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     check_choice(method, "method", ONE_VARIANCE)
     fit = Fit.checked(fit)
     if method == "difference":
-        return _difference_variance(fit.x, fit.y)
+        if fit.x.shape[1] != 1:
+            raise ArgumentError(f"difference-based variance needs at least 3 points on a line, got x of shape {fit.x.shape}")
+        return difference_variance(fit.x[:, 0], fit.y, fit.weights)
     own = at_design_points(fit)
     freedom = traces(fit, own).enough().residual
-    return np.asarray(((fit.y - own.value)[own.defined] ** 2).sum(0) / freedom)
+    return np.asarray(fit.weights[own.defined] @ (fit.y - own.value)[own.defined] ** 2 / freedom)
 
 
 def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> FloatArray:
@@ -153,7 +159,7 @@ def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> Flo
     ----------
     fit : Fit
     method : {"hc0", "hc1", "hc2", "hc3", "nearest"}
-        freedom in HC1 is n - 2 tr S + tr S'S.
+        freedom in HC1 is that of `effective_degrees_of_freedom`.
     neighbours : int
         J of "nearest"; distances are in units of the bandwidth.
 
@@ -178,7 +184,7 @@ def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> Flo
     fit = Fit.checked(fit)
     if method == "nearest":
         unit = 1.0 if fit.x.shape[1] == 1 else fit.bandwidth
-        return neighbour_residuals(fit.x / unit, fit.y, check_count(neighbours, "neighbours")) ** 2
+        return neighbour_residuals(fit.x / unit, fit.y, check_count(neighbours, "neighbours"), fit.weights) ** 2
     own = at_design_points(fit)
     squared = (fit.y - own.value) ** 2
     if method == "hc0":
@@ -192,7 +198,7 @@ def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> Flo
 
 
 def resampling_residuals(fit: Fit) -> FloatArray:
-    """``e_j / sqrt(1 - l_jj)``, which have the variance of the noise if it is equal: what resampling draws from.  # (n, C)
+    """``e_j / sqrt(1 - l_jj)``, with the variance of the noise if that is sigma^2 / omega: what is drawn from.  # (n, C)
 
     **Covers** neither target by itself.  NaN at points without a residual: their window is too small, or their leverage 1.
 
@@ -208,17 +214,6 @@ def resampling_residuals(fit: Fit) -> FloatArray:
     if not known.any():
         raise ArgumentError("no point has a neighbour within the bandwidth, so there are no residuals; widen it")
     return np.asarray((fit.y - own.value) / np.sqrt(np.where(known, rest, np.nan))[:, None])
-
-
-def _difference_variance(x: FloatArray, y: FloatArray) -> FloatArray:
-    if x.shape[1] != 1 or len(x) < 3:
-        raise ArgumentError(f"difference-based variance needs at least 3 points on a line, got x of shape {x.shape}")
-    order = np.argsort(x[:, 0], kind="stable")
-    z, v = x[order, 0], y[order]
-    span = z[2:] - z[:-2]
-    near = np.divide(z[2:] - z[1:-1], span, out=np.full(len(span), 0.5), where=span > 0)[:, None]
-    error = near * v[:-2] + (1.0 - near) * v[2:] - v[1:-1]
-    return np.asarray((error**2 / (near**2 + (1.0 - near) ** 2 + 1.0)).mean(0))
 
 
 def _heteroskedastic(fit: Fit, at: FloatArray, values: LocalValues, each: FloatArray) -> FloatArray:
@@ -237,18 +232,19 @@ def _heteroskedastic(fit: Fit, at: FloatArray, values: LocalValues, each: FloatA
 
 
 def _asymptotic(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
-    """``R(K)^d s^2(x) / sum_j k_j``, k the kernel as a density and s^2 the local variance around the local mean."""
+    """``R(K)^d s^2(x) / sum_j k_j``, k the kernel as a density and s^2 the local weighted variance around the local mean."""
     if derivative is not None and any(derivative):
         raise ArgumentError("the asymptotic standard error is that of the value; use another method for derivatives")
     if fit.how.radial or fit.how.past:
         raise ArgumentError("the asymptotic standard error is for two-sided product kernels; use another method")
     kernel, d, responses = fit.how.kernel, fit.x.shape[1], fit.y.shape[1]
     centred = fit.y - fit.y.mean(0)
-    channels = np.concatenate([fit.weights[None], fit.weights * centred.T, fit.weights * (centred**2).T])
+    weights = fit.weights
+    channels = np.concatenate([[weights], weights * centred.T, weights * (centred**2).T, [np.ones(len(weights))]])
     sums = local_moments(fit.x, channels, at, fit.bandwidth, kernel, 0)[:, :, 0]
     total = np.where(sums[:, :1] > 0, sums[:, :1], np.nan)
-    spread = np.maximum(sums[:, 1 + responses :] / total - (sums[:, 1 : 1 + responses] / total) ** 2, 0.0)
-    return np.asarray(kernel.roughness**d * spread * (2.0 * kernel.moment(0)) ** d / total)
+    spread = np.maximum(sums[:, 1 + responses : -1] / total - (sums[:, 1 : 1 + responses] / total) ** 2, 0.0)
+    return np.asarray(kernel.roughness**d * spread * (2.0 * kernel.moment(0)) ** d / sums[:, -1:])
 
 
 def _dependent(fit: Fit, at: FloatArray, values: LocalValues, method: str, lag: int | None) -> FloatArray:

@@ -76,7 +76,7 @@ def choose(bandwidth: Any, rule: Rule, sample: Sample) -> Chosen:
             "give a number instead"
         )
     if categories:
-        selection = select_mixed(selector, rule, sample.spelled_out())
+        selection = select_mixed(selector, rule, sample)
         assert selection.smoothing is not None
         return Chosen(selection.bandwidth, selection.smoothing, selection)
     span, needed = np.ptp(sample.points.x, axis=0), coefficients(dimensions, rule.how.degree)
@@ -95,8 +95,8 @@ def choose(bandwidth: Any, rule: Rule, sample: Sample) -> Chosen:
 
 
 def _select(selector: Selector, rule: Rule, sample: Sample, at: FloatArray | None = None) -> Selection:
-    """Call a selector; it sees repeated rows as often as their weights say."""
-    (x, _, series), y, weights = sample.spelled_out()
+    """Call a selector."""
+    (x, _, series), y, weights = sample
     return selector.select(rule.how, x, y, weights, at=at, series=series)
 
 

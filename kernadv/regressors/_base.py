@@ -23,8 +23,10 @@ from kernadv.regressors._engine import estimate, hat
 from kernadv.regressors._gradient import gradient
 from kernadv.regressors._input import (
     back,
+    find_groups,
     ordered_levels,
-    read_groups,
+    read_frequency,
+    read_names,
     read_points,
     read_response,
     read_weights,
@@ -83,7 +85,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Points in a window of the data by which scikit-learn judges scores."""
         return JUDGED_ROWS
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None, frequency: Any = None) -> Self:
         """Keep the sample and choose the bandwidth.
 
         Parameters
@@ -93,10 +95,13 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         y : (n,) or (n, C) array or tensor
             Responses.
         sample_weight : (n,) array-like, optional
-            Observation weights >= 0: inverse variances, or repetitions.  Whole-number weights mean the same as repeating
-            the rows, in the choice of the bandwidth too.
+            Observation weights >= 0, the precision of each response: its variance is in inverse proportion.  For the mean of
+            k responses that is k.  Their unit does not matter, and whole numbers are nothing special.
         groups : (n,) array-like of str or int, optional
             Series of each row: smoothing never crosses series.
+        frequency : (n,) array-like of whole numbers >= 0, optional
+            How often each row is there: the same as repeating the rows, in everything.  `bandwidth_` of a selector of local
+            bandwidths then has one for each repetition.
 
         Returns
         -------
@@ -109,39 +114,43 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """
         before = dict(self.__dict__)
         try:
-            self._fit(X, y, sample_weight, groups)
+            self._fit(X, y, sample_weight, groups, frequency)
         except BaseException:  # an interrupted selection too
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any) -> None:
         how = self._how()
         self._like = y.detach().new_empty(0) if is_tensor(y) else None
         x, y = to_numpy(X), to_numpy(y)
         x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
         response = read_response(y)
         weights = read_weights(sample_weight, x)
+        names = None if groups is None else read_names(groups, x)
+        rows = read_frequency(frequency, x)
+        if frequency is not None:
+            x, response, weights = x[rows], response[rows], weights[rows]
+            names = None if names is None else names[rows]
         kept = weights > 0
         if kept.sum() <= how.degree:
             raise ArgumentError(
                 f"degree={how.degree} needs at least {how.degree + 1} rows of positive weight, got "
                 f"n_samples={kept.sum()}; lower the degree"
             )
-        names = getattr(self, "feature_names_in_", None)
+        columns = getattr(self, "feature_names_in_", None)
         self.categories_ = read_categories(
-            self.categorical, x, None if names is None else names.tolist(), ordered_levels(X)
+            self.categorical, x, None if columns is None else columns.tolist(), ordered_levels(X)
         )
         if how.past and len(self.categories_) == x.shape[1]:
             raise ArgumentError("side='past' needs a continuous column: the first one is the time")
-        series = None
-        self.groups_ = None
-        if groups is not None:
-            self.groups_, series = read_groups(groups, x, None)
+        self.groups_, series = None, None
+        if names is not None:
+            self.groups_, series = np.unique(names, return_inverse=True)
         points = read_points(x, self.categories_, series)
         self._sample = Sample(points.take(kept), response[kept], weights[kept])
-        self._kept, self._one_response = kept, y.ndim == 1
+        self._rows, self._given, self._one_response = rows[kept], len(y), y.ndim == 1
         self._quality: Quality | None = None
         deficient = points.x.shape[1] > 1 and not determines(self._sample.points.x, how.degree)
         self._frame = Rule(how, np.empty(0), self.categories_, deficient=deficient)
@@ -224,18 +233,20 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         at, restore = self._queries(X, groups)
         rows = hat(self._rule(at), self._sample, at)
         self._report(~np.isnan(rows[:, 0]), at)
-        full = np.zeros((len(at.x), len(self._kept)))
-        full[:, self._kept] = rows
+        full = np.zeros((len(at.x), self._given))
+        first = np.flatnonzero(np.diff(self._rows, prepend=-1))  # repetitions of a row are summed
+        full[:, self._rows[first]] = np.add.reduceat(rows, first, axis=1) if len(first) < rows.shape[1] else rows
         return restore(full)
 
     def loo_predict(self) -> Any:
         """Estimate at each fitted row without its own response, exact and without refitting.  # (n,) or (n, C)
 
-        Of the kind of y.  A row whose window holds nothing else is NaN, and so are rows of weight 0.
+        Of the kind of y.  A row whose window holds nothing else is NaN, and so are rows of weight 0.  One of several
+        repetitions is left out alone.
         """
         check_is_fitted(self)
-        out = np.full((len(self._kept), self._sample.y.shape[1]), np.nan)
-        out[self._kept] = self._fit_quality().loo
+        out = np.full((self._given, self._sample.y.shape[1]), np.nan)
+        out[self._rows] = self._fit_quality().loo
         return back(self._like)(self._shaped(out))
 
     def interval(self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None) -> Interval:
@@ -356,7 +367,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 if groups is None
                 else "the fit had no groups: pass groups= to fit as well"
             )
-        series = None if groups is None else read_groups(groups, x, self.groups_)[1]
+        series = None if self.groups_ is None else find_groups(read_names(groups, x), self.groups_)
         kind = X if hasattr(X, "dtype") else x
         return read_points(x, self.categories_, series), back(kind)
 

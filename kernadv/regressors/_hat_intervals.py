@@ -196,11 +196,13 @@ def _sup_t(fit: HatFit, level: float, covers: str) -> Interval:
     noise_of = np.nan_to_num(residuals / np.sqrt(others))
     own = np.nan_to_num(hat(fit.own, fit.sample, fit.sample.points))
     rows = np.concatenate([hat for _, hat in fit.rows()])
+    order = fit.sample.order()
     rng, critical, got = np.random.default_rng(0), np.empty(noise_of.shape[1]), _estimates(fit, residuals / others)
     for c in range(len(critical)):
         drawn = []
         for _ in range(DRAWS // BATCH):
-            noise = Wild().noise(noise_of[:, c], np.zeros(len(own)), BATCH, rng)
+            noise = np.empty((len(own), BATCH))
+            noise[order] = Wild().noise(noise_of[order, c], np.zeros(len(own)), BATCH, rng)
             spread = np.sqrt(rows**2 @ (np.nan_to_num((noise - own @ noise) / others)) ** 2)
             t = np.abs(rows @ noise) / np.where(spread > 0.0, spread, np.inf)
             drawn.append(np.nan_to_num(t))
@@ -211,8 +213,8 @@ def _sup_t(fit: HatFit, level: float, covers: str) -> Interval:
 
 def _largest_normal(fit: HatFit, level: float) -> float:
     """Level-quantile of the largest ``|l(x)'e| / |l(x)|`` over the queries, e independent and normal: simulated."""
-    noise = np.random.default_rng(0).standard_normal((len(fit.sample.y), DRAWS))
-    largest = np.zeros(DRAWS)
+    noise, largest = np.empty((len(fit.sample.y), DRAWS)), np.zeros(DRAWS)
+    noise[fit.sample.order()] = np.random.default_rng(0).standard_normal(noise.shape)
     for _, rows in fit.rows():
         t = np.abs(rows @ noise) / np.linalg.norm(rows, axis=1, keepdims=True)
         largest = np.maximum(largest, np.nan_to_num(t).max(axis=0, initial=0.0))

@@ -16,6 +16,8 @@ from kernadv.regressors._sample import Points
 
 #: Largest weight; the smallest is its inverse.
 EXTREME = 1e100
+#: Most rows that frequencies may ask for.
+ROWS = 100_000_000
 
 
 def to_numpy(values: Any) -> Any:
@@ -82,7 +84,7 @@ def read_response(y: Any) -> FloatArray:
 
 
 def read_weights(weights: Any, x: AnyArray) -> FloatArray:
-    """Observation weights; 1 if there are none.  # (n,)
+    """Observation weights over the largest one; 1 if there are none.  # (n,)
 
     Raises
     ------
@@ -105,24 +107,59 @@ def read_weights(weights: Any, x: AnyArray) -> FloatArray:
             f"sample_weight must lie between {1.0 / EXTREME:g} and {EXTREME:g}, or be 0, got {some.min():g} to "
             f"{some.max():g}; only their ratios matter to the estimates: divide by their mean"
         )
-    return checked
+    return checked / some.max()
 
 
-def read_groups(groups: Any, x: AnyArray, known: AnyArray | None) -> tuple[AnyArray, IntArray]:
-    """Names of the groups and the index of each row's, -1 for a group that is not among the known ones.
+def read_frequency(frequency: Any, x: AnyArray) -> IntArray:
+    """The row of each observation: every row as often as its frequency says, once if there is none.  # (N,)
+
+    Parameters
+    ----------
+    frequency : (n,) array-like of whole numbers >= 0, or None
+    x : (n, d) array
+        For the number of rows.
+
+    Raises
+    ------
+    ArgumentError
+        If there is not one a row, one is negative or not whole, all are 0, or their sum is beyond `ROWS`.
+    """
+    rows = np.arange(len(x))
+    if frequency is None:
+        return rows
+    given = check_floats(to_numpy(frequency), "frequency")
+    if given.shape != (len(x),):
+        raise ArgumentError(f"frequency must be one whole number a row ({len(x)}), got shape {given.shape}")
+    bad = ~(np.isfinite(given) & (given >= 0.0) & (given == np.rint(given)))
+    if bad.any():
+        row = int(bad.argmax())
+        raise ArgumentError(
+            f"frequency must hold whole numbers >= 0, how often each row is there, got {given[row]} in row {row}; "
+            "sample_weight takes inverse variances"
+        )
+    if not given.any():
+        raise ArgumentError("frequency is zero in every row: nothing is left to fit")
+    if given.sum() > ROWS:
+        raise ArgumentError(
+            f"frequency asks for {given.sum():g} rows, more than {ROWS:,}; fit the mean response of each place, with "
+            "these numbers as sample_weight"
+        )
+    return np.repeat(rows, given.astype(np.int64))
+
+
+def read_names(groups: Any, x: AnyArray) -> AnyArray:
+    """Name of the group of each row.  # (n,)
 
     Parameters
     ----------
     groups : (n,) array-like of str or int
     x : (n, d) array
         For the number of rows.
-    known : array of names, optional
-        Groups seen in fitting; None while fitting.
 
     Raises
     ------
     ArgumentError
-        If there is not one name a row, or the names are of another kind than in fitting.
+        If there is not one name a row.
     """
     try:
         names = np.asarray(to_numpy(groups))
@@ -135,10 +172,18 @@ def read_groups(groups: Any, x: AnyArray, known: AnyArray | None) -> tuple[AnyAr
             f"groups must be one str or int a row, got an array of shape {names.shape} and type {names.dtype}"
         )
     check_consistent_length(x, names)
-    if known is None:
-        found, code = np.unique(names, return_inverse=True)
-        return found, code.astype(np.int64)
+    return names
+
+
+def find_groups(names: AnyArray, known: AnyArray) -> IntArray:
+    """Index of each name among the groups seen in fitting, -1 for another.  # (n,)
+
+    Raises
+    ------
+    ArgumentError
+        If the names are of another kind than in fitting.
+    """
     if (known.dtype.kind == "U") != (names.dtype.kind == "U"):
         raise ArgumentError(f"groups were {known.dtype} in fitting, got {names.dtype}")
     place = np.minimum(np.searchsorted(known, names), len(known) - 1)
-    return known, np.where(known[place] == names, place, -1).astype(np.int64)
+    return np.where(known[place] == names, place, -1).astype(np.int64)

@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 from scipy.optimize import minimize
 
+from kernadv._arrays import relative
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.bandwidth import GCV, AICc, CriterionSelector, LeaveOneOut, Selection, Selector
@@ -83,6 +84,7 @@ def select_mixed(selector: Selector, rule: Rule, sample: Sample) -> Selection:
             f"{selector.name} does not select with categorical columns; use leave_one_out, gcv or aicc, or give one number "
             "a column: the half-width or scale of continuous columns, lambda of categorical ones"
         )
+    sample = sample.take(sample.order())
     errors, ordered = _Criterion(rule, sample), _ordered(rule, sample)
     dimensions = sample.points.x.shape[1]
     largest = np.array([category.largest for category in rule.categories])
@@ -138,7 +140,7 @@ def _score(
     """Criterion; inf where a scored point has no estimate."""
     errors = criterion.errors(selector, bandwidth, smoothing)
     errors = Errors(errors.error[scored], errors.leverage[scored])
-    value = selector.score(errors, criterion.sample.weights[scored] / criterion.sample.weights.mean(), variance)
+    value = selector.score(errors, relative(criterion.sample.weights)[scored], variance)
     return value if np.isfinite(value) else float("inf")
 
 
@@ -148,4 +150,4 @@ def _ordered(rule: Rule, sample: Sample) -> Ordered:
     if points.x.shape[1]:
         return prepare(rule.how, points.x, y, weights, points.series)
     order = np.arange(len(y))
-    return Ordered(rule.how, points.x, y - np.average(y, axis=0, weights=weights), weights, 0 * order, order)
+    return Ordered(rule.how, points.x, y - np.average(y, axis=0, weights=weights), relative(weights), 0 * order, order)

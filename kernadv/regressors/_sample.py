@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernadv._arrays import row_order
 from kernadv._typing import BoolArray, FloatArray, IntArray
-
-#: Whole-number weights are spelled out up to this many rows.
-ROWS = 10_000_000
 
 
 class Points(NamedTuple):
@@ -47,20 +45,18 @@ class Sample(NamedTuple):
     points : Points
     y : (n, C) float64
     weights : (n,) float64
-        All positive.
+        All positive, the largest one 1: the variances of the responses are in inverse proportion.
     """
 
     points: Points
     y: FloatArray
     weights: FloatArray
 
-    def spelled_out(self) -> Sample:
-        """Rows repeated as often as their weights say, if these are whole numbers; else the sample as it is.
+    def order(self) -> IntArray:
+        """Rows by series, x, levels, y and weight: what is drawn or searched so does not depend on how they came.  # (n,)"""
+        x, levels, series = self.points
+        return row_order(np.zeros(len(x)) if series is None else series, x, levels, self.y, self.weights)
 
-        In scikit-learn a weight of 2 means that the row is there twice; what counts points has to know it.
-        """
-        times = np.rint(self.weights).astype(np.int64)
-        if (self.weights != times).any() or times.max() == 1 or times.sum() > ROWS:
-            return self
-        rows = np.repeat(np.arange(len(times)), times)
-        return Sample(self.points.take(rows), self.y[rows], np.ones(len(rows)))
+    def take(self, rows: IntArray) -> Sample:
+        """Some of the rows."""
+        return Sample(self.points.take(rows), self.y[rows], self.weights[rows])

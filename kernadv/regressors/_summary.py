@@ -33,7 +33,8 @@ def summary(regressor: Any, how: LocalPolynomialFit, sample: Sample, fit: Qualit
         ("Kernel", kernel),
         ("Degree", str(how.degree)),
     ]
-    errors = [("Residual std. error", fit.scale), ("R-squared", fit.r_squared), ("LOO RMSE", fit.loo_rmse)]
+    scale = fit.scale / np.sqrt(sample.weights.mean())  # of a response of the mean weight
+    errors = [("Residual std. error", scale), ("R-squared", fit.r_squared), ("LOO RMSE", fit.loo_rmse)]
     right = [("Edf (tr S)", f"{fit.edf:.4g}")]
     table = []
     if sample.y.shape[1] == 1:

@@ -24,8 +24,8 @@ class KNeighborsSmoother(KernelRegressor):
     Parameters
     ----------
     k : int or float
-        Number of neighbours, or their share of the sample (of the smallest group), 0 < k < 1, rounded up.  A row with the
-        weight 2 counts as two.
+        Number of neighbours, or their share of the sample (of the smallest group), 0 < k < 1, rounded up.  Every row counts
+        as one, whatever its weight; one of the frequency 2 as two.
     degree : int
         Total degree of the polynomial, 0 to 3.
     kernel : str or Kernel
@@ -113,7 +113,7 @@ class KNeighborsSmoother(KernelRegressor):
     def _settle(self, rule: Rule, sample: Sample) -> None:
         check_choice(self.ties, "ties", TIES)
         scale = check_positive(self.scale, "scale", "it multiplies the distance to the k-th neighbour")
-        points: Points = sample.spelled_out().points
+        points: Points = sample.points
         self._frame = replace(rule, metric=checked_metric(self.metric, points))
         self._places, self._distinct, self._factor = points, self.ties == "distinct", scale
         design = points.x if points.series is None else np.column_stack([points.series, points.x])

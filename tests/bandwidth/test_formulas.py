@@ -10,9 +10,9 @@ from kernadv.bandwidth._line import nearest
 from kernadv.bandwidth._local_rule import neighbour_residuals
 from kernadv.bandwidth._sample import prepare
 from kernadv.bandwidth._search import golden, refine
-from kernadv.bandwidth.lepski import difference_variance
 from kernadv.kernels import KERNELS
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.smoothers.noise import difference_variance
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_nearest_points():
 def test_neighbour_residuals():
     """Three nearest, all of those that are equally far, and fewer points than three."""
     x, y = np.array([0.0, 1.0, 2.5, 4.5, 10.0]), np.array([1.0, 2.0, 4.0, 8.0, 16.0])[:, None]
-    got = neighbour_residuals(x, y)[:, 0]
+    got = neighbour_residuals(x, y, np.ones(5))[:, 0]
     assert got[0] == pytest.approx(np.sqrt(3 / 4) * (1 - 14 / 3))
     assert got[4] == pytest.approx(np.sqrt(3 / 4) * (16 - 14 / 3))
-    even = neighbour_residuals(np.arange(5.0), y)[:, 0]
+    even = neighbour_residuals(np.arange(5.0), y, np.ones(5))[:, 0]
     assert even[2] == pytest.approx(np.sqrt(4 / 5) * (4 - 27 / 4))
-    assert neighbour_residuals(x[:2], y[:2])[0, 0] == pytest.approx(np.sqrt(1 / 2) * -1)
+    assert neighbour_residuals(x[:2], y[:2], np.ones(2))[0, 0] == pytest.approx(np.sqrt(1 / 2) * -1)
 
 
 def test_difference_variance():
@@ -109,7 +109,8 @@ def test_difference_variance():
         + np.array([0.3, 0.7]) * rng.normal(size=(4000, 2)) / np.sqrt(weights)[:, None]
     )
     sample = prepare(LocalPolynomialFit(KERNELS["gaussian"], 1), x, y, weights, None)
-    np.testing.assert_allclose(difference_variance(sample), np.array([0.09, 0.49]) * weights.mean() ** -1, rtol=0.08)
+    got = difference_variance(sample.x[:, 0], sample.y, sample.weights)
+    np.testing.assert_allclose(got, np.array([0.09, 0.49]) * weights.mean() ** -1, rtol=0.08)
 
 
 def test_parabolic_steps_save_scores():

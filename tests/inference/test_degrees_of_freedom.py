@@ -62,8 +62,10 @@ def test_dense(kernel, degree, dimensions):
     got = effective_degrees_of_freedom(fit)
     assert got.points == 115
     np.testing.assert_allclose(got.trace, np.trace(hat), rtol=1e-9)
-    np.testing.assert_allclose(got.squared_trace, (hat[used] ** 2).sum(), rtol=1e-9)
-    residual = np.eye(115) - hat[used][:, used]
+    root = np.sqrt(weights[used])
+    hat_of_one_variance = root[:, None] * hat[used][:, used] / root
+    np.testing.assert_allclose(got.squared_trace, (hat_of_one_variance**2).sum(), rtol=1e-9)
+    residual = np.eye(115) - hat_of_one_variance
     np.testing.assert_allclose(got.residual, (residual**2).sum(), rtol=1e-9)
     np.testing.assert_allclose(effective_sample_size(fit, x[:7]), 1 / (hat[:7] ** 2).sum(1), rtol=1e-9)
 

@@ -85,6 +85,8 @@ def test_effective_sample_size(case):
 def test_degrees_of_freedom(case):
     fit, _ = sample(case)
     own = hat_of(fit, fit.x)
+    root = np.sqrt(fit.weights)
+    own = root[:, None] * own / root  # of the responses times root, which have one variance
     got, rest = effective_degrees_of_freedom(fit), np.eye(len(own)) - own
     expected = [np.trace(own), (own**2).sum(), (rest**2).sum()]
     np.testing.assert_allclose([got.trace, got.squared_trace, got.residual], expected, rtol=1e-8)
@@ -95,9 +97,10 @@ def test_standard_errors(case):
     fit, at = sample(case)
     hat, own = hat_of(fit, at), hat_of(fit, fit.x)
     rest = np.eye(len(own)) - own
-    e, lever, freedom = rest @ fit.y, np.diag(own)[:, None], (rest**2).sum()
+    omega = (fit.weights / fit.weights.mean())[:, None]
+    e, lever, freedom = rest @ fit.y, np.diag(own)[:, None], (omega * rest**2 / omega.T).sum()
     each = {
-        "homoskedastic": np.broadcast_to((e**2).sum(0) / freedom, e.shape),
+        "homoskedastic": (omega * e**2).sum(0) / freedom / omega,
         "hc0": e**2,
         "hc1": e**2 * len(e) / freedom,
         "hc2": e**2 / (1 - lever),
@@ -105,14 +108,14 @@ def test_standard_errors(case):
     }
     for method, variance in each.items():
         np.testing.assert_allclose(standard_error(fit, at, method), np.sqrt(hat**2 @ variance), rtol=1e-7)
-    np.testing.assert_allclose(residual_variance(fit), each["homoskedastic"][0], rtol=1e-8)
+    np.testing.assert_allclose(residual_variance(fit), (omega * each["homoskedastic"])[0], rtol=1e-8)
     together = fit.cluster[:, None] == fit.cluster
     groups = len(np.unique(fit.cluster))
     factor = groups / (groups - 1) * (len(e) - 1) / freedom
     lag = int(4 * (len(e) / 100) ** (2 / 9))
     rank = np.argsort(np.argsort(fit.x[:, 0]))
     bartlett = np.maximum(1 - np.abs(rank[:, None] - rank) / (lag + 1), 0)
-    unbiased = (hat**2).sum(1) / np.einsum("qi,ij,qj->q", hat, bartlett * (rest @ rest.T), hat)
+    unbiased = (hat**2) @ (1 / omega[:, 0]) / np.einsum("qi,ij,qj->q", hat, bartlett * (rest / omega.T @ rest.T), hat)
     for c in range(2):
         score = hat * e[:, c]
         cluster = factor * np.einsum("qi,ij,qj->q", score, together, score)
@@ -147,7 +150,10 @@ def test_bootstrap_draw_by_draw(scheme):
     hat, own = hat_of(fit, at), hat_of(fit, fit.x)
     rest, lever = np.eye(50) - own, np.diag(own)
     residual = (rest @ fit.y)[:, 0] / np.sqrt(1 - lever)
-    noise = scheme.noise(residual, fit.x[:, 0], 200, np.random.default_rng(0))
+    order, root = np.lexsort([fit.y[:, 0], fit.x[:, 0]]), np.sqrt(fit.weights)
+    noise = np.empty((len(residual), 200))
+    noise[order] = scheme.noise((root * residual)[order], fit.x[order, 0], 200, np.random.default_rng(0))
+    noise /= root[:, None]
     drawn = hat @ noise
     np.testing.assert_allclose(bootstrap_error(fit, at, scheme, draws=200)[:, 0], drawn.std(1, ddof=1), rtol=1e-8)
     if isinstance(scheme, Wild):

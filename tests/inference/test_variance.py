@@ -59,9 +59,26 @@ def test_locfit_homoskedastic(oracle, name):
 
 def test_r_sm_difference(oracle):
     record = oracle("sm_faithful_ll")
+    """It leaves ties in the order of the rows: sigma is compared over many orders, and its part in the errors."""
     fit, at = record_fit(record)
-    close(np.sqrt(residual_variance(fit, "difference")), [record["expected"]["sigma"]], record["rtol"])
-    close(standard_error(fit, at, "difference")[:, 0], record["expected"]["se"], record["rtol"])
+    x, y, sigma = fit.x[:, 0], fit.y[:, 0], record["expected"]["sigma"]
+
+    def of_sm(order):
+        z, v = x[order][np.argsort(x[order], kind="stable")], y[order][np.argsort(x[order], kind="stable")]
+        span = z[2:] - z[:-2]
+        near = np.where(span > 0, (z[2:] - z[1:-1]) / np.where(span > 0, span, 1), 0.5)
+        return np.sqrt(np.mean((near * v[:-2] + (1 - near) * v[2:] - v[1:-1]) ** 2 / (near**2 + (1 - near) ** 2 + 1)))
+
+    close([of_sm(np.arange(len(x)))], [sigma], record["rtol"])
+    rng = np.random.default_rng(0)
+    orders = [of_sm(rng.permutation(len(x))) for _ in range(60)]
+    ours = np.sqrt(residual_variance(fit, "difference"))
+    assert min(orders) < ours[0] < max(orders)
+    expected = np.array(record["expected"]["se"]) * ours / sigma
+    close(standard_error(fit, at, "difference")[:, 0], expected, record["rtol"])
+    first = np.unique(x, return_index=True)[1]
+    alone = fit._replace(x=fit.x[first], y=fit.y[first], weights=np.ones(len(first)))  # no ties: the same formula
+    close(np.sqrt(residual_variance(alone, "difference")), [of_sm(first)], 1e-12)
 
 
 @pytest.mark.parametrize("name", ["np_cars_lc_gaussian", "np_sim2d_lc_gaussian"])
@@ -118,9 +135,10 @@ def test_dense_independent(method, degree, kernel, dimensions):
     fit, at = sample(dimensions, degree, kernel, bandwidth=0.8)
     hat, own, e = dense(fit, at)
     n, lever = len(e), np.diag(own)[:, None]
-    freedom = ((np.eye(n) - own) ** 2).sum()
+    omega = fit.weights[:, None]
+    freedom = (omega * (np.eye(n) - own) ** 2 / omega.T).sum()
     each = {
-        "homoskedastic": np.broadcast_to((e**2).sum(0) / freedom, e.shape),
+        "homoskedastic": (omega * e**2).sum(0) / freedom / omega,
         "hc0": e**2,
         "hc1": e**2 * n / freedom,
         "hc2": e**2 / (1 - lever),
@@ -140,7 +158,8 @@ def test_dense_derivative(order):
 def test_dense_cluster(dimensions):
     fit, at = sample(dimensions)
     hat, own, e = dense(fit, at)
-    n, freedom, names = len(e), ((np.eye(len(e)) - own) ** 2).sum(), np.unique(fit.cluster)
+    n, omega, names = len(e), fit.weights[:, None], np.unique(fit.cluster)
+    freedom = (omega * (np.eye(n) - own) ** 2 / omega.T).sum()
     total = sum((hat[:, fit.cluster == g] @ e[fit.cluster == g]) ** 2 for g in names)
     factor = len(names) / (len(names) - 1) * (n - 1) / freedom
     np.testing.assert_allclose(standard_error(fit, at, "cluster"), np.sqrt(factor * total), rtol=1e-9)
@@ -159,10 +178,10 @@ def test_dense_hac(ties, dimensions, lag):
     used = int(4 * (len(times) / 100) ** (2 / 9)) if lag is None else lag
     bartlett = np.maximum(1 - np.abs(rank[:, None] - rank) / (used + 1), 0)
     rest = np.eye(len(e)) - own
-    expected = np.einsum("qi,ij,qj->q", hat, bartlett * (rest @ rest.T), hat)
+    expected = np.einsum("qi,ij,qj->q", hat, bartlett * (rest / fit.weights @ rest.T), hat)
     for c in range(2):
         score = hat * e[:, c]
-        variance = np.einsum("qi,ij,qj->q", score, bartlett, score) * (hat**2).sum(1) / expected
+        variance = np.einsum("qi,ij,qj->q", score, bartlett, score) * (hat**2 / fit.weights).sum(1) / expected
         np.testing.assert_allclose(standard_error(fit, at, "hac", lag=lag)[:, c], np.sqrt(variance), rtol=1e-8)
 
 
@@ -181,17 +200,21 @@ def test_hac_is_unbiased_for_independent_noise(ties):
 @pytest.mark.parametrize("dimensions", [1, 2])
 @pytest.mark.parametrize("neighbours", [1, 3, 7])
 @pytest.mark.parametrize("ties", [False, True])
-def test_dense_nearest(dimensions, neighbours, ties):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_dense_nearest(dimensions, neighbours, ties, weighted):
     rng = np.random.default_rng(5)
     x = rng.integers(0, 6, (40, dimensions)) * 0.1 if ties else rng.random((40, dimensions))
     y = rng.normal(size=(40, 2))
+    omega = rng.random(40) + 0.5 if weighted else np.ones(40)
     expected = np.empty_like(y)
     for j in range(40):
         distance = np.linalg.norm(x - x[j], axis=1)
         distance[j] = np.inf
         near = distance <= np.sort(distance)[neighbours - 1] * (1 + 1e-9)
-        expected[j] = np.sqrt(near.sum() / (near.sum() + 1)) * (y[j] - y[near].mean(0))
-    np.testing.assert_allclose(neighbour_residuals(x, y, neighbours), expected, atol=1e-12)
+        mean = np.average(y[near], axis=0, weights=omega[near])
+        expected[j] = (y[j] - mean) / np.sqrt(1 + omega[j] / omega[near].sum())
+    got = neighbour_residuals(x, y, neighbours, omega if weighted else None)
+    np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
 # ------------------------------------------------------------------------------------------------ laws
