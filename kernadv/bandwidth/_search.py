@@ -12,6 +12,9 @@ from kernadv._typing import FloatArray
 
 #: Relative precision of a bandwidth; its standard deviation is rarely below a tenth.
 PRECISION = 2e-4
+#: Arguments of a search are multiples of this share of it: rounding errors of a criterion, which the scale of the weights
+#: changes, then do not show in a bandwidth.
+GRAIN = PRECISION / 64.0
 #: Most rounds over the dimensions.
 ROUNDS = 8
 #: Half-width of the line search of a dimension in the first round, and its number of points.
@@ -76,6 +79,7 @@ def golden(
             before = high - x if x < middle else low - x
             step = (1.0 - GOLDEN) * before
         at = x + (step if abs(step) >= 0.5 * PRECISION else copysign(0.5 * PRECISION, step))
+        at = round(at / GRAIN) * GRAIN
         new = at, min(float(function(at)), LARGE)
         if new[1] < f_x - EXACT * abs(f_x):
             low, high = (x, high) if at > x else (low, x)

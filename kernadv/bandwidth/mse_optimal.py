@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 
 from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import FloatArray, IntArray
@@ -143,7 +143,17 @@ def _best(error: _Error, degree: int, row: int, width: float, n: int, even: bool
         bias = float(((error.first + h * error.second) ** 2).sum()) + error.spread
         return h**power * bias + error.variance / (n * h**spread)
 
-    return float(width * minimize_scalar(mse, bounds=(1e-15, 1.0), method="bounded", options={"xatol": 1e-7}).x)
+    def slope(share: float) -> float:
+        h = share * width
+        missed = error.first + h * error.second
+        bias = power * (float((missed**2).sum()) + error.spread) + 2.0 * h * float((missed * error.second).sum())
+        return h ** (power + spread) * bias - spread * error.variance / n
+
+    share = float(minimize_scalar(mse, bounds=(1e-15, 1.0), method="bounded", options={"xatol": 1e-7}).x)
+    near = (1.0 - 1e-3) * share, (1.0 + 1e-3) * share
+    if slope(near[0]) < 0.0 < slope(near[1]):  # a minimum is found to half the digits, a root to all
+        share = float(brentq(slope, *near, xtol=1e-300, rtol=1e-14))
+    return width * share
 
 
 SELECTORS = (MSEOptimal(),)

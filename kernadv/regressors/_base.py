@@ -184,6 +184,22 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         scale = self._fit_quality().scale_at(at)
         return value, restore(self._shaped(np.sqrt(np.maximum(local.square, 0.0))[:, None] * scale))
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None, frequency: Any = None) -> float:
+        """R^2 of the predictions: ``1 - sum w (y - predict(X))^2 / sum w (y - mean)^2``, w the weights times the frequencies.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+        y : (m,) or (m, C) array
+        sample_weight : (m,) array-like, optional
+        frequency : (m,) array-like of whole numbers >= 0, optional
+            As in `fit`: the same as repeating the rows.
+        """
+        if frequency is not None:
+            weights = 1.0 if sample_weight is None else np.asarray(to_numpy(sample_weight), np.float64)
+            sample_weight = weights * np.bincount(read_frequency(frequency, y), minlength=len(y))
+        return float(super().score(X, y, sample_weight))
+
     def derivative(self, X: Any, order: int | tuple[int, ...] = 1, groups: Any = None) -> Any:
         """Estimate a derivative of the regression function.
 

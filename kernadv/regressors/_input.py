@@ -116,7 +116,7 @@ def read_frequency(frequency: Any, x: AnyArray) -> IntArray:
     Parameters
     ----------
     frequency : (n,) array-like of whole numbers >= 0, or None
-    x : (n, d) array
+    x : (n, ...) array
         For the number of rows.
 
     Raises

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from math import frexp, isfinite, ldexp
 
 import numpy as np
 from scipy.optimize import minimize
@@ -34,6 +35,9 @@ CRITERIA = (LeaveOneOut, GCV, AICc)
 SHARES, APART = (0.0, 0.05, 0.15, 0.4, 1.0), 3
 #: Starting points that are refined.
 STARTS = 3
+#: Digits of a criterion in the search, binary ones: rounding errors, which change with the scale of the weights, would lead
+#: it elsewhere.
+BITS = 34
 
 
 class _Criterion:
@@ -98,7 +102,9 @@ def select_mixed(selector: Selector, rule: Rule, sample: Sample) -> Selection:
         return Selection(grid[-1], grid, zero, selector.criterion, True, True, 0.0, largest)
 
     def score(place: FloatArray) -> float:
-        return _score(errors, selector, np.exp(place[:dimensions]), place[dimensions:], scored, variance)
+        value = _score(errors, selector, np.exp(place[:dimensions]), place[dimensions:], scored, variance)
+        mantissa, exponent = frexp(value)
+        return ldexp(round(mantissa * 2**BITS), exponent - BITS) if isfinite(value) else value
 
     shares = list(product(SHARES, repeat=len(largest)))
     if len(largest) > APART:

@@ -37,14 +37,30 @@ REGRESSORS = [
     KNeighborsSmoother(0.9, degree=3),
 ]
 
+#: What must fail, and why.  scikit-learn takes weights for repetitions; its own estimators that cross-validate in `fit` fail
+#: this check too, and are declared in the same way.
+EXPECTED_FAILED_CHECKS = {
+    NadarayaWatson: {
+        "check_sample_weight_equivalence_on_dense_data": "leave-one-out leaves out one of several repetitions; weights are "
+        "precisions, which repeat nothing, and frequency= repeats rows"
+    },
+    KNeighborsSmoother: {
+        "check_sample_weight_equivalence_on_dense_data": "k counts rows, whatever their weights; frequency= repeats rows"
+    },
+}
+
 
 def checks(regressors):
     """All checks but the one that is skipped in this process, and runs in the one below."""
     for regressor in regressors:
+        default = repr(regressor) == repr(type(regressor)())
+        failing = EXPECTED_FAILED_CHECKS.get(type(regressor), {}) if default else {}
         for estimator, check in estimator_checks_generator(regressor):
-            if "array_api" not in check.func.__name__:
+            name = check.func.__name__
+            if "array_api" not in name:
                 settings = ",".join(f"{key}={value}" for key, value in check.keywords.items())
-                yield pytest.param(estimator, check, id=f"{regressor}-{check.func.__name__}({settings})")
+                marks = [pytest.mark.xfail(strict=True, reason=failing[name])] if name in failing else []
+                yield pytest.param(estimator, check, id=f"{regressor}-{name}({settings})", marks=marks)
 
 
 @pytest.mark.parametrize(("estimator", "check"), list(checks(REGRESSORS)))
