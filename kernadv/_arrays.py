@@ -46,7 +46,7 @@ def relative(weights: FloatArray) -> FloatArray:
 
 def row_order(*columns: AnyArray) -> IntArray:
     """Ascending order of rows by some (n,) or (n, k) arrays, the first one first: only equal rows stay as they came."""
-    return np.lexsort([key for array in columns[::-1] for key in np.atleast_2d(array.T)[::-1]])
+    return np.asarray(np.lexsort([key for array in columns[::-1] for key in np.atleast_2d(array.T)[::-1]]))
 
 
 def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:

@@ -22,7 +22,8 @@ class Lepski(Selector):
 
     The intervals ``m(q; h) +- constant sigma |l(q; h)|`` are intersected from the narrowest bandwidth on; the last bandwidth
     before the intersection is empty is chosen, where the bias is about as large as the standard deviation.  sigma is the
-    same everywhere and estimated from differences of neighbours, and of ties.  With several responses, the first contradiction counts.
+    same everywhere and estimated from differences of neighbours and of ties.  With several responses, the first
+    contradiction counts.
 
     Choosing at every query alone costs variance: on a curve of even roughness the risk is about twice that of one
     bandwidth from cross-validation; it pays where narrow features stand on a smooth curve.  The defaults are a compromise

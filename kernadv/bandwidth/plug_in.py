@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import pi, sqrt
 from typing import NamedTuple
 
@@ -132,9 +133,7 @@ class PlugIn(Selector):
                 fits[blocks] = _blockwise(x, y, weights, cuts)
         most = max(fits)
         least = max(fits[most].squares, 1e-300)
-        cp = {
-            blocks: (n - QUARTIC * most) * fit.squares / least + 2 * QUARTIC * blocks for blocks, fit in fits.items()
-        }
+        cp = {blocks: (n - QUARTIC * most) * fit.squares / least + 2 * QUARTIC * blocks for blocks, fit in fits.items()}
         return fits[min(cp, key=cp.__getitem__)]
 
 
@@ -162,7 +161,7 @@ def _cuts(first: IntArray, n: int, blocks: int) -> IntArray:
 def _blockwise(x: FloatArray, y: FloatArray, weights: FloatArray, cuts: IntArray) -> Quartics:
     """Quartic least squares on the blocks between `cuts`."""
     n, blocks, squares, theta = len(x), len(cuts) - 1, 0.0, 0.0
-    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+    for low, high in pairwise(cuts.tolist()):
         part = slice(low, high)
         centre, unit = x[part].mean(), max(float(np.ptp(x[part])) / 2.0, 1e-300)
         u, root = (x[part] - centre) / unit, np.sqrt(weights[part])[:, None]

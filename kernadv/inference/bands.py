@@ -91,8 +91,8 @@ def tube(
 ) -> Interval:
     """``mhat(x) +- c sigma |l(x)|`` for all x between the smallest and the largest query at once.
 
-    ``|l|^2 = sum_j l_j^2 / omega_j`` with the weights omega of the fit.  c solves ``P(c) = 1 - level`` of `tube_probability`, with the residual degrees of freedom of sigma for
-    "homoskedastic".
+    ``|l|^2 = sum_j l_j^2 / omega_j`` with the weights omega of the fit.  c solves ``P(c) = 1 - level`` of
+    `tube_probability`, with the residual degrees of freedom of sigma for "homoskedastic".
 
     **Covers** the smoothed target, simultaneously; with `bias_corrected` (`Fit.raised`, same bandwidth) the
     regression function.  For independent normal responses of the variances ``sigma^2 / omega``; for responses of two values

@@ -96,9 +96,9 @@ def traces(fit: Fit, own: LocalValues) -> DegreesOfFreedom:
 def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
     """``n_eff(x) = 1 / sum_j l_j(x)^2``: as many equally weighted responses have a mean of the same variance.  # (m,)
 
-    For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  Observation weights enter through l alone: it is the number of trials
-    behind a proportion, because no weight changes the variance p (1 - p) of a response that is 0 or 1.  **Covers** neither target by itself; in intervals it stands for the
-    smoothed one, since bias plays no part in it.
+    For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  Observation weights enter through l alone: it is the number of
+    trials behind a proportion, and no weight changes the variance p (1 - p) of a response that is 0 or 1.  **Covers**
+    neither target by itself; in intervals it stands for the smoothed one, since bias plays no part in it.
 
     Raises
     ------

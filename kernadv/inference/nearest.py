@@ -11,9 +11,7 @@ from kernadv._typing import FloatArray
 TIE = 1.0 + 1e-9
 
 
-def neighbour_residuals(
-    x: FloatArray, y: FloatArray, neighbours: int, weights: FloatArray | None = None
-) -> FloatArray:
+def neighbour_residuals(x: FloatArray, y: FloatArray, neighbours: int, weights: FloatArray | None = None) -> FloatArray:
     """``e_j = sqrt(W / (W + w_j)) (y_j - weighted mean of the J nearest other responses)``; NaN if alone.  # (n, C)
 
     W is the sum of their weights: J, if all are 1.  E e_j^2 is the variance of y_j when m and the variance times the weight

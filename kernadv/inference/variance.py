@@ -118,9 +118,9 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     ----------
     fit : Fit
     method : {"homoskedastic", "difference"}
-        ``sum omega e^2 / freedom`` with the residual degrees of freedom of `effective_degrees_of_freedom`, or the mean square
-        of the distance of each response from the line through its neighbours in x, responses at one x giving their own
-        variance; see `kernadv.smoothers.noise.difference_variance`.
+        ``sum omega e^2 / freedom`` with the residual degrees of freedom of `effective_degrees_of_freedom`, or the mean
+        square of the distance of each response from the line through its neighbours in x, responses at one x giving their
+        own variance; see `kernadv.smoothers.noise.difference_variance`.
 
     References
     ----------
@@ -143,7 +143,9 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     fit = Fit.checked(fit)
     if method == "difference":
         if fit.x.shape[1] != 1:
-            raise ArgumentError(f"difference-based variance needs at least 3 points on a line, got x of shape {fit.x.shape}")
+            raise ArgumentError(
+                f"difference-based variance needs at least 3 points on a line, got x of shape {fit.x.shape}"
+            )
         return difference_variance(fit.x[:, 0], fit.y, fit.weights)
     own = at_design_points(fit)
     freedom = traces(fit, own).enough().residual

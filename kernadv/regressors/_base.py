@@ -185,7 +185,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return value, restore(self._shaped(np.sqrt(np.maximum(local.square, 0.0))[:, None] * scale))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, frequency: Any = None) -> float:
-        """R^2 of the predictions: ``1 - sum w (y - predict(X))^2 / sum w (y - mean)^2``, w the weights times the frequencies.
+        """R^2 of the predictions: ``1 - sum w (y - predict(X))^2 / sum w (y - mean)^2``, w the weights times frequencies.
 
         Parameters
         ----------

@@ -107,7 +107,7 @@ def read_weights(weights: Any, x: AnyArray) -> FloatArray:
             f"sample_weight must lie between {1.0 / EXTREME:g} and {EXTREME:g}, or be 0, got {some.min():g} to "
             f"{some.max():g}; only their ratios matter to the estimates: divide by their mean"
         )
-    return checked / some.max()
+    return np.asarray(checked / some.max())
 
 
 def read_frequency(frequency: Any, x: AnyArray) -> IntArray:

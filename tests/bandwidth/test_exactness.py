@@ -104,9 +104,9 @@ def places(sample):
 def test_h_block(kernel, degree, series):
     sample = sample_of(LocalPolynomialFit(KERNELS[kernel], degree), series=series)
     bandwidth = np.array([0.5037])
+    place = places(sample)
     for block in (0, 2):
         got = HBlock(block=block).errors(sample, bandwidth).error
-        place = places(sample)
         expected = refits(sample, bandwidth, lambda i, j, block=block: abs(place[i] - place[j]) > block)
         assert_same(got, expected, 1e-9)
 

@@ -100,6 +100,20 @@ def test_direct_plug_in_of_kernsmooth(oracle, oracle_id):
     np.testing.assert_allclose(got.bandwidth, record["expected"]["bandwidth_canonical"], rtol=record["rtol_bandwidth"])
 
 
+@pytest.mark.parametrize("oracle_id", ["ks_dpill_geyser", "ks_dpill_airquality"])
+def test_direct_plug_in_with_ties(oracle, oracle_id):
+    """dpill cuts ties by row number: within what it gives for 30 orders of the rows, and the same for every order."""
+    record = oracle(oracle_id)
+    low, high = record["expected"]["over_30_row_orders"]
+    h = select("plug_in", 1, record).bandwidth[0]
+    assert low * (1 - record["rtol"]) < h < high * (1 + record["rtol"])
+    assert h == pytest.approx(record["expected"]["bandwidth"], rel=0.02)
+    x, y, weights = data(record)
+    for order in (np.lexsort((y[:, 0], x[:, 0])), np.random.default_rng(0).permutation(len(x))):
+        how = LocalPolynomialFit(KERNELS["gaussian"], 1)
+        assert get("plug_in").select(how, x[order], y[order], weights).bandwidth[0] == h
+
+
 @pytest.mark.parametrize(("name", "key"), [("mse_optimal", "mse-dpi"), ("mse_rule", "mse-rot")])
 def test_local_bandwidths_of_nprobust(oracle, name, key):
     record = oracle("nprob_bwselect_sim200")

@@ -227,6 +227,25 @@ def test_a_huge_bandwidth():
         ({"sample_weight": ["a"] * 60}, "sample_weight must be numbers, got"),
         ({"sample_weight": {1, 2}}, "sample_weight must be numbers, got {1, 2}"),
         ({"groups": [[1, 2], [3]]}, "groups must be one str or int a row, got"),
+        ({"frequency": ["a"] * 60}, "frequency must be numbers, got"),
+        ({"frequency": 3}, r"frequency must be one whole number a row \(60\), got shape \(\)"),
+        ({"frequency": np.ones(59)}, r"frequency must be one whole number a row \(60\), got shape \(59,\)"),
+        ({"frequency": np.ones((60, 1))}, r"one whole number a row \(60\), got shape \(60, 1\)"),
+        (
+            {"frequency": with_bad(np.ones(60), 0.5)},
+            r"whole numbers >= 0, how often each row is there, got 0\.5 in row 7",
+        ),
+        (
+            {"frequency": with_bad(np.ones(60), -1.0)},
+            r"whole numbers >= 0.*got -1\.0 in row 7; sample_weight takes inverse",
+        ),
+        ({"frequency": with_bad(np.ones(60), np.nan)}, "whole numbers >= 0.*got nan in row 7"),
+        ({"frequency": with_bad(np.ones(60), np.inf)}, "whole numbers >= 0.*got inf in row 7"),
+        ({"frequency": np.zeros(60)}, "frequency is zero in every row: nothing is left to fit"),
+        (
+            {"frequency": np.full(60, 1e8)},
+            r"frequency asks for 6e\+09 rows, more than 100,000,000; fit the mean response",
+        ),
     ],
 )
 def test_rows_of_the_wrong_kind(given, message):
