@@ -38,12 +38,6 @@ def check_floats(values: Any, name: str, ndim: int | None = None) -> FloatArray:
     return array
 
 
-def relative(weights: FloatArray) -> FloatArray:
-    """Positive weights over their mean: the unit they came in is gone, and equal ones are 1 exactly.  # (n,)"""
-    shares = weights / weights.max()
-    return np.asarray(shares / shares.mean())
-
-
 def row_order(*columns: AnyArray) -> IntArray:
     """Ascending order of rows by some (n,) or (n, k) arrays, the first one first: only equal rows stay as they came."""
     return np.asarray(np.lexsort([key for array in columns[::-1] for key in np.atleast_2d(array.T)[::-1]]))

@@ -93,7 +93,8 @@ def neighbour_residuals(x: FloatArray, y: FloatArray, weights: FloatArray) -> Fl
     radius = np.partition(np.abs(windows - x[:, None]), nearest, axis=1)[:, nearest] * (1.0 + 1e-12)
     first, last = np.searchsorted(x, x - radius, "left"), np.searchsorted(x, x + radius, "right")
     own = np.column_stack([weights, weights[:, None] * y])
-    total = np.concatenate([np.zeros((1, own.shape[1])), np.cumsum(own, axis=0)])
+    total = np.zeros((n + 1, own.shape[1]))
+    np.cumsum(own, axis=0, out=total[1:])
     others = total[last] - total[first] - own
     weight = others[:, :1]
     return np.asarray(np.sqrt(weight / (weight + own[:, :1])) * (y - others[:, 1:] / weight))

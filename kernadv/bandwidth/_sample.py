@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kernadv._arrays import relative, row_order
+from kernadv._arrays import row_order
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.bandwidth._constants import from_epanechnikov
@@ -140,7 +140,7 @@ def prepare(
     sort = row_order(label, x[used], y[used], weights[used])
     used, label = used[sort], label[sort]
     first = np.searchsorted(label, label)
-    points, values, own = x[used], y[used] - y[used[first]], relative(weights[used])
+    points, values, own = x[used], y[used] - y[used[first]], weights[used] / weights[used].mean()
     points = points - np.column_stack([points[first, 0], *(np.full(len(used), c.min()) for c in points.T[1:])])
     flat = np.flatnonzero(points.max(0) <= 0.0)
     if len(flat):

@@ -55,48 +55,54 @@ class HBlock(CriterionSelector):
         """Errors of every point from the points outside its block."""
         how, d = sample.how, sample.x.shape[1]
         powers, all_powers = exponents(d, how.degree), exponents(d, 2 * how.degree)
-        new = np.append(True, (np.diff(sample.x, axis=0) != 0.0).any(1) | (np.diff(sample.series) > 0))
-        first, own = np.flatnonzero(new), np.cumsum(new) - 1  # points in one spot are one in the moments
-        x, series = sample.x[first], sample.series[first]
-        place = np.cumsum(np.append(0, (np.diff(x[:, 0]) != 0.0) | (np.diff(series) > 0))) + self.block * series
+        x, series = sample.x, sample.series
         channels = np.concatenate([sample.weights[None], sample.weights * sample.y.T])
-        channels = np.ascontiguousarray(np.add.reduceat(channels, first, axis=1))
-        sums = np.zeros((len(x), len(channels), len(all_powers)))
-        labels = None if sample.labels is None else series
+        moved = (np.diff(x[:, 0]) != 0.0) | (np.diff(series) > 0)
+        place = np.cumsum(np.append(0, moved)) + self.block * series
+        new = np.append(True, moved | (np.diff(x[:, 1:], axis=0) != 0.0).any(1))
+        ties = not new.all()
+        if ties:  # points in one spot are one in the moments
+            first = np.flatnonzero(new)
+            x, series, place = x[first], series[first], place[first]
+            channels = np.add.reduceat(channels, first, axis=1)
+        sums, labels = np.zeros((len(x), len(channels), len(all_powers))), None if sample.labels is None else series
         for points, queries, spots, at, _ in apart(x, labels, x, labels, how.kernel, bandwidth):
+            own = np.ascontiguousarray(channels[:, points])
             sums[queries] = local_moments(
-                spots, channels[:, points], at, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past
+                spots, own, at, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past
             )
         total = sums[:, 0, 0].copy()
-        far = int((np.searchsorted(place, place + self.block, "right") - np.arange(len(x))).max())
-        for offset in range(1 - far, far):
-            self._leave_out(sums, how, place, x / bandwidth, channels, all_powers, offset)
+        z, offset = x / bandwidth, 0
+        while len(near := np.flatnonzero(place[offset:] - place[: len(place) - offset] <= self.block)):
+            _leave_out(sums, how, z, channels, all_powers, near, near + offset)
+            if offset:
+                _leave_out(sums, how, z, channels, all_powers, near + offset, near)
+            offset += 1
         sums[~(sums[:, 0, 0] > OTHERS * total)] = 0.0
         solved = solve_local(sums, powers, all_powers)
         value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
-        return Errors(sample.y - value[own], np.zeros(len(own)))
+        if ties:
+            value = value[np.cumsum(new) - 1]
+        return Errors(sample.y - value, np.zeros(len(value)))
 
-    def _leave_out(
-        self,
-        sums: FloatArray,
-        how: LocalPolynomialFit,
-        place: IntArray,
-        z: FloatArray,
-        channels: FloatArray,
-        powers: IntArray,
-        offset: int,
-    ) -> None:
-        """Subtract the moments of the spot `offset` rows after each, if it lies in its block, in place."""
-        n = len(z)
-        query = np.arange(max(0, -offset), min(n, n - offset))
-        query = query[np.abs(place[query + offset] - place[query]) <= self.block]
-        u = z[query + offset] - z[query]  # (q, d)
-        profile = how.kernel.profile
-        weight = profile(np.linalg.norm(u, axis=1)) if how.radial else np.prod(profile(u), axis=1)
-        if how.past:
-            weight = np.where(u[:, 0] <= 0.0, weight, 0.0)
-        for k, power in enumerate(powers):
-            sums[query, :, k] -= (weight * np.prod(u**power, axis=1) * channels[:, query + offset]).T
+
+def _leave_out(
+    sums: FloatArray,
+    how: LocalPolynomialFit,
+    z: FloatArray,
+    channels: FloatArray,
+    powers: IntArray,
+    query: IntArray,
+    other: IntArray,
+) -> None:
+    """Subtract the moments of one other spot from those of each query, in place."""
+    u = z[other] - z[query]  # (q, d)
+    profile = how.kernel.profile
+    weight = profile(np.linalg.norm(u, axis=1)) if how.radial else np.prod(profile(u), axis=1)
+    if how.past:
+        weight = np.where(u[:, 0] <= 0.0, weight, 0.0)
+    for k, power in enumerate(powers):
+        sums[query, :, k] -= (weight * np.prod(u**power, axis=1) * channels[:, other]).T
 
 
 SELECTORS = (HBlock(),)

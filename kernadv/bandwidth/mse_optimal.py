@@ -138,16 +138,16 @@ def _best(error: _Error, degree: int, row: int, width: float, n: int, even: bool
     if not (error.first.any() or error.second.any()):
         return np.inf
 
+    a, b = width * error.second, error.first
+    square, mixed, plain = float(a @ a), 2.0 * float(a @ b), float(b @ b) + error.spread
+    noise = error.variance / n / width**power / width**spread
+
     def mse(share: float) -> float:
-        h = share * width
-        bias = float(((error.first + h * error.second) ** 2).sum()) + error.spread
-        return h**power * bias + error.variance / (n * h**spread)
+        return share**power * (plain + share * (mixed + share * square)) + noise / share**spread
 
     def slope(share: float) -> float:
-        h = share * width
-        missed = error.first + h * error.second
-        bias = power * (float((missed**2).sum()) + error.spread) + 2.0 * h * float((missed * error.second).sum())
-        return h ** (power + spread) * bias - spread * error.variance / n
+        bias = power * plain + share * ((power + 1) * mixed + share * (power + 2) * square)
+        return share ** (power + spread) * bias - spread * noise
 
     share = float(minimize_scalar(mse, bounds=(1e-15, 1.0), method="bounded", options={"xatol": 1e-7}).x)
     near = (1.0 - 1e-3) * share, (1.0 + 1e-3) * share

@@ -127,10 +127,10 @@ class PlugIn(Selector):
                 "leave_one_out, or give a bandwidth"
             )
         fits = {}
-        for blocks in range(1, most + 1):
-            cuts = _cuts(first, n, blocks)
-            if np.diff(np.searchsorted(first, cuts)).min() > QUARTIC:
-                fits[blocks] = _blockwise(x, y, weights, cuts)
+        for blocks in range(1, most + 1):  # of n // blocks points, the last with the rest; each moved behind its tie
+            cuts = [0, *np.searchsorted(first, np.arange(1, blocks) * (n // blocks)).tolist(), len(first)]
+            if min(high - low for low, high in pairwise(cuts)) > QUARTIC:
+                fits[blocks] = _blockwise(x, y, weights, [*first[cuts[:-1]].tolist(), n])
         most = max(fits)
         least = max(fits[most].squares, 1e-300)
         cp = {blocks: (n - QUARTIC * most) * fit.squares / least + 2 * QUARTIC * blocks for blocks, fit in fits.items()}
@@ -145,23 +145,10 @@ class Quartics(NamedTuple):
     theta24: float
 
 
-def _cuts(first: IntArray, n: int, blocks: int) -> IntArray:
-    """Ends of `blocks` blocks of ``n // blocks`` points, the last with the rest; each moved behind its tie.  # (blocks + 1,)
-
-    Parameters
-    ----------
-    first : (k,)
-        First row of each tie, ascending.
-    n, blocks : int
-    """
-    ends = np.append(first, n)
-    return np.append(0, ends[np.searchsorted(ends, [*range(n // blocks, n // blocks * blocks, n // blocks), n])])
-
-
-def _blockwise(x: FloatArray, y: FloatArray, weights: FloatArray, cuts: IntArray) -> Quartics:
+def _blockwise(x: FloatArray, y: FloatArray, weights: FloatArray, cuts: list[int]) -> Quartics:
     """Quartic least squares on the blocks between `cuts`."""
     n, blocks, squares, theta = len(x), len(cuts) - 1, 0.0, 0.0
-    for low, high in pairwise(cuts.tolist()):
+    for low, high in pairwise(cuts):
         part = slice(low, high)
         centre, unit = x[part].mean(), max(float(np.ptp(x[part])) / 2.0, 1e-300)
         u, root = (x[part] - centre) / unit, np.sqrt(weights[part])[:, None]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._arrays import check_floats, relative, row_order
+from kernadv._arrays import check_floats, row_order
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
@@ -74,9 +74,9 @@ class Fit(NamedTuple):
         if not kept.any():
             raise ArgumentError("expected at least one point with a positive weight, got none")
         if kept.all():
-            return Fit(self.how, x, y, relative(weights), bandwidth, cluster)
+            return Fit(self.how, x, y, weights / weights.mean(), bandwidth, cluster)
         rest = None if cluster is None else cluster[kept]
-        return Fit(self.how, x[kept], y[kept], relative(weights[kept]), bandwidth, rest)
+        return Fit(self.how, x[kept], y[kept], weights[kept] / weights[kept].mean(), bandwidth, rest)
 
     def ordered(self) -> Fit:
         """The same points by x, then y and weight: what is drawn for them does not depend on the order they came in."""

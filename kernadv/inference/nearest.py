@@ -52,7 +52,8 @@ def _on_line(x: FloatArray, values: FloatArray, nearest: int) -> FloatArray:
     gaps = np.stack([np.abs(padded[nearest + lag : nearest + lag + len(z)] - z) for lag in lags])
     reach = np.partition(gaps, nearest - 1, axis=0)[nearest - 1] * TIE
     low, high = np.searchsorted(z, z - reach, "left"), np.searchsorted(z, z + reach, "right")
-    sums = np.concatenate([np.zeros((1, v.shape[1])), np.cumsum(v, axis=0)])
+    sums = np.zeros((len(v) + 1, v.shape[1]))
+    np.cumsum(v, axis=0, out=sums[1:])
     total = np.empty(v.shape)
     total[order] = sums[high] - sums[low] - v
     return total

@@ -129,15 +129,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         response = read_response(y)
         weights = read_weights(sample_weight, x)
         names = None if groups is None else read_names(groups, x)
-        rows = read_frequency(frequency, x)
+        self._given, repeated = len(x), None
         if frequency is not None:
-            x, response, weights = x[rows], response[rows], weights[rows]
-            names = None if names is None else names[rows]
-        kept = weights > 0
-        if kept.sum() <= how.degree:
+            repeated = read_frequency(frequency, x)
+            x, response, weights = x[repeated], response[repeated], weights[repeated]
+            names = None if names is None else names[repeated]
+        kept = np.flatnonzero(weights)
+        if len(kept) <= how.degree:
             raise ArgumentError(
                 f"degree={how.degree} needs at least {how.degree + 1} rows of positive weight, got "
-                f"n_samples={kept.sum()}; lower the degree"
+                f"n_samples={len(kept)}; lower the degree"
             )
         columns = getattr(self, "feature_names_in_", None)
         self.categories_ = read_categories(
@@ -150,7 +151,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             self.groups_, series = np.unique(names, return_inverse=True)
         points = read_points(x, self.categories_, series)
         self._sample = Sample(points.take(kept), response[kept], weights[kept])
-        self._rows, self._given, self._one_response = rows[kept], len(y), y.ndim == 1
+        self._rows, self._one_response = kept if repeated is None else repeated[kept], y.ndim == 1
         self._quality: Quality | None = None
         deficient = points.x.shape[1] > 1 and not determines(self._sample.points.x, how.degree)
         self._frame = Rule(how, np.empty(0), self.categories_, deficient=deficient)
@@ -249,10 +250,15 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         at, restore = self._queries(X, groups)
         rows = hat(self._rule(at), self._sample, at)
         self._report(~np.isnan(rows[:, 0]), at)
-        full = np.zeros((len(at.x), self._given))
-        first = np.flatnonzero(np.diff(self._rows, prepend=-1))  # repetitions of a row are summed
-        full[:, self._rows[first]] = np.add.reduceat(rows, first, axis=1) if len(first) < rows.shape[1] else rows
-        return restore(full)
+        first = np.flatnonzero(np.diff(self._rows, prepend=-1))
+        if len(first) < len(self._rows):  # repetitions of a row are summed
+            rows = np.add.reduceat(rows, first, axis=1)
+        if len(first) < self._given:
+            there = np.zeros(self._given, np.bool_)
+            there[self._rows] = True
+            rows, some = np.zeros((len(at.x), self._given)), rows
+            rows[:, there] = some
+        return restore(rows)
 
     def loo_predict(self) -> Any:
         """Estimate at each fitted row without its own response, exact and without refitting.  # (n,) or (n, C)

@@ -111,11 +111,11 @@ def read_weights(weights: Any, x: AnyArray) -> FloatArray:
 
 
 def read_frequency(frequency: Any, x: AnyArray) -> IntArray:
-    """The row of each observation: every row as often as its frequency says, once if there is none.  # (N,)
+    """The row of each observation: every row as often as its frequency says.  # (N,)
 
     Parameters
     ----------
-    frequency : (n,) array-like of whole numbers >= 0, or None
+    frequency : (n,) array-like of whole numbers >= 0
     x : (n, ...) array
         For the number of rows.
 
@@ -124,9 +124,6 @@ def read_frequency(frequency: Any, x: AnyArray) -> IntArray:
     ArgumentError
         If there is not one a row, one is negative or not whole, all are 0, or their sum is beyond `ROWS`.
     """
-    rows = np.arange(len(x))
-    if frequency is None:
-        return rows
     given = check_floats(to_numpy(frequency), "frequency")
     if given.shape != (len(x),):
         raise ArgumentError(f"frequency must be one whole number a row ({len(x)}), got shape {given.shape}")
@@ -144,7 +141,7 @@ def read_frequency(frequency: Any, x: AnyArray) -> IntArray:
             f"frequency asks for {given.sum():g} rows, more than {ROWS:,}; fit the mean response of each place, with "
             "these numbers as sample_weight"
         )
-    return np.repeat(rows, given.astype(np.int64))
+    return np.repeat(np.arange(len(x)), given.astype(np.int64))
 
 
 def read_names(groups: Any, x: AnyArray) -> AnyArray:

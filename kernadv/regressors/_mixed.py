@@ -15,7 +15,6 @@ from math import frexp, isfinite, ldexp
 import numpy as np
 from scipy.optimize import minimize
 
-from kernadv._arrays import relative
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.bandwidth import GCV, AICc, CriterionSelector, LeaveOneOut, Selection, Selector
@@ -146,7 +145,7 @@ def _score(
     """Criterion; inf where a scored point has no estimate."""
     errors = criterion.errors(selector, bandwidth, smoothing)
     errors = Errors(errors.error[scored], errors.leverage[scored])
-    value = selector.score(errors, relative(criterion.sample.weights)[scored], variance)
+    value = selector.score(errors, criterion.sample.weights[scored] / criterion.sample.weights.mean(), variance)
     return value if np.isfinite(value) else float("inf")
 
 
@@ -156,4 +155,6 @@ def _ordered(rule: Rule, sample: Sample) -> Ordered:
     if points.x.shape[1]:
         return prepare(rule.how, points.x, y, weights, points.series)
     order = np.arange(len(y))
-    return Ordered(rule.how, points.x, y - np.average(y, axis=0, weights=weights), relative(weights), 0 * order, order)
+    return Ordered(
+        rule.how, points.x, y - np.average(y, axis=0, weights=weights), weights / weights.mean(), 0 * order, order
+    )
