@@ -64,6 +64,17 @@ class Sample:
         """Variance of each response.  # (C,)"""
         return np.asarray(self.weights @ self.y**2 / self.weights.sum())
 
+    @cached_property
+    def place(self) -> IntArray:
+        """Rank of each point's series and x, in the first dimension, among the distinct ones.  # (n,)"""
+        return np.cumsum(np.append(0, (np.diff(self.x[:, 0]) != 0.0) | (np.diff(self.series) > 0)))
+
+    @cached_property
+    def spots(self) -> IntArray:
+        """First point of each group of points that share a series and x in all dimensions.  # (k,)"""
+        moved = (np.diff(self.place) > 0) | (np.diff(self.x[:, 1:], axis=0) != 0.0).any(1)
+        return np.flatnonzero(np.append(True, moved))
+
     @property
     def n_series(self) -> int:
         """Number of series."""

@@ -55,21 +55,18 @@ class HBlock(CriterionSelector):
         """Errors of every point from the points outside its block."""
         how, d = sample.how, sample.x.shape[1]
         powers, all_powers = exponents(d, how.degree), exponents(d, 2 * how.degree)
-        x, series = sample.x, sample.series
+        x, labels, spots = sample.x, sample.labels, sample.spots
+        place = sample.place + self.block * sample.series
         channels = np.concatenate([sample.weights[None], sample.weights * sample.y.T])
-        moved = (np.diff(x[:, 0]) != 0.0) | (np.diff(series) > 0)
-        place = np.cumsum(np.append(0, moved)) + self.block * series
-        new = np.append(True, moved | (np.diff(x[:, 1:], axis=0) != 0.0).any(1))
-        ties = not new.all()
+        ties = len(spots) < len(x)
         if ties:  # points in one spot are one in the moments
-            first = np.flatnonzero(new)
-            x, series, place = x[first], series[first], place[first]
-            channels = np.add.reduceat(channels, first, axis=1)
-        sums, labels = np.zeros((len(x), len(channels), len(all_powers))), None if sample.labels is None else series
-        for points, queries, spots, at, _ in apart(x, labels, x, labels, how.kernel, bandwidth):
-            own = np.ascontiguousarray(channels[:, points])
+            x, place, channels = x[spots], place[spots], np.add.reduceat(channels, spots, axis=1)
+            labels = None if labels is None else labels[spots]
+        sums = np.zeros((len(x), len(channels), len(all_powers)))
+        for points, queries, own, at, _ in apart(x, labels, x, labels, how.kernel, bandwidth):
+            part = np.ascontiguousarray(channels[:, points])
             sums[queries] = local_moments(
-                spots, own, at, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past
+                own, part, at, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past
             )
         total = sums[:, 0, 0].copy()
         z, offset = x / bandwidth, 0
@@ -82,7 +79,7 @@ class HBlock(CriterionSelector):
         solved = solve_local(sums, powers, all_powers)
         value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
         if ties:
-            value = value[np.cumsum(new) - 1]
+            value = np.repeat(value, np.diff(spots, append=len(sample.x)), axis=0)
         return Errors(sample.y - value, np.zeros(len(value)))
 
 
