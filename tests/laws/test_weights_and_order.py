@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 import kernadv.inference
 from kernadv._errors import ArgumentError
@@ -167,6 +168,8 @@ def test_regressors(case, change):
         for method in ("auto", "normal", "robust"):
             out[method] = np.array(fit.interval(at, method=method, **asked)[:3])
         out["band"] = np.array(fit.band(at, **asked)[:3])
+        won = clone(regressor).fit(x, given.y > 0.3, given.weights, given.group if more == "group" else None)
+        out["won auto"], out["won band"] = (np.array(f(at, **asked)[:3]) for f in (won.interval, won.band))
         if regressor.degree > 0:
             out["derivative"] = fit.derivative(at, **asked)
         else:
@@ -187,6 +190,11 @@ def as_fit(given, degree=1, bandwidth=0.5):
 
 #: Function of `kernadv.inference` that takes a fit -> answers; what belongs to rows is put back.
 OF_A_FIT = {
+    "band": lambda fit, given: {
+        f"{name} {method}": np.array(kernadv.inference.band(one, AT, method=method, bias_corrected=True)[:3])
+        for name, one in (("y", fit), ("won", fit._replace(y=1.0 * (fit.y > 0.3))))
+        for method in ("sup_t", "tube")
+    },
     "bootstrap_error": lambda fit, given: {
         repr(scheme): kernadv.inference.bootstrap_error(fit, AT, scheme, draws=50)
         for scheme in (Wild(), Wild("mammen"), MovingBlocks(), MovingBlocks(7))
@@ -195,7 +203,10 @@ OF_A_FIT = {
         "all": np.array(kernadv.inference.effective_degrees_of_freedom(fit))
     },
     "effective_sample_size": lambda fit, given: {"all": kernadv.inference.effective_sample_size(fit, AT)},
-    "interval": lambda fit, given: {"all": np.array(kernadv.inference.interval(fit, AT)[:3])},
+    "interval": lambda fit, given: {
+        name: np.array(kernadv.inference.interval(one, AT)[:3])
+        for name, one in (("y", fit), ("won", fit._replace(y=1.0 * (fit.y > 0.3))))
+    },
     "kappa": lambda fit, given: {"all": np.array(kernadv.inference.kappa(fit, 0.0, 1.0))},
     "multiplier_bootstrap": lambda fit, given: {
         repr(scheme): np.array(kernadv.inference.multiplier_bootstrap(fit, AT, scheme=scheme, draws=50)[:3])
