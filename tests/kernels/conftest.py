@@ -1,12 +1,26 @@
 """Fixtures of the kernels' tests, and the way to their helpers and to the benchmark."""
 
+import os
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "benchmarks" / "gpu")]
+
+if os.environ.get("TRITON_INTERPRET") == "1" and metadata.version("triton").startswith("3.6."):
+    from triton.runtime import interpreter
+
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch_index_too(tensor, scope):
+        """Triton 3.6 takes `int` of an array with one axis for an index, which numpy 2.4 refuses; Triton 3.7 does not."""
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    interpreter._patch_lang_tensor = patch_index_too
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ CLOSE = {"float64": 1e-12, "float32": 1e-6}
 #: Triton's interpreter is numpy underneath.
 MARKS = [
     pytest.mark.usefixtures("poisoned"),
-    pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter"),
 ]
 #: The tests of a GPU run on the CPU, at small sizes, so that they do not fail for reasons of their own when there is one.
