@@ -45,13 +45,12 @@ class Untold(Exception):
 
 def claims() -> dict[tuple[str, str], tuple[str, ...]]:
     """The Python versions that the page claims, by row and platform."""
-    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
-    rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
-    head = next((row for row in rows if set(PLATFORMS) <= set(row)), None)
-    if head is None:
-        raise Untold(f"{PAGE} has no table with the columns {', '.join(PLATFORMS)}")
+    tables = [block for block in PAGE.read_text().split("\n\n") if all(platform in block for platform in PLATFORMS)]
+    if len(tables) != 1:
+        raise Untold(f"{PAGE} must have one table with the columns {', '.join(PLATFORMS)}")
+    head, _, *rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in tables[0].strip().splitlines()]
     claimed = {}
-    for row in rows[rows.index(head) + 2 :]:
+    for row in rows:
         for platform in PLATFORMS:
             cell = row[head.index(platform)]
             first, _, last = cell.partition(" to ")
