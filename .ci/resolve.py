@@ -1,8 +1,8 @@
 """Do the pinned versions install where docs/installation.md says so?
 
-Each cell of the table there is put to a resolver (uv), which asks the package index alone, no other source, and takes wheels
-alone.  The rows of a column that can share an environment are resolved at once, under both files of constraints; the others one
-by one, under constraints.txt.  Where more resolves than the page claims, that is printed and fails nothing: an index grows.
+Each cell of the table there is put to a resolver (uv), which asks the package index alone and takes wheels alone.  The rows
+of a column that can share an environment are resolved at once, under both files of constraints; the others one by one, under
+constraints.txt.  Where more resolves than the page claims, that is printed and fails nothing: an index grows.
 
 Command: ``make resolve``.  Exit status: 1 if a cell claims too much, 2 if that cannot be told.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import ast
 import os
-import re
 import subprocess
 import sys
 import time
@@ -48,7 +47,9 @@ def claims() -> dict[tuple[str, str], tuple[str, ...]]:
     tables = [block for block in PAGE.read_text().split("\n\n") if all(platform in block for platform in PLATFORMS)]
     if len(tables) != 1:
         raise Untold(f"{PAGE} must have one table with the columns {', '.join(PLATFORMS)}")
-    head, _, *rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in tables[0].strip().splitlines()]
+    head, _, *rows = [
+        [cell.strip(" `") for cell in line.strip("|").split("|")] for line in tables[0].strip().splitlines()
+    ]
     claimed = {}
     for row in rows:
         for platform in PLATFORMS:
@@ -110,7 +111,9 @@ class Resolver:
             cwd=ROOT, env=self.environment, capture_output=True, text=True,
         )  # fmt: skip
         if done.returncode != 0 and "No solution found" not in done.stderr:
-            raise Untold(f"the resolver did not answer for {', '.join(rows)}, {platform}, Python {python}:\n{done.stderr}")
+            raise Untold(
+                f"the resolver did not answer for {', '.join(rows)}, {platform}, Python {python}:\n{done.stderr}"
+            )
         return done.stderr if done.returncode else None
 
     def column(self, python: str, platform: str, claimed: dict[str, bool]) -> tuple[list[str], list[str]]:

@@ -198,7 +198,8 @@ def test_needs_nothing_else(tmp_path):
     assert {"polars", "safetensors", "hypothesis", "matplotlib"} & names
     (tmp_path / "sitecustomize.py").write_text(BLOCKED.format(names=names - {"kernadv", "__editable___kernadv_finder"}))
     root = GPU.parents[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)]), "TRITON_INTERPRET": "1",
+    path = [str(tmp_path), str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TRITON_INTERPRET": "1",
                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # fmt: skip
     small = "test_number_of_bandwidths or test_flash_shapes or test_weights or gpu or captured"
     command = run.suite_command()
