@@ -64,7 +64,7 @@ newest-numpy: $(VENV)/.test
 	$(MAKE) kernels-with WITH="'$$($(BIN)/python -c 'from importlib.metadata import requires; \
 		print(*(need for need in requires("numba") if need.startswith("numpy")))')'"
 
-# In short: the oldest Triton that the kernels take with a numpy that its interpreter does not, and a newer Triton.
+# In short: the oldest Triton that the kernels take, with a numpy that its interpreter alone does not take; a newer Triton.
 other-versions:
 	TRITON_INTERPRET=1 $(MAKE) kernels-with WITH="triton==3.6.0 numpy==2.4.6" TESTS=tests/kernels/suite_ragged.py
 	TRITON_INTERPRET=1 $(MAKE) kernels-with WITH=triton==3.9.0 TESTS=tests/kernels/suite_ragged.py
