@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from kernadv import KernadvError, KernelValueEstimator, Relative, Steps, Visits
+from kernadv._checkpoint import save_arrays
 
 
 def filled(seed=0, steps=30, **options):
@@ -136,7 +136,7 @@ def test_damaged_state_is_refused_and_changes_nothing(tmp_path, name, message):
     state = damaged(filled(2).state_dict(), name)
     with pytest.raises(KernadvError, match=message):
         est.load_state_dict(state)
-    save_file(state, tmp_path / "state")
+    save_arrays(tmp_path / "state", state)
     with pytest.raises(KernadvError, match=message):
         est.load(tmp_path / "state")
     assert same(est, before)
