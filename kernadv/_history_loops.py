@@ -15,8 +15,10 @@ from kernadv._typing import AnyArray, FloatArray, IntArray
 
 BLOCK = 8
 
-#: 232 bytes for eight visits.
-BLOCK_TYPE = np.dtype(
+#: Rollouts that a visit counts at most.
+MOST = 2**31 - 1
+
+_FIELDS = np.dtype(
     [
         ("step", np.int64, (BLOCK,)),
         ("s", np.float64, (BLOCK,)),
@@ -26,6 +28,8 @@ BLOCK_TYPE = np.dtype(
     ],
     align=True,
 )
+#: 232 bytes for eight visits; a record, so that ``block.step`` also works where the loops are not compiled.
+BLOCK_TYPE = np.dtype((np.record, _FIELDS))
 
 
 @compiled()
@@ -61,6 +65,7 @@ def append(
             o -= 1
             if o < 0 and later < before:
                 b, o = blocks[b].older, BLOCK - 1
+<<<<<<< ours
                 depth += 1
         merged = later < before and blocks[b].step[o] == new_step[m]
         copied = depth if merged or later > 0 else 0
@@ -84,6 +89,14 @@ def append(
             blocks[b].n[o] += new_n[m]
             blocks[b].s[o] += new_s[m]
             blocks[b].ss[o] += new_ss[m]
+=======
+        if left > 0 and blocks[b].step[o] == new_step[m]:
+            count = np.int64(blocks[b].n[o]) + new_n[m]
+            share = min(MOST / count, 1.0)  # beyond `MOST` the means stay
+            blocks[b].n[o] = min(count, MOST)
+            blocks[b].s[o] = (blocks[b].s[o] + new_s[m]) * share
+            blocks[b].ss[o] = (blocks[b].ss[o] + new_ss[m]) * share
+>>>>>>> theirs
             continue
         if fill == BLOCK:
             top = fresh[used]
