@@ -17,6 +17,8 @@ Restore = Callable[[Any], Any]
 LAST_STEP = 2**53
 #: Squares of rewards must not overflow.
 LARGEST_REWARD = 1e100
+#: Weights may be of any size that a float has room for, with some to spare.
+LARGEST_WEIGHT = 1e300
 
 
 def is_tensor(x: Any) -> bool:
@@ -24,18 +26,37 @@ def is_tensor(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach")
 
 
+def read_tensor(tensor: Any, name: str) -> AnyArray:
+    """The numbers of a torch tensor, floats in float64, or raise if there are none to be had."""
+    tensor = tensor.detach()
+    if tensor.is_complex():
+        raise ArgumentTypeError(f"{name} must be real numbers, got a tensor of {tensor.dtype}")
+    try:
+        return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).cpu().numpy())
+    except (TypeError, RuntimeError):  # sparse; without memory, on the device "meta"
+        raise ArgumentTypeError(
+            f"{name} must be a dense tensor that holds numbers, got one of layout {tensor.layout} on {tensor.device}"
+        ) from None
+
+
 def check_floats(values: Any, name: str, ndim: int | None = None) -> FloatArray:
     """Return numbers as a float64 array of `ndim` dimensions (None: any), or raise if they are none."""
+    array = _floats(values, name)[1]
+    if ndim is not None and array.ndim != ndim:
+        raise ArgumentError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got shape {array.shape}")
+    return array
+
+
+def _floats(values: Any, name: str) -> tuple[AnyArray, FloatArray]:
+    """Numbers as an array, and in float64."""
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "biufO":
             raise TypeError
-        array = array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: a tensor that requires a gradient
+        with np.errstate(over="ignore"):  # becomes infinite, which is the caller's to refuse
+            return array, array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: tensors that require a gradient
         raise ArgumentTypeError(f"{name} must be numbers, got {values!r:.80}") from None
-    if ndim is not None and array.ndim != ndim:
-        raise ArgumentError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got shape {array.shape}")
-    return array
 
 
 def row_order(*columns: AnyArray) -> IntArray:
@@ -57,7 +78,7 @@ def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
     rewards : (B,) float64
     restore : callable
         Array of floats -> same kind, device and, if floating, dtype as the rewards (integers become floats); other arrays
-        keep their dtype.
+        keep their dtype.  An error, where a finite number would become infinite by it.
 
     Raises
     ------
@@ -67,28 +88,31 @@ def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
         If the rewards are not numbers.
     """
     if is_tensor(rewards):
+        z = read_tensor(rewards, "rewards").astype(np.float64)
         source = rewards.detach()
-        if source.is_complex():
-            raise ArgumentTypeError(f"rewards must be real numbers, got a tensor of {source.dtype}")
-        z = source.double().cpu().numpy()
         like = source if source.is_floating_point() else source.float()
 
         def restore(x: Any) -> Any:
-            return like.new_tensor(x) if x.dtype.kind == "f" else like.new_tensor(x.astype(np.float64)).bool()
+            if x.dtype.kind != "f":
+                return like.new_tensor(x.astype(np.float64)).bool()
+            out = like.new_tensor(x)
+            if bool(out.isinf().any()) and int(out.isinf().sum()) > int(np.isinf(x).sum()):
+                raise _too_large(out.dtype)
+            return out
     else:
-        try:
-            array = np.asarray(rewards)
-            if array.dtype.kind not in "biufO":
-                raise TypeError(array.dtype)
-            z = array.astype(np.float64)
-        except (TypeError, ValueError, OverflowError):
-            raise ArgumentTypeError(f"rewards must be numbers, got {rewards!r:.80}") from None
+        array, z = _floats(rewards, "rewards")
         if isinstance(rewards, np.ma.MaskedArray):  # masked: could not be scored
             z = np.where(rewards.mask, np.nan, z)
         dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
 
         def restore(x: Any) -> Any:
-            return x.astype(dtype) if x.dtype.kind == "f" else x
+            if x.dtype.kind != "f":
+                return x
+            try:
+                with np.errstate(over="raise"):
+                    return x.astype(dtype)
+            except FloatingPointError:
+                raise _too_large(dtype) from None
 
     if z.ndim != 1:
         raise ArgumentError(f"rewards must have one dimension, one a row, got shape {z.shape}; sum over tokens first")
@@ -106,25 +130,31 @@ def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
     return z, restore
 
 
+def _too_large(dtype: Any) -> ArgumentError:
+    return ArgumentError(f"a result is too large for {dtype}, the type of the rewards: pass them as float64")
+
+
 def read_weights(weights: Any, scored: Any) -> FloatArray:
     """Weights of the traces as float64; those of traces without a reward do not matter.  # (B,)
 
     Raises
     ------
     ArgumentError
-        If there are not as many as rows, one is negative or not finite, or all are 0.
+        If there are not as many as rows, one is negative or beyond 1e300, or all are 0.
     ArgumentTypeError
         If the weights are not numbers.
     """
     if is_tensor(weights):
-        weights = weights.detach().double().cpu().numpy()
+        weights = read_tensor(weights, "weights")
     w = check_floats(weights, "weights")
     if w.shape != scored.shape:
         raise ArgumentError(f"one weight a row: got {len(scored)} rows and weights of shape {w.shape}")
-    bad = scored & ~((w >= 0) & (w <= LARGEST_REWARD))
+    bad = scored & ~((w >= 0) & (w <= LARGEST_WEIGHT))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise ArgumentError(f"weights must be finite and not negative, row {row} has {w[row]}")
+        raise ArgumentError(
+            f"weights must be finite (up to {LARGEST_WEIGHT:g}) and not negative, row {row} has {w[row]}"
+        )
     if scored.any() and not (w[scored] > 0).any():
         raise ArgumentError("all weights are 0: at least one trace must count; leave weighted out for the plain value")
     return np.where(scored, w, 0.0)
@@ -146,17 +176,17 @@ def read_steps(step: Any, rows: int) -> IntArray:
         If step is not a number.
     """
     if is_tensor(step):
-        step = step.detach().cpu()
-        step = (step.double() if step.is_floating_point() else step).numpy()
+        step = read_tensor(step, "step")
     if np.ma.is_masked(step):
         raise ArgumentError("steps must not be masked: every row needs its step")
     try:
         array = np.asarray(step)
-        value = array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
+        if array.dtype.kind not in "iuf" or array.ndim > 1:
+            raise TypeError
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: tensors that require a gradient
         raise ArgumentTypeError(f"step must be a whole number or one a row, got {step!r:.80}") from None
-    if array.dtype.kind not in "iuf" or value.ndim > 1:
-        raise ArgumentTypeError(f"step must be a whole number or one a row, got {step!r:.80}")
+    with np.errstate(over="ignore"):  # becomes infinite
+        value = array.astype(np.float64)
     if value.ndim == 1 and len(value) != rows:
         raise ArgumentError(f"one step a row: got {rows} rows and {len(value)} steps")
     bad = ~np.isfinite(value) | (value != np.rint(np.where(np.isfinite(value), value, 0.0)))

@@ -103,5 +103,5 @@ def _checksum(arrays: Mapping[str, AnyArray]) -> AnyArray:
     for name in sorted(arrays):
         array = arrays[name]
         total = zlib.crc32(repr((name, array.dtype.str, array.shape)).encode(), total)
-        total = zlib.crc32(array.reshape(-1).view(np.uint8), total)
+        total = zlib.crc32(array.reshape(-1).view(np.uint8).data, total)
     return np.array([total], np.int64)

@@ -58,14 +58,14 @@ def check_choice(value: str, name: str, known: Iterable[str]) -> str:
     return value
 
 
-def check_count(value: int, name: str, least: int = 1) -> int:
-    """Return `value` as an int, or raise if it is not a whole number >= `least`."""
+def check_count(value: int, name: str, least: int = 1, most: int = 2**63 - 1) -> int:
+    """Return `value` as an int, or raise if it is not a whole number from `least` to `most`."""
     try:
         number = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = -1
-    if number < least or number >= 2**63:
-        size = " that fits 64 bits" if number >= 2**63 else ""
+    if not least <= number <= most:
+        size = "" if number < least else " that fits 64 bits" if number >= 2**63 else f" and <= {most}"
         raise ArgumentError(f"{name} must be a whole number >= {least}{size}, got {value!r:.80}")
     return number
 

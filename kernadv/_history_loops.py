@@ -65,7 +65,6 @@ def append(
             o -= 1
             if o < 0 and later < before:
                 b, o = blocks[b].older, BLOCK - 1
-<<<<<<< ours
                 depth += 1
         merged = later < before and blocks[b].step[o] == new_step[m]
         copied = depth if merged or later > 0 else 0
@@ -86,17 +85,11 @@ def append(
                 c, above = blocks[c].older, copy
             b = above
         if merged:
-            blocks[b].n[o] += new_n[m]
-            blocks[b].s[o] += new_s[m]
-            blocks[b].ss[o] += new_ss[m]
-=======
-        if left > 0 and blocks[b].step[o] == new_step[m]:
             count = np.int64(blocks[b].n[o]) + new_n[m]
             share = min(MOST / count, 1.0)  # beyond `MOST` the means stay
             blocks[b].n[o] = min(count, MOST)
             blocks[b].s[o] = (blocks[b].s[o] + new_s[m]) * share
             blocks[b].ss[o] = (blocks[b].ss[o] + new_ss[m]) * share
->>>>>>> theirs
             continue
         if fill == BLOCK:
             top = fresh[used]

@@ -172,8 +172,10 @@ class Visits(Bandwidth):
     floor: float = 1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, (int, np.integer)) or self.k < 1:
-            raise ArgumentError(f"k must be a whole number >= 1, got {self.k!r}; Visits(k) counts visits, e.g. 10")
+        if isinstance(self.k, bool) or not isinstance(self.k, (int, np.integer)) or not 1 <= self.k < 2**63:
+            raise ArgumentError(
+                f"k must be a whole number >= 1 that fits 64 bits, got {self.k!r:.80}; Visits(k) counts visits, e.g. 10"
+            )
         object.__setattr__(self, "k", int(self.k))
         object.__setattr__(self, "floor", check_range(self.floor, "floor", 1.0))
 

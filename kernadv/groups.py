@@ -10,7 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernadv._arrays import LAST_STEP
+from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._states import real_numbers, whole_numbers
 from kernadv._typing import AnyArray, FloatArray, IntArray
+
+#: Prompts, and traces of a group, are fewer.
+MOST = 2**31 - 1
 
 
 class Groups(NamedTuple):
@@ -45,6 +51,36 @@ class Groups(NamedTuple):
         many = n > 1
         centred = np.maximum(self.ss - self.s**2 / np.where(n > 0, n, 1.0), 0.0)
         return np.where(many, centred / np.where(many, n - 1.0, 1.0), np.nan)
+
+
+def check_groups(groups: Groups) -> Groups:
+    """Return groups that may be smoothed and repeated row by row, or raise.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If they are no `Groups`; if their arrays are no lists of numbers of one length; if a prompt, step or count is no
+        whole number, or out of range, or a sum not finite; if they are not in order of prompt and step, each pair once.
+    """
+    if not isinstance(groups, Groups):
+        raise ArgumentTypeError(
+            f"expected Groups, got {type(groups).__name__}; of a log that was read give its .groups"
+        )
+    arrays = [np.asarray(part) for part in groups]
+    whole = [whole_numbers(part, 0, most) for part, most in zip(arrays[:3], (MOST, LAST_STEP, MOST), strict=True)]
+    real = [real_numbers(part, arrays[0].shape) for part in arrays[3:]]
+    wrong = [name for name, part in zip(Groups._fields, [*whole, *real], strict=True) if part is None]
+    if not wrong and len({part.shape for part in arrays}) == 1:
+        p, i = arrays[:2]
+        if not ((p[1:] > p[:-1]) | ((p[1:] == p[:-1]) & (i[1:] > i[:-1]))).all():
+            raise ArgumentError(
+                "groups must be sorted by prompt, then by step, each pair once: kernadv.groups.aggregate makes them so"
+            )
+        return groups
+    raise ArgumentError(
+        f"groups must hold five lists of one length: prompts and counts below 2^31, steps up to 2^53 and finite sums; "
+        f"wrong: {', '.join(wrong) or 'the lengths'}"
+    )
 
 
 def aggregate(prompt: IntArray, step: IntArray, n: IntArray, s: FloatArray, ss: FloatArray) -> Groups:

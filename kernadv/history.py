@@ -7,8 +7,10 @@ memory is 29 bytes a visit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from itertools import repeat
 from operator import delitem, setitem
 from typing import Any, NamedTuple
@@ -19,14 +21,17 @@ from kernadv import _history_loops as loops
 from kernadv._arrays import LAST_STEP
 from kernadv._at_once import Call, at_once, each
 from kernadv._errors import ArgumentError, CheckpointError, check_count
+from kernadv._states import as_arrays, real_numbers, whole_numbers
 from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.groups import Groups
-from kernadv.ids import Id, decode_ids, encode_ids, id_key
+from kernadv.ids import ID_NAMES, Id, decode_ids, encode_ids, id_key
 from kernadv.moments import Sample
 
 #: Version of the arrays in `History.state_dict`.
 FORMAT = 1
+#: Names of those arrays, without the ones that hold the ids.
+NAMES = ("format", "length", "step", "n", "s", "ss", "counters")
 #: Visits at which the history is swept for those that can no longer matter for the first time; then whenever it doubled.
 FIRST_SWEEP = 4096
 
@@ -139,7 +144,7 @@ class History:
     newest: int
 
     def __init__(self, max_visits: int | None = None, max_total: int | None = None) -> None:
-        self.max_visits = None if max_visits is None else check_count(max_visits, "max_visits")
+        self.max_visits = None if max_visits is None else min(check_count(max_visits, "max_visits"), loops.MOST)
         self.max_total = None if max_total is None else check_count(max_total, "max_total")
         self._rows: dict[Id, int] = {}
         self._ids: list[Id | None] = []  # of each row; of spare rows it means nothing
@@ -149,6 +154,7 @@ class History:
         self._prompts = self._visits = self._evicted = self._dropped = 0
         self._next_sweep = FIRST_SWEEP
         self._buffers: list[FloatArray] = []
+        self.unit = 0.0  # of the weights that `s` and `ss` hold in the place of rewards; 0: they hold none
         self.newest = 0
 
     @property
@@ -346,6 +352,17 @@ class History:
         loops.newest_step(*self._chains, self._blocks, rows, out)
         return out
 
+    def counted_in(self, unit: float) -> History:
+        """This history, or where its weights are counted in a smaller unit a copy of it, with all visits in that one."""
+        if not 0.0 < self.unit < unit:
+            return self
+        other, blocks, share = copy(self), self._blocks.copy(), self.unit / unit
+        with np.errstate(invalid="ignore"):  # of what unused blocks hold
+            blocks["s"] *= share
+            blocks["ss"] *= share
+        other._blocks, other.unit = blocks, unit
+        return other
+
     def count(self, evicted: int, dropped: int) -> None:
         """Set the counters of a history that came from elsewhere."""
         self._evicted, self._dropped = evicted, dropped
@@ -382,6 +399,7 @@ class History:
             "s": sample.s,
             "ss": sample.ss,
             "counters": np.array([self._evicted, self._dropped, self.newest]),
+            **({"unit": np.array([self.unit])} if self.unit else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -390,7 +408,8 @@ class History:
         Raises
         ------
         CheckpointError
-            If arrays are missing, do not fit together or come from a newer version.
+            If arrays are missing or unknown, hold what no history can hold, do not fit together or come from a newer
+            version.
         """
         fresh = History(self.max_visits, self.max_total)
         arrays = _checked_state(state)
@@ -401,39 +420,51 @@ class History:
         fresh.append(ids, Groups(prompt, arrays["step"], arrays["n"], arrays["s"], arrays["ss"]))
         fresh._evicted, dropped, fresh.newest = arrays["counters"].tolist()
         fresh._dropped += dropped
+        fresh.unit = float(arrays["unit"][0]) if "unit" in arrays else 0.0
         self.__dict__ = fresh.__dict__
 
 
-def _checked_state(state: dict[str, Any]) -> dict[str, AnyArray]:
+def _checked_state(state: Any) -> dict[str, AnyArray]:
     """Arrays of a saved history, or an error that says what is wrong with them."""
-    version = state.get("format")
-    if version is None:
-        raise CheckpointError(f"not a state of a kernadv history: it has no 'format', only {sorted(state)[:8]}")
-    found = np.ravel(version)
-    if found.dtype.kind not in "iu" or len(found) != 1 or found[0] < 1:
-        raise CheckpointError(f"the format of the state is {version!r}, not a whole number: it is damaged")
-    if found[0] > FORMAT:
-        raise CheckpointError(f"the state has format {found[0]}, this kernadv reads up to {FORMAT}: upgrade kernadv")
-    types: dict[str, Any] = {"length": np.int64, "step": np.int64, "n": np.int64, "s": np.float64, "ss": np.float64,
-                             "counters": np.int64}  # fmt: skip
-    missing = [name for name in types if name not in state]
+    arrays = as_arrays(state)
+    if "format" not in arrays:
+        raise CheckpointError(f"not a state of a kernadv history: it has no 'format', only {sorted(arrays)[:8]}")
+    version = whole_numbers(np.ravel(arrays["format"]), 1, 2**63 - 1)
+    if version is None or len(version) != 1:
+        raise CheckpointError(f"the format of the state is {arrays['format']!r:.80}, not a whole number: it is damaged")
+    if version[0] > FORMAT:
+        raise CheckpointError(f"the state has format {version[0]}, this kernadv reads up to {FORMAT}: upgrade kernadv")
+    missing = [name for name in NAMES if name not in arrays]
     if missing:
         raise CheckpointError(f"the state lacks {', '.join(missing)}: it is damaged or foreign")
-    foreign = [name for name in types if np.asarray(state[name]).dtype.kind not in "iuf" or np.ndim(state[name]) != 1]
-    if foreign:
-        raise CheckpointError(f"{', '.join(foreign)} of the state are not lists of numbers: it is damaged or foreign")
-    arrays = {name: np.ascontiguousarray(state[name], dtype) for name, dtype in types.items()}
-    sizes = {name: len(arrays[name]) for name in ("step", "n", "s", "ss")}
-    if set(sizes.values()) != {int(arrays["length"].sum())} or len(arrays["counters"]) != 3:
-        raise CheckpointError(f"the arrays of the state do not fit together: {sizes}, lengths sum to "
-                              f"{int(arrays['length'].sum())}")  # fmt: skip
-    if (arrays["length"] < 0).any() or (np.abs(arrays["step"]) > LAST_STEP).any() or (arrays["n"] < 1).any():
-        raise CheckpointError("the state holds lengths below 0, steps beyond 2^53 or counts below 1: it is damaged")
-    if (arrays["n"] >= 2**31).any() or not (np.isfinite(arrays["s"]).all() and np.isfinite(arrays["ss"]).all()):
-        raise CheckpointError("the state holds sums that are not finite, or counts of 2^31 or more: it is damaged")
-    if (arrays["counters"] < 0).any() or arrays["counters"][2] < arrays["step"].max(initial=0):
+    unknown = [name for name in arrays if name not in (*NAMES, *ID_NAMES, "unit")]
+    if unknown:
+        raise CheckpointError(f"the state holds {', '.join(unknown)[:80]}, unknown here: it is damaged or foreign")
+    visits = len(np.atleast_1d(arrays["step"]))
+    length = whole_numbers(arrays["length"], 0, visits)  # none is larger than their sum, which then fits
+    sizes = {name: arrays[name].shape for name in ("step", "n", "s", "ss")}
+    if length is None or set(sizes.values()) != {(int(length.sum()),)}:
+        raise CheckpointError(f"the arrays of the state do not fit together: {sizes}, or lengths of another sum")
+    step, n = whole_numbers(arrays["step"], -LAST_STEP, LAST_STEP), whole_numbers(arrays["n"], 1, loops.MOST)
+    if step is None or n is None:
+        raise CheckpointError(
+            "the state holds steps beyond 2^53, counts below 1 or counts of 2^31 or more: it is damaged"
+        )
+    later = step[1:] > step[:-1]
+    first = np.cumsum(length)
+    later[first[(first > 0) & (first < visits)] - 1] = True  # from one prompt to the next
+    if not later.all():
+        raise CheckpointError("the steps of a prompt do not ascend in the state: it is damaged")
+    s, ss = real_numbers(arrays["s"], (visits,)), real_numbers(arrays["ss"], (visits,), 0.0)
+    if s is None or ss is None:
+        raise CheckpointError("the state holds sums that are not finite, or sums of squares below 0: it is damaged")
+    counters = whole_numbers(arrays["counters"], 0, LAST_STEP)
+    if counters is None or len(counters) != 3 or counters[2] < step.max(initial=0):
         raise CheckpointError("the counters of the state contradict its visits: it is damaged")
-    return {**state, **arrays}
+    unit = real_numbers(arrays.get("unit", np.ones(1)), (1,), math.ulp(0.0))
+    if unit is None or np.frexp(unit[0])[0] != 0.5:
+        raise CheckpointError("the unit of the weights in the state is no power of two: it is damaged")
+    return {**arrays, "length": length, "step": step, "n": n, "s": s, "ss": ss, "counters": counters}
 
 
 def check_id_type(held: type | None, new: type) -> None:

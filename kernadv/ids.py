@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, CheckpointError
+from kernadv._states import whole_numbers
 from kernadv._typing import AnyArray, IntArray
 
 Id = str | int
+
+#: Names of the arrays that hold ids in a state.
+ID_NAMES = ("ids_int", "ids_text", "ids_length")
 
 _STR = {str, np.str_}
 
@@ -43,7 +47,10 @@ def batch_codes(prompt_ids: Any) -> tuple[list[Id], IntArray]:
     if hasattr(prompt_ids, "tolist"):
         if len(prompt_ids.shape) != 1:
             raise ArgumentError(f"prompt_ids must have one dimension, got shape {tuple(prompt_ids.shape)}")
-        prompt_ids = prompt_ids.tolist()
+        try:
+            prompt_ids = prompt_ids.tolist()
+        except (TypeError, RuntimeError):  # a tensor that is sparse, or holds no numbers
+            raise ArgumentTypeError("prompt_ids must be a dense tensor that holds numbers") from None
     types = set(map(type, prompt_ids))
     if types not in ({str}, {int}, set()):
         _refuse(prompt_ids, types)
@@ -100,20 +107,24 @@ def decode_ids(state: Mapping[str, Any]) -> list[Id]:
         If the arrays are missing or damaged, or an id occurs twice.
     """
     ids: list[Id]
-    if "ids_int" in state:
-        ids = np.asarray(state["ids_int"], np.int64).tolist()
-    elif "ids_text" in state and "ids_length" in state:
-        text = np.asarray(state["ids_text"], np.uint8).tobytes()
-        ends = np.cumsum(np.asarray(state["ids_length"], np.int64))
-        if (np.diff(ends, prepend=0) < 0).any() or (ends[-1] if len(ends) else 0) != len(text):
+    held = {name: np.asarray(state[name]) for name in ID_NAMES if name in state}
+    if set(held) == {"ids_int"}:
+        numbers = whole_numbers(held["ids_int"], -(2**63), 2**63 - 1)
+        if numbers is None:
+            raise CheckpointError("the ids of the state are damaged: they are no list of whole numbers of 64 bits")
+        ids = numbers.tolist()
+    elif set(held) == {"ids_text", "ids_length"}:
+        text = held["ids_text"]
+        length = whole_numbers(held["ids_length"], 0, text.size)  # none is larger than their sum, which then fits
+        if text.dtype != np.uint8 or text.ndim != 1 or length is None or length.sum() != len(text):
             raise CheckpointError("the ids of the state are damaged: their lengths do not add up")
-        bounds = [0, *ends.tolist()]
+        data, bounds = text.tobytes(), [0, *np.cumsum(length).tolist()]
         try:
-            ids = [text[a:b].decode("utf-8", "surrogatepass") for a, b in pairwise(bounds)]
+            ids = [data[a:b].decode("utf-8", "surrogatepass") for a, b in pairwise(bounds)]
         except UnicodeDecodeError:
             raise CheckpointError("the ids of the state are damaged: they are not UTF-8") from None
     else:
-        raise CheckpointError("the state has no prompt ids: it is damaged or foreign")
+        raise CheckpointError("the state has no prompt ids, or too many: it is damaged or foreign")
     if len(set(ids)) != len(ids):
         raise CheckpointError("the state is damaged: a prompt id occurs twice")
     return ids

@@ -226,7 +226,7 @@ def _batches(schedule: Any) -> Iterator[Sequence[Any]]:
 
 
 def _counts(**values: int) -> list[int]:
-    return [check_count(value, name) for name, value in values.items()]
+    return [check_count(value, name, most=2**31 - 1) for name, value in values.items()]
 
 
 def _check_fits(n: int, block: int) -> None:

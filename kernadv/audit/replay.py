@@ -30,7 +30,7 @@ from kernadv.baselines.group_mean import GroupMean, LeaveOneOutMean
 from kernadv.baselines.kae import KAE
 from kernadv.baselines.pooled import PooledKernel
 from kernadv.clock import Bandwidth, Relative, Steps, Visits
-from kernadv.groups import Groups
+from kernadv.groups import Groups, check_groups
 from kernadv.kernels import Kernel
 from kernadv.resampling import bootstrap_ratios
 
@@ -84,10 +84,7 @@ def audit(
     ArgumentError, ArgumentTypeError
         If an argument cannot be used.
     """
-    if not isinstance(groups, Groups):
-        raise ArgumentTypeError(
-            f"expected Groups, got {type(groups).__name__}; of a log that was read give its .groups"
-        )
+    check_groups(groups)
     if bandwidths is not None and (
         not isinstance(bandwidths, (list, tuple)) or not all(isinstance(b, Bandwidth) for b in bandwidths)
     ):

@@ -77,7 +77,7 @@ class CriterionSelector(Selector):
     logarithmic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_count(self.size, "size", 3)
+        check_count(self.size, "size", 3, most=2**20)
         if check_range(self.undefined, "undefined", 0.0) >= 1.0:
             raise ArgumentError(f"undefined must be a share of the points, 0 <= undefined < 1, got {self.undefined!r}")
         if self.bounds is not None:

@@ -56,7 +56,8 @@ class HBlock(CriterionSelector):
         how, d = sample.how, sample.x.shape[1]
         powers, all_powers = exponents(d, how.degree), exponents(d, 2 * how.degree)
         x, labels, spots = sample.x, sample.labels, sample.spots
-        place = sample.place + self.block * sample.series
+        block = min(self.block, len(x))
+        place = sample.place + block * sample.series
         channels = np.concatenate([sample.weights[None], sample.weights * sample.y.T])
         ties = len(spots) < len(x)
         if ties:  # points in one spot are one in the moments
@@ -70,7 +71,7 @@ class HBlock(CriterionSelector):
             )
         total = sums[:, 0, 0].copy()
         z, offset = x / bandwidth, 0
-        while len(near := np.flatnonzero(place[offset:] - place[: len(place) - offset] <= self.block)):
+        while len(near := np.flatnonzero(place[offset:] - place[: len(place) - offset] <= block)):
             _leave_out(sums, how, z, channels, all_powers, near, near + offset)
             if offset:
                 _leave_out(sums, how, z, channels, all_powers, near + offset, near)

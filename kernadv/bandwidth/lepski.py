@@ -52,7 +52,7 @@ class Lepski(Selector):
 
     def __post_init__(self) -> None:
         check_positive(self.constant, "constant", "it is the half-width of the intervals in standard deviations")
-        check_count(self.size, "size", 3)
+        check_count(self.size, "size", 3, most=2**20)
         check_positive(self.fewest, "fewest", "it is an effective sample size a coefficient")
 
     def select(

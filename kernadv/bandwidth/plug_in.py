@@ -66,7 +66,7 @@ class PlugIn(Selector):
         check_count(self.divisor, "divisor")
         check_range(self.trim, "trim", 0.0, 0.49)
         check_range(self.boundary, "boundary", 0.0, 0.49)
-        check_count(self.size, "size", 20)
+        check_count(self.size, "size", 20, most=2**20)
 
     def select(
         self,

@@ -99,6 +99,8 @@ class LinearValues(NamedTuple):
     def at(self, groups: Groups, z: FloatArray) -> FloatArray:
         """The value of each trace; the rewards z in the order of `Traces`.  # (R,)"""
         group = np.repeat(np.arange(len(groups.n)), groups.n)
+        if len(z) != len(group):
+            raise ArgumentError(f"the groups have {len(group)} traces, got {len(z)} rewards")
         others = sum_of_others(group, z, np.ones(len(z), bool), len(groups.n))[1]
         return np.asarray(self.level[group] + self.gain[group] * others + self.own[group] * z)
 

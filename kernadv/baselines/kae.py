@@ -21,7 +21,7 @@ from kernadv.baselines._base import (
 from kernadv.baselines._filled import Filled
 from kernadv.clock import Bandwidth, Relative, Steps, Visits
 from kernadv.estimator import KernelValueEstimator
-from kernadv.groups import Groups
+from kernadv.groups import Groups, check_groups
 from kernadv.kernels import Kernel, get
 from kernadv.moments import Sample, Windows
 from kernadv.smoothers.local_linear import RANK
@@ -71,7 +71,7 @@ class KAE(LinearBaseline):
 
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """Smooth every group's past; `groups` is sorted by prompt and step."""
-        count = len(groups.step)
+        count = len(check_groups(groups).step)
         first = np.ones(count, dtype=bool)
         first[1:] = groups.prompt[1:] != groups.prompt[:-1]
         start = np.maximum.accumulate(np.where(first, np.arange(count), 0))

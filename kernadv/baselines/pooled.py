@@ -20,7 +20,7 @@ from kernadv.baselines._base import (
 )
 from kernadv.baselines._filled import Filled
 from kernadv.estimator import KernelValueEstimator
-from kernadv.groups import Groups
+from kernadv.groups import Groups, check_groups
 from kernadv.ids import Id
 from kernadv.kernels import Kernel
 from kernadv.moments import Moments, Sample, Windows
@@ -60,7 +60,7 @@ class PooledKernel(LinearBaseline):
 
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """Run the pool over the steps of a log; `groups` is sorted by prompt and step."""
-        count = len(groups.step)
+        count = len(check_groups(groups).step)
         value, strength = np.empty(count), np.empty(count)
         given = self._features(groups, side)
         pool = Pool(self.pooling, 0 if given is None else given.shape[1])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.ids import Id
@@ -90,7 +91,7 @@ class Features:
                     stacklevel=4,
                 )
             return out
-        out = np.asarray(self._source(list(ids)), np.float64)
+        out = check_floats(self._source(list(ids)), "features")
         if out.ndim != 2 or len(out) != len(ids) or not out.shape[1]:
             raise ArgumentError(f"features of {len(ids)} prompts must have the shape ({len(ids)}, D), got {out.shape}")
         if not np.isfinite(out).all():
@@ -105,10 +106,7 @@ def check_columns(columns: int, expected: int | None) -> None:
 
 
 def _vector(vector: Any, key: Any) -> FloatArray:
-    try:
-        out = np.atleast_1d(np.asarray(vector, np.float64))
-    except (TypeError, ValueError):
-        raise ArgumentTypeError(f"the features of prompt {key!r} must be numbers, got {vector!r:.60}") from None
+    out = np.atleast_1d(check_floats(vector, f"the features of prompt {key!r:.60}"))
     if out.ndim != 1 or not len(out) or not np.isfinite(out).all():
         raise ArgumentError(
             f"the features of prompt {key!r} must be a vector of finite numbers, got {vector!r:.60}; leave a prompt without "

@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 
 from kernadv import moments
+from kernadv._arrays import LARGEST_REWARD
 from kernadv._at_once import Call, at_once
 from kernadv._checkpoint import load_arrays, save_arrays
 from kernadv._errors import CheckpointError
-from kernadv._typing import AnyArray
+from kernadv._states import as_arrays, real_numbers
+from kernadv._typing import AnyArray, FloatArray
 from kernadv.estimator._placed import Placed
+from kernadv.estimator._weights import MOST_UNITS
 from kernadv.history import History
+
+#: Rewards ever observed, at most; as many are counted exactly.
+MOST_SEEN = 2.0**53
+#: What sums that were rounded may differ by, relative to them; and squares of rewards near the smallest float64.
+ROUNDING, LEAST = 1e-6, 1e-300
 
 
 class Persistent(Placed):
@@ -26,8 +34,9 @@ class Persistent(Placed):
     def state_dict(self) -> dict[str, AnyArray]:
         """All state as plain arrays, with the configuration beside it."""
         self._home()
-        config = np.frombuffer(json.dumps(self._config(), sort_keys=True).encode(), np.uint8).copy()
-        return {"config": config, "seen": self._seen.copy(), **self._rule.state_dict(), **self._history.state_dict()}
+        learned = self._rule.state_dict()
+        config = np.frombuffer(self._config(learned).encode(), np.uint8).copy()
+        return {"config": config, "seen": self._seen.copy(), **learned, **self._history.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """Replace the state; on an error it stays as it was.
@@ -37,8 +46,9 @@ class Persistent(Placed):
         state : mapping of arrays
             As made by `state_dict`.
         strict : bool
-            Refuse a state saved under another bandwidth, kernel, pooling or `allow_late`: visits that could not matter
-            under those may have been forgotten.  Without `strict` what was learned beside the history starts anew.
+            Refuse a state saved under another bandwidth, kernel, pooling, number of features or `allow_late`: visits that
+            could not matter under those may have been forgotten.  Without `strict` what was learned beside the history
+            starts anew.
 
         Raises
         ------
@@ -49,23 +59,27 @@ class Persistent(Placed):
 
     def _loading(self, state: Mapping[str, Any], strict: bool) -> list[Call]:
         """The calls for `at_once` that replace the state; errors as in `load_state_dict`."""
-        if not isinstance(state, Mapping):
-            raise CheckpointError(f"a state is a mapping of names to arrays, got {type(state).__name__}")
-        arrays = {name: np.asarray(array) for name, array in state.items()}
+        arrays = as_arrays(state)
         if "config" not in arrays or "seen" not in arrays or arrays["seen"].shape != (2,):
             raise CheckpointError(f"not a state of KernelValueEstimator: it holds only {sorted(arrays)[:8]}")
-        saved = arrays.pop("config").astype(np.uint8).tobytes().decode(errors="replace")
-        ours = json.dumps(self._config(), sort_keys=True)
+        config = arrays.pop("config")
+        if config.dtype != np.uint8 or config.ndim != 1:
+            raise CheckpointError("the configuration of the state is no text: it is damaged")
+        saved = config.tobytes().decode(errors="replace")
+        ours = self._config(arrays)
         if strict and saved != ours:
             raise CheckpointError(
-                f"the state was saved under {saved}, this estimator is {ours}; pass strict=False to load it"
+                f"the state was saved under {saved:.2000}, this estimator is {ours}; pass strict=False to load it"
             )
-        seen = arrays.pop("seen")
-        if seen.dtype.kind not in "iuf" or not np.isfinite(seen).all() or seen[0] < 0:
-            raise CheckpointError(f"the totals of the state are {seen}: it is damaged")
-        seen = seen.astype(np.float64)
+        seen = real_numbers(arrays.pop("seen"), (2,))
+        if seen is None or not 0 <= seen[0] <= MOST_SEEN or abs(seen[1]) > seen[0] * LARGEST_REWARD:
+            raise CheckpointError("the totals of the state are not those of rewards: it is damaged")
         history = History(self._history.max_visits, self._history.max_total)
         history.load_state_dict({name: array for name, array in arrays.items() if not name.startswith("pool.")})
+        _check_sums(*(arrays[name].astype(np.float64) for name in ("n", "s", "ss")), weighted=self.weighted)
+        if history.counters.visits and (history.unit > 0) != self.weighted:
+            kept = "with" if history.unit else "without"
+            raise CheckpointError(f"the history of the state was kept {kept} weights, which this estimator cannot read")
         replaced = {"_history": history, "_seen": seen, "_last": {}, "_device": None}
         return [*self._rule.loading(arrays if saved == ours else None), (self.__dict__.update, replaced)]
 
@@ -93,5 +107,16 @@ class Persistent(Placed):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, backend=moments.select(state["backend"]))
 
-    def _config(self) -> dict[str, Any]:
-        return {**self._rule.config(), "allow_late": self.allow_late}
+    def _config(self, state: Mapping[str, AnyArray]) -> str:
+        return json.dumps({**self._rule.config(state), "allow_late": self.allow_late}, sort_keys=True)
+
+
+def _check_sums(n: FloatArray, s: FloatArray, ss: FloatArray, *, weighted: bool) -> None:
+    """Refuse sums of visits that n rewards cannot have, or n weights and weighted rewards."""
+    with np.errstate(all="ignore"):
+        if weighted:
+            bad = (ss > n * MOST_UNITS) | (np.abs(s) > ss * (LARGEST_REWARD * (1.0 + ROUNDING)) + LEAST)
+        else:
+            bad = (np.abs(s) > n * (LARGEST_REWARD * (1.0 + ROUNDING))) | ~(s * s <= n * ss * (1.0 + ROUNDING) + LEAST)
+    if bad.any():
+        raise CheckpointError("the state holds sums that no rewards have: it is damaged")

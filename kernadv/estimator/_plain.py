@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,8 @@ from scipy.special import betaincinv, ndtri
 
 from kernadv import kernels, moments, smoothers
 from kernadv._at_once import Call
-from kernadv._errors import ArgumentError
-from kernadv._typing import FloatArray
+from kernadv._errors import ArgumentError, CheckpointError
+from kernadv._typing import AnyArray, FloatArray
 from kernadv.clock import Bandwidth, Relative, Retention, Steps, Visits
 from kernadv.estimator._rule import Reading, Rollouts, Rule
 from kernadv.history import History
@@ -82,6 +83,8 @@ class Plain(Rule):
 
     def loading(self, state: dict[str, Any] | None) -> list[Call]:
         """Nothing was learned."""
+        if state is not None and any(name.startswith("pool.") for name in state):
+            raise CheckpointError("the state holds what a pooled estimator learned: it is damaged")
         return []
 
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
@@ -111,7 +114,7 @@ class Plain(Rule):
         """That of the bandwidth."""
         return self.bandwidth.retention(step, self.kernel, late)
 
-    def config(self) -> dict[str, Any]:
+    def config(self, state: Mapping[str, AnyArray]) -> dict[str, Any]:
         """Bandwidth and kernel."""
         return {
             "bandwidth": [type(self.bandwidth).__name__, asdict(self.bandwidth)],  # type: ignore[call-overload]

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
 
 from kernadv._at_once import Call
-from kernadv._typing import FloatArray, IntArray
+from kernadv._errors import CheckpointError
+from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.estimator._features import Features
 from kernadv.estimator._rule import Reading, Rollouts, Rule
 from kernadv.history import History
 from kernadv.kernels import Kernel
 from kernadv.moments import Backend, Moments, Sample, Windows
-from kernadv.pooling import Batched, Forecast, LastVisit, Pool, Pooling, Scale, Windowed, posterior, typical_weight
+from kernadv.pooling import (
+    Batched,
+    Forecast,
+    LastVisit,
+    Pool,
+    Pooling,
+    Scale,
+    Windowed,
+    columns_of,
+    posterior,
+    typical_weight,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +53,7 @@ class Memo(NamedTuple):
     last: LastVisit
     features: FloatArray | None
     forecast: Forecast
+    pool: Pool  # that forecast
 
 
 class Pooled(Rule):
@@ -66,15 +80,20 @@ class Pooled(Rule):
     def read(self, rollouts: Rollouts, history: History, backend: Backend) -> Reading:
         """Values of the rows."""
         memo = self._memo(rollouts, history, backend)
-        weight = typical_weight(self.pool, rollouts.weight, rollouts.batch.scored)
-        estimate = posterior(self.pool, memo.forecast, memo.group, rollouts.others, weight)
-        window = self.how.windows[self.pool.best_window]
+        weight = typical_weight(memo.pool, rollouts.weight, rollouts.batch.scored)
+        estimate = posterior(memo.pool, memo.forecast, memo.group, rollouts.others, weight)
+        window = self.how.windows[memo.pool.best_window]
         return Reading(estimate, np.full(len(memo.batch.n), window), memo)
 
     def _memo(self, rollouts: Rollouts, history: History, backend: Backend) -> Memo:
         batch = rollouts.batch
         at = batch.groups.step
+        outgrown = rollouts.outgrow(history)
+        pool = Pool(self.how, self._columns) if outgrown else self.pool
         with history.borrowed(history.find(batch.ids)[batch.groups.prompt]) as sample:
+            if outgrown:
+                share = history.unit / rollouts.unit
+                sample = sample._replace(s=sample.s * share, ss=sample.ss * share)
             windows = Windows.of(self.how.bandwidths, self.kernel, sample, at)
             past = backend.ragged_moments(sample, windows, self.kernel)
             last = _last_visit(sample, at, int(windows.reach[0, -1]), self.weighted)
@@ -83,9 +102,9 @@ class Pooled(Rule):
         batched = _batched(rollouts)
         features = None
         if self.features is not None:
-            known = self.pool.features.columns if self.pool.features else None
+            known = pool.features.columns if pool.features else None
             features = self.features.rows(batch.ids, known)[batch.groups.prompt]
-        return Memo(batch.group, windowed, batched, last, features, self.pool.forecast(windowed, batched, features))
+        return Memo(batch.group, windowed, batched, last, features, pool.forecast(windowed, batched, features), pool)
 
     def on_device(self, device: torch.device) -> DeviceRule:
         """Everything is known there."""
@@ -100,7 +119,7 @@ class Pooled(Rule):
         if not len(z):
             return []
         learned = self._other
-        learned.copy_from(self.pool)
+        learned.copy_from(memo.pool)
         if memo.features is not None:
             learned.expect(memo.features.shape[1])
         step = int(rollouts.batch.groups.step.max())
@@ -113,13 +132,14 @@ class Pooled(Rule):
 
         Covers the value under today's policy, as far as past errors tell of the present ones.
         """
-        estimate, scale = reading.estimate, self.pool.scale
+        estimate, pool = reading.estimate, reading.memo.pool
+        scale = pool.scale
         value = np.asarray(estimate.value)
         span = scale.high - scale.low
-        if span <= 0 or self.pool.running.empty:
+        if span <= 0 or pool.running.empty:
             return np.full(len(value), -np.inf), np.full(len(value), np.inf)
         inside = _inside(reading.memo.batch, scale)
-        if self.pool.running.two_values and not self.weighted and not inside.any():
+        if pool.running.two_values and not self.weighted and not inside.any():
             p, n = self._calibrated(reading)
             low, high = _posterior(n * p, n * (1.0 - p), 1.0 - level)
             return np.minimum(scale.low + span * low, value), np.maximum(scale.low + span * high, value)
@@ -131,7 +151,7 @@ class Pooled(Rule):
     def _calibrated(self, reading: Reading) -> tuple[FloatArray, FloatArray]:
         """Centre of the posterior of each row's value as a share of the range, and the rollouts it is worth.  # (B,) each"""
         memo: Memo = reading.memo
-        pool, forecast, scale = self.pool, memo.forecast, self.pool.running.scale
+        pool, forecast, scale = memo.pool, memo.forecast, memo.pool.running.scale
         moved = pool.calibration.centre(forecast.final, scale) - scale.share(forecast.final)
         said, n = forecast.strength[memo.group], np.asarray(reading.estimate.n_eff)
         centre = pool.scale.share(np.asarray(reading.estimate.value)) + moved[memo.group] * said / n
@@ -140,7 +160,7 @@ class Pooled(Rule):
     def pieces(self, reading: Reading, sample: Sample, at: int) -> dict[str, Any]:
         """The visits' shares: of each window, shrunk, moved along its slope, and combined."""
         memo: Memo = reading.memo
-        pool, past, forecast = self.pool, memo.past, memo.forecast
+        pool, past, forecast = memo.pool, memo.past, memo.forecast
         c, size = pool.aggregation.coefficients(), len(self.how.windows)
         lag = (at - sample.step).astype(np.float64)
         mass = sample.ss if self.weighted else sample.n
@@ -174,14 +194,15 @@ class Pooled(Rule):
         widest = self.how.bandwidths[-1]
         return KEEP_ALL if math.isinf(self.how.windows[-1]) else widest.retention(step, self.kernel, late)
 
-    def config(self) -> dict[str, Any]:
-        """What is pooled, and how."""
-        how = self.how
+    def config(self, state: Mapping[str, AnyArray]) -> dict[str, Any]:
+        """What is pooled, and how; the number of features, which is 0 in the state of a function that was not asked yet."""
+        how, theirs = self.how, columns_of(state)
         return {
             "windows": [str(w) for w in how.windows],
             "kernel": repr(how.kernel),
             "pieces": [how.level, how.slope, how.drift, how.aggregation],
             "weighted": self.weighted,
+            "features": (self._columns or theirs) * (theirs > 0) if self.features else None,
             "format": FORMAT,
         }
 
@@ -202,8 +223,32 @@ class Pooled(Rule):
         """Another pool takes the place of this one."""
         fresh = self._fresh()
         if state is not None:
+            theirs = columns_of(state)
+            if theirs and theirs != (self._columns or theirs):
+                raise CheckpointError(
+                    f"the state has {theirs} features a prompt, this estimator {self._columns}: it is damaged"
+                )
             fresh.load_state_dict(state)
+            self._check(fresh, state)
         return [(self.__dict__.update, {"pool": fresh, "_other": self._fresh()})]
+
+    def _check(self, pool: Pool, state: dict[str, Any]) -> None:
+        """Refuse a pool that cannot forecast, or was not learned from the visits beside it; it may come without any."""
+        if "s" in state and not pool.works():
+            raise CheckpointError("the pooled state is damaged: forecasts by it are not finite")
+        if "s" in state and not pool.running.empty:
+            mass = np.asarray(state["ss" if self.weighted else "n"], np.float64)
+            some = mass > 0
+            means = np.asarray(state["s"], np.float64)[some] / mass[some]
+            if not pool.units.reach(means).all():
+                raise CheckpointError("the pooled state cannot have learned from the visits beside it: it is damaged")
+
+    @property
+    def _columns(self) -> int:
+        """Number of features of a prompt, 0 while it is not known."""
+        if self.features is None:
+            return 0
+        return self.features.size or (self.pool.features.columns if self.pool.features else 0)
 
     def _fresh(self) -> Pool:
         """A pool that has seen nothing."""

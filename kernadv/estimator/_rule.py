@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,11 +32,18 @@ class Rollouts(NamedTuple):
     ----------
     batch : Batch
     weight : (B,) float64 or None
-        None: all traces count alike.
+        In units of `unit`; None: all traces count alike.
+    unit : float
+        As in `kernadv.history.History`, which it outgrows where it is larger.
     """
 
     batch: Batch
     weight: FloatArray | None
+    unit: float = 0.0
+
+    def outgrow(self, history: History) -> bool:
+        """Whether the weights are so much larger than those before that they are counted in a new unit."""
+        return self.unit > history.unit > 0.0
 
     @property
     def others(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -109,8 +117,8 @@ class Rule(ABC):
         return KEEP_ALL if allow_late is True else self.retention(newest, int(allow_late))
 
     @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """What a saved state depends on, as JSON."""
+    def config(self, state: Mapping[str, AnyArray]) -> dict[str, Any]:
+        """What a saved state depends on, as JSON; what the rule leaves open it takes from the `state`."""
 
     def on_device(self, device: torch.device) -> DeviceRule | None:
         """The rule where the tensors are, with what was learned so far; None: it works in main memory only."""

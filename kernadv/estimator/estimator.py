@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kernadv import moments, smoothers
-from kernadv._arrays import read_weights
+from kernadv._arrays import LAST_STEP, read_weights
 from kernadv._at_once import Call, at_once
 from kernadv._errors import (
     ArgumentError,
@@ -27,6 +27,7 @@ from kernadv.estimator._persistent import Persistent
 from kernadv.estimator._plain import Plain
 from kernadv.estimator._pooled import Pooled
 from kernadv.estimator._rule import Reading, Rollouts, Rule
+from kernadv.estimator._weights import in_units, unit_for
 from kernadv.estimator.explanation import Explanation, explain
 from kernadv.groups import Groups
 from kernadv.history import History, check_id_type
@@ -190,7 +191,9 @@ class KernelValueEstimator(Persistent):
         step : int, or (B,) ints
             Training step at generation (policy version), from 1.
         weights : array, tensor or sequence of float  # (B,)
-            Positive weight of each trace; needed if, and only if, the estimator is `weighted`.
+            Weight of each trace, from 0 to 1e300; needed if, and only if, the estimator is `weighted`.  Only their ratios
+            matter: a weight that is 1e-60 of the largest ones counts as 0, and where all before were 1e-30 of it or less,
+            what was learned beside the history starts anew.
 
         Returns
         -------
@@ -261,14 +264,14 @@ class KernelValueEstimator(Persistent):
         pass_rates : sequence of float in [0, 1]  # (P,)
             Share of each prompt's rollouts with reward 1.
         rollouts : int
-            Number of rollouts a prompt.
+            Number of rollouts a prompt, below 2^31.
         age : int
-            Steps by which they are older than step 1: the larger, the less they weigh.
+            Steps by which they are older than step 1, up to 2^53: the larger, the less they weigh.
 
         Raises
         ------
-        ArgumentError
-            If a pass rate lies outside [0, 1], training has begun, or the estimator is pooled.
+        ArgumentError, ArgumentTypeError
+            If a pass rate lies outside [0, 1], training has begun, the estimator is pooled or an argument cannot be used.
         """
         if isinstance(self._rule, Pooled):
             raise ArgumentError(
@@ -280,7 +283,8 @@ class KernelValueEstimator(Persistent):
             raise ArgumentError(f"offline rollouts come before training, which is at step {self._history.newest}")
         rates = offline_features(prompt_ids, pass_rates, rollouts)
         check_id_type(self._history.id_type, type(next(iter(rates), "")))
-        total, age = rollouts * np.asarray(pass_rates, np.float64), check_count(age, "age")
+        age = check_count(age, "age", most=LAST_STEP)
+        total = rollouts * np.asarray(pass_rates, np.float64)
         step, n = np.full(len(total), 1 - age), np.full(len(total), rollouts)
         self._history.append(list(rates), Groups(np.arange(len(total)), step, n, total, total))
 
@@ -320,7 +324,8 @@ class KernelValueEstimator(Persistent):
         """
         self._home()
         at = self._history.newest + 1 if step is None else step
-        rollouts = Rollouts(read_batch([prompt_id], [math.nan], at), np.ones(1) if self.weighted else None)
+        weight = np.ones(1) if self.weighted else None
+        rollouts = Rollouts(read_batch([prompt_id], [math.nan], at), weight, self._history.unit)
         check_id_type(self._history.id_type, type(rollouts.batch.ids[0]))
         return explain(self._rule, rollouts, self._history, self.backend.backend)
 
@@ -354,7 +359,11 @@ class KernelValueEstimator(Persistent):
         check_id_type(self._history.id_type, type(batch.ids[0]))
         self._check_clock(int(batch.groups.step.min()), self._history.newest)
         self._check_weights(weights)
-        return Rollouts(batch, None if weights is None else read_weights(weights, batch.scored))
+        if weights is None:
+            return Rollouts(batch, None)
+        w = read_weights(weights, batch.scored)
+        unit = float(unit_for(w.max(), self._history.unit))
+        return Rollouts(batch, in_units(w, unit), unit)
 
     def _advantages(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> tuple[Any, list[Call]]:
         """Advantages of a batch, and the calls for `at_once` that remember it."""
@@ -384,9 +393,12 @@ class KernelValueEstimator(Persistent):
         learning = [] if reading is None else self._rule.learning(rollouts, reading)
         newest = max(self._history.newest, int(batch.groups.step.max()))
         keep = self._rule.keep(newest, self.allow_late)
-        appending = self._history.appending(*batch.observed(rollouts.stored()), keep, newest)
+        history = self._history.counted_in(rollouts.unit)
+        appending = history.appending(*batch.observed(rollouts.stored()), keep, newest)
+        if rollouts.unit:
+            appending.append((history.__dict__.update, {"unit": max(history.unit, rollouts.unit)}))
         seen = self._seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])
-        return [*appending, *learning, (self.__dict__.update, {"_seen": seen, "_last": last})]
+        return [*appending, *learning, (self.__dict__.update, {"_history": history, "_seen": seen, "_last": last})]
 
     def _describe(self, batch: Batch, reading: Reading) -> dict[str, float]:
         last = self._history.newest_step(self._history.find(batch.ids))[batch.groups.prompt]

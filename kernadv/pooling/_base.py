@@ -6,12 +6,15 @@ Each piece is useful alone: it predicts from the past and learns from a batch af
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from kernadv._errors import CheckpointError
+from kernadv._states import real_numbers
+from kernadv._typing import FloatArray
 from kernadv.groups import Groups
 from kernadv.moments import Moments
 from kernadv.pooling._library import Array, Library
@@ -177,7 +180,14 @@ class Pooled:
     lib : Library
     **shapes
         Of the arrays, by name; they are 0 at first.
+
+    Attributes
+    ----------
+    positive : tuple of str
+        Names of the arrays that are never negative.
     """
+
+    positive: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, lib: Library, **shapes: int | tuple[int, ...]) -> None:
         self.lib = lib
@@ -218,18 +228,51 @@ class Pooled:
         Raises
         ------
         CheckpointError
-            If an array is missing, has another shape or is not finite.
+            If an array is missing, has another shape, is not finite or holds what learning never leaves.
         """
-        fresh = []
-        for name, shape in self._shapes.items():
-            array = np.asarray(state.get(name, np.nan))
-            if array.dtype.kind not in "iuf" or array.shape != shape or not np.isfinite(array).all():
-                raise CheckpointError(
-                    f"{name} of the pooled state must be {shape} finite numbers, got an array of {array.shape}: "
-                    "it is damaged, or saved under other windows"
-                )
-            fresh.append(array.ravel().astype(np.float64))
-        self._state[:] = self.lib.array(np.concatenate(fresh))
+        arrays = check_shapes(state, self._shapes)
+        with np.errstate(all="ignore"):
+            sound = self.sound(arrays)
+        if not sound:
+            raise CheckpointError(
+                f"no {type(self).__name__} can have learned what the pooled state holds: it is damaged"
+            )
+        self._state[:] = self.lib.array(np.concatenate([array.ravel() for array in arrays.values()]))
+
+    def sound(self, arrays: dict[str, FloatArray]) -> bool:
+        """Whether finite arrays can be what learning left."""
+        return all(bool((arrays[name] >= 0).all()) for name in self.positive)
+
+
+def check_shapes(state: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FloatArray]:
+    """The arrays of a piece's state, compared with what they must be before anything is made of that size."""
+    arrays = {}
+    for name, shape in shapes.items():
+        array = np.asarray(state.get(name, np.nan))
+        numbers = real_numbers(array, shape)
+        if numbers is None:
+            raise CheckpointError(
+                f"{name} of the pooled state must be {shape} finite numbers, got an array of {array.shape}: "
+                "it is damaged, or saved under other windows"
+            )
+        arrays[name] = numbers
+    return arrays
+
+
+def is_gram(x: FloatArray, beside: float = 1e-9) -> bool:
+    """Whether a matrix is symmetric and, but for that share of its mean diagonal, positive semidefinite.  # (J, J)"""
+    trace = float(np.trace(x))
+    if not 0.0 < trace < math.inf:
+        return not x.any()
+    if np.abs(x - x.T).max() > beside * trace:
+        return False
+    x = x / trace
+    x[np.diag_indices_from(x)] += beside / len(x)
+    try:
+        np.linalg.cholesky(x)
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def _kish(m: Moments, defined: Array, xp: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernadv._typing import FloatArray
 from kernadv.pooling._base import Batched, Pooled, Scale
 from kernadv.pooling._library import NUMPY, Array, Library
 
@@ -20,8 +21,20 @@ class Running(Pooled):
     size: Array  # discounted sums of traces and of w
     between: Array  # 1: a reward strictly inside the range was seen
 
+    positive = ("ratio", "size", "between")
+
     def __init__(self, lib: Library = NUMPY) -> None:
         super().__init__(lib, sums=2, range=2, ratio=2, size=2, between=1)
+
+    def sound(self, arrays: dict[str, FloatArray]) -> bool:
+        """As `Pooled.sound`: the mean lies in the range."""
+        (total, product), (low, high), size = arrays["sums"], arrays["range"], arrays["size"]
+        slack = 1e-6 * max(abs(low), abs(high))
+        if not (super().sound(arrays) and total >= 0 and low <= high and arrays["between"][0] <= 1.0):
+            return False
+        if total == 0:
+            return not (product or size.any())
+        return bool(size.min() > 0 and low - slack <= product / total <= high + slack)
 
     @property
     def empty(self) -> Any:

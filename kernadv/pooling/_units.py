@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from kernadv._arrays import LARGEST_REWARD
 from kernadv._errors import CheckpointError
+from kernadv._states import real_numbers
 from kernadv.pooling._base import Pooled
 from kernadv.pooling._library import NUMPY, Array, Library
 
@@ -66,20 +68,24 @@ class Units(Pooled):
         before = unit + (unit <= 0)
         largest = xp.maximum(abs(low - origin), abs(high - origin))
         outgrown = largest > (HUGE * unit).clip(TINY)
-        unit = xp.where(outgrown, _near_power(largest, xp), unit)
+        unit = xp.where(outgrown, near_power(largest, xp), unit)
         restart = outgrown & (before * HUGE < unit) & ~first & (seen != 0).any()
         self.unit[0], self.unit[1] = origin, unit
         return restart, moved, (unit > 0) * before / (unit + (unit <= 0))
 
+    def reach(self, rewards: Array) -> Array:
+        """Whether each of the rewards may have been seen: larger ones would have changed the unit."""
+        return abs(rewards - self.unit[0]) <= 1.001 * max(HUGE * self.unit[1], TINY)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As `Pooled.load_state_dict`."""
-        unit = np.asarray(state.get("unit", np.nan))
-        if unit.dtype.kind != "f" or unit.shape != (2,) or not np.isfinite(unit).all() or unit[1] < 0:
+        unit = real_numbers(np.asarray(state.get("unit", np.nan)), (2,), -2.0 * LARGEST_REWARD, 4.0 * LARGEST_REWARD)
+        if unit is None or (unit[1] != 0 and (unit[1] < TINY / 2.0 or np.frexp(unit[1])[0] != 0.5)):
             raise CheckpointError("the state of the pool has no origin and unit of the rewards: it is damaged")
         super().load_state_dict(state)
 
 
-def _near_power(x: Any, xp: Any) -> Any:
+def near_power(x: Any, xp: Any) -> Any:
     """The power of two nearest on a logarithmic scale, of x > 0."""
     share = xp.frexp(x + (x <= 0))[0]  # from .5 to 1
     return (x + (x <= 0)) / share * xp.where(share < 0.5**0.5, 0.5, 1.0)

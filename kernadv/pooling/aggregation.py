@@ -11,9 +11,10 @@ Dawid (1984), prequential analysis; Hart (1994), time series cross-validation; W
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from kernadv.pooling._base import Pooled
+from kernadv._typing import FloatArray
+from kernadv.pooling._base import Pooled, is_gram
 from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Share of the scores that is kept from one step to the next.
@@ -35,6 +36,8 @@ class Argmin(Pooled):
     loss: Array  # (J,): discounted sums of weight x (loss - loss of the last column)
     square: Array  # (J,): of the squares of the groups' differences
     weight: Array
+
+    positive: ClassVar[tuple[str, ...]] = ("square", "weight")
 
     def __init__(self, columns: int, lib: Library = NUMPY, **shapes: int | tuple[int, ...]) -> None:
         super().__init__(lib, loss=columns, square=columns, weight=1, **shapes)
@@ -107,6 +110,8 @@ class ExponentialWeights(Argmin):
 
     noise: Array
 
+    positive = (*Argmin.positive, "noise")
+
     def __init__(self, columns: int, lib: Library = NUMPY) -> None:
         super().__init__(columns, lib, noise=1)
 
@@ -140,12 +145,18 @@ class Stacking(Argmin):
     cross: Array  # (J,)
     noise: Array
 
+    positive = (*Argmin.positive, "noise")
+
     def __init__(
         self, columns: int, lib: Library = NUMPY, forget: float = 0.97, ridge: float = 0.01, damping: float = 3.0
     ) -> None:
         super().__init__(columns, lib, gram=(columns, columns), cross=columns, noise=1)
         self.forget, self.ridge, self.damping = forget, ridge, damping
         self._unit = lib.number(self._index[:, None] == self._index)
+
+    def sound(self, arrays: dict[str, FloatArray]) -> bool:
+        """As `Pooled.sound`."""
+        return super().sound(arrays) and is_gram(arrays["gram"])
 
     def coefficients(self) -> Array:
         """Weights of the predictions.  # (J,)"""

@@ -40,6 +40,8 @@ class Calibration(Pooled):
     variance: Array
     paired: Array
 
+    positive = ("traces", "expected", "variance", "paired")
+
     def __init__(self, lib: Library = NUMPY) -> None:
         super().__init__(lib, residual=BINS, traces=BINS, product=1, expected=1, variance=1, paired=1)
         self._edges = lib.array(EDGES)

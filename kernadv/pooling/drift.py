@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernadv._typing import FloatArray
 from kernadv.pooling._base import Batched, Pooled, Scale
 from kernadv.pooling._library import NUMPY, Array, Library
 
@@ -27,8 +28,14 @@ class CommonDrift(Pooled):
     moments: Array  # discounted sums of shift^2 - noise, and of ones
     loss: Array  # discounted losses without and with the shift
 
+    positive = ("loss",)
+
     def __init__(self, lib: Library = NUMPY) -> None:
         super().__init__(lib, moments=2, loss=2)
+
+    def sound(self, arrays: dict[str, FloatArray]) -> bool:
+        """As `Pooled.sound`."""
+        return bool(arrays["moments"][1] >= 0 and super().sound(arrays))
 
     @property
     def active(self) -> Any:

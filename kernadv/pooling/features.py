@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kernadv.pooling._base import Pooled
+from kernadv._typing import FloatArray
+from kernadv.pooling._base import Pooled, is_gram
 from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Random cosines beside the features themselves.
@@ -45,14 +46,32 @@ class FeaturePrior(Pooled):
     cross: Array
     trial: Array  # discounted sums of deviation x residual and of squared deviations
 
+    positive = ("spread",)
+
     def __init__(self, columns: int, lib: Library = NUMPY) -> None:
-        size = columns + COSINES
-        wide: dict[str, int | tuple[int, ...]] = {"mean": size + 1, "gram": (size, size), "cross": size, "trial": 2}
-        super().__init__(lib, centre=columns, spread=columns, **wide)
+        super().__init__(lib, **self.shapes(columns))
         rng = np.random.default_rng(0)
         self._frequency = lib.array(rng.normal(size=(columns, COSINES)) / np.sqrt(columns))
         self._phase = lib.array(rng.uniform(0.0, 2.0 * np.pi, COSINES))
-        self._unit = lib.array(np.eye(size))
+        self._unit = lib.array(np.eye(columns + COSINES))
+
+    @staticmethod
+    def shapes(columns: int) -> dict[str, tuple[int, ...]]:
+        """Of the arrays, by name."""
+        size = columns + COSINES
+        return {
+            "centre": (columns,),
+            "spread": (columns,),
+            "mean": (size + 1,),
+            "gram": (size, size),
+            "cross": (size,),
+            "trial": (2,),
+        }
+
+    def sound(self, arrays: dict[str, FloatArray]) -> bool:
+        """As `Pooled.sound`."""
+        sums = arrays["mean"][0], arrays["trial"][1]
+        return bool(min(sums) >= 0 and super().sound(arrays) and is_gram(arrays["gram"]))
 
     @property
     def columns(self) -> int:

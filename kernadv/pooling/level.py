@@ -37,6 +37,8 @@ class EmpiricalBayesLevel(Pooled):
     seen: Array  # (H,): and of ones
     spread: Array  # discounted sums of the variance of the rewards, and of ones
 
+    positive = ("seen", "spread")
+
     def __init__(self, windows: int, lib: Library = NUMPY) -> None:
         super().__init__(lib, cross=windows, seen=windows, spread=2)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
+from kernadv._arrays import LAST_STEP
 from kernadv._errors import CheckpointError
+from kernadv._states import whole_numbers
 from kernadv.kernels import Kernel
-from kernadv.pooling._base import Batched, Pooled, Scale, Windowed
+from kernadv.moments import Moments
+from kernadv.pooling._base import Batched, Pooled, Scale, Windowed, check_shapes
 from kernadv.pooling._forecast import Forecast, LastVisit
 from kernadv.pooling._library import NUMPY, Array, Library
 from kernadv.pooling._running import Running
@@ -172,7 +177,8 @@ class Pool:
         past, batch = past.moved(origin, factor), batch.moved(origin, factor, xp)
         new = number((step > self.newest) & some)[0]
         self.newest[:] = where(new > 0, step, self.newest)
-        scale, weight, learned = self.running.scale, self.running.weight, ~self.running.empty
+        scale, learned = self.running.scale, ~self.running.empty
+        weight = where(learned, self.running.weight, self.lib.ratio(batch.w.sum(), batch.n.sum(), 1.0))
         reward, prior, blank = self.lib.ratio(batch.wz, batch.w), forecast.prior, xp.isnan(forecast.final)
         rows = forecast.has_past & (batch.w > 0) & learned
         self.strength.fade(new)
@@ -261,14 +267,63 @@ class Pool:
         return {"pool.newest": newest, "pool.unit": unit, **arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Replace the state; on an error it stays as it was."""
-        fresh = Pool(self.how, len(np.atleast_1d(state.get("pool.features.centre", ()))), self.lib)
-        newest = np.asarray(state.get("pool.newest", np.nan))
-        if newest.dtype.kind not in "iu" or newest.shape != (1,) or newest[0] < 0:
+        """Replace the state; on an error it stays as it was.
+
+        Raises
+        ------
+        CheckpointError
+            If arrays are missing or unknown, or hold what learning never leaves.
+        """
+        columns = columns_of(state)
+        if columns:  # before anything of that size is made
+            check_shapes(_of_piece(state, "features"), FeaturePrior.shapes(columns))
+        fresh = Pool(self.how, columns, self.lib)
+        unknown = [name for name in state if name.startswith("pool.") and name not in fresh._names()]
+        if unknown:
+            raise CheckpointError(f"the pooled state holds {', '.join(unknown)[:80]}, unknown here: it is damaged")
+        newest = whole_numbers(np.asarray(state.get("pool.newest", np.nan)), 0, LAST_STEP)
+        if newest is None or len(newest) != 1:
             raise CheckpointError("the state of the pool has no newest step: it is damaged, or saved without pooling")
         fresh.newest = self.lib.array(newest)
         for name, piece in fresh._pieces().items():
-            prefix = f"pool.{name}."
-            piece.load_state_dict({key.removeprefix(prefix): x for key, x in state.items() if key.startswith(prefix)})
+            piece.load_state_dict(_of_piece(state, name))
         fresh.units.load_state_dict({"unit": state.get("pool.unit", np.nan)})
         self.__dict__ = fresh.__dict__
+
+    def _names(self) -> set[str]:
+        """Of the arrays of the state."""
+        return {"pool.newest", "pool.unit"} | {
+            f"pool.{name}.{key}" for name, piece in self._pieces().items() for key in piece._shapes
+        }
+
+    def works(self) -> bool:
+        """Whether a copy forecasts and learns from a mean reward, with a past and without one, and stays finite."""
+        trial = deepcopy(self)
+        trial.units.unit[:] = 0.0, 1.0
+        z, w = float(self.running.mean), float(self.running.weight)
+        count, lag, size = np.array([[8.0], [0.0]]), np.array([[-4.0], [0.0]]), len(self.how.windows)
+        parts = [count, count * lag, 2.0 * count * lag**2, count * z, count * lag * z, count, count * lag]
+        moments = Moments(*(np.repeat(part, size, axis=1) for part in [*parts, 2.0 * count * lag**2, count * z * z]))
+        batch = Batched(np.arange(2), np.outer([1.0, w, w * z, w * w, w * w * z, (w * z) ** 2], [2.0, 2.0]))
+        last = LastVisit(*np.array([[4.0, 0.0], [1.0, 0.0], [w, 0.0], [w * z, 0.0]]))
+        features = None if trial.features is None else np.array([trial.features.centre] * 2)
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                forecast = trial.forecast(Windowed.of(moments), batch, features)
+                rollouts = trial.calibration.rollouts(forecast.strength)
+                trial.learn(forecast, Windowed.of(moments), batch, last, (z, z), float(trial.newest[0]) + 1.0, features)
+        except (FloatingPointError, np.linalg.LinAlgError):
+            return False
+        known = [forecast.strength, rollouts, *([] if self.running.empty else [forecast.final])]
+        return all(np.isfinite(x).all() for x in [*known, *trial.state_dict().values()])
+
+
+def columns_of(state: Mapping[str, Any]) -> int:
+    """Number of features of a prompt that a state was learned with; 0: none."""
+    return int(np.size(state.get("pool.features.centre", ())))
+
+
+def _of_piece(state: Mapping[str, Any], piece: str) -> dict[str, Any]:
+    """The arrays of a piece, by its own names."""
+    prefix = f"pool.{piece}."
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernadv._typing import FloatArray
 from kernadv.pooling._base import Pooled, Scale, Windowed
 from kernadv.pooling._library import NUMPY, Array, Library
 
@@ -36,6 +37,10 @@ class PooledSlope(Pooled):
 
     def __init__(self, windows: int, lib: Library = NUMPY) -> None:
         super().__init__(lib, sums=(6, windows))
+
+    def sound(self, arrays: dict[str, FloatArray]) -> bool:
+        """As `Pooled.sound`."""
+        return bool((arrays["sums"][1:] >= 0).all())
 
     def extrapolate(self, past: Windowed, level: Array, scale: Scale) -> Array:
         """The windows' estimates moved along their slopes to the query, inside the range of the rewards.

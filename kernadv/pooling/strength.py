@@ -31,6 +31,8 @@ class Strength(Pooled):
     square: Array
     count: Array
 
+    positive = ("expected", "square", "count")
+
     def __init__(self, lib: Library = NUMPY) -> None:
         super().__init__(lib, product=CLASSES, expected=CLASSES, square=CLASSES, count=CLASSES)
         self._edges = lib.array([2.0 ** (k - 0.5) for k in range(1, CLASSES - 1)])

@@ -41,9 +41,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("batch", "stay", "steps"):
-            check_count(getattr(self, name), name)
+            check_count(getattr(self, name), name, most=2**31 - 1)
         if self.blocks is not None:
-            check_count(self.blocks, "blocks")
+            check_count(self.blocks, "blocks", most=2**31 - 1)
         check_flag(self.shuffle, "shuffle")
 
     @property

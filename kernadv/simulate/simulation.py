@@ -110,7 +110,7 @@ def simulate(
         process = PROCESSES[check_choice(process, "process", PROCESSES)]
     if not isinstance(schedule, Schedule):
         schedule = SCHEDULES[check_choice(schedule, "schedule", SCHEDULES)]
-    size = check_count(group_size, "group_size")
+    size = check_count(group_size, "group_size", most=2**20)
     seed = check_count(seed, "seed", least=0)
     drawn = check_count(offline_rollouts, "offline_rollouts", least=0)
     check_range(feature_noise, "feature_noise", 0.0)

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv._arrays import LARGEST_REWARD, check_floats, read_steps
+from kernadv._arrays import LARGEST_REWARD, LARGEST_WEIGHT, check_floats, read_steps
 from kernadv._errors import ArgumentError, ArgumentTypeError, KernadvError
 from kernadv._typing import FloatArray
 from kernadv.estimator._cold import unobserved
+from kernadv.estimator._weights import MOST_UNITS, in_units, unit_for
 from kernadv.estimator.device.ids import Names, Told, read_ids
 from kernadv.estimator.device.refused import Refused
 from kernadv.estimator.device.rule import Answer, Asked, DeviceRule
@@ -43,6 +44,8 @@ class Reading(NamedTuple):
     told : Told
     refused : (B,) bool
         Rows whose reward or weight cannot be used, in their own order.
+    unit : () float64
+        Of the weights; 0 while none came.
     """
 
     asked: Asked
@@ -50,6 +53,7 @@ class Reading(NamedTuple):
     found: Found
     told: Told
     refused: Tensor
+    unit: Tensor
 
 
 class OnDevice:
@@ -78,6 +82,7 @@ class OnDevice:
         with torch.inference_mode(False):  # what stays must change outside of that mode, too
             self._held = DeviceHistory(device, *self._limits)
             self._seen = upload(seen, device)
+            self._unit = upload(np.array(history.unit), device)
             self._refused = Refused(device)
             if ids := history.ids:
                 keys = self._names.enter(ids, self.newest) if self.id_type is str else np.array(ids, np.int64)
@@ -96,6 +101,7 @@ class OnDevice:
         history = History(*self._limits)
         history.append(ids, Groups(prompt, sample.step, sample.n.astype(np.int64), sample.s, sample.ss))
         history.newest = self.newest
+        history.unit = float(self._unit)
         evicted, dropped = (int(count) for count in (self._held.evicted, self._held.dropped))
         history.count(self._counters.evicted + evicted, self._counters.dropped + dropped)
         return history, self._seen.cpu().numpy()
@@ -108,17 +114,24 @@ class OnDevice:
         weights: Any,
         check: Callable[[int], None],
     ) -> Reading:
-        """Check a batch, its earliest step by `check`, and smooth it over the history."""
+        """Check a batch, its earliest step by `check`, and smooth it over the history.
+
+        Weights are counted in the unit of the first ones for good: to change it would pass over the whole history.  One
+        that is more than `MOST_UNITS` of it counts as so much.
+        """
         self._check_whole()
         z = _rewards(rewards)
         told = read_ids(prompt_ids, len(z))
         refused = z.abs() > LARGEST_REWARD
         w = None if weights is None else _weights(weights, len(z), self.device)
         if w is not None:
-            refused |= ~((w >= 0) & (w <= LARGEST_REWARD) | z.isnan())
+            refused |= ~((w >= 0) & (w <= LARGEST_WEIGHT) | z.isnan())
         z = torch.where(refused, math.nan, z)  # as if not scored
+        unit = self._unit
         if w is not None:
             w = torch.where(z.isnan(), 0.0, w)
+            unit = torch.where(unit > 0, unit, unit_for(w.amax(), unit, torch))
+            w = in_units(w, unit, torch).clamp(max=MOST_UNITS)
         if isinstance(step, int) and not isinstance(step, bool):
             clock, tick = read_steps(step, 1).tolist(), None
         else:
@@ -133,7 +146,7 @@ class OnDevice:
         at = torch.full_like(batch.ids, clock[0]) if tick is None else upload(ticks, self.device)[batch.tick]
         w, features = (None if part is None else part[batch.order] for part in (w, features))
         asked = Asked(batch, w, features, clock, at, row, self._held)
-        return Reading(asked, self._rule.read(asked), found, told, refused)
+        return Reading(asked, self._rule.read(asked), found, told, refused, unit)
 
     def estimate(self, reading: Reading, like: Tensor) -> Estimate:
         """Values of the rows, of the type of `like`."""
@@ -180,6 +193,8 @@ class OnDevice:
             if self._held.append(asked.batch, reading.found, answer.sums, asked.clock, keep):
                 self._names.forget(self._held.oldest(keep))
             self._seen += answer.own.sum(1)
+            if asked.weight is not None:
+                self._unit.copy_(reading.unit)
         self.newest, self.id_type = newest, told.kind
         self._refused.add(reading.refused)
         self._whole = True
