@@ -10,7 +10,7 @@ FRAMEWORKS_EXTRAS := audit,trl,torchrl,ray
 FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming pylatexenc cachetools fastapi uvicorn \
 	jaxtyping loguru httpx
 
-.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench gpu aot kernels-with newest-triton \
+.PHONY: audit test bounds frameworks test-adapters test-reasoning-gym check bench gpu aot kernels-with newest-triton \
 	newest-numpy other-versions resolve readme docs wheel-test clean
 
 audit: $(VENV)/.audit
@@ -18,6 +18,14 @@ audit: $(VENV)/.audit
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q
+
+# The loops of histories and moments with every index checked.  What is compiled so is kept apart: the compiler's cache does
+# not tell one from the other.
+bounds: $(VENV)/.test
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/bounds $(BIN)/python -m pytest -q tests/robustness tests/test_checkpoint.py \
+		tests/laws/test_history.py tests/laws/test_estimator.py tests/laws/test_moments.py tests/laws/test_hard_windows.py \
+		tests/laws/test_local_polynomial.py tests/pooling/test_pieces.py tests/pooling/test_weights.py \
+		--deselect tests/test_checkpoint.py::test_killed_while_saving_leaves_a_whole_file
 
 frameworks: $(FRAMEWORKS)/.ready
 
