@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import CheckpointError
+from kernadv._states import as_arrays
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.baselines._base import (
     NOTHING,
@@ -120,10 +121,11 @@ class Recursion:
         CheckpointError
             If arrays are missing or do not fit this baseline.
         """
-        if "memory" not in state or "shared" not in state:
-            raise CheckpointError(f"not a state of {self._baseline.name}: it holds only {sorted(state)[:8]}")
-        memory, shared = np.array(state["memory"], np.float64), np.array(state["shared"], np.float64)
-        ids = decode_ids(dict(state))
+        arrays = as_arrays(state)
+        if "memory" not in arrays or "shared" not in arrays:
+            raise CheckpointError(f"not a state of {self._baseline.name}: it holds only {sorted(arrays)[:8]}")
+        memory, shared = (np.array(arrays[name], np.float64) for name in ("memory", "shared"))
+        ids = decode_ids(arrays)
         if memory.shape != (len(ids), self._memory.shape[1]) or shared.shape != self._shared.shape:
             raise CheckpointError(
                 f"the state has {len(ids)} ids, memory of shape {memory.shape} and {shared.shape} shared numbers; "

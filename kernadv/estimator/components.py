@@ -11,6 +11,7 @@ import numpy as np
 from kernadv._arrays import is_tensor
 from kernadv._at_once import at_once
 from kernadv._errors import ArgumentError, CheckpointError, check_count
+from kernadv._states import as_arrays
 from kernadv._typing import AnyArray
 from kernadv.estimator.estimator import KernelValueEstimator
 from kernadv.smoothers import Estimate
@@ -89,6 +90,7 @@ class ComponentValueEstimator:
         CheckpointError
             As `KernelValueEstimator.load_state_dict`, and if it holds another number of components.
         """
+        state = as_arrays(state)
         saved = {name.partition("/")[0] for name in state}
         if saved != {str(k) for k in range(len(self.columns))}:
             raise CheckpointError(f"the state holds {len(saved)} components, this estimator has {len(self.columns)}")
