@@ -97,7 +97,14 @@ def _bits(rng: Any, state: State, name: str) -> None:
 
 def _shape(rng: Any, state: State, name: str) -> None:
     x = state[name]
-    ways = [x[None], x[..., None], x.ravel(), x.ravel()[:1].reshape(()) if x.size else x[None, None], x.T, x[..., :0]]
+    ways = [
+        x[None],
+        x[..., None],
+        x.ravel(),
+        x.ravel()[:1].reshape(()) if x.size else x[None, None],
+        x.T,
+        x.ravel()[:0],
+    ]
     state[name] = ways[rng.integers(len(ways))]
 
 
@@ -207,7 +214,7 @@ def mutated(rng: Any, state: State, others: list[State]) -> State:
             change = MUTATIONS[rng.integers(len(MUTATIONS))]
             try:
                 change(rng, state, name)
-            except (ValueError, TypeError, OverflowError):
+            except (ValueError, TypeError, OverflowError, IndexError):
                 continue  # a change that this array does not allow
     return state
 
