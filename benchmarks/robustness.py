@@ -1,0 +1,177 @@
+"""Attacks on the estimator and the regressors, and how many succeed.
+
+    python benchmarks/robustness.py [--short] [--only KIND] [--seed N]
+
+Writes results/robustness.md and ends with an error if anything failed.  In full it takes up to 20 minutes of two cores, with
+`--short`, which tries few cases of every kind and writes nothing, a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import functools
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")  # the parts use the cores
+
+from attacks import KINDS, Part, Row, warm_up  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.progress import Progress  # noqa: E402
+
+RESULT = Path(__file__).parent / "results" / "robustness.md"
+#: Wall-clock seconds that a part may take; a part that works takes a tenth of it.
+PATIENCE = 900.0
+#: Different failures of a row that are printed.
+SHOWN = 40
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Attack the package in many ways; exit with 1 if an attack succeeds.")
+    parser.add_argument("--short", action="store_true", help="few cases of every kind, in a minute; writes no table")
+    parser.add_argument("--only", choices=sorted(KINDS), action="append", help="these kinds only; writes no table")
+    parser.add_argument("--part", help="only the parts with this in their name, e.g. default; writes no table")
+    parser.add_argument("--seed", type=int, default=1, help="what is random follows from it (default: 1)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time (default: the cores)"
+    )
+    parser.add_argument("--table", type=Path, help="write the table there, whatever else is asked")
+    asked = parser.parse_args()
+    console = Console()
+    begun = time.monotonic()
+    parts = [
+        (kind, part)
+        for kind in KINDS
+        if not asked.only or kind in asked.only
+        for part in KINDS[kind].parts(asked.short, asked.seed)
+        if asked.part is None or asked.part in name_of(part)
+    ]
+    warm_up()
+    rows = attack(parts, asked.jobs, console)
+    console.print(table(rows), soft_wrap=True, highlight=False, markup=False)
+    for row in rows:
+        report(row, console)
+    path = asked.table or (None if asked.short or asked.only or asked.part else RESULT)
+    if path is not None:
+        options = ("--short " if asked.short else "") + f"--seed {asked.seed}"
+        path.write_text(header(options, time.monotonic() - begun) + table(rows) + "\n", encoding="utf-8")
+        console.print(f"wrote {path}", soft_wrap=True)
+    failures = sum(row.failures.total() for row in rows)
+    if failures:
+        sys.exit(f"{failures:,} failures")
+
+
+def attack(parts: Sequence[tuple[str, Part]], jobs: int, console: Console) -> list[Row]:
+    """Run parts; one row for each thing done, in the order of `KINDS`."""
+    found: dict[tuple[str, str], Row] = {}
+    with Progress(console=console, transient=True, auto_refresh=False) as progress:
+        task = progress.add_task("attacking", total=len(parts))
+        for kind, row in in_processes(parts, jobs):
+            progress.update(task, advance=1, description=kind, refresh=True)
+            key = row.kind, row.done
+            if key in found:
+                found[key].merge(row)
+            else:
+                found[key] = row
+    order = list(KINDS)
+    return sorted(found.values(), key=lambda row: (order.index(row.kind), row.done))
+
+
+def in_processes(parts: Sequence[tuple[str, Part]], jobs: int, patience: float = PATIENCE) -> Iterator[tuple[str, Row]]:
+    """The rows of parts that each run in a process of its own, `jobs` at a time; one that dies or hangs is a failure."""
+    context = multiprocessing.get_context("fork")  # no thread runs here, and compiled loops need not be loaded again
+    waiting = list(reversed(parts))
+    running: dict[Connection, tuple[str, Part, multiprocessing.process.BaseProcess, float]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < max(jobs, 1):
+                kind, part = waiting.pop()
+                here, there = context.Pipe(duplex=False)
+                process = context.Process(target=_work, args=(there, part))
+                process.start()
+                there.close()
+                running[here] = kind, part, process, time.monotonic() + patience
+            first = min(deadline for *_, deadline in running.values())
+            ready = wait(list(running), max(first - time.monotonic(), 0.0))
+            late = [pipe for pipe, (*_, deadline) in running.items() if deadline <= time.monotonic()]
+            for pipe in {*ready, *late}:
+                kind, part, process, _ = running.pop(pipe)
+                yield kind, _result(kind, part, process, pipe if pipe in ready else None)
+                pipe.close()
+    finally:
+        for _, _, process, _ in running.values():
+            process.kill()
+
+
+def _work(pipe: Connection, part: Part) -> None:
+    pipe.send(part())
+
+
+def _result(kind: str, part: Part, process: multiprocessing.process.BaseProcess, pipe: Connection | None) -> Row:
+    """The row that a process has sent; if it sent none, a row that says how it ended."""
+    if pipe is None:
+        process.kill()
+        process.join()
+        how = "hangs"
+    else:
+        try:
+            row: Row = pipe.recv()
+            process.join()
+            return row
+        except EOFError:
+            process.join()
+            how = f"ended with {process.exitcode} before it was done"
+    row = Row(kind, "parts that ran to their end", 1)
+    row.fail(f"{name_of(part)} {how}")
+    return row
+
+
+def name_of(part: Part) -> str:
+    """Function and arguments of a part."""
+    return f"{part.func.__name__}{part.args}" if isinstance(part, functools.partial) else part.__name__
+
+
+def report(row: Row, console: Console) -> None:
+    """Print the failures of a row, the most frequent first."""
+    if row.failures:
+        console.print(f"\n{row.kind}: {row.done}, {row.failures.total():,} failures", soft_wrap=True, markup=False)
+    for what, times in row.failures.most_common(SHOWN):
+        console.print(f"  {times} x {what}", soft_wrap=True, highlight=False, markup=False)
+    if len(row.failures) > SHOWN:
+        console.print(f"  and {len(row.failures) - SHOWN} other kinds")
+
+
+def header(options: str, seconds: float) -> str:
+    """Title, versions and how the table is remade."""
+    packages = ("kernadv", "numpy", "numba", "scipy", "safetensors")
+    facts = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
+    return (
+        f"# Robustness\n\nRemade by `python benchmarks/robustness.py {options}` (`make robustness`), which fails if an attack succeeds; "
+        f"{datetime.date.today()}, {seconds / 60:.0f} minutes on {os.cpu_count()} cores, {platform.system()} "
+        f"{platform.machine()}, {facts}.\n\n"
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The results as a Markdown table."""
+    lines = ["| kind | what was done | times | failures | beside it |", "|---|---|---|---|---|"]
+    for row in rows:
+        beside = [f"{count:,} {what}" for what, count in row.outcomes.most_common()]
+        beside += [f"slowest {row.slowest:.2g} s of CPU"] if row.slowest else []
+        beside += [f"most memory {row.memory / 2**20:.1f} MiB"] if row.memory else []
+        lines.append(f"| {row.kind} | {row.done} | {row.count:,} | {row.failures.total():,} | {'; '.join(beside)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
