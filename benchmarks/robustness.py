@@ -155,10 +155,10 @@ def header(options: str, seconds: float) -> str:
     """Title, versions and how the table is remade."""
     packages = ("kernadv", "numpy", "numba", "scipy", "safetensors")
     facts = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     return (
-        f"# Robustness\n\nRemade by `python benchmarks/robustness.py {options}` (`make robustness`), which fails if an attack succeeds; "
-        f"{datetime.date.today()}, {seconds / 60:.0f} minutes on {os.cpu_count()} cores, {platform.system()} "
-        f"{platform.machine()}, {facts}.\n\n"
+        f"# Robustness\n\nRemade by `python benchmarks/robustness.py {options}` (`make robustness`), which ends with an "
+        f"error if an attack succeeds. {datetime.date.today()}, {seconds / 60:.0f} minutes on {machine}, {facts}.\n\n"
     )
 
 

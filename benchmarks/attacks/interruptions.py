@@ -29,7 +29,7 @@ INSIDE = str(Path(kernadv.__file__).parent)
 #: Instructions after which CPython lets a signal's handler run.
 SIGNALS = ("CALL", "CALL_FUNCTION_EX", "CALL_KW", "RESUME", "JUMP_BACKWARD")
 OPERATIONS = ("advantages", "observe", "load_state_dict")
-ERRORS: dict[str, type[BaseException]] = {"KeyboardInterrupt": KeyboardInterrupt, "MemoryError": MemoryError}
+ERRORS: list[type[BaseException]] = [KeyboardInterrupt, MemoryError]
 #: Steps that an estimator goes on for after an interruption.
 GOING_ON = 20
 
@@ -54,39 +54,39 @@ class Place(NamedTuple):
     where: str
     signal: bool
 
+    def __str__(self) -> str:
+        return self.where + (" [signal]" if self.signal else "")
+
 
 def parts(short: bool, seed: int) -> list[Part]:
-    """One part for each configuration, operation and exception."""
-    stride = 211 if short else 1
-    cases = [(name, operation) for name in CONFIGURATIONS for operation in OPERATIONS]
-    raising = [functools.partial(raised, *case, error, stride, seed) for case in cases for error in ERRORS]
-    return raising + [functools.partial(saved, *case, stride, seed) for case in cases]
+    """One part for each configuration, operation and way to interrupt it."""
+    stride = 401 if short else 1
+    cases = [(name, operation, stride, seed) for name in CONFIGURATIONS for operation in OPERATIONS]
+    return [functools.partial(attack, *case) for attack in (raised, saved) for case in cases]
 
 
-def raised(
-    name: str, operation: str, error: str, stride: int, seed: int, configuration: Configuration | None = None
-) -> Row:
+def raised(name: str, operation: str, stride: int, seed: int, configuration: Configuration | None = None) -> Row:
     """Raise at every `stride`-th bytecode of an operation; `configuration`: instead of the one of that name."""
-    row = Row(KIND, f"{error} raised at every bytecode")
+    row = Row(KIND, f"{' and '.join(error.__name__ for error in ERRORS)} raised at every bytecode")
     scene = Scene(configuration or CONFIGURATIONS[name], operation, seed)
     known: dict[object, str | None] = {}  # what came of an object's content: equal content goes on equally
-    start = sum(map(ord, name + operation)) % stride
-    for place in scene.places()[start::stride]:
-        estimator = scene.start()
-        try:
-            interrupt(functools.partial(scene.run, estimator), place, ERRORS[error])
-        except ERRORS[error]:
-            pass
-        else:
-            raise RuntimeError(f"{operation} never came to {place}: it is not deterministic")
-        content = _content(estimator)
-        if content not in known:
-            known[content] = scene.wrong_with(estimator)
-        row.count += 1
-        row.outcomes["where a signal can arrive"] += place.signal
-        if wrong := known[content]:
-            row.outcomes["failures where a signal can arrive"] += place.signal
-            row.fail(f"{name}.{operation}, {error} at {place.where}{' [signal]' if place.signal else ''}: {wrong}")
+    for k, place in enumerate(scene.places()[seed % stride :: stride]):
+        for error in ERRORS if stride == 1 else [ERRORS[k % len(ERRORS)]]:
+            estimator = scene.start()
+            try:
+                interrupt(functools.partial(scene.run, estimator), place, error)
+            except error:
+                pass
+            else:
+                raise RuntimeError(f"{operation} never came to {place}: it is not deterministic")
+            content = _content(estimator)
+            if content not in known:
+                known[content] = scene.wrong_with(estimator)
+            row.count += 1
+            row.outcomes["where a signal can arrive"] += place.signal
+            if wrong := known[content]:
+                row.outcomes["failures where a signal can arrive"] += place.signal
+                row.fail(f"{name}.{operation}, {error.__name__} at {place}: {wrong}")
     return row
 
 
@@ -122,13 +122,14 @@ def saved(name: str, operation: str, stride: int, seed: int, configuration: Conf
 class Scene:
     """An operation that can be repeated from the same start, and what must hold after it was interrupted."""
 
-    def __init__(self, configuration: Configuration, operation: str, seed: int) -> None:
-        self.configuration, self.operation, self.seed = configuration, operation, seed
-        self._origin = configuration.trained(seed)
+    def __init__(self, configuration: Configuration, operation: str, seed: int, scale: int = 1) -> None:
+        self.configuration, self.operation, self.seed, self.scale = configuration, operation, seed, scale
+        self._origin = configuration.trained(seed, 8, range(60 * scale), 40 * scale)
         # New prompts beside known ones, so that what holds them must grow.
-        batch, options = configuration.batch(seed, 9, range(30, 90))
+        batch, options = configuration.batch(seed, 9, range(30 * scale, 90 * scale), 40 * scale)
         if operation == "load_state_dict":
-            self.arguments: tuple[Any, ...] = (configuration.trained(seed + 1, 12, range(20, 80)).state_dict(),)
+            foreign = configuration.trained(seed + 1, 12, range(20 * scale, 80 * scale), 40 * scale)
+            self.arguments: tuple[Any, ...] = (foreign.state_dict(),)
             self.options: dict[str, Any] = {}
         else:
             self.arguments, self.options = batch, options
@@ -208,7 +209,7 @@ class Scene:
         if again:
             self.run(estimator)
         for step in range(20, 20 + GOING_ON):
-            batch, options = self.configuration.batch(self.seed, step, range(90))
+            batch, options = self.configuration.batch(self.seed, step, range(90 * self.scale))
             out.append({"advantages": np.asarray(estimator.advantages(*batch, **options))})
         out.append(estimator.state_dict())
         return out
@@ -299,8 +300,7 @@ def _names(code: CodeType) -> dict[int, str]:
 
 
 def _where(frame: FrameType) -> str:
-    file = Path(frame.f_code.co_filename).relative_to(Path(INSIDE).parent)
-    return f"{file}:{frame.f_lineno} {frame.f_code.co_name}"
+    return f"kernadv{frame.f_code.co_filename[len(INSIDE) :]}:{frame.f_lineno} {frame.f_code.co_name}"
 
 
 def _content(estimator: Estimator) -> object:
