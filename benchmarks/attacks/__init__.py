@@ -7,11 +7,11 @@ is the same each time.  Of the package only public calls and states are used.
 
 from types import ModuleType
 
-from attacks import interruptions, kills, memory, timers
+from attacks import checkpoints, interruptions, kills, memory, timers
 from attacks._estimators import warm_up
 from attacks._row import Part, Row
 
 #: Every kind by name.
-KINDS: dict[str, ModuleType] = {module.KIND: module for module in (kills, interruptions, timers, memory)}
+KINDS: dict[str, ModuleType] = {module.KIND: module for module in (kills, interruptions, timers, memory, checkpoints)}
 
 __all__ = ["KINDS", "Part", "Row", "warm_up"]
