@@ -24,7 +24,7 @@ from pathlib import Path
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # the parts use the cores
 
-from attacks import KINDS, Part, Row, warm_up  # noqa: E402
+from attacks import KINDS, Part, Row  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
@@ -56,7 +56,8 @@ def main() -> None:
         for part in KINDS[kind].parts(asked.short, asked.seed)
         if asked.part is None or asked.part in name_of(part)
     ]
-    warm_up()
+    for kind in {kind for kind, _ in parts}:
+        KINDS[kind].warm_up()
     rows = attack(parts, asked.jobs, console)
     console.print(table(rows), soft_wrap=True, highlight=False, markup=False)
     for row in rows:
@@ -146,7 +147,8 @@ def report(row: Row, console: Console) -> None:
     if row.failures:
         console.print(f"\n{row.kind}: {row.done}, {row.failures.total():,} failures", soft_wrap=True, markup=False)
     for what, times in row.failures.most_common(SHOWN):
-        console.print(f"  {times} x {what}", soft_wrap=True, highlight=False, markup=False)
+        example = f" -- e.g. {row.examples[what]}" if row.examples.get(what) else ""
+        console.print(f"  {times} x {what}{example}", soft_wrap=True, highlight=False, markup=False)
     if len(row.failures) > SHOWN:
         console.print(f"  and {len(row.failures) - SHOWN} other kinds")
 

@@ -24,6 +24,8 @@ class Row:
         How often.
     failures : Counter of str
         What was wrong, and how often.
+    examples : dict of str
+        The first case of what was wrong.
     slowest : float
         CPU seconds of the slowest call; 0: not measured.
     memory : int
@@ -36,18 +38,21 @@ class Row:
     done: str
     count: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
     slowest: float = 0.0
     memory: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
 
-    def fail(self, what: str) -> None:
+    def fail(self, what: str, example: str = "") -> None:
         """Count a failure."""
         self.failures[what] += 1
+        self.examples.setdefault(what, example)
 
     def merge(self, other: Row) -> None:
         """Add what another part found."""
         self.count += other.count
         self.failures += other.failures
+        self.examples = {**other.examples, **self.examples}
         self.slowest = max(self.slowest, other.slowest)
         self.memory = max(self.memory, other.memory)
         self.outcomes += other.outcomes

@@ -19,11 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attacks._estimators import CONFIGURATIONS, Configuration, State, same
+from attacks._estimators import CONFIGURATIONS, Configuration, State, same, warm_up
 from attacks._isolated import isolated
 from attacks._row import Part, Row
 from kernadv import CheckpointError
 from kernadv._checkpoint import save_arrays  # the library's own writer, so that the checksum fits
+
+__all__ = ["KIND", "parts", "warm_up"]
 
 KIND = "checkpoints"
 NAMES = ("plain", "kae", "default", "weighted", "features", "capped", "late", "forgetting")
@@ -170,16 +172,15 @@ def _go_on(how: Configuration, estimator: Any, state: State) -> None:
     again.load_state_dict(state)
     assert same(again.state_dict(), state), "its state is another one when loaded"
     newest = int(state["counters"][-1])
-    for step in range(max(newest, 1), newest + 3):
-        if step > 2**53:
-            break
+    for step in (max(newest, 1), newest + 1, newest + 2):
+        step = min(step, 2**53)
         (ids, rewards, _), options = how.batch(5, 3, range(20), 16)
         values = estimator.values(ids, rewards, step, **options)
         assert np.isfinite(values.value[values.defined]).all(), "a value is not finite"
         estimator.intervals(ids, rewards, step, **options)
         assert np.isfinite(estimator.advantages(ids, rewards, step, **options)).all(), "an advantage is not finite"
         estimator.metrics()
-        estimator.explain(ids[0])
+        estimator.explain(ids[0], step)
     again.load_state_dict(estimator.state_dict())
 
 

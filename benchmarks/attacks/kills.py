@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from attacks._estimators import CONFIGURATIONS, Configuration, Estimator
+from attacks._estimators import CONFIGURATIONS, Configuration, Estimator, warm_up
 from attacks._row import Part, Row
+
+__all__ = ["KIND", "parts", "warm_up"]
 
 KIND = "kills"
 #: Prompts, rows a batch and longest life of a child in seconds: small files, and files whose writing takes long.

@@ -13,8 +13,10 @@ from types import FrameType
 
 import numpy as np
 
-from attacks._estimators import CONFIGURATIONS, Configuration, changed, same
+from attacks._estimators import CONFIGURATIONS, Configuration, changed, same, warm_up
 from attacks._row import Part, Row
+
+__all__ = ["KIND", "parts", "warm_up"]
 
 KIND = "timers"
 NAMES = ("plain", "default", "weighted", "capped plain", "forgetting")
