@@ -78,6 +78,17 @@ def sample(kind: str, rng: np.random.Generator, n: int = 90) -> Data:
 SAMPLES = ("distinct", "ties in x", "ties in (x, y)", "two values", "few places")
 
 
+def warm_up() -> None:
+    """Import and compile what fits need."""
+    data = sample("distinct", np.random.default_rng(0), 40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for make in SELECTED.values():
+            of_selection(make, data, False)
+        of_model(MODELS["LocalLinear"], data, False)
+        of_fit(MODELS["LocalLinear"], data, False)
+
+
 def of_selection(make: Callable[[], Any], data: Data, weighted: bool) -> Answers:
     """Bandwidth and estimates of a model."""
     return _estimates(make().fit(data.x, data.y, sample_weight=data.weights if weighted else None), data)

@@ -22,7 +22,7 @@ from attacks._answers import (
     of_selection,
     sample,
 )
-from attacks._estimators import CONFIGURATIONS, Batch, Configuration, warm_up
+from attacks._estimators import CONFIGURATIONS, Batch, Configuration
 from attacks._row import Part, Row
 
 __all__ = ["KIND", "parts", "warm_up"]

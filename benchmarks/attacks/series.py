@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import beta
 
-from attacks._answers import differing
-from attacks._estimators import warm_up
+from attacks._answers import differing, warm_up
 from attacks._row import Part, Row
 from kernadv import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
 from kernadv.kernels import Kernel

@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 
-from attacks._answers import MODELS, SAMPLES, SELECTED, differing, of_fit, of_model, of_selection, sample
-from attacks._estimators import CONFIGURATIONS, Configuration, warm_up
+from attacks._answers import MODELS, SAMPLES, SELECTED, differing, of_fit, of_model, of_selection, sample, warm_up
+from attacks._estimators import CONFIGURATIONS, Configuration
 from attacks._row import Part, Row
 
 __all__ = ["KIND", "parts", "warm_up"]
