@@ -47,7 +47,7 @@ DESIGNS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]]
     "collinear": lambda rng, shape: np.repeat(rng.random((shape[0], 1)), shape[1], 1),
     "a grid": lambda rng, shape: np.repeat(np.arange(shape[0])[:, None] / shape[0], shape[1], 1),
     "not finite": lambda rng, shape: rng.choice([0.5, np.nan, np.inf], shape),
-    "huge": lambda rng, shape: 1e300 * rng.random(shape),
+    "huge": lambda rng, shape: 1e100 * rng.random(shape),
 }
 RESPONSES: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
     "a curve": lambda rng, x: np.sin(6.0 * x) + 0.3 * rng.standard_normal(len(x)),
@@ -59,7 +59,7 @@ RESPONSES: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = 
     "heavy tails": lambda rng, x: rng.standard_cauchy(len(x)),
     "far from 0": lambda rng, x: 1e9 + rng.standard_normal(len(x)),
     "tiny": lambda rng, x: 1e-12 * rng.standard_normal(len(x)),
-    "huge": lambda rng, x: 1e150 * rng.standard_normal(len(x)),
+    "huge": lambda rng, x: 1e100 * rng.standard_normal(len(x)),
     "not finite": lambda rng, x: rng.choice([0.5, np.nan, np.inf], len(x)),
 }
 

@@ -21,6 +21,7 @@ from attacks._answers import (
     of_model,
     of_selection,
     sample,
+    warm_up,
 )
 from attacks._estimators import CONFIGURATIONS, Batch, Configuration
 from attacks._row import Part, Row
