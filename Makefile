@@ -10,7 +10,7 @@ FRAMEWORKS_EXTRAS := audit,trl,torchrl,ray
 FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming pylatexenc cachetools fastapi uvicorn \
 	jaxtyping loguru httpx
 
-.PHONY: audit test bounds frameworks test-adapters test-reasoning-gym check bench gpu aot kernels-with newest-triton \
+.PHONY: audit test bounds frameworks test-adapters test-reasoning-gym check bench robustness gpu aot kernels-with newest-triton \
 	newest-numpy other-versions resolve readme docs wheel-test clean
 
 audit: $(VENV)/.audit
@@ -46,6 +46,10 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/speed/run.py
+
+# Attacks on the estimator and the regressors, 20 minutes of two cores; OPTIONS=--short tries few of every kind, in a minute.
+robustness: $(VENV)/.test
+	$(BIN)/python benchmarks/robustness.py $(OPTIONS)
 
 # Verify the fused kernels on this machine's GPU, then time them; with the Python that sees the GPU, else with .venv.
 gpu:

@@ -10,27 +10,22 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import functools
-import multiprocessing
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # the parts use the cores
 
-from attacks import KINDS, Part, Row  # noqa: E402
+from attacks import KINDS, Part, Row, in_processes, name_of  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
 RESULT = Path(__file__).parent / "results" / "robustness.md"
-#: Wall-clock seconds that a part may take; a part that works takes a tenth of it.
-PATIENCE = 900.0
 #: Different failures of a row that are printed.
 SHOWN = 40
 
@@ -86,60 +81,6 @@ def attack(parts: Sequence[tuple[str, Part]], jobs: int, console: Console) -> li
                 found[key] = row
     order = list(KINDS)
     return sorted(found.values(), key=lambda row: (order.index(row.kind), row.done))
-
-
-def in_processes(parts: Sequence[tuple[str, Part]], jobs: int, patience: float = PATIENCE) -> Iterator[tuple[str, Row]]:
-    """The rows of parts that each run in a process of its own, `jobs` at a time; one that dies or hangs is a failure."""
-    context = multiprocessing.get_context("fork")  # no thread runs here, and compiled loops need not be loaded again
-    waiting = list(reversed(parts))
-    running: dict[Connection, tuple[str, Part, multiprocessing.process.BaseProcess, float]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < max(jobs, 1):
-                kind, part = waiting.pop()
-                here, there = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(there, part))
-                process.start()
-                there.close()
-                running[here] = kind, part, process, time.monotonic() + patience
-            first = min(deadline for *_, deadline in running.values())
-            ready = wait(list(running), max(first - time.monotonic(), 0.0))
-            late = [pipe for pipe, (*_, deadline) in running.items() if deadline <= time.monotonic()]
-            for pipe in {*ready, *late}:
-                kind, part, process, _ = running.pop(pipe)
-                yield kind, _result(kind, part, process, pipe if pipe in ready else None)
-                pipe.close()
-    finally:
-        for _, _, process, _ in running.values():
-            process.kill()
-
-
-def _work(pipe: Connection, part: Part) -> None:
-    pipe.send(part())
-
-
-def _result(kind: str, part: Part, process: multiprocessing.process.BaseProcess, pipe: Connection | None) -> Row:
-    """The row that a process has sent; if it sent none, a row that says how it ended."""
-    if pipe is None:
-        process.kill()
-        process.join()
-        how = "hangs"
-    else:
-        try:
-            row: Row = pipe.recv()
-            process.join()
-            return row
-        except EOFError:
-            process.join()
-            how = f"ended with {process.exitcode} before it was done"
-    row = Row(kind, "parts that ran to their end", 1)
-    row.fail(f"{name_of(part)} {how}")
-    return row
-
-
-def name_of(part: Part) -> str:
-    """Function and arguments of a part."""
-    return f"{part.func.__name__}{part.args}" if isinstance(part, functools.partial) else part.__name__
 
 
 def report(row: Row, console: Console) -> None:

@@ -9,6 +9,7 @@ states are used, and the writer of checkpoints.
 from types import ModuleType
 
 from attacks import calls, checkpoints, disk, fits, interruptions, kills, memory, permutations, series, timers, weights
+from attacks._processes import in_processes, name_of
 from attacks._row import Part, Row
 
 #: Every kind by name.
@@ -17,4 +18,4 @@ KINDS: dict[str, ModuleType] = {
     for module in (kills, disk, interruptions, timers, memory, checkpoints, calls, fits, permutations, weights, series)
 }
 
-__all__ = ["KINDS", "Part", "Row"]
+__all__ = ["KINDS", "Part", "Row", "in_processes", "name_of"]

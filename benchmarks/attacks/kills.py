@@ -26,6 +26,8 @@ __all__ = ["KIND", "parts", "warm_up"]
 KIND = "kills"
 #: Prompts, rows a batch and longest life of a child in seconds: small files, and files whose writing takes long.
 SIZES = {"small": (300, 64, 0.04), "large": (6000, 512, 0.25)}
+#: Seconds for a child to come to the moment that it is killed at.
+PATIENCE = 1.0
 MOMENTS = ("at random", "at random", "at random", "before fsync", "after fsync", "before rename", "after rename")
 
 
@@ -163,9 +165,8 @@ def _kill_one(live: Callable[[], None], moment: str, after: float, which: int) -
     if moment == "at random":
         time.sleep(after)
     else:
-        for _ in range(3000):  # a writer that never flushes or renames is killed as well
-            if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                break
+        last = time.monotonic() + PATIENCE  # a writer that never flushes or renames is killed as well
+        while time.monotonic() < last and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             time.sleep(0.001)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
