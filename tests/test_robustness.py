@@ -140,7 +140,7 @@ def test_kills_find_a_save_that_is_lost(attacks):
             if int(self.state_dict()["counters"][-1]) <= 1:
                 super().save(path)
 
-    found = attacks.kills.killed("small", "planted", 8, 1, plain(Lazy))
+    found = attacks.kills.killed("small", "planted", 4, 1, plain(Lazy))
     assert any("not that of the last save" in what for what in found.failures)
 
 

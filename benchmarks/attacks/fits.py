@@ -66,7 +66,7 @@ RESPONSES: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = 
 
 def parts(short: bool, seed: int) -> list[Part]:
     """3,000 fits, in parts."""
-    return [functools.partial(fuzzed, part, 12 if short else 375, seed) for part in range(PARTS)]
+    return [functools.partial(fuzzed, part, 6 if short else 375, seed) for part in range(PARTS)]
 
 
 def fuzzed(

@@ -262,7 +262,7 @@ def test_features_of_another_state_do_not_fit(backend):
     one, two = (KernelValueEstimator(features={k: np.ones(n) for k in range(4)}, backend=backend) for n in (3, 2))
     one.advantages(torch.arange(4), torch.rand(4), 1)
     two.advantages(torch.arange(4), torch.rand(4), 1)
-    with pytest.raises(KernadvError, match='"features": 3.*"features": 2.*strict=False'):
+    with pytest.raises(KernadvError, match=r'"features": 3.*"features": 2.*strict=False'):
         two.load_state_dict(one.state_dict())
     two.advantages(torch.arange(4), torch.rand(4), 2)
 
