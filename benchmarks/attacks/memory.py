@@ -30,18 +30,21 @@ ALLOCATING = (
     "maximum", "minimum", "flatnonzero", "clip", "partition",
 )  # fmt: skip
 #: Steps by which the address space grows, in bytes, and how many there are at most.
-GRAIN, GRAINS = 1 << 18, 400
+GRAIN, GRAINS = 1 << 19, 400
+#: Bytes from which on an array is asked of the system.
+THRESHOLD = 1 << 16
 #: Rows of a batch whose arrays are each asked of the system; smaller ones come from what the process has already.
-LARGE = 20_000
-LARGEST = ("plain", "default", "weighted", "capped plain")
+LARGE = 60_000
+#: Operations that need more than what the process has already.
+LARGEST = [(name, operation) for name in ("default", "weighted") for operation in ("advantages", "observe")]
 
 
 def parts(short: bool, seed: int) -> list[Part]:
     """One part for each configuration and operation."""
-    stride, every, grain = (23, 2, 20) if short else (1, 1, 1)
+    stride, every, grain = (23, 2, 8) if short else (1, 1, 1)
     cases = [(name, operation) for name in CONFIGURATIONS for operation in OPERATIONS]
     failing = [functools.partial(failing_calls, *case, stride, seed) for case in cases[::every]]
-    large = [("default", "observe")] if short else [case for case in cases if case[0] in LARGEST]
+    large = LARGEST[1:2] if short else LARGEST
     return failing + [functools.partial(address_space, *case, grain, seed) for case in large]
 
 
@@ -95,7 +98,7 @@ def _failing(k: int) -> Iterator[list[str]]:
 def address_space(name: str, operation: str, grain: int, seed: int, configuration: Configuration | None = None) -> Row:
     """Run a large operation with little address space, then with a bit more, until it succeeds."""
     row = Row(KIND, "too little address space (RLIMIT_AS)")
-    ctypes.CDLL(None).mallopt(-3, 1 << 16)  # M_MMAP_THRESHOLD: larger arrays are asked of the system, and given back
+    ctypes.CDLL(None).mallopt(-3, THRESHOLD)  # M_MMAP_THRESHOLD: larger arrays are asked of the system, and given back
     scene = Scene(configuration or CONFIGURATIONS[name], operation, seed, scale=LARGE // 40)
     endless = resource.getrlimit(resource.RLIMIT_AS)
     for k in range(0, GRAINS, grain):
@@ -113,6 +116,8 @@ def address_space(name: str, operation: str, grain: int, seed: int, configuratio
         if wrong := scene.wrong_with(estimator):
             row.fail(f"{name}.{operation} with {k * GRAIN >> 10} KiB: {wrong}")
         if enough:
+            if not row.count:
+                row.fail(f"{name}.{operation}: no limit was too low, so nothing was tried")
             return row
     row.fail(f"{name}.{operation}: {GRAINS * GRAIN >> 20} MiB were not enough")
     return row
