@@ -41,7 +41,7 @@ LARGEST = [(name, operation) for name in ("default", "weighted") for operation i
 
 def parts(short: bool, seed: int) -> list[Part]:
     """One part for each configuration and operation."""
-    stride, every, grain = (23, 2, 8) if short else (1, 1, 1)
+    stride, every, grain = (23, 2, 16) if short else (1, 1, 4)
     cases = [(name, operation) for name in CONFIGURATIONS for operation in OPERATIONS]
     failing = [functools.partial(failing_calls, *case, stride, seed) for case in cases[::every]]
     large = LARGEST[1:2] if short else LARGEST
