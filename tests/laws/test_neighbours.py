@@ -193,7 +193,8 @@ def test_points_in_one_place(degree, kernel):
     np.testing.assert_allclose(fit.hat_matrix(full[:, None]), w / w.sum(1, keepdims=True), atol=1e-12)
     _, error = fit.predict(full[:, None], return_std=True)
     sigma = fit._fit_quality().scale[0]
-    np.testing.assert_allclose(error, sigma / np.sqrt(w.sum(1)), rtol=1e-9)  # the variance of a response is 1 / weight
+    unit = weights[0] / fit._sample.weights[0]  # the variance of a response is sigma^2 / weight, in that unit
+    np.testing.assert_allclose(error, sigma / np.sqrt(w.sum(1) / unit), rtol=1e-9)
     loo = fit.loo_predict()
     for i in np.flatnonzero(np.isin(place, full)):
         others = (place == place[i]) & (np.arange(len(place)) != i)
