@@ -177,8 +177,7 @@ class Pool:
         past, batch = past.moved(origin, factor), batch.moved(origin, factor, xp)
         new = number((step > self.newest) & some)[0]
         self.newest[:] = where(new > 0, step, self.newest)
-        scale, learned = self.running.scale, ~self.running.empty
-        weight = where(learned, self.running.weight, self.lib.ratio(batch.w.sum(), batch.n.sum(), 1.0))
+        scale, weight, learned = self.running.scale, self.running.weight, ~self.running.empty
         reward, prior, blank = self.lib.ratio(batch.wz, batch.w), forecast.prior, xp.isnan(forecast.final)
         rows = forecast.has_past & (batch.w > 0) & learned
         self.strength.fade(new)
@@ -194,6 +193,8 @@ class Pool:
         self.slope.learn(past, forecast.level, scale, rows, new=new * number(rows.any()))
         if self.features is not None and features is not None:
             residual, fresh = reward - self.running.mean, ~forecast.has_past
+            own = self.lib.ratio(batch.w.sum(), batch.n.sum(), 1.0)  # of the first batch, which only they learn from
+            share = batch.w / where(learned, weight, own)
             self.features.learn(features, self.level.kappa()[-1], residual, share, fresh, new=new)
         final = where(blank, reward, forecast.final)
         self.running.learn(final, batch, (low - origin) * factor, (high - origin) * factor, new=new)
