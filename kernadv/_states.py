@@ -26,6 +26,8 @@ def as_arrays(state: Any) -> dict[str, AnyArray]:
     for name, values in state.items():
         try:
             array = np.asarray(values)
+        except MemoryError:
+            raise
         except Exception as error:  # whatever a tensor, or an object that poses as an array, raises
             raise CheckpointError(f"{name!r:.80} of the state is no array: {error}") from None
         if not isinstance(name, str) or array.dtype.kind not in "biuf":
