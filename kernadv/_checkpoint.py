@@ -87,8 +87,6 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, AnyArray]:
         arrays = dict(load_file(path))
     except (OSError, MemoryError):
         raise
-    except MemoryError:
-        raise
     except Exception as error:  # the reader raises many kinds over damaged bytes, also for types that numpy lacks
         raise CheckpointError(f"{path} is truncated or not a checkpoint of kernadv: {error}") from None
     stored = arrays.pop(CHECKSUM, None)
