@@ -144,7 +144,7 @@ def _ask(row: Row, how: Any, x: np.ndarray, y: np.ndarray, rng: np.random.Genera
     }
     for method in ("normal", "robust", "wilson", "jeffreys"):
         asked[f"interval {method}"] = lambda method=method: how.interval(at, method=method)
-    size = float(np.ptp(y))
+    size = float(np.ptp(y)) or float(np.isin(y, (-1.0, 0.0, 1.0)).all())  # of 0s alone the other value is 1
     for name, question in asked.items():
         answer = _clear(row, name, question, said)
         if answer is None:
