@@ -14,8 +14,8 @@ from kernadv.pooling._library import NUMPY, Array, Library
 COSINES = 32
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.98
-#: A feature that varies by less than that share of its mean does not vary but for rounding.
-ROUNDING = 1e-12
+#: A feature that varies by less than that share of its mean does not vary but for rounding; nor by less than that.
+ROUNDING, LEAST = 1e-12, 1e-100
 
 
 class FeaturePrior(Pooled):
@@ -46,8 +46,6 @@ class FeaturePrior(Pooled):
     cross: Array
     trial: Array  # discounted sums of deviation x residual and of squared deviations
 
-    positive = ("spread",)
-
     def __init__(self, columns: int, lib: Library = NUMPY) -> None:
         super().__init__(lib, **self.shapes(columns))
         rng = np.random.default_rng(0)
@@ -71,7 +69,8 @@ class FeaturePrior(Pooled):
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
         """As `Pooled.sound`."""
         sums = arrays["mean"][0], arrays["trial"][1]
-        return bool(min(sums) >= 0 and super().sound(arrays) and is_gram(arrays["gram"]))
+        spread = arrays["spread"]
+        return bool(min(sums) >= 0 and ((spread == 0) | (spread >= LEAST)).all() and is_gram(arrays["gram"]))
 
     @property
     def columns(self) -> int:
@@ -138,7 +137,7 @@ class FeaturePrior(Pooled):
         centre = self.lib.ratio(x.sum(0), count)
         spread = self.lib.ratio((((x - centre) * known[:, None]) ** 2).sum(0), count) ** 0.5
         self.centre += (centre - self.centre) * first
-        varies = spread > ROUNDING * abs(centre)
+        varies = spread > (ROUNDING * abs(centre)).clip(LEAST)
         self.spread += (where(varies, spread, 1.0) - self.spread) * first
 
     def _try(self, f: Array, y: Array, w: Array, kappa: Any, new: Any) -> None:

@@ -301,22 +301,26 @@ class Pool:
         """Whether a copy forecasts and learns from a mean reward, with a past and without one, and stays finite."""
         trial = deepcopy(self)
         trial.units.unit[:] = 0.0, 1.0
-        z, w = float(self.running.mean), float(self.running.weight)
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                results = trial._try(np.float64(trial.running.mean), np.float64(trial.running.weight))
+        except (FloatingPointError, np.linalg.LinAlgError):
+            return False
+        return all(np.isfinite(x).all() for x in [*results, *trial.state_dict().values()])
+
+    def _try(self, z: Any, w: Any) -> list[Array]:
+        """Forecast and learn from two prompts with rewards z of weight w; what must be finite."""
         count, lag, size = np.array([[8.0], [0.0]]), np.array([[-4.0], [0.0]]), len(self.how.windows)
         parts = [count, count * lag, 2.0 * count * lag**2, count * z, count * lag * z, count, count * lag]
         moments = Moments(*(np.repeat(part, size, axis=1) for part in [*parts, 2.0 * count * lag**2, count * z * z]))
         batch = Batched(np.arange(2), np.outer([1.0, w, w * z, w * w, w * w * z, (w * z) ** 2], [2.0, 2.0]))
         last = LastVisit(*np.array([[4.0, 0.0], [1.0, 0.0], [w, 0.0], [w * z, 0.0]]))
-        features = None if trial.features is None else np.array([trial.features.centre] * 2)
-        try:
-            with np.errstate(over="raise", divide="raise", invalid="raise"):
-                forecast = trial.forecast(Windowed.of(moments), batch, features)
-                rollouts = trial.calibration.rollouts(forecast.strength)
-                trial.learn(forecast, Windowed.of(moments), batch, last, (z, z), float(trial.newest[0]) + 1.0, features)
-        except (FloatingPointError, np.linalg.LinAlgError):
-            return False
-        known = [forecast.strength, rollouts, *([] if self.running.empty else [forecast.final])]
-        return all(np.isfinite(x).all() for x in [*known, *trial.state_dict().values()])
+        features = None if self.features is None else np.stack([self.features.centre, 0.0 * self.features.centre])
+        past, empty = Windowed.of(moments), bool(self.running.empty)
+        forecast = self.forecast(past, batch, features)
+        rollouts = self.calibration.rollouts(forecast.strength)
+        self.learn(forecast, past, batch, last, (z, z), self.newest[0] + 1.0, features)
+        return [forecast.strength, rollouts, *([] if empty else [forecast.final])]
 
 
 def columns_of(state: Mapping[str, Any]) -> int:
