@@ -10,7 +10,7 @@ FRAMEWORKS_EXTRAS := audit,trl,torchrl,ray
 FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming pylatexenc cachetools fastapi uvicorn \
 	jaxtyping loguru httpx
 
-.PHONY: audit test bounds frameworks test-adapters test-reasoning-gym check bench robustness gpu aot kernels-with newest-triton \
+.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench robustness gpu aot kernels-with newest-triton \
 	newest-numpy other-versions resolve readme docs wheel-test clean
 
 audit: $(VENV)/.audit
@@ -18,14 +18,6 @@ audit: $(VENV)/.audit
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q
-
-# The loops of histories and moments with every index checked.  What is compiled so is kept apart: the compiler's cache does
-# not tell one from the other.
-bounds: $(VENV)/.test
-	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/bounds $(BIN)/python -m pytest -q tests/robustness tests/test_checkpoint.py \
-		tests/laws/test_history.py tests/laws/test_estimator.py tests/laws/test_moments.py tests/laws/test_hard_windows.py \
-		tests/laws/test_local_polynomial.py tests/pooling/test_pieces.py tests/pooling/test_weights.py \
-		--deselect tests/test_checkpoint.py::test_killed_while_saving_leaves_a_whole_file
 
 frameworks: $(FRAMEWORKS)/.ready
 
@@ -92,13 +84,14 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# The suite against the built wheel, from another directory: what the checkout holds cannot hide what the wheel lacks.
+# The suite against the built wheel, from another directory: what the checkout holds cannot hide what the wheel lacks.  Every
+# index of the compiled loops is checked on the way; numba's cache, which cannot tell, lies in the wheel's own folder.
 wheel-test: $(VENV)/.test
 	rm -rf dist build
 	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
 	rm -rf $(VENV)/wheel && mkdir -p $(VENV)/wheel
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/wheel dist/kernadv-*.whl
-	cd $(VENV)/wheel && PYTHONPATH=$(CURDIR)/$(VENV)/wheel ../bin/python -P -m pytest -q \
+	cd $(VENV)/wheel && NUMBA_BOUNDSCHECK=1 PYTHONPATH=$(CURDIR)/$(VENV)/wheel ../bin/python -P -m pytest -q \
 		--confcutdir=$(CURDIR)/tests -c $(CURDIR)/pyproject.toml --rootdir=$(CURDIR)/tests $(CURDIR)/tests
 
 clean:
