@@ -261,7 +261,7 @@ def test_answers_that_differ_are_named(attacks):
 def test_disks_find_files_left_and_saves_that_fail(attacks, monkeypatch):
     class Untidy(KernelValueEstimator):
         def save(self, path):
-            beside = Path(f"{path}.unfinished")
+            beside = Path(f"{path}.{os.getpid()}")
             beside.touch()
             super().save(path)
             os.remove(beside)

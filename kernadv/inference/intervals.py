@@ -190,8 +190,7 @@ def robust_bias_corrected(
     if method in robust.METHODS:
         both = robust.robust_estimate(fit, at, method, derivative=derivative, rho=rho, neighbours=neighbours, more=more)
         freedom = np.where(both.freedom >= 1.0, both.freedom, np.nan)
-        times = stdtrit(freedom, 0.5 + 0.5 * level) if reference == "t" else np.where(np.isnan(freedom), np.nan, z)
-        half = times * both.corrected_error
+        half = (stdtrit(freedom, 0.5 + 0.5 * level) if reference == "t" else z) * both.corrected_error
         return _around(fit.raised(more), at, derivative, both.corrected, half, level, REGRESSION_FUNCTION)
     if rho != 1.0:
         raise ArgumentError(f"method {method!r} corrects with one bandwidth: rho must be 1, got {rho!r}")

@@ -20,6 +20,8 @@ from kernadv.smoothers.local_polynomial import derivative_order, smooth
 METHODS = ("nearest", "hc0", "hc1", "hc2", "hc3")
 #: Share of the variance that the residuals of a window must show on average: with less, 95% cover 25 to 90%.
 SHOWN = 0.2
+#: With a smaller share the fit interpolates its window, and residuals are rounding errors.
+INTERPOLATED = 1e-9
 
 
 class RobustEstimate(NamedTuple):
@@ -31,7 +33,7 @@ class RobustEstimate(NamedTuple):
         Degree p, bandwidth h; refers to the smoothed target.
     corrected, corrected_error : (m, C) float64
         Degree p, bandwidth h, less its leading bias estimated with degree p + 1, bandwidth b; refers to the regression
-        function.
+        function.  The error is NaN where the fit of degree p + 1 interpolates its window.
     freedom : (m, 1) float64
         Satterthwaite degrees of freedom of `corrected_error`: few near a boundary, where few points carry the estimate.
         NaN where they say nothing: the fit all but interpolates its window, so that for noise of one variance the residuals
@@ -164,7 +166,9 @@ def robust_estimate(
             if method == "nearest":
                 out.freedom[q] = _matched(hat**2, neighbours)
             else:
-                out.freedom[q] = _satterthwaite(hat**2, inflation, other)
+                out.freedom[q], shown = _satterthwaite(hat**2, inflation, other)
+                if shown < INTERPOLATED:
+                    out.corrected_error[q] = np.nan
     return out
 
 
@@ -232,11 +236,12 @@ def _silent(fit: Fit, near: IntArray, fitted: _Window, error: FloatArray) -> Boo
     return np.asarray(silent)
 
 
-def _satterthwaite(variance: FloatArray, inflation: FloatArray, fitted: _Window) -> float:
+def _satterthwaite(variance: FloatArray, inflation: FloatArray, fitted: _Window) -> tuple[float, float]:
     """``(tr D R R')^2 / tr (D R R')^2`` of the variance ``e' D e``, with residuals ``e = R y``, ``R = I - P Q'``.
 
     D is ``diag(l^2)``, inflated.  ``R R' = I + U S U'`` with ``U = [P, Q]``, so that only small matrices occur.  NaN where
-    tr D R R', the mean of the estimated variance, is too small a share of tr diag(l^2), the variance.
+    the share that the mean of the estimated variance, tr D R R', has of the variance, tr diag(l^2), is too small; and that
+    share.
     """
     squares = variance * inflation
     size = fitted.monomials.shape[1]
@@ -248,7 +253,8 @@ def _satterthwaite(variance: FloatArray, inflation: FloatArray, fitted: _Window)
     second = middle @ (both.T @ (squares[:, None] ** 2 * both))
     mean = squares.sum() + np.trace(first)
     spread = (squares**2).sum() + 2.0 * np.trace(second) + np.trace(first @ first)
-    return float(mean**2 / spread) if spread > 0.0 and mean >= SHOWN * variance.sum() else np.nan
+    shown = float(mean / (variance.sum() or 1.0))
+    return float(mean**2 / spread) if spread > 0.0 and shown >= SHOWN else np.nan, shown
 
 
 def _matched(squares: FloatArray, neighbours: int) -> float:
