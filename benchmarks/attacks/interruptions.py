@@ -32,6 +32,8 @@ INSIDE = str(Path(kernadv.__file__).parent)
 SIGNALS = ("CALL", "CALL_FUNCTION_EX", "CALL_KW", "RESUME", "JUMP_BACKWARD")
 OPERATIONS = ("advantages", "observe", "load_state_dict")
 ERRORS: list[type[BaseException]] = [KeyboardInterrupt, MemoryError]
+#: Configurations interrupted at every bytecode, and of how many at one in the others.
+EVERYWHERE, SOME = ("plain", "default", "weighted", "features", "capped"), 7
 #: Steps that an estimator goes on for after an interruption.
 GOING_ON = 20
 
@@ -62,35 +64,41 @@ class Place(NamedTuple):
 
 def parts(short: bool, seed: int) -> list[Part]:
     """One part for each configuration, operation and way to interrupt it."""
-    stride, every = (401, 2) if short else (1, 1)
-    cases = [(name, operation, stride, seed) for name in CONFIGURATIONS for operation in OPERATIONS][::every]
-    return [functools.partial(attack, *case) for attack in (raised, saved) for case in cases]
+    cases = [(name, operation) for name in CONFIGURATIONS for operation in OPERATIONS]
+    if short:
+        return [functools.partial(attack, *case, 401, seed) for attack in (raised, saved) for case in cases[::2]]
+    strides = [1 if name in EVERYWHERE else SOME for name, _ in cases]
+    return [functools.partial(raised, *case, stride, seed) for case, stride in zip(cases, strides, strict=True)] + [
+        functools.partial(saved, *case, 1, seed) for case in cases
+    ]
 
 
 def raised(name: str, operation: str, stride: int, seed: int, configuration: Configuration | None = None) -> Row:
-    """Raise at every `stride`-th bytecode of an operation; `configuration`: instead of the one of that name."""
-    row = Row(KIND, f"{' and '.join(error.__name__ for error in ERRORS)} raised at every bytecode")
+    """Raise at every `stride`-th bytecode of an operation, one error after the other.
+
+    `configuration`: instead of the one of that name.
+    """
+    row = Row(KIND, f"{' or '.join(error.__name__ for error in ERRORS)} raised {_at(stride)}")
     scene = Scene(configuration or CONFIGURATIONS[name], operation, seed)
     for k, place in enumerate(scene.places()[seed % stride :: stride]):
-        for error in ERRORS if stride == 1 else [ERRORS[k % len(ERRORS)]]:
-            estimator = scene.start()
-            try:
-                interrupt(functools.partial(scene.run, estimator), place, error)
-            except error:
-                pass
-            else:
-                raise RuntimeError(f"{operation} never came to {place}: it is not deterministic")
-            row.count += 1
-            row.outcomes["where a signal can arrive"] += place.signal
-            if wrong := scene.verdict(estimator):
-                row.outcomes["failures where a signal can arrive"] += place.signal
-                row.fail(f"{name}.{operation}, {error.__name__} at {place}: {wrong}")
+        estimator, error = scene.start(), ERRORS[k % len(ERRORS)]
+        try:
+            interrupt(functools.partial(scene.run, estimator), place, error)
+        except error:
+            pass
+        else:
+            raise RuntimeError(f"{operation} never came to {place}: it is not deterministic")
+        row.count += 1
+        row.outcomes["where a signal can arrive"] += place.signal
+        if wrong := scene.verdict(estimator):
+            row.outcomes["failures where a signal can arrive"] += place.signal
+            row.fail(f"{name}.{operation}, {error.__name__} at {place}: {wrong}")
     return row
 
 
 def saved(name: str, operation: str, stride: int, seed: int, configuration: Configuration | None = None) -> Row:
     """Call `state_dict` at every `stride`-th bytecode of an operation, which goes on."""
-    row = Row(KIND, "state_dict called by a handler at every bytecode")
+    row = Row(KIND, f"state_dict called by a handler {_at(stride)}")
     scene = Scene(configuration or CONFIGURATIONS[name], operation, seed)
     estimator = scene.start()
     label = f"{name}.{operation}, state_dict"
@@ -315,6 +323,10 @@ def _content(estimator: Estimator) -> object:
         return pickle.dumps(estimator)
     except Exception:
         return object()
+
+
+def _at(stride: int) -> str:
+    return "at every bytecode" if stride == 1 else f"at one bytecode in {stride}"
 
 
 def _said(what: str, error: BaseException) -> str:
