@@ -399,6 +399,7 @@ class History:
             "s": sample.s,
             "ss": sample.ss,
             "counters": np.array([self._evicted, self._dropped, self.newest]),
+            "sweep": np.array([self._next_sweep]),
             **({"unit": np.array([self.unit])} if self.unit else {}),
         }
 
@@ -420,6 +421,7 @@ class History:
         fresh.append(ids, Groups(prompt, arrays["step"], arrays["n"], arrays["s"], arrays["ss"]))
         fresh._evicted, dropped, fresh.newest = arrays["counters"].tolist()
         fresh._dropped += dropped
+        fresh._next_sweep = int(arrays["sweep"][0]) if "sweep" in arrays else fresh._next_sweep
         fresh.unit = float(arrays["unit"][0]) if "unit" in arrays else 0.0
         self.__dict__ = fresh.__dict__
 
@@ -437,7 +439,7 @@ def _checked_state(state: Any) -> dict[str, AnyArray]:
     missing = [name for name in NAMES if name not in arrays]
     if missing:
         raise CheckpointError(f"the state lacks {', '.join(missing)}: it is damaged or foreign")
-    unknown = [name for name in arrays if name not in (*NAMES, *ID_NAMES, "unit")]
+    unknown = [name for name in arrays if name not in (*NAMES, *ID_NAMES, "unit", "sweep")]
     if unknown:
         raise CheckpointError(f"the state holds {', '.join(unknown)[:80]}, unknown here: it is damaged or foreign")
     visits = len(np.atleast_1d(arrays["step"]))
@@ -464,6 +466,9 @@ def _checked_state(state: Any) -> dict[str, AnyArray]:
     unit = real_numbers(arrays.get("unit", np.ones(1)), (1,), math.ulp(0.0))
     if unit is None or np.frexp(unit[0])[0] != 0.5:
         raise CheckpointError("the unit of the weights in the state is no power of two: it is damaged")
+    sweep = whole_numbers(arrays.get("sweep", np.array([FIRST_SWEEP])), 0, LAST_STEP)
+    if sweep is None or len(sweep) != 1:
+        raise CheckpointError("the size at which the history is swept is no whole number: it is damaged")
     return {**arrays, "length": length, "step": step, "n": n, "s": s, "ss": ss, "counters": counters}
 
 

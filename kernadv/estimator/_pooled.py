@@ -236,10 +236,8 @@ class Pooled(Rule):
         """Refuse a pool that cannot forecast, or was not learned from the visits beside it; it may come without any."""
         if "s" in state and not pool.works():
             raise CheckpointError("the pooled state is damaged: forecasts by it are not finite")
-        if "s" in state and not pool.running.empty:
-            mass = np.asarray(state["ss" if self.weighted else "n"], np.float64)
-            some = mass > 0
-            means = np.asarray(state["s"], np.float64)[some] / mass[some]
+        if "s" in state and not (self.weighted or pool.running.empty):  # larger weights make a pool start anew
+            means = np.asarray(state["s"], np.float64) / np.asarray(state["n"], np.float64)
             if not pool.units.reach(means).all():
                 raise CheckpointError("the pooled state cannot have learned from the visits beside it: it is damaged")
 

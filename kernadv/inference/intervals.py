@@ -23,6 +23,8 @@ from kernadv.inference.window import extremes, sound
 from kernadv.smoothers.local_polynomial import derivative_order, smooth
 
 METHODS = ("auto", "normal", "robust", *PROPORTIONS)
+#: Fewest degrees of freedom of an interval: 1, but for rounding.
+ENOUGH = 1.0 - 1e-9
 
 
 def interval(fit: Fit, at: FloatArray, level: float = 0.95, method: str = "auto") -> Interval:
@@ -189,7 +191,7 @@ def robust_bias_corrected(
     more = correction(fit.how, sum(derivative))
     if method in robust.METHODS:
         both = robust.robust_estimate(fit, at, method, derivative=derivative, rho=rho, neighbours=neighbours, more=more)
-        freedom = np.where(both.freedom >= 1.0, both.freedom, np.nan)
+        freedom = np.where(both.freedom >= ENOUGH, both.freedom, np.nan)
         half = (stdtrit(freedom, 0.5 + 0.5 * level) if reference == "t" else z) * both.corrected_error
         return _around(fit.raised(more), at, derivative, both.corrected, half, level, REGRESSION_FUNCTION)
     if rho != 1.0:

@@ -254,7 +254,7 @@ def _satterthwaite(variance: FloatArray, inflation: FloatArray, fitted: _Window)
     mean = squares.sum() + np.trace(first)
     spread = (squares**2).sum() + 2.0 * np.trace(second) + np.trace(first @ first)
     shown = float(mean / (variance.sum() or 1.0))
-    return float(mean**2 / spread) if spread > 0.0 and shown >= SHOWN else np.nan, shown
+    return float(mean**2 / spread) if spread > 0.0 and shown >= SHOWN - 1e-9 else np.nan, shown
 
 
 def _matched(squares: FloatArray, neighbours: int) -> float:

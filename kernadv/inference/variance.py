@@ -32,6 +32,8 @@ from kernadv.smoothers.noise import difference_variance
 
 ONE_VARIANCE = ("homoskedastic", "difference")
 EACH_VARIANCE = ("hc0", "hc1", "hc2", "hc3", "nearest")
+#: A local variance below that share of the mean square is a rounding error.
+ROUNDING = 1e-12
 METHODS = (*ONE_VARIANCE, *EACH_VARIANCE, "asymptotic", "cluster", "hac")
 
 
@@ -245,7 +247,9 @@ def _asymptotic(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) ->
     channels = np.concatenate([[weights], weights * centred.T, weights * (centred**2).T, [np.ones(len(weights))]])
     sums = local_moments(fit.x, channels, at, fit.bandwidth, kernel, 0)[:, :, 0]
     total = np.where(sums[:, :1] > 0, sums[:, :1], np.nan)
-    spread = np.maximum(sums[:, 1 + responses : -1] / total - (sums[:, 1 : 1 + responses] / total) ** 2, 0.0)
+    square = sums[:, 1 + responses : -1] / total
+    spread = square - (sums[:, 1 : 1 + responses] / total) ** 2
+    spread = np.where(spread > ROUNDING * square, spread, 0.0 * square)
     return np.asarray(kernel.roughness**d * spread * (2.0 * kernel.moment(0)) ** d / sums[:, -1:])
 
 

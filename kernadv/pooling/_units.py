@@ -74,8 +74,9 @@ class Units(Pooled):
         return restart, moved, (unit > 0) * before / (unit + (unit <= 0))
 
     def reach(self, rewards: Array) -> Array:
-        """Whether each of the rewards may have been seen: larger ones would have changed the unit."""
-        return abs(rewards - self.unit[0]) <= 1.001 * max(HUGE * self.unit[1], TINY)
+        """Whether each of the rewards, or means of some, may have been seen: larger ones would have changed the unit."""
+        rounding = 1e-12 * (abs(rewards) + abs(self.unit[0]))
+        return abs(rewards - self.unit[0]) <= 1.001 * max(HUGE * self.unit[1], TINY) + rounding
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As `Pooled.load_state_dict`."""

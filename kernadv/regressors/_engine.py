@@ -47,6 +47,7 @@ class Local(NamedTuple):
     defined: BoolArray
 
 
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
 def estimate(
     rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None = None, *, square: bool = False
 ) -> Local:
@@ -119,6 +120,7 @@ def _by_rows(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...]
     return Local(value, centre, norm if square else None, defined)
 
 
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
 def hat(rule: Rule, sample: Sample, at: Points) -> FloatArray:
     """Hat matrix, NaN in the rows without an estimate.  # (m, n)"""
     if needs_rows(rule, sample.points.x.shape[1]):

@@ -38,6 +38,7 @@ def has_moments(rule: Rule, dimensions: int) -> bool:
     return rule.bandwidth.ndim == 1 and not needs_rows(raised, dimensions)
 
 
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
 def interval(rule: Rule, own: Rule, sample: Sample, at: Points, level: float, method: str) -> Interval:
     """Pointwise intervals.
 
@@ -59,6 +60,7 @@ def interval(rule: Rule, own: Rule, sample: Sample, at: Points, level: float, me
     return _joined([queries for queries, _, _ in parts], results, at, sample)
 
 
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
 def band(
     rule: Rule, own: Rule, sample: Sample, at: Points, level: float, method: str, bias_corrected: bool
 ) -> Interval:

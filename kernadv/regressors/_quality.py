@@ -55,6 +55,7 @@ class Quality(NamedTuple):
         return np.asarray(self.scales[np.minimum(series, len(self.scales) - 1)])
 
 
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
 def quality(rule: Rule, sample: Sample) -> Quality:
     """Fit at the design points, its degrees of freedom and its errors.
 
