@@ -3,7 +3,7 @@
     python benchmarks/robustness.py [--short] [--only KIND] [--seed N]
 
 Writes results/robustness.md and ends with an error if anything failed.  In full it takes up to 20 minutes of two cores, with
-`--short`, which tries few cases of every kind and writes nothing, a minute.
+`--short`, which tries few cases of every kind and writes nothing, a minute.  With `--only` the rows of the other kinds stay.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Attack the package in many ways; exit with 1 if an attack succeeds.")
     parser.add_argument("--short", action="store_true", help="few cases of every kind, in a minute; writes no table")
-    parser.add_argument("--only", choices=sorted(KINDS), action="append", help="these kinds only; writes no table")
+    parser.add_argument(
+        "--only", choices=sorted(KINDS), action="append", help="these kinds only; the others stay in the table"
+    )
     parser.add_argument("--part", help="only the parts with this in their name, e.g. default; writes no table")
     parser.add_argument("--seed", type=int, default=1, help="what is random follows from it (default: 1)")
     parser.add_argument(
@@ -54,13 +56,17 @@ def main() -> None:
     for kind in {kind for kind, _ in parts}:
         KINDS[kind].warm_up()
     rows = attack(parts, asked.jobs, console)
-    console.print(table(rows), soft_wrap=True, highlight=False, markup=False)
+    console.print("\n".join(table(rows)), soft_wrap=True, highlight=False, markup=False)
     for row in rows:
         report(row, console)
-    path = asked.table or (None if asked.short or asked.only or asked.part else RESULT)
+    path = asked.table or (None if asked.short or asked.part else RESULT)
     if path is not None:
         options = ("--short " if asked.short else "") + f"--seed {asked.seed}"
-        path.write_text(header(options, time.monotonic() - begun) + table(rows) + "\n", encoding="utf-8")
+        lines = table(rows)
+        if asked.only and path.exists():
+            lines = renewed(path.read_text(encoding="utf-8").splitlines(), lines, set(asked.only))
+        text = header(options, time.monotonic() - begun, asked.only) + "\n".join(lines) + "\n"
+        path.write_text(text, encoding="utf-8")
         console.print(f"wrote {path}", soft_wrap=True)
     failures = sum(row.failures.total() for row in rows)
     if failures:
@@ -94,26 +100,34 @@ def report(row: Row, console: Console) -> None:
         console.print(f"  and {len(row.failures) - SHOWN} other kinds")
 
 
-def header(options: str, seconds: float) -> str:
+def header(options: str, seconds: float, only: Sequence[str] | None = None) -> str:
     """Title, versions and how the table is remade."""
     packages = ("kernadv", "numpy", "numba", "scipy", "safetensors")
     facts = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    took = f"{seconds / 60:.0f} minutes on {machine}" + (f" for {', '.join(sorted(only))}, the latest" if only else "")
     return (
         f"# Robustness\n\nRemade by `python benchmarks/robustness.py {options}` (`make robustness`), which ends with an "
-        f"error if an attack succeeds. {datetime.date.today()}, {seconds / 60:.0f} minutes on {machine}, {facts}.\n\n"
+        f"error if an attack succeeds. {datetime.date.today()}, {took}, {facts}.\n\n"
     )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The results as a Markdown table."""
+def renewed(before: Sequence[str], lines: Sequence[str], only: set[str]) -> list[str]:
+    """The lines of a table with those of some kinds in the place of the ones before, in the order of `KINDS`."""
+    kept = [line for line in before if line.startswith("| ") and line.split(" | ")[0][2:] not in {"kind", *only}]
+    order = list(KINDS)
+    return [*lines[:2], *sorted([*kept, *lines[2:]], key=lambda line: order.index(line.split(" | ")[0][2:]))]
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The results as lines of a Markdown table."""
     lines = ["| kind | what was done | times | failures | beside it |", "|---|---|---|---|---|"]
     for row in rows:
         beside = [f"{count:,} {what}" for what, count in row.outcomes.most_common()]
         beside += [f"slowest {row.slowest:.2g} s of CPU"] if row.slowest else []
         beside += [f"most memory {row.memory / 2**20:.1f} MiB"] if row.memory else []
         lines.append(f"| {row.kind} | {row.done} | {row.count:,} | {row.failures.total():,} | {'; '.join(beside)} |")
-    return "\n".join(lines)
+    return lines
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class PlugIn(Selector):
         if theta22 == 0.0:
             return float("inf")
         constant = (4.0 / sqrt(2.0 * pi) * (0.5 + 2.0 * sqrt(2.0) - 4.0 / 3.0 * sqrt(3.0))) ** (1.0 / 9.0)
-        second = constant * (first.variance**2 * width / (theta22 * n) ** 2) ** (1.0 / 9.0)
+        second = constant * ((first.variance / (theta22 * n)) ** 2 * width) ** (1.0 / 9.0)
         fit = binned_fit(bins, second, 1, 0)
         squares = float(
             (weights @ y**2).sum() - 2.0 * (fit.value * bins.sums).sum() + (fit.value**2 @ bins.counts).sum()
