@@ -8,8 +8,8 @@ from kernadv._typing import FloatArray
 from kernadv.pooling._base import Batched, Pooled, Scale
 from kernadv.pooling._library import NUMPY, Array, Library
 
-#: Discounted sums are smaller: of 2^53 traces, with weights up to 2^100 units.
-MOST = 2.0**153
+#: Traces seen are fewer; and limits of their mean weight, in units.
+MOST, LEAST_WEIGHT, MOST_WEIGHT = 2.0**53, 2.0**-260, 2.0**110
 #: Share of the sums that is kept from one step to the next: of the mean, and of the rest.
 KEEP_MEAN, KEEP = 0.8, 0.97
 
@@ -36,7 +36,10 @@ class Running(Pooled):
             return False
         if total == 0:
             return not (product or size.any())
-        return bool(size.min() > 0 and size.max() <= MOST and low - slack <= product / total <= high + slack)
+        n, w = size
+        return bool(
+            0.0 < n <= MOST and LEAST_WEIGHT <= w / n <= MOST_WEIGHT and low - slack <= product / total <= high + slack
+        )
 
     @property
     def empty(self) -> Any:
