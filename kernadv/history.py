@@ -194,7 +194,14 @@ class History:
         """Add a batch of visits; arguments as in `appending`."""
         at_once(*self.appending(ids, groups, keep))
 
-    def appending(self, ids: Sequence[Id], groups: Groups, keep: Retention = KEEP_ALL, newest: int = 0) -> list[Call]:
+    def appending(
+        self,
+        ids: Sequence[Id],
+        groups: Groups,
+        keep: Retention = KEEP_ALL,
+        newest: int = 0,
+        rows: IntArray | None = None,
+    ) -> list[Call]:
         """The calls for `at_once` that add a batch of visits; a (prompt, step) that exists is merged.
 
         Where a cap is passed, visits that can never matter again are evicted before others are dropped; they are also
@@ -210,8 +217,10 @@ class History:
             What can still matter after the batch.
         newest : int
             Newest step seen, where it is later than those of `groups`.
+        rows : (P,) int64, optional
+            What `find` says of the ids, if it was asked; it is used up.
         """
-        rows = self.find(ids)
+        rows = self.find(ids) if rows is None else rows
         new = np.flatnonzero(rows < 0)
         names: dict[Id, int] = {}
         if len(new):

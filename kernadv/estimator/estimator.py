@@ -18,7 +18,7 @@ from kernadv._errors import (
     check_flag,
     check_level,
 )
-from kernadv._typing import BoolArray, FloatArray
+from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.batch import Batch, read_batch
 from kernadv.clock import Bandwidth, Relative
 from kernadv.estimator._cold import check_cold_start, unobserved
@@ -376,7 +376,9 @@ class KernelValueEstimator(Persistent):
         estimate = reading.estimate
         value = np.where(estimate.defined, estimate.value, self._cold_value(batch, estimate.defined))
         advantage = np.where(batch.scored, batch.z - value, 0.0)
-        return batch.restore(advantage), self._storing(rollouts, reading, self._describe(batch, reading))
+        rows = self._history.find(batch.ids)
+        last = self._describe(batch, reading, rows)
+        return batch.restore(advantage), self._storing(rollouts, reading, last, rows)
 
     def _cold_value(self, batch: Batch, defined: BoolArray) -> FloatArray | float:
         """What stands in for the value of rows without any observation."""
@@ -387,21 +389,24 @@ class KernelValueEstimator(Persistent):
         before = self._seen[1] / self._seen[0] if self._seen[0] else 0.0
         return batch.mean_of_other_prompts(before)
 
-    def _storing(self, rollouts: Rollouts, reading: Reading | None, last: dict[str, float]) -> list[Call]:
-        """The calls for `at_once` that learn from a batch, add it to the history and describe it."""
+    def _storing(
+        self, rollouts: Rollouts, reading: Reading | None, last: dict[str, float], rows: IntArray | None = None
+    ) -> list[Call]:
+        """The calls for `at_once` that learn from a batch, add it to the history, at those rows, and describe it."""
         batch = rollouts.batch
         learning = [] if reading is None else self._rule.learning(rollouts, reading)
         newest = max(self._history.newest, int(batch.groups.step.max()))
         keep = self._rule.keep(newest, self.allow_late)
         history = self._history.counted_in(rollouts.unit)
-        appending = history.appending(*batch.observed(rollouts.stored()), keep, newest)
+        ids, groups = batch.observed(rollouts.stored())
+        appending = history.appending(ids, groups, keep, newest, rows if ids is batch.ids else None)
         if rollouts.unit:
             appending.append((history.__dict__.update, {"unit": max(history.unit, rollouts.unit)}))
         seen = self._seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])
         return [*appending, *learning, (self.__dict__.update, {"_history": history, "_seen": seen, "_last": last})]
 
-    def _describe(self, batch: Batch, reading: Reading) -> dict[str, float]:
-        last = self._history.newest_step(self._history.find(batch.ids))[batch.groups.prompt]
+    def _describe(self, batch: Batch, reading: Reading, rows: IntArray) -> dict[str, float]:
+        last = self._history.newest_step(rows)[batch.groups.prompt]
         known = last > 0
         gap = np.maximum(batch.groups.step - last, 0)[known]
         defined = np.asarray(reading.estimate.defined)
