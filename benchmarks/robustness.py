@@ -2,8 +2,8 @@
 
     python benchmarks/robustness.py [--short] [--only KIND] [--seed N]
 
-Writes results/robustness.md and ends with an error if anything failed.  In full it takes up to 20 minutes of two cores, with
-`--short`, which tries few cases of every kind and writes nothing, a minute.  With `--only` the rows of the other kinds stay.
+Writes results/robustness.md and ends with an error if anything failed.  In full it takes some 25 minutes of two cores, with
+`--short`, which tries few cases of every kind and writes nothing, two.  With `--only` the rows of the other kinds stay.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHOWN = 40
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Attack the package in many ways; exit with 1 if an attack succeeds.")
-    parser.add_argument("--short", action="store_true", help="few cases of every kind, in a minute; writes no table")
+    parser.add_argument("--short", action="store_true", help="few cases of every kind, in two minutes; writes no table")
     parser.add_argument(
         "--only", choices=sorted(KINDS), action="append", help="these kinds only; the others stay in the table"
     )
