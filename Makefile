@@ -39,7 +39,7 @@ check: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/speed/run.py
 
-# Attacks on the estimator and the regressors, 20 minutes of two cores; OPTIONS=--short tries few of every kind, in a minute.
+# Attacks on the estimator and the regressors, 25 minutes of two cores; OPTIONS=--short tries few of every kind, in two.
 robustness: $(VENV)/.test
 	$(BIN)/python benchmarks/robustness.py $(OPTIONS)
 
