@@ -105,10 +105,11 @@ def header(options: str, seconds: float, only: Sequence[str] | None = None) -> s
     packages = ("kernadv", "numpy", "numba", "scipy", "safetensors")
     facts = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
-    took = f"{seconds / 60:.0f} minutes on {machine}" + (f" for {', '.join(sorted(only))}, the latest" if only else "")
+    what = f"Last made anew: {', '.join(sorted(only))}" if only else "Made"
     return (
         f"# Robustness\n\nRemade by `python benchmarks/robustness.py {options}` (`make robustness`), which ends with an "
-        f"error if an attack succeeds. {datetime.date.today()}, {took}, {facts}.\n\n"
+        f"error if an attack succeeds; `--only KIND` makes the rows of a kind anew. {what}, {datetime.date.today()}, in "
+        f"{seconds / 60:.0f} minutes on {machine}, {facts}.\n\n"
     )
 
 

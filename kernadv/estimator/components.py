@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
 
 from kernadv._arrays import is_tensor
-from kernadv._at_once import at_once
+from kernadv._at_once import Call, at_once
 from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._states import as_arrays
 from kernadv._typing import AnyArray
@@ -62,7 +62,7 @@ class ComponentValueEstimator:
             est._observing(prompt_ids, column, step, weights)
             for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
-        at_once(*chain.from_iterable(parts))
+        at_once(*_together(parts))
 
     def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
         """``rewards - values``, then `observe`.  rewards: (B, C) -> (B, C)"""
@@ -71,7 +71,7 @@ class ComponentValueEstimator:
             for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         out = _stack([advantages for advantages, _ in parts])
-        at_once(*chain.from_iterable(storing for _, storing in parts))
+        at_once(*_together([storing for _, storing in parts]))
         return out
 
     def metrics(self) -> dict[str, float]:
@@ -98,7 +98,7 @@ class ComponentValueEstimator:
         for k, est in enumerate(self.columns):
             own = {name.partition("/")[2]: x for name, x in state.items() if name.partition("/")[0] == str(k)}
             parts.append(est._loading(own, strict))
-        at_once(*chain.from_iterable(parts))
+        at_once(*_together(parts))
 
     def _split(self, rewards: Any) -> list[Any]:
         try:
@@ -112,6 +112,11 @@ class ComponentValueEstimator:
                 f"rewards must have {len(self.columns)} columns, one a component, got shape {tuple(matrix.shape)}"
             )
         return [matrix[:, k] for k in range(len(self.columns))]
+
+
+def _together(parts: list[list[Call]]) -> list[Call]:
+    """The calls of all columns, the first ones of each, which can fail, before the others."""
+    return [call for call in chain.from_iterable(zip_longest(*parts)) if call is not None]
 
 
 def _stack(columns: list[Any]) -> Any:

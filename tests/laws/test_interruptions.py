@@ -177,6 +177,17 @@ def test_ids_that_find_no_memory_leave_nothing():
     assert same(est.state_dict(), expected.state_dict())
 
 
+def test_a_column_whose_ids_find_no_memory_leaves_nothing_in_the_others():
+    est = ComponentValueEstimator(2, bandwidth=Steps(5))
+    est.advantages(["a", "b"], [[1.0, 0.0], [0.0, 1.0]], 1)
+    before = est.state_dict()
+    history = est.columns[1]._history
+    history._rows = Full(history._rows)
+    with pytest.raises(MemoryError):
+        est.advantages(["c", "a", "d", "e"], np.eye(4)[:, :2], 2)
+    assert same(est.state_dict(), before)
+
+
 def test_calls_at_once_are_made_in_order_and_a_failure_ends_them():
     x = [0, 0, 0]
     at_once((setitem, x, 0, 1), each(x.__setitem__, [1, 2], [5, 6]))
