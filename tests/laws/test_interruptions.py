@@ -110,13 +110,18 @@ def works(name):
     }
 
 
+def uninterrupted(start, call):
+    """A copy after the call, and the number of instructions that it took."""
+    whole = copy.deepcopy(start)
+    return whole, run(lambda: None, -1, lambda: call(whole))
+
+
 @pytest.mark.parametrize("name", MAKE)
 def test_an_exception_at_any_instruction_leaves_all_or_nothing(name):
     start, calls = works(name)
     before = start.state_dict()
     for call in calls.values():
-        whole = copy.deepcopy(start)
-        instructions = run(lambda: None, -1, lambda whole=whole, call=call: call(whole))
+        whole, instructions = uninterrupted(start, call)
         after = whole.state_dict()
         assert instructions > 500
         seen = set()
@@ -143,8 +148,7 @@ def test_a_handler_that_saves_sees_the_state_before_or_after(name):
     start, calls = works(name)
     before = start.state_dict()
     for call in calls.values():
-        whole = copy.deepcopy(start)
-        instructions = run(lambda: None, -1, lambda whole=whole, call=call: call(whole))
+        whole, instructions = uninterrupted(start, call)
         after = whole.state_dict()
         for at in range(1, instructions + 1, 1 + instructions // 80):
             est, saved = copy.deepcopy(start), []
