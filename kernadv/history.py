@@ -134,6 +134,8 @@ class History:
     max_total : int, optional
         Hard cap on the visits kept in all; the oldest of all are dropped and counted, an eighth of the cap at a time.  Of
         one step's visits those go first whose id is smaller as a whole number, see `kernadv.ids.id_key`.
+    noted : int
+        Numbers that are noted of each prompt beside its visits.
 
     Raises
     ------
@@ -143,12 +145,13 @@ class History:
 
     newest: int
 
-    def __init__(self, max_visits: int | None = None, max_total: int | None = None) -> None:
+    def __init__(self, max_visits: int | None = None, max_total: int | None = None, noted: int = 0) -> None:
         self.max_visits = None if max_visits is None else min(check_count(max_visits, "max_visits"), loops.MOST)
         self.max_total = None if max_total is None else check_count(max_total, "max_total")
         self._rows: dict[Id, int] = {}
         self._ids: list[Id | None] = []  # of each row; of spare rows it means nothing
         self._chains = _Chains.none(0)
+        self._notes = np.empty((0, noted))  # of each row
         self._blocks = np.empty(0, loops.BLOCK_TYPE)
         self._spare_rows, self._spare_blocks = _Spare(), _Spare()
         self._prompts = self._visits = self._evicted = self._dropped = 0
@@ -172,9 +175,8 @@ class History:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays; the table of ids comes on top."""
-        return sum(
-            part.nbytes for part in (*self._chains, self._blocks, self._spare_rows.back, self._spare_blocks.back)
-        )
+        spare = self._spare_rows.back, self._spare_blocks.back
+        return sum(part.nbytes for part in (*self._chains, self._notes, self._blocks, *spare))
 
     @property
     def id_type(self) -> type | None:
@@ -190,9 +192,17 @@ class History:
         """Rows of known ids, -1 for the others."""
         return np.fromiter(map(self._table.get, ids, repeat(-1)), np.int64, len(ids))
 
-    def append(self, ids: Sequence[Id], groups: Groups, keep: Retention = KEEP_ALL) -> None:
+    def notes(self, rows: IntArray) -> FloatArray:
+        """What is noted of the prompts in `rows`; where a row is -1 it means nothing.  # (P, noted)"""
+        if not len(self._notes):
+            return np.zeros((len(rows), self._notes.shape[1]))
+        return np.asarray(self._notes[np.maximum(rows, 0)])
+
+    def append(
+        self, ids: Sequence[Id], groups: Groups, keep: Retention = KEEP_ALL, notes: FloatArray | None = None
+    ) -> None:
         """Add a batch of visits; arguments as in `appending`."""
-        at_once(*self.appending(ids, groups, keep))
+        at_once(*self.appending(ids, groups, keep, notes=notes))
 
     def appending(
         self,
@@ -201,6 +211,7 @@ class History:
         keep: Retention = KEEP_ALL,
         newest: int = 0,
         rows: IntArray | None = None,
+        notes: FloatArray | None = None,
     ) -> list[Call]:
         """The calls for `at_once` that add a batch of visits; a (prompt, step) that exists is merged.
 
@@ -219,6 +230,8 @@ class History:
             Newest step seen, where it is later than those of `groups`.
         rows : (P,) int64, optional
             What `find` says of the ids, if it was asked; it is used up.
+        notes : (P, noted) float64, optional
+            What is noted of the prompts from now on.
         """
         rows = self.find(ids) if rows is None else rows
         new = np.flatnonzero(rows < 0)
@@ -245,14 +258,19 @@ class History:
         newest = max(self.newest, newest, int(groups.step.max(initial=0)))
         sweep = max(2 * visits, FIRST_SWEEP) if visits >= self._next_sweep else self._next_sweep
         state = {"_visits": visits, "_evicted": evicted, "_dropped": dropped, "_next_sweep": sweep, "newest": newest}
-        return self._changing(draft, names, taken, state)
+        noting: list[Call] = [] if notes is None else [(setitem, self._notes, rows, notes)]
+        return [*noting, *self._changing(draft, names, taken, state)]
 
     def _name(self, names: dict[Id, int]) -> None:
         """Have room for some rows, and their ids entered, which no reader looks at while the rows are spare."""
         have, needed = len(self._chains.size), max(names.values()) + 1
         if needed > have:
             more = _Chains.none(max(needed, have + have // 4, 64) - have)
-            self._chains = _Chains(*map(np.concatenate, zip(self._chains, more, strict=True)))
+            notes = np.zeros((len(more.size), self._notes.shape[1]))
+            self._chains, self._notes = (
+                _Chains(*map(np.concatenate, zip(self._chains, more, strict=True))),
+                np.concatenate([self._notes, notes]),
+            )
         self._ids.extend([None] * (needed - len(self._ids)))
         at_once(each(setitem, repeat(self._ids), names.values(), names))
 
@@ -398,7 +416,8 @@ class History:
 
     def state_dict(self) -> dict[str, AnyArray]:
         """The whole history as plain arrays: ids, visits in order of prompt and step, counters."""
-        sample = self.sample(np.fromiter(self._table.values(), np.int64, self._prompts))
+        rows = np.fromiter(self._table.values(), np.int64, self._prompts)
+        sample = self.sample(rows)
         return {
             "format": np.array([FORMAT]),
             **encode_ids(self.ids),
@@ -410,6 +429,7 @@ class History:
             "counters": np.array([self._evicted, self._dropped, self.newest]),
             "sweep": np.array([self._next_sweep]),
             **({"unit": np.array([self.unit])} if self.unit else {}),
+            **({"notes": self.notes(rows)} if self._notes.shape[1] else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -421,13 +441,22 @@ class History:
             If arrays are missing or unknown, hold what no history can hold, do not fit together or come from a newer
             version.
         """
-        fresh = History(self.max_visits, self.max_total)
+        noted = self._notes.shape[1]
+        fresh = History(self.max_visits, self.max_total, noted)
         arrays = _checked_state(state)
         ids = decode_ids(arrays)
         if len(ids) != len(arrays["length"]):
             raise CheckpointError(f"state has {len(ids)} ids but {len(arrays['length'])} lengths: it is damaged")
         prompt = np.repeat(np.arange(len(ids)), arrays["length"])
-        fresh.append(ids, Groups(prompt, arrays["step"], arrays["n"], arrays["s"], arrays["ss"]))
+        notes = real_numbers(arrays["notes"], (len(ids), noted)) if "notes" in arrays else None
+        if noted and "notes" in arrays and notes is None:
+            raise CheckpointError(
+                f"the state must note {noted} finite numbers of each of {len(ids)} prompts, got an array of "
+                f"{arrays['notes'].shape}: it is damaged, or saved under another pooling"
+            )
+        fresh.append(
+            ids, Groups(prompt, arrays["step"], arrays["n"], arrays["s"], arrays["ss"]), notes=notes if noted else None
+        )
         fresh._evicted, dropped, fresh.newest = arrays["counters"].tolist()
         fresh._dropped += dropped
         fresh._next_sweep = int(arrays["sweep"][0]) if "sweep" in arrays else fresh._next_sweep
@@ -448,7 +477,7 @@ def _checked_state(state: Any) -> dict[str, AnyArray]:
     missing = [name for name in NAMES if name not in arrays]
     if missing:
         raise CheckpointError(f"the state lacks {', '.join(missing)}: it is damaged or foreign")
-    unknown = [name for name in arrays if name not in (*NAMES, *ID_NAMES, "unit", "sweep")]
+    unknown = [name for name in arrays if name not in (*NAMES, *ID_NAMES, "unit", "sweep", "notes")]
     if unknown:
         raise CheckpointError(f"the state holds {', '.join(unknown)[:80]}, unknown here: it is damaged or foreign")
     visits = len(np.atleast_1d(arrays["step"]))

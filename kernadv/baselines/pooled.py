@@ -1,4 +1,4 @@
-"""The default estimator of this package: windows over the prompt's past, and what the prompts share."""
+"""The default estimator of this package: filters of the prompt's past, and what the prompts share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kernadv import moments
 from kernadv._errors import ArgumentError
-from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv._typing import BoolArray, FloatArray
 from kernadv.baselines._base import (
     NOTHING,
     LinearBaseline,
@@ -22,16 +21,14 @@ from kernadv.baselines._filled import Filled
 from kernadv.estimator import KernelValueEstimator
 from kernadv.groups import Groups, check_groups
 from kernadv.ids import Id
-from kernadv.kernels import Kernel
-from kernadv.moments import Moments, Sample, Windows
-from kernadv.pooling import Batched, LastVisit, Pool, Pooling, Windowed, offline_features
+from kernadv.pooling import Asked, Batched, Pool, Pooling, offline_features
 from kernadv.pooling.offline import pass_rate_logit
 
 
 class PooledKernel(LinearBaseline):
-    """`KernelValueEstimator` without a bandwidth: the past of each prompt is worth nu rollouts of today's policy,
+    """`KernelValueEstimator` without a bandwidth: each filter says p, worth nu rollouts of today's policy, and
 
-        V^(g) = (nu p + sum of the others' rewards) / (nu + G - 1).
+        V^(g) = sum over the filters of w (nu p + sum of the others' rewards) / (nu + G - 1).
 
     Parameters
     ----------
@@ -61,26 +58,22 @@ class PooledKernel(LinearBaseline):
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """Run the pool over the steps of a log; `groups` is sorted by prompt and step."""
         count = len(check_groups(groups).step)
-        value, strength = np.empty(count), np.empty(count)
+        level, gain = np.empty(count), np.empty(count)
         given = self._features(groups, side)
         pool = Pool(self.pooling, 0 if given is None else given.shape[1])
-        sample, last = _pasts(groups)
-        batch = Batched.of(groups)
+        notes, newest = np.zeros((int(groups.prompt[-1]) + 1, pool.width)), np.zeros(int(groups.prompt[-1]) + 1)
         order = np.argsort(groups.step, kind="stable")
         clock, first = np.unique(groups.step[order], return_index=True)
         lows, highs = _limits(groups, None if side.traces is None else self.check_traces(groups, side))
-        for tick, rows in enumerate(np.split(order, first[1:])):
-            here, traces = self._windowed(sample, groups.step, rows), batch.take(rows)
+        for step, rows in zip(clock.tolist(), np.split(order, first[1:]), strict=True):
+            here = groups.take(rows)
+            last = newest[here.prompt]
+            gap = np.where(last > 0, step - last, 0.0)
             features = None if given is None else given[rows]
-            forecast = pool.forecast(here, traces, features)
-            value[rows], strength[rows] = pool.value(forecast), forecast.strength
-            limits = lows[rows].min(), highs[rows].max()
-            pool.learn(forecast, here, traces, last.take(rows), limits, int(clock[tick]), features)
-        known = ~np.isnan(value)
-        total = np.where(known, strength, 0.0) + groups.n - 1.0
-        defined = total > 0
-        gain = np.where(defined, 1.0 / np.where(defined, total, 1.0), 0.0)
-        level = np.where(known & defined, strength * np.where(known, value, 0.0) * gain, 0.0)
+            asked = Asked(Batched.of(here), last > 0, notes[here.prompt], gap, step, features=features)
+            level[rows], gain[rows] = pool.linear(pool.forecast(asked), here.n)
+            notes[here.prompt] = pool.learn(asked, (lows[rows].min(), highs[rows].max()))
+            newest[here.prompt] = step
         return LinearValues(level, gain, np.zeros(count))
 
     def _features(self, groups: Groups, side: SideInformation) -> FloatArray | None:
@@ -95,15 +88,6 @@ class PooledKernel(LinearBaseline):
             columns.append(pass_rate_logit(rate, count)[:, None])
         return np.concatenate(columns, axis=1) if columns else None
 
-    def _windowed(self, sample: Sample, step: IntArray, rows: IntArray) -> Windowed:
-        """The windows of some groups; a step at a time, so that no array has a row for each group and window of the log."""
-        kernel = self.pooling.kernel
-        assert isinstance(kernel, Kernel)
-        part = sample._replace(start=sample.start[rows], length=sample.length[rows])
-        windows = Windows.of(self.pooling.bandwidths, kernel, part, step[rows])
-        made = moments.select().backend.ragged_moments(part, windows, kernel)
-        return Windowed.of(Moments(*map(np.asarray, made)))
-
     def online(self, offline: Offline | None = None) -> ValueEstimator:
         """The estimator of a training loop."""
         if self.features:
@@ -116,19 +100,6 @@ class PooledKernel(LinearBaseline):
             rates = {prompt: total[prompt] / known.rollouts for prompt in total}
             features = offline_features(list(rates), list(rates.values()), known.rollouts)
         return Filled(KernelValueEstimator(pooling=self.pooling, features=features))
-
-
-def _pasts(groups: Groups) -> tuple[Sample, LastVisit]:
-    """The earlier visits of each group's prompt, and the latest of them."""
-    count = len(groups.step)
-    first = np.ones(count, dtype=bool)
-    first[1:] = groups.prompt[1:] != groups.prompt[:-1]
-    start = np.maximum.accumulate(np.where(first, np.arange(count), 0))
-    sample = Sample(start, np.arange(count) - start, groups.step, groups.n.astype(np.float64), groups.s, groups.ss)
-    before = np.arange(count) - 1
-    n = np.where(first, 0.0, sample.n[before])
-    lag = np.where(first, 0, groups.step - groups.step[before]).astype(np.float64)
-    return sample, LastVisit(lag, n, n, np.where(first, 0.0, groups.s[before]))
 
 
 def _limits(groups: Groups, traces: Traces | None) -> tuple[FloatArray, FloatArray]:

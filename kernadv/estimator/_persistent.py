@@ -71,10 +71,12 @@ class Persistent(Placed):
             raise CheckpointError(
                 f"the state was saved under {saved:.2000}, this estimator is {ours}; pass strict=False to load it"
             )
+        if saved != ours:
+            arrays.pop("notes", None)
         seen = real_numbers(arrays.pop("seen"), (2,))
         if seen is None or not 0 <= seen[0] <= MOST_SEEN or abs(seen[1]) > seen[0] * LARGEST_REWARD:
             raise CheckpointError("the totals of the state are not those of rewards: it is damaged")
-        history = History(self._history.max_visits, self._history.max_total)
+        history = History(self._history.max_visits, self._history.max_total, self._rule.noted)
         history.load_state_dict({name: array for name, array in arrays.items() if not name.startswith("pool.")})
         _check_sums(*(arrays[name].astype(np.float64) for name in ("n", "s", "ss")), weighted=self.weighted)
         if history.counters.visits and (history.unit > 0) != self.weighted:

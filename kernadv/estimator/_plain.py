@@ -77,9 +77,9 @@ class Plain(Rule):
 
         return DevicePlain(self)
 
-    def learning(self, rollouts: Rollouts, reading: Reading) -> list[Call]:
+    def learning(self, rollouts: Rollouts, reading: Reading) -> tuple[list[Call], None]:
         """Nothing is learned beside the history."""
-        return []
+        return [], None
 
     def loading(self, state: dict[str, Any] | None) -> list[Call]:
         """Nothing was learned."""

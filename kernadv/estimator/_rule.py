@@ -15,7 +15,6 @@ from kernadv.batch import Batch
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.groups import Groups
 from kernadv.history import History
-from kernadv.kernels import Kernel
 from kernadv.moments import Backend, Sample
 from kernadv.smoothers import Estimate
 
@@ -88,17 +87,23 @@ class Reading(NamedTuple):
 
 
 class Rule(ABC):
-    """From batch and history to values."""
+    """From batch and history to values.
 
-    kernel: Kernel
+    Attributes
+    ----------
+    noted : int
+        Numbers that the history notes of a prompt for the rule.
+    """
+
+    noted: int = 0
 
     @abstractmethod
     def read(self, rollouts: Rollouts, history: History, backend: Backend) -> Reading:
         """Values of the rows; reads only."""
 
     @abstractmethod
-    def learning(self, rollouts: Rollouts, reading: Reading) -> list[Call]:
-        """The calls for `at_once` that learn from a batch that was read, before it enters the history."""
+    def learning(self, rollouts: Rollouts, reading: Reading) -> tuple[list[Call], FloatArray | None]:
+        """The calls for `at_once` that learn from a batch that was read, and what the history then notes of its prompts."""
 
     @abstractmethod
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from kernadv.pooling import near_power
-
 #: Weights up to that many units are counted as they are; larger ones get a new unit, in which those before are small.
 MOST_UNITS = 2.0**100
 #: Weights below that many units count as 0.
@@ -24,3 +22,9 @@ def in_units(weights: Any, unit: Any, xp: Any = np) -> Any:
     """Weights in a unit; 0 where they are as good as that."""
     share = weights / (unit + (unit <= 0))
     return xp.where(share >= LEAST_UNITS, share, 0.0)
+
+
+def near_power(x: Any, xp: Any) -> Any:
+    """The power of two nearest on a logarithmic scale, of x > 0."""
+    share = xp.frexp(x + (x <= 0))[0]  # from .5 to 1
+    return (x + (x <= 0)) / share * xp.where(share < 0.5**0.5, 0.5, 1.0)

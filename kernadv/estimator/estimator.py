@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -130,7 +129,7 @@ class KernelValueEstimator(Persistent):
             if pooling is not None or features is not None or weighted:
                 raise ArgumentError(
                     "a bandwidth makes the estimator plain; pooling, features and weighted belong to the pooled one: "
-                    "leave the bandwidth out, or give Pooling(windows=(w,)) for a single window"
+                    "leave the bandwidth out, or give a Pooling with one filter"
                 )
             self._rule: Rule = Plain(bandwidth, kernel or "triangular", smoother)
         else:
@@ -140,15 +139,16 @@ class KernelValueEstimator(Persistent):
                 )
             how = Pooling() if pooling is None else pooling
             if not isinstance(how, Pooling):
-                raise ArgumentTypeError(
-                    f"pooling must be a Pooling, got {how!r:.80}; e.g. Pooling(windows=(4, 16, 64))"
+                raise ArgumentTypeError(f"pooling must be a Pooling, got {how!r:.80}; e.g. Pooling(walks=(0.0, 0.1))")
+            if kernel is not None:
+                raise ArgumentError(
+                    f"kernel={kernel!r:.80} belongs to the plain estimator: give it a bandwidth, e.g. Steps(20)"
                 )
-            how = how if kernel is None else replace(how, kernel=kernel)
             source = None if features is None else Features(features)
             self._rule = Pooled(how, source, self.weighted)
         self.cold_start = check_cold_start(cold_start)
         self.allow_late = allow_late if isinstance(allow_late, bool) else check_count(allow_late, "allow_late")
-        self._history = History(max_visits, max_total)
+        self._history = History(max_visits, max_total, self._rule.noted)
         self._seen = np.zeros(2)  # count and sum of all rewards observed
         self._last: dict[str, float] = {}
 
@@ -175,9 +175,9 @@ class KernelValueEstimator(Persistent):
         return self._rule.bandwidth if isinstance(self._rule, Plain) else None
 
     @property
-    def kernel(self) -> Kernel:
-        """The kernel in time."""
-        return self._rule.kernel
+    def kernel(self) -> Kernel | None:
+        """The kernel in time of the plain estimator; None: pooled."""
+        return self._rule.kernel if isinstance(self._rule, Plain) else None
 
     def values(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Estimate:
         """Value of each row's prompt, without the row's own reward.  Reads only.
@@ -394,12 +394,15 @@ class KernelValueEstimator(Persistent):
     ) -> list[Call]:
         """The calls for `at_once` that learn from a batch, add it to the history, at those rows, and describe it."""
         batch = rollouts.batch
-        learning = [] if reading is None else self._rule.learning(rollouts, reading)
+        learning, notes = ([], None) if reading is None else self._rule.learning(rollouts, reading)
         newest = max(self._history.newest, int(batch.groups.step.max()))
         keep = self._rule.keep(newest, self.allow_late)
         history = self._history.counted_in(rollouts.unit)
         ids, groups = batch.observed(rollouts.stored())
-        appending = history.appending(ids, groups, keep, newest, rows if ids is batch.ids else None)
+        if ids is not batch.ids:
+            rows = None
+            notes = None if notes is None else notes[np.unique(batch.groups.prompt[batch.groups.n > 0])]
+        appending = history.appending(ids, groups, keep, newest, rows, notes)
         if rollouts.unit:
             appending.append((history.__dict__.update, {"unit": max(history.unit, rollouts.unit)}))
         seen = self._seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])

@@ -1,49 +1,33 @@
-"""What the prompts share: an empirical-Bayes level, pooled slopes, a drift, the choice of the window, a prior from features.
+"""What the prompts share: priors, speeds and a common level, chosen by what predicted best; a prior from features.
 
-Each piece stands alone in its file; `Pool` puts them together, and `Pooling` says which.
+Each piece stands alone in its file; `Pool` puts them together, and `Pooling` says which filters are run.
 """
 
-from kernadv.pooling._base import Batched, Pooled, Scale, Windowed
-from kernadv.pooling._forecast import Forecast, LastVisit
+from kernadv.pooling._base import Batched, Pooled
 from kernadv.pooling._library import NUMPY, Library
-from kernadv.pooling._posterior import posterior, typical_weight
-from kernadv.pooling._units import near_power
-from kernadv.pooling.aggregation import AGGREGATIONS, Argmin, ExponentialWeights, OneStandardError, Stacking
-from kernadv.pooling.calibration import Calibration
-from kernadv.pooling.drift import CommonDrift
+from kernadv.pooling.beliefs import Beliefs
+from kernadv.pooling.common import CommonLevel
 from kernadv.pooling.features import FeaturePrior
-from kernadv.pooling.how import Pooling
-from kernadv.pooling.level import EmpiricalBayesLevel
+from kernadv.pooling.how import Members, Pooling
 from kernadv.pooling.offline import offline_features
-from kernadv.pooling.pool import Pool, columns_of
-from kernadv.pooling.slope import PooledSlope
-from kernadv.pooling.strength import Strength
+from kernadv.pooling.pool import Asked, Chain, Forecast, Pool, columns_of
+from kernadv.pooling.weights import PrequentialWeights
 
 __all__ = [
-    "AGGREGATIONS",
     "NUMPY",
-    "Argmin",
+    "Asked",
     "Batched",
-    "Calibration",
-    "CommonDrift",
-    "EmpiricalBayesLevel",
-    "ExponentialWeights",
+    "Beliefs",
+    "Chain",
+    "CommonLevel",
     "FeaturePrior",
     "Forecast",
-    "LastVisit",
     "Library",
-    "OneStandardError",
+    "Members",
     "Pool",
     "Pooled",
-    "PooledSlope",
     "Pooling",
-    "Scale",
-    "Stacking",
-    "Strength",
-    "Windowed",
+    "PrequentialWeights",
     "columns_of",
-    "near_power",
     "offline_features",
-    "posterior",
-    "typical_weight",
 ]

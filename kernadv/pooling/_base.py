@@ -16,62 +16,7 @@ from kernadv._errors import CheckpointError
 from kernadv._states import real_numbers
 from kernadv._typing import FloatArray
 from kernadv.groups import Groups
-from kernadv.moments import Moments
 from kernadv.pooling._library import Array, Library
-from kernadv.smoothers.nadaraya_watson import UNDERFLOW
-
-
-class Windowed(NamedTuple):
-    """The past of B groups under H windows; steps count from the query, so `d` is minus the lag.
-
-    Attributes
-    ----------
-    value : (B, H) float64
-        Nadaraya-Watson, NaN where the window is empty.
-    n_eff : (B, H) float64
-        Kish's effective number of rollouts; 0 where the window is empty.
-    centre : (B, H) float64
-        Weighted mean of d.
-    sxx, sxy : (B, H) float64
-        Weighted sums of squares and products of d and the reward about their means; 0 where they are not known.
-    defined : (B, H) bool
-    bottom : (B, H) float64
-        Sum of the weights: the kernel's times the traces' own.
-    moments : Moments
-    """
-
-    value: Array
-    n_eff: Array
-    centre: Array
-    sxx: Array
-    sxy: Array
-    defined: Array
-    bottom: Array
-    moments: Moments
-
-    @staticmethod
-    def of(m: Moments, xp: Any = np) -> Windowed:
-        """From the moments of rewards of equal weight."""
-        defined = m.s0 > UNDERFLOW
-        s0 = xp.where(defined, m.s0, 1.0)
-        centre = xp.where(defined, m.s1 / s0, 0.0)
-        sxx = xp.where(defined, (m.s2 - m.s1 * centre).clip(0.0), 0.0)
-        sxy = xp.where(defined, m.t1 - m.t0 * centre, 0.0)
-        value = xp.where(defined, m.t0 / s0, np.nan)
-        return Windowed(value, _kish(m, defined, xp), centre, sxx, sxy, defined, m.s0, m)
-
-    @staticmethod
-    def of_weighted(m: Moments, xp: Any = np) -> Windowed:
-        """From moments whose ``s`` are sums of weight x reward, and ``ss`` sums of weights: the weighted value."""
-        defined = (m.s0 > UNDERFLOW) & (m.r0 > 0)
-        none = xp.zeros_like(m.s0)
-        value = xp.where(defined, m.t0 / xp.where(defined, m.r0, 1.0), np.nan)
-        return Windowed(value, _kish(m, defined, xp), none, none, none, defined, m.r0, m)
-
-    def moved(self, origin: Any, factor: Any) -> Windowed:
-        """With ``(z - origin) factor`` for each reward z."""
-        moments = self.moments._replace(t0=(self.moments.t0 - origin * self.bottom) * factor)
-        return self._replace(value=(self.value - origin) * factor, sxy=self.sxy * factor, moments=moments)
 
 
 class Batched(NamedTuple):
@@ -126,12 +71,14 @@ class Batched(NamedTuple):
         """Sum of w^2 z^2.  # (B,)"""
         return self.sums[5]
 
-    def moved(self, origin: Any, factor: Any, xp: Any = np) -> Batched:
-        """With ``(z - origin) factor`` for each reward z."""
+    def inside(self, low: Any, high: Any, xp: Any = np) -> Batched:
+        """With the share of the range in the place of each reward; 0 in an empty range."""
         n, w, wz, ww, wwz, wwzz = self.sums
-        wwzz = wwzz - origin * (2.0 * wwz - origin * ww)
-        wz, wwz = (wz - origin * w) * factor, (wwz - origin * ww) * factor
-        return self._replace(sums=xp.stack([n, w, wz, ww, wwz, wwzz.clip(0.0) * factor * factor]))
+        some = high > low
+        factor = xp.where(some, 1.0, 0.0) / xp.where(some, high - low, 1.0)
+        wwzz = (wwzz - low * (2.0 * wwz - low * ww)).clip(0.0)
+        wz, wwz, wwzz = (wz - low * w) * factor, (wwz - low * ww) * factor, wwzz * factor * factor
+        return self._replace(sums=xp.stack([n, w, wz, ww, wwz, wwzz]))
 
     def take(self, rows: Array) -> Batched:
         """The groups of an index array."""
@@ -144,32 +91,6 @@ class Batched(NamedTuple):
     def squares(self, value: Array) -> Array:
         """Sum over the traces of ``w^2 (z - value)^2``.  # (B,)"""
         return (self.wwzz - 2.0 * value * self.wwz + value * value * self.ww).clip(0.0)
-
-
-class Scale(NamedTuple):
-    """The range of the rewards seen, and how a reward's variance depends on its mean.
-
-    The variance is modelled as ``ratio (mean - low) (high - mean)``, exact with ratio 1 for rewards of two values.
-    """
-
-    low: Any
-    high: Any
-    ratio: Any
-
-    def variance(self, mean: Array) -> Array:
-        """Variance of a reward of that mean, at least a fiftieth of its largest.  # as mean"""
-        span = self.high - self.low
-        inside = self.clip(mean)
-        product = (inside - self.low) * (self.high - inside)
-        return self.ratio * product.clip(0.08 * 0.25 * span * span)
-
-    def share(self, value: Array) -> Array:
-        """Place in the range, which must not be empty: 0 at its low end, 1 at its high one.  # as value"""
-        return (value - self.low) / (self.high - self.low)
-
-    def clip(self, value: Array) -> Array:
-        """Moved into the range of the rewards."""
-        return value.clip(self.low, self.high)
 
 
 class Pooled:
@@ -275,5 +196,7 @@ def is_gram(x: FloatArray, beside: float = 1e-9) -> bool:
     return True
 
 
-def _kish(m: Moments, defined: Array, xp: Any) -> Any:
-    return xp.where(defined, m.s0 * m.s0 / xp.where(defined, m.q0, 1.0), 0.0)
+def share_of(reward: Any, low: Any, high: Any, xp: Any = np) -> Any:
+    """Place in a range: 0 at its low end, 1 at its high one; 0 in an empty range."""
+    some = high > low
+    return xp.where(some, (reward - low) / xp.where(some, high - low, 1.0), 0.0)

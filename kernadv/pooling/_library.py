@@ -52,17 +52,13 @@ class Library:
         some = bottom > 0
         return np.where(some, top / np.where(some, bottom, 1.0), otherwise)
 
-    def at(self, x: Any, index: Any) -> Any:
-        """``x[..., index]`` for a number that was computed."""
-        return x[..., index]
+    def largest(self, x: Array) -> Array:
+        """Of the last axis, which stays with length 1."""
+        return x.max(-1, keepdims=True)
 
     def solve(self, system: Array, right: Array) -> Array:
         """Solution for a symmetric positive definite system.  # (J, J), (J,) or (J, K)"""
         return np.linalg.solve(system, right)
-
-    def class_sums(self, code: Array, parts: tuple[Array, ...], classes: int) -> Array:
-        """Sums of each part over the entries of a class.  code: (B,), parts of (B,) -> (parts, classes)"""
-        return np.stack([np.bincount(code, part, classes) for part in parts])
 
     def sum_of_others(self, prompt: Array, *parts: Array) -> Array:
         """Sum of each (B,) part over the groups of the other prompts; the own ones never enter, not even in rounding.

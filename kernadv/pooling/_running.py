@@ -1,45 +1,49 @@
-"""Running totals over all prompts: the mean reward, its range, and its variance about the predictions."""
+"""Running totals over all prompts: the range of the rewards, their mean, and their variance about the predictions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from kernadv._typing import FloatArray
-from kernadv.pooling._base import Batched, Pooled, Scale
+from kernadv.pooling._base import Batched, Pooled, share_of
 from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Traces seen are fewer; and limits of their mean weight, in units.
 MOST, LEAST_WEIGHT, MOST_WEIGHT = 2.0**53, 2.0**-260, 2.0**110
 #: Share of the sums that is kept from one step to the next: of the mean, and of the rest.
 KEEP_MEAN, KEEP = 0.8, 0.97
+#: Rollouts of that variance, as a share of the squared range, that a reward of two values is worth beside what was seen.
+TRUST, VARIANCE = 8.0, 0.1
+#: Limits of what a reward counts, in rewards of two values.
+COUNTS = 0.1, 20.0
 
 
 class Running(Pooled):
-    """What was seen so far, whatever the prompt."""
+    """What was seen so far, whatever the prompt; in shares of the range of the rewards, which is 0 to 1."""
 
-    sums: Array  # discounted sums of w and of w z
     range: Array  # smallest and largest reward
-    ratio: Array  # discounted sums of w^2 (z - p)^2 and of w^2 (p - low) (high - p)
+    sums: Array  # discounted sums of w and of w share
+    noise: Array  # discounted sums of w V (1 - V) and of w^2 (share - V)^2
     size: Array  # discounted sums of traces and of w
     between: Array  # 1: a reward strictly inside the range was seen
+    uneven: Array  # 1: traces of one batch had different weights
 
-    positive = ("ratio", "size", "between")
+    positive = ("size", "between", "uneven")
 
     def __init__(self, lib: Library = NUMPY) -> None:
-        super().__init__(lib, sums=2, range=2, ratio=2, size=2, between=1)
+        super().__init__(lib, range=2, sums=2, noise=2, size=2, between=1, uneven=1)
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
         """As `Pooled.sound`: the mean lies in the range."""
         (total, product), (low, high), size = arrays["sums"], arrays["range"], arrays["size"]
-        slack = 1e-6 * max(abs(low), abs(high))
-        if not (super().sound(arrays) and total >= 0 and low <= high and arrays["between"][0] <= 1.0):
+        if not (super().sound(arrays) and total >= 0 and low <= high):
+            return False
+        if max(arrays["between"][0], arrays["uneven"][0]) > 1.0:
             return False
         if total == 0:
-            return not (product or size.any())
+            return not (product or size.any() or arrays["noise"].any())
         n, w = size
-        return bool(
-            0.0 < n <= MOST and LEAST_WEIGHT <= w / n <= MOST_WEIGHT and low - slack <= product / total <= high + slack
-        )
+        return bool(0.0 < n <= MOST and LEAST_WEIGHT <= w / n <= MOST_WEIGHT and -1e-6 <= product / total <= 1.0 + 1e-6)
 
     @property
     def empty(self) -> Any:
@@ -47,8 +51,18 @@ class Running(Pooled):
         return self.sums[0] <= 0
 
     @property
+    def low(self) -> Any:
+        """Smallest reward."""
+        return self.range[0]
+
+    @property
+    def span(self) -> Any:
+        """Largest reward minus the smallest."""
+        return self.range[1] - self.range[0]
+
+    @property
     def mean(self) -> Any:
-        """Recent mean reward; 0 while empty."""
+        """Recent mean reward as a share of the range; 0 while empty."""
         return self.lib.ratio(self.sums[1], self.sums[0])
 
     @property
@@ -62,29 +76,62 @@ class Running(Pooled):
         return not self.between[0]
 
     @property
-    def scale(self) -> Scale:
-        """Range and variance of the rewards."""
-        known = (self.ratio[1] > 0) & (self.ratio[0] > 0)
-        relative = self.lib.xp.where(known, self.lib.ratio(self.ratio[0], self.ratio[1]).clip(0.05, 2.0), 1.0)
-        return Scale(self.range[0], self.range[1], relative)
+    def count(self) -> Any:
+        """How many rewards of two values a reward counts, a unit of its weight: 1 for those of two values, more for rewards
+        of less variance than V (1 - V), less where weights differ."""
+        w, (binary, noise) = self.weight, self.noise
+        start = TRUST * VARIANCE * w
+        low, high = COUNTS
+        learned = ((binary + start) / (noise + start * w).clip(1e-300) * w).clip(low, high)
+        return self.lib.xp.where(self.between + self.uneven > 0, learned, 1.0)[0] / w
 
-    def learn(self, value: Array, batch: Batched, low: Any, high: Any, *, new: Any) -> None:
-        """Add a batch with its predictions and the smallest and largest of its rewards; new: 1 at a later step, else 0."""
+    def learn(self, mean: Array, error: Array, batch: Batched, low: Any, high: Any, *, new: Any) -> tuple[Any, Any]:
+        """Add a batch.
+
+        Parameters
+        ----------
+        mean, error : (B,)
+            Predictions as shares of the range before the batch, and their variance about the values.
+        batch : Batched of B groups
+        low, high : float
+            Smallest and largest of its rewards.
+        new : 1 or 0
+            Whether it is of a later step than all before.
+
+        Returns
+        -------
+        lower, upper : float
+            The range before as shares of the present one; 0 and 1 where it is still the same.
+        """
         xp, number = self.lib.xp, self.lib.number
-        first, (a, b), weight = self.empty, (self.range[0], self.range[1]), batch.w.sum()
-        p = value.clip(a, b)
-        spread = xp.stack([batch.squares(p).sum(), (batch.ww * (p - a) * (b - p)).sum()])
+        first, (a, b), weight = self.empty, (self.range[0] + 0.0, self.range[1] + 0.0), batch.w.sum()
         outer = xp.stack([xp.where(first, low, xp.minimum(low, a)), xp.where(first, high, xp.maximum(high, b))])
-        outer = xp.where(weight > 0, outer, self.range)
-        moved = ~first & (a < b) & (outer != self.range).any()
-        a, b = outer[0], outer[1]
-        inside = (batch.wwzz - (a + b) * batch.wwz + a * b * batch.ww).sum()  # -sum w^2 (z - a)(b - z)
-        between = moved | (inside < -1e-6 * batch.ww.sum() * (b - a) ** 2)
-        self.ratio *= KEEP**new
-        self.ratio += spread * number(~first)
-        self.between += number(between) * (1.0 - self.between)
+        moved = ~first & (outer != self.range).any()
+        lower, upper = (
+            xp.where(moved, share_of(end, outer[0], outer[1], xp), float(k)) for k, end in enumerate((a, b))
+        )
         self.range[:] = outer
+        self.sums[1] = lower * self.sums[0] + (upper - lower) * self.sums[1]
+        inside = batch.inside(outer[0], outer[1], xp)
+        far = (inside.wwz - inside.wwzz).sum()  # sum of w^2 share (1 - share)
+        between = (moved & (a < b)) | (far > 1e-6 * batch.ww.sum())
+        uneven = (batch.ww * batch.n - batch.w**2).sum() > 1e-9 * (batch.ww * batch.n).sum()
+        p = lower + (upper - lower) * mean
+        u = (upper - lower) ** 2 * error
+        noise = xp.stack([(batch.w * (p * (1.0 - p) - u)).sum(), (inside.squares(p) - batch.ww * u).sum()])
+        self.noise *= KEEP**new
+        self.noise += noise * number(~first)
+        self.between += number(between) * (1.0 - self.between)
+        self.uneven += number(uneven) * (1.0 - self.uneven)
         self.sums *= KEEP_MEAN**new
-        self.sums += xp.stack([weight, batch.wz.sum()])
+        self.sums += xp.stack([weight, inside.wz.sum()])
         self.size *= KEEP**new
         self.size += xp.stack([batch.n.sum(), weight])
+        return lower, upper
+
+    def rescale(self, share: Any) -> None:
+        """Count the weights in another unit: each is that share of what it was."""
+        self.sums *= share
+        self.size[1] *= share
+        self.noise[0] *= share
+        self.noise[1] *= share * share

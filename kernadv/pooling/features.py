@@ -130,6 +130,11 @@ class FeaturePrior(Pooled):
         self.cross += (w * y) @ f
         self._try(f, y, w * fresh, kappa, new)
 
+    def carry(self, factor: Any) -> None:
+        """The rewards are counted in units that make them that much smaller."""
+        self.cross *= factor
+        self.trial *= factor * factor
+
     def _standardise(self, features: Array, known: Array, count: Any, first: Any) -> None:
         """Take centre and spread from a batch, if it is the first."""
         where = self.lib.xp.where

@@ -2,71 +2,80 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, fields
+from itertools import product
+from typing import Any, NamedTuple
 
-from kernadv import kernels
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_flag
-from kernadv.clock import Bandwidth, Steps
-from kernadv.kernels import Kernel
-from kernadv.pooling.aggregation import AGGREGATIONS
+import numpy as np
+
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_range
+from kernadv._typing import FloatArray
+
+
+class Members(NamedTuple):
+    """The M filters: every prior with every way to move.
+
+    Attributes
+    ----------
+    prior : (M,) float64
+        Rollouts that the prior is worth.
+    walk : (M,) float64
+        Standard deviation of a step of the logit.
+    discount : (M,) float64
+        Rate a step at which a past loses its worth.
+    """
+
+    prior: FloatArray
+    walk: FloatArray
+    discount: FloatArray
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """What the prompts share.  Every piece can be switched off.
+    """The filters that are run for every prompt, and how the level that the prompts share may move.
 
     Parameters
     ----------
-    windows : tuple of float
-        Bandwidths in steps, ascending; inf weighs the whole past alike.
-    kernel : str or Kernel
-        The kernel in time.
-    level : bool
-        Shrink to the mean over prompts by empirical Bayes.
-    slope : bool
-        Add the windows' local linear estimates with pooled slopes.
-    drift : bool
-        Correct by the residuals of the batch's other prompts, while it pays.
-    aggregation : {"stacking", "argmin", "one_se", "exponential_weights"}
-        How the windows become one estimate.
+    priors : tuple of float
+        Numbers of rollouts that the prior is worth, above 0.
+    walks : tuple of float
+        How prompts may move: standard deviations, from 0, of the step of a random walk of the value's logit.
+    discounts : tuple of float
+        Other ways to move: rates, above 0, at which the past of a prompt loses its worth, a step.
+    common : tuple of float
+        Standard deviations of the step of the common level's random walk; 0 alone: it does not move.
 
     Raises
     ------
-    ArgumentError
-        If windows are empty, not positive or not ascending, or a name is unknown.
+    ArgumentError, ArgumentTypeError
+        If a tuple is empty, but for `discounts`, or holds a number that is out of range or repeated.
     """
 
-    windows: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 300.0, 800.0, math.inf)
-    kernel: str | Kernel = "exponential"
-    level: bool = True
-    slope: bool = True
-    drift: bool = True
-    aggregation: str = "stacking"
+    priors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    walks: tuple[float, ...] = (0.0, 0.03, 0.1, 0.2, 0.4)
+    discounts: tuple[float, ...] = (0.01, 0.04)
+    common: tuple[float, ...] = (0.0, 0.03, 0.15)
 
     def __post_init__(self) -> None:
-        for name in ("level", "slope", "drift"):
-            object.__setattr__(self, name, check_flag(getattr(self, name), name))
-        try:
-            if isinstance(self.windows, (str, bytes, set, frozenset)):
-                raise TypeError
-            windows = tuple(Steps(w).width for w in self.windows)
-        except TypeError as error:
-            if isinstance(error, ArgumentTypeError):
-                raise
-            raise ArgumentTypeError(
-                f"windows must be bandwidths in steps, got {self.windows!r}; e.g. (4, 16, 64)"
-            ) from None
-        if not windows:
-            raise ArgumentError("windows must hold at least one bandwidth in steps, got none; e.g. (4, 16, 64, inf)")
-        if any(a >= b for a, b in pairwise(windows)):
-            raise ArgumentError(f"windows must ascend, got {self.windows}; sort them and drop repetitions")
-        object.__setattr__(self, "windows", windows)
-        object.__setattr__(self, "kernel", kernels.get(self.kernel))
-        check_choice(self.aggregation, "aggregation", AGGREGATIONS)
+        least = {"priors": 1e-3, "discounts": 1e-9}
+        for field in fields(self):
+            values = _numbers(getattr(self, field.name), field.name, least.get(field.name, 0.0))
+            if not values and field.name != "discounts":
+                raise ArgumentError(f"{field.name} must hold at least one number, got none; e.g. {field.default}")
+            object.__setattr__(self, field.name, values)
 
     @property
-    def bandwidths(self) -> list[Bandwidth]:
-        """The windows on the clock of training."""
-        return [Steps(w) for w in self.windows]
+    def members(self) -> Members:
+        """The filters."""
+        moves = [(walk, 0.0) for walk in self.walks] + [(0.0, rate) for rate in self.discounts]
+        return Members(*np.array([(prior, *move) for prior, move in product(self.priors, moves)]).T.copy())
+
+
+def _numbers(values: Any, name: str, least: float) -> tuple[float, ...]:
+    """Distinct finite numbers, ascending."""
+    if not isinstance(values, (tuple, list, np.ndarray)):
+        raise ArgumentTypeError(f"{name} must be a tuple of numbers, got {values!r:.80}")
+    found = tuple(sorted(check_range(value, name, least, 1e3) for value in values))
+    if len(set(found)) < len(found):
+        raise ArgumentError(f"{name} must not repeat a number, got {values!r:.80}")
+    return found

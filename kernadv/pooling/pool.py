@@ -1,34 +1,103 @@
-"""The pooled estimator's engine: from the pasts of a batch of groups to what each past is worth, and learning from it."""
+"""The pooled estimator's engine: from beliefs about prompts to their values, and learning from a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kernadv._arrays import LAST_STEP
 from kernadv._errors import CheckpointError
 from kernadv._states import whole_numbers
-from kernadv.kernels import Kernel
-from kernadv.moments import Moments
-from kernadv.pooling._base import Batched, Pooled, Scale, Windowed, check_shapes
-from kernadv.pooling._forecast import Forecast, LastVisit
+from kernadv._typing import FloatArray
+from kernadv.pooling._base import Batched, Pooled, check_shapes, share_of
 from kernadv.pooling._library import NUMPY, Array, Library
 from kernadv.pooling._running import Running
-from kernadv.pooling._units import Units
-from kernadv.pooling.aggregation import AGGREGATIONS, Argmin
-from kernadv.pooling.calibration import Calibration
-from kernadv.pooling.drift import CommonDrift
+from kernadv.pooling.beliefs import Beliefs, believed, carried, carried_back
+from kernadv.pooling.common import CommonLevel
 from kernadv.pooling.features import FeaturePrior
 from kernadv.pooling.how import Pooling
-from kernadv.pooling.level import EmpiricalBayesLevel
-from kernadv.pooling.slope import PooledSlope
-from kernadv.pooling.strength import Strength
+from kernadv.pooling.weights import PrequentialWeights
+from kernadv.smoothers import Estimate
 
-#: Rollouts that the recent mean is worth beside the batch's own mean, for prompts without a past.
-RECENT = 64.0
+#: What a visit of a known prompt says of the common level, as a share of what it would if its belief were free of what
+#: earlier visits said of it.
+REPEATED = 0.5
+#: Rollouts that the mean of the other prompts is worth in the first batch.
+FIRST = 1.0
+#: Shares of the range within which features place the prior mean.
+LEAST_PRIOR = 0.01
+
+
+class Asked(NamedTuple):
+    """N groups of prompts, and what is noted of these.
+
+    Attributes
+    ----------
+    batch : Batched of N groups
+    known : (N,) bool
+        Whether anything is noted of the prompt.
+    notes : (N, 2 + 2 M)
+        The range of the rewards at its last visit, and the beliefs then; of prompts that are not known they mean nothing.
+    gap : (N,)
+        Steps from its newest visit to the group's; below 0 for a group that comes late.
+    step : int
+        Newest of the batch.
+    chain : Chain or None
+        None: no prompt has two groups.
+    features : (N, D) or None
+        NaN where a prompt has none.
+    """
+
+    batch: Batched
+    known: Array
+    notes: Array
+    gap: Array
+    step: Any
+    chain: Chain | None = None
+    features: Array | None = None
+
+
+class Chain(NamedTuple):
+    """Which groups of a batch are of one prompt, and in what order they are learned from.
+
+    Attributes
+    ----------
+    home : (N,) int64
+        Index of the first group of each group's prompt.
+    turn : (N,) int64
+        Below `turns`; another one for each group of a prompt.
+    turns : int
+    """
+
+    home: Array
+    turn: Array
+    turns: int
+
+
+class Forecast(NamedTuple):
+    """What is known of N groups before their rewards are looked at, but for those of other prompts.
+
+    Attributes
+    ----------
+    weights : (M,)
+        Of the filters.
+    mean : (N, M)
+        Of the value, as a share of the range of the rewards.
+    worth : (N, M)
+        Rewards of two values that it is worth.
+    level : (N,)
+        The common level that the other prompts show.
+    first : (N,)
+        Mean reward of the other prompts of the first batch, NaN without any; the value while nothing was learned.
+    """
+
+    weights: Array
+    mean: Array
+    worth: Array
+    level: Array
+    first: Array
 
 
 class Pool:
@@ -44,40 +113,33 @@ class Pool:
 
     def __init__(self, how: Pooling, features: int = 0, lib: Library = NUMPY) -> None:
         self.how, self.lib = how, lib
-        size = len(how.windows)
         self.newest = lib.zeros(1)  # step
-        self.units = Units(lib)
         self.running = Running(lib)
-        self.level = EmpiricalBayesLevel(size, lib)
-        self.slope = PooledSlope(size, lib)
-        self.drift = CommonDrift(lib)
-        self.aggregation: Argmin = AGGREGATIONS[how.aggregation](2 * size if how.slope else size, lib)
-        self.strength = Strength(lib)
-        self.calibration = Calibration(lib)
+        self.common = CommonLevel(how.common, lib)
+        self.weights = PrequentialWeights(len(how.members.prior), lib)
         self.features: FeaturePrior | None = None
         if features:
             self.expect(features)
-        self._windows = lib.array(how.windows)
+        self._prior, self._walk, self._discount = map(lib.array, how.members)
 
     @property
-    def scale(self) -> Scale:
-        """Range of the rewards and their variance, in their own units."""
-        low, high, relative = self.running.scale
-        return Scale(self.units.reward(low), self.units.reward(high), relative)
+    def width(self) -> int:
+        """Numbers noted of a prompt."""
+        return 2 + 2 * len(self._prior)
 
     @property
     def mean(self) -> Any:
         """Recent mean reward."""
-        return self.units.reward(self.running.mean)
-
-    def value(self, forecast: Forecast) -> Array:
-        """The predictions in the units of the rewards.  # (B,)"""
-        return self.units.reward(forecast.final)
+        return self.reward(self.running.mean)
 
     @property
-    def best_window(self) -> Any:
-        """Index of the window whose estimate has the smallest loss so far."""
-        return self.aggregation.best % len(self.how.windows)
+    def prior(self) -> Any:
+        """Rollouts that the prior is worth at the middle of the range."""
+        return self.weights.weights() @ self._prior / (self.running.count * self.running.weight)
+
+    def reward(self, share: Array) -> Array:
+        """Shares of the range as rewards."""
+        return self.running.low + self.running.span * share
 
     def expect(self, features: int) -> None:
         """From now on every prompt comes with that many features."""
@@ -93,168 +155,264 @@ class Pool:
             self.expect(other.features.columns)
         for own, learned in zip(self._pieces().values(), other._pieces().values(), strict=True):
             own.copy_from(learned)
-        self.units.copy_from(other.units)
 
-    def forecast(self, past: Windowed, batch: Batched, features: Array | None = None) -> Forecast:
-        """Predict a batch.
+    def forecast(self, asked: Asked) -> Forecast:
+        """Predict a batch; its rewards enter only through the other prompts, for the common level."""
+        xp, others = self.lib.xp, self.lib.sum_of_others
+        batch, running = asked.batch, self.running
+        weights = self.weights.weights()
+        beliefs = self._moved(self._recalled(asked), abs(asked.gap))
+        score, information = self._shown(beliefs, weights, self._inside(batch), asked.known)[:2]
+        shown = others(batch.prompt, score, information)
+        level = self.common.shown(shown[0], shown[1], self._elapsed(asked.step))
+        alpha, beta = beliefs.at(level[:, None], xp)
+        worth = alpha + beta
+        total, count = others(batch.prompt, batch.wz, batch.w)
+        first = xp.where(running.empty & (count > 0), self.lib.ratio(total, count), np.nan)
+        return Forecast(weights, alpha / worth, worth, level, first)
 
-        The rewards in `batch` enter only through the other prompts: for the level of prompts without a past, and for the
-        drift.
+    def posterior(self, forecast: Forecast, group: Array, others: tuple[Array, Array, Array], weight: Any) -> Estimate:
+        """The other traces of the group join: the mean over the filters of ``(nu p + k T) / (nu + k W)``.
 
         Parameters
         ----------
-        past : Windowed of B groups
-        batch : Batched of B groups
-        features : (B, D), optional
-            NaN where a prompt has none.
+        forecast : Forecast of N groups
+        group : (B,) int64
+            Index of each row's group.
+        others : three (B,) arrays
+            Count, sum W of the weights w and sum T of w z over the other scored traces of the row's group.
+        weight : () or (B,)
+            Of a typical trace, while nothing was learned.
+
+        Returns
+        -------
+        Estimate of (B,)
+            ``defined`` is False where neither the past nor a trace says anything.
         """
-        xp, where = self.lib.xp, self.lib.xp.where
-        learned = ~self.running.empty
-        change = self.units.inverse(~learned)
-        past, batch = past.moved(*change), batch.moved(*change, xp)
-        scale, kappa = self.running.scale, self.level.kappa()
-        mean = self.running.mean + 0.0 * batch.n
-        if self.features is not None and features is not None:
-            mean = mean + self.features.weight() * self.features.deviation(features, kappa[-1])
-        prior = where(learned, scale.clip(mean), mean)
-        level = self._level(past.value, past, prior, kappa, learned)
-        columns = level
-        if self.how.slope:
-            line = where(learned, self.slope.extrapolate(past, level, scale), level)
-            columns = xp.concatenate([level, self._level(line, past, prior, kappa, learned)], axis=1)
-        has_past = past.defined.any(1)
-        value = where(has_past, self.aggregation.combine(columns, prior), prior)
-        value = where(learned, scale.clip(value), value)
-        shifted = where(has_past, self.drift.shifted(value, batch.only(has_past), scale), value)
-        known = where(self.drift.active, shifted, value) if self.how.drift else value
-        final = where(has_past, known, self._without_past(prior, batch))
-        k = self.best_window
-        n_eff = xp.minimum(self.lib.at(past.n_eff, k), self.lib.at(past.moments.s0, k)) * has_past
-        strength = self.strength.rollouts(n_eff, past.n_eff[:, -1], self.lib.at(kappa, k))
-        return Forecast(prior, level, columns, value, shifted, final, n_eff, strength, has_past)
+        xp, running = self.lib.xp, self.running
+        where, w = xp.where, forecast.weights
+        count, mass, total = others
+        first, empty = forecast.first[group], running.empty
+        told = ~xp.isnan(first)
+        k = where(empty, 1.0 / weight, running.count)
+        mean, worth = forecast.mean[group], forecast.worth[group]
+        top, bottom = where(told, FIRST * where(told, first, 0.0), 0.0) + k * total, FIRST * told + k * mass
+        defined = ~empty | (bottom > 0)
+        seen, heard = (k * total)[:, None], (k * mass)[:, None]
+        value = where(
+            empty, top / where(bottom > 0, bottom, 1.0), (worth * self.reward(mean) + seen) / (worth + heard) @ w
+        )
+        inside = (k * (total - running.low * mass))[:, None]
+        share = where(running.span > 0, inside / where(running.span > 0, running.span, 1.0), 0.0)
+        p = (worth * mean + share) / (worth + heard)
+        centre = p @ w
+        spread = ((p * (1.0 - p)).clip(0.0) / (worth + heard + 1.0) + (p - centre[:, None]) ** 2) @ w
+        n_eff = (centre * (1.0 - centre) / spread.clip(1e-300) - 1.0).clip(1e-3) / (running.count * running.weight)
+        n_eff = where(empty, FIRST * told + count, n_eff)
+        variance = where(defined & ~empty, running.span**2 * spread, np.nan)
+        return Estimate(where(defined, value, np.nan), variance, where(defined, n_eff, 0.0), defined)
 
-    def _level(self, value: Array, past: Windowed, prior: Array, kappa: Array, learned: Array) -> Array:
-        """Estimates of the windows shrunk to the prior means, which those of empty windows are.  # (B, H)"""
+    def linear(self, forecast: Forecast, n: Array) -> tuple[Array, Array]:
+        """The values of groups of n traces of weight 1 as a level, NaN where undefined, and the gain of the others' sum.
+
+        # (N,) each
+        """
+        where, running, w = self.lib.xp.where, self.running, forecast.weights
+        k, told = where(running.empty, 1.0, running.count), ~self.lib.xp.isnan(forecast.first)
+        bottom = where(running.empty, (FIRST * told)[:, None], forecast.worth) + (k * (n - 1.0))[:, None]
+        some = bottom > 0
+        pull = where(some, 1.0 / where(some, bottom, 1.0), 0.0)
+        first = where(told, FIRST * where(told, forecast.first, 0.0) * pull[:, 0], where(n > 1, 0.0, np.nan))
+        level = where(running.empty, first, (forecast.worth * self.reward(forecast.mean) * pull) @ w)
+        return level, (k * pull) @ w
+
+    def typical_weight(self, weight: Array | None, scored: Array) -> Array:
+        """Mean weight of a trace: of those seen, or at first of the batch's other traces.
+
+        Parameters
+        ----------
+        weight : (B,) or None
+            Of the traces, 0 where they are not scored; None: all count alike.
+        scored : (B,) bool
+
+        Returns
+        -------
+        () or (B,)
+        """
+        if weight is None:
+            return self.running.weight
         where = self.lib.xp.where
-        own = where(past.defined, value, prior[:, None])
-        if not self.how.level:
-            return own
-        return where(learned, self.level.shrink(value, past.n_eff, past.defined, prior, kappa), own)
+        count = self.lib.number(scored)
+        total, others = weight.sum() - weight, count.sum() - count
+        first = where((others > 0) & (total > 0), self.lib.ratio(total, others), 1.0)
+        return where(self.running.empty, first, self.running.weight)
 
-    def learn(
-        self,
-        forecast: Forecast,
-        past: Windowed,
-        batch: Batched,
-        last: LastVisit,
-        limits: tuple[Any, Any],
-        step: Any,
-        features: Array | None = None,
-    ) -> None:
+    def learn(self, asked: Asked, limits: tuple[Any, Any]) -> Array:
         """Learn from a batch after it was predicted.
 
         Parameters
         ----------
-        forecast, past, batch, features
-            As made by and given to `forecast`.
-        last : LastVisit
+        asked : Asked
+            As given to `forecast`.
         limits : tuple of float
             Smallest and largest reward of the batch; of no matter without a scored trace.
-        step : int
-            Newest step of the batch.
+
+        Returns
+        -------
+        (N, 2 + 2 M)
+            What is noted of the prompt of each group after it.
         """
         xp, number, where = self.lib.xp, self.lib.number, self.lib.xp.where
+        batch, known = asked.batch, asked.known
         some = batch.w.sum() > 0
         if self.lib.rules_out(some):
-            return
-        batch = batch.only(some)
-        low, high = (where(some, limit, self.units.origin) for limit in limits)
-        restart, *change = self.units.settle(low, high, self.running.empty, self.running.range)
-        for piece in self._pieces().values():
-            piece.keep(1.0 - number(restart))
-        forecast = forecast.moved(*change)
-        origin, factor = self.units.inverse(False)
-        past, batch = past.moved(origin, factor), batch.moved(origin, factor, xp)
-        new = number((step > self.newest) & some)[0]
-        self.newest[:] = where(new > 0, step, self.newest)
-        scale, weight, learned = self.running.scale, self.running.weight, ~self.running.empty
-        reward, prior, blank = self.lib.ratio(batch.wz, batch.w), forecast.prior, xp.isnan(forecast.final)
-        rows = forecast.has_past & (batch.w > 0) & learned
-        self.strength.fade(new)
-        self.calibration.fade(new)
-        told = batch.only(~(blank & (batch.n > 0)).any())
-        predicted = forecast._replace(final=where(blank, prior, forecast.final))
-        self._learn_strength(predicted, past, told, last, scale, self.best_window)
-        variance = self.lib.ratio(batch.squares(prior).sum() * batch.n.sum(), batch.w.sum() ** 2)
-        self.level.learn(past.value, past.defined & rows[:, None], prior, reward, variance, new=new)
-        share = batch.w / weight
-        self.aggregation.learn(forecast.columns, prior, reward, share * rows, variance, new=new)
-        self.drift.learn(forecast.value, forecast.shifted, batch.only(rows), scale, new=new)
-        self.slope.learn(past, forecast.level, scale, rows, new=new * number(rows.any()))
-        if self.features is not None and features is not None:
-            residual, fresh = reward - self.running.mean, ~forecast.has_past
+            return asked.notes
+        new = number((asked.step > self.newest) & some)[0]
+        elapsed = self._elapsed(asked.step)
+        learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
+        weights = self.weights.weights()
+        before = self._moved(self._recalled(asked), abs(asked.gap))
+        _, _, centre, error = self._shown(before, weights, self._inside(batch), known)
+        low, high = (where(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
+        lower, upper = self.running.learn(centre, error, batch, low, high, new=new)
+        self._carry(lower, upper)
+        inside = self._inside(batch)
+        base = self._recalled(asked)
+        score, information = self._shown(self._moved(base, abs(asked.gap)), weights, inside, known)[:2]
+        self.common.learn(score.sum(), information.sum(), elapsed, new=new)
+        beliefs, loss = self._chained(asked, base, inside)
+        self.weights.learn(loss, batch.w.sum() / self.running.weight, new=new)
+        if self.features is not None and asked.features is not None:
+            residual = self.lib.ratio(inside.wz, batch.w) - (lower + (upper - lower) * mean)
             own = self.lib.ratio(batch.w.sum(), batch.n.sum(), 1.0)  # of the first batch, which only they learn from
             share = batch.w / where(learned, weight, own)
-            self.features.learn(features, self.level.kappa()[-1], residual, share, fresh, new=new)
-        final = where(blank, reward, forecast.final)
-        self.running.learn(final, batch, (low - origin) * factor, (high - origin) * factor, new=new)
+            self.features.learn(asked.features, self._kappa, residual, share, ~known, new=new)
+        self.newest[:] = where(new > 0, asked.step, self.newest)
+        ends = self.running.range + xp.zeros_like(asked.gap)[:, None]
+        return xp.concatenate([ends, beliefs.logit, beliefs.variance], axis=1)
 
-    def _without_past(self, prior: Array, batch: Batched) -> Array:
-        """Prior means moved to the level of the batch's other prompts; NaN while nothing was seen.  # (B,)"""
-        where, others, running = self.lib.xp.where, self.lib.sum_of_others, self.running
-        residual, count = others(batch.prompt, batch.wz - batch.w * prior, batch.w)
-        first = where(count > 0, prior + self.lib.ratio(residual, count), np.nan)
-        return where(running.empty, first, running.scale.clip(prior + residual / (count + RECENT * running.weight)))
-
-    def _learn_strength(
-        self, forecast: Forecast, past: Windowed, batch: Batched, last: LastVisit, scale: Scale, k: Any
-    ) -> None:
-        kappa = self.lib.at(self.level.kappa(), k)
-        self.strength.learn(forecast.final, forecast.n_eff, kappa, batch)
-        single = (batch.n == 1) & (last.n > 0)
-        if not self.lib.rules_out(single.any()):
-            self._learn_visits(forecast.prior, kappa, past, batch.only(single), last, scale, k)
-        self.calibration.learn(forecast.final, forecast.strength, *self._calibrating(batch, scale))
-
-    def _learn_visits(
-        self, prior: Array, kappa: Any, past: Windowed, batch: Batched, last: LastVisit, scale: Scale, k: Any
-    ) -> None:
-        """From single traces and the visit before, predicted from what came before both."""
+    def _chained(self, asked: Asked, base: Beliefs, inside: Batched) -> tuple[Beliefs, Array]:
+        """Beliefs of each group's prompt after the batch, and the losses of the filters."""
+        chain = asked.chain
+        if chain is None:
+            beliefs, loss = self._updated(base, asked.gap, inside)
+            return beliefs, loss
         xp, where = self.lib.xp, self.lib.xp.where
-        origin, factor = self.units.inverse(False)
-        last = last._replace(wz=(last.wz - origin * last.w) * factor)
-        kernel = self.how.kernel
-        assert isinstance(kernel, Kernel)
-        weight = kernel.profile(last.lag / self.lib.at(self._windows, k), xp)
-        whole, m = self.lib.at(past.bottom, k), past.moments
-        bottom = whole - weight * last.w
-        left = bottom > 1e-9 * whole
-        s0, q0 = self.lib.at(m.s0, k) - weight * last.n, self.lib.at(m.q0, k) - weight * weight * last.n
-        n_eff = where(left, xp.minimum(s0 * s0 / where(q0 > 0, q0, 1.0), s0), 0.0)
-        value = where(left, (self.lib.at(m.t0, k) - weight * last.wz) / where(left, bottom, 1.0), prior)
-        value = (n_eff * value + kappa * prior) / (n_eff + kappa)
-        nu = self.strength.rollouts(n_eff, (past.n_eff[:, -1] - last.n).clip(0.0), kappa)
-        before = self.lib.ratio(last.wz, last.n)
-        self.strength.learn_visits(value, n_eff, kappa, batch, before - self.lib.ratio(last.w, last.n) * value)
-        batch, scale = self._calibrating(batch, scale)
-        self.calibration.learn_visits(value, nu, batch, before, scale)
+        size, home = len(inside.n), chain.home
+        none = xp.zeros_like(base.logit[:1])
+        held = [xp.concatenate([part, none]) for part in base]  # of each prompt at its home; the last row is for nobody
+        ahead = xp.concatenate([0.0 * asked.gap, 0.0 * asked.gap[:1]])  # steps of its newest visit beyond that before
+        loss = 0.0
+        for turn in range(chain.turns):
+            now = (chain.turn == turn) & (inside.w > 0)
+            gap = asked.gap - ahead[home]
+            after, lost = self._updated(Beliefs(*(part[home] for part in held)), gap, inside.only(now))
+            loss = loss + lost
+            place = where(now, home, size)
+            for part, new in zip(held, after, strict=True):
+                part[place] = new
+            ahead[place] = ahead[home] + gap.clip(0.0)
+        return Beliefs(*(part[home] for part in held)), loss
 
-    def _calibrating(self, batch: Batched, scale: Scale) -> tuple[Batched, Scale]:
-        """The batch and the range of the rewards; no batch, and a range of 1, without a range or with unequal weights."""
+    def _updated(self, base: Beliefs, gap: Array, inside: Batched) -> tuple[Beliefs, Array]:
+        """Beliefs after a group each, and the losses of the filters.
+
+        A late group shows what the prompt was: what the belief at that step gains, the one of today gains in proportion.
+        """
+        xp, where = self.lib.xp, self.lib.xp.where
+        level, k = self.common.expected(), self.running.count
+        n = (k * inside.w)[:, None]
+        s = xp.minimum((k * inside.wz.clip(0.0))[:, None], n)
+        beliefs = self._moved(base, abs(gap))
+        alpha, beta = beliefs.at(level, xp)
+        loss = self._loss(alpha, alpha + beta, inside)
+        after = believed(alpha + s, beta + (n - s), level, xp)
+        late = (gap < 0)[:, None]
+        gain = where(late, base.variance / beliefs.variance, 1.0)
+        logit = where(late, base.logit + gain * (after.logit - base.logit), after.logit)
+        fall = gain * gain * (beliefs.variance - after.variance)
+        return Beliefs(logit, where(late, base.variance - fall, after.variance)), loss
+
+    def _loss(self, alpha: Array, worth: Array, inside: Batched) -> Array:
+        """Sums over all traces of ``w^2 (z - V^(g))^2`` in squared typical weights, with V^(g) from the past and the other
+        traces of the group, each as heavy as all on average.  # (M,)
+        """
+        k, typical = self.running.count, self.running.weight
+        each = self.lib.ratio(inside.w, inside.n)
+        bottom = worth + (k * (inside.w - each))[:, None]
+        own = 1.0 + (k * each)[:, None] / bottom  # z - V = own z - rest
+        rest = (alpha + (k * inside.wz)[:, None]) / bottom
+        ww, wwz, wwzz = (part[:, None] for part in inside.sums[3:])
+        return ((own * own * wwzz - 2.0 * own * rest * wwz + rest * rest * ww).clip(0.0)).sum(0) / (typical * typical)
+
+    def _recalled(self, asked: Asked) -> Beliefs:
+        """Beliefs at the newest visits, in shares of the present range; of prompts without one, the prior."""
+        xp, where = self.lib.xp, self.lib.xp.where
+        size = len(self._prior)
+        known = asked.known[:, None]
+        low, high = self.running.range
+        lower, upper = (share_of(asked.notes[:, end], low, high, xp)[:, None] for end in (0, 1))
+        stale = known & (((asked.notes[:, 0] != low) | (asked.notes[:, 1] != high))[:, None])
+        logit = where(known, asked.notes[:, 2 : 2 + size], self._offset(asked)[:, None])
+        variance = where(known, asked.notes[:, 2 + size :], 4.0 / self._prior)
+        if self.lib.rules_out(stale.any()):
+            return Beliefs(logit, variance)
+        level = self.common.expected()
+        placed, slope = carried(logit + carried_back(level, lower, upper, xp), lower, upper, xp)
+        return Beliefs(where(stale, placed - level, logit), where(stale, variance * slope * slope, variance))
+
+    def _offset(self, asked: Asked) -> Array:
+        """How far features place the prior from the common level.  # (N,)"""
+        none = 0.0 * asked.gap
+        if self.features is None or asked.features is None:
+            return none
+        mean = self.running.mean + none
+        moved = mean + self.features.weight() * self.features.deviation(asked.features, self._kappa)
+        here, there = (x.clip(LEAST_PRIOR, 1.0 - LEAST_PRIOR) for x in (mean, moved))
+        log = self.lib.xp.log
+        return log(there / (1.0 - there)) - log(here / (1.0 - here))
+
+    def _moved(self, beliefs: Beliefs, gap: Array) -> Beliefs:
+        return beliefs.later(gap[:, None], self._walk, self._discount, self.lib.xp)
+
+    def _shown(
+        self, beliefs: Beliefs, weights: Array, inside: Batched, known: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """What each group shows of the common level, as score and information; mean and variance of its value.  # (N,) each"""
+        xp = self.lib.xp
+        alpha, beta = beliefs.at(self.common.expected(), xp)
+        worth = alpha + beta
+        p = alpha / worth
+        centre = p @ weights
+        square = (p * (p + (1.0 - p) / (worth + 1.0))) @ weights
+        error, noise = (square - centre * centre).clip(0.0), centre - square
+        n = self.running.count * inside.w
+        slope = noise / (error * n + noise).clip(1e-300) * xp.where(known, REPEATED, 1.0)
+        return slope * (self.running.count * inside.wz - n * centre), slope * noise * n, centre, error
+
+    def _carry(self, lower: Any, upper: Any) -> None:
+        """What was learned in shares of the range before, in those of the present one; see `Running.learn`."""
+        mean, factor = carried(self.common.mean, lower, upper, self.lib.xp)
+        moved = (lower > 0) | (upper < 1)
         where = self.lib.xp.where
-        some = (scale.high > scale.low) & (batch.w == batch.n).all()
-        return batch.only(some), Scale(where(some, scale.low, 0.0), where(some, scale.high, 1.0), scale.ratio)
+        self.common.carry(where(moved, mean, self.common.mean), where(moved, factor, 1.0))
+        self.weights.carry(upper - lower)
+        if self.features is not None:
+            self.features.carry(upper - lower)
+
+    def _inside(self, batch: Batched) -> Batched:
+        return batch.inside(*self.running.range, self.lib.xp)
+
+    def _elapsed(self, step: Any) -> Any:
+        """Steps since the newest batch that was learned from."""
+        return self.lib.xp.where(self.running.empty, 0.0 * self.newest, step - self.newest)[0]
+
+    @property
+    def _kappa(self) -> Any:
+        return self.weights.weights() @ self._prior
 
     def _pieces(self) -> dict[str, Pooled]:
-        pieces: dict[str, Pooled] = {
-            "running": self.running,
-            "level": self.level,
-            "slope": self.slope,
-            "drift": self.drift,
-            "aggregation": self.aggregation,
-            "strength": self.strength,
-            "calibration": self.calibration,
-        }
+        pieces: dict[str, Pooled] = {"running": self.running, "common": self.common, "weights": self.weights}
         return pieces if self.features is None else {**pieces, "features": self.features}
 
     def state_dict(self) -> dict[str, Array]:
@@ -264,8 +422,7 @@ class Pool:
             for name, piece in self._pieces().items()
             for key, array in piece.state_dict().items()
         }
-        newest, unit = self.lib.host(self.newest).astype(np.int64), self.lib.host(self.units.unit)
-        return {"pool.newest": newest, "pool.unit": unit, **arrays}
+        return {"pool.newest": self.lib.host(self.newest).astype(np.int64), **arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the state; on an error it stays as it was.
@@ -288,39 +445,22 @@ class Pool:
         fresh.newest = self.lib.array(newest)
         for name, piece in fresh._pieces().items():
             piece.load_state_dict(_of_piece(state, name))
-        fresh.units.load_state_dict({"unit": state.get("pool.unit", np.nan)})
         self.__dict__ = fresh.__dict__
+
+    def sound(self, notes: FloatArray, prompts: int) -> bool:
+        """Whether notes of so many prompts can be what learning left.  # (P, 2 + 2 M)"""
+        if notes.shape != (prompts, self.width):
+            return False
+        low, high = self.running.range
+        size = len(self._prior)
+        within = (low <= notes[:, 0]) & (notes[:, 0] <= notes[:, 1]) & (notes[:, 1] <= high)
+        return bool(within.all() and (notes[:, 2 + size :] > 0).all() and (abs(notes[:, 2 : 2 + size]) <= 1e6).all())
 
     def _names(self) -> set[str]:
         """Of the arrays of the state."""
-        return {"pool.newest", "pool.unit"} | {
+        return {"pool.newest"} | {
             f"pool.{name}.{key}" for name, piece in self._pieces().items() for key in piece._shapes
         }
-
-    def works(self) -> bool:
-        """Whether a copy forecasts and learns from a mean reward, with a past and without one, and stays finite."""
-        trial = deepcopy(self)
-        trial.units.unit[:] = 0.0, 1.0
-        try:
-            with np.errstate(over="raise", divide="raise", invalid="raise"):
-                results = trial._try(np.float64(trial.running.mean), np.float64(trial.running.weight))
-        except (FloatingPointError, np.linalg.LinAlgError):
-            return False
-        return all(np.isfinite(x).all() for x in [*results, *trial.state_dict().values()])
-
-    def _try(self, z: Any, w: Any) -> list[Array]:
-        """Forecast and learn from two prompts with rewards z of weight w; what must be finite."""
-        count, lag, size = np.array([[8.0], [0.0]]), np.array([[-4.0], [0.0]]), len(self.how.windows)
-        parts = [count, count * lag, 2.0 * count * lag**2, count * z, count * lag * z, count, count * lag]
-        moments = Moments(*(np.repeat(part, size, axis=1) for part in [*parts, 2.0 * count * lag**2, count * z * z]))
-        batch = Batched(np.arange(2), np.outer([1.0, w, w * z, w * w, w * w * z, (w * z) ** 2], [2.0, 2.0]))
-        last = LastVisit(*np.array([[4.0, 0.0], [1.0, 0.0], [w, 0.0], [w * z, 0.0]]))
-        features = None if self.features is None else np.stack([self.features.centre, 0.0 * self.features.centre])
-        past, empty = Windowed.of(moments), bool(self.running.empty)
-        forecast = self.forecast(past, batch, features)
-        rollouts = self.calibration.rollouts(forecast.strength)
-        self.learn(forecast, past, batch, last, (z, z), self.newest[0] + 1.0, features)
-        return [forecast.strength, rollouts, *([] if empty else [forecast.final])]
 
 
 def columns_of(state: Mapping[str, Any]) -> int:

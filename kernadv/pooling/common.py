@@ -1,0 +1,101 @@
+"""The common level: how the whole policy moved, as the batch's other prompts show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kernadv._typing import FloatArray
+from kernadv.pooling._base import Pooled
+from kernadv.pooling._library import NUMPY, Array, Library
+
+#: Variance of the level, in squared logits, before anything was seen.
+START = 1.0
+#: Share of the evidence that is kept from one step to the next.
+KEEP = 0.98
+#: Steps over which the level moves at most.
+LONGEST = 1e12
+
+
+class CommonLevel(Pooled):
+    """A level on the logit scale that moves by a random walk, by Kalman filters, one for each of J speeds; their mean is
+    weighted by how well they predicted what the batches showed.
+
+    A batch shows the level as a score u, the sum of its groups' derivatives of the log-likelihood at the expected level, and
+    their information i: as one normal observation of variance 1 / i.
+
+    Parameters
+    ----------
+    walks : sequence of float
+        Standard deviation of a step.
+    lib : Library
+
+    References
+    ----------
+    Harvey (1989), Forecasting, structural time series models and the Kalman filter, section 2.3; West and Harrison (1997),
+    chapter 12, for several models at a time.
+    """
+
+    mean: Array  # (J,) each
+    variance: Array
+    evidence: Array
+
+    def __init__(self, walks: Sequence[float], lib: Library = NUMPY) -> None:
+        super().__init__(lib, mean=len(walks), variance=len(walks), evidence=len(walks))
+        self.variance += START
+        self._steps = lib.array(walks) ** 2
+
+    def sound(self, arrays: dict[str, FloatArray]) -> bool:
+        """As `Pooled.sound`."""
+        return bool((arrays["variance"] >= 0).all() and (abs(arrays["mean"]) <= 1e6).all())
+
+    def expected(self) -> Any:
+        """The level before a batch is seen; a random walk stays where it is."""
+        return self._weights(self.evidence) @ self.mean
+
+    def shown(self, score: Array, information: Array, elapsed: Any) -> Array:
+        """The level after batches that show it.
+
+        Parameters
+        ----------
+        score, information : (B,)
+            Each of another batch.
+        elapsed : float
+            Steps since the last one was learned from.
+
+        Returns
+        -------
+        (B,)
+        """
+        mean, _, evidence = self._updated(score, information, elapsed)
+        return (self._weights(self.evidence + evidence) * mean).sum(1)
+
+    def learn(self, score: Any, information: Any, elapsed: Any, *, new: Any) -> None:
+        """Learn from one batch; new: 1 at a later step, else 0."""
+        mean, variance, evidence = self._updated(score.reshape(1), information.reshape(1), elapsed)
+        self.mean[:], self.variance[:] = mean[0], variance[0]
+        self.evidence *= KEEP**new
+        self.evidence += evidence[0]
+        self.evidence -= self.evidence.max()
+
+    def carry(self, mean: Array, factor: Array) -> None:
+        """Take over the levels on another scale, whose variances are factor^2 of these."""
+        self.mean[:] = mean
+        self.variance *= factor * factor
+
+    def _updated(self, score: Array, information: Array, elapsed: Any) -> tuple[Array, Array, Array]:
+        """Mean, variance and log-likelihood of each filter after each batch.  # (B, J) each"""
+        xp = self.lib.xp
+        u, i = score[:, None], information[:, None]
+        variance = self.variance + self._steps * elapsed.clip(0.0, LONGEST)
+        surprise = u - i * (self.mean - self.expected())
+        spread = 1.0 + variance * i
+        square = xp.where(i > 0, surprise**2 / xp.where(i > 0, i, 1.0), 0.0)
+        evidence = -0.5 * (xp.log(spread) + square / spread)
+        return self.mean + variance * surprise / spread, variance / spread, evidence
+
+    def _weights(self, evidence: Array) -> Array:
+        """Over the last axis; they sum to 1."""
+        xp = self.lib.xp
+        raw = xp.exp(evidence - self.lib.largest(evidence))
+        return raw / raw.sum(-1)[..., None]

@@ -1,0 +1,60 @@
+"""How much each filter counts: what predicted best so far, over all prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernadv.pooling._base import Pooled
+from kernadv.pooling._library import NUMPY, Array, Library
+
+#: Share of the losses that is kept from one step to the next.
+KEEP = 0.98
+#: Traces of that loss that are assumed beside those seen.
+TRUST, VARIANCE = 2.0, 0.2
+#: The rate of the weights is so much over the variance of a reward; 1/2 would be the posterior for normal rewards.
+RATE = 0.25
+
+
+class PrequentialWeights(Pooled):
+    """Weights of M predictors, ``w_m ~ exp(-L_m / (4 v))``, the same for all prompts.
+
+    L_m is the discounted sum of the squared distances of the rewards from what predictor m said of them before, from the
+    past and the other traces of the group; v the smallest of them a trace.
+
+    Parameters
+    ----------
+    members : int
+        M.
+    lib : Library
+
+    References
+    ----------
+    Dawid (1984), the prequential approach; Vovk (1990), aggregating strategies; Raftery, Karny and Ettler (2010), dynamic
+    model averaging, for the discount.
+    """
+
+    loss: Array  # (M,)
+    traces: Array  # (1,)
+
+    positive = ("loss", "traces")
+
+    def __init__(self, members: int, lib: Library = NUMPY) -> None:
+        super().__init__(lib, loss=members, traces=1)
+
+    def weights(self) -> Array:
+        """They sum to 1.  # (M,)"""
+        least = self.loss.min()
+        variance = (least + TRUST * VARIANCE) / (self.traces + TRUST)
+        raw = self.lib.xp.exp(-RATE * (self.loss - least) / variance)
+        return raw / raw.sum()
+
+    def learn(self, loss: Array, traces: Any, *, new: Any) -> None:
+        """Add the losses of a batch, in shares of the range; new: 1 at a later step, else 0.  loss: (M,)"""
+        self.keep(KEEP**new)
+        self.loss += loss
+        self.traces += traces
+
+    def carry(self, factor: Any) -> None:
+        """The range of the rewards grew: shares of it are that much smaller than those before."""
+        self.loss *= factor * factor
+        self.traces *= factor > 0
