@@ -71,8 +71,9 @@ class PooledKernel(LinearBaseline):
             gap = np.where(last > 0, step - last, 0.0)
             features = None if given is None else given[rows]
             asked = Asked(Batched.of(here), last > 0, notes[here.prompt], gap, step, features=features)
-            level[rows], gain[rows] = pool.linear(pool.forecast(asked), here.n)
-            notes[here.prompt] = pool.learn(asked, (lows[rows].min(), highs[rows].max()))
+            forecast = pool.forecast(asked)
+            level[rows], gain[rows] = pool.linear(forecast, here.n)
+            notes[here.prompt] = pool.learn(asked, forecast, (lows[rows].min(), highs[rows].max()))
             newest[here.prompt] = step
         return LinearValues(level, gain, np.zeros(count))
 

@@ -113,7 +113,7 @@ class Pooled(Rule):
         learned.copy_from(memo.pool)
         if memo.asked.features is not None:
             learned.expect(memo.asked.features.shape[1])
-        notes = learned.learn(memo.asked, (z.min(), z.max()))
+        notes = learned.learn(memo.asked, memo.forecast, (z.min(), z.max()))
         first = np.searchsorted(memo.asked.batch.prompt, np.arange(len(rollouts.batch.ids)))
         return [(self.__dict__.update, {"pool": learned, "_other": self.pool})], notes[first]
 

@@ -91,6 +91,10 @@ class Forecast(NamedTuple):
         The common level that the other prompts show.
     first : (N,)
         Mean reward of the other prompts of the first batch, NaN without any; the value while nothing was learned.
+    base : Beliefs
+        At the newest visits.
+    shown : Shown
+        What the groups show at the expected common level.
     """
 
     weights: Array
@@ -98,6 +102,25 @@ class Forecast(NamedTuple):
     worth: Array
     level: Array
     first: Array
+    base: Beliefs
+    shown: Shown
+
+
+class Shown(NamedTuple):
+    """What N groups show of the common level, and their values at the expected one.
+
+    Attributes
+    ----------
+    score, information : (N,)
+        As in `CommonLevel`.
+    centre, error : (N,)
+        Mean of the value, as a share of the range, and its variance.
+    """
+
+    score: Array
+    information: Array
+    centre: Array
+    error: Array
 
 
 class Pool:
@@ -160,16 +183,16 @@ class Pool:
         """Predict a batch; its rewards enter only through the other prompts, for the common level."""
         xp, others = self.lib.xp, self.lib.sum_of_others
         batch, running = asked.batch, self.running
-        weights = self.weights.weights()
-        beliefs = self._moved(self._recalled(asked), abs(asked.gap))
-        score, information = self._shown(beliefs, weights, self._inside(batch), asked.known)[:2]
-        shown = others(batch.prompt, score, information)
-        level = self.common.shown(shown[0], shown[1], self._elapsed(asked.step))
+        weights, base = self.weights.weights(), self._recalled(asked)
+        beliefs = self._moved(base, abs(asked.gap))
+        shown = self._shown(beliefs, weights, self._inside(batch), asked.known)
+        elsewhere = others(batch.prompt, shown.score, shown.information)
+        level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(asked.step))
         alpha, beta = beliefs.at(level[:, None], xp)
         worth = alpha + beta
         total, count = others(batch.prompt, batch.wz, batch.w)
         first = xp.where(running.empty & (count > 0), self.lib.ratio(total, count), np.nan)
-        return Forecast(weights, alpha / worth, worth, level, first)
+        return Forecast(weights, alpha / worth, worth, level, first, base, shown)
 
     def posterior(self, forecast: Forecast, group: Array, others: tuple[Array, Array, Array], weight: Any) -> Estimate:
         """The other traces of the group join: the mean over the filters of ``(nu p + k T) / (nu + k W)``.
@@ -247,13 +270,13 @@ class Pool:
         first = where((others > 0) & (total > 0), self.lib.ratio(total, others), 1.0)
         return where(self.running.empty, first, self.running.weight)
 
-    def learn(self, asked: Asked, limits: tuple[Any, Any]) -> Array:
+    def learn(self, asked: Asked, forecast: Forecast, limits: tuple[Any, Any]) -> Array:
         """Learn from a batch after it was predicted.
 
         Parameters
         ----------
-        asked : Asked
-            As given to `forecast`.
+        asked, forecast
+            As given to `forecast`, and made by it.
         limits : tuple of float
             Smallest and largest reward of the batch; of no matter without a scored trace.
 
@@ -270,16 +293,15 @@ class Pool:
         new = number((asked.step > self.newest) & some)[0]
         elapsed = self._elapsed(asked.step)
         learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
-        weights = self.weights.weights()
-        before = self._moved(self._recalled(asked), abs(asked.gap))
-        _, _, centre, error = self._shown(before, weights, self._inside(batch), known)
+        base, shown = forecast.base, forecast.shown
         low, high = (where(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
-        lower, upper = self.running.learn(centre, error, batch, low, high, new=new)
-        self._carry(lower, upper)
+        lower, upper = self.running.learn(shown.centre, shown.error, batch, low, high, new=new)
         inside = self._inside(batch)
-        base = self._recalled(asked)
-        score, information = self._shown(self._moved(base, abs(asked.gap)), weights, inside, known)[:2]
-        self.common.learn(score.sum(), information.sum(), elapsed, new=new)
+        if not self.lib.rules_out((lower > 0) | (upper < 1) | ~learned):
+            self._carry(lower, upper)
+            base = self._recalled(asked)
+            shown = self._shown(self._moved(base, abs(asked.gap)), forecast.weights, inside, known)
+        self.common.learn(shown.score.sum(), shown.information.sum(), elapsed, new=new)
         beliefs, loss = self._chained(asked, base, inside)
         self.weights.learn(loss, batch.w.sum() / self.running.weight, new=new)
         if self.features is not None and asked.features is not None:
@@ -375,10 +397,8 @@ class Pool:
     def _moved(self, beliefs: Beliefs, gap: Array) -> Beliefs:
         return beliefs.later(gap[:, None], self._walk, self._discount, self.lib.xp)
 
-    def _shown(
-        self, beliefs: Beliefs, weights: Array, inside: Batched, known: Array
-    ) -> tuple[Array, Array, Array, Array]:
-        """What each group shows of the common level, as score and information; mean and variance of its value.  # (N,) each"""
+    def _shown(self, beliefs: Beliefs, weights: Array, inside: Batched, known: Array) -> Shown:
+        """What each group shows."""
         xp = self.lib.xp
         alpha, beta = beliefs.at(self.common.expected(), xp)
         worth = alpha + beta
@@ -388,7 +408,8 @@ class Pool:
         error, noise = (square - centre * centre).clip(0.0), centre - square
         n = self.running.count * inside.w
         slope = noise / (error * n + noise).clip(1e-300) * xp.where(known, REPEATED, 1.0)
-        return slope * (self.running.count * inside.wz - n * centre), slope * noise * n, centre, error
+        score = slope * (self.running.count * inside.wz - n * centre)
+        return Shown(score, slope * noise * n, centre, error)
 
     def _carry(self, lower: Any, upper: Any) -> None:
         """What was learned in shares of the range before, in those of the present one; see `Running.learn`."""
