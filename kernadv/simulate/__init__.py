@@ -10,8 +10,9 @@ features and offline rollouts for every group size, and the first traces of a la
 comparisons across group sizes and methods are paired.
 """
 
+from kernadv.simulate.posterior import Posterior, posterior
 from kernadv.simulate.process import PROCESSES, Process
 from kernadv.simulate.schedule import SCHEDULES, Schedule
 from kernadv.simulate.simulation import Simulation, simulate
 
-__all__ = ["PROCESSES", "SCHEDULES", "Process", "Schedule", "Simulation", "simulate"]
+__all__ = ["PROCESSES", "SCHEDULES", "Posterior", "Process", "Schedule", "Simulation", "posterior", "simulate"]
