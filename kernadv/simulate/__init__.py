@@ -10,7 +10,7 @@ features and offline rollouts for every group size, and the first traces of a la
 comparisons across group sizes and methods are paired.
 """
 
-from kernadv.simulate.posterior import Posterior, posterior
+from kernadv.simulate.floor import Posterior, posterior
 from kernadv.simulate.process import PROCESSES, Process
 from kernadv.simulate.schedule import SCHEDULES, Schedule
 from kernadv.simulate.simulation import Simulation, simulate
