@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaln, expit, hyp2f1
+from scipy.special import betaln, expit
 from scipy.stats import binom
 
 from kernadv._jit import compiled
@@ -41,6 +41,8 @@ SETS, TRAJECTORIES = 4, 8192
 FIRST_SEED = 2**63
 #: Trajectories drawn at once.
 DRAWN = 512
+#: Log of the largest number that is rounded to 0, and of the largest distance from 1 that is rounded to 1.
+LOG_ZERO, LOG_ONE = -1075.0 * np.log(2.0), -53.0 * np.log(2.0)
 
 
 class Posterior(NamedTuple):
@@ -68,6 +70,10 @@ class Posterior(NamedTuple):
         count = len(self.sets)
         return np.asarray(self.sets.var(axis=0, ddof=1) / count if count > 1 else np.zeros(self.sets.shape[1:]))
 
+    def without(self, number: int) -> Posterior:
+        """The answer of the other sets; the same answer where there is but one."""
+        return self if len(self.sets) == 1 else Posterior(np.delete(self.sets, number, axis=0), self.ess)
+
 
 def posterior(run: Simulation) -> Posterior:
     """Posterior mean of the value of every trace of a run.
@@ -88,7 +94,15 @@ def posterior(run: Simulation) -> Posterior:
     moves = _moves(process, gap, states.value.shape[2]) if states.markov else np.ones((len(gap), 1))
     table, terms = _likelihood(process, states.value, run.rewards)
     sets, ess = _filter(
-        np.append(start, len(groups.step)), groups.step, which, states.value, states.prior, moves, table, terms, run.rewards
+        np.append(start, len(groups.step)),
+        groups.step,
+        which,
+        states.value,
+        states.prior,
+        moves,
+        table,
+        terms,
+        run.rewards,
     )
     return Posterior(sets, np.full(len(ess), np.inf) if states.markov else ess)
 
@@ -113,7 +127,7 @@ def _states(process: Process, steps: int) -> _States:
         level = 4.0 / process.level_shape if process.level_shape else 1.0
         reach = min(REACH * np.sqrt((level * process.spread) ** 2 + moved), LARGEST + np.abs(path).max())
         half = int(np.ceil(reach / SPACING))
-        grid = SPACING * np.arange(-half, half + 1)
+        grid = np.asarray(SPACING * np.arange(-half, half + 1), np.float64)
         return _States(expit(path[:, None] + grid)[None], _level_weights(process, grid), True)
     value = np.empty((SETS, steps + 1, TRAJECTORIES))
     prompt, step = np.repeat(np.arange(DRAWN), steps + 1), np.tile(clock, DRAWN)
@@ -127,13 +141,15 @@ def _states(process: Process, steps: int) -> _States:
 def _is_markov(process: Process) -> bool:
     """The logit minus a path known beforehand is a Markov process."""
     own_season = process.season and process.season_phases
-    return not (process.wiggle or process.spread and process.spread_rise or process.forgetting or own_season or process.linear)
+    return not (
+        process.wiggle or (process.spread and process.spread_rise) or process.forgetting or own_season or process.linear
+    )
 
 
 def _level_weights(process: Process, grid: FloatArray) -> FloatArray:
     """Law of the level times its spread on the grid; a spread far below the spacing leaves all weight at 0.  # (K,)"""
     if not process.spread:
-        return (grid == 0.0).astype(np.float64)
+        return np.asarray(grid == 0.0, np.float64)
     level, shape = grid / process.spread, process.level_shape
     log = shape * level - 2.0 * shape * np.logaddexp(0.0, level) if shape else -0.5 * level**2
     weight = np.exp(log - log.max())
@@ -160,7 +176,7 @@ def _normal(sd: float, states: int) -> FloatArray:
     cell = np.arange(1 - states, states)
     variance = (sd / SPACING) ** 2
     if variance < 0.5:
-        return np.where(cell == 0, 1.0 - variance, np.where(np.abs(cell) == 1, 0.5 * variance, 0.0))
+        return np.asarray(np.where(cell == 0, 1.0 - variance, np.where(np.abs(cell) == 1, 0.5 * variance, 0.0)))
     weight = np.exp(-0.5 * cell**2 / variance)
     return np.asarray(weight / weight.sum())
 
@@ -168,8 +184,8 @@ def _normal(sd: float, states: int) -> FloatArray:
 def _likelihood(process: Process, value: FloatArray, rewards: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The log-likelihood of a reward as a scalar product, of a table over the states and terms of the reward.
 
-    Empty where rewards are 0 or 1: powers of V and 1 - V are faster.  A reward that was rounded to 0 or 1 has the probability
-    of what is rounded so.
+    Empty where rewards are 0 or 1: powers of V and 1 - V are faster.  A reward that was rounded to 0 or 1 has the
+    probability of what is rounded so, of Beta(a, b) near 0: x^a / (a B(a, b)).
 
     Returns
     -------
@@ -178,18 +194,13 @@ def _likelihood(process: Process, value: FloatArray, rewards: FloatArray) -> tup
     """
     if not process.concentration:
         return np.empty((1, 1, 0, 1)), np.empty((len(rewards), rewards.shape[1], 0))
-    tiny = np.finfo(np.float64).tiny
-    a, b = (np.maximum(process.concentration * part, tiny) for part in (value, 1.0 - value))
+    a, b = process.shapes(value)
     inside = (rewards > 0.0) & (rewards < 1.0)
     z = np.where(inside, rewards, 0.5)
     terms = np.stack([inside, inside * np.log(z), inside * np.log1p(-z), rewards <= 0.0, rewards >= 1.0], axis=-1)
-    ends = (_log_below(tiny, a, b), _log_below(0.5 * np.finfo(np.float64).eps, b, a))
-    return np.stack([-betaln(a, b), a - 1.0, b - 1.0, *ends], axis=2), terms.astype(np.float64)
-
-
-def _log_below(x: float, a: FloatArray, b: FloatArray) -> FloatArray:
-    """Log of the distribution function of Beta(a, b) near 0, where its logarithm is needed and the function underflows."""
-    return np.asarray(a * np.log(x) - np.log(a) - betaln(a, b) + np.log(hyp2f1(a, 1.0 - b, a + 1.0, x)))
+    scale = -betaln(a, b)
+    to_zero, to_one = (scale + c * log - np.log(c) for c, log in ((a, LOG_ZERO), (b, LOG_ONE)))
+    return np.stack([scale, a - 1.0, b - 1.0, to_zero, to_one], axis=2), terms.astype(np.float64)
 
 
 @compiled()
@@ -235,14 +246,18 @@ def _filter(
 
 @compiled()
 def _move(weight: FloatArray, law: FloatArray, other: FloatArray) -> None:
-    """Convolve the weights with the law of a move; what leaves the grid is lost."""
+    """Convolve the weights, of sum 1, with the law of a move; what leaves the grid is lost, and what rounding would lose."""
     states, half = len(weight), len(law) // 2
+    low, high = 0, states
+    while weight[low] < 1e-17:
+        low += 1
+    while weight[high - 1] < 1e-17:
+        high -= 1
     other[:] = 0.0
     for cell in range(-half, half + 1):
         share = law[half + cell]
         if share > 0.0:
-            first, last = max(0, cell), min(states, states + cell)
-            for k in range(first, last):
+            for k in range(max(0, low + cell), min(states, high + cell)):
                 other[k] += share * weight[k - cell]
     weight[:] = other
 

@@ -146,8 +146,13 @@ class Process:
         """A reward of each value."""
         if not self.concentration:
             return (rng.random(value.shape) < value).astype(np.float64)
-        tiny = np.finfo(np.float64).tiny
-        return rng.beta(*(np.maximum(self.concentration * part, tiny) for part in (value, 1.0 - value)))
+        return rng.beta(*self.shapes(value))
+
+    def shapes(self, value: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The two shapes of the Beta law of the rewards of each value, above 0 where the value is rounded to 0 or 1."""
+        least = np.finfo(np.float64).tiny
+        a, b = (np.maximum(self.concentration * part, least) for part in (value, 1.0 - value))
+        return a, b
 
     def variance(self, value: FloatArray) -> FloatArray:
         """Variance of a reward of each value."""
@@ -163,10 +168,10 @@ _CALIBRATED = Process(rise=4.2, spread_rise=3.2, wiggle=0.5)
 
 #: Reward processes by name.  `calib` follows the value errors printed in Table 1 of arXiv 2604.28005 (mean V(1-V) from .14
 #: to .04), `fast` rises in 25 steps, `flat` does not move; `jump`, `forget` are `calib` with a fall of all logits in
-#: mid-run, and with a fifth of the prompts forgotten; in `random_walk` every prompt goes its own way.  In `leaps` prompts jump
-#: by themselves, 1.2 times a run on average; `u_shaped` starts at values from Beta(.4, .4); `seasonal` goes up and down with all
-#: prompts, `rare` has few right answers; in `clusters` four sets of prompts move together; `continuous` is `random_walk` with
-#: rewards between 0 and 1; in `linear` values go in straight lines.
+#: mid-run, and with a fifth of the prompts forgotten; in `random_walk` every prompt goes its own way.  In `leaps` prompts
+#: jump by themselves, 1.2 times a run on average; `u_shaped` starts at values from Beta(.4, .4); in `seasonal` all go up and
+#: down together, `rare` has few right answers; in `clusters` four sets of prompts move together; `continuous` is
+#: `random_walk` with rewards between 0 and 1; in `linear` values go in straight lines.
 PROCESSES: dict[str, Process] = {
     "calib": _CALIBRATED,
     "fast": Process(start=-1.0, rise=6.0, spread_rise=2.2, time_constant=25.0, wiggle=0.5),

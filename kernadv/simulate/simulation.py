@@ -150,5 +150,5 @@ def simulate(
 def _offline(process: Process, value: FloatArray, drawn: int, rng: np.random.Generator) -> IntArray | FloatArray:
     """Sums of the rewards of some rollouts of each value."""
     if not process.concentration:
-        return rng.binomial(drawn, value)
-    return process.draw(rng, np.tile(value, (drawn, 1))).sum(0)
+        return np.asarray(rng.binomial(drawn, value))
+    return np.asarray(process.draw(rng, np.tile(value, (drawn, 1))).sum(0))
