@@ -139,8 +139,8 @@ class Process:
         """Levels a from standard normal draws, by the quantiles of their law."""
         if not self.level_shape:
             return normal
-        low = logit(betaincinv(self.level_shape, self.level_shape, ndtr(-np.abs(normal))))
-        return np.asarray(np.copysign(low, normal))
+        low = betaincinv(self.level_shape, self.level_shape, ndtr(-np.abs(normal)))
+        return np.asarray(np.copysign(logit(np.maximum(low, np.finfo(np.float64).tiny)), normal))
 
     def draw(self, rng: np.random.Generator, value: FloatArray) -> FloatArray:
         """A reward of each value."""

@@ -43,7 +43,7 @@ def by_quadrature(process, density, run):
             seen += [(step, z) for z in np.delete(run.rewards[i], g)]
             weight = lambda a, seen=seen: density(a) * np.prod([likelihood(z, value(a, s)) for s, z in seen])
             over = lambda f: quad(f, -30, 30, points=np.arange(-8, 9), limit=400, epsabs=0, epsrel=1e-10)[0]
-            found[i, g] = over(lambda a, w=weight: w(a) * value(a, step)) / over(weight)
+            found[i, g] = over(lambda a, w=weight, s=step: w(a) * value(a, s)) / over(weight)
     return found
 
 
@@ -141,7 +141,7 @@ def test_prompts_that_share_paths_are_taken_one_by_one():
 
 
 def test_error_without_the_monte_carlo_error():
-    """The squared error is the mean over pairs of sets of the product of their errors; a set less leaves the others' pairs."""
+    """The squared error is the mean, over pairs of sets, of the product of their errors."""
     run = simulate("calib", SMALL, 3, seed=5)
     found, side = posterior(run), side_information(run)
     error = found.sets - run.value[:, None]
