@@ -66,8 +66,8 @@ def by_cell(table: pl.DataFrame) -> pl.DataFrame:
     mean = table.filter(part="all").group_by(*CELL, "method", maintain_order=True).agg(pl.col("mse").mean())
     floor = mean.filter(method=FLOOR.name).select(*CELL, floor="mse")
     left = mean.filter(pl.col("method").is_in([b.name for b in JACKKNIFE]))
-    spread = (SETS - 1) / np.sqrt(SETS) * pl.col("mse").std(ddof=0)
-    error = left.group_by(CELL, maintain_order=True).agg(monte_carlo=spread)
+    jackknife = np.sqrt(SETS - 1) * pl.col("mse").std(ddof=0)
+    error = left.group_by(CELL, maintain_order=True).agg(monte_carlo=jackknife)
     found = floor.join(error, on=CELL)
     for reference, name in ((FLOOR.name, "floor"), (REFERENCE, "kae")):
         columns = {f"to_{name}": "ratio", f"to_{name}_se": "ratio_se"}

@@ -28,6 +28,7 @@ import numpy as np
 from scipy.special import betaln, expit
 from scipy.stats import binom
 
+from kernadv._errors import ArgumentTypeError
 from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 from kernadv.simulate.process import Process
@@ -78,6 +79,11 @@ class Posterior(NamedTuple):
 def posterior(run: Simulation) -> Posterior:
     """Posterior mean of the value of every trace of a run.
 
+    Raises
+    ------
+    ArgumentTypeError
+        If it is no simulated run.
+
     Examples
     --------
     >>> from kernadv.simulate import simulate
@@ -86,6 +92,8 @@ def posterior(run: Simulation) -> Posterior:
     >>> bool((error**2).mean() < 0.02)
     True
     """
+    if not isinstance(run, Simulation):
+        raise ArgumentTypeError(f"expected a run of kernadv.simulate.simulate, got {type(run).__name__}")
     groups, process = run.groups, run.process
     states = _states(replace(process, clusters=0, concentration=0.0), int(groups.step.max()))
     start = np.flatnonzero(np.diff(groups.prompt, prepend=-1))
@@ -222,7 +230,7 @@ def _filter(
     sets, groups, size, states = len(value), len(step), rewards.shape[1], value.shape[2]
     found, ess = np.empty((sets, groups, size)), np.zeros(groups)
     weight, other = np.empty(states), np.empty(states)
-    log = np.empty((size + 1, states))
+    after = np.empty((size + 1, states))
     for own in range(sets):
         for prompt in range(len(start) - 1):
             weight[:] = prior
@@ -231,7 +239,7 @@ def _filter(
                     _move(weight, moves[which[i]], other)
                 v, z = value[own, step[i]], rewards[i]
                 if terms.shape[2]:
-                    _observe(weight, v, table[own, step[i]], terms[i], log, found[own, i])
+                    _observe(weight, v, table[own, step[i]], terms[i], after, other, found[own, i])
                 else:
                     _count(weight, v, z, other, found[own, i])
                 total, squares = 0.0, 0.0
@@ -304,39 +312,49 @@ def _count(weight: FloatArray, v: FloatArray, z: FloatArray, other: FloatArray, 
 
 @compiled()
 def _observe(
-    weight: FloatArray, v: FloatArray, table: FloatArray, terms: FloatArray, log: FloatArray, found: FloatArray
+    weight: FloatArray,
+    v: FloatArray,
+    table: FloatArray,
+    terms: FloatArray,
+    after: FloatArray,
+    before: FloatArray,
+    found: FloatArray,
 ) -> None:
     """Rewards of any law.  The others of a trace are those before it and those after it: its own never enters."""
     size, states = len(terms), len(v)
-    log[size] = 0.0
+    after[size] = 0.0  # row g: log-likelihood of the traces from g on
     for g in range(size - 1, -1, -1):
-        log[g] = log[g + 1]
-        for c in range(table.shape[0]):
-            if terms[g, c] != 0.0:
-                for k in range(states):
-                    log[g, k] += terms[g, c] * table[c, k]
-    # log[g] now is the log-likelihood of the traces from g on; the row behind the last collects those before
-    before = log[size]
+        after[g] = after[g + 1]
+        _add(after[g], table, terms[g])
+    before[:] = 0.0
     for g in range(size):
-        highest = -np.inf
-        for k in range(states):
-            after = log[g + 1, k] if g + 1 < size else 0.0
-            if weight[k] > 0.0 and before[k] + after > highest:
-                highest = before[k] + after
+        highest = _highest(weight, before, after[g + 1])
         total, mean = 0.0, 0.0
         for k in range(states):
-            after = log[g + 1, k] if g + 1 < size else 0.0
-            now = weight[k] * np.exp(before[k] + after - highest)
+            now = weight[k] * np.exp(before[k] + after[g + 1, k] - highest)
             total += now
             mean += now * v[k]
         found[g] = mean / total
-        for c in range(table.shape[0]):
-            if terms[g, c] != 0.0:
-                for k in range(states):
-                    before[k] += terms[g, c] * table[c, k]
-    highest = -np.inf
-    for k in range(states):
-        if weight[k] > 0.0 and before[k] > highest:
-            highest = before[k]
+        _add(before, table, terms[g])
+    highest = _highest(weight, before, after[size])
     for k in range(states):
         weight[k] *= np.exp(before[k] - highest)
+
+
+@compiled()
+def _add(log: FloatArray, table: FloatArray, terms: FloatArray) -> None:
+    """Add the log-likelihood of a reward."""
+    for c in range(len(terms)):
+        if terms[c] != 0.0:
+            for k in range(len(log)):
+                log[k] += terms[c] * table[c, k]
+
+
+@compiled()
+def _highest(weight: FloatArray, before: FloatArray, after: FloatArray) -> float:
+    """Largest log-likelihood of a state with weight."""
+    highest = -np.inf
+    for k in range(len(weight)):
+        if weight[k] > 0.0:
+            highest = max(highest, before[k] + after[k])
+    return highest

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.integrate import quad
 from scipy.special import beta, expit
 
-from kernadv import ArgumentError
+from kernadv import ArgumentError, ArgumentTypeError
 from kernadv.baselines import discover
 from kernadv.comparison import Floor, side_information
 from kernadv.simulate import PROCESSES, Process, Schedule, posterior, simulate
@@ -175,3 +175,5 @@ def test_the_floor_needs_the_law_and_one_of_its_sets():
         Floor().online()
     with pytest.raises(ArgumentError, match="without must be a whole number >= 0 and <= 3, got 4"):
         Floor(without=4)
+    with pytest.raises(ArgumentTypeError, match=r"expected a run of kernadv\.simulate\.simulate, got Groups"):
+        posterior(run.groups)
