@@ -12,8 +12,8 @@ from kernadv.simulate.floor import SETS
 class Floor(Baseline):
     """Posterior mean of the value under the law that the run was drawn from: see `kernadv.simulate.posterior`.
 
-    No method that leaves the own reward out has a smaller expected error, except where prompts share random paths.  What the
-    finite number of trajectories adds to the errors is taken off them.
+    No method that reads the rewards of the run alone, and leaves the own one out, has a smaller expected error, except where
+    prompts share random paths.  What the finite number of trajectories adds to the errors is taken off them.
 
     Parameters
     ----------

@@ -4,9 +4,9 @@ The value of trace g of a prompt at step t is
 
     V^(g) = E[ V(t) | rewards of the prompt before t, rewards of the other traces of its group at t ],
 
-with the law of a single prompt: no estimator that leaves the own reward out and learns nothing from other prompts has a
-smaller expected squared error.  Other prompts say nothing more as long as prompts are independent given the law, so only in
-`clusters`, whose prompts share paths, a smaller error is possible.
+with the law of a single prompt.  Prompts that are independent given the law say nothing of each other, so no estimator that
+reads the rewards of the run alone, and leaves the own one out, has a smaller expected squared error.  Only in `clusters`,
+whose prompts share paths, a smaller one is possible.  Rollouts from before training and features are not in it.
 
 A law is represented by K states with weights w and values V_k(t), and Bayes' rule runs forward over the visits,
 
