@@ -43,7 +43,7 @@ bench: $(VENV)/.test
 robustness: $(VENV)/.test
 	$(BIN)/python benchmarks/robustness.py $(OPTIONS)
 
-# The default estimator beside the floor, an hour of two cores; OPTIONS=--short runs a few cells, in less than a minute.
+# The default estimator beside the floor, 40 minutes of two cores; OPTIONS=--short runs a few cells, in less than a minute.
 floor: $(VENV)/.test
 	$(BIN)/python benchmarks/floor.py $(OPTIONS)
 
