@@ -10,7 +10,7 @@ FRAMEWORKS_EXTRAS := audit,trl,torchrl,ray
 FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming pylatexenc cachetools fastapi uvicorn \
 	jaxtyping loguru httpx
 
-.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench robustness gpu aot kernels-with newest-triton \
+.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench robustness floor gpu aot kernels-with newest-triton \
 	newest-numpy other-versions resolve readme docs wheel-test clean
 
 audit: $(VENV)/.audit
@@ -42,6 +42,10 @@ bench: $(VENV)/.test
 # Attacks on the estimator and the regressors, 25 minutes of two cores; OPTIONS=--short tries few of every kind, in two.
 robustness: $(VENV)/.test
 	$(BIN)/python benchmarks/robustness.py $(OPTIONS)
+
+# The default estimator beside the floor, 40 minutes of two cores; OPTIONS=--short runs a few cells, in less than a minute.
+floor: $(VENV)/.test
+	$(BIN)/python benchmarks/floor.py $(OPTIONS)
 
 # Verify the fused kernels on this machine's GPU, then time them; with the Python that sees the GPU, else with .venv.
 gpu:

@@ -3,9 +3,8 @@
     python benchmarks/comparison.py [--seeds 20] [--workers 2] [--features informative|noise | --pieces]
 
 Writes results/comparison.parquet (all runs, by seed), results/comparison.md (the default against the best, then every
-method) and, not kept in the repository, results/comparison_parts.parquet (also by step, position and decile): about
-twenty CPU minutes for 20 seeds.  With features, or for the pieces of the default estimator switched off one at a time
-(about 45 CPU minutes), only those are run, into files of their own.
+method) and, not kept in the repository, results/comparison_parts.parquet (also each of the first 20 steps).  With features,
+or for the pieces of the default estimator switched off one at a time, only those are run, into files of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import polars as pl
 from kernadv.baselines import Baseline, discover, discover_tuned
 from kernadv.baselines.pooled import PooledKernel
 from kernadv.comparison import compare, in_hindsight, summary
+from kernadv.comparison.tables import CELL
 from kernadv.pooling import Pooling
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,7 +53,8 @@ def main() -> None:
     elif options.pieces:
         chosen = PIECES
     every: dict[str, Baseline] = {b.name: b for b in (*chosen, *grid)}
-    table = compare(list(every.values()), seeds=options.seeds, workers=options.workers, features=options.features)
+    chosen, parts = list(every.values()), ["all", "first"]
+    table = compare(chosen, seeds=options.seeds, workers=options.workers, features=options.features, parts=parts)
     table = pl.concat([table, in_hindsight(table, [b.name for b in grid], REFERENCE)])
     part = f"{options.features}_features" if options.features else "pieces" if options.pieces else ""
     name = "_".join(filter(None, ["comparison", part]))
@@ -74,17 +75,18 @@ def best(found: pl.DataFrame, every: dict[str, Baseline]) -> str:
         "The default estimator (kernadv): ratio of its value MSE to KAE with the best window in hindsight, and to the best "
         "of all methods here that spend no extra rollouts, chosen in hindsight for each cell.",
         "",
-        "| scenario, schedule | G | KAE, MSE x 1000 | kernadv / KAE | best other | kernadv / best other |",
-        "|---|---:|---:|---:|---|---:|",
+        "| scenario, schedule | prompts a step | G | KAE, MSE x 1000 | kernadv / KAE | best other | kernadv / best other |",
+        "|---|---:|---:|---:|---:|---|---:|",
     ]
-    columns = ("process", "schedule", "group_size", "ratio", "ratio_se", "mse")
-    ours = {row[:3]: row[3:] for row in found.filter(pl.col("method") == "kernadv").select(columns).iter_rows()}
-    for (process, schedule, size), part in rivals.group_by(["process", "schedule", "group_size"], maintain_order=True):
-        ratio, error, mse = ours[process, schedule, size]
+    columns = (*CELL, "ratio", "ratio_se", "mse")
+    ours = {row[:4]: row[4:] for row in found.filter(pl.col("method") == "kernadv").select(columns).iter_rows()}
+    for cell, part in rivals.group_by(CELL, maintain_order=True):
+        process, schedule, batch, size = cell
+        ratio, error, mse = ours[cell]
         first = part.filter(pl.col("mse").is_not_null()).sort("mse").row(0, named=True)
         lines.append(
-            f"| {process}, {schedule} | {size} | {1e3 * mse / ratio:.2f} | {ratio:.3f} ± {error:.3f} | {first['method']} | "
-            f"{mse / first['mse']:.3f} |"
+            f"| {process}, {schedule} | {batch} | {size} | {1e3 * mse / ratio:.2f} | {ratio:.3f} ± {error:.3f} | "
+            f"{first['method']} | {mse / first['mse']:.3f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -95,9 +97,14 @@ def markdown(found: pl.DataFrame, methods: list[str], every: dict[str, Baseline]
         f"Value MSE relative to KAE with the best window in hindsight (its own line: MSE x 1000), {seeds} paired runs.",
         "Own: the value contains the trace's own reward. Offline: 8 rollouts a prompt before training, not charged here.",
     ]
-    for (process, schedule), part in found.group_by(["process", "schedule"], maintain_order=True):
+    for (process, schedule, batch), part in found.group_by(["process", "schedule", "batch"], maintain_order=True):
         sizes = sorted(part["group_size"].unique().to_list())
-        lines += ["", f"## {process}, {schedule}", "", "| method | | " + " | ".join(f"G = {g}" for g in sizes) + " |"]
+        lines += [
+            "",
+            f"## {process}, {schedule}, {batch} prompts a step",
+            "",
+            "| method | | " + " | ".join(f"G = {g}" for g in sizes) + " |",
+        ]
         lines.append("|---|---|" + "---:|" * len(sizes))
         cells = {(m, g): (r, e, v) for m, g, r, e, v in
                  part.select("method", "group_size", "ratio", "ratio_se", "mse").iter_rows()}  # fmt: skip

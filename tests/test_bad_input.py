@@ -237,6 +237,10 @@ AUDITS = {
         lambda: compare([GroupMean()], schedules=[]),
         r"schedules must be a list of one name or more, got",
     ),
+    "one number of prompts a step": (
+        lambda: compare([GroupMean()], batches=8),
+        "batches must be a list of one number or more, got 8",
+    ),
     "summary of no table": (
         lambda: summary({"method": []}, "rloo"),
         "expected a table of kernadv.comparison.compare, got",

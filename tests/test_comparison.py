@@ -11,8 +11,8 @@ from kernadv import ArgumentError, KernadvError
 from kernadv.baselines import discover, discover_tuned
 from kernadv.baselines.kae import KAE
 from kernadv.clock import Steps
-from kernadv.comparison import at_equal_rollouts, compare, in_hindsight, side_information, summary
-from kernadv.simulate import simulate
+from kernadv.comparison import Floor, at_equal_rollouts, compare, in_hindsight, side_information, summary
+from kernadv.simulate import Schedule, simulate
 
 FOUND = discover()
 CHOSEN = [FOUND[name] for name in ("zero", "batch_mean", "group_mean", "rloo", "pvpo", "kae w=20", "oracle")]
@@ -20,7 +20,7 @@ CHOSEN = [FOUND[name] for name in ("zero", "batch_mean", "group_mean", "rloo", "
 
 @pytest.fixture(scope="module")
 def table():
-    return compare(CHOSEN, ["calib", "flat"], ["epochs"], [1, 2, 4], 3, workers=1, progress=False)
+    return compare(CHOSEN, ["calib", "flat"], ["epochs"], [1, 2, 4], 3, batches=[64], workers=1, progress=False)
 
 
 def part(table, **chosen):
@@ -43,6 +43,10 @@ def test_numbers_are_those_of_the_runs(table):
     steps = part(here, part="step")
     assert steps["at"].to_list() == list(range(10, 201, 10))
     assert steps["mse"][3] == pytest.approx(error[(run.groups.step > 30) & (run.groups.step <= 40)].mean())
+    first = part(here, part="first")
+    assert first["at"].to_list() == list(range(1, 22))
+    assert first["mse"][4] == pytest.approx(error[run.groups.step == 5].mean())
+    assert first["mse"][20] == pytest.approx(error[run.groups.step > 20].mean())
     deciles = part(here, part="decile")
     low = np.argsort(v, kind="stable")[: -(-len(v) // 10)]
     assert deciles["at"].to_list() == list(range(1, 11))
@@ -72,7 +76,9 @@ def test_who_takes_part_and_what_it_costs(table):
 
 
 def test_workers_do_not_change_the_table(table):
-    again = compare(CHOSEN, ["calib", "flat"], ["epochs"], [1, 2, 4], [0, 1, 2], workers=2, progress=False)
+    again = compare(
+        CHOSEN, ["calib", "flat"], ["epochs"], [1, 2, 4], [0, 1, 2], batches=[64], workers=2, progress=False
+    )
     assert again.equals(table)
 
 
@@ -93,7 +99,7 @@ def test_summary_pairs_the_runs(table):
 
 def test_hindsight_takes_the_best_of_each_cell():
     grid = [KAE(Steps(w)) for w in (5, 40, math.inf)]
-    table = compare(grid, ["fast", "flat"], ["multi_pass"], [1, 4], 2, workers=1, progress=False)
+    table = compare(grid, ["fast", "flat"], ["multi_pass"], [1, 4], 2, batches=[64], workers=1, progress=False)
     best = in_hindsight(table, [b.name for b in grid], "best")
     assert len(best) == len(part(table, method="kae w=5"))
     means = part(table, part="all").group_by("process", "group_size", "method").agg(pl.col("mse").mean())
@@ -121,6 +127,51 @@ def test_rollouts_before_training_are_charged(table):
     assert found.filter((pl.col("method") == "rloo") & (pl.col("rollouts") < 2))["mse"].item() is None
 
 
+@pytest.fixture(scope="module")
+def batches():
+    methods = [*CHOSEN, *(KAE(Steps(w)) for w in (2, 60)), Floor()]
+    arguments = {"batches": [4, 16], "parts": ["all"], "workers": 1, "progress": False}
+    return compare(methods, ["flat", "continuous"], ["epochs"], [1, 2, 4], 2, **arguments)
+
+
+def test_prompts_a_step_are_an_axis(batches):
+    """Every table keeps the numbers of prompts a step apart."""
+    for row in part(batches, method="zero").iter_rows(named=True):
+        schedule = Schedule(batch=row["batch"], stay=1, blocks=16)
+        v = simulate(row["process"], schedule, row["group_size"], seed=row["seed"]).value
+        assert row["mse"] == pytest.approx((v**2).mean())
+    found = summary(batches, "zero")
+    cells = found.filter(method="rloo").select("process", "schedule", "batch", "group_size").rows()
+    assert cells == [(p, "epochs", b, g) for p in ("flat", "continuous") for b in (4, 16) for g in (2, 4)]
+    best = in_hindsight(batches, ["kae w=2", "kae w=60"], "best")
+    for (process, batch, size), rows in best.group_by("process", "batch", "group_size"):
+        tried = part(batches, process=process, batch=batch, group_size=size)
+        means = [part(tried, method=f"kae w={w}")["mse"].mean() for w in (2, 60)]
+        assert rows["mse"].mean() == pytest.approx(min(means))
+    paid = part(at_equal_rollouts(batches), process="flat", method="pvpo")
+    assert paid.sort("batch", "rollouts")["batch"].to_list() == [4] * 3 + [16] * 3
+    for row in paid.iter_rows(named=True):
+        alone = part(batches, process="flat", method="pvpo", batch=row["batch"], group_size=row["group_size"])
+        assert row["mse"] == pytest.approx(alone["mse"].mean())
+
+
+def test_noise_is_the_variance_of_the_reward(batches):
+    """A quarter of V (1 - V) for Beta rewards of concentration 3."""
+    for row in part(batches, process="continuous", method="oracle").iter_rows(named=True):
+        run = simulate(
+            "continuous", Schedule(batch=row["batch"], stay=1, blocks=16), row["group_size"], seed=row["seed"]
+        )
+        assert row["noise"] == pytest.approx((run.value * (1 - run.value)).mean() / 4)
+        assert row["noise"] == pytest.approx(((run.rewards - run.value[:, None]) ** 2).mean(), rel=0.2)
+
+
+def test_nothing_admissible_is_below_the_floor(batches):
+    """Those with the own reward inside may be, the truth is."""
+    fair = ["zero", "batch_mean", "rloo", "kae w=2", "kae w=20", "kae w=60"]
+    for row in summary(batches, "floor").filter(pl.col("method").is_in(fair)).iter_rows(named=True):
+        assert row["ratio"] > 1 - 2 * row["ratio_se"]
+
+
 def test_features_reach_the_baselines():
     run = simulate("flat", "epochs", 1)
     np.testing.assert_array_equal(side_information(run, "informative").features, run.features)
@@ -132,7 +183,7 @@ def test_features_reach_the_baselines():
 def test_tuning_beats_a_wrong_setting_and_reads_no_truth():
     """The tuned family is close to its best member in hindsight, and far from its worst."""
     tuned = discover_tuned()["kae_steps tuned"]
-    table = compare([tuned, *tuned.grid], ["fast"], ["multi_pass"], [2], 3, workers=1, progress=False)
+    table = compare([tuned, *tuned.grid], ["fast"], ["multi_pass"], [2], 3, batches=[64], workers=1, progress=False)
     mean = dict(part(table, part="all").group_by("method").agg(pl.col("mse").mean()).iter_rows())
     mine = mean.pop(tuned.name)
     assert mine < 1.05 * min(mean.values())
@@ -149,6 +200,8 @@ def test_tuning_beats_a_wrong_setting_and_reads_no_truth():
         ({"group_sizes": [0]}, "group_size must be a whole number >= 1, got 0"),
         ({"seeds": 0}, "seeds must be a whole number >= 1, got 0"),
         ({"features": "good"}, "unknown features 'good'; known: informative, noise"),
+        ({"batches": [0]}, "batch must be a whole number >= 1, got 0"),
+        ({"parts": ["half"]}, "unknown part 'half'; known: all, decile, first, position, step"),
         ({"workers": 0}, "workers must be a whole number >= 1, got 0"),
     ],
 )

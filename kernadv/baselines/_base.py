@@ -12,7 +12,7 @@ each group, and a log of rewards can be replayed without its rows.  The others n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -67,12 +67,15 @@ class SideInformation(NamedTuple):
         Features of each prompt.
     value : (N,) float64, optional
         True value of each group.
+    posterior : callable, optional
+        Gives the `kernadv.simulate.Posterior` of the traces under the law they were drawn from.
     """
 
     traces: Traces | None = None
     offline: Offline | None = None
     features: FloatArray | None = None
     value: FloatArray | None = None
+    posterior: Callable[[], Any] | None = None
 
 
 #: No side information.
@@ -126,10 +129,13 @@ class TraceValues(NamedTuple):
     ----------
     value, z : (R,) float64
         Values and rewards in the order of `Traces`.
+    variance : (R,) float64, optional
+        Variance of the values where they were drawn by chance beside the data: what it adds to squared errors is taken off.
     """
 
     value: FloatArray
     z: FloatArray
+    variance: FloatArray | None = None
 
     def at(self, groups: Groups, z: FloatArray) -> FloatArray:
         """The value of each trace.  # (R,)"""
@@ -137,15 +143,19 @@ class TraceValues(NamedTuple):
 
     def squared_error(self, groups: Groups) -> FloatArray:
         """Sum over the traces of each group of ``(V^(g) - Z^(g))^2``.  # (N,)"""
-        return _sum_by_group((self.value - self.z) ** 2, groups)
+        return _sum_by_group((self.value - self.z) ** 2 - self._chance, groups)
 
     def true_squared_error(self, groups: Groups, value: FloatArray) -> FloatArray:
         """Sum over the traces of each group of ``(V^(g) - V)^2`` where the true `value` is known.  # (N,)"""
-        return _sum_by_group((self.value - np.repeat(value, groups.n)) ** 2, groups)
+        return _sum_by_group((self.value - np.repeat(value, groups.n)) ** 2 - self._chance, groups)
 
     def total(self, groups: Groups) -> FloatArray:
         """Sum of the values of each group's traces.  # (N,)"""
         return _sum_by_group(self.value, groups)
+
+    @property
+    def _chance(self) -> FloatArray | float:
+        return 0.0 if self.variance is None else self.variance
 
 
 Values = LinearValues | TraceValues

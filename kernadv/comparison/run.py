@@ -6,6 +6,8 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, partial
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,13 +17,15 @@ from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, chec
 from kernadv._typing import FloatArray, IntArray
 from kernadv.baselines import Baseline, Offline, SideInformation, Traces
 from kernadv.comparison.tables import CELL
-from kernadv.simulate import PROCESSES, SCHEDULES, Process, Schedule, Simulation, simulate
+from kernadv.simulate import PROCESSES, SCHEDULES, Process, Schedule, Simulation, posterior, simulate
 
 if TYPE_CHECKING:
     import polars as pl
 
-#: Steps that share a row of the table.
-STEPS = 10
+#: Steps that share a row of the table, and the first steps, which have rows of their own.
+STEPS, FIRST = 10, 20
+#: Ways to cut a run.
+PARTS = ("all", "step", "first", "position", "decile")
 
 
 class _Task(NamedTuple):
@@ -32,6 +36,7 @@ class _Task(NamedTuple):
     baselines: tuple[Baseline, ...]
     features: str | None
     offline_rollouts: int
+    parts: tuple[str, ...]
 
 
 def compare(
@@ -41,8 +46,10 @@ def compare(
     group_sizes: Sequence[int] = (1, 2, 4, 8),
     seeds: int | Sequence[int] = 20,
     *,
+    batches: Sequence[int] = (8, 16, 32, 64),
     features: str | None = None,
     offline_rollouts: int = 8,
+    parts: Sequence[str] = PARTS,
     workers: int = 2,
     progress: bool = True,
 ) -> pl.DataFrame:
@@ -57,10 +64,14 @@ def compare(
     group_sizes : sequence of int
     seeds : int or sequence of int
         A number n stands for 0 ... n - 1.
+    batches : sequence of int
+        Prompts a step, in place of the schedules' own.
     features : {None, "informative", "noise"}
         Which of the run's features the baselines may read.
     offline_rollouts : int
         Rollouts a prompt before training, charged to the baselines that need them.
+    parts : sequence of {"all", "step", "first", "position", "decile"}
+        Parts of the runs that have rows in the table.
     workers : int
         Processes; with more than one the calling script needs ``if __name__ == "__main__"``.
     progress : bool
@@ -70,11 +81,12 @@ def compare(
     -------
     polars.DataFrame
         One row a run, baseline and part of the run: ``part`` is "all", "step" (``at``: the last step of a bin of 10),
-        "position" in the stay, or "decile" of the true value, numbered by ``at`` from 1.  ``mse`` and ``bias`` of the value,
-        over the traces; ``noise``, the mean of V (1 - V); ``gradient_ratio`` = (noise + mse) / noise, the variance of the
-        policy gradient relative to that of the true value if the size of the score is unrelated to the reward, null for
-        values that contain their own reward; ``undefined``, the share of groups without a value, which are left out;
-        ``rollouts`` a visit, with those from before training shared among the visits.
+        "first" (``at``: a step up to 20, 21 for all later ones), "position" in the stay, or "decile" of the true value,
+        numbered by ``at`` from 1.  ``batch`` prompts a step; ``mse`` and ``bias`` of the value, over the traces;
+        ``noise``, the mean variance of a reward, V (1 - V) where it is 0 or 1; ``gradient_ratio`` = (noise + mse) / noise,
+        the variance of the policy gradient relative to that of the true value if the size of the score is unrelated to the
+        reward, null for values that contain their own reward; ``undefined``, the share of groups without a value, which are
+        left out; ``rollouts`` a visit, with those from before training shared among the visits.
 
     Raises
     ------
@@ -86,9 +98,17 @@ def compare(
     polars = import_extra("polars", "a comparison", "audit")
     if not isinstance(baselines, (list, tuple)) or not all(isinstance(b, Baseline) for b in baselines):
         raise ArgumentTypeError(f"baselines must be a list of baselines, got {baselines!r:.80}; see discover()")
-    for given, name in ((processes, "processes"), (schedules, "schedules")):
+    lists = {
+        "processes": processes,
+        "schedules": schedules,
+        "parts": parts,
+        "batches": batches,
+        "group_sizes": group_sizes,
+    }
+    for name, given in lists.items():
         if not isinstance(given, (list, tuple)) or not given:
-            raise ArgumentTypeError(f"{name} must be a list of one name or more, got {given!r:.80}")
+            what = "number" if name in ("batches", "group_sizes") else "name"
+            raise ArgumentTypeError(f"{name} must be a list of one {what} or more, got {given!r:.80}")
     names = [b.name for b in baselines]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
@@ -102,20 +122,34 @@ def compare(
         product(
             [check_choice(p, "process", PROCESSES) for p in processes],
             [check_choice(s, "schedule", SCHEDULES) for s in schedules],
+            [check_count(batch, "batch") for batch in batches],
             chosen,
         )
     )
+    kept = tuple(check_choice(part, "part", PARTS) for part in parts)
     tasks = [
-        _Task(PROCESSES[p], SCHEDULES[s], seed, sizes, tuple(baselines), features, offline_rollouts)
-        for p, s, seed in keys
+        _Task(
+            PROCESSES[p],
+            replace(SCHEDULES[s], batch=b),
+            seed,
+            sizes,
+            tuple(baselines),
+            features,
+            offline_rollouts,
+            kept,
+        )
+        for p, s, b, seed in keys
     ]
     frames = []
     with _bar(progress, len(tasks)) as advance:
-        for (process, schedule, seed), columns in zip(keys, _map(tasks, check_count(workers, "workers")), strict=True):
+        for (process, schedule, batch, seed), columns in zip(
+            keys, _map(tasks, check_count(workers, "workers")), strict=True
+        ):
             frames.append(
                 polars.DataFrame(columns).with_columns(
                     process=polars.lit(process),
                     schedule=polars.lit(schedule),
+                    batch=polars.lit(batch, polars.Int32),
                     seed=polars.lit(seed, polars.Int32),
                     part=polars.col("part").replace_strict(dict(enumerate(PARTS)), return_dtype=polars.String),
                     method=polars.col("method").replace_strict(dict(enumerate(names)), return_dtype=polars.String),
@@ -129,8 +163,6 @@ def compare(
 
 #: Columns of numbers.
 MEASURES = ("mse", "bias", "noise", "gradient_ratio", "undefined", "rollouts")
-#: Ways to cut a run.
-PARTS = ("all", "step", "position", "decile")
 
 
 def side_information(run: Simulation, features: str | None = None) -> SideInformation:
@@ -138,7 +170,9 @@ def side_information(run: Simulation, features: str | None = None) -> SideInform
     known = {"informative": run.features, "noise": run.noise_features}
     chosen = None if features is None else known[check_choice(features, "features", known)]
     offline = Offline(run.offline, run.offline_rollouts) if run.offline_rollouts else None
-    return SideInformation(Traces(run.rewards.ravel(), run.length.ravel()), offline, chosen, run.value)
+    return SideInformation(
+        Traces(run.rewards.ravel(), run.length.ravel()), offline, chosen, run.value, cache(partial(posterior, run))
+    )
 
 
 def _run(task: _Task) -> dict[str, FloatArray]:
@@ -146,7 +180,7 @@ def _run(task: _Task) -> dict[str, FloatArray]:
     out: list[FloatArray] = []
     for size in task.group_sizes:
         run = simulate(task.process, task.schedule, size, seed=task.seed, offline_rollouts=task.offline_rollouts)
-        side, cuts = side_information(run, task.features), _cuts(run)
+        side, cuts = side_information(run, task.features), _cuts(run, task.parts)
         offline = task.offline_rollouts * len(run.offline) / len(run.value)
         for number, baseline in enumerate(task.baselines):
             if baseline.min_group <= size:
@@ -157,17 +191,18 @@ def _run(task: _Task) -> dict[str, FloatArray]:
     return columns | {name: columns[name].astype(np.int32) for name in ("group_size", "method", "part", "at")}
 
 
-def _cuts(run: Simulation) -> list[tuple[int, IntArray, IntArray]]:
+def _cuts(run: Simulation, parts: tuple[str, ...]) -> list[tuple[int, IntArray, IntArray]]:
     """Part, its labels, and the index of the label of each group."""
     rank = np.empty(len(run.value), np.int64)
     rank[np.argsort(run.value, kind="stable")] = np.arange(len(rank))
-    labels = (
-        np.ones(len(rank), np.int64),
-        -(-run.groups.step // STEPS) * STEPS,
-        run.position,
-        rank * 10 // len(rank) + 1,
-    )
-    return [(part, *np.unique(label, return_inverse=True)) for part, label in enumerate(labels)]
+    labels = {
+        "all": np.ones(len(rank), np.int64),
+        "step": -(-run.groups.step // STEPS) * STEPS,
+        "first": np.minimum(run.groups.step, FIRST + 1),
+        "position": run.position,
+        "decile": rank * 10 // len(rank) + 1,
+    }
+    return [(PARTS.index(part), *np.unique(labels[part], return_inverse=True)) for part in parts]
 
 
 def _measure(
@@ -183,7 +218,7 @@ def _measure(
     size = run.rewards.shape[1]
     error, total = values.true_squared_error(run.groups, run.value) / size, values.total(run.groups) / size
     defined = ~np.isnan(error)
-    terms = np.where(defined, np.stack([error, total - run.value, run.value * (1.0 - run.value)]), 0.0)
+    terms = np.where(defined, np.stack([error, total - run.value, run.process.variance(run.value)]), 0.0)
     rows = []
     for part, labels, code in cuts:
         count = np.bincount(code, defined)

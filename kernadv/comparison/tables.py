@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 #: What identifies a simulated run without its seed.
-CELL = ["process", "schedule", "group_size"]
+CELL = ["process", "schedule", "batch", "group_size"]
 
 
 def _polars(table: Any) -> Any:
@@ -107,16 +107,17 @@ def at_equal_rollouts(table: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        By process, schedule, `rollouts` a visit and method: ``mse``, null beyond the largest group, and ``group_size``, null
-        where interpolated.
+        By process, schedule, batch, `rollouts` a visit and method: ``mse``, null beyond the largest group, and
+        ``group_size``, null where interpolated.
     """
     polars = _polars(table)
     whole = table.filter(polars.col("part") == "all")
     mean = whole.group_by(*CELL, "method", "rollouts", maintain_order=True).agg(polars.col("mse").mean())
     paid = mean.filter(polars.col("rollouts") > polars.col("group_size")).rename({"method": "name"})
     rows = []
-    for (process, schedule), part in mean.group_by(["process", "schedule"], maintain_order=True):
-        own = paid.filter((polars.col("process") == process) & (polars.col("schedule") == schedule))
+    runs = [name for name in CELL if name != "group_size"]
+    for chosen, part in mean.group_by(runs, maintain_order=True):
+        own = paid.filter(**dict(zip(runs, chosen, strict=True)))
         budgets = own["rollouts"].unique().sort().to_list()
         for (method,), curve in part.group_by(["method"], maintain_order=True):
             at, mse = curve["rollouts"].to_numpy(), curve["mse"].to_numpy()
@@ -124,8 +125,9 @@ def at_equal_rollouts(table: pl.DataFrame) -> pl.DataFrame:
             for budget in budgets:
                 inside = at.min() <= budget <= at.max()
                 value = float(np.exp(np.interp(np.log(budget), np.log(at), np.log(mse)))) if mse.all() else 0.0
-                rows.append((process, schedule, budget, method, value if inside else None, size.get(budget)))
-    kinds = {"process": polars.String, "schedule": polars.String, "rollouts": polars.Float64, "method": polars.String,
-             "mse": polars.Float64, "group_size": polars.Int64}  # fmt: skip
+                rows.append((*chosen, budget, method, value if inside else None, size.get(budget)))
+    kinds = {name: mean.schema[name] for name in runs} | {
+        "rollouts": polars.Float64, "method": polars.String, "mse": polars.Float64, "group_size": polars.Int64
+    }  # fmt: skip
     compared: pl.DataFrame = polars.DataFrame(rows, schema=kinds, orient="row")
     return compared

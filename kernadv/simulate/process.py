@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.special import betaincinv, expit, logit, ndtr
 
-from kernadv._errors import check_range
+from kernadv._errors import check_count, check_flag, check_range
 from kernadv._typing import FloatArray, IntArray
 
 #: Cosines a smooth path is the sum of.
@@ -33,11 +34,26 @@ class Process:
         Added to all logits from the middle of the run on.
     forgetting, decline : float
         Share of the prompts that are forgotten: their logits fall linearly, by `decline` over the run.
+    level_shape : float
+        The levels a are logits of draws from Beta(level_shape, level_shape); 0: standard normal.
+    leap, leap_rate : float
+        Standard deviation of the leaps of single prompts, and the probability of one at each step.
+    season, season_length, season_phases : float
+        Amplitude and period of a sine, and the share of a period over which the phases of the prompts are spread: 0 is one
+        sine for all, 1 a sine of every prompt's own.
+    clusters : int
+        Prompts x with the same x mod clusters share their own paths (wiggle, walk, leaps, phase) and differ by their levels
+        alone; 0: every prompt has its own.
+    linear : bool
+        The value goes in a straight line from where the logits start to where they end.
+    concentration : float
+        Rewards are drawn from Beta(concentration V, concentration (1 - V)), with mean V and variance V (1 - V) / (1 +
+        concentration); 0, the limit: they are 1 with probability V, else 0.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If a parameter is not a finite number in its range.
+        If a parameter is not a finite number in its range, `clusters` no whole number, or `linear` no flag.
     """
 
     start: float = 0.85
@@ -51,17 +67,39 @@ class Process:
     jump: float = 0.0
     forgetting: float = 0.0
     decline: float = 0.0
+    level_shape: float = 0.0
+    leap: float = 0.0
+    leap_rate: float = 0.0
+    season: float = 0.0
+    season_length: float = 50.0
+    season_phases: float = 0.0
+    clusters: int = 0
+    linear: bool = False
+    concentration: float = 0.0
 
     def __post_init__(self) -> None:
+        check_count(self.clusters, "clusters", least=0, most=2**31 - 1)
+        check_flag(self.linear, "linear")
         for field in fields(self):
+            if field.name in ("clusters", "linear"):
+                continue
             signed = field.name in ("start", "rise", "jump", "decline")
-            positive = field.name in ("time_constant", "wiggle_length")
+            positive = field.name in ("time_constant", "wiggle_length", "season_length")
+            share = field.name in ("forgetting", "leap_rate", "season_phases")
             check_range(
                 getattr(self, field.name),
                 field.name,
                 -np.inf if signed else 1e-3 if positive else 0.0,
-                1.0 if field.name == "forgetting" else np.inf,
+                1.0 if share else np.inf,
             )
+
+    def values(self, prompt: IntArray, step: IntArray, prompts: int, steps: int, seed: int) -> FloatArray:
+        """Value of each (prompt, step), with the arguments of `logits`.  # (N,)"""
+        if not self.linear:
+            return np.asarray(expit(self.logits(prompt, step, prompts, steps, seed)))
+        ends = (self.logits(prompt, np.full_like(step, end), prompts, steps, seed) for end in (0, steps))
+        first, last = (expit(end) for end in ends)
+        return np.asarray(first + (last - first) * step / steps)
 
     def logits(self, prompt: IntArray, step: IntArray, prompts: int, steps: int, seed: int) -> FloatArray:
         """Logit of the value of each (prompt, step); step 0 is the policy before training.
@@ -76,28 +114,64 @@ class Process:
         """
         rng = np.random.default_rng([seed, 0])
         grown = 1.0 - np.exp(-step / self.time_constant)
-        logit = rng.normal(size=prompts)[prompt] * (self.spread + self.spread_rise * grown)
-        logit += self.start + self.rise * grown
+        found = self._levels(rng.normal(size=prompts))[prompt] * (self.spread + self.spread_rise * grown)
+        found += self.start + self.rise * grown
         forgotten = rng.random(prompts) < self.forgetting
-        logit -= forgotten[prompt] * self.decline * step / steps
-        logit += self.jump * (step > steps // 2)
+        found -= forgotten[prompt] * self.decline * step / steps
+        found += self.jump * (step > steps // 2)
+        paths, path = (self.clusters, prompt % self.clusters) if self.clusters else (prompts, prompt)
         if self.wiggle:
-            frequency = rng.normal(size=(prompts, HARMONICS)) / self.wiggle_length
-            phase = rng.uniform(0.0, 2.0 * np.pi, (prompts, HARMONICS))
-            waves = np.cos(frequency[prompt] * step[:, None] + phase[prompt]).sum(1)
-            logit += self.wiggle * np.sqrt(2.0 / HARMONICS) * waves
+            frequency = rng.normal(size=(paths, HARMONICS)) / self.wiggle_length
+            phase = rng.uniform(0.0, 2.0 * np.pi, (paths, HARMONICS))
+            waves = np.cos(frequency[path] * step[:, None] + phase[path]).sum(1)
+            found += self.wiggle * np.sqrt(2.0 / HARMONICS) * waves
         if self.walk:
-            path = np.zeros((prompts, steps + 1))
-            np.cumsum(rng.normal(0.0, self.walk, (prompts, steps)), axis=1, out=path[:, 1:])
-            logit += path[prompt, step]
-        return np.asarray(logit)
+            found += _walks(rng.normal(0.0, self.walk, (paths, steps)))[path, step]
+        if self.leap and self.leap_rate:
+            leaps = rng.random((paths, steps)) < self.leap_rate
+            found += _walks(leaps * rng.normal(0.0, self.leap, (paths, steps)))[path, step]
+        if self.season:
+            turn = step / self.season_length + self.season_phases * rng.random(paths)[path]
+            found += self.season * np.sin(2.0 * np.pi * turn)
+        return np.asarray(found)
+
+    def _levels(self, normal: FloatArray) -> FloatArray:
+        """Levels a from standard normal draws, by the quantiles of their law."""
+        if not self.level_shape:
+            return normal
+        low = betaincinv(self.level_shape, self.level_shape, ndtr(-np.abs(normal)))
+        return np.asarray(np.copysign(logit(np.maximum(low, np.finfo(np.float64).tiny)), normal))
+
+    def draw(self, rng: np.random.Generator, value: FloatArray) -> FloatArray:
+        """A reward of each value."""
+        if not self.concentration:
+            return (rng.random(value.shape) < value).astype(np.float64)
+        return rng.beta(*self.shapes(value))
+
+    def shapes(self, value: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The two shapes of the Beta law of the rewards of each value, above 0 where the value is rounded to 0 or 1."""
+        least = np.finfo(np.float64).tiny
+        a, b = (np.maximum(self.concentration * part, least) for part in (value, 1.0 - value))
+        return a, b
+
+    def variance(self, value: FloatArray) -> FloatArray:
+        """Variance of a reward of each value."""
+        return value * (1.0 - value) / (1.0 + self.concentration)
+
+
+def _walks(moves: FloatArray) -> FloatArray:
+    """Sums of the moves up to each step, from 0 at step 0.  # (P, T) -> (P, T + 1)"""
+    return np.pad(np.cumsum(moves, axis=1), ((0, 0), (1, 0)))
 
 
 _CALIBRATED = Process(rise=4.2, spread_rise=3.2, wiggle=0.5)
 
 #: Reward processes by name.  `calib` follows the value errors printed in Table 1 of arXiv 2604.28005 (mean V(1-V) from .14
 #: to .04), `fast` rises in 25 steps, `flat` does not move; `jump`, `forget` are `calib` with a fall of all logits in
-#: mid-run, and with a fifth of the prompts forgotten; in `random_walk` every prompt goes its own way.
+#: mid-run, and with a fifth of the prompts forgotten; in `random_walk` every prompt goes its own way.  In `leaps` prompts
+#: jump by themselves, 1.2 times a run on average; `u_shaped` starts at values from Beta(.4, .4); in `seasonal` all go up and
+#: down together, `rare` has few right answers; in `clusters` four sets of prompts move together; `continuous` is
+#: `random_walk` with rewards between 0 and 1; in `linear` values go in straight lines.
 PROCESSES: dict[str, Process] = {
     "calib": _CALIBRATED,
     "fast": Process(start=-1.0, rise=6.0, spread_rise=2.2, time_constant=25.0, wiggle=0.5),
@@ -105,4 +179,11 @@ PROCESSES: dict[str, Process] = {
     "jump": Process(rise=4.2, spread_rise=3.2, wiggle=0.5, jump=-2.5),
     "forget": Process(rise=4.2, spread_rise=3.2, wiggle=0.5, forgetting=0.2, decline=8.0),
     "random_walk": Process(walk=0.2),
+    "leaps": Process(leap=2.5, leap_rate=0.006),
+    "u_shaped": Process(start=0.0, spread=1.0, level_shape=0.4, walk=0.1),
+    "seasonal": Process(start=0.5, spread=1.5, season=1.2, season_length=60.0, walk=0.05),
+    "rare": Process(start=-4.0, rise=1.0, spread=1.3, walk=0.05),
+    "clusters": Process(start=0.0, spread=1.2, walk=0.2, clusters=4),
+    "continuous": Process(walk=0.2, concentration=3.0),
+    "linear": Process(start=0.0, walk=0.2, linear=True),
 }

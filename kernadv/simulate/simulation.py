@@ -28,20 +28,22 @@ class Simulation(NamedTuple):
     value : (N,) float64
         True value V of each group's prompt at its step.
     rewards : (N, G) float64
-        0 or 1; the traces in the order they were sampled.
+        0 or 1, or between them if the process says so; the traces in the order they were sampled.
     length : (N, G) float64
         Response length of each trace in tokens.
     position, visit : (N,) int64
         Place of the step in its stay, and number of the visit of the prompt, both from 1.
     initial_value : (P,) float64
         True value before training.
-    offline : (P,) int64
-        Right answers among `offline_rollouts` of the policy before training.
+    offline : (P,) int64 or float64
+        Sum of the rewards of `offline_rollouts` of the policy before training.
     offline_rollouts : int
     features : (P, 1) float64
         The logit of the initial value plus noise: what an encoder may know of a prompt's difficulty.
     noise_features : (P, 1) float64
         Pure noise of standard deviation 1.
+    process : Process
+        Where all this was drawn from.
     """
 
     groups: Groups
@@ -51,10 +53,11 @@ class Simulation(NamedTuple):
     position: IntArray
     visit: IntArray
     initial_value: FloatArray
-    offline: IntArray
+    offline: IntArray | FloatArray
     offline_rollouts: int
     features: FloatArray
     noise_features: FloatArray
+    process: Process
 
     def batches(self) -> Iterator[tuple[int, IntArray, FloatArray, IntArray]]:
         """Step, prompt ids (B,), rewards (B,) and index of the group (B,) of each step's rows, in the order of training."""
@@ -118,28 +121,34 @@ def simulate(
 
     prompts, steps = schedule.prompts, schedule.steps
     prompt, step, position = schedule.visits(seed)
-    every = np.arange(prompts)
-    logits = process.logits(
-        np.concatenate([prompt, every]), np.concatenate([step, np.zeros(prompts, np.int64)]), prompts, steps, seed
-    )
-    value, initial = expit(logits[: len(prompt)]), expit(logits[len(prompt) :])
+    every, before = np.arange(prompts), np.zeros(prompts, np.int64)
+    value = process.values(prompt, step, prompts, steps, seed)
+    logit = process.logits(every, before, prompts, steps, seed)
+    initial = expit(logit)
     streams = [np.random.default_rng([seed, 2, trace]) for trace in range(size)]
-    rewards = np.stack([rng.random(len(prompt)) < value for rng in streams], axis=1).astype(np.float64)
+    rewards = np.stack([process.draw(rng, value) for rng in streams], axis=1)
     length = np.stack([rng.normal(0.0, LENGTH_SPREAD, len(prompt)) for rng in streams], axis=1)
-    length = LENGTH * np.exp(length - LENGTH_SPREAD**2 / 2) * np.where(rewards > 0, 1.0, length_ratio)
+    length = LENGTH * np.exp(length - LENGTH_SPREAD**2 / 2) * length_ratio ** (1.0 - rewards)
     first = np.searchsorted(prompt, every)
-    total = rewards.sum(1)
     rng = np.random.default_rng([seed, 3])
     return Simulation(
-        groups=Groups(prompt, step, np.full(len(prompt), size), total, total.copy()),
+        groups=Groups(prompt, step, np.full(len(prompt), size), rewards.sum(1), (rewards**2).sum(1)),
         value=value,
         rewards=rewards,
         length=length,
         position=position,
         visit=np.arange(len(prompt)) - first[prompt] + 1,
         initial_value=initial,
-        offline=np.random.default_rng([seed, 4]).binomial(drawn, initial),
+        offline=_offline(process, initial, drawn, np.random.default_rng([seed, 4])),
         offline_rollouts=drawn,
-        features=(logits[len(prompt) :] + feature_noise * rng.normal(size=prompts))[:, None],
+        features=(logit + feature_noise * rng.normal(size=prompts))[:, None],
         noise_features=rng.normal(size=(prompts, 1)),
+        process=process,
     )
+
+
+def _offline(process: Process, value: FloatArray, drawn: int, rng: np.random.Generator) -> IntArray | FloatArray:
+    """Sums of the rewards of some rollouts of each value."""
+    if not process.concentration:
+        return np.asarray(rng.binomial(drawn, value))
+    return np.asarray(process.draw(rng, np.tile(value, (drawn, 1))).sum(0))
