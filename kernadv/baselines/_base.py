@@ -322,7 +322,8 @@ def offline_of(offline: Offline | None, ids: list[Id]) -> Offline | None:
 def centred(values: LinearValues, groups: Groups, own: bool) -> LinearValues:
     """The values of the groups of one step, plus the mean of what they leave of the rewards: ``V + mean(Z - V)``.
 
-    The mean is over all traces of the step if `own`, else over those of the other prompts; without any it is 0.
+    The mean is over all traces of the step if `own`, else over those of the other prompts, whose values then must not hold
+    rewards of this one's group; without any it is 0.
     """
     n, left = groups.n, groups.s - values.total(groups)
     total = left.sum() - left

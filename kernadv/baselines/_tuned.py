@@ -62,7 +62,9 @@ class Tuned(Baseline):
             )
         weighted = [b.name for b in grid if b.needs_weights]
         if weighted:
-            raise ArgumentError(f"{', '.join(weighted)} need weights, which past batches are not scored with; leave them out")
+            raise ArgumentError(
+                f"{', '.join(weighted)} need weights, which past batches are not scored with; leave them out"
+            )
         self.grid = tuple(grid)
         self.name = f"{name} tuned"
         self.title = f"{name}, tuned while running"

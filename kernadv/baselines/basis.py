@@ -20,8 +20,8 @@ class Basis(LinearBaseline):
     ``w_ij = (v_i v_j / s_j^2) / sum_{k != i} v_k^2 / s_k^2``,    s^2 = v (1 - v),
 
     v the offline value ``beta log mean exp(r / beta)``: v_i times the weighted least-squares slope of the other rewards on
-    their v.  Where v is 0 or 1 the value is 0, as published: with 8 offline rollouts that is more than a quarter of the visits
-    of the simulated runs, which is most of the method's error there.  How many the paper has could not be found.
+    their v.  Where v is 0 or 1 the value is 0, as published: with 8 offline rollouts that is more than a quarter of the
+    visits of the simulated runs, and most of the method's error there.  How many the paper has could not be found.
 
     Parameters
     ----------

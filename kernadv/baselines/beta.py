@@ -131,7 +131,7 @@ class PooledBeta(_Discounted):
 
 
 class OfflineCounts(_Discounted):
-    """SPO's tracker alone: ``p = alpha / (alpha + beta)`` from before the visit; then ``alpha <- rho alpha + S``, beta alike.
+    """SPO's tracker alone: ``p = alpha / (alpha + beta)`` from before the visit, then ``alpha <- rho alpha + S``, beta alike.
 
     Starts from n0 offline rollouts with S0 right: alpha = N (S0 + 1/2) / (n0 + 1), beta = N - alpha, N = 1 / (1 - 0.875).
 
@@ -250,11 +250,13 @@ class EventCounts(OfflineCounts):
 
     def __init__(self, rho: float = 0.875) -> None:
         super().__init__(rho)
-        self._call("spo_pp_tracker", "Beta from offline rollouts, discounted by the step (SPO++ without its batch mean)")
+        self._call(
+            "spo_pp_tracker", "Beta from offline rollouts, discounted by the step (SPO++ without its batch mean)"
+        )
 
     def kept(self, memory: FloatArray, groups: Groups) -> FloatArray:
         """rho to the steps since the last visit; never quite 0, as the mean of the counts stays.  # (N,)"""
-        return np.maximum(self.discount ** (groups.step - np.maximum(memory[:, 2], 1.0)), 1e-200)
+        return np.maximum(np.power(self.discount, groups.step - np.maximum(memory[:, 2], 1.0)), 1e-200)
 
 
 class StreamAligned(EventCounts):

@@ -11,14 +11,14 @@ from kernadv.groups import Groups
 
 
 class EBPO(Recursive):
-    """``v = (1 - B) q + B mu`` with ``B = (sigma^2 / G) / (sigma^2 / G + tau^2)``, and ``V = v + mean(Z - v)`` over the step.
+    """``v = (1 - B) q + B mu``, ``B = (sigma^2 / G) / (sigma^2 / G + tau^2)``, and ``V = v + mean(Z - v)`` over the step.
 
     mu and sigma^2 are the mean and the variance of all rewards of the run so far, tau^2 the variance of all group means
     (which holds their noise), by Welford's recursion.
 
-    This is the paper's EBPO-naive, one prior for all prompts.  Its main method, EBPO-topic, has a prior for each topic; topics
-    are not known here.  The published advantages are centred and scaled over the batch: the mean is part of the value, the
-    scale is not.
+    This is the paper's EBPO-naive, one prior for all prompts.  Its main method, EBPO-topic, has a prior for each topic;
+    topics are not known here.  The published advantages are centred and scaled over the batch: the mean is part of the
+    value, the scale is not.
 
     Parameters
     ----------

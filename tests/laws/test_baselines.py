@@ -16,18 +16,6 @@ EVERY = [*discover().values(), *discover_tuned().values(), *KAES]
 every = pytest.mark.parametrize("baseline", EVERY, ids=lambda b: b.name)
 online = pytest.mark.parametrize("baseline", [b for b in EVERY if not b.needs_truth], ids=lambda b: b.name)
 
-#: What the package must have, beside its own estimator.
-NAMES = {
-    *("zero", "oracle", "batch_mean", "batch_mean_own", "group_mean", "rloo", "opo", "opo_loo", "otb_loo", "qae", "qae_loo"),
-    *("reinforce_pp", "reinforce_pp_baseline", "mc_grpo", "asymre"),
-    *("jspo", "eb_shrink", "ebpo", "ebpo_loo", "dbb", "dbb_loo", "pooled_beta", "krpo_paper", "krpo_batch"),
-    *("spo", "spo rho=0.96", "spo_loo", "spo_loo rho=0.96", "spo_tracker", "spo_pp", "spo_pp_loo"),
-    *("krpo_batch_loo", "local_level", "pvpo", "a_star", "v05_fuse", "v05_fuse_loo"),
-    *("basis", "basis_loo", "basis_smooth", "basis_smooth_loo", "basis_tilt"),
-    *("kae h=0.5", "kae w=20", "kae_exponential h=0.1", "kae_exponential w=10"),
-    *("kae_local_linear w=20", "knn_time k=10"),
-}
-
 
 class Log:
     """Rows of a random run; each step has several prompts and unequal groups."""
@@ -69,8 +57,7 @@ class Log:
             estimator.observe(*arguments)
 
 
-def test_discovery_finds_every_family():
-    assert set(discover()) >= NAMES
+def test_grids_are_of_like_size_and_their_members_have_names_of_their_own():
     tuned = discover_tuned()
     assert all(len({b.name for b in family.grid}) == len(family.grid) > 1 for family in tuned.values())
     assert all(len(family.grid) in (8, 9, 25, 27) for family in tuned.values())
