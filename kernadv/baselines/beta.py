@@ -131,7 +131,7 @@ class PooledBeta(_Discounted):
 
 
 class OfflineCounts(_Discounted):
-    """SPO's tracker alone: ``p = alpha / (alpha + beta)`` from before the visit, then ``alpha <- rho alpha + S``, beta alike.
+    """SPO's tracker alone: ``p = alpha / (alpha + beta)`` before the visit, then ``alpha <- rho alpha + S``, beta alike.
 
     Starts from n0 offline rollouts with S0 right: alpha = N (S0 + 1/2) / (n0 + 1), beta = N - alpha, N = 1 / (1 - 0.875).
 
@@ -186,8 +186,9 @@ class OfflineCounts(_Discounted):
     def left_out(self, memory: FloatArray, groups: Groups) -> LinearValues:
         """Mean of the discounted counts and the group's other traces, plus what it leaves of the other prompts' rewards."""
         alpha, beta = self.discounted(memory, groups)
-        gain = 1.0 / (alpha + beta + groups.n - 1.0)
-        return centred(LinearValues(alpha * gain, gain, np.zeros(len(gain))), groups, own=False)
+        total, several = alpha + beta + (groups.n - 1.0), groups.n > 1
+        gain = np.where(several, 1.0 / np.where(several, total, 1.0), 0.0)  # old counts alone can be next to nothing
+        return centred(LinearValues(alpha / total, gain, np.zeros(len(gain))), groups, own=False)
 
 
 class SinglePolicy(OfflineCounts):
@@ -256,7 +257,8 @@ class EventCounts(OfflineCounts):
 
     def kept(self, memory: FloatArray, groups: Groups) -> FloatArray:
         """rho to the steps since the last visit; never quite 0, as the mean of the counts stays.  # (N,)"""
-        return np.maximum(np.power(self.discount, groups.step - np.maximum(memory[:, 2], 1.0)), 1e-200)
+        lag: FloatArray = groups.step - np.maximum(memory[:, 2], 1.0)
+        return np.maximum(np.full(len(lag), self.discount) ** lag, 1e-200)
 
 
 class StreamAligned(EventCounts):

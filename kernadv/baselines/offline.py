@@ -36,7 +36,7 @@ class ReferenceMean(LinearBaseline):
 class OptimalValue(LinearBaseline):
     """``V = beta log mean exp(r / beta)`` over the offline rollouts: the optimal policy's value under a KL penalty beta.
 
-    Rewards are 0 or 1 here.  TRL drops, by default, prompts whose offline rollouts are all wrong; here they stay, with V = 0.
+    Rewards are 0 or 1 here.  TRL drops, by default, prompts whose offline rollouts are all wrong; here they stay, V = 0.
 
     Parameters
     ----------

@@ -441,6 +441,20 @@ def test_every_rival_is_written_once_more():
     assert set(WRITTEN) == set(FOUND) - ELSEWHERE
 
 
+@pytest.mark.parametrize("name", ["spo_pp", "spo_pp_loo"])
+def test_counts_of_long_ago_still_have_a_mean(name):
+    """rho^(t - s) underflows after some thousand idle steps, and cancels in the mean of a group of one."""
+    running = FOUND[name].online(Offline({"a": 8, "b": 0}, 8))
+    running.observe(["a", "a", "b"], [1.0, 0.0, 0.0], 1)
+    rest = {"weights": [1.0, 1.0]} if FOUND[name].needs_weights else {}
+    a, b = ((8 * 8.5 / 9 + 1) / 10, (8 * 0.5 / 9) / 9)
+    own = ((0 - a) + (1 - b)) / 2
+    centre = np.array([own, own] if rest else [1 - b, 0 - a])
+    np.testing.assert_allclose(
+        running.values(["a", "b"], [0.0, 1.0], 10**6, **rest).value, np.add([a, b], centre), rtol=1e-12
+    )
+
+
 @pytest.mark.parametrize("kind", ["0/1", "unit", "any"])
 @pytest.mark.parametrize("name", WRITTEN)
 def test_equals_the_formula(name, kind):
