@@ -11,13 +11,18 @@ from kernadv.baselines._recursive import Recursive
 from kernadv.groups import Groups
 
 
+def check_discount(value: float, name: str) -> float:
+    """Return a discount, or raise if it is not in (0, 1]."""
+    if check_positive(value, name, "1 never forgets") > 1.0:
+        raise ArgumentError(f"{name} must lie in (0, 1], got {value!r}; 1 never forgets")
+    return float(value)
+
+
 class _Discounted(Recursive):
     """Memory (alpha, beta, step of the last visit or 0); at each visit ``alpha <- k alpha + S, beta <- k beta + G - S``."""
 
     def __init__(self, discount: float, name: str) -> None:
-        if check_positive(discount, name, "1 never forgets") > 1.0:
-            raise ArgumentError(f"{name} must lie in (0, 1], got {discount!r}; 1 never forgets")
-        self.discount = float(discount)
+        self.discount = check_discount(discount, name)
 
     def start(self, prompts: int, offline: Offline | None) -> FloatArray:
         """No trace yet."""
@@ -142,12 +147,14 @@ class OfflineCounts(_Discounted):
     Parameters
     ----------
     rho : float
-        From the second visit on, in (0, 1]; at the first 0.96, or rho if that is larger.
+        From the second visit on, in (0, 1].
+    first : float
+        At the first visit, or rho if that is larger.
 
     Raises
     ------
     ArgumentError
-        If rho is not in (0, 1].
+        If a rho is not in (0, 1].
 
     References
     ----------
@@ -157,11 +164,10 @@ class OfflineCounts(_Discounted):
     offline_rollouts = 8
     #: Pseudo-traces the offline rollouts are worth.
     weight = 8.0
-    #: Published rho of the first visit.
-    first = 0.96
 
-    def __init__(self, rho: float = 0.875) -> None:
+    def __init__(self, rho: float = 0.875, first: float = 0.96) -> None:
         super().__init__(rho, "rho")
+        self.first = check_discount(first, "first")
         self._call("spo_tracker", "discounted Beta from offline rollouts (SPO without its batch mean)")
 
     def _call(self, name: str, title: str) -> None:
