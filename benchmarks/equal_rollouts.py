@@ -38,8 +38,8 @@ def markdown(table: pl.DataFrame) -> str:
     lines = [
         "Value MSE at equal numbers of rollouts a visit, those from before training shared among a prompt's visits: "
         f"relative to {REFERENCE}, which samples none before training (its own line: MSE x 1000), {seeds} paired runs. "
-        "Methods without offline rollouts are interpolated between group sizes, log MSE in log rollouts; a budget beyond the "
-        "largest group is left out. Own: the value contains the trace's own reward, and its error may not be compared.",
+        "Methods without offline rollouts are interpolated between group sizes, log MSE in log rollouts; a budget beyond "
+        "the largest group is left out. Own: the value contains the trace's own reward, and its error may not be compared.",
     ]
     for key, part in equal.group_by(scenario, maintain_order=True):
         cells = {(m, r): mse for m, r, mse in part.select("method", "rollouts", "mse").iter_rows()}

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from kernadv.baselines import Offline, SideInformation, Traces, discover
+from kernadv.baselines import Offline, SideInformation, Traces, discover, discover_tuned
 from kernadv.groups import aggregate
 
 FOUND = discover()
@@ -439,6 +439,29 @@ WRITTEN = {
 
 def test_every_rival_is_written_once_more():
     assert set(WRITTEN) == set(FOUND) - ELSEWHERE
+
+
+@pytest.mark.parametrize("family", discover_tuned().values(), ids=lambda f: f.name)
+def test_tuned_takes_the_setting_that_predicted_best(family):
+    """At each step the first member with the least discounted sum of mean squared errors, over the rows with a value."""
+    stream = Stream(4, "0/1")
+    _, _, step, z, _ = stream.rows()
+    members = np.stack([stream.replayed(member) for member in family.grid])
+    score, leaders = np.zeros(len(members)), []
+    found = stream.replayed(family)
+    for t in np.unique(step):
+        rows = step == t
+        first = (
+            next(k for k in range(len(score)) if score[k] <= score.min() * (1 + 1e-9))
+            if score.any()
+            else len(score) // 2
+        )
+        leaders.append(first)
+        np.testing.assert_allclose(found[rows], members[first, rows], rtol=1e-12, atol=1e-12)
+        errors = [(m[rows] - z[rows])[~np.isnan(m[rows])] ** 2 for m in members]
+        if len(errors[0]):
+            score = 0.97 * score + [e.mean() for e in errors]
+    assert len(set(leaders)) > 1
 
 
 @pytest.mark.parametrize("name", ["spo_pp", "spo_pp_loo"])
