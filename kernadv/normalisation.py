@@ -23,8 +23,10 @@ class Normalisation(ABC):
 
     #: Key in tables.
     name: str
+    #: It can weigh the rows.
+    weighted: bool = False
 
-    def __call__(self, prompt_ids: Any, advantages: Any) -> FloatArray:
+    def __call__(self, prompt_ids: Any, advantages: Any, weights: Any = None) -> FloatArray:
         """Rescaled advantages.
 
         Parameters
@@ -33,13 +35,16 @@ class Normalisation(ABC):
             Rows with the same id are a group.
         advantages : (B,) array of float
             NaN: could not be scored; stays NaN and counts for no other.
+        weights : (B,) array of float, optional
+            Response lengths in tokens, for a rule that counts tokens.
 
         Raises
         ------
         ArgumentError
-            If the numbers of rows differ, or an advantage is infinite.
+            If the numbers of rows differ, an advantage is infinite, a weight is not positive and finite, or the rule has no
+            use for weights.
         ArgumentTypeError
-            If the advantages are not numbers.
+            If the advantages or weights are not numbers.
         """
         _, group = batch_codes(prompt_ids)
         advantage = check_floats(advantages, "advantages")
@@ -48,13 +53,27 @@ class Normalisation(ABC):
         if np.isinf(advantage).any():
             row = int(np.flatnonzero(np.isinf(advantage))[0])
             raise ArgumentError(f"advantages must be finite, or NaN if not scored; row {row} is {advantage[row]}")
+        weight = self._check_weights(weights, len(group))
         out, scored = np.full(len(group), np.nan), ~np.isnan(advantage)
         _, used = np.unique(group[scored], return_inverse=True)
-        out[scored] = self._apply(used, advantage[scored])
+        out[scored] = self._apply(used, advantage[scored], None if weight is None else weight[scored])
         return out
 
+    def _check_weights(self, weights: Any, rows: int) -> FloatArray | None:
+        """Return the weights, or raise if they cannot be used."""
+        if weights is None:
+            return None
+        if not self.weighted:
+            raise ArgumentError(f"{self.name} has no use for weights; pass none")
+        weight = check_floats(weights, "weights")
+        if weight.shape != (rows,):
+            raise ArgumentError(f"expected {rows} weights, one a prompt id, got shape {weight.shape}")
+        if not ((weight > 0) & (weight < np.inf)).all():
+            raise ArgumentError("weights, e.g. response lengths, must be positive and finite")
+        return weight
+
     @abstractmethod
-    def _apply(self, group: IntArray, advantage: FloatArray) -> FloatArray:
+    def _apply(self, group: IntArray, advantage: FloatArray, weight: FloatArray | None) -> FloatArray:
         """Rescale; groups are numbered from 0."""
 
 
@@ -69,13 +88,16 @@ class NoNormalisation(Normalisation):
 
     name = "none"
 
-    def _apply(self, group: IntArray, advantage: FloatArray) -> FloatArray:
+    def _apply(self, group: IntArray, advantage: FloatArray, weight: FloatArray | None) -> FloatArray:
         return advantage
 
 
 @dataclass(frozen=True)
 class GroupStd(Normalisation):
     """``A / (std of the group + eps)``, the deviation about the group's mean with G - 1; groups of one trace stay.
+
+    GRPO divides by the deviation of the rewards, which is that of the advantages where all traces of a group have the same
+    value.  With other values the two differ: for RLOO by G / (G - 1), so that the quotient is GRPO's either way.
 
     Parameters
     ----------
@@ -92,7 +114,7 @@ class GroupStd(Normalisation):
     def __post_init__(self) -> None:
         check_range(self.eps, "eps", 0.0)
 
-    def _apply(self, group: IntArray, advantage: FloatArray) -> FloatArray:
+    def _apply(self, group: IntArray, advantage: FloatArray, weight: FloatArray | None) -> FloatArray:
         n = np.bincount(group)
         centred = advantage - (np.bincount(group, advantage) / n)[group]
         std = np.sqrt(np.bincount(group, centred**2) / np.maximum(n - 1, 1))
@@ -103,32 +125,43 @@ class GroupStd(Normalisation):
 class BatchStd(Normalisation):
     """``(A - mean) / (std of the batch + eps)``; the mean of the batch is taken off, as published.
 
+    With weights L, mean and variance are over the tokens, as frameworks have them: ``sum L A / sum L`` and
+    ``sum L (A - mean)^2 / (sum L - 1)``.  Taking off a mean is more than a scale: it changes the value
+    (`kernadv.baselines.token_mean`).
+
     Parameters
     ----------
     eps : float
 
     References
     ----------
-    REINFORCE++, arXiv 2501.03262.
+    REINFORCE++, arXiv 2501.03262; verl, ``masked_whiten``.
     """
 
     eps: float = 1e-8
     name = "batch_std"
+    weighted = True
 
     def __post_init__(self) -> None:
         check_range(self.eps, "eps", 0.0)
 
-    def _apply(self, group: IntArray, advantage: FloatArray) -> FloatArray:
+    def _apply(self, group: IntArray, advantage: FloatArray, weight: FloatArray | None) -> FloatArray:
         if len(advantage) < 2:
             return advantage
-        return np.asarray((advantage - advantage.mean()) / (advantage.std(ddof=1) + self.eps))
+        count = np.ones(len(advantage)) if weight is None else weight
+        off = advantage - np.average(advantage, weights=count)
+        freedom = count.sum() - 1.0
+        if not freedom > 0:
+            raise ArgumentError(f"weights must be lengths in tokens, at least 1 each, got a sum of {count.sum():g}")
+        return np.asarray(off / (np.sqrt((count * off**2).sum() / freedom) + self.eps))
 
 
 @dataclass(frozen=True)
 class GroupMAD(Normalisation):
     """``A / (1.4826 median |A - median A| + eps)`` of the group, the robust standard deviation.
 
-    Groups whose median deviation is 0 are divided by 1.
+    Groups whose median deviation is 0 are divided by 1.  MC-GRPO divides by the median deviation itself plus 1e-3, with the
+    lower median of even groups: such groups are multiplied by 1000 there.
 
     Parameters
     ----------
@@ -136,7 +169,8 @@ class GroupMAD(Normalisation):
 
     References
     ----------
-    Rousseeuw and Croux (1993), Alternatives to the median absolute deviation, JASA 88, for the factor.
+    MC-GRPO, arXiv 2601.22582; Rousseeuw and Croux (1993), Alternatives to the median absolute deviation, JASA 88, for the
+    factor.
     """
 
     eps: float = 1e-6
@@ -145,7 +179,7 @@ class GroupMAD(Normalisation):
     def __post_init__(self) -> None:
         check_range(self.eps, "eps", 0.0)
 
-    def _apply(self, group: IntArray, advantage: FloatArray) -> FloatArray:
+    def _apply(self, group: IntArray, advantage: FloatArray, weight: FloatArray | None) -> FloatArray:
         spread = 1.4826 * _group_median(group, np.abs(advantage - _group_median(group, advantage)[group]))
         some: BoolArray = spread > 0
         return np.asarray(advantage / np.where(some, spread + self.eps, 1.0)[group])

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -108,6 +109,27 @@ def test_hindsight_takes_the_best_of_each_cell():
         assert row["mse"] == pytest.approx(cell["mse"].min())
     with pytest.raises(ArgumentError, match="unknown method 'kae w=6'"):
         in_hindsight(table, ["kae w=6"], "best")
+
+
+def test_the_committed_table_of_equal_rollouts(monkeypatch):
+    """Ratios to the default's curve at the same number of rollouts, by hand, and who is marked."""
+    benchmarks = Path(__file__).parents[1] / "benchmarks"
+    if not benchmarks.is_dir():
+        pytest.skip("the benchmarks are not beside the tests")
+    monkeypatch.syspath_prepend(str(benchmarks))
+    markdown = importlib.import_module("equal_rollouts").markdown
+    chosen = [FOUND[name] for name in ("kernadv", "spo", "pvpo", "rloo")]
+    made = compare(chosen, ["flat"], ["epochs"], [1, 2], 1, workers=1, progress=False)
+    mse = {(m, g): x for m, g, x in part(made, part="all").select("method", "group_size", "mse").iter_rows()}
+    share = math.log(1 + 8 * 1024 / 12800) / math.log(2)
+    ours = mse["kernadv", 1] ** (1 - share) * mse["kernadv", 2] ** share
+    lines = markdown(made).splitlines()
+    assert [line for line in lines if line.startswith("## ")] == ["## flat, epochs"]
+    assert "| method | | 1.64 |" in lines  # G = 2 with its offline rollouts is beyond the default's largest group
+    assert f"| kernadv |  | {1000 * ours:.2f} |" in lines
+    assert f"| spo | own offline | {mse['spo', 1] / ours:.3f} |" in lines
+    assert f"| pvpo | offline | {mse['pvpo', 1] / ours:.3f} |" in lines
+    assert "| rloo |  |  |" in lines  # two traces are its least
 
 
 def test_rollouts_before_training_are_charged(table):

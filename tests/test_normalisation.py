@@ -26,6 +26,32 @@ def test_by_batch():
     np.testing.assert_array_equal(NORMALISATIONS["none"](IDS, A), A)
 
 
+def test_weights_count_tokens():
+    """A row of L tokens counts as L rows (verl's masked_whiten); equal lengths of 1 are no weights."""
+    length = np.array([3, 1, 2, 5, 1, 1, 4])
+    every = np.repeat(A, length)
+    found = BatchStd()(IDS, A, length)
+    np.testing.assert_allclose(found, (A - every.mean()) / (every.std(ddof=1) + 1e-8), rtol=1e-12)
+    np.testing.assert_allclose(np.repeat(found, length), BatchStd()(np.repeat(IDS, length).tolist(), every), rtol=1e-12)
+    np.testing.assert_allclose(BatchStd()(IDS, A, np.ones(7)), BatchStd()(IDS, A), rtol=1e-12)
+    unscored = BatchStd()([*IDS, "a"], [*A, np.nan], [*length, 9])
+    np.testing.assert_array_equal(unscored[:-1], found)
+
+
+@pytest.mark.parametrize(
+    ("rule", "weights", "message"),
+    [
+        (GroupStd(), np.ones(7), "group_std has no use for weights"),
+        (BatchStd(), np.ones(6), r"expected 7 weights, one a prompt id, got shape \(6,\)"),
+        (BatchStd(), np.zeros(7), "must be positive and finite"),
+        (BatchStd(), np.full(7, 0.1), "lengths in tokens, at least 1 each"),
+    ],
+)
+def test_weights_that_cannot_be_used(rule, weights, message):
+    with pytest.raises(ArgumentError, match=message):
+        rule(IDS, A, weights)
+
+
 @pytest.mark.parametrize("rule", NORMALISATIONS.values(), ids=lambda r: r.name)
 def test_unscored_rows_count_for_no_other(rule):
     kept = rule(IDS, A)

@@ -22,6 +22,8 @@ from files import write_table
 from progress import Bar
 from replays import COLUMNS, GROUPS, Bank, Column, online, read, table, values
 
+from kernadv.baselines.beta import OfflineCounts
+
 #: Own reward or not, as published.  The first three need nothing but the batch.
 COMPARED = {
     "batch_mean_own": Column("batch mean (REINFORCE++)", online("batch_mean_own")),
@@ -29,7 +31,7 @@ COMPARED = {
     **COLUMNS,
     "dbb": Column("discounted Beta (DBB)", online("dbb")),
     "dbb_loo": Column("discounted Beta, leave-one-out", online("dbb_loo")),
-    "spo": Column("discounted Beta from 8 offline rollouts (SPO)", online("spo")),
+    "spo": Column("discounted Beta from 8 offline rollouts (SPO's tracker)", OfflineCounts(first=0.875).online),
     "jspo": Column("James-Stein (JSPO)", online("jspo"), least_group=2),
     "eb_shrink": Column("empirical Bayes within the step", online("eb_shrink")),
     "ebpo_loo": Column("empirical Bayes over the run (EBPO), leave-one-out", online("ebpo_loo")),

@@ -329,6 +329,22 @@ def offline_of(offline: Offline | None, ids: list[Id]) -> Offline | None:
     return Offline(np.array([offline.total[i] for i in ids], np.float64), offline.rollouts)
 
 
+def centred(values: LinearValues, groups: Groups, own: bool) -> LinearValues:
+    """The values of the groups of one step, plus the mean of what they leave of the rewards: ``V + mean(Z - V)``.
+
+    The mean is over all traces of the step if `own`, else over those of the other prompts, whose values then must not hold
+    rewards of this one's group; without any it is 0.
+    """
+    n, left = groups.n, groups.s - values.total(groups)
+    total = left.sum() - left
+    if not own:
+        return values._replace(level=values.level + total / np.maximum(n.sum() - n, 1))
+    share = 1.0 / n.sum()
+    slope = share * (1.0 - (n - 1.0) * values.gain - values.own)  # of the own group's part in its rewards
+    level = values.level + share * (total - n * values.level)
+    return LinearValues(level, values.gain + slope, values.own + slope)
+
+
 def per_step(groups: Groups) -> tuple[IntArray, FloatArray, FloatArray]:
     """Index of each group's step, and the count and sum of the rewards of each step."""
     clock, tick = np.unique(groups.step, return_inverse=True)

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import FloatArray
+from kernadv._typing import FloatArray, IntArray
 from kernadv.baselines._base import (
     NOTHING,
-    LinearBaseline,
+    Baseline,
     LinearValues,
     Offline,
     SideInformation,
+    TraceValues,
     ValueEstimator,
+    Values,
     per_step,
 )
 from kernadv.batch import read_batch
@@ -26,54 +28,67 @@ from kernadv.smoothers import Estimate
 DISCOUNT = 0.97
 
 
-class Tuned(LinearBaseline):
+class Tuned(Baseline):
     """The member of a grid with the smallest prequential loss, ``sum_{j < i} 0.97^(i - j) mean (V_j - Z_j)^2``.
 
-    The sum runs over the earlier steps, the means over the traces of a step.  The first step takes the middle of the grid.
+    The sum runs over the earlier steps, the means over the traces of a step that have a value.  The first step takes the
+    middle of the grid.
 
     Parameters
     ----------
     name : str
         Of the family.
-    grid : sequence of LinearBaseline
-        The same baseline with different settings, none with the own reward in it: that would win by predicting itself.
+    grid : sequence of Baseline
+        The same baseline with different settings, none with the own reward in it: that would win by predicting itself; and
+        none that needs weights, which `observe` does not get.
 
     Raises
     ------
     ArgumentError
-        If the grid is empty or a member uses the own reward.
+        If the grid is empty or a member uses the own reward or needs weights.
 
     References
     ----------
     Dawid (1984), Statistical theory: the prequential approach, JRSS A 147.
     """
 
-    def __init__(self, name: str, grid: Sequence[LinearBaseline]) -> None:
-        if not isinstance(grid, (list, tuple)) or not grid or not all(isinstance(b, LinearBaseline) for b in grid):
-            raise ArgumentError(f"the grid of {name} must be a list of one LinearBaseline or more, got {grid!r:.80}")
+    def __init__(self, name: str, grid: Sequence[Baseline]) -> None:
+        if not isinstance(grid, (list, tuple)) or not grid or not all(isinstance(b, Baseline) for b in grid):
+            raise ArgumentError(f"the grid of {name} must be a list of one Baseline or more, got {grid!r:.80}")
         own = [b.name for b in grid if b.uses_own_reward]
         if own:
             raise ArgumentError(
                 f"{', '.join(own)} use the own reward, which a prequential loss favours; leave them out"
+            )
+        weighted = [b.name for b in grid if b.needs_weights]
+        if weighted:
+            raise ArgumentError(
+                f"{', '.join(weighted)} need weights, which past batches are not scored with; leave them out"
             )
         self.grid = tuple(grid)
         self.name = f"{name} tuned"
         self.title = f"{name}, tuned while running"
         self.min_group = max(b.min_group for b in grid)
         self.offline_rollouts = max(b.offline_rollouts for b in grid)
+        self.needs_traces = any(b.needs_traces for b in grid)
+        self.needs_truth = any(b.needs_truth for b in grid)
 
-    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> Values:
         """Replay every member, and take the one in the lead at each step."""
         tick, n, _ = per_step(groups)
         members = [baseline.replay(groups, side) for baseline in self.grid]
-        loss = np.stack([np.bincount(tick, m.squared_error(groups), len(n)) / n for m in members], axis=1)
+        error = np.stack([m.squared_error(groups) for m in members], axis=1)  # (N, M)
+        scored = ~np.isnan(error).any(axis=1)
+        count = np.bincount(tick, groups.n * scored, len(n))
         best = np.empty(len(n), np.int64)
         score = np.zeros(len(members))
-        for step, now in enumerate(loss):
+        rows = np.where(scored[:, None], error, 0.0)
+        loss = np.stack([np.bincount(tick, column, len(n)) for column in rows.T], axis=1)
+        for step in range(len(n)):
             best[step] = _leader(score)
-            score = DISCOUNT * score + now
-        chosen, rows = best[tick], np.arange(len(tick))
-        return LinearValues(*(np.stack(part)[chosen, rows] for part in zip(*members, strict=True)))
+            if count[step]:
+                score = DISCOUNT * score + loss[step] / count[step]
+        return _chosen(members, best[tick], groups, side)
 
     def online(self, offline: Offline | None = None) -> ValueEstimator:
         """Run every member."""
@@ -95,10 +110,22 @@ class _TunedOnline:
         """Score the members on the batch, then show it to them."""
         batch = read_batch(prompt_ids, rewards, step)
         values = np.stack([np.asarray(m.values(prompt_ids, rewards, step).value, np.float64) for m in self._members])
-        if batch.scored.any():
-            self._score = DISCOUNT * self._score + ((values - batch.z)[:, batch.scored] ** 2).mean(axis=1)
+        scored = batch.scored & ~np.isnan(values).any(axis=0)
+        if scored.any():
+            self._score = DISCOUNT * self._score + ((values - batch.z)[:, scored] ** 2).mean(axis=1)
         for member in self._members:
             member.observe(prompt_ids, rewards, step)
+
+
+def _chosen(members: Sequence[Values], which: IntArray, groups: Groups, side: SideInformation) -> Values:
+    """The values of one member for each group."""
+    linear = [m for m in members if isinstance(m, LinearValues)]
+    if len(linear) == len(members):
+        rows = np.arange(len(which))
+        return LinearValues(*(np.stack(part)[which, rows] for part in zip(*linear, strict=True)))
+    assert side.traces is not None
+    z, which = side.traces.z, np.repeat(which, groups.n)
+    return TraceValues(np.stack([m.at(groups, z) for m in members])[which, np.arange(len(z))], z)
 
 
 def _leader(score: FloatArray) -> int:

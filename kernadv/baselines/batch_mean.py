@@ -11,8 +11,8 @@ from kernadv.groups import Groups
 class BatchMean(LinearBaseline):
     """Mean reward of all other traces of the step, ``(sum of the step - Z^(g)) / (N - 1)``.
 
-    REINFORCE++ centres by the mean with the own reward in it; this is its leave-one-out form, whose error can be estimated
-    without the truth.  With N traces the two differ by a factor of 1 - 1/N in the advantage.
+    The leave-one-out form of `BatchMeanOwn`, whose error can be estimated without the truth.  With N traces the two differ
+    by a factor of 1 - 1/N in the advantage.
 
     References
     ----------
@@ -30,7 +30,9 @@ class BatchMean(LinearBaseline):
 
 
 class BatchMeanOwn(LinearBaseline):
-    """Mean reward of the step, with the own reward in it, as published.
+    """Mean reward of the step, with the own reward in it, every trace counted once.
+
+    Frameworks count every token once (`kernadv.baselines.token_mean`); with responses of equal length the two agree.
 
     References
     ----------

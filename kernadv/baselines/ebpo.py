@@ -5,26 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.baselines._base import LinearValues, Offline
+from kernadv.baselines._base import LinearValues, Offline, centred
 from kernadv.baselines._recursive import Recursive
 from kernadv.groups import Groups
 
 
 class EBPO(Recursive):
-    """``V = (1 - B) q + B mu`` with ``B = (sigma^2 / G) / (sigma^2 / G + tau^2)``.
+    """``v = (1 - B) q + B mu``, ``B = (sigma^2 / G) / (sigma^2 / G + tau^2)``, and ``V = v + mean(Z - v)`` over the step.
 
     mu and sigma^2 are the mean and the variance of all rewards of the run so far, tau^2 the variance of all group means
     (which holds their noise), by Welford's recursion.
 
+    This is the paper's EBPO-naive, one prior for all prompts.  Its main method, EBPO-topic, has a prior for each topic;
+    topics are not known here.  The published advantages are centred and scaled over the batch: the mean is part of the
+    value, the scale is not.
+
     Parameters
     ----------
     own : bool
-        As published: the batch enters mu, sigma^2 and tau^2 before they are read, and the own reward q.  Else the moments
-        are those of earlier steps, and the group is left-one-out: q^(-g) of G - 1 traces.
+        As published: the batch enters mu, sigma^2 and tau^2 before they are read, and the own reward q and the mean.  Else
+        the moments are those of earlier steps, the group is left-one-out, q^(-g) of G - 1 traces, and the mean is that of
+        the other prompts' traces.
 
     References
     ----------
-    EBPO, arXiv 2602.05165.
+    EBPO, arXiv 2602.05165, section 3, Algorithm 1.
     """
 
     shared = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # count, mean and sum of squares about it: of rewards, of group means
@@ -32,7 +37,7 @@ class EBPO(Recursive):
     def __init__(self, own: bool = True) -> None:
         self.uses_own_reward = own
         self.name = "ebpo" if own else "ebpo_loo"
-        self.title = f"empirical Bayes over the run, {'own reward' if own else 'leave-one-out'} (EBPO)"
+        self.title = f"empirical Bayes over the run, {'own reward' if own else 'leave-one-out'} (EBPO-naive)"
 
     def start(self, prompts: int, offline: Offline | None) -> FloatArray:
         """Nothing is remembered of single prompts."""
@@ -50,7 +55,9 @@ class EBPO(Recursive):
         others = (groups.s.sum() - groups.s) / np.maximum(groups.n.sum() - groups.n, 1)
         mean = shared[1] if shared[0] else others
         gain = (1.0 - share) / np.maximum(used, 1)
-        return LinearValues(share * mean, gain, gain if self.uses_own_reward else np.zeros(len(gain)))
+        values = LinearValues(share * mean, gain, gain if self.uses_own_reward else np.zeros(len(gain)))
+        # At the first step the other prompts' values hold this one's rewards: no mean of theirs leaves it out.
+        return centred(values, groups, self.uses_own_reward) if shared[0] else values
 
     def update(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> tuple[FloatArray, FloatArray]:
         """Add the rewards and the group means."""

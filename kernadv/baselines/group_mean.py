@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, check_range
 from kernadv._typing import FloatArray
 from kernadv.baselines._base import (
     NOTHING,
@@ -19,7 +21,9 @@ from kernadv.groups import Groups
 
 
 class GroupMean(LinearBaseline):
-    """``V = S / G``, with the own reward in it, as in GRPO.  At G = 1 every advantage is 0.
+    """``V = S / G``, with the own reward in it, as in GRPO.
+
+    At G = 1 every advantage is 0.  verl sets V = 0 there, so that the advantage is the reward.
 
     References
     ----------
@@ -37,7 +41,7 @@ class GroupMean(LinearBaseline):
 
 
 class LeaveOneOutMean(LinearBaseline):
-    """``V^(g) = (S - Z^(g)) / (G - 1)``; undefined for a single trace.
+    """``V^(g) = (S - Z^(g)) / (G - 1)``; undefined for a single trace, where verl's ``rloo`` sets V = 0.
 
     References
     ----------
@@ -57,7 +61,8 @@ class LeaveOneOutMean(LinearBaseline):
 class WeightedMean(Baseline):
     """``V = sum_g L_g Z_g / sum_g L_g`` over the group, L the response lengths (the traces' weights).
 
-    Optimal if the squared norm of a trace's score is proportional to its length.
+    Optimal if the squared norm of a trace's score is proportional to its length.  At G = 1 the published form is the own
+    reward; verl sets V = 0 there.
 
     Parameters
     ----------
@@ -81,7 +86,7 @@ class WeightedMean(Baseline):
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> TraceValues:
         """The weighted mean of the group, or of its other traces."""
         z, weight = self.check_traces(groups, side)
-        weight = _check_weight(weight, z)
+        weight = check_weight(weight, z, self.name)
         group = np.repeat(np.arange(len(groups.n)), groups.n)
         total = np.bincount(group, weight, len(groups.n))[group]
         sum_ = np.bincount(group, weight * z, len(groups.n))[group]
@@ -91,12 +96,73 @@ class WeightedMean(Baseline):
         return TraceValues((sum_ - weight * z) * share, z)
 
 
-def _check_weight(weight: FloatArray | None, z: FloatArray) -> FloatArray:
+class OptimalTokenBaseline(WeightedMean):
+    """``V^(g) = sum_{j != g} W_j Z_j / sum_{j != g} W_j``, W the realised energy of the whole trace (the traces' weights).
+
+    W is the sum over the tokens of 1 - 2 pi_t + sum pi^2, which stands for the squared norm of the trace's score.  The
+    published baseline has the energy up to each token, and the own trace; this is its leave-one-out value at the last
+    token.  The formula is that of `WeightedMean`: only the weights that are passed differ.
+
+    References
+    ----------
+    OTB, arXiv 2602.07078; verl, ``optimal_token_baseline``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(own=False)
+        self.name = "otb_loo"
+        self.title = "energy-weighted group mean, leave-one-out (OTB)"
+
+
+class AsymmetricMean(LinearBaseline):
+    """``V = S / G + offset``, with the own reward in it; 0 for a single trace, as in code that has it.
+
+    Meant for rollouts of an older policy, where a baseline below the mean keeps the policy from collapsing, not to estimate
+    the value: the offset is its bias.
+
+    Parameters
+    ----------
+    offset : float
+        delta V; published: -0.1.
+
+    Raises
+    ------
+    ArgumentError
+        If the offset is not a finite number.
+
+    References
+    ----------
+    AsymRE, arXiv 2506.20520, section 5; Trinity-RFT, ``asymre_advantage.py``.
+    """
+
+    name = "asymre"
+    title = "group mean and an offset, own reward (AsymRE)"
+    uses_own_reward = True
+
+    def __init__(self, offset: float = -0.1) -> None:
+        self.offset = check_range(offset, "offset", -math.inf)
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
+        """The mean of the group, moved by the offset."""
+        several = groups.n > 1
+        share = np.where(several, reciprocal(groups.n), 0.0)
+        return LinearValues(np.where(several, self.offset, 0.0), share, share)
+
+
+def check_weight(weight: FloatArray | None, z: FloatArray, name: str) -> FloatArray:
+    """Return the weights of the traces of baseline `name`, or raise if they are missing or no weights."""
     if weight is None or len(weight) != len(z):
-        raise ArgumentError("opo needs one weight a trace, its response length: pass Traces(z, weight)")
+        raise ArgumentError(f"{name} needs one weight a trace, e.g. its response length: pass Traces(z, weight)")
     if not ((weight > 0) & (weight < np.inf)).all():
-        raise ArgumentError("the weights of the traces, their response lengths, must be positive and finite")
+        raise ArgumentError("the weights of the traces, e.g. their response lengths, must be positive and finite")
     return weight
 
 
-BASELINES = (GroupMean(), LeaveOneOutMean(), WeightedMean(), WeightedMean(own=False))
+BASELINES = (
+    GroupMean(),
+    LeaveOneOutMean(),
+    WeightedMean(),
+    WeightedMean(own=False),
+    OptimalTokenBaseline(),
+    AsymmetricMean(),
+)

@@ -116,12 +116,16 @@ BASELINES = (
 )
 
 _WINDOWS = (3, 5, 8, 12, 20, 35, 60, 120, math.inf)
+_RELATIVE = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0)
 TUNED = {
-    "kae_relative": tuple(KAE(Relative(h)) for h in (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0)),
+    "kae_relative": tuple(KAE(Relative(h)) for h in _RELATIVE),
+    "kae_exponential_relative": tuple(
+        KAE(Relative(h / 2), "exponential", name=f"kae_exponential h={h / 2:g}") for h in _RELATIVE
+    ),
     "kae_steps": tuple(KAE(Steps(w)) for w in _WINDOWS),
     "kae_exponential": tuple(KAE(Steps(w / 2), "exponential", name=f"kae_exponential w={w / 2:g}") for w in _WINDOWS),
     "kae_local_linear": tuple(
         KAE(Steps(w), smoother="local_linear", name=f"kae_local_linear w={w:g}") for w in _WINDOWS
     ),
-    "knn_time": tuple(KAE(Visits(k), "uniform", name=f"knn_time k={k}") for k in (1, 2, 3, 5, 8, 12, 20, 40)),
+    "knn_time": tuple(KAE(Visits(k), "uniform", name=f"knn_time k={k}") for k in (1, 2, 3, 5, 10, 15, 25, 40)),
 }

@@ -50,12 +50,19 @@ class GroupFilter(Baseline):
 class BatchFilter(Recursive):
     """One filter for the run, whose observation at a step is the batch mean; the same value for the whole batch.
 
-    The reading of KRPO in later code, with the constants of the paper.
+    KRPO's filter and constants, read as a filter over time: nobody published it.
 
     Parameters
     ----------
     own : bool
         The filtered state with the whole batch in it; else the batch without the own trace.
+    step, noise : float
+        Q and R, variances of the state's step and of a batch mean.
+
+    Raises
+    ------
+    ArgumentError
+        If a variance is not positive.
 
     References
     ----------
@@ -64,9 +71,12 @@ class BatchFilter(Recursive):
 
     shared = (START, START_VARIANCE)
 
-    def __init__(self, own: bool = True) -> None:
+    def __init__(self, own: bool = True, step: float = STEP, noise: float = REWARD) -> None:
         self.uses_own_reward = own
-        self.name = "krpo_batch" if own else "krpo_batch_loo"
+        self.step = check_positive(step, "step", "a variance, e.g. 1e-5")
+        self.noise = check_positive(noise, "noise", "a variance, e.g. 1e-2")
+        changed = (f" Q={step:g}" if step != STEP else "") + (f" R={noise:g}" if noise != REWARD else "")
+        self.name = ("krpo_batch" if own else "krpo_batch_loo") + changed
         self.title = f"Kalman filter of the batch mean, {'own reward' if own else 'leave-one-out'} (after KRPO)"
 
     def start(self, prompts: int, offline: Offline | None) -> FloatArray:
@@ -76,7 +86,7 @@ class BatchFilter(Recursive):
     def read(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> LinearValues:
         """The filtered state."""
         state, variance = shared
-        gain = (variance + STEP) / (variance + STEP + REWARD)
+        gain = (variance + self.step) / (variance + self.step + self.noise)
         n, s = int(groups.n.sum()), groups.s.sum()
         used = n - (not self.uses_own_reward)
         gain = gain if used else 0.0
@@ -87,9 +97,9 @@ class BatchFilter(Recursive):
     def update(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> tuple[FloatArray, FloatArray]:
         """Filter the batch mean."""
         state, variance = shared
-        gain = (variance + STEP) / (variance + STEP + REWARD)
+        gain = (variance + self.step) / (variance + self.step + self.noise)
         mean = groups.s.sum() / groups.n.sum()
-        return memory, np.array([state + gain * (mean - state), (1.0 - gain) * (variance + STEP)])
+        return memory, np.array([state + gain * (mean - state), (1.0 - gain) * (variance + self.step)])
 
 
 class LocalLevel(Recursive):
@@ -122,8 +132,9 @@ class LocalLevel(Recursive):
     def __init__(self, drift: float = 4e-4, spread: float = 0.1) -> None:
         self.drift = check_positive(drift, "drift", "a variance per step, e.g. 4e-4")
         self.spread = check_positive(spread, "spread", "a variance of values, e.g. 0.1")
-        self.name = "local_level" + (f" Q={drift:g}" if drift != 4e-4 else "")
-        self.title = f"local level (Kalman), Q={drift:g}"
+        changed = (f" Q={drift:g}" if drift != 4e-4 else "") + (f" spread={spread:g}" if spread != 0.1 else "")
+        self.name = f"local_level{changed}"
+        self.title = f"local level (Kalman), Q={drift:g}, spread {spread:g}"
 
     def start(self, prompts: int, offline: Offline | None) -> FloatArray:
         """Mean, variance and step of the last visit (0: none) of each prompt."""
@@ -160,5 +171,10 @@ class LocalLevel(Recursive):
 BASELINES = (GroupFilter(), BatchFilter(), BatchFilter(own=False), LocalLevel())
 
 TUNED = {
-    "local_level": tuple(LocalLevel(q) for q in (1e-6, 2e-5, 1e-4, 2e-4, 4e-4, 8e-4, 2e-3, 8e-3)),
+    "krpo_batch_loo": tuple(BatchFilter(own=False, step=q) for q in (1e-6, 1e-5, 1e-4, 4e-4, 1e-3, 4e-3, 1e-2, 1e-1)),
+    "local_level": tuple(
+        LocalLevel(drift, spread)
+        for drift in (1e-6, 2e-5, 1e-4, 2e-4, 4e-4, 8e-4, 2e-3, 8e-3, 3e-2)
+        for spread in (0.03, 0.1, 0.2)
+    ),
 }

@@ -15,6 +15,8 @@ from kernadv.groups import Groups
 class ReferenceMean(LinearBaseline):
     """Mean reward of the offline rollouts; it grows stale as the policy moves.
 
+    Reviews of the paper speak of refreshing it now and then, at the cost of more rollouts; here it is never refreshed.
+
     References
     ----------
     PVPO, arXiv 2508.21104.
@@ -34,12 +36,12 @@ class ReferenceMean(LinearBaseline):
 class OptimalValue(LinearBaseline):
     """``V = beta log mean exp(r / beta)`` over the offline rollouts: the optimal policy's value under a KL penalty beta.
 
-    Rewards are 0 or 1 here.
+    Rewards are 0 or 1 here.  TRL drops, by default, prompts whose offline rollouts are all wrong; here they stay, V = 0.
 
     Parameters
     ----------
     beta : float
-        Published: 0.5.
+        Published: 0.5; inf stands for the plain mean.
 
     Raises
     ------
@@ -48,15 +50,15 @@ class OptimalValue(LinearBaseline):
 
     References
     ----------
-    A*-PO, arXiv 2505.20686.
+    A*-PO, arXiv 2505.20686; TRL, ``experimental/a2po``.
     """
 
-    name = "a_star"
-    title = "optimal value from offline rollouts (A*-PO)"
     offline_rollouts = 8
 
     def __init__(self, beta: float = 0.5) -> None:
-        self.beta = check_positive(beta, "beta", "the weight of the KL penalty, e.g. 0.5")
+        self.beta = check_positive(beta, "beta", "the weight of the KL penalty, e.g. 0.5", allow_inf=True)
+        self.name = "a_star" + (f" beta={beta:g}" if beta != 0.5 else "")
+        self.title = f"optimal value from offline rollouts (A*-PO), beta={beta:g}"
 
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """The soft maximum of the offline rewards."""
@@ -75,20 +77,26 @@ class PriorFusion(Baseline):
     ----------
     own : bool
         Keep the own reward in q, as published; else q^(-g) of G - 1 traces.
+    noise : float
+        s^2, variance of a reward; as published the most a 0/1 reward can have.
+
+    Raises
+    ------
+    ArgumentError
+        If the variance is not positive.
 
     References
     ----------
-    V0.5, arXiv 2603.10848.
+    V0.5, arXiv 2603.10848; read second hand.
     """
 
     offline_rollouts = 8
     needs_traces = True
-    #: Variance of a reward.
-    noise = 0.25
 
-    def __init__(self, own: bool = True) -> None:
+    def __init__(self, own: bool = True, noise: float = 0.25) -> None:
         self.uses_own_reward = own
-        self.name = "v05_fuse" if own else "v05_fuse_loo"
+        self.noise = check_positive(noise, "noise", "the variance of a reward, e.g. 0.25")
+        self.name = ("v05_fuse" if own else "v05_fuse_loo") + (f" noise={noise:g}" if noise != 0.25 else "")
         self.title = f"fused prior and group mean, {'own reward' if own else 'leave-one-out'} (V0.5)"
 
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> TraceValues:
@@ -110,3 +118,10 @@ def soft_value(mean: FloatArray, beta: float) -> FloatArray:
 
 
 BASELINES = (ReferenceMean(), OptimalValue(), PriorFusion(), PriorFusion(own=False))
+
+TUNED = {
+    "a_star": tuple(OptimalValue(beta) for beta in (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, math.inf)),
+    "v05_fuse_loo": tuple(
+        PriorFusion(own=False, noise=noise) for noise in (0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0)
+    ),
+}

@@ -30,7 +30,7 @@ class GroupQuantile(Baseline):
 
     References
     ----------
-    QAE, arXiv 2509.22611.
+    QAE, arXiv 2509.22611; read second hand.
     """
 
     needs_traces = True
@@ -41,7 +41,7 @@ class GroupQuantile(Baseline):
         self.k = k
         self.uses_own_reward = own
         self.min_group = 1 if own else 2
-        self.name = "qae" if own else "qae_loo"
+        self.name = ("qae" if own else "qae_loo") + (f" k={k:g}" if k != 0.4 else "")
         self.title = f"group quantile, {'own reward' if own else 'leave-one-out'} (QAE)"
 
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> TraceValues:
@@ -60,4 +60,23 @@ class GroupQuantile(Baseline):
         return TraceValues(np.where(count > 0, z[order][start + place], math.nan), z)
 
 
-BASELINES = (GroupQuantile(), GroupQuantile(own=False))
+class GroupMedian(GroupQuantile):
+    """The median of the group's rewards, own reward in it; of an even group the lower of the two in the middle.
+
+    As published one trace more is sampled, G + 1 of them, and the median trace, whose advantage is 0, is not trained on.
+    The published division by the median absolute deviation is left out (`kernadv.normalisation`).
+
+    References
+    ----------
+    MC-GRPO, arXiv 2601.22582, and the authors' code, MC-GRPO ``grpo_trainer_math.py``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+        self.name = "mc_grpo"
+        self.title = "group median, own reward (MC-GRPO)"
+
+
+BASELINES = (GroupQuantile(), GroupQuantile(own=False), GroupMedian())
+
+TUNED = {"qae_loo": tuple(GroupQuantile(k, own=False) for k in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9))}

@@ -30,18 +30,22 @@ class _Others:
 class JamesStein(LinearBaseline):
     """``V^(g) = (1 - lambda) q^(-g) + lambda qbar``, prompt left out of qbar and of lambda.
 
-    With the n prompts of the step, group means q_k of m traces and sample variances s_k^2: v = mean s_k^2 / m,
-    s = mean (q_k - qbar)^2 and lambda = (n - 1) / n * v / (v + s), the means over the other prompts.  As s is the variance
-    of noisy means it contains v itself: the shrinkage is weaker than the best.
+    With the group means q_k of m traces and sample variances s_k^2 of the step's other prompts: v = mean s_k^2 / m,
+    s = mean (q_k - qbar)^2 and ``lambda = v / (v + s + 1e-6)``.  As s is the variance of noisy means it contains v itself:
+    the shrinkage is weaker than the best.
+
+    This is the factor of the authors' code; the paper's formula has it times (n - 1) / n, with n prompts a step.
 
     References
     ----------
-    JSPO, arXiv 2511.03710.
+    JSPO, arXiv 2511.03710, and the authors' code, JSPO-Official ``core_algos.py``.
     """
 
     name = "jspo"
     title = "James-Stein (JSPO)"
     min_group = 2
+    #: Of the denominator, as published.
+    eps = 1e-6
 
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """Shrink every step by itself; the plain leave-one-out mean where a step has one prompt."""
@@ -49,7 +53,7 @@ class JamesStein(LinearBaseline):
         level = others.mean(q)
         v = others.mean(groups.noise / groups.n, (groups.n > 1).astype(np.float64))
         s = np.maximum(others.mean(q * q) - level**2, 0.0)
-        share = others.count / (others.count + 1.0) * v / np.where(v + s > 0, v + s, 1.0)
+        share = v / (v + s + self.eps)
         return LinearValues(share * level, (1.0 - share) * reciprocal(groups.n - 1), np.zeros(len(q)))
 
 

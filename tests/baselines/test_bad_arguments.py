@@ -25,10 +25,10 @@ SETTINGS = {
     "bandwidth a number": (lambda: KAE(0.5), r"bandwidth must be Relative\(h\), Steps\(w\) or Visits\(k\), got 0.5"),
     "grid of names": (
         lambda: Tuned("mine", ["rloo"]),
-        r"grid of mine must be a list of one LinearBaseline or more, got \['",
+        r"grid of mine must be a list of one Baseline or more, got \['",
     ),
     "grid of one": (lambda: Tuned("mine", LeaveOneOutMean()), "grid of mine must be a list"),
-    "no grid": (lambda: Tuned("mine", []), r"grid of mine must be a list of one LinearBaseline or more, got \[\]"),
+    "no grid": (lambda: Tuned("mine", []), r"grid of mine must be a list of one Baseline or more, got \[\]"),
 }
 
 

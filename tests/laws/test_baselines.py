@@ -6,6 +6,7 @@ import pytest
 from kernadv import ArgumentError, CheckpointError, KernelValueEstimator, Relative, Steps, Visits
 from kernadv.baselines import LinearValues, Offline, SideInformation, Traces, Tuned, discover, discover_tuned
 from kernadv.baselines._recursive import Recursive
+from kernadv.baselines.basis import Basis
 from kernadv.baselines.kae import KAE
 from kernadv.baselines.pooled import PooledKernel
 from kernadv.groups import aggregate
@@ -14,31 +15,6 @@ KAES = [KAE(Relative(0.1)), KAE(Steps(6), "exponential"), KAE(Visits(3), "unifor
 EVERY = [*discover().values(), *discover_tuned().values(), *KAES]
 every = pytest.mark.parametrize("baseline", EVERY, ids=lambda b: b.name)
 online = pytest.mark.parametrize("baseline", [b for b in EVERY if not b.needs_truth], ids=lambda b: b.name)
-
-#: What the package must have, beside its own estimator.
-NAMES = {
-    *("zero", "oracle", "batch_mean", "batch_mean_own", "group_mean", "rloo", "opo", "opo_loo", "qae", "qae_loo"),
-    *("jspo", "eb_shrink", "ebpo", "ebpo_loo", "spo", "spo_loo", "dbb", "dbb_loo", "krpo_paper", "krpo_batch"),
-    *(
-        "krpo_batch_loo",
-        "local_level",
-        "basis",
-        "basis_loo",
-        "basis_tilt",
-        "pvpo",
-        "a_star",
-        "v05_fuse",
-        "v05_fuse_loo",
-    ),
-    *(
-        "kae h=0.5",
-        "kae w=20",
-        "kae_exponential h=0.1",
-        "kae_exponential w=10",
-        "kae_local_linear w=20",
-        "knn_time k=10",
-    ),
-}
 
 
 class Log:
@@ -81,19 +57,30 @@ class Log:
             estimator.observe(*arguments)
 
 
-def test_discovery_finds_every_family():
-    assert set(discover()) >= NAMES
+def test_grids_are_of_like_size_and_their_members_have_names_of_their_own():
     tuned = discover_tuned()
     assert all(len({b.name for b in family.grid}) == len(family.grid) > 1 for family in tuned.values())
-    assert {f"{name} tuned" for name in ("spo", "dbb_loo", "local_level", "kae_steps", "kae_relative")} <= set(tuned)
+    assert all(len(family.grid) in (8, 9, 25, 27) for family in tuned.values())
+
+
+def test_every_number_of_a_method_without_the_own_reward_is_tuned():
+    """A method that takes a number and leaves the own reward out is in a grid, with the setting that is shown alone."""
+    in_grids = {b.name for family in discover_tuned().values() for b in family.grid}
+    fixed = {"zero", "oracle", "batch_mean", "rloo", "opo_loo", "otb_loo", "jspo", "eb_shrink", "ebpo_loo", "pvpo"}
+    fixed |= {"basis_tilt", "spo_tracker", "kernadv", "kernadv + offline"}
+    for name, baseline in discover().items():
+        if not baseline.uses_own_reward and name not in fixed:
+            assert name in in_grids, name
 
 
 def test_tuning_refuses_what_would_predict_itself():
     found = discover()
     with pytest.raises(ArgumentError, match="dbb use the own reward"):
         Tuned("dbb", [found["dbb"], found["dbb_loo"]])
-    with pytest.raises(ArgumentError, match="the grid of nothing must be a list of one LinearBaseline or more"):
+    with pytest.raises(ArgumentError, match="the grid of nothing must be a list of one Baseline or more"):
         Tuned("nothing", [])
+    with pytest.raises(ArgumentError, match="opo_loo need weights"):
+        Tuned("opo", [found["opo_loo"]])
 
 
 @online
@@ -166,7 +153,7 @@ def test_own_reward_is_declared(baseline):
 @every
 def test_linear_coefficients_declare_the_own_reward(baseline):
     values = baseline.replay(Log(3).groups, Log(3).side)
-    if isinstance(values, LinearValues) and baseline.name != "basis":  # there it enters by the choice of beta
+    if isinstance(values, LinearValues) and not isinstance(baseline, Basis):  # there it enters by the choice of beta
         assert (np.nan_to_num(values.own) != 0).any() == baseline.uses_own_reward
 
 

@@ -1,0 +1,119 @@
+"""Means over the tokens of the batch, as frameworks take them off: long responses count more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernadv._typing import FloatArray
+from kernadv.baselines._base import (
+    NOTHING,
+    Baseline,
+    LinearBaseline,
+    LinearValues,
+    Offline,
+    SideInformation,
+    Traces,
+    TraceValues,
+    ValueEstimator,
+    reciprocal,
+    row_values,
+    scored_groups,
+)
+from kernadv.baselines.beta import EventCounts
+from kernadv.baselines.constant import Zero
+from kernadv.baselines.group_mean import check_weight
+from kernadv.batch import read_batch
+from kernadv.groups import Groups
+from kernadv.smoothers import Estimate
+
+
+class TokenCentred(Baseline):
+    """``V = v + sum L (Z - v) / sum L`` over all traces of the step: v a baseline, L the response lengths (the weights).
+
+    This is what whitening over the tokens of a batch takes off the advantages Z - v, beside the division by their standard
+    deviation.  The own reward is in it.  With responses of equal length it is the mean over the traces.
+
+    Parameters
+    ----------
+    baseline : LinearBaseline
+        v.
+    name, title : str
+
+    References
+    ----------
+    verl, ``core_algos.py`` (``masked_whiten``).
+    """
+
+    uses_own_reward = True
+    needs_traces = True
+    needs_weights = True
+
+    def __init__(self, baseline: LinearBaseline, name: str, title: str) -> None:
+        self.baseline = baseline
+        self.name = name
+        self.title = title
+        self.min_group = baseline.min_group
+        self.offline_rollouts = baseline.offline_rollouts
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> TraceValues:
+        """Replay the baseline, and centre every step."""
+        traces = self.check_traces(groups, side)
+        return self.centred(self.baseline.replay(groups, side).at(groups, traces.z), groups, traces)
+
+    def centred(self, value: FloatArray, groups: Groups, traces: Traces) -> TraceValues:
+        """Values of the traces, from those of the baseline."""
+        z = traces.z
+        weight = check_weight(traces.weight, z, self.name)
+        _, tick = np.unique(groups.step, return_inverse=True)
+        tick = np.repeat(tick, groups.n)
+        mean = np.bincount(tick, weight * (z - value)) / np.bincount(tick, weight)
+        return TraceValues(value + mean[tick], z)
+
+    def online(self, offline: Offline | None = None) -> ValueEstimator:
+        """The baseline for a training loop; `values` needs the weights."""
+        return _CentredOnline(self, self.baseline.online(offline))
+
+
+class _CentredOnline:
+    """The running baseline, centred by each batch."""
+
+    def __init__(self, centred: TokenCentred, running: ValueEstimator) -> None:
+        self._centred = centred
+        self._running = running
+
+    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Estimate:
+        """Value of each row; undefined for rows without a reward.  Reads only."""
+        batch = read_batch(prompt_ids, rewards, step)
+        groups, traces, order = scored_groups(batch, weights)
+        value = np.asarray(self._running.values(prompt_ids, rewards, step).value, np.float64)[order]
+        return row_values(batch, order, self._centred.centred(value, groups, traces).value)
+
+    def observe(self, prompt_ids: Any, rewards: Any, step: Any) -> None:
+        """Remember a batch."""
+        self._running.observe(prompt_ids, rewards, step)
+
+
+class _MeanOfSeveral(LinearBaseline):
+    """The group mean, and 0 for a single trace: verl's convention."""
+
+    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
+        """The mean of groups of two or more."""
+        share = np.where(groups.n > 1, reciprocal(groups.n), 0.0)
+        return LinearValues(0.0 * share, share, share)
+
+
+BASELINES = (
+    TokenCentred(Zero(), "reinforce_pp", "mean over the batch's tokens, own reward (REINFORCE++)"),
+    TokenCentred(
+        _MeanOfSeveral(),
+        "reinforce_pp_baseline",
+        "group mean, centred over the batch's tokens, own reward (REINFORCE++-baseline)",
+    ),
+    TokenCentred(
+        EventCounts(),
+        "spo_pp",
+        "Beta from offline rollouts, discounted by the step, centred over the batch's tokens, own reward (SPO++)",
+    ),
+)
