@@ -28,13 +28,11 @@ FAMILIES = ("kae_relative tuned", "kae_steps tuned")
 #: The default estimator, and with one piece changed.
 PIECES: list[Baseline] = [
     PooledKernel(),
-    PooledKernel(Pooling(level=False), name="no level"),
-    PooledKernel(Pooling(slope=False), name="no slope"),
-    PooledKernel(Pooling(drift=False), name="no drift"),
-    PooledKernel(Pooling(aggregation="argmin"), name="argmin"),
-    PooledKernel(Pooling(aggregation="one_se"), name="one_se"),
-    PooledKernel(Pooling(aggregation="exponential_weights"), name="exponential_weights"),
-    PooledKernel(Pooling(kernel="triangular"), name="triangular"),
+    PooledKernel(Pooling(common=(0.0,)), name="level of the known fixed"),
+    PooledKernel(Pooling(priors=(1.0,)), name="one prior"),
+    PooledKernel(Pooling(discounts=()), name="no discounts"),
+    PooledKernel(Pooling(walks=(0.0,)), name="no walks"),
+    PooledKernel(Pooling(priors=(1.0,), walks=(0.1,), discounts=()), name="one filter"),
 ]
 
 
