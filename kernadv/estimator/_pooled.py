@@ -55,14 +55,10 @@ class Pooled(Rule):
         self.features = features
         self.weighted = weighted
         self.pool, self._other = self._fresh(), self._fresh()
+        self.noted = self.pool.width
 
     def __repr__(self) -> str:
         return repr(self.how)
-
-    @property
-    def noted(self) -> int:
-        """Numbers noted of a prompt."""
-        return self.pool.width
 
     def read(self, rollouts: Rollouts, history: History, backend: Backend) -> Reading:
         """Values of the rows."""
@@ -118,8 +114,7 @@ class Pooled(Rule):
         return [(self.__dict__.update, {"pool": learned, "_other": self.pool})], notes[first]
 
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
-        """From the Beta law of the mean and the variance of the filters' beliefs where the rewards have two values; elsewhere
-        normal.
+        """From the Beta law with the mean and the variance of the filters' beliefs for rewards of two values; else normal.
 
         Covers the value under today's policy, as far as past errors tell of the present ones.
         """
@@ -139,7 +134,7 @@ class Pooled(Rule):
         return np.clip(value - half, low, low + span), np.clip(value + half, low, low + span)
 
     def pieces(self, reading: Reading, sample: Sample, at: int) -> dict[str, Any]:
-        """The visits' shares: what each brought to the rollouts that a filter's belief is worth, less what was lost since."""
+        """The visits' shares: what each brought to the rollouts that a belief is worth, less what was lost since."""
         memo: Memo = reading.memo
         pool, members, weights = memo.pool, self.how.members, memo.forecast.weights
         mass = (sample.ss if self.weighted else sample.n) * pool.running.count

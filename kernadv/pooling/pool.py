@@ -422,7 +422,7 @@ class Pool:
             self.features.carry(upper - lower)
 
     def _inside(self, batch: Batched) -> Batched:
-        return batch.inside(*self.running.range, self.lib.xp)
+        return batch.inside(self.running.range[0], self.running.range[1], self.lib.xp)
 
     def _elapsed(self, step: Any) -> Any:
         """Steps since the newest batch that was learned from."""
