@@ -3,17 +3,21 @@
     python benchmarks/intervals.py [--seeds 1] [--first 2]
 
 Over every third step, which takes all places in a stay by turns.  The seeds begin with 2: with 0 and 1 the
-constants of the intervals were chosen.  Writes results/intervals.md.
+constants of the intervals were chosen.  Writes results/intervals.md, in about ten minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from rich.console import Console
+from rich.progress import track
 
 import kernadv
 from kernadv import KernelValueEstimator
@@ -22,6 +26,7 @@ from kernadv.simulate import PROCESSES, SCHEDULES, Simulation, simulate
 RESULTS = Path(__file__).parent / "results"
 LEVELS = (0.5, 0.8, 0.95, 0.99)
 SIZES = (1, 2, 4, 8)
+BATCHES = (8, 64)
 #: Step, prompt ids, rewards and true values of a batch.
 Rows = Iterable[tuple[int, list, np.ndarray, np.ndarray]]
 
@@ -60,15 +65,15 @@ def main() -> None:
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
     found: dict[str, list[np.ndarray]] = {}
-    for process in PROCESSES:
-        for schedule in SCHEDULES:
-            for size in SIZES:
-                runs = [covered(simulated(simulate(process, schedule, size, seed=seed))) for seed in seeds]
-                found.setdefault(f"{process}, {schedule}", []).append(np.mean(runs, axis=0))
+    cells = list(product(PROCESSES, SCHEDULES, BATCHES, SIZES))
+    for process, schedule, batch, size in track(cells, "intervals", console=Console(stderr=True)):
+        dealt = replace(SCHEDULES[schedule], batch=batch)
+        runs = [covered(simulated(simulate(process, dealt, size, seed=seed))) for seed in seeds]
+        found.setdefault(f"{process}, {schedule}, {batch}", []).append(np.mean(runs, axis=0))
     for size in (1, 2, 4):
         subsets = [covered(logged(size, subset)) for subset in (seeds if size < 4 else seeds[:1])]
         found.setdefault("shipped log", []).append(np.mean(subsets, axis=0))
-    cells = np.array([cell for name, row in found.items() for cell in row if name != "shipped log"])
+    every = np.array([cell for name, row in found.items() for cell in row if name != "shipped log"])
     lines = [
         f"Share of true values inside the intervals of the default estimator, in percent: over every third step, "
         f"runs a cell: {len(seeds)}.",
@@ -77,14 +82,14 @@ def main() -> None:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for k, level in enumerate(LEVELS):
-        share = 100 * cells[:, 0, k]
+        share = 100 * every[:, 0, k]
         near = f"{(abs(share - 100 * level) <= 2).sum()} of {len(share)}"
         log = ", ".join(f"{100 * cell[0, k]:.1f}" for cell in found["shipped log"])
         lines.append(
             f"| {level:.0%} | {share.min():.1f} | {np.median(share):.1f} | {share.max():.1f} | {near} | "
-            f"{cells[:, 1, k].mean():.3f} | {log} |"
+            f"{every[:, 1, k].mean():.3f} | {log} |"
         )
-    lines += ["", "At 95%, by cell:", "", "| | " + " | ".join(f"G = {size}" for size in SIZES) + " |"]
+    lines += ["", "At 95%, by scenario, schedule and prompts a step:", "", "| | " + " | ".join(f"G = {size}" for size in SIZES) + " |"]
     lines.append("|---|" + "---:|" * len(SIZES))
     for name, row in found.items():
         shares = [f"{100 * cell[0, LEVELS.index(0.95)]:.1f}" for cell in row]
