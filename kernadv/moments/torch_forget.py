@@ -67,14 +67,14 @@ def drop_oldest(table: Table, visits: Visits, room: int, cap: int) -> Tensor:
     return excess
 
 
-def pack(table: Table, visits: Visits, room: int) -> None:
-    """Prompts without visits leave; the rows of the others close up, in their order.  In place."""
+def pack(table: Table, visits: Visits, room: int, notes: Tensor) -> None:
+    """Prompts without visits leave; the rows of the others close up, in their order.  In place.  notes: (P + 1, noted)"""
     size, newest = visits.size[:-1], visits.newest[:-1]
     live = size > 0
     source = torch.sort(live.byte(), stable=True, descending=True).indices
     row = torch.cumsum(live, 0) - 1
     newest.mul_(live)
-    for part in (*(part[:-1].view(-1, room) for part in visits[:4]), size, newest):
+    for part in (*(part[:-1].view(-1, room) for part in visits[:4]), size, newest, notes[:-1]):
         part.copy_(part[source])
     place = torch.arange(len(table.keys), device=size.device)
     rows = table.rows.clamp(0, len(row) - 1)  # those of free places mean nothing

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv._typing import IntArray
+from kernadv._typing import FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.moments import torch_forget, torch_history_ops
 from kernadv.moments._base import Sample
@@ -22,7 +22,8 @@ PAUSE = 8
 
 
 class DeviceHistory:
-    """Per-(prompt, step) count, sum and sum of squares of the rewards, R places a prompt, in no order.
+    """Per-(prompt, step) count, sum and sum of squares of the rewards, R places a prompt, in no order; and what is noted of
+    each prompt.
 
     R doubles before the fullest prompt could run out of room, P before a batch could bring too many prompts; what can
     never matter again makes room first.  What is asked of the host (how much room is needed) it answers from `Bound`, which
@@ -35,17 +36,23 @@ class DeviceHistory:
         Hard cap on the visits kept of a prompt: the oldest makes room, and is counted in `dropped`.
     max_total : int, optional
         Hard cap on the visits kept in all, see `kernadv.moments.torch_forget.drop_oldest`.
+    noted : int
+        Numbers that are noted of each prompt beside its visits.
 
     Attributes
     ----------
     table : Table
     visits : Visits
+    notes : (P + 1, noted) float64
+        The last are of no prompt and stay 0.
     room : int
         R.
     dropped, evicted : () int64
     """
 
-    def __init__(self, device: torch.device, max_visits: int | None = None, max_total: int | None = None) -> None:
+    def __init__(
+        self, device: torch.device, max_visits: int | None = None, max_total: int | None = None, noted: int = 0
+    ) -> None:
         self.device = device
         self.max_visits, self.max_total = max_visits, max_total
         self.table = Table(device, PROMPTS)
@@ -53,6 +60,7 @@ class DeviceHistory:
         whole, real, cells = torch.int64, torch.float64, PROMPTS * self.room + 1
         kinds = [(whole, cells), (torch.int32, cells), (real, cells), (real, cells)] + 2 * [(whole, PROMPTS + 1)]
         self.visits = Visits(*(torch.zeros(many, dtype=kind, device=device) for kind, many in kinds))
+        self.notes = torch.zeros((PROMPTS + 1, noted), dtype=real, device=device)
         self.dropped, self.evicted = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
         self._prompts, self._fullest, self._total = Bound(device), Bound(device), Bound(device)
         self._oldest = Bound(device)  # step of the oldest visit, when the cap on all was last near
@@ -84,7 +92,9 @@ class DeviceHistory:
         some = torch.where(far < 0, 1, far + 1)
         return torch.where(seen.sum(1) >= k, near, some).double()
 
-    def append(self, batch: Grouped, found: Found, sums: Tensor, clock: list[int], keep: Retention) -> bool:
+    def append(
+        self, batch: Grouped, found: Found, sums: Tensor, clock: list[int], keep: Retention, notes: Tensor | None = None
+    ) -> bool:
         """Add the groups of a batch that have a scored row; a (prompt, step) that exists is merged.
 
         Parameters
@@ -98,6 +108,8 @@ class DeviceHistory:
             The steps of the batch, by tick.
         keep : Retention
             What of the history can still matter.
+        notes : (B, noted) float64, optional
+            What is noted of the prompt of each group from now on, the same for all groups of a prompt.
 
         Returns
         -------
@@ -120,6 +132,8 @@ class DeviceHistory:
         for tick, step in enumerate(clock):
             now = stored if batch.tick is None else stored & (batch.tick == tick)
             lost.append(torch_history_ops.put_visits(self.visits, row, now, sums, step, self.room))
+        if notes is not None:
+            self.notes[torch.where(stored, row, self.prompts)] = torch.where(stored[:, None], notes, 0.0)
         if self.max_visits is not None:
             self._count(torch.stack(lost), row, keep, self.max_visits)
         if 2 * self._prompts.most > self.prompts:
@@ -189,6 +203,8 @@ class DeviceHistory:
             moved.append(new)
         for old in self.visits[4:]:
             moved.append(torch.cat([old[:-1], old.new_zeros(prompts + 1 - shape[0])]))
+        more = self.notes.new_zeros((prompts - shape[0], self.notes.shape[1]))
+        self.notes = torch.cat([self.notes, more])  # the last ones are 0, too
         self.visits, self.room = Visits(*moved), room
 
     def _evict(self, keep: Retention) -> None:
@@ -199,17 +215,18 @@ class DeviceHistory:
 
     def _pack(self) -> None:
         """Forget the prompts without visits."""
-        torch_forget.pack(self.table, self.visits, self.room)
+        torch_forget.pack(self.table, self.visits, self.room, self.notes)
         self._prompts.ask(self.table.used)
         self._packed_at, self._least = self._calls, 2**62
 
-    def load(self, ids: IntArray, sample: Sample) -> None:
+    def load(self, ids: IntArray, sample: Sample, notes: FloatArray) -> None:
         """Take in the visits of an empty history's first P prompts, which `sample` holds one after the other.
 
         Parameters
         ----------
         ids : (P,) int64
         sample : Sample of numpy arrays, P queries
+        notes : (P, noted) float64
         """
         most = int(sample.length.max(initial=0))
         self._resize(max(_power(len(ids)), self.prompts), max(self.room, min(_power(most), self.max_visits or 2**62)))
@@ -225,11 +242,12 @@ class DeviceHistory:
         for held, part in zip(self.visits, sample[2:], strict=False):
             held[cell] = upload(part, self.device).to(held.dtype)
         self.visits.size[: len(ids)] = upload(sample.length, self.device)
+        self.notes[: len(ids)] = upload(notes, self.device)
         last = np.maximum(sample.start + sample.length - 1, 0)
         if len(sample.step):
             self.visits.newest[: len(ids)] = upload(np.where(sample.length > 0, sample.step[last], 0), self.device)
 
-    def arrays(self) -> tuple[IntArray, Sample]:
+    def arrays(self) -> tuple[IntArray, Sample, FloatArray]:
         """What `load` takes, of the prompts that have visits; waits for the device."""
         used = int(self.table.used)
         keys, rows = (part[:used].cpu().numpy() for part in (self.table.keys, self.table.rows))
@@ -241,7 +259,8 @@ class DeviceHistory:
         held = [part[upload(cell, self.device)].cpu().numpy() for part in self.visits[:4]]
         order = np.lexsort((held[0], prompt))
         step, n, s, ss = (part[order] for part in held)
-        return keys, Sample(start, size, step, n.astype(np.float64), s, ss)
+        notes = self.notes[upload(rows, self.device)].cpu().numpy()
+        return keys, Sample(start, size, step, n.astype(np.float64), s, ss), notes
 
 
 def _power(count: int) -> int:

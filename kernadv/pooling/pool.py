@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -121,6 +121,9 @@ class Shown(NamedTuple):
     information: Array
     centre: Array
     error: Array
+
+
+Parts = TypeVar("Parts", Beliefs, Shown)
 
 
 class Pool:
@@ -291,16 +294,18 @@ class Pool:
         if self.lib.rules_out(some):
             return asked.notes
         new = number((asked.step > self.newest) & some)[0]
-        elapsed = self._elapsed(asked.step)
+        elapsed = self._elapsed(asked.step) * number(some)
         learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
         base, shown = forecast.base, forecast.shown
         low, high = (where(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
         lower, upper = self.running.learn(shown.centre, shown.error, batch, low, high, new=new)
         inside = self._inside(batch)
-        if not self.lib.rules_out((lower > 0) | (upper < 1) | ~learned):
+        other = (lower > 0) | (upper < 1) | ~learned
+        if not self.lib.rules_out(other):  # another range: all is placed in it
             self._carry(lower, upper)
-            base = self._recalled(asked)
-            shown = self._shown(self._moved(base, abs(asked.gap)), forecast.weights, inside, known)
+            base = self._chosen(other, self._recalled(asked), base)
+            again = self._shown(self._moved(base, abs(asked.gap)), forecast.weights, inside, known)
+            shown = self._chosen(other, again, shown)
         self.common.learn(shown.score.sum(), shown.information.sum(), elapsed, new=new)
         beliefs, loss = self._chained(asked, base, inside)
         self.weights.learn(loss, batch.w.sum() / self.running.weight, new=new)
@@ -326,7 +331,7 @@ class Pool:
         ahead = xp.concatenate([0.0 * asked.gap, 0.0 * asked.gap[:1]])  # steps of its newest visit beyond that before
         loss = 0.0
         for turn in range(chain.turns):
-            now = (chain.turn == turn) & (inside.w > 0)
+            now = (chain.turn == turn) & (inside.n > 0)
             gap = asked.gap - ahead[home]
             after, lost = self._updated(Beliefs(*(part[home] for part in held)), gap, inside.only(now))
             loss = loss + lost
@@ -407,9 +412,15 @@ class Pool:
         square = (p * (p + (1.0 - p) / (worth + 1.0))) @ weights
         error, noise = (square - centre * centre).clip(0.0), centre - square
         n = self.running.count * inside.w
-        slope = noise / (error * n + noise).clip(1e-300) * xp.where(known, REPEATED, 1.0)
+        slope = noise / (error * n + noise).clip(1e-300)
+        slope = xp.where(known, REPEATED * slope, slope)
         score = slope * (self.running.count * inside.wz - n * centre)
         return Shown(score, slope * noise * n, centre, error)
+
+    def _chosen(self, condition: Any, first: Parts, second: Parts) -> Parts:
+        """Either of two tuples of arrays."""
+        where = self.lib.xp.where
+        return first._make(where(condition, x, y) for x, y in zip(first, second, strict=True))
 
     def _carry(self, lower: Any, upper: Any) -> None:
         """What was learned in shares of the range before, in those of the present one; see `Running.learn`."""

@@ -51,19 +51,14 @@ class TorchLibrary(Library):
         """``top / bottom``, and `otherwise` where the bottom is not positive."""
         return torch.where(bottom > 0, top / bottom, otherwise)
 
-    def at(self, x: Tensor, index: Tensor) -> Tensor:
-        """``x[..., index]`` for a number that was computed."""
-        return x.index_select(-1, index.reshape(1))[..., 0]
+    def largest(self, x: Tensor) -> Tensor:
+        """Of the last axis, which stays with length 1."""
+        return x.amax(-1, keepdim=True)
 
     def solve(self, system: Tensor, right: Tensor) -> Tensor:
         """By Cholesky's factors: other solvers look whether they succeeded."""
         factor = torch.linalg.cholesky_ex(system).L
         return torch.cholesky_solve(right.reshape(len(right), -1), factor).reshape(right.shape)
-
-    def class_sums(self, code: Tensor, parts: tuple[Tensor, ...], classes: int) -> Any:
-        """Sums of each part over the entries of a class.  code: (B,), parts of (B,) -> (parts, classes)"""
-        member = (code[:, None] == torch.arange(classes, device=self.device)).double()
-        return torch.stack(parts) @ member
 
     def sum_of_others(self, prompt: tuple[Tensor, Tensor], *parts: Tensor) -> Tensor:
         """Sum of each part over the rows of the other prompts; `prompt` says where each row's own begin and end."""

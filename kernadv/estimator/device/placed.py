@@ -80,13 +80,16 @@ class OnDevice:
         self._last: dict[str, Tensor] = {}
         self._whole = True  # False while a batch enters
         with torch.inference_mode(False):  # what stays must change outside of that mode, too
-            self._held = DeviceHistory(device, *self._limits)
+            ids = history.ids
+            notes = history.notes(history.find(ids))
+            self._noted = notes.shape[1]
+            self._held = DeviceHistory(device, *self._limits, self._noted)
             self._seen = upload(seen, device)
             self._unit = upload(np.array(history.unit), device)
             self._refused = Refused(device)
-            if ids := history.ids:
+            if ids:
                 keys = self._names.enter(ids, self.newest) if self.id_type is str else np.array(ids, np.int64)
-                self._held.load(keys, history.sample(history.find(ids)))
+                self._held.load(keys, history.sample(history.find(ids)), notes)
 
     def home(self) -> tuple[History, FloatArray]:
         """The history in main memory, and count and sum of all rewards observed; waits for the device.
@@ -95,11 +98,12 @@ class OnDevice:
         """
         self._check_whole()
         self._rule.settle()
-        keys, sample = self._held.arrays()
+        keys, sample, notes = self._held.arrays()
         ids: list[Id] = self._names.of(keys) if self.id_type is str else keys.tolist()
         prompt = np.repeat(np.arange(len(ids)), sample.length)
-        history = History(*self._limits)
-        history.append(ids, Groups(prompt, sample.step, sample.n.astype(np.int64), sample.s, sample.ss))
+        history = History(*self._limits, self._noted)
+        groups = Groups(prompt, sample.step, sample.n.astype(np.int64), sample.s, sample.ss)
+        history.append(ids, groups, notes=notes)
         history.newest = self.newest
         history.unit = float(self._unit)
         evicted, dropped = (int(count) for count in (self._held.evicted, self._held.dropped))
@@ -189,8 +193,8 @@ class OnDevice:
             self._names.enter(told.ids, newest)
         keep = self._rule.keep(newest, allow_late)
         with torch.inference_mode(False):
-            self._rule.learn(asked, answer)
-            if self._held.append(asked.batch, reading.found, answer.sums, asked.clock, keep):
+            notes = self._rule.learn(asked, answer)
+            if self._held.append(asked.batch, reading.found, answer.sums, asked.clock, keep, notes):
                 self._names.forget(self._held.oldest(keep))
             self._seen += answer.own.sum(1)
             if asked.weight is not None:

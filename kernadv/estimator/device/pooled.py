@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kernadv import pooling
 from kernadv._at_once import at_once
 from kernadv.clock import Retention
 from kernadv.estimator._pooled import Pooled
@@ -15,18 +16,14 @@ from kernadv.estimator.device.features import DeviceFeatures
 from kernadv.estimator.device.ids import Told
 from kernadv.estimator.device.library import TorchLibrary
 from kernadv.estimator.device.rule import Answer, Asked, DeviceRule
-from kernadv.kernels import get
-from kernadv.moments import Moments, Windows, torch_ops
 from kernadv.moments.torch_history_ops import sum_of_others
-from kernadv.moments.torch_prequential import reach_of
-from kernadv.pooling import Batched, Forecast, LastVisit, Pool, Windowed, posterior, typical_weight
+from kernadv.pooling import Batched, Chain, Forecast, Pool
 
 
 class Memo(NamedTuple):
     """How the values of a batch came about, for `DevicePooled.learn`."""
 
-    past: Windowed
-    batch: Batched
+    asked: pooling.Asked
     forecast: Forecast
 
 
@@ -42,12 +39,10 @@ class DevicePooled(DeviceRule):
 
     def __init__(self, rule: Pooled, device: torch.device) -> None:
         self._rule = rule
-        lib = TorchLibrary(device)
         with torch.inference_mode(False):  # what stays must change outside of that mode, too
-            self.pool = Pool(rule.how, lib=lib)
+            self.pool = Pool(rule.how, lib=TorchLibrary(device))
             self.pool.load_state_dict(rule.state_dict())
-        self._width = lib.array(rule.how.windows)[None]
-        self._reach = reach_of(self._width, rule.kernel)
+            self._no_window = torch.full((1, 1), math.nan, device=device)
         self._features = DeviceFeatures(rule.features, device) if rule.features else None
 
     def features(self, told: Told) -> Tensor | None:
@@ -63,10 +58,8 @@ class DevicePooled(DeviceRule):
         parts = self._parts(one, z, asked.weight)
         others = sum_of_others(parts, batch.begin, batch.end)
         whole = others + parts
-        rows = len(z)
-        windows = Windows(asked.at, self._width.expand(rows, -1), self._reach.expand(rows, -1))
-        moments = Moments(*torch_ops.trusted_moments(asked.sample, windows, self._rule.kernel, "float64"))
-        past = (Windowed.of if asked.weight is None else Windowed.of_weighted)(moments, torch)
+        if asked.weight is not None:
+            whole = whole * (asked.weight.amax() > 0)  # weights that are all 0 teach nothing, and are not stored
         first = whole * batch.first
         prompt = batch.prompt_begin, batch.prompt_end
         if asked.weight is None:
@@ -76,11 +69,11 @@ class DevicePooled(DeviceRule):
         else:
             groups = Batched(prompt, first)
             mass, total, sums = others[1], others[2], torch.stack([whole[0], whole[2], whole[1]])
-        forecast = self.pool.forecast(past, groups, asked.features)
-        weight = typical_weight(self.pool, asked.weight, scored)
-        estimate = posterior(self.pool, forecast, batch.begin, (others[0], mass, total), weight)
-        window = self.pool.lib.at(self._width, self.pool.best_window)[:, None]
-        return Answer(estimate, sums, torch.stack([one, z]), window, Memo(past, groups, forecast))
+        past = self._asked(asked, groups)
+        forecast = self.pool.forecast(past)
+        weight = self.pool.typical_weight(asked.weight, scored)
+        estimate = self.pool.posterior(forecast, batch.begin, (others[0], mass, total), weight)
+        return Answer(estimate, sums, torch.stack([one, z]), self._no_window, Memo(past, forecast))
 
     def _parts(self, one: Tensor, z: Tensor, w: Tensor | None) -> Tensor:
         """Of each trace 1, z and z^2; with weights 1, w, w z, w^2, w^2 z and w^2 z^2.  # (3 or 6, B)"""
@@ -88,32 +81,29 @@ class DevicePooled(DeviceRule):
             return torch.stack([one, z, z * z])
         return torch.stack([one, w, w * z, w * w, w * w * z, (w * z) ** 2])
 
-    def learn(self, asked: Asked, answer: Answer) -> None:
+    def _asked(self, asked: Asked, groups: Batched) -> pooling.Asked:
+        """The groups, and what the history has noted of their prompts."""
+        batch, held, row = asked.batch, asked.held, asked.row
+        notes = held.notes[row]
+        known = (held.visits.size[row] > 0) & (notes[:, -1] > 0)
+        gap = torch.where(known, asked.at - held.visits.newest[row], 0).double()
+        chain = None if batch.tick is None else Chain(batch.prompt_begin, batch.tick, len(asked.clock))
+        return pooling.Asked(groups, known, notes, gap, asked.clock[-1], chain, asked.features)
+
+    def learn(self, asked: Asked, answer: Answer) -> Tensor:
         """Learn from the groups with a scored trace."""
-        memo: Memo = answer.memo
         if asked.features is not None:
             self.pool.expect(asked.features.shape[1])
         z = asked.batch.z
         unscored = z.isnan()
         limits = torch.where(unscored, math.inf, z).amin(), torch.where(unscored, -math.inf, z).amax()
-        last = self._last_visit(asked)
-        self.pool.learn(memo.forecast, memo.past, memo.batch, last, limits, asked.clock[-1], asked.features)
-
-    def _last_visit(self, asked: Asked) -> LastVisit:
-        """Each group's newest visit: the moments of a window that holds nothing else."""
-        newest = asked.held.visits.newest[asked.row]
-        lag = asked.at - newest
-        width = torch.ones((1, 1), dtype=torch.float64, device=lag.device).expand(len(lag), 1)
-        windows = Windows(newest, width, torch.zeros_like(newest)[:, None])
-        made = Moments(*torch_ops.trusted_moments(asked.sample, windows, get("uniform"), "float64")[:, :, 0])
-        known = (lag >= 0) & (lag <= self._reach[0, -1])
-        n, wz = made.s0 * known, made.t0 * known
-        return LastVisit((lag * (n > 0)).double(), n, n if asked.weight is None else made.r0 * known, wz)
+        memo: Memo = answer.memo
+        return self.pool.learn(memo.asked, memo.forecast, limits)
 
     def settle(self) -> None:
         """Give the rule in main memory what was learned here; waits for the device."""
         at_once(*self._rule.loading(self.pool.state_dict()))
 
     def keep(self, newest: int, allow_late: bool | int) -> Retention:
-        """All that any window can see."""
+        """As in main memory."""
         return self._rule.keep(newest, allow_late)

@@ -92,8 +92,9 @@ class DeviceRule(ABC):
         """Values of the rows; reads only."""
 
     @abstractmethod
-    def learn(self, asked: Asked, answer: Answer) -> None:
-        """Learn from a batch that was read, before it enters the history."""
+    def learn(self, asked: Asked, answer: Answer) -> Tensor | None:
+        """Learn from a batch that was read, before it enters the history; returns what is then noted of the prompt of each
+        group, at the place of its first row.  # (B, noted)"""
 
     @abstractmethod
     def settle(self) -> None:
