@@ -420,7 +420,7 @@ class Pool:
     def _chosen(self, condition: Any, first: Parts, second: Parts) -> Parts:
         """Either of two tuples of arrays."""
         where = self.lib.xp.where
-        return first._make(where(condition, x, y) for x, y in zip(first, second, strict=True))
+        return type(first)(*(where(condition, x, y) for x, y in zip(first, second, strict=True)))
 
     def _carry(self, lower: Any, upper: Any) -> None:
         """What was learned in shares of the range before, in those of the present one; see `Running.learn`."""
