@@ -55,14 +55,13 @@ def advantages() -> Rows:
 
 
 def pooled() -> Rows:
-    """`advantages` of the default estimator with twelve windows, on the same batch."""
-    from kernadv import KernelValueEstimator, Pooling
+    """`advantages` of the default estimator, on the same batch."""
+    from kernadv import KernelValueEstimator
 
     prompts, group, visits = 1024, 8, 256
-    windows = (2, 4, 8, 16, 32, 64, 128, 200, 300, 500, 800, np.inf)
     rng = np.random.default_rng(0)
     ids = [f"prompt-{k}" for k in range(prompts)] * group
-    est = KernelValueEstimator(pooling=Pooling(windows=windows))
+    est = KernelValueEstimator()
     for step in range(1, visits + 1):
         est.observe(ids, (rng.random(len(ids)) < 0.4).astype(float), step)
     z = (rng.random(len(ids)) < 0.4).astype(float)
@@ -70,7 +69,7 @@ def pooled() -> Rows:
     for _ in range(3):
         est.advantages(ids, z, next(step))
     seconds = median_seconds(lambda: est.advantages(ids, z, next(step)), 50)
-    what = f"`advantages` of the default, 12 windows, {prompts} prompts x {group} traces, {visits} visits each"
+    what = f"`advantages` of the default, {prompts} prompts x {group} traces, {visits} visits each"
     state = sum(array.nbytes for name, array in est.state_dict().items() if name.startswith("pool."))
     return [row(what, f"{1e3 * seconds:.1f} ms, pooled state {state / 1024:.0f} KiB", "< 12 ms")]
 
