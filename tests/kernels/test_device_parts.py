@@ -90,11 +90,12 @@ def test_eviction_keeps_what_matters():
     held = torch_history.DeviceHistory(CPU)
     step = np.array([1, 2, 3, 8, 9, 4, 5])
     one = np.ones(7)
-    held.load(np.array([5, 7]), Sample(np.array([0, 5]), np.array([5, 2]), step, one, one * step, one))
+    none = np.empty((2, 0))
+    held.load(np.array([5, 7]), Sample(np.array([0, 5]), np.array([5, 2]), step, one, one * step, one), none)
     for keep, left in [(Retention(3, 2**62, 0), [[3, 8, 9], [4, 5]]), (Retention(-(2**62), 1, 0), [[8, 9], [4, 5]]),
                        (Retention(100, 0, 1), [[9], [5]])]:  # fmt: skip
         held._evict(keep)
-        keys, sample = held.arrays()
+        keys, sample, _ = held.arrays()
         assert keys.tolist() == [5, 7]
         assert [sample.step[a : a + n].tolist() for a, n in zip(sample.start, sample.length, strict=True)] == left
         assert (sample.s == sample.step).all()
@@ -109,18 +110,21 @@ def test_eviction_keeps_what_matters():
                           st.integers(1, 9)), max_size=60), st.integers(0, 9))  # fmt: skip
 @settings(max_examples=100, deadline=None)
 def test_prompts_without_visits_leave(rows, oldest):
-    """What is left is found, in its order; the places that were freed take others."""
+    """What is left is found, in its order, with what is noted of it; the places that were freed take others."""
     steps = {}
     for key, step in rows:
         steps.setdefault(key, set()).add(step)
-    held = torch_history.DeviceHistory(CPU)
+    held = torch_history.DeviceHistory(CPU, noted=2)
+    note = lambda key: [float(key), float(key % 7)]
 
     def load(steps):
         flat = np.array([step for own in steps.values() for step in sorted(own)], np.int64)
         length = np.array([len(own) for own in steps.values()], np.int64)
         one = np.ones(len(flat))
         held.load(
-            np.array(list(steps), np.int64), Sample(np.cumsum(length) - length, length, flat, one, one * flat, one)
+            np.array(list(steps), np.int64),
+            Sample(np.cumsum(length) - length, length, flat, one, one * flat, one),
+            np.array([note(key) for key in steps]).reshape(-1, 2),
         )
 
     load(steps)
@@ -136,6 +140,9 @@ def test_prompts_without_visits_leave(rows, oldest):
         assert held.visits.step[cells].tolist() == left[key][::-1]
         assert held.visits.s[cells].tolist() == left[key][::-1]
         assert held.visits.newest[row] == left[key][-1]
+        assert held.notes[row].tolist() == note(key)
+    keys, _, notes = held.arrays()
+    assert notes.tolist() == [note(key) for key in keys.tolist()]
     assert int(held.table.used) == len(left)
     assert int(held.evicted) == sum(map(len, steps.values())) - sum(map(len, left.values()))
     new = torch.arange(100, 140)

@@ -7,10 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from streams import batches  # noqa: E402
+from streams import REWARDS, batches, hostile  # noqa: E402
 from waiting import Dispatched, Forbidden, fake, leave_unanswered  # noqa: E402
 
 from kernadv import KernadvError, KernelValueEstimator, Pooling  # noqa: E402
+from kernadv.ids import decode_ids  # noqa: E402
 from kernadv.moments import torch_history  # noqa: E402
 from kernadv.pooling import NUMPY  # noqa: E402
 
@@ -53,6 +54,18 @@ def tensors(z, more):
     return torch.as_tensor(z), {key: torch.as_tensor(w) for key, w in more.items()}
 
 
+def assert_same_state(mine, theirs):
+    """All that was learned, and what is noted of each prompt."""
+    learned = sorted(key for key in theirs if key.startswith("pool."))
+    assert sorted(key for key in mine if key.startswith("pool.")) == learned
+    for key in learned:
+        np.testing.assert_allclose(mine[key], theirs[key], rtol=1e-8, atol=1e-10, err_msg=key)
+    mine, theirs = (dict(zip(decode_ids(state), state["notes"], strict=True)) for state in (mine, theirs))
+    assert set(mine) == set(theirs)
+    for key, row in theirs.items():
+        np.testing.assert_allclose(mine[key], row, rtol=1e-8, atol=1e-9, err_msg=str(key))
+
+
 @pytest.mark.filterwarnings("ignore:.* prompts have no features")
 @pytest.mark.parametrize(
     ("name", "kind", "seed"),
@@ -77,14 +90,49 @@ def test_numbers_are_those_of_the_cpu(name, kind, seed):
             assert {k: metrics[k] for k in expected} == pytest.approx(expected, rel=1e-9, nan_ok=True)
     assert there._device is not None
     mine, theirs = there.state_dict(), here.state_dict()
-    learned = [key for key in theirs if key.startswith("pool.")]
-    assert sorted(key for key in mine if key.startswith("pool.")) == sorted(learned)
-    for key in learned:
-        np.testing.assert_allclose(mine[key], theirs[key], rtol=1e-8, atol=1e-10, err_msg=key)
+    assert_same_state(mine, theirs)
     for mine, theirs in zip(
         there.intervals(own, rewards, 99, **given), here.intervals(ids, z, 99, **more), strict=True
     ):
         np.testing.assert_allclose(np.asarray(mine), theirs, rtol=1e-8, atol=1e-9)
+
+
+HOSTILE = {
+    "default": {},
+    "late": {"allow_late": True},
+    "late-capped": {"allow_late": 3, "max_visits": 3},
+    "few": {"max_total": 12, "max_visits": 2, "allow_late": True},
+    "total": {"max_total": 30},
+    "weighted": {"weighted": True},
+    "weighted-late": {"weighted": True, "allow_late": True, "max_total": 30},
+    "features": {"features": {k: np.array([math.sin(k), k / 5.0]) for k in range(40) if k != 4}, "allow_late": 3},
+}
+
+
+@pytest.mark.filterwarnings("ignore:.* prompts have no features")
+@pytest.mark.parametrize("rewards", REWARDS)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_streams(name, rewards, monkeypatch):
+    """Whatever comes, in little room; in between the history goes home, and through a checkpoint."""
+    for constant, value in (("PROMPTS", 8), ("VISITS", 2), ("PAUSE", 0)):
+        monkeypatch.setattr(torch_history, constant, value)
+    options = HOSTILE[name]
+    here, there = (KernelValueEstimator(backend=backend, **options) for backend in ("numba", "torch"))
+    for count, (ids, z, w, at) in enumerate(hostile(7, rewards, options.get("allow_late", False))):
+        more = {"weights": w} if here.weighted else {}
+        rewarded, given = (z, more) if count % 8 == 3 else tensors(z, more)
+        if count % 8 == 6:
+            there.load_state_dict(there.state_dict())
+        size = max(np.nanmax(np.abs(z), initial=0.0), 1.0)
+        for mine, theirs in zip(
+            there.values(ids, rewarded, at, **given), here.values(ids, z, at, **more), strict=True
+        ):
+            np.testing.assert_allclose(np.asarray(mine), theirs, rtol=1e-9, atol=1e-9 * size)
+        got = np.asarray(there.advantages(ids, rewarded, at, **given))
+        np.testing.assert_allclose(got, here.advantages(ids, z, at, **more), rtol=1e-9, atol=1e-9 * size)
+        if there._device is not None:
+            assert not there._device._held.notes[-1].any()  # of no prompt
+    assert_same_state(there.state_dict(), here.state_dict())
 
 
 @pytest.mark.parametrize("caps", [{}, {"max_visits": 3}, {"max_total": 30}, {"max_total": 12, "max_visits": 2}])
@@ -133,7 +181,7 @@ def test_a_batch_without_rewards_teaches_nothing(offset):
 
 
 def test_weights_that_are_all_0_teach_nothing():
-    """In main memory they are refused; on a device, where nobody looks, they change nothing that was learned."""
+    """In main memory they are refused; on a device, where nobody looks, they change nothing, and are not stored."""
     est, still = MAKE["weighted"]("torch"), MAKE["weighted"]("torch")
     for count, (ids, z, step, more) in enumerate(stream("weighted", seed=1)):
         rewards, given = tensors(z, more)
@@ -142,9 +190,7 @@ def test_weights_that_are_all_0_teach_nothing():
             est.observe(*strangers, weights=torch.zeros(4))
         got, expected = (one.advantages(ids, rewards, np.max(step), **given) for one in (est, still))
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
-    mine, theirs = est.state_dict(), still.state_dict()
-    for key in (key for key in theirs if key.startswith("pool.")):
-        np.testing.assert_allclose(mine[key], theirs[key], rtol=1e-9, atol=1e-12, err_msg=key)
+    assert_same_state(est.state_dict(), still.state_dict())
 
 
 @pytest.mark.parametrize("name", MAKE)
@@ -178,7 +224,7 @@ def test_features_of_text_do_not_wait(monkeypatch):
                 est.advantages(ids, torch.empty(60), step)
 
 
-@pytest.mark.parametrize("name", ["default", "weighted"])
+@pytest.mark.parametrize("name", ["default", "weighted", "late-capped"])
 def test_checkpoints_fit_both(name, tmp_path):
     """A state saved on a device continues on the CPU, and the other way round."""
     for first, then in (("torch", "numba"), ("numba", "torch")):
@@ -191,6 +237,22 @@ def test_checkpoints_fit_both(name, tmp_path):
             rewards, given = tensors(z, more) if est.backend.name == "torch" else (z, more)
             got = np.asarray(est.advantages(ids, rewards, step, **given))
             np.testing.assert_allclose(got, still.advantages(ids, z, step, **more), rtol=1e-10, atol=1e-10)
+        assert_same_state(two.state_dict(), still.state_dict())
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_a_history_without_notes_is_saved_again(backend):
+    """Loaded under another pooling, of prompts that have not come since nothing is noted: they count as new."""
+    one = KernelValueEstimator(pooling=Pooling(walks=(0.1,)))
+    one.advantages(["a", "a", "b", "b", "c"], [1.0, 0.0, 1.0, 1.0, 0.0], 1)
+    two, three = (KernelValueEstimator(backend=backend) for _ in range(2))
+    two.load_state_dict(one.state_dict(), strict=False)
+    rewards = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    two.advantages(["a", "a"], rewards, 2)
+    three.load_state_dict(two.state_dict())
+    got, expected = (np.asarray(est.advantages(["a", "b"], rewards, 3)) for est in (two, three))
+    np.testing.assert_array_equal(got, expected)
+    assert len(three.state_dict()["length"]) == 3
 
 
 def test_what_was_learned_follows_the_rewards():
