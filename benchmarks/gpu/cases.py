@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from providers import flash_providers, nearest_providers, prequential_providers, ragged_providers
 
-from kernadv import KernelValueEstimator
+from kernadv import KernelValueEstimator, Pooling
 from kernadv.clock import Relative
 from kernadv.kernels import get
 from kernadv.moments import Sample, torch_flash, torch_ops
@@ -65,6 +65,8 @@ TINY = Sizes(prompts=7, visits=33, bandwidths=3, group=4, queries=20, points=50,
 
 #: float32 operations of a weight and its sums: profile, three sums; profile, eight sums and their factors; CV.
 NW_OPERATIONS, LINE_OPERATIONS, CV_OPERATIONS = 4, 14, 6
+#: Of a filter, about: its belief moved, told to, and scored; the value of a row under it.
+FILTER_OPERATIONS, ROW_OPERATIONS = 40, 10
 
 
 def cases(device: torch.device, sizes: Sizes = TARGET) -> list[Case]:
@@ -195,7 +197,13 @@ def _nearest(device: torch.device, sizes: Sizes, width: int) -> Case:
 
 
 def _advantages(device: torch.device, sizes: Sizes, kind: str, pooled: bool) -> Case:
-    """A whole call of the estimator on tensors: ids to rows, groups, smoothing, cold starts, append."""
+    """A whole call of the estimator on tensors: ids to rows, groups, smoothing, cold starts, append.
+
+    The pooled one reads and writes what is noted of each prompt, and no visit but the newest.
+    """
+    filters = len(Pooling().members.prior)
+    past = 2 * 8 * (2 + 2 * filters) if pooled else 32 * 28
+    work = filters * (FILTER_OPERATIONS + ROW_OPERATIONS * sizes.group) if pooled else 32 * NW_OPERATIONS
 
     def make(seed: int) -> dict[str, Any]:
         made = torch.Generator(device=device).manual_seed(seed)
@@ -223,7 +231,7 @@ def _advantages(device: torch.device, sizes: Sizes, kind: str, pooled: bool) -> 
         "float64",
         make,
         {"ours": call("there"), "ours, history on the CPU": call("here")},
-        bytes=sizes.prompts * (32 * 28 + 28 + 24 * sizes.group),
-        operations=sizes.prompts * 32 * (10 * LINE_OPERATIONS if pooled else NW_OPERATIONS),
+        bytes=sizes.prompts * (past + 28 + 24 * sizes.group),
+        operations=sizes.prompts * work,
         eager=True,
     )
