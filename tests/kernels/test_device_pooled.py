@@ -124,9 +124,7 @@ def test_hostile_streams(name, rewards, monkeypatch):
         if count % 8 == 6:
             there.load_state_dict(there.state_dict())
         size = max(np.nanmax(np.abs(z), initial=0.0), 1.0)
-        for mine, theirs in zip(
-            there.values(ids, rewarded, at, **given), here.values(ids, z, at, **more), strict=True
-        ):
+        for mine, theirs in zip(there.values(ids, rewarded, at, **given), here.values(ids, z, at, **more), strict=True):
             np.testing.assert_allclose(np.asarray(mine), theirs, rtol=1e-9, atol=1e-9 * size)
         got = np.asarray(there.advantages(ids, rewarded, at, **given))
         np.testing.assert_allclose(got, here.advantages(ids, z, at, **more), rtol=1e-9, atol=1e-9 * size)
