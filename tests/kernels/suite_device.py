@@ -122,6 +122,7 @@ def test_large_flash(precision, tolerance, width):
     lambda **o: KernelValueEstimator(**o),
     lambda **o: KernelValueEstimator(features={key: [k / 60, k % 7] for k in range(60) for key in (k, f"p{k}")}, **o),
     lambda **o: KernelValueEstimator(weighted=True, **o),
+    lambda **o: KernelValueEstimator(allow_late=2, max_total=150, **o),
 ])  # fmt: skip
 def test_estimator_on_the_gpu(make, kind):
     """Tensors on a GPU keep the history there: the numbers of the CPU, and the host never waits."""
@@ -134,18 +135,19 @@ def test_estimator_on_the_gpu(make, kind):
         z[rng.random(100) < 0.1] = np.nan
         ids = names if kind == "text" else torch.as_tensor(numbers, device=DEVICE)
         rewards = torch.as_tensor(z, device=DEVICE)
+        at = np.maximum(step - rng.integers(0, 3, 100), 1) if here.allow_late else step
         w = {"weights": rng.gamma(2.0, size=100)} if here.weighted else {}
         given = {key: torch.as_tensor(x, device=DEVICE) for key, x in w.items()}
         with no_waiting():
-            estimate = there.values(ids, rewards, step, **given)
-            got = there.advantages(ids, rewards, step, **given)
+            estimate = there.values(ids, rewards, at, **given)
+            got = there.advantages(ids, rewards, at, **given)
         assert got.device.type == DEVICE
         assert there._device is not None
         host = names if kind == "text" else numbers
-        expected = here.values(host, z, step, **w)
+        expected = here.values(host, z, at, **w)
         for mine, theirs in zip(estimate, expected, strict=True):
             np.testing.assert_allclose(mine.cpu().numpy(), theirs, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(got.cpu().numpy(), here.advantages(host, z, step, **w), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(got.cpu().numpy(), here.advantages(host, z, at, **w), rtol=1e-9, atol=1e-9)
     assert there.metrics()["n_eff"] == pytest.approx(here.metrics()["n_eff"])
     again = make(backend="numba")
     again.load_state_dict(there.state_dict())
