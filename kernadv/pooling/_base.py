@@ -72,12 +72,13 @@ class Batched(NamedTuple):
         return self.sums[5]
 
     def inside(self, low: Any, high: Any, xp: Any = np) -> Batched:
-        """With the share of the range in the place of each reward; 0 in an empty range."""
+        """With the share of the range in the place of each reward, at most 1 on average; 0 in an empty range."""
         n, w, wz, ww, wwz, wwzz = self.sums
-        some = high > low
-        factor = xp.where(some, 1.0, 0.0) / xp.where(some, high - low, 1.0)
-        wwzz = (wwzz - low * (2.0 * wwz - low * ww)).clip(0.0)
-        wz, wwz, wwzz = (wz - low * w) * factor, (wwz - low * ww) * factor, wwzz * factor * factor
+        span = high - low
+        factor = xp.where(span > 0, 1.0, 0.0) / xp.where(span > 0, span, 1.0)
+        wz = xp.minimum((wz - low * w).clip(0.0), span * w) * factor
+        wwzz = xp.minimum((wwzz - low * (2.0 * wwz - low * ww)).clip(0.0), span * span * ww) * factor * factor
+        wwz = xp.minimum((wwz - low * ww).clip(0.0), span * ww) * factor
         return self._replace(sums=xp.stack([n, w, wz, ww, wwz, wwzz]))
 
     def take(self, rows: Array) -> Batched:

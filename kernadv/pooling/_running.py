@@ -10,6 +10,8 @@ from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Traces seen are fewer; and limits of their mean weight, in units.
 MOST, LEAST_WEIGHT, MOST_WEIGHT = 2.0**53, 2.0**-260, 2.0**110
+#: Rewards nearer to each other than that are as good as equal; squares of shares of the range then fit.
+LEAST_SPAN = 1e-100
 #: Share of the sums that is kept from one step to the next: of the mean, and of the rest.
 KEEP_MEAN, KEEP = 0.8, 0.97
 #: Rollouts of that variance, as a share of the squared range, that a reward of two values is worth beside what was seen.
@@ -105,7 +107,9 @@ class Running(Pooled):
         """
         xp, number = self.lib.xp, self.lib.number
         first, (a, b), weight = self.empty, (self.range[0] + 0.0, self.range[1] + 0.0), batch.w.sum()
-        outer = xp.stack([xp.where(first, low, xp.minimum(low, a)), xp.where(first, high, xp.maximum(high, b))])
+        c, d = xp.where(first, low, xp.minimum(low, a)), xp.where(first, high, xp.maximum(high, b))
+        wide = d - c > LEAST_SPAN
+        outer = xp.stack([xp.where(wide | first, c, a), xp.where(wide, d, xp.where(first, c, b))])
         moved = ~first & (outer != self.range).any()
         lower, upper = (
             xp.where(moved, share_of(end, outer[0], outer[1], xp), float(k)) for k, end in enumerate((a, b))

@@ -26,6 +26,8 @@ from kernadv.smoothers import Estimate
 REPEATED = 0.5
 #: Rollouts that the mean of the other prompts is worth in the first batch.
 FIRST = 1.0
+#: Rewards are looked at so many ranges from the range.
+FARTHEST = 1e100
 #: Shares of the range within which features place the prior mean.
 LEAST_PRIOR = 0.01
 
@@ -221,18 +223,15 @@ class Pool:
         mean, worth = forecast.mean[group], forecast.worth[group]
         top, bottom = where(told, FIRST * where(told, first, 0.0), 0.0) + k * total, FIRST * told + k * mass
         defined = ~empty | (bottom > 0)
-        seen, heard = (k * total)[:, None], (k * mass)[:, None]
-        value = where(
-            empty, top / where(bottom > 0, bottom, 1.0), (worth * self.reward(mean) + seen) / (worth + heard) @ w
-        )
-        inside = (k * (total - running.low * mass))[:, None]
-        share = where(running.span > 0, inside / where(running.span > 0, running.span, 1.0), 0.0)
-        p = (worth * mean + share) / (worth + heard)
+        span, heard = running.span, (k * mass)[:, None]
+        above = (worth * mean * span + (k * (total - running.low * mass))[:, None]) / (worth + heard)
+        value = where(empty, top / where(bottom > 0, bottom, 1.0), running.low + above @ w)
+        p = where(span > 0, above / where(span > 0, span, 1.0), mean).clip(-FARTHEST, FARTHEST)
         centre = p @ w
-        spread = ((p * (1.0 - p)).clip(0.0) / (worth + heard + 1.0) + (p - centre[:, None]) ** 2) @ w
-        n_eff = (centre * (1.0 - centre) / spread.clip(1e-300) - 1.0).clip(1e-3) / (running.count * running.weight)
+        spread = (abs(p * (1.0 - p)) / (worth + heard + 1.0) + (p - centre[:, None]) ** 2) @ w
+        n_eff = (abs(centre * (1.0 - centre)) / spread.clip(1e-300) - 1.0).clip(1e-3) / (running.count * running.weight)
         n_eff = where(empty, FIRST * told + count, n_eff)
-        variance = where(defined & ~empty, running.span**2 * spread, np.nan)
+        variance = where(defined & ~empty, span**2 * spread, np.nan)
         return Estimate(where(defined, value, np.nan), variance, where(defined, n_eff, 0.0), defined)
 
     def linear(self, forecast: Forecast, n: Array) -> tuple[Array, Array]:
@@ -344,7 +343,7 @@ class Pool:
         xp, where = self.lib.xp, self.lib.xp.where
         level, k = self.common.expected(), self.running.count
         n = (k * inside.w)[:, None]
-        s = xp.minimum((k * inside.wz.clip(0.0))[:, None], n)
+        s = xp.minimum((k * inside.wz)[:, None], n)
         beliefs = self._moved(base, abs(gap))
         alpha, beta = beliefs.at(level, xp)
         loss = self._loss(alpha, alpha + beta, inside)

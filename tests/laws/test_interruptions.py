@@ -21,7 +21,7 @@ from kernadv.pooling import Pooling
 
 FOLDER = str(Path(kernadv.__file__).parent)
 FEATURES = {k: [k / 8, k % 3] for k in range(40)}
-TWO = Pooling(windows=(3.0, 12.0))
+TWO = Pooling(priors=(1.0, 3.0), walks=(0.0, 0.2), discounts=())
 MAKE = {
     "plain": lambda: KernelValueEstimator(Steps(30), "uniform"),
     "kae": KernelValueEstimator.kae,
