@@ -77,12 +77,10 @@ class Pooled(Rule):
         rows = history.find(batch.ids)
         notes = history.notes(rows)
         known = (rows >= 0) & (notes[:, -1] > 0)
-        gap = np.where(known[groups.prompt], groups.step - history.newest_step(rows)[groups.prompt], 0).astype(
-            np.float64
-        )
-        chain = None
+        home, chain = np.searchsorted(groups.prompt, groups.prompt), None
+        last = np.where(known[groups.prompt], history.newest_step(rows)[groups.prompt], groups.step[home])
+        gap = (groups.step - last).astype(np.float64)
         if len(groups.prompt) > len(batch.ids):
-            home = np.searchsorted(groups.prompt, groups.prompt)
             turn = np.arange(len(home)) - home
             chain = Chain(home, turn, int(turn.max()) + 1)
         features = None

@@ -43,7 +43,8 @@ class Asked(NamedTuple):
     notes : (N, 2 + 2 M)
         The range of the rewards at its last visit, and the beliefs then; of prompts that are not known they mean nothing.
     gap : (N,)
-        Steps from its newest visit to the group's; below 0 for a group that comes late.
+        Steps from its newest visit to the group's; below 0 for a group that comes late.  Of a prompt that is not known,
+        from its first group of the batch.
     step : int
         Newest of the batch.
     chain : Chain or None
@@ -186,8 +187,8 @@ class Pool:
         xp, others = self.lib.xp, self.lib.sum_of_others
         batch, running = asked.batch, self.running
         weights, base = self.weights.weights(), self._recalled(asked)
-        beliefs = self._moved(base, abs(asked.gap))
-        shown = self._shown(beliefs, weights, self._inside(batch), asked.known)
+        beliefs = self._moved(base, self._since(asked))
+        shown = self._shown(beliefs, weights, self._inside(batch), asked.known, running.count)
         elsewhere = others(batch.prompt, shown.score, shown.information)
         level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(asked.step))
         alpha, beta = beliefs.at(level[:, None], xp)
@@ -292,14 +293,15 @@ class Pool:
         new = number((asked.step > self.newest) & some)[0]
         elapsed = self._elapsed(asked.step)
         learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
-        base, shown = forecast.base, forecast.shown
+        base, shown, count = forecast.base, forecast.shown, self.running.count
         low, high = (where(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
         lower, upper = self.running.learn(shown.centre, shown.error, batch, low, high, new=new)
         inside = self._inside(batch)
         if not self.lib.rules_out((lower > 0) | (upper < 1) | ~learned):
             self._carry(lower, upper)
             base = self._recalled(asked)
-            shown = self._shown(self._moved(base, abs(asked.gap)), forecast.weights, inside, known)
+            now = self._moved(base, self._since(asked))
+            shown = self._shown(now, forecast.weights, inside, known, where(learned, count, self.running.count))
         self.common.learn(shown.score.sum(), shown.information.sum(), elapsed, new=new)
         beliefs, loss = self._chained(asked, base, inside)
         self.weights.learn(loss, batch.w.sum() / self.running.weight, new=new)
@@ -323,16 +325,18 @@ class Pool:
         none = xp.zeros_like(base.logit[:1])
         held = [xp.concatenate([part, none]) for part in base]  # of each prompt at its home; the last row is for nobody
         ahead = xp.concatenate([0.0 * asked.gap, 0.0 * asked.gap[:1]])  # steps of its newest visit beyond that before
+        seen = xp.concatenate([asked.known, asked.known[:1]])
         loss = 0.0
         for turn in range(chain.turns):
             now = (chain.turn == turn) & (inside.w > 0)
-            gap = asked.gap - ahead[home]
+            gap = where(seen[home], asked.gap - ahead[home], 0.0)
             after, lost = self._updated(Beliefs(*(part[home] for part in held)), gap, inside.only(now))
             loss = loss + lost
             place = where(now, home, size)
             for part, new in zip(held, after, strict=True):
                 part[place] = new
-            ahead[place] = ahead[home] + gap.clip(0.0)
+            ahead[place] = where(seen[home], ahead[home] + gap.clip(0.0), asked.gap)
+            seen[place] = True
         return Beliefs(*(part[home] for part in held)), loss
 
     def _updated(self, base: Beliefs, gap: Array, inside: Batched) -> tuple[Beliefs, Array]:
@@ -393,11 +397,15 @@ class Pool:
         log = self.lib.xp.log
         return log(there / (1.0 - there)) - log(here / (1.0 - here))
 
+    def _since(self, asked: Asked) -> Array:
+        """Steps between the newest visit of each group's prompt and the group, 0 of prompts without one.  # (N,)"""
+        return self.lib.xp.where(asked.known, abs(asked.gap), 0.0)
+
     def _moved(self, beliefs: Beliefs, gap: Array) -> Beliefs:
         return beliefs.later(gap[:, None], self._walk, self._discount, self.lib.xp)
 
-    def _shown(self, beliefs: Beliefs, weights: Array, inside: Batched, known: Array) -> Shown:
-        """What each group shows."""
+    def _shown(self, beliefs: Beliefs, weights: Array, inside: Batched, known: Array, count: Any) -> Shown:
+        """What each group shows; count: as `Running.count`."""
         xp = self.lib.xp
         alpha, beta = beliefs.at(self.common.expected(), xp)
         worth = alpha + beta
@@ -405,9 +413,9 @@ class Pool:
         centre = p @ weights
         square = (p * (p + (1.0 - p) / (worth + 1.0))) @ weights
         error, noise = (square - centre * centre).clip(0.0), centre - square
-        n = self.running.count * inside.w
+        n = count * inside.w
         slope = noise / (error * n + noise).clip(1e-300) * xp.where(known, REPEATED, 1.0)
-        score = slope * (self.running.count * inside.wz - n * centre)
+        score = slope * (count * inside.wz - n * centre)
         return Shown(score, slope * noise * n, centre, error)
 
     def _carry(self, lower: Any, upper: Any) -> None:
