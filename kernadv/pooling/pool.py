@@ -476,9 +476,10 @@ class Pool:
         self.__dict__ = fresh.__dict__
 
     def sound(self, notes: FloatArray, prompts: int) -> bool:
-        """Whether notes of so many prompts can be what learning left.  # (P, 2 + 2 M)"""
+        """Whether notes of so many prompts can be what learning left, or 0 where nothing was noted.  # (P, 2 + 2 M)"""
         if notes.shape != (prompts, self.width):
             return False
+        notes = notes[notes.any(1)]
         low, high = self.running.range
         size = len(self._prior)
         within = (low <= notes[:, 0]) & (notes[:, 0] <= notes[:, 1]) & (notes[:, 1] <= high)

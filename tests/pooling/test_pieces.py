@@ -425,7 +425,7 @@ def used(how=None):
     """A pool that has seen rewards of 0 and 1 of two prompts, at step 1."""
     pool = Pool(how or Pooling())
     first = asked(pool, [[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]], [0, 1], [1, 1])
-    return pool, pool.learn(first, (np.float64(0.0), np.float64(1.0)))
+    return pool, pool.learn(first, pool.forecast(first), (np.float64(0.0), np.float64(1.0)))
 
 
 @pytest.mark.parametrize("newest", [[1, 1], [0, 0]], ids=["known", "new"])
@@ -454,6 +454,20 @@ def test_a_late_group_counts_as_much_as_its_prompt_has_not_moved_since():
     assert late[0, 0] == pytest.approx(there.logit[0, 0], rel=1e-9)
     assert late[0, 2] == pytest.approx(there.variance[0, 0], rel=1e-9)
     np.testing.assert_allclose(late[0, [1, 3]], before[[1, 3]], atol=1e-3)
+
+
+@pytest.mark.parametrize("gap", [0, -3])
+def test_a_group_of_a_billion(gap):
+    pool, notes = used()
+    ask = asked(pool, [[1.0]], [0], [9], notes, [9 - gap])
+    ask = ask._replace(batch=Batched(ask.batch.prompt, np.array([[1e9, 1e9, 3e8, 1e9, 3e8, 3e8]]).T))
+    after = beliefs_of(pool, ask)[0]
+    size = len(after) // 2
+    assert (after[size:] > 0).all()
+    if not gap:
+        alpha, beta = Beliefs(after[:size], after[size:]).at(pool.common.expected())
+        np.testing.assert_allclose(alpha, 3e8, rtol=1e-6)
+        np.testing.assert_allclose(beta, 7e8, rtol=1e-6)
 
 
 @given(st.integers(0, 60), st.integers(0, 40), st.integers(0, 40))
