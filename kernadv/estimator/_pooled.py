@@ -70,13 +70,12 @@ class Pooled(Rule):
     def _memo(self, rollouts: Rollouts, history: History) -> Memo:
         batch, pool = rollouts.batch, self.pool
         groups = batch.groups
-        if rollouts.outgrow(history):
+        anew = rollouts.outgrow(history)
+        if anew:
             pool = self._fresh()
-            pool.copy_from(self.pool)
-            pool.running.rescale(history.unit / rollouts.unit)
         rows = history.find(batch.ids)
         notes = history.notes(rows)
-        known = (rows >= 0) & (notes[:, -1] > 0)
+        known = (rows >= 0) & (notes[:, -1] > 0) & (not anew)
         home, chain = np.searchsorted(groups.prompt, groups.prompt), None
         last = np.where(known[groups.prompt], history.newest_step(rows)[groups.prompt], groups.step[home])
         gap = (groups.step - last).astype(np.float64)
@@ -135,7 +134,7 @@ class Pooled(Rule):
         """The visits' shares: what each brought to the rollouts that a belief is worth, less what was lost since."""
         memo: Memo = reading.memo
         pool, members, weights = memo.pool, self.how.members, memo.forecast.weights
-        mass = (sample.ss if self.weighted else sample.n) * pool.running.count
+        mass = (sample.ss if self.weighted else sample.n) * pool.running.count * memo.asked.known[0]
         level = float(memo.forecast.level[0])
         belief = Beliefs(np.zeros((1, len(weights))), 4.0 / members.prior[None])
         shares = np.zeros((len(mass), len(weights)))

@@ -132,10 +132,3 @@ class Running(Pooled):
         self.size *= KEEP**new
         self.size += xp.stack([batch.n.sum(), weight])
         return lower, upper
-
-    def rescale(self, share: Any) -> None:
-        """Count the weights in another unit: each is that share of what it was."""
-        self.sums *= share
-        self.size[1] *= share
-        self.noise[0] *= share
-        self.noise[1] *= share * share
