@@ -283,15 +283,13 @@ class Pool:
         Returns
         -------
         (N, 2 + 2 M)
-            What is noted of the prompt of each group after it.
+            What is noted of the prompt of each group after it; 0, if no trace of it ever weighed anything.
         """
         xp, number, where = self.lib.xp, self.lib.number, self.lib.xp.where
         batch, known = asked.batch, asked.known
         some = batch.w.sum() > 0
-        if self.lib.rules_out(some):
-            return asked.notes
         new = number((asked.step > self.newest) & some)[0]
-        elapsed = self._elapsed(asked.step)
+        elapsed = self._elapsed(asked.step) * number(some)
         learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
         base, shown, count = forecast.base, forecast.shown, self.running.count
         low, high = (where(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
@@ -303,7 +301,7 @@ class Pool:
             now = self._moved(base, self._since(asked))
             shown = self._shown(now, forecast.weights, inside, known, where(learned, count, self.running.count))
         self.common.learn(shown.score.sum(), shown.information.sum(), elapsed, new=new)
-        beliefs, loss = self._chained(asked, base, inside)
+        beliefs, loss, heard = self._chained(asked, base, inside)
         self.weights.learn(loss, batch.w.sum() / self.running.weight, new=new)
         if self.features is not None and asked.features is not None:
             residual = self.lib.ratio(inside.wz, batch.w) - (lower + (upper - lower) * mean)
@@ -312,14 +310,14 @@ class Pool:
             self.features.learn(asked.features, self._kappa, residual, share, ~known, new=new)
         self.newest[:] = where(new > 0, asked.step, self.newest)
         ends = self.running.range + xp.zeros_like(asked.gap)[:, None]
-        return xp.concatenate([ends, beliefs.logit, beliefs.variance], axis=1)
+        return where(heard[:, None], xp.concatenate([ends, beliefs.logit, beliefs.variance], axis=1), 0.0)
 
-    def _chained(self, asked: Asked, base: Beliefs, inside: Batched) -> tuple[Beliefs, Array]:
-        """Beliefs of each group's prompt after the batch, and the losses of the filters."""
+    def _chained(self, asked: Asked, base: Beliefs, inside: Batched) -> tuple[Beliefs, Array, Array]:
+        """Beliefs of each group's prompt after the batch, losses of the filters, and whether anything is known of it."""
         chain = asked.chain
         if chain is None:
             beliefs, loss = self._updated(base, asked.gap, inside)
-            return beliefs, loss
+            return beliefs, loss, asked.known | (inside.w > 0)
         xp, where = self.lib.xp, self.lib.xp.where
         size, home = len(inside.n), chain.home
         none = xp.zeros_like(base.logit[:1])
@@ -337,7 +335,7 @@ class Pool:
                 part[place] = new
             ahead[place] = where(seen[home], ahead[home] + gap.clip(0.0), asked.gap)
             seen[place] = True
-        return Beliefs(*(part[home] for part in held)), loss
+        return Beliefs(*(part[home] for part in held)), loss, seen[home]
 
     def _updated(self, base: Beliefs, gap: Array, inside: Batched) -> tuple[Beliefs, Array]:
         """Beliefs after a group each, and the losses of the filters.

@@ -171,19 +171,26 @@ def test_equal_weights_are_no_weights(factor):
 
 
 def test_traces_without_weight_are_as_if_they_were_not_there():
-    one, two = KernelValueEstimator(weighted=True), KernelValueEstimator(weighted=True)
-    rng = np.random.default_rng(8)
-    for ids, z, at, weights in batches("weighted", 8):
-        w = np.where(rng.random(len(z)) < 0.4, 0.0, weights["weights"])
-        kept = (w > 0) & ~np.isnan(z)
-        if not kept.any():
-            continue
-        a = one.values(ids, z, at, weights=w)
-        b = two.values(ids[kept], z[kept], at[kept], weights=w[kept])
-        del a, b  # what they count is another thing: see the mean weight
-        one.observe(ids, z, at, weights=w)
-        two.observe(ids[kept], z[kept], at[kept], weights=w[kept])
-    assert np.isfinite(one.values(np.arange(8), np.zeros(8), 99, weights=np.ones(8)).value).all()
+    """A prompt of such traces alone is as new, also in a batch of several steps; of others nothing changes."""
+    for step, at in ((3, 3), (2, 2), (2, [2, 2, 4, 5])):
+        one, two = KernelValueEstimator(weighted=True), KernelValueEstimator(weighted=True)
+        for est in (one, two):
+            est.observe(["a", "a", "b", "b"], [1.0, 0.0, 1.0, 1.0], 1, weights=[1.0, 2.0, 0.5, 1.0])
+        if step == 2:  # beside others
+            one.observe(["a", "c", "c", "c"], [1.0, 1.0, 0.0, 1.0], at, weights=[1.0, 0.0, 1e-80, 1e-90])
+            two.observe(["a"], [1.0], 2, weights=[1.0])
+        else:
+            one.observe(["c", "c"], [1.0, 1.0], at, weights=[1e-80, 1e-90])
+        values, _, n_eff, _ = one.values(["c", "d", "a", "b"], [np.nan] * 4, 9, weights=np.ones(4))
+        assert (values[0], n_eff[0]) == (values[1], n_eff[1])
+        again = KernelValueEstimator(weighted=True)
+        again.load_state_dict(one.state_dict())
+        np.testing.assert_array_equal(
+            again.values(["c", "d", "a", "b"], [np.nan] * 4, 9, weights=np.ones(4)).value, values
+        )
+        if step == 3:
+            before = two.values(["a", "b"], [np.nan] * 2, 9, weights=np.ones(2)).value
+            np.testing.assert_allclose(values[2:], before, rtol=1e-12)
 
 
 # ---------------------------------------------------------------- ranges, clocks, sizes
