@@ -242,6 +242,6 @@ def _batched(rollouts: Rollouts) -> Batched:
     groups = rollouts.batch.groups
     if rollouts.weight is None:
         return Batched.of(groups)
-    plain = [rollouts.sums(power) for power in (0, 1)]
-    squared = [rollouts.sums(power, squared=True) for power in (0, 1, 2)]
-    return Batched(groups.prompt, np.stack([groups.n.astype(np.float64), *plain, *squared]))
+    parts = [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 0)]
+    sums = [rollouts.sums(power, of_weight) for of_weight, power in parts]
+    return Batched(groups.prompt, np.stack([groups.n.astype(np.float64), *sums]))

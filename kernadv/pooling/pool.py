@@ -358,14 +358,14 @@ class Pool:
 
     def _loss(self, alpha: Array, worth: Array, inside: Batched) -> Array:
         """Sums over all traces of ``w^2 (z - V^(g))^2`` in squared typical weights, with V^(g) from the past and the other
-        traces of the group, each as heavy as all on average.  # (M,)
+        traces of the group; what is left out is as heavy as a trace on average, by w^2.  # (M,)
         """
         k, typical = self.running.count, self.running.weight
-        each = self.lib.ratio(inside.w, inside.n)
-        bottom = worth + (k * (inside.w - each))[:, None]
+        each = self.lib.ratio(inside.www, inside.ww)
+        bottom = worth + (k * (inside.w - each).clip(0.0))[:, None]
         own = 1.0 + (k * each)[:, None] / bottom  # z - V = own z - rest
         rest = (alpha + (k * inside.wz)[:, None]) / bottom
-        ww, wwz, wwzz = (part[:, None] for part in inside.sums[3:])
+        ww, wwz, wwzz = (part[:, None] for part in inside.sums[3:6])
         return ((own * own * wwzz - 2.0 * own * rest * wwz + rest * rest * ww).clip(0.0)).sum(0) / (typical * typical)
 
     def _recalled(self, asked: Asked) -> Beliefs:

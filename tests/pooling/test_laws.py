@@ -286,6 +286,7 @@ def test_a_group_of_a_hundred_thousand():
 
 def test_a_late_visit_counts():
     """It moves the value of today towards it, by no more than if it came today."""
+
     def trained():
         est = KernelValueEstimator(allow_late=True)
         for step in range(1, 15):
@@ -353,9 +354,13 @@ def test_a_replay_is_the_online_estimator(how, rewards):
     order = sorted(range(len(rows)), key=lambda k: rows[k][:2])
     columns = list(zip(*(rows[k] for k in order), strict=True))
     groups = Groups(*(np.array(column) for column in columns))
-    side = NOTHING if rewards == "bits" else SideInformation(traces=Traces(np.concatenate([traces[k][2] for k in order])))
+    side = (
+        NOTHING if rewards == "bits" else SideInformation(traces=Traces(np.concatenate([traces[k][2] for k in order])))
+    )
     level, gain, _ = PooledKernel(how).replay(groups, side)
-    replayed = dict(zip(zip(groups.prompt.tolist(), groups.step.tolist(), strict=True), zip(level, gain, strict=True), strict=True))
+    replayed = dict(
+        zip(zip(groups.prompt.tolist(), groups.step.tolist(), strict=True), zip(level, gain, strict=True), strict=True)
+    )
     est = KernelValueEstimator(pooling=how)
     for step in range(1, 25):
         own = [(prompt, z) for prompt, at, z in traces if at == step]
