@@ -135,7 +135,7 @@ class Pooled(Rule):
         memo: Memo = reading.memo
         pool, members, weights = memo.pool, self.how.members, memo.forecast.weights
         mass = (sample.ss if self.weighted else sample.n) * pool.running.count * memo.asked.known[0]
-        level = float(memo.forecast.level[0])
+        level, offset = float(memo.forecast.level[0]), float(pool.offset(memo.asked)[0])
         belief = Beliefs(np.zeros((1, len(weights))), 4.0 / members.prior[None])
         shares = np.zeros((len(mass), len(weights)))
         for visit, step in enumerate([*sample.step.tolist(), at]):
@@ -150,7 +150,7 @@ class Pooled(Rule):
         alpha, beta = belief.at(level)
         return {
             "weights": (shares / (alpha + beta)) @ weights,
-            "prior": float(pool.reward(1.0 / (1.0 + np.exp(-level)))),
+            "prior": float(pool.reward(1.0 / (1.0 + np.exp(-level - offset)))),
             "kappa": float(pool.prior),
             "strength": float(reading.estimate.n_eff[0]),
             "filters": [tuple(map(float, member)) for member in zip(*members, strict=True)],

@@ -376,7 +376,7 @@ class Pool:
         low, high = self.running.range
         lower, upper = (share_of(asked.notes[:, end], low, high, xp)[:, None] for end in (0, 1))
         stale = known & (((asked.notes[:, 0] != low) | (asked.notes[:, 1] != high))[:, None])
-        logit = where(known, asked.notes[:, 2 : 2 + size], self._offset(asked)[:, None])
+        logit = where(known, asked.notes[:, 2 : 2 + size], self.offset(asked)[:, None])
         variance = where(known, asked.notes[:, 2 + size :], 4.0 / self._prior)
         if self.lib.rules_out(stale.any()):
             return Beliefs(logit, variance)
@@ -384,7 +384,7 @@ class Pool:
         placed, slope = carried(logit + carried_back(level, lower, upper, xp), lower, upper, xp)
         return Beliefs(where(stale, placed - level, logit), where(stale, variance * slope * slope, variance))
 
-    def _offset(self, asked: Asked) -> Array:
+    def offset(self, asked: Asked) -> Array:
         """How far features place the prior from the common level.  # (N,)"""
         none = 0.0 * asked.gap
         if self.features is None or asked.features is None:

@@ -102,7 +102,7 @@ def test_missing_features_are_said_once():
 
 
 def test_a_prompt_without_features_gets_the_prior_of_no_features():
-    """One run without features, one where only other prompts have them: the prior of the prompt without is the mean."""
+    """Only other prompts have them: the prior of the prompt without is the common level."""
     rng = np.random.default_rng(0)
     known = [f"p{k}" for k in range(30)]
     estimator = KernelValueEstimator(features={p: [k / 30] for k, p in enumerate(known)})
@@ -111,9 +111,10 @@ def test_a_prompt_without_features_gets_the_prior_of_no_features():
         estimator.observe(ids, rng.binomial(1, [int(p[1:]) / 30 for p in ids]).astype(float), step)
     with pytest.warns(UserWarning, match="no features"):
         estimator.observe(["new"], [0.0], 30)
-    mean = estimator.metrics()["pooled_mean"]
-    assert estimator.explain("new").get("prior") == pytest.approx(mean, rel=1e-12)
-    assert abs(estimator.explain("p0")["prior"] - mean) > 0.1
+    level = 1.0 / (1.0 + np.exp(-estimator._rule.pool.common.expected()))
+    assert estimator.explain("new")["prior"] == pytest.approx(level, rel=1e-12)
+    assert estimator.explain("p0")["prior"] < level - 0.1
+    assert estimator.explain("p29")["prior"] > level + 0.1
 
 
 def test_constant_features_change_nothing():
