@@ -40,7 +40,7 @@ class Running(Pooled):
         (total, product), (low, high), size = arrays["sums"], arrays["range"], arrays["size"]
         if not (super().sound(arrays) and total >= 0 and low <= high):
             return False
-        if max(arrays["between"][0], arrays["uneven"][0]) > 1.0:
+        if max(arrays["between"][0], arrays["uneven"][0]) > 1.0 or abs(arrays["noise"][0]) > size[1]:
             return False
         if total == 0:
             return not (product or size.any() or arrays["noise"].any())
@@ -84,7 +84,8 @@ class Running(Pooled):
         w, (binary, noise) = self.weight, self.noise
         start = TRUST * VARIANCE * w
         low, high = COUNTS
-        learned = ((binary + start) / (noise + start * w).clip(1e-300) * w).clip(low, high)
+        least = 1e-3 * start * w
+        learned = ((binary + start) * w / (noise + start * w).clip(least)).clip(low, high)
         return self.lib.xp.where(self.between + self.uneven > 0, learned, 1.0)[0] / w
 
     def learn(self, mean: Array, error: Array, batch: Batched, low: Any, high: Any, *, new: Any) -> tuple[Any, Any]:
