@@ -380,14 +380,15 @@ class History:
         return out
 
     def counted_in(self, unit: float) -> History:
-        """This history, or where its weights are counted in a smaller unit a copy of it, with all visits in that one."""
+        """This history, or where its weights are counted in a smaller unit a copy of it, with all visits in that one; what
+        was noted of the prompts then says nothing."""
         if not 0.0 < self.unit < unit:
             return self
         other, blocks, share = copy(self), self._blocks.copy(), self.unit / unit
         with np.errstate(invalid="ignore"):  # of what unused blocks hold
             blocks["s"] *= share
             blocks["ss"] *= share
-        other._blocks, other.unit = blocks, unit
+        other._blocks, other._notes, other.unit = blocks, np.zeros_like(self._notes), unit
         return other
 
     def count(self, evicted: int, dropped: int) -> None:

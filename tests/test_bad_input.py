@@ -84,8 +84,8 @@ def test_bad_batch(case, call):
     [
         ({"bandwidth": 0.5}, r"bandwidth must be Relative\(h\), Steps\(w\) or Visits\(k\), got 0.5"),
         ({"bandwidth": "prequential"}, "bandwidth must be"),
-        ({"kernel": "box"}, "unknown kernel 'box'; known: biweight"),
-        ({"kernel": 3}, "kernel must be a name or a Kernel, got 3; names: biweight"),
+        ({"bandwidth": Steps(9), "kernel": "box"}, "unknown kernel 'box'; known: biweight"),
+        ({"bandwidth": Steps(9), "kernel": 3}, "kernel must be a name or a Kernel, got 3; names: biweight"),
         ({"smoother": "spline"}, "unknown smoother 'spline'; known: local_linear, nadaraya_watson"),
         ({"backend": "cuda"}, "unknown backend 'cuda'; known: auto, numba, numpy, torch"),
         ({"cold_start": "mean"}, "cold_start must be 'batch_mean', 'error' or a finite number, got 'mean'"),

@@ -55,7 +55,7 @@ def test_state_is_plain_arrays():
 def test_other_configuration_is_refused_unless_asked(tmp_path):
     filled().save(tmp_path / "state")
     other = KernelValueEstimator(Steps(9), "gaussian")
-    with pytest.raises(KernadvError, match=r"was saved under .*windows.* this estimator is .*Steps.*strict=False"):
+    with pytest.raises(KernadvError, match=r"was saved under .*walks.* this estimator is .*Steps.*strict=False"):
         other.load(tmp_path / "state")
     assert other.metrics()["history_visits"] == 0
     other.load(tmp_path / "state", strict=False)
@@ -97,12 +97,12 @@ def damaged(state, name):
         state = {"weight": np.ones(3)}
     elif name == "steps out of range":
         state["step"] = state["step"] * 0 + 2**60
-    elif name == "pool of other windows":
-        state["pool.level.cross"] = state["pool.level.cross"][1:]
+    elif name == "pool of other filters":
+        state["pool.weights.loss"] = state["pool.weights.loss"][1:]
     elif name == "pool without a piece":
-        del state["pool.strength.square"]
+        del state["pool.weights.traces"]
     elif name == "pool not finite":
-        state["pool.aggregation.loss"] = state["pool.aggregation.loss"] * np.nan
+        state["pool.common.mean"] = state["pool.common.mean"] * np.nan
     elif name == "pool without newest":
         del state["pool.newest"]
     return state
@@ -119,9 +119,9 @@ def damaged(state, name):
         ("ids twice", "occurs twice"),
         ("foreign", "not a state of KernelValueEstimator"),
         ("steps out of range", "damaged"),
-        ("pool of other windows", "cross of the pooled state must be"),
-        ("pool without a piece", "square of the pooled state must be"),
-        ("pool not finite", "loss of the pooled state must be"),
+        ("pool of other filters", "loss of the pooled state must be"),
+        ("pool without a piece", "traces of the pooled state must be"),
+        ("pool not finite", "mean of the pooled state must be"),
         ("pool without newest", "no newest step"),
         ("sums not finite", "not finite"),
         ("counts too large", "counts of 2"),

@@ -63,7 +63,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "capped plain": Configuration(lambda: KernelValueEstimator(Relative(0.5), max_visits=3, max_total=120)),
     "late": Configuration(lambda: KernelValueEstimator(allow_late=True), late=True),
     "forgetting": Configuration(
-        lambda: KernelValueEstimator(pooling=Pooling(windows=(2.0, 4.0)), allow_late=3), late=True
+        lambda: KernelValueEstimator(pooling=Pooling(discounts=(0.5,)), allow_late=3), late=True
     ),
     "components": Configuration(lambda: ComponentValueEstimator(2), components=2),
 }

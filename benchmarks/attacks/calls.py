@@ -41,12 +41,10 @@ MAKE: dict[str, Callable[[], Any]] = {
     "neighbours": lambda: KernelValueEstimator(Visits(3)),
     "gaussian": lambda: KernelValueEstimator(Steps(3.0), "gaussian", allow_late=True),
     "few late": lambda: KernelValueEstimator(max_visits=3, max_total=16, allow_late=5),
-    "weighted late": lambda: KernelValueEstimator(weighted=True, allow_late=3, pooling=Pooling(aggregation="argmin")),
+    "weighted late": lambda: KernelValueEstimator(weighted=True, allow_late=3, pooling=Pooling(walks=(0.1,))),
     "strict": lambda: KernelValueEstimator(Relative(0.5), cold_start="error"),
     "constant": lambda: KernelValueEstimator(cold_start=0.25),
-    "exponential weights": lambda: KernelValueEstimator(
-        pooling=Pooling(aggregation="exponential_weights", drift=False)
-    ),
+    "one filter": lambda: KernelValueEstimator(pooling=Pooling((2.0,), (0.0,), (), (0.0,))),
 }
 METHODS = ("advantages",) * 4 + ("observe", "values") * 2 + ("intervals", "explain", "metrics", "load", "copy")
 READING = ("values", "intervals", "explain", "metrics", "load", "copy")

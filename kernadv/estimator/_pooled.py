@@ -70,19 +70,16 @@ class Pooled(Rule):
     def _memo(self, rollouts: Rollouts, history: History) -> Memo:
         batch, pool = rollouts.batch, self.pool
         groups = batch.groups
-        if rollouts.outgrow(history):
+        anew = rollouts.outgrow(history)
+        if anew:
             pool = self._fresh()
-            pool.copy_from(self.pool)
-            pool.running.rescale(history.unit / rollouts.unit)
         rows = history.find(batch.ids)
         notes = history.notes(rows)
-        known = (rows >= 0) & (notes[:, -1] > 0)
-        gap = np.where(known[groups.prompt], groups.step - history.newest_step(rows)[groups.prompt], 0).astype(
-            np.float64
-        )
-        chain = None
+        known = (rows >= 0) & (notes[:, -1] > 0) & (not anew)
+        home, chain = np.searchsorted(groups.prompt, groups.prompt), None
+        last = np.where(known[groups.prompt], history.newest_step(rows)[groups.prompt], groups.step[home])
+        gap = (groups.step - last).astype(np.float64)
         if len(groups.prompt) > len(batch.ids):
-            home = np.searchsorted(groups.prompt, groups.prompt)
             turn = np.arange(len(home)) - home
             chain = Chain(home, turn, int(turn.max()) + 1)
         features = None
@@ -137,8 +134,8 @@ class Pooled(Rule):
         """The visits' shares: what each brought to the rollouts that a belief is worth, less what was lost since."""
         memo: Memo = reading.memo
         pool, members, weights = memo.pool, self.how.members, memo.forecast.weights
-        mass = (sample.ss if self.weighted else sample.n) * pool.running.count
-        level = float(memo.forecast.level[0])
+        mass = (sample.ss if self.weighted else sample.n) * pool.running.count * memo.asked.known[0]
+        level, offset = float(memo.forecast.level[0]), float(pool.offset(memo.asked)[0])
         belief = Beliefs(np.zeros((1, len(weights))), 4.0 / members.prior[None])
         shares = np.zeros((len(mass), len(weights)))
         for visit, step in enumerate([*sample.step.tolist(), at]):
@@ -153,7 +150,7 @@ class Pooled(Rule):
         alpha, beta = belief.at(level)
         return {
             "weights": (shares / (alpha + beta)) @ weights,
-            "prior": float(pool.reward(1.0 / (1.0 + np.exp(-level)))),
+            "prior": float(pool.reward(1.0 / (1.0 + np.exp(-level - offset)))),
             "kappa": float(pool.prior),
             "strength": float(reading.estimate.n_eff[0]),
             "filters": [tuple(map(float, member)) for member in zip(*members, strict=True)],
@@ -245,6 +242,6 @@ def _batched(rollouts: Rollouts) -> Batched:
     groups = rollouts.batch.groups
     if rollouts.weight is None:
         return Batched.of(groups)
-    plain = [rollouts.sums(power) for power in (0, 1)]
-    squared = [rollouts.sums(power, squared=True) for power in (0, 1, 2)]
-    return Batched(groups.prompt, np.stack([groups.n.astype(np.float64), *plain, *squared]))
+    parts = [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 0)]
+    sums = [rollouts.sums(power, of_weight) for of_weight, power in parts]
+    return Batched(groups.prompt, np.stack([groups.n.astype(np.float64), *sums]))

@@ -55,10 +55,10 @@ class Rollouts(NamedTuple):
         part = sum_of_others(self.batch.group, self.weight, self.batch.scored, groups)[1]
         return count, part, sum_of_others(self.batch.group, self.weight * z, self.batch.scored, groups)[1]
 
-    def sums(self, power: int, squared: bool = False) -> FloatArray:
-        """Sum over the scored traces of each group of weight (or its square) x reward^power.  # (N,)"""
+    def sums(self, power: int, of_weight: int = 1) -> FloatArray:
+        """Sum over the scored traces of each group of weight^of_weight x reward^power.  # (N,)"""
         w = np.ones(len(self.batch.z)) if self.weight is None else self.weight
-        w = np.where(self.batch.scored, w * w if squared else w, 0.0)
+        w = np.where(self.batch.scored, w**of_weight, 0.0)
         z = np.where(self.batch.scored, self.batch.z, 0.0)
         return np.bincount(self.batch.group, w * z**power, len(self.batch.groups.n)).astype(np.float64)
 

@@ -19,11 +19,12 @@ class Explanation(dict[str, Any]):
     """The pieces of a prompt's value before any trace of a step.
 
     Keys: ``prompt_id``, ``step``; of its V past visits ``steps``, ``traces``, ``mean_rewards`` and ``weights`` (the share
-    of the estimate that each visit's rewards carry; they may be negative where a slope is extrapolated, and what they lack
-    to 1 is the prior's); ``value``, ``n_eff``, ``lower``, ``upper`` (95%).  Pooled, also ``prior``, ``adjustment`` (what the
-    pooled slope and the range of the rewards add), so that ``value = sum(weights mean_rewards) + (1 - sum(weights)) prior +
-    adjustment``; ``kappa``, ``strength`` (the rollouts that the past is worth), ``slope`` (reward a step, in the best
-    window), ``windows`` and their ``coefficients``.
+    of the estimate that each visit's rewards carry; they may be negative where a line is extrapolated, and what they lack
+    to 1 is the prior's); ``value``, ``n_eff``, ``lower``, ``upper`` (95%).  Pooled, also ``prior``, the value of a prompt
+    like this one without visits; ``adjustment``, how far the common level has moved the past, so that ``value =
+    sum(weights mean_rewards) + (1 - sum(weights)) prior + adjustment``; ``kappa`` and ``strength``, the rollouts that the
+    prior and the past are worth; ``filters``, each one's prior in rollouts, walk and discount, as in
+    `kernadv.pooling.Members`; ``filter_weights``, which sum to 1.
     """
 
     def plot(self, ax: Axes | None = None) -> Axes:

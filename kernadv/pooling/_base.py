@@ -28,8 +28,8 @@ class Batched(NamedTuple):
     ----------
     prompt : (B,) int64
         Index of the group's prompt; on a device, what its `Library.sum_of_others` takes.
-    sums : (6, B) float64
-        Sums over the traces of 1, w, w z, w^2, w^2 z and w^2 z^2.
+    sums : (7, B) float64
+        Sums over the traces of 1, w, w z, w^2, w^2 z, w^2 z^2 and w^3.
     """
 
     prompt: Any
@@ -39,7 +39,7 @@ class Batched(NamedTuple):
     def of(groups: Groups) -> Batched:
         """Traces of weight 1."""
         n = groups.n.astype(np.float64)
-        return Batched(groups.prompt, np.stack([n, n, groups.s, n, groups.s, groups.ss]))
+        return Batched(groups.prompt, np.stack([n, n, groups.s, n, groups.s, groups.ss, n]))
 
     @property
     def n(self) -> Array:
@@ -71,14 +71,20 @@ class Batched(NamedTuple):
         """Sum of w^2 z^2.  # (B,)"""
         return self.sums[5]
 
+    @property
+    def www(self) -> Array:
+        """Sum of w^3.  # (B,)"""
+        return self.sums[6]
+
     def inside(self, low: Any, high: Any, xp: Any = np) -> Batched:
-        """With the share of the range in the place of each reward; 0 in an empty range."""
-        n, w, wz, ww, wwz, wwzz = self.sums
-        some = high > low
-        factor = xp.where(some, 1.0, 0.0) / xp.where(some, high - low, 1.0)
-        wwzz = (wwzz - low * (2.0 * wwz - low * ww)).clip(0.0)
-        wz, wwz, wwzz = (wz - low * w) * factor, (wwz - low * ww) * factor, wwzz * factor * factor
-        return self._replace(sums=xp.stack([n, w, wz, ww, wwz, wwzz]))
+        """With the share of the range in the place of each reward, at most 1 on average; 0 in an empty range."""
+        n, w, wz, ww, wwz, wwzz, www = self.sums
+        span = high - low
+        factor = xp.where(span > 0, 1.0, 0.0) / xp.where(span > 0, span, 1.0)
+        wz = xp.minimum((wz - low * w).clip(0.0), span * w) * factor
+        wwzz = xp.minimum((wwzz - low * (2.0 * wwz - low * ww)).clip(0.0), span * span * ww) * factor * factor
+        wwz = xp.minimum((wwz - low * ww).clip(0.0), span * ww) * factor
+        return self._replace(sums=xp.stack([n, w, wz, ww, wwz, wwzz, www]))
 
     def take(self, rows: Array) -> Batched:
         """The groups of an index array."""
@@ -174,7 +180,7 @@ def check_shapes(state: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -
         if numbers is None:
             raise CheckpointError(
                 f"{name} of the pooled state must be {shape} finite numbers, got an array of {array.shape}: "
-                "it is damaged, or saved under other windows"
+                "it is damaged, or saved under another pooling"
             )
         arrays[name] = numbers
     return arrays

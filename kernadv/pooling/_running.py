@@ -10,6 +10,8 @@ from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Traces seen are fewer; and limits of their mean weight, in units.
 MOST, LEAST_WEIGHT, MOST_WEIGHT = 2.0**53, 2.0**-260, 2.0**110
+#: Rewards nearer to each other than that are as good as equal; squares of shares of the range then fit.
+LEAST_SPAN = 1e-100
 #: Share of the sums that is kept from one step to the next: of the mean, and of the rest.
 KEEP_MEAN, KEEP = 0.8, 0.97
 #: Rollouts of that variance, as a share of the squared range, that a reward of two values is worth beside what was seen.
@@ -38,7 +40,7 @@ class Running(Pooled):
         (total, product), (low, high), size = arrays["sums"], arrays["range"], arrays["size"]
         if not (super().sound(arrays) and total >= 0 and low <= high):
             return False
-        if max(arrays["between"][0], arrays["uneven"][0]) > 1.0:
+        if max(arrays["between"][0], arrays["uneven"][0]) > 1.0 or abs(arrays["noise"][0]) > size[1]:
             return False
         if total == 0:
             return not (product or size.any() or arrays["noise"].any())
@@ -82,7 +84,8 @@ class Running(Pooled):
         w, (binary, noise) = self.weight, self.noise
         start = TRUST * VARIANCE * w
         low, high = COUNTS
-        learned = ((binary + start) / (noise + start * w).clip(1e-300) * w).clip(low, high)
+        least = 1e-3 * start * w
+        learned = ((binary + start) * w / (noise + start * w).clip(least)).clip(low, high)
         return self.lib.xp.where(self.between + self.uneven > 0, learned, 1.0)[0] / w
 
     def learn(self, mean: Array, error: Array, batch: Batched, low: Any, high: Any, *, new: Any) -> tuple[Any, Any]:
@@ -105,7 +108,9 @@ class Running(Pooled):
         """
         xp, number = self.lib.xp, self.lib.number
         first, (a, b), weight = self.empty, (self.range[0] + 0.0, self.range[1] + 0.0), batch.w.sum()
-        outer = xp.stack([xp.where(first, low, xp.minimum(low, a)), xp.where(first, high, xp.maximum(high, b))])
+        c, d = xp.where(first, low, xp.minimum(low, a)), xp.where(first, high, xp.maximum(high, b))
+        wide = d - c > LEAST_SPAN
+        outer = xp.stack([xp.where(wide | first, c, a), xp.where(wide, d, xp.where(first, c, b))])
         moved = ~first & (outer != self.range).any()
         lower, upper = (
             xp.where(moved, share_of(end, outer[0], outer[1], xp), float(k)) for k, end in enumerate((a, b))
@@ -128,10 +133,3 @@ class Running(Pooled):
         self.size *= KEEP**new
         self.size += xp.stack([batch.n.sum(), weight])
         return lower, upper
-
-    def rescale(self, share: Any) -> None:
-        """Count the weights in another unit: each is that share of what it was."""
-        self.sums *= share
-        self.size[1] *= share
-        self.noise[0] *= share
-        self.noise[1] *= share * share

@@ -26,6 +26,8 @@ from kernadv.smoothers import Estimate
 REPEATED = 0.5
 #: Rollouts that the mean of the other prompts is worth in the first batch.
 FIRST = 1.0
+#: Rewards are looked at so many ranges from the range.
+FARTHEST = 1e100
 #: Shares of the range within which features place the prior mean.
 LEAST_PRIOR = 0.01
 
@@ -41,7 +43,8 @@ class Asked(NamedTuple):
     notes : (N, 2 + 2 M)
         The range of the rewards at its last visit, and the beliefs then; of prompts that are not known they mean nothing.
     gap : (N,)
-        Steps from its newest visit to the group's; below 0 for a group that comes late.
+        Steps from its newest visit to the group's; below 0 for a group that comes late.  Of a prompt that is not known,
+        from its first group of the batch.
     step : int
         Newest of the batch.
     chain : Chain or None
@@ -187,8 +190,8 @@ class Pool:
         xp, others = self.lib.xp, self.lib.sum_of_others
         batch, running = asked.batch, self.running
         weights, base = self.weights.weights(), self._recalled(asked)
-        beliefs = self._moved(base, abs(asked.gap))
-        shown = self._shown(beliefs, weights, self._inside(batch), asked.known)
+        beliefs = self._moved(base, self._since(asked))
+        shown = self._shown(beliefs, weights, self._inside(batch), asked.known, running.count)
         elsewhere = others(batch.prompt, shown.score, shown.information)
         level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(asked.step))
         alpha, beta = beliefs.at(level[:, None], xp)
@@ -224,18 +227,15 @@ class Pool:
         mean, worth = forecast.mean[group], forecast.worth[group]
         top, bottom = where(told, FIRST * where(told, first, 0.0), 0.0) + k * total, FIRST * told + k * mass
         defined = ~empty | (bottom > 0)
-        seen, heard = (k * total)[:, None], (k * mass)[:, None]
-        value = where(
-            empty, top / where(bottom > 0, bottom, 1.0), (worth * self.reward(mean) + seen) / (worth + heard) @ w
-        )
-        inside = (k * (total - running.low * mass))[:, None]
-        share = where(running.span > 0, inside / where(running.span > 0, running.span, 1.0), 0.0)
-        p = (worth * mean + share) / (worth + heard)
+        span, heard = running.span, (k * mass)[:, None]
+        above = (worth * mean * span + (k * (total - running.low * mass))[:, None]) / (worth + heard)
+        value = where(empty, top / where(bottom > 0, bottom, 1.0), running.low + above @ w)
+        p = where(span > 0, above / where(span > 0, span, 1.0), mean).clip(-FARTHEST, FARTHEST)
         centre = p @ w
-        spread = ((p * (1.0 - p)).clip(0.0) / (worth + heard + 1.0) + (p - centre[:, None]) ** 2) @ w
-        n_eff = (centre * (1.0 - centre) / spread.clip(1e-300) - 1.0).clip(1e-3) / (running.count * running.weight)
+        spread = (abs(p * (1.0 - p)) / (worth + heard + 1.0) + (p - centre[:, None]) ** 2) @ w
+        n_eff = (abs(centre * (1.0 - centre)) / spread.clip(1e-300) - 1.0).clip(1e-3) / (running.count * running.weight)
         n_eff = where(empty, FIRST * told + count, n_eff)
-        variance = where(defined & ~empty, running.span**2 * spread, np.nan)
+        variance = where(defined & ~empty, span**2 * spread, np.nan)
         return Estimate(where(defined, value, np.nan), variance, where(defined, n_eff, 0.0), defined)
 
     def linear(self, forecast: Forecast, n: Array) -> tuple[Array, Array]:
@@ -286,17 +286,15 @@ class Pool:
         Returns
         -------
         (N, 2 + 2 M)
-            What is noted of the prompt of each group after it.
+            What is noted of the prompt of each group after it; 0, if no trace of it ever weighed anything.
         """
         xp, number, where = self.lib.xp, self.lib.number, self.lib.xp.where
         batch, known = asked.batch, asked.known
         some = batch.w.sum() > 0
-        if self.lib.rules_out(some):
-            return asked.notes
         new = number((asked.step > self.newest) & some)[0]
         elapsed = self._elapsed(asked.step) * number(some)
         learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
-        base, shown = forecast.base, forecast.shown
+        base, shown, count = forecast.base, forecast.shown, self.running.count
         low, high = (where(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
         lower, upper = self.running.learn(shown.centre, shown.error, batch, low, high, new=new)
         inside = self._inside(batch)
@@ -304,10 +302,11 @@ class Pool:
         if not self.lib.rules_out(other):  # another range: all is placed in it
             self._carry(lower, upper)
             base = self._chosen(other, self._recalled(asked), base)
-            again = self._shown(self._moved(base, abs(asked.gap)), forecast.weights, inside, known)
+            now = self._moved(base, self._since(asked))
+            again = self._shown(now, forecast.weights, inside, known, where(learned, count, self.running.count))
             shown = self._chosen(other, again, shown)
         self.common.learn(shown.score.sum(), shown.information.sum(), elapsed, new=new)
-        beliefs, loss = self._chained(asked, base, inside)
+        beliefs, loss, heard = self._chained(asked, base, inside)
         self.weights.learn(loss, batch.w.sum() / self.running.weight, new=new)
         if self.features is not None and asked.features is not None:
             residual = self.lib.ratio(inside.wz, batch.w) - (lower + (upper - lower) * mean)
@@ -316,30 +315,32 @@ class Pool:
             self.features.learn(asked.features, self._kappa, residual, share, ~known, new=new)
         self.newest[:] = where(new > 0, asked.step, self.newest)
         ends = self.running.range + xp.zeros_like(asked.gap)[:, None]
-        return xp.concatenate([ends, beliefs.logit, beliefs.variance], axis=1)
+        return where(heard[:, None], xp.concatenate([ends, beliefs.logit, beliefs.variance], axis=1), 0.0)
 
-    def _chained(self, asked: Asked, base: Beliefs, inside: Batched) -> tuple[Beliefs, Array]:
-        """Beliefs of each group's prompt after the batch, and the losses of the filters."""
+    def _chained(self, asked: Asked, base: Beliefs, inside: Batched) -> tuple[Beliefs, Array, Array]:
+        """Beliefs of each group's prompt after the batch, losses of the filters, and whether anything is known of it."""
         chain = asked.chain
         if chain is None:
             beliefs, loss = self._updated(base, asked.gap, inside)
-            return beliefs, loss
+            return beliefs, loss, asked.known | (inside.w > 0)
         xp, where = self.lib.xp, self.lib.xp.where
         size, home = len(inside.n), chain.home
         none = xp.zeros_like(base.logit[:1])
         held = [xp.concatenate([part, none]) for part in base]  # of each prompt at its home; the last row is for nobody
         ahead = xp.concatenate([0.0 * asked.gap, 0.0 * asked.gap[:1]])  # steps of its newest visit beyond that before
+        seen = xp.concatenate([asked.known, asked.known[:1]])
         loss = 0.0
         for turn in range(chain.turns):
-            now = (chain.turn == turn) & (inside.n > 0)
-            gap = asked.gap - ahead[home]
+            now = (chain.turn == turn) & (inside.w > 0)
+            gap = where(seen[home], asked.gap - ahead[home], 0.0)
             after, lost = self._updated(Beliefs(*(part[home] for part in held)), gap, inside.only(now))
             loss = loss + lost
             place = where(now, home, size)
             for part, new in zip(held, after, strict=True):
                 part[place] = new
-            ahead[place] = ahead[home] + gap.clip(0.0)
-        return Beliefs(*(part[home] for part in held)), loss
+            ahead[place] = where(seen[home], ahead[home] + gap.clip(0.0), asked.gap)
+            seen[place] = True
+        return Beliefs(*(part[home] for part in held)), loss, seen[home]
 
     def _updated(self, base: Beliefs, gap: Array, inside: Batched) -> tuple[Beliefs, Array]:
         """Beliefs after a group each, and the losses of the filters.
@@ -349,7 +350,7 @@ class Pool:
         xp, where = self.lib.xp, self.lib.xp.where
         level, k = self.common.expected(), self.running.count
         n = (k * inside.w)[:, None]
-        s = xp.minimum((k * inside.wz.clip(0.0))[:, None], n)
+        s = xp.minimum((k * inside.wz)[:, None], n)
         beliefs = self._moved(base, abs(gap))
         alpha, beta = beliefs.at(level, xp)
         loss = self._loss(alpha, alpha + beta, inside)
@@ -362,14 +363,14 @@ class Pool:
 
     def _loss(self, alpha: Array, worth: Array, inside: Batched) -> Array:
         """Sums over all traces of ``w^2 (z - V^(g))^2`` in squared typical weights, with V^(g) from the past and the other
-        traces of the group, each as heavy as all on average.  # (M,)
+        traces of the group; what is left out is as heavy as a trace on average, by w^2.  # (M,)
         """
         k, typical = self.running.count, self.running.weight
-        each = self.lib.ratio(inside.w, inside.n)
-        bottom = worth + (k * (inside.w - each))[:, None]
+        each = self.lib.ratio(inside.www, inside.ww)
+        bottom = worth + (k * (inside.w - each).clip(0.0))[:, None]
         own = 1.0 + (k * each)[:, None] / bottom  # z - V = own z - rest
         rest = (alpha + (k * inside.wz)[:, None]) / bottom
-        ww, wwz, wwzz = (part[:, None] for part in inside.sums[3:])
+        ww, wwz, wwzz = (part[:, None] for part in inside.sums[3:6])
         return ((own * own * wwzz - 2.0 * own * rest * wwz + rest * rest * ww).clip(0.0)).sum(0) / (typical * typical)
 
     def _recalled(self, asked: Asked) -> Beliefs:
@@ -380,7 +381,7 @@ class Pool:
         low, high = self.running.range
         lower, upper = (share_of(asked.notes[:, end], low, high, xp)[:, None] for end in (0, 1))
         stale = known & (((asked.notes[:, 0] != low) | (asked.notes[:, 1] != high))[:, None])
-        logit = where(known, asked.notes[:, 2 : 2 + size], self._offset(asked)[:, None])
+        logit = where(known, asked.notes[:, 2 : 2 + size], self.offset(asked)[:, None])
         variance = where(known, asked.notes[:, 2 + size :], 4.0 / self._prior)
         if self.lib.rules_out(stale.any()):
             return Beliefs(logit, variance)
@@ -388,7 +389,7 @@ class Pool:
         placed, slope = carried(logit + carried_back(level, lower, upper, xp), lower, upper, xp)
         return Beliefs(where(stale, placed - level, logit), where(stale, variance * slope * slope, variance))
 
-    def _offset(self, asked: Asked) -> Array:
+    def offset(self, asked: Asked) -> Array:
         """How far features place the prior from the common level.  # (N,)"""
         none = 0.0 * asked.gap
         if self.features is None or asked.features is None:
@@ -399,11 +400,15 @@ class Pool:
         log = self.lib.xp.log
         return log(there / (1.0 - there)) - log(here / (1.0 - here))
 
+    def _since(self, asked: Asked) -> Array:
+        """Steps between the newest visit of each group's prompt and the group, 0 of prompts without one.  # (N,)"""
+        return self.lib.xp.where(asked.known, abs(asked.gap), 0.0)
+
     def _moved(self, beliefs: Beliefs, gap: Array) -> Beliefs:
         return beliefs.later(gap[:, None], self._walk, self._discount, self.lib.xp)
 
-    def _shown(self, beliefs: Beliefs, weights: Array, inside: Batched, known: Array) -> Shown:
-        """What each group shows."""
+    def _shown(self, beliefs: Beliefs, weights: Array, inside: Batched, known: Array, count: Any) -> Shown:
+        """What each group shows; count: as `Running.count`."""
         xp = self.lib.xp
         alpha, beta = beliefs.at(self.common.expected(), xp)
         worth = alpha + beta
@@ -411,10 +416,10 @@ class Pool:
         centre = p @ weights
         square = (p * (p + (1.0 - p) / (worth + 1.0))) @ weights
         error, noise = (square - centre * centre).clip(0.0), centre - square
-        n = self.running.count * inside.w
+        n = count * inside.w
         slope = noise / (error * n + noise).clip(1e-300)
         slope = xp.where(known, REPEATED * slope, slope)
-        score = slope * (self.running.count * inside.wz - n * centre)
+        score = slope * (count * inside.wz - n * centre)
         return Shown(score, slope * noise * n, centre, error)
 
     def _chosen(self, condition: Any, first: Parts, second: Parts) -> Parts:

@@ -10,8 +10,8 @@ from kernadv.kernels import KERNELS
 
 EVERY = [
     KernelValueEstimator,
-    lambda: KernelValueEstimator(pooling=Pooling(windows=(3, 30), kernel="triangular", aggregation="one_se")),
-    lambda: KernelValueEstimator(pooling=Pooling(aggregation="exponential_weights", slope=False, level=False)),
+    lambda: KernelValueEstimator(pooling=Pooling(priors=(1.0,), walks=(0.1,), discounts=(), common=(0.0,))),
+    lambda: KernelValueEstimator(pooling=Pooling(walks=(0.0,), discounts=(0.02, 0.2), common=(0.1, 1.0))),
     lambda: KernelValueEstimator(features=lambda ids: [[1.0, float(str(i).strip("p"))] for i in ids], backend="numpy"),
     *(lambda k=k: KernelValueEstimator.kae(0.3, k) for k in KERNELS),
     lambda: KernelValueEstimator(Steps(7), smoother="local_linear"),

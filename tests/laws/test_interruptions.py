@@ -21,7 +21,7 @@ from kernadv.pooling import Pooling
 
 FOLDER = str(Path(kernadv.__file__).parent)
 FEATURES = {k: [k / 8, k % 3] for k in range(40)}
-TWO = Pooling(windows=(3.0, 12.0))
+TWO = Pooling(priors=(1.0, 3.0), walks=(0.0, 0.2), discounts=())
 MAKE = {
     "plain": lambda: KernelValueEstimator(Steps(30), "uniform"),
     "kae": KernelValueEstimator.kae,
@@ -103,7 +103,8 @@ def works(name):
         advantages(other, step, step)
     state = other.state_dict()
     *arguments, weights = batch(est, 9, 99)
-    return est, {
+    heavy = {"heavier": lambda e: e.advantages(*arguments, weights=1e40 * weights)} if weights is not None else {}
+    return est, heavy | {
         "advantages": lambda e: e.advantages(*arguments, weights=weights),
         "observe": lambda e: e.observe(*arguments, weights=weights),
         "load_state_dict": lambda e: e.load_state_dict(state),

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from kernadv import ArgumentError, ArgumentTypeError, ComponentValueEstimator, KernelValueEstimator, Pooling
+from kernadv import ArgumentError, ArgumentTypeError, ComponentValueEstimator, KernelValueEstimator, Pooling, Steps
 from kernadv.pooling import offline_features
 
 IDS = ["a", "a", "b", "b", "c", "c"]
@@ -102,7 +102,7 @@ def test_missing_features_are_said_once():
 
 
 def test_a_prompt_without_features_gets_the_prior_of_no_features():
-    """One run without features, one where only other prompts have them: the prior of the prompt without is the mean."""
+    """Only other prompts have them: the prior of the prompt without is the common level."""
     rng = np.random.default_rng(0)
     known = [f"p{k}" for k in range(30)]
     estimator = KernelValueEstimator(features={p: [k / 30] for k, p in enumerate(known)})
@@ -111,9 +111,10 @@ def test_a_prompt_without_features_gets_the_prior_of_no_features():
         estimator.observe(ids, rng.binomial(1, [int(p[1:]) / 30 for p in ids]).astype(float), step)
     with pytest.warns(UserWarning, match="no features"):
         estimator.observe(["new"], [0.0], 30)
-    mean = estimator.metrics()["pooled_mean"]
-    assert estimator.explain("new").get("prior") == pytest.approx(mean, rel=1e-12)
-    assert abs(estimator.explain("p0")["prior"] - mean) > 0.1
+    level = 1.0 / (1.0 + np.exp(-estimator._rule.pool.common.expected()))
+    assert estimator.explain("new")["prior"] == pytest.approx(level, rel=1e-12)
+    assert estimator.explain("p0")["prior"] < level - 0.1
+    assert estimator.explain("p29")["prior"] > level + 0.1
 
 
 def test_constant_features_change_nothing():
@@ -190,42 +191,47 @@ def test_components_refuse_a_cold_start_whole():
     assert_refused(estimator, lambda: estimator.advantages(["a", "a"], rewards, 1), "no past visit")
 
 
+@pytest.mark.parametrize("name", ["priors", "walks", "discounts", "common"])
 @pytest.mark.parametrize(
-    ("windows", "message"),
+    ("numbers", "message"),
     [
-        ((), "at least one"),
-        ((8.0, 4.0), "ascend"),
-        ((4.0, 4.0), "ascend"),
-        ((0.0, 4.0), "positive"),
-        ((-2.0, 4.0), "positive"),
-        ((math.nan, 4.0), "positive"),
+        ((0.5, 0.5), "must not repeat a number"),
+        ((-1.0, 0.5), "must be"),
+        ((0.5, math.nan), "must be"),
+        ((0.5, math.inf), "must be"),
+        ((0.5, 1e9), "must be"),
+        (("wide",), "must be"),
+        ((None,), "must be"),
+        (8.0, "must be a tuple of numbers"),
+        ("0.5", "must be a tuple of numbers"),
+        (None, "must be a tuple of numbers"),
+        ({0.5: 1.0}, "must be a tuple of numbers"),
     ],
 )
-def test_windows_that_cannot_be_used(windows, message):
-    with pytest.raises(ArgumentError, match=message):
-        Pooling(windows=windows)
+def test_numbers_of_a_pooling_that_cannot_be_used(name, numbers, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=f"{name} {message}"):
+        Pooling(**{name: numbers})
 
 
-@pytest.mark.parametrize(
-    "windows",
-    [
-        ("wide",),
-        (None,),
-        8.0,
-        {4.0, 8.0},
-        b"48",
-    ],
-)
-def test_windows_of_a_wrong_type(windows):
-    with pytest.raises((ArgumentTypeError, ArgumentError)):
-        Pooling(windows=windows)
+@pytest.mark.parametrize("name", ["priors", "walks", "common"])
+def test_a_pooling_without_a_filter(name):
+    with pytest.raises(ArgumentError, match=f"{name} must hold at least one number"):
+        Pooling(**{name: ()})
+
+
+@pytest.mark.parametrize("name", ["priors", "discounts"])
+def test_numbers_that_must_be_above_0(name):
+    with pytest.raises(ArgumentError, match=name):
+        Pooling(**{name: (0.0, 1.0)})
+
+
+def test_the_order_of_the_numbers_does_not_matter():
+    assert Pooling(priors=(4, 1.0), walks=[0.3, 0]) == Pooling(priors=(1.0, 4.0), walks=np.array([0.0, 0.3]))
+    assert Pooling(discounts=()).discounts == ()
 
 
 @pytest.mark.parametrize("no_flag", ["no", 0, None, np.zeros(2)])
 def test_flags_are_true_or_false(no_flag):
-    for name in ("level", "slope", "drift"):
-        with pytest.raises(ArgumentTypeError, match=f"{name} must be True or False"):
-            Pooling(**{name: no_flag})
     with pytest.raises(ArgumentTypeError, match="weighted must be True or False"):
         KernelValueEstimator(weighted=no_flag)
 
@@ -242,10 +248,16 @@ def test_cold_starts_that_cannot_be_used(cold_start):
         KernelValueEstimator(cold_start=cold_start)
 
 
-@pytest.mark.parametrize("options", [{"aggregation": "vote"}, {"kernel": "square"}])
-def test_names_that_are_unknown(options):
-    with pytest.raises(ArgumentError, match=r"stacking|triangular"):
-        Pooling(**options)
+@pytest.mark.parametrize("options", [{"kernel": "triangular"}, {"smoother": "local_linear"}])
+def test_what_belongs_to_the_plain_estimator(options):
+    with pytest.raises(ArgumentError, match="belongs to the plain estimator: give it a bandwidth"):
+        KernelValueEstimator(**options)
+
+
+@pytest.mark.parametrize("options", [{"pooling": Pooling()}, {"features": {"a": [1.0]}}, {"weighted": True}])
+def test_what_belongs_to_the_pooled_estimator(options):
+    with pytest.raises(ArgumentError, match="a bandwidth makes the estimator plain"):
+        KernelValueEstimator(Steps(9), **options)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan, math.inf])

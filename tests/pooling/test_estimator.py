@@ -42,22 +42,6 @@ def test_weighted_value_is_that_of_the_weights():
     assert np.mean((value - best) ** 2) > 20 * np.mean((estimate - best) ** 2)
 
 
-def test_equal_weights_are_no_weights():
-    """Without the slope, which only the plain value has; the unit of the weights does not matter either."""
-    rng = np.random.default_rng(1)
-    value = rng.beta(1, 1, 40)
-    how = Pooling(slope=False)
-    plain, ones, twos = (KernelValueEstimator(pooling=how, weighted=weighted) for weighted in (False, True, True))
-    for step in range(1, 40):
-        ids, z = drawn(rng, value, rng.choice(40, 12, replace=False), 1 + step % 3)
-        a = plain.advantages(ids, z, step)
-        b = ones.advantages(ids, z, step, weights=np.ones(len(z)))
-        c = twos.advantages(ids, z, step, weights=np.full(len(z), 2.0))
-        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
-        if step > 1:  # before anything was seen, a weight of 1 is what is expected
-            np.testing.assert_allclose(c, a, rtol=1e-9, atol=1e-12)
-
-
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_weighted_values_are_nearer_to_the_optimal_baseline(size):
     """Values that move, wrong traces with three times the weight."""
@@ -106,20 +90,50 @@ def run_in(estimator, steps=60, seed=3, prompts=20, weighted=False):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("aggregation", ["stacking", "argmin", "exponential_weights"])
-def test_explanation_adds_up(weighted, aggregation):
-    """Without slopes the value is the visits' mean rewards by their weights, and the prior by what they lack to 1."""
-    how = Pooling(slope=False, aggregation=aggregation)
+@pytest.mark.parametrize("how", [Pooling(), Pooling((2.0,), (0.0,), (), (0.0,))], ids=["default", "one filter"])
+def test_explanation_adds_up(weighted, how):
+    """The value is the visits' mean rewards by their weights, the prior by what they lack to 1, and little else."""
     estimator = run_in(KernelValueEstimator(pooling=how, weighted=weighted), weighted=weighted)
     for prompt in range(20):
         why = estimator.explain(prompt)
         share = why["weights"]
-        total = share @ why["mean_rewards"] + (1 - share.sum()) * why["prior"]
-        assert np.clip(total, 0, 1) == pytest.approx(why["value"], abs=1e-9)
-        assert why["n_eff"] == pytest.approx(why["strength"])
+        assert (share >= 0).all()
+        assert share.sum() < 1.0
+        total = share @ why["mean_rewards"] + (1 - share.sum()) * why["prior"] + why["adjustment"]
+        assert total == pytest.approx(why["value"], abs=1e-12)
+        assert abs(why["adjustment"]) < 0.1
+        assert why["n_eff"] == why["strength"]
         assert why["lower"] <= why["value"] <= why["upper"]
-        assert len(why["windows"]) == len(why["coefficients"])
+        assert why["filters"] == list(zip(*(part.tolist() for part in how.members), strict=True))
+        assert why["filter_weights"].sum() == pytest.approx(1.0)
         assert why["traces"].sum() == 2 * len(why["steps"])
+
+
+def test_explanation_of_one_filter_that_stands_still_is_counting():
+    """A prior worth 3 rollouts, and every trace worth one; mirrored prompts leave the common level at 1/2."""
+    estimator = KernelValueEstimator(pooling=Pooling((3.0,), (0.0,), (), (0.0,)))
+    for step, right in enumerate([2, 1, 2, 0, 2], 1):
+        z = np.r_[np.ones(right), np.zeros(2 - right)]
+        estimator.observe(["a", "a", "b", "b"], np.r_[z, 1 - z], step)
+    why = estimator.explain("a")
+    assert why["prior"] == pytest.approx(0.5, abs=1e-12)
+    np.testing.assert_allclose(why["weights"], np.full(5, 2 / 13), rtol=1e-9)
+    assert why["value"] == pytest.approx((1.5 + 7) / 13, rel=1e-9)
+    assert why["adjustment"] == pytest.approx(0.0, abs=1e-9)
+    assert (why["n_eff"], why["kappa"]) == (pytest.approx(13, rel=1e-6), pytest.approx(3))
+
+
+def test_explanation_of_filters_that_forget():
+    """With a discount of log 2 a step, each visit weighs half as much as the next."""
+    estimator = KernelValueEstimator(pooling=Pooling((3.0,), (0.0,), (np.log(2.0),), (0.0,)))
+    estimator._rule.pool.weights.loss[:] = [1e6, 0.0]
+    for step in range(1, 6):
+        estimator.observe(["a", "a", "b", "b"], [1.0, 1.0, 0.0, 0.0], step)
+        estimator._rule.pool.weights.loss[:] = [1e6, 0.0]
+    why = estimator.explain("a")
+    np.testing.assert_allclose(why["weights"][1:] / why["weights"][:-1], 2.0, rtol=1e-9)
+    worth = 3 / 2**5 + 2 * sum(0.5**k for k in range(1, 6))
+    np.testing.assert_allclose(why["weights"][-1], 1.0 / worth, rtol=1e-9)
 
 
 def test_explanation_is_the_value():
@@ -229,26 +243,6 @@ def test_a_resumed_run_goes_on_bit_for_bit(through, tmp_path):
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_array_equal(a[name], b[name])
-
-
-def test_a_history_without_its_pool_is_averaged():
-    """After ``strict=False`` nothing is known of the range of the rewards: nothing is clipped to it, or shrunk to 0."""
-    rng = np.random.default_rng(0)
-    first = KernelValueEstimator(pooling=Pooling(windows=(4.0, 50.0)))
-    for step in range(1, 30):
-        first.observe([0, 1], 100.0 + rng.random(2), step)
-    second = KernelValueEstimator(pooling=Pooling(windows=(4.0, 60.0)))
-    second.load_state_dict(first.state_dict(), strict=False)
-    value = np.asarray(second.values([0, 1], [np.nan, np.nan], 30).value)
-    assert ((value > 100.0) & (value < 101.0)).all()
-
-
-def test_a_visit_outside_every_window_is_worth_nothing():
-    """A single trace whose prompt was last seen beyond the widest window: no division by 0."""
-    est = KernelValueEstimator(pooling=Pooling(windows=(5.0,), kernel="triangular"))
-    est.advantages(["a", "a"], [0.0, 1.0], 1)
-    with np.errstate(all="raise"):
-        assert np.isfinite(est.advantages(["a", "b"], [1.0, 0.0], 20)).all()
 
 
 def test_features_of_traces_without_weight_teach_nothing():

@@ -9,9 +9,9 @@ from kernadv.pooling import Pooling
 FEATURES = {k: [k / 6, k % 3] for k in range(12)}
 
 
-def run(scale, aggregation="stacking", features=None, steps=25, kind=np.asarray):
+def run(scale, how=None, features=None, steps=25, kind=np.asarray):
     """Advantages under weights of that scale, and the estimator; its state is finite and can be loaded."""
-    make = lambda: KernelValueEstimator(weighted=True, pooling=Pooling(aggregation=aggregation), features=features)
+    make = lambda: KernelValueEstimator(weighted=True, pooling=how, features=features)
     est, rng, out = make(), np.random.default_rng(0), []
     for step in range(1, steps):
         ids, z, w = rng.integers(0, 12, 16), (rng.random(16) < 0.5) * 1.0, rng.random(16) + 0.05
@@ -30,9 +30,9 @@ def test_a_constant_factor_of_all_weights_changes_nothing(scale, features):
     np.testing.assert_allclose(run(scale, features=features), run(1.0, features=features), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("aggregation", ["argmin", "one_se", "exponential_weights"])
-def test_whatever_the_aggregation(aggregation):
-    np.testing.assert_allclose(run(1e-290, aggregation), run(1.0, aggregation), rtol=0, atol=1e-12)
+@pytest.mark.parametrize("how", [Pooling((2.0,), (0.1,), (), (0.0,)), Pooling(walks=(0.0,), common=(0.5,))], ids=repr)
+def test_whatever_the_filters(how):
+    np.testing.assert_allclose(run(1e-290, how), run(1.0, how), rtol=0, atol=1e-12)
 
 
 def test_a_power_of_two_changes_no_bit():

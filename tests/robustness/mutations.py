@@ -36,9 +36,9 @@ MORE_FEATURES = {key: [*row, 1.0 + row[0] ** 2] for key, row in FEATURES.items()
 
 MAKE: dict[str, Callable[[], KernelValueEstimator]] = {
     "default": KernelValueEstimator,
-    "three windows": lambda: KernelValueEstimator(pooling=Pooling(windows=(4.0, 16.0, float("inf")))),
-    "argmin": lambda: KernelValueEstimator(pooling=Pooling(aggregation="argmin", slope=False)),
-    "exponential": lambda: KernelValueEstimator(pooling=Pooling(aggregation="exponential_weights", level=False)),
+    "one filter": lambda: KernelValueEstimator(pooling=Pooling((2.0,), (0.1,), (), (0.0,))),
+    "walks": lambda: KernelValueEstimator(pooling=Pooling(discounts=())),
+    "other walks": lambda: KernelValueEstimator(pooling=Pooling(walks=(0.0, 0.5), common=(0.3,))),
     "kae": KernelValueEstimator.kae,
     "all": lambda: KernelValueEstimator(Steps(float("inf")), "uniform"),
     "visits": lambda: KernelValueEstimator(Visits(3)),
@@ -158,7 +158,7 @@ def _remove(rng: Any, state: State, name: str) -> None:
 
 
 def _rename(rng: Any, state: State, name: str) -> None:
-    state[rng.choice(["n", "pool.x", "pool.level.x", name + "x", "ids_int", "unit", "x"])] = state.pop(name)
+    state[rng.choice(["n", "pool.x", "pool.common.x", "notes", name + "x", "ids_int", "unit", "x"])] = state.pop(name)
 
 
 def _add(rng: Any, state: State, name: str) -> None:
