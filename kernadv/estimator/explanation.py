@@ -19,11 +19,12 @@ class Explanation(dict[str, Any]):
     """The pieces of a prompt's value before any trace of a step.
 
     Keys: ``prompt_id``, ``step``; of its V past visits ``steps``, ``traces``, ``mean_rewards`` and ``weights`` (the share
-    of the estimate that each visit's rewards carry; they may be negative where a slope is extrapolated, and what they lack
-    to 1 is the prior's); ``value``, ``n_eff``, ``lower``, ``upper`` (95%).  Pooled, also ``prior``, ``adjustment`` (what the
-    pooled slope and the range of the rewards add), so that ``value = sum(weights mean_rewards) + (1 - sum(weights)) prior +
-    adjustment``; ``kappa``, ``strength`` (the rollouts that the past is worth), ``slope`` (reward a step, in the best
-    window), ``windows`` and their ``coefficients``.
+    of the estimate that each visit's rewards carry; with a local line they may be negative, and pooled, what they lack to 1
+    is the prior's); ``value``, ``n_eff``, ``lower``, ``upper`` (95%).  Pooled, also ``prior``, the common level as a reward;
+    ``adjustment`` (what its moves since the visits, features and a change of the range of the rewards add), so that
+    ``value = sum(weights mean_rewards) + (1 - sum(weights)) prior + adjustment``; ``kappa`` (the rollouts that the prior is
+    worth), ``strength`` (those that the value is worth); ``filters``, a (prior, walk, discount) each, and their
+    ``filter_weights``.
     """
 
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -174,7 +174,7 @@ def check_shapes(state: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -
         if numbers is None:
             raise CheckpointError(
                 f"{name} of the pooled state must be {shape} finite numbers, got an array of {array.shape}: "
-                "it is damaged, or saved under other windows"
+                "it is damaged, or saved under another Pooling"
             )
         arrays[name] = numbers
     return arrays
