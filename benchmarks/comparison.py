@@ -28,7 +28,7 @@ FAMILIES = ("kae_relative tuned", "kae_steps tuned")
 #: The default estimator, and with one piece changed.
 PIECES: list[Baseline] = [
     PooledKernel(),
-    PooledKernel(Pooling(common=(0.0,)), name="level of the known fixed"),
+    PooledKernel(Pooling(common=(0.0,)), name="common level fixed"),
     PooledKernel(Pooling(priors=(1.0,)), name="one prior"),
     PooledKernel(Pooling(discounts=()), name="no discounts"),
     PooledKernel(Pooling(walks=(0.0,)), name="no walks"),

@@ -89,7 +89,12 @@ def main() -> None:
             f"| {level:.0%} | {share.min():.1f} | {np.median(share):.1f} | {share.max():.1f} | {near} | "
             f"{every[:, 1, k].mean():.3f} | {log} |"
         )
-    lines += ["", "At 95%, by scenario, schedule and prompts a step:", "", "| | " + " | ".join(f"G = {size}" for size in SIZES) + " |"]
+    lines += [
+        "",
+        "At 95%, by scenario, schedule and prompts a step:",
+        "",
+        "| | " + " | ".join(f"G = {size}" for size in SIZES) + " |",
+    ]
     lines.append("|---|" + "---:|" * len(SIZES))
     for name, row in found.items():
         shares = [f"{100 * cell[0, LEVELS.index(0.95)]:.1f}" for cell in row]

@@ -47,8 +47,8 @@ class Persistent(Placed):
             As made by `state_dict`.
         strict : bool
             Refuse a state saved under another bandwidth, kernel, pooling, number of features or `allow_late`: visits that
-            could not matter under those may have been forgotten.  Without `strict` what was learned beside the history
-            starts anew.
+            could not matter under those may have been forgotten.  Without `strict` the visits are loaded, and what was
+            learned beside them starts anew: all that the pooled estimator makes values from.
 
         Raises
         ------

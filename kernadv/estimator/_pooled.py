@@ -113,7 +113,7 @@ class Pooled(Rule):
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
         """From the Beta law with the mean and the variance of the filters' beliefs for rewards of two values; else normal.
 
-        Covers the value under today's policy, as far as past errors tell of the present ones.
+        Covers the value under today's policy, in as far as some filter moves as the policy does.
         """
         estimate, pool = reading.estimate, reading.memo.pool
         value = np.asarray(estimate.value)

@@ -38,11 +38,13 @@ from kernadv.smoothers import Estimate
 class KernelValueEstimator(Persistent):
     """Value of each prompt, smoothed over the steps of training, leave-one-out within the group.
 
-    Without a `bandwidth` it is the **pooled** estimator: a grid of windows over the prompt's past, combined by what
-    predicted best so far; shrunk to the mean over prompts; moved along slopes that the prompts share; corrected by what
-    the batch's other prompts show; all learned from past batches only.  What the past says, p, is worth nu rollouts, and
+    Without a `bandwidth` it is the **pooled** estimator.  M filters of the prompt's past, which differ in what the prior is
+    worth and in how fast they take prompts to move, each say p_m of its value, worth nu_m rollouts; the weights w_m, the same
+    for all prompts, go by what predicted best so far; and all p_m are moved as the batch's other prompts show:
 
-        V^(g) = (nu p + sum of the others' rewards) / (nu + G - 1).
+        V^(g) = sum_m w_m (nu_m p_m + sum of the others' rewards) / (nu_m + G - 1).
+
+    What is learned comes from past batches only.
 
     With a `bandwidth` w it is **plain**: for trace g of prompt x at step i, with the prompt's past visits (I_j, Z_j),
 
@@ -53,11 +55,11 @@ class KernelValueEstimator(Persistent):
     bandwidth : Bandwidth, optional
         `Relative(h)` (w = i h, the paper's), `Steps(w)` or `Visits(k)` (k-NN in time).  None: pooled.
     kernel : str or Kernel, optional
-        Name in `kernadv.kernels.KERNELS`, or an object; default: the pooling's, or "triangular" with a bandwidth.
+        Of the plain estimator: a name in `kernadv.kernels.KERNELS`, or an object; default: "triangular".
     smoother : {"nadaraya_watson", "local_linear"}
         Of the plain estimator.
     pooling : Pooling, optional
-        What is pooled; default: everything.
+        The filters, and how the level that the prompts share may move; default: `Pooling()`.
     features : mapping or callable, optional
         Prompt id -> vector, or list of ids -> (P, D) array: features whose regression gives the prior mean.
     weighted : bool
@@ -69,9 +71,11 @@ class KernelValueEstimator(Persistent):
         The pooled estimator leaves rows undefined only before it has seen anything.
     allow_late : bool or int
         Accept steps lower than the newest one seen (asynchronous rollouts): any (True), or up to that many steps late.
-        A late row is smoothed over the visits at or before its own step.
+        Plain: a late row is smoothed over the visits at or before its own step.  Pooled: the belief of the prompt's newest
+        visit gets as vague as the steps between are many.
     max_visits, max_total : int, optional
-        Hard caps on the visits kept of a prompt and in all; `metrics()["dropped_visits"]` counts what they cost.
+        Hard caps on the visits kept of a prompt and in all; `metrics()["dropped_visits"]` counts what they cost.  Pooled,
+        they change a value only where a prompt lost all its visits, and with them what was noted of it.
     backend : str
         Backend of the moments, see `kernadv.moments.select`; also where the plain estimator's history is, see
         `kernadv.moments.on_device`.
@@ -91,13 +95,15 @@ class KernelValueEstimator(Persistent):
     `explain`, `state_dict` and copies bring it back to main memory.  So several threads may call `values` at a time if the
     history is already where the rewards of all of them are; while one calls anything else, no other may use the object.
 
-    Visits that can never again carry weight are forgotten from time to time: beyond the support for compact kernels,
-    below 1e-12 of the weight of the prompt's newest visit for the others.  Compact kernels: no estimate changes by it;
-    others: by no more than that share.
+    The plain estimator forgets visits that can never again carry weight from time to time: beyond the support for compact
+    kernels, below 1e-12 of the weight of the prompt's newest visit for the others.  Compact kernels: no estimate changes by
+    it; others: by no more than that share.  The pooled one forgets nothing.  Its values come from 2 + 2 M numbers that it
+    notes of every prompt (528 bytes); the visits, 29 bytes each, are kept for `explain` alone, and `max_visits` bounds them.
 
     References
     ----------
-    Kernelized Advantage Estimation, arXiv 2604.28005, section 3, for the plain one.
+    Kernelized Advantage Estimation, arXiv 2604.28005, section 3, for the plain one; West, Harrison and Migon (1985), dynamic
+    generalized linear models, JASA 80, for the filters of the pooled one.
 
     Examples
     --------
@@ -216,9 +222,10 @@ class KernelValueEstimator(Persistent):
     ) -> tuple[Any, Any]:
         """Lower and upper bounds for the value of each row's prompt.  Reads only.
 
-        Pooled: from the Beta posterior that the past (worth nu rollouts) and the other traces make, corrected by past
-        errors, for rewards of two values, else normal; they cover the value under today's policy.  Plain: Jeffreys'
-        interval on n_eff, or normal; it covers the smoothed target, the past values as the kernel weighs them.
+        Pooled: from the mean and the variance of what the filters, by weight, believe after the other traces of the group:
+        those of a Beta law for rewards of two values, else normal.  They cover the value under today's policy, in as far as
+        some filter moves as the policy does.  Plain: Jeffreys' interval on n_eff, or normal; it covers the smoothed target,
+        the past values as the kernel weighs them.
 
         Parameters
         ----------
@@ -335,13 +342,14 @@ class KernelValueEstimator(Persistent):
         Returns
         -------
         dict
-            Of the last call of `advantages` (NaN before it): ``n_eff``, the mean effective sample size of the values;
-            ``cold_fraction``, the share of rows without any observation; ``bandwidth_steps``, the mean half-width of the
-            windows in steps; ``revisit_gap``, the mean number of steps since a known prompt's last visit;
-            ``unscored_rows``, the rows with a NaN reward.  Of the history: ``history_visits`` and ``history_prompts``,
-            its size; ``dropped_visits``, those lost to `max_visits` or `max_total` so far that could still matter.  Of the
-            pooled estimator: ``pooled_mean``, the recent mean reward; ``kappa``, the rollouts that the mean over prompts is
-            worth; ``drift_active``, whether the drift correction is in use.
+            Of the last call of `advantages` (NaN before it): ``n_eff``, the mean effective sample size of the values, or
+            how many rollouts they are worth; ``cold_fraction``, the share of rows without any observation;
+            ``bandwidth_steps``, the mean half-width of the windows in steps, NaN if pooled; ``revisit_gap``, the mean number
+            of steps since a known prompt's last visit; ``unscored_rows``, the rows with a NaN reward.  Of the history:
+            ``history_visits`` and ``history_prompts``, its size; ``dropped_visits``, those lost to `max_visits` or
+            `max_total` so far that could still matter.  Of the pooled estimator: ``pooled_mean``, the recent mean reward; and,
+            as means over the filters by their weights, ``kappa``, the rollouts that the prior is worth, ``walk``, the standard
+            deviation of a step of the logit of a value, and ``discount``, the rate a step at which a past loses its worth.
         """
         names = ("n_eff", "cold_fraction", "bandwidth_steps", "revisit_gap", "unscored_rows")
         held = self._history.counters

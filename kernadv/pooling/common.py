@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from kernadv.pooling._library import NUMPY, Array, Library
 START = 1.0
 #: Share of the evidence that is kept from one step to the next.
 KEEP = 0.98
+#: Prior odds of a level that does not move, to each that does.
+STILL = 4.0
 #: Steps over which the level moves at most.
 LONGEST = 1e12
 
@@ -44,6 +47,7 @@ class CommonLevel(Pooled):
         super().__init__(lib, mean=len(walks), variance=len(walks), evidence=len(walks))
         self.variance += START
         self._steps = lib.array(walks) ** 2
+        self._odds = lib.array([0.0 if walk else math.log(STILL) for walk in walks])
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
         """As `Pooled.sound`."""
@@ -97,5 +101,6 @@ class CommonLevel(Pooled):
     def _weights(self, evidence: Array) -> Array:
         """Over the last axis; they sum to 1."""
         xp = self.lib.xp
+        evidence = evidence + self._odds
         raw = xp.exp(evidence - self.lib.largest(evidence))
         return raw / raw.sum(-1)[..., None]
