@@ -23,7 +23,12 @@ BESIDE = ("pooled_beta tuned", "dbb_loo tuned", "local_level tuned", "eb_shrink"
 
 
 def main() -> None:
-    table = pl.read_parquet(RESULTS / "comparison.parquet").with_columns(part=pl.lit("all"))
+    table = pl.read_parquet(RESULTS / "comparison.parquet").with_columns(
+        part=pl.lit("all"),
+        seed=pl.lit(0),
+        mse=pl.col("mse").cast(pl.Float64),
+        rollouts=pl.col("rollouts").cast(pl.Float64),
+    )
     (RESULTS / "equal_rollouts.md").write_text(markdown(table))
 
 
@@ -34,7 +39,7 @@ def markdown(table: pl.DataFrame) -> str:
     offline = [name for name in names if known[name].offline_rollouts]
     equal = at_equal_rollouts(table)
     scenario = [c for c in equal.columns if c not in ("rollouts", "method", "mse", "group_size")]
-    seeds = table["seed"].n_unique()
+    seeds = table["seeds"][0]
     lines = [
         "Value MSE at equal numbers of rollouts a visit, those from before training shared among a prompt's visits: "
         f"relative to {REFERENCE}, which samples none before training (its own line: MSE x 1000), {seeds} paired runs. "

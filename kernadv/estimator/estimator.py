@@ -39,7 +39,7 @@ class KernelValueEstimator(Persistent):
     """Value of each prompt, smoothed over the steps of training, leave-one-out within the group.
 
     Without a `bandwidth` it is the **pooled** estimator.  M filters of the prompt's past, which differ in what the prior is
-    worth and in how fast they take prompts to move, each say p_m of its value, worth nu_m rollouts; the weights w_m, the same
+    worth and in how fast they take prompts to move, each say p_m of its value, worth nu_m rollouts; the weights w_m, equal
     for all prompts, go by what predicted best so far; and all p_m are moved as the batch's other prompts show:
 
         V^(g) = sum_m w_m (nu_m p_m + sum of the others' rewards) / (nu_m + G - 1).
@@ -347,9 +347,10 @@ class KernelValueEstimator(Persistent):
             ``bandwidth_steps``, the mean half-width of the windows in steps, NaN if pooled; ``revisit_gap``, the mean number
             of steps since a known prompt's last visit; ``unscored_rows``, the rows with a NaN reward.  Of the history:
             ``history_visits`` and ``history_prompts``, its size; ``dropped_visits``, those lost to `max_visits` or
-            `max_total` so far that could still matter.  Of the pooled estimator: ``pooled_mean``, the recent mean reward; and,
-            as means over the filters by their weights, ``kappa``, the rollouts that the prior is worth, ``walk``, the standard
-            deviation of a step of the logit of a value, and ``discount``, the rate a step at which a past loses its worth.
+            `max_total` so far that could still matter.  Of the pooled estimator: ``pooled_mean``, the recent mean reward;
+            and, as means over the filters by their weights, ``kappa``, the rollouts that the prior is worth, ``walk``, the
+            standard deviation of a step of the logit of a value, and ``discount``, the rate a step at which a past loses its
+            worth.
         """
         names = ("n_eff", "cold_fraction", "bandwidth_steps", "revisit_gap", "unscored_rows")
         held = self._history.counters

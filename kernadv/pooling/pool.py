@@ -24,6 +24,8 @@ from kernadv.smoothers import Estimate
 #: What a visit of a known prompt says of the common level, as a share of what it would if its belief were free of what
 #: earlier visits said of it.
 REPEATED = 0.5
+#: Prior odds of a filter by which prompts do not move, to each by which they do.
+STILL = 2.0
 #: Rollouts that the mean of the other prompts is worth in the first batch.
 FIRST = 1.0
 #: Rewards are looked at so many ranges from the range.
@@ -145,7 +147,7 @@ class Pool:
         self.newest = lib.zeros(1)  # step
         self.running = Running(lib)
         self.common = CommonLevel(how.common, lib)
-        self.weights = PrequentialWeights(len(how.members.prior), lib)
+        self.weights = PrequentialWeights(np.where(how.members.walk + how.members.discount > 0, 1.0, STILL), lib)
         self.features: FeaturePrior | None = None
         if features:
             self.expect(features)

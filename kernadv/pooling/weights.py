@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from kernadv._typing import FloatArray
 from kernadv.pooling._base import Pooled
 from kernadv.pooling._library import NUMPY, Array, Library
 
@@ -16,15 +18,15 @@ RATE = 0.25
 
 
 class PrequentialWeights(Pooled):
-    """Weights of M predictors, ``w_m ~ exp(-L_m / (4 v))``, the same for all prompts.
+    """Weights of M predictors, ``w_m ~ o_m exp(-L_m / (4 v))``, the same for all prompts.
 
     L_m is the discounted sum of the squared distances of the rewards from what predictor m said of them before, from the
     past and the other traces of the group; v the smallest of them a trace.
 
     Parameters
     ----------
-    members : int
-        M.
+    odds : sequence of float
+        Prior weights o, of any sum.
     lib : Library
 
     References
@@ -38,14 +40,15 @@ class PrequentialWeights(Pooled):
 
     positive = ("loss", "traces")
 
-    def __init__(self, members: int, lib: Library = NUMPY) -> None:
-        super().__init__(lib, loss=members, traces=1)
+    def __init__(self, odds: Sequence[float] | FloatArray, lib: Library = NUMPY) -> None:
+        super().__init__(lib, loss=len(odds), traces=1)
+        self._odds = lib.array(odds)
 
     def weights(self) -> Array:
         """They sum to 1.  # (M,)"""
         least = self.loss.min()
         variance = (least + TRUST * VARIANCE) / (self.traces + TRUST)
-        raw = self.lib.xp.exp(-RATE * (self.loss - least) / variance)
+        raw = self._odds * self.lib.xp.exp(-RATE * (self.loss - least) / variance)
         return raw / raw.sum()
 
     def learn(self, loss: Array, traces: Any, *, new: Any) -> None:

@@ -240,7 +240,7 @@ def test_a_belief_is_carried_into_a_wider_range():
     """A prompt that was at 3/4 of a range stays about there in rewards, when the range is doubled by another prompt."""
     est = KernelValueEstimator(pooling=Pooling((0.5,), (0.0,), (), (0.0,)))
     for step in range(1, 40):
-        est.observe(["a"] * 4 + ["b"] * 4, [1.0, 1.0, 1.0, 0.0] + [0.0, 0.0, 0.0, 1.0], step)
+        est.observe(["a"] * 4 + ["b"] * 4, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0], step)
     est.observe(["b", "b"], [0.0, 2.0], 40)
     after = est.values(["a", "b"], [np.nan] * 2, 41)
     assert after.value[0] == pytest.approx(0.75, abs=0.02)
