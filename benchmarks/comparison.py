@@ -112,7 +112,8 @@ def best(table: pl.DataFrame, found: pl.DataFrame, every: dict[str, Baseline]) -
     views = {"all steps": found, "first 20 steps": early.agg(pl.col("mse").mean())}
     lines = [
         f"The default estimator (kernadv) against the best of {len(rivals)} others, chosen in hindsight for each cell, in "
-        f"{seeds} paired runs a cell. The others spend no rollouts before training and leave the own reward out: a value that contains it is not comparable. A cell is a scenario, a schedule and G = 1, 2, 4 or 8.",
+        f"{seeds} paired runs a cell. The others spend no rollouts before training and leave the own reward out: a value "
+        "that contains it is not comparable. A cell is a scenario, a schedule and G = 1, 2, 4 or 8.",
         "",
         "| prompts a step | steps | cells | kernadv / best other: geometric mean | most | above 1 | above 1.03 |",
         "|---:|---|---:|---:|---:|---:|---:|",
