@@ -333,7 +333,7 @@ class Pool:
         seen = xp.concatenate([asked.known, asked.known[:1]])
         loss = 0.0
         for turn in range(chain.turns):
-            now = (chain.turn == turn) & (inside.w > 0)
+            now = (chain.turn == turn) & (inside.n > 0)
             gap = where(seen[home], asked.gap - ahead[home], 0.0)
             after, lost = self._updated(Beliefs(*(part[home] for part in held)), gap, inside.only(now))
             loss = loss + lost
@@ -341,7 +341,7 @@ class Pool:
             for part, new in zip(held, after, strict=True):
                 part[place] = new
             ahead[place] = where(seen[home], ahead[home] + gap.clip(0.0), asked.gap)
-            seen[place] = True
+            seen[place] = seen[home] | (inside.w > 0)
         return Beliefs(*(part[home] for part in held)), loss, seen[home]
 
     def _updated(self, base: Beliefs, gap: Array, inside: Batched) -> tuple[Beliefs, Array]:

@@ -64,7 +64,7 @@ class DevicePooled(DeviceRule):
         prompt = batch.prompt_begin, batch.prompt_end
         if asked.weight is None:
             n, s, ss = first
-            groups = Batched(prompt, torch.stack([n, n, s, n, s, ss]))
+            groups = Batched(prompt, torch.stack([n, n, s, n, s, ss, n]))
             mass, total, sums = others[0], others[1], whole
         else:
             groups = Batched(prompt, first)
@@ -76,17 +76,18 @@ class DevicePooled(DeviceRule):
         return Answer(estimate, sums, torch.stack([one, z]), self._no_window, Memo(past, forecast))
 
     def _parts(self, one: Tensor, z: Tensor, w: Tensor | None) -> Tensor:
-        """Of each trace 1, z and z^2; with weights 1, w, w z, w^2, w^2 z and w^2 z^2.  # (3 or 6, B)"""
+        """Of each trace 1, z and z^2; with weights what `Batched` sums.  # (3 or 7, B)"""
         if w is None:
             return torch.stack([one, z, z * z])
-        return torch.stack([one, w, w * z, w * w, w * w * z, (w * z) ** 2])
+        return torch.stack([one, w, w * z, w * w, w * w * z, (w * z) ** 2, w**3])
 
     def _asked(self, asked: Asked, groups: Batched) -> pooling.Asked:
         """The groups, and what the history has noted of their prompts."""
         batch, held, row = asked.batch, asked.held, asked.row
         notes = held.notes[row]
         known = (held.visits.size[row] > 0) & (notes[:, -1] > 0)
-        gap = torch.where(known, asked.at - held.visits.newest[row], 0).double()
+        last = torch.where(known, held.visits.newest[row], asked.at[batch.prompt_begin])
+        gap = (asked.at - last).double()
         chain = None if batch.tick is None else Chain(batch.prompt_begin, batch.tick, len(asked.clock))
         return pooling.Asked(groups, known, notes, gap, asked.clock[-1], chain, asked.features)
 
