@@ -16,6 +16,8 @@ COSINES = 32
 KEEP = 0.98
 #: A feature that varies by less than that share of its mean does not vary but for rounding; nor by less than that.
 ROUNDING, LEAST = 1e-12, 1e-100
+#: Of a coefficient, as a share of the mean sum of squares, and of the weights: deviations that are rounding tell nothing.
+LEAST_PENALTY = 1e-9
 
 
 class FeaturePrior(Pooled):
@@ -167,7 +169,7 @@ class FeaturePrior(Pooled):
         """``F'F`` with the penalty.  # (D + COSINES, D + COSINES)"""
         size = len(self.cross)
         variance = self.lib.ratio(self.gram.diagonal(), self.mean[0])
-        least = 1e-9 * self.gram.trace().clip(1e-280) / size
+        least = LEAST_PENALTY * (self.gram.trace() / size + self.mean[0]).clip(1e-280)
         return self.gram + (kappa * size * variance).clip(least) * self._unit
 
     def _map(self, features: Array) -> tuple[Array, Array]:

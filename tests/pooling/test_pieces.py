@@ -554,6 +554,17 @@ def test_constant_and_missing_features_are_harmless(value):
     assert prior.spread.tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_features_that_all_prompts_share_tell_nothing(seed):
+    """What of them differs from their mean is rounding, and what would be fitted to it, too."""
+    rng = np.random.default_rng(seed)
+    prior, x = FeaturePrior(5), np.tile(rng.normal(size=5), (7, 1))
+    for step in range(4):
+        prior.learn(x, 1.0, rng.random(7), rng.random(7), np.ones(7, bool), new=step > 0)
+        assert np.abs(prior.trial).max() < 1e-20
+        assert np.abs(prior.deviation(x, 1.0)).max() < 1e-12
+
+
 def test_offline_features():
     got = offline_features([3, 5], [0.25, 1.0], 4)
     assert got[3][0] == pytest.approx(math.log(1.5 / 3.5))
