@@ -257,6 +257,17 @@ def test_the_losses_are_those_of_values_without_the_own_reward(weights):
     np.testing.assert_allclose(found, expected, rtol=1e-10 if weights == "alike" else 0.02)
 
 
+@pytest.mark.parametrize("worth", [1e-3, 1e-9, 1e-20])
+def test_the_loss_of_a_trace_alone_is_that_of_the_past(worth):
+    """Also of a past that is worth next to nothing, and of rewards that are not round, in a range far from 0."""
+    pool = used()[0]
+    z = np.array([0.1, 0.7, 1 / 3])
+    p = np.array([[0.2, 0.9], [0.3, 0.5], [1 / 3, 0.1]])
+    inside = batch_of([[1e6 + x] for x in z]).inside(1e6, 1e6 + 1.0)
+    found = pool._loss(p * worth, np.full((3, 2), worth), inside)
+    np.testing.assert_allclose(found, ((z[:, None] - p) ** 2).sum(0), rtol=1e-8)
+
+
 # ---------------------------------------------------------------- running totals
 
 
