@@ -134,6 +134,17 @@ def test_an_affine_map_of_the_rewards_maps_the_values(name, rewards, origin, uni
 
 
 @every
+@pytest.mark.parametrize("origin", [1e3 / 3, -1e6 / 7, 1e6 / 3, 1e8 / 3])
+def test_an_origin_that_is_far_costs_no_more_digits_than_the_rewards_have(name, origin):
+    """Rewards of two values stay such, wherever these are."""
+    one, two = MAKE[name](), MAKE[name]()
+    for ids, z, at, weights in batches(name, 16):
+        a, b = one.advantages(ids, z, at, **weights), two.advantages(ids, origin + z, at, **weights)
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-15 * abs(origin))
+    assert two._rule.pool.running.two_values
+
+
+@every
 @pytest.mark.parametrize("rewards", ["bits", "real"])
 def test_the_order_of_the_rows_and_the_names_of_the_prompts_do_not_matter(name, rewards):
     one, two = MAKE[name](), MAKE[name]()
