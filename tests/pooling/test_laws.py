@@ -1,6 +1,8 @@
 """Laws of the pooled estimator: what may enter a value, and what must not change it."""
 
+import copy
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -399,6 +401,19 @@ def test_a_loaded_state_goes_on_bit_for_bit(name, rewards):
         a, b = one.state_dict(), two.state_dict()
         assert a.keys() == b.keys()
         assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+@every
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda est: pickle.loads(pickle.dumps(est))], ids=["copy", "pickle"])
+def test_copies_are_independent_and_equal(name, how):
+    est, stream = MAKE[name](), list(batches(name, 18))
+    for batch in stream[:6]:
+        learn(est, batch)
+    twin, before = how(est), est.state_dict()
+    learn(twin, stream[6])
+    assert all(np.array_equal(before[key], array) for key, array in est.state_dict().items())
+    learn(est, stream[6])
+    assert all(np.array_equal(twin.state_dict()[key], array) for key, array in est.state_dict().items())
 
 
 def trained(**options):

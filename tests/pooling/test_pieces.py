@@ -26,7 +26,7 @@ from kernadv.pooling import (
 from kernadv.pooling import weights as rule
 from kernadv.pooling._running import Running
 from kernadv.pooling.beliefs import believed, carried, carried_back
-from kernadv.pooling.pool import REPEATED
+from kernadv.pooling.pool import REPEATED, STILL
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 finite = st.floats(-12.0, 12.0)
@@ -205,8 +205,9 @@ def test_the_common_level_follows_its_truth(speed):
 
 def test_weights_are_those_of_the_formula():
     rng = np.random.default_rng(2)
-    weights = PrequentialWeights(4)
-    np.testing.assert_array_equal(weights.weights(), np.full(4, 0.25))
+    odds = np.array([2.0, 1.0, 1.0, 4.0])
+    weights = PrequentialWeights(odds)
+    np.testing.assert_array_equal(weights.weights(), odds / 8.0)
     loss, traces = np.zeros(4), 0.0
     for step in range(30):
         new = float(step > 0 and step % 3 > 0)
@@ -215,12 +216,12 @@ def test_weights_are_those_of_the_formula():
         loss, traces = keep * loss + batch, keep * traces + count
         weights.learn(batch, count, new=new)
         variance = (loss.min() + rule.TRUST * rule.VARIANCE) / (traces + rule.TRUST)
-        raw = np.exp(-rule.RATE * (loss - loss.min()) / variance)
+        raw = odds * np.exp(-rule.RATE * (loss - loss.min()) / variance)
         np.testing.assert_allclose(weights.weights(), raw / raw.sum(), **CLOSE)
 
 
 def test_weights_find_the_best_and_change_their_mind():
-    weights = PrequentialWeights(3)
+    weights = PrequentialWeights(np.ones(3))
     for best in (0, 2):
         for _ in range(200):
             loss = np.full(3, 5.5)
@@ -230,7 +231,7 @@ def test_weights_find_the_best_and_change_their_mind():
 
 
 def test_weights_of_any_losses_are_finite():
-    weights = PrequentialWeights(3)
+    weights = PrequentialWeights(np.ones(3))
     for loss in (np.zeros(3), np.array([1e300, 0.0, 1e280]), np.full(3, 1e-300)):
         weights.learn(loss, 1.0, new=1.0)
         assert weights.weights().sum() == pytest.approx(1.0)
@@ -339,7 +340,10 @@ class Loop:
 
     def weights(self):
         variance = (min(self.loss) + rule.TRUST * rule.VARIANCE) / (self.traces + rule.TRUST)
-        raw = [math.exp(-rule.RATE * (x - min(self.loss)) / variance) for x in self.loss]
+        raw = [
+            (STILL if walk == discount == 0 else 1.0) * math.exp(-rule.RATE * (x - min(self.loss)) / variance)
+            for x, (_, walk, discount) in zip(self.loss, self.filters, strict=True)
+        ]
         return [x / sum(raw) for x in raw]
 
     def averaged(self, level):
