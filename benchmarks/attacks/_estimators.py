@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernadv import ComponentValueEstimator, KernelValueEstimator, Relative, Steps, Visits
-from kernadv.pooling import Pooling
 
 #: Prompts 0 .. PROMPTS - 1 have features.
 PROMPTS = 90
@@ -62,9 +61,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "capped": Configuration(lambda: KernelValueEstimator(max_visits=4, max_total=150)),
     "capped plain": Configuration(lambda: KernelValueEstimator(Relative(0.5), max_visits=3, max_total=120)),
     "late": Configuration(lambda: KernelValueEstimator(allow_late=True), late=True),
-    "forgetting": Configuration(
-        lambda: KernelValueEstimator(pooling=Pooling(discounts=(0.5,)), allow_late=3), late=True
-    ),
+    "forgetting": Configuration(lambda: KernelValueEstimator(Steps(4.0), allow_late=3), late=True),
     "components": Configuration(lambda: ComponentValueEstimator(2), components=2),
 }
 

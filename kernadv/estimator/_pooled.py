@@ -87,7 +87,7 @@ class Pooled(Rule):
             columns = pool.features.columns if pool.features else None
             features = self.features.rows(batch.ids, columns)[groups.prompt]
         step, index = int(groups.step.max()), groups.prompt
-        asked = Asked(_batched(rollouts), known[index], notes[index], gap, step, chain, features)
+        asked = Asked(_batched(rollouts, pool), known[index], notes[index], gap, step, chain, features)
         return Memo(batch.group, asked, pool.forecast(asked), pool)
 
     def on_device(self, device: torch.device) -> DeviceRule:
@@ -220,6 +220,7 @@ class Pooled(Rule):
 
 def _inside(batch: Batched, low: float, high: float) -> FloatArray:
     """Where the rewards of each group lie: 0 at the ends of the range seen before, 1 inside, -1 outside.  # (N,)"""
+    low, high = low - batch.origin, high - batch.origin
     product = (low + high) * batch.wwz - batch.wwzz - low * high * batch.ww  # sum of (z - low)(high - z)
     rounding = 1e-6 * batch.ww * (high - low) ** 2 + 1e-12 * (batch.wwzz + abs(low * high) * batch.ww)
     return np.asarray(np.sign(product) * (np.abs(product) > rounding))
@@ -238,10 +239,14 @@ def _posterior(a: FloatArray, b: FloatArray, outside: float) -> tuple[FloatArray
     return low, high
 
 
-def _batched(rollouts: Rollouts) -> Batched:
-    groups = rollouts.batch.groups
+def _batched(rollouts: Rollouts, pool: Pool) -> Batched:
+    """The groups, with the least reward seen, or at first of the batch, as the origin."""
+    batch, groups = rollouts.batch, rollouts.batch.groups
+    least = batch.z[batch.scored].min(initial=np.inf) if pool.running.empty else pool.running.low
+    origin = float(least) if np.isfinite(least) else 0.0
+    once, twice = (rollouts.sums(power, 2, origin) for power in (1, 2))
+    n = groups.n.astype(np.float64)
     if rollouts.weight is None:
-        return Batched.of(groups)
-    parts = [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 0)]
-    sums = [rollouts.sums(power, of_weight) for of_weight, power in parts]
-    return Batched(groups.prompt, np.stack([groups.n.astype(np.float64), *sums]))
+        return Batched(groups.prompt, np.stack([n, n, groups.s, n, once, twice, n]), origin)
+    w, wz, ww, www = (rollouts.sums(*part) for part in ((0, 1), (1, 1), (0, 2), (0, 3)))
+    return Batched(groups.prompt, np.stack([n, w, wz, ww, once, twice, www]), origin)

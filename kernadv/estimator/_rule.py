@@ -55,11 +55,11 @@ class Rollouts(NamedTuple):
         part = sum_of_others(self.batch.group, self.weight, self.batch.scored, groups)[1]
         return count, part, sum_of_others(self.batch.group, self.weight * z, self.batch.scored, groups)[1]
 
-    def sums(self, power: int, of_weight: int = 1) -> FloatArray:
-        """Sum over the scored traces of each group of weight^of_weight x reward^power.  # (N,)"""
+    def sums(self, power: int, of_weight: int = 1, origin: float = 0.0) -> FloatArray:
+        """Sum over the scored traces of each group of weight^of_weight x (reward - origin)^power.  # (N,)"""
         w = np.ones(len(self.batch.z)) if self.weight is None else self.weight
         w = np.where(self.batch.scored, w**of_weight, 0.0)
-        z = np.where(self.batch.scored, self.batch.z, 0.0)
+        z = np.where(self.batch.scored, self.batch.z - origin, 0.0)
         return np.bincount(self.batch.group, w * z**power, len(self.batch.groups.n)).astype(np.float64)
 
     def stored(self) -> Groups:

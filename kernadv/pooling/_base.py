@@ -29,11 +29,14 @@ class Batched(NamedTuple):
     prompt : (B,) int64
         Index of the group's prompt; on a device, what its `Library.sum_of_others` takes.
     sums : (7, B) float64
-        Sums over the traces of 1, w, w z, w^2, w^2 z, w^2 z^2 and w^3.
+        Sums over the traces of 1, w, w z, w^2, w^2 u, w^2 u^2 and w^3, with u = z - origin.
+    origin : float
+        A reward near the others, so that their squares lose no digits.
     """
 
     prompt: Any
     sums: Array
+    origin: Any = 0.0
 
     @staticmethod
     def of(groups: Groups) -> Batched:
@@ -63,12 +66,12 @@ class Batched(NamedTuple):
 
     @property
     def wwz(self) -> Array:
-        """Sum of w^2 z.  # (B,)"""
+        """Sum of w^2 u.  # (B,)"""
         return self.sums[4]
 
     @property
     def wwzz(self) -> Array:
-        """Sum of w^2 z^2.  # (B,)"""
+        """Sum of w^2 u^2.  # (B,)"""
         return self.sums[5]
 
     @property
@@ -82,13 +85,14 @@ class Batched(NamedTuple):
         span = high - low
         factor = xp.where(span > 0, 1.0, 0.0) / xp.where(span > 0, span, 1.0)
         wz = xp.minimum((wz - low * w).clip(0.0), span * w) * factor
+        low = low - self.origin
         wwzz = xp.minimum((wwzz - low * (2.0 * wwz - low * ww)).clip(0.0), span * span * ww) * factor * factor
         wwz = xp.minimum((wwz - low * ww).clip(0.0), span * ww) * factor
-        return self._replace(sums=xp.stack([n, w, wz, ww, wwz, wwzz, www]))
+        return Batched(self.prompt, xp.stack([n, w, wz, ww, wwz, wwzz, www]))
 
     def take(self, rows: Array) -> Batched:
         """The groups of an index array."""
-        return Batched(self.prompt[rows], self.sums[:, rows])
+        return self._replace(prompt=self.prompt[rows], sums=self.sums[:, rows])
 
     def only(self, rows: Array) -> Batched:
         """The other groups as if they had no scored trace."""

@@ -28,6 +28,8 @@ REPEATED = 0.5
 STILL = 2.0
 #: Rollouts that the mean of the other prompts is worth in the first batch.
 FIRST = 1.0
+#: Where the others of a group weigh less, as a share of it, a trace is as good as alone.
+ALONE = 1e-9
 #: Rewards are looked at so many ranges from the range.
 FARTHEST = 1e100
 #: Shares of the range within which features place the prior mean.
@@ -369,11 +371,18 @@ class Pool:
         """
         k, typical = self.running.count, self.running.weight
         each = self.lib.ratio(inside.www, inside.ww)
-        bottom = worth + (k * (inside.w - each).clip(0.0))[:, None]
-        own = 1.0 + (k * each)[:, None] / bottom  # z - V = own z - rest
-        rest = (alpha + (k * inside.wz)[:, None]) / bottom
-        ww, wwz, wwzz = (part[:, None] for part in inside.sums[3:6])
-        return ((own * own * wwzz - 2.0 * own * rest * wwz + rest * rest * ww).clip(0.0)).sum(0) / (typical * typical)
+        others = inside.w - each
+        several = (
+            others > ALONE * inside.w
+        )  # of a single trace what others show is rounding, which little worth magnifies
+        rest = worth + (k * others * several)[:, None]
+        centre = self.lib.ratio(inside.wwz, inside.ww)  # the mean, by w^2
+        within = ((inside.wwzz - centre * inside.wwz).clip(0.0) * several)[:, None]
+        aside = (k * (inside.w * centre - inside.wz) * several)[:, None]
+        spread = within * ((worth + (k * inside.w)[:, None]) / rest) ** 2
+        return (spread + inside.ww[:, None] * ((centre[:, None] * worth - alpha + aside) / rest) ** 2).sum(
+            0
+        ) / typical**2
 
     def _recalled(self, asked: Asked) -> Beliefs:
         """Beliefs at the newest visits, in shares of the present range; of prompts without one, the prior."""

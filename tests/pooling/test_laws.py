@@ -1,6 +1,8 @@
 """Laws of the pooled estimator: what may enter a value, and what must not change it."""
 
+import copy
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -131,6 +133,17 @@ def test_an_affine_map_of_the_rewards_maps_the_values(name, rewards, origin, uni
         np.testing.assert_allclose(b.variance, unit**2 * a.variance, rtol=1e-6)
         one.observe(ids, z, at, **weights)
         two.observe(ids, origin + unit * z, at, **weights)
+
+
+@every
+@pytest.mark.parametrize("origin", [1e3 / 3, -1e6 / 7, 1e6 / 3, 1e8 / 3])
+def test_an_origin_that_is_far_costs_no_more_digits_than_the_rewards_have(name, origin):
+    """Rewards of two values stay such, wherever these are."""
+    one, two = MAKE[name](), MAKE[name]()
+    for ids, z, at, weights in batches(name, 16):
+        a, b = one.advantages(ids, z, at, **weights), two.advantages(ids, origin + z, at, **weights)
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-15 * abs(origin))
+    assert two._rule.pool.running.two_values
 
 
 @every
@@ -388,6 +401,19 @@ def test_a_loaded_state_goes_on_bit_for_bit(name, rewards):
         a, b = one.state_dict(), two.state_dict()
         assert a.keys() == b.keys()
         assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+@every
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda est: pickle.loads(pickle.dumps(est))], ids=["copy", "pickle"])
+def test_copies_are_independent_and_equal(name, how):
+    est, stream = MAKE[name](), list(batches(name, 18))
+    for batch in stream[:6]:
+        learn(est, batch)
+    twin, before = how(est), est.state_dict()
+    learn(twin, stream[6])
+    assert all(np.array_equal(before[key], array) for key, array in est.state_dict().items())
+    learn(est, stream[6])
+    assert all(np.array_equal(twin.state_dict()[key], array) for key, array in est.state_dict().items())
 
 
 def trained(**options):

@@ -19,10 +19,14 @@ from kernadv.pooling import (
     FeaturePrior,
     Pool,
     PrequentialWeights,
+    _running,
+    common,
     offline_features,
 )
+from kernadv.pooling import weights as rule
 from kernadv.pooling._running import Running
 from kernadv.pooling.beliefs import believed, carried, carried_back
+from kernadv.pooling.pool import REPEATED, STILL
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 finite = st.floats(-12.0, 12.0)
@@ -133,7 +137,7 @@ def test_an_empty_range_is_the_low_end_of_one_above_and_the_high_end_of_one_belo
 
 def kalman(walk, shown):
     """Mean, variance and log-likelihoods of a textbook filter of a random walk; shown: (elapsed, observation, variance)."""
-    mean, variance, fits = 0.0, 1.0, []
+    mean, variance, fits = 0.0, common.START, []
     for elapsed, seen, noise in shown:
         variance += walk**2 * elapsed
         spread = variance + noise
@@ -157,7 +161,7 @@ def test_the_common_level_is_a_bank_of_kalman_filters():
             own.append((elapsed, expected + score / information, 1.0 / information))
         found = [kalman(walk, own) for walk, own in zip(walks, seen, strict=True)]
         fits = np.array([fit for *_, fit in found])
-        evidence = fits @ (0.98 ** np.arange(fits.shape[1])[::-1])
+        evidence = fits @ (common.KEEP ** np.arange(fits.shape[1])[::-1]) + np.log([common.STILL, 1.0, 1.0])
         level.learn(np.float64(score), np.float64(information), np.float64(elapsed), new=float(batch > 0))
         np.testing.assert_allclose(level.mean, [mean for mean, *_ in found], **CLOSE)
         np.testing.assert_allclose(level.variance, [variance for _, variance, _ in found], **CLOSE)
@@ -172,7 +176,9 @@ def test_what_a_batch_shows_is_what_learning_from_it_leaves():
     shown = level.shown(np.array([1.0, -1.0, 0.0]), np.array([2.0, 2.0, 0.0]), np.float64(2.0))
     for score, information, at in zip((1.0, -1.0, 0.0), (2.0, 2.0, 0.0), shown, strict=True):
         after = copy.deepcopy(level)
-        after.evidence /= 0.98  # a forecast weighs by all the evidence so far; learning of a later step forgets first
+        after.evidence /= (
+            common.KEEP
+        )  # a forecast weighs by all the evidence so far; learning of a later step forgets first
         after.learn(np.float64(score), np.float64(information), np.float64(2.0), new=1.0)
         assert float(after.expected()) == pytest.approx(at, rel=1e-9)
     assert shown[2] == pytest.approx(float(level.expected()))  # nothing shown: a random walk stays
@@ -199,21 +205,23 @@ def test_the_common_level_follows_its_truth(speed):
 
 def test_weights_are_those_of_the_formula():
     rng = np.random.default_rng(2)
-    weights = PrequentialWeights(4)
-    np.testing.assert_array_equal(weights.weights(), np.full(4, 0.25))
+    odds = np.array([2.0, 1.0, 1.0, 4.0])
+    weights = PrequentialWeights(odds)
+    np.testing.assert_array_equal(weights.weights(), odds / 8.0)
     loss, traces = np.zeros(4), 0.0
     for step in range(30):
         new = float(step > 0 and step % 3 > 0)
         batch, count = rng.uniform(1, 3, 4) * np.array([1.0, 1.1, 1.2, 1.05]), float(rng.integers(5, 20))
-        loss, traces = 0.98**new * loss + batch, 0.98**new * traces + count
+        keep = rule.KEEP**new
+        loss, traces = keep * loss + batch, keep * traces + count
         weights.learn(batch, count, new=new)
-        variance = (loss.min() + 2.0 * 0.2) / (traces + 2.0)
-        raw = np.exp(-(loss - loss.min()) / (4.0 * variance))
+        variance = (loss.min() + rule.TRUST * rule.VARIANCE) / (traces + rule.TRUST)
+        raw = odds * np.exp(-rule.RATE * (loss - loss.min()) / variance)
         np.testing.assert_allclose(weights.weights(), raw / raw.sum(), **CLOSE)
 
 
 def test_weights_find_the_best_and_change_their_mind():
-    weights = PrequentialWeights(3)
+    weights = PrequentialWeights(np.ones(3))
     for best in (0, 2):
         for _ in range(200):
             loss = np.full(3, 5.5)
@@ -223,7 +231,7 @@ def test_weights_find_the_best_and_change_their_mind():
 
 
 def test_weights_of_any_losses_are_finite():
-    weights = PrequentialWeights(3)
+    weights = PrequentialWeights(np.ones(3))
     for loss in (np.zeros(3), np.array([1e300, 0.0, 1e280]), np.full(3, 1e-300)):
         weights.learn(loss, 1.0, new=1.0)
         assert weights.weights().sum() == pytest.approx(1.0)
@@ -248,6 +256,17 @@ def test_the_losses_are_those_of_values_without_the_own_reward(weights):
             )
             expected = expected + (weight**2) @ (rewards[:, None] - value) ** 2
     np.testing.assert_allclose(found, expected, rtol=1e-10 if weights == "alike" else 0.02)
+
+
+@pytest.mark.parametrize("worth", [1e-3, 1e-9, 1e-20])
+def test_the_loss_of_a_trace_alone_is_that_of_the_past(worth):
+    """Also of a past that is worth next to nothing, and of rewards that are not round, in a range far from 0."""
+    pool = used()[0]
+    z = np.array([0.1, 0.7, 1 / 3])
+    p = np.array([[0.2, 0.9], [0.3, 0.5], [1 / 3, 0.1]])
+    inside = batch_of([[1e6 + x] for x in z]).inside(1e6, 1e6 + 1.0)
+    found = pool._loss(p * worth, np.full((3, 2), worth), inside)
+    np.testing.assert_allclose(found, ((z[:, None] - p) ** 2).sum(0), rtol=1e-8)
 
 
 # ---------------------------------------------------------------- running totals
@@ -278,13 +297,15 @@ def test_the_range_and_the_mean_grow_with_what_is_seen():
     assert (float(lower), float(upper)) == (0.0, 0.0)  # all before were at the low end
     assert (running.low, running.span) == (2.0, 2.0)
     assert running.two_values
-    mean = (0.8 * 0.0 + 2.0) / (0.8 * 2.0 + 3.0)  # of the shares
+    keep = _running.KEEP_MEAN
+    mass = keep * 2.0 + 3.0
+    mean = 2.0 / mass  # of the shares: 0, 0, then 1, 0, 1
     assert running.mean == pytest.approx(mean)
     lower, upper = told(running, [[0.0, 8.0]])
     assert (float(lower), float(upper)) == (0.25, 0.5)
     assert not running.two_values
-    before = 0.25 * 0.8 * 4.6 + 0.25 * 0.8 * mean * 4.6
-    assert running.mean == pytest.approx((before + 1.0) / (0.8 * 4.6 + 2.0))
+    before = (0.25 + 0.25 * mean) * keep * mass
+    assert running.mean == pytest.approx((before + 1.0) / (keep * mass + 2.0))
 
 
 def test_a_reward_of_two_values_counts_one():
@@ -313,18 +334,23 @@ class Loop:
     def __init__(self, how):
         self.filters = list(zip(*(part.tolist() for part in how.members), strict=True))
         self.walks = how.common
-        self.level = [[0.0, 1.0, 0.0] for _ in self.walks]  # mean, variance, evidence
+        self.level = [[0.0, common.START, 0.0] for _ in self.walks]  # mean, variance, evidence
         self.loss, self.traces = [0.0] * len(self.filters), 0.0
         self.beliefs, self.newest = {}, None  # prompt -> step and logit and variance of each filter
 
     def weights(self):
-        variance = (min(self.loss) + 0.4) / (self.traces + 2.0)
-        raw = [math.exp(-(x - min(self.loss)) / (4.0 * variance)) for x in self.loss]
+        variance = (min(self.loss) + rule.TRUST * rule.VARIANCE) / (self.traces + rule.TRUST)
+        raw = [
+            (STILL if walk == discount == 0 else 1.0) * math.exp(-rule.RATE * (x - min(self.loss)) / variance)
+            for x, (_, walk, discount) in zip(self.loss, self.filters, strict=True)
+        ]
         return [x / sum(raw) for x in raw]
 
     def averaged(self, level):
-        top = max(evidence for *_, evidence in level)
-        raw = [math.exp(evidence - top) for *_, evidence in level]
+        raw = [
+            (1.0 if walk else common.STILL) * math.exp(evidence)
+            for walk, (*_, evidence) in zip(self.walks, level, strict=True)
+        ]
         return sum(w * mean for w, (mean, *_) in zip(raw, level, strict=True)) / sum(raw)
 
     def beta(self, prompt, step, level):
@@ -347,7 +373,7 @@ class Loop:
         square = sum(u * a * (a + 1) / ((a + b) * (a + b + 1)) for u, (a, b) in zip(w, law, strict=True))  # E V^2
         error, noise = square - p * p, p - square
         n = len(rewards)
-        factor = noise / (n * error + noise) * (0.5 if prompt in self.beliefs else 1.0)
+        factor = noise / (n * error + noise) * (REPEATED if prompt in self.beliefs else 1.0)
         return factor * (sum(rewards) - n * p), factor * noise * n
 
     def filtered(self, score, information, step):
@@ -383,8 +409,8 @@ class Loop:
         return out
 
     def learn(self, groups, step):
-        keep = 1.0 if self.newest is None else 0.98
-        self.level = self.joined(self.filtered(*self.shown(groups, step), step), keep)
+        learned = self.newest is not None
+        self.level = self.joined(self.filtered(*self.shown(groups, step), step), common.KEEP**learned)
         level, loss = self.averaged(self.level), [0.0] * len(self.filters)
         for prompt, rewards in groups.items():
             law, total, n = self.beta(prompt, step, level), sum(rewards), len(rewards)
@@ -392,6 +418,7 @@ class Loop:
                 loss[m] += sum((z - (a + total - z) / (a + b + n - 1)) ** 2 for z in rewards)
             moved = [(a + total, b + n - total) for a, b in law]
             self.beliefs[prompt] = step, [(math.log(a / b) - level, 1.0 / a + 1.0 / b) for a, b in moved]
+        keep = rule.KEEP**learned
         self.loss = [keep * x + y for x, y in zip(self.loss, loss, strict=True)]
         self.traces = keep * self.traces + sum(map(len, groups.values()))
         self.newest = step
