@@ -8,7 +8,7 @@ import pytest
 
 import kernadv
 
-STATISTICS = ("bandwidth", "inference", "kernels.py", "regressors", "smoothers")
+STATISTICS = ("bandwidth", "estimator", "inference", "kernels.py", "pooling", "regressors", "smoothers")
 PAGE = Path(__file__).parents[1] / "docs" / "references.md"
 
 
