@@ -372,17 +372,15 @@ class Pool:
         k, typical = self.running.count, self.running.weight
         each = self.lib.ratio(inside.www, inside.ww)
         others = inside.w - each
-        several = (
-            others > ALONE * inside.w
-        )  # of a single trace what others show is rounding, which little worth magnifies
+        # of a single trace what others show is rounding, which little worth magnifies
+        several = others > ALONE * inside.w
         rest = worth + (k * others * several)[:, None]
         centre = self.lib.ratio(inside.wwz, inside.ww)  # the mean, by w^2
         within = ((inside.wwzz - centre * inside.wwz).clip(0.0) * several)[:, None]
         aside = (k * (inside.w * centre - inside.wz) * several)[:, None]
         spread = within * ((worth + (k * inside.w)[:, None]) / rest) ** 2
-        return (spread + inside.ww[:, None] * ((centre[:, None] * worth - alpha + aside) / rest) ** 2).sum(
-            0
-        ) / typical**2
+        off = (centre[:, None] * worth - alpha + aside) / rest
+        return (spread + inside.ww[:, None] * off * off).sum(0) / typical**2
 
     def _recalled(self, asked: Asked) -> Beliefs:
         """Beliefs at the newest visits, in shares of the present range; of prompts without one, the prior."""
