@@ -64,7 +64,13 @@ class Pooled(Rule):
         """Values of the rows."""
         memo = self._memo(rollouts, history)
         weight = memo.pool.typical_weight(rollouts.weight, rollouts.batch.scored)
-        estimate = memo.pool.posterior(memo.forecast, memo.group, rollouts.others, weight)
+        places = None
+        if rollouts.weight is None:  # all scored rows of a group have as many others, and all unscored ones
+            groups, unscored = len(memo.asked.gap), ~rollouts.batch.scored
+            place, row = memo.group + groups * unscored, np.zeros(groups * (1 + unscored.any()), np.int64)
+            row[place] = np.arange(len(place))
+            places = place, row
+        estimate = memo.pool.posterior(memo.forecast, memo.group, rollouts.others, weight, places)
         return Reading(estimate, np.full(len(memo.asked.gap), np.nan), memo)
 
     def _memo(self, rollouts: Rollouts, history: History) -> Memo:

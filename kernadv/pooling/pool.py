@@ -204,7 +204,14 @@ class Pool:
         first = xp.where(running.empty & (count > 0), self.lib.ratio(total, count), np.nan)
         return Forecast(weights, alpha / worth, worth, level, first, base, shown)
 
-    def posterior(self, forecast: Forecast, group: Array, others: tuple[Array, Array, Array], weight: Any) -> Estimate:
+    def posterior(
+        self,
+        forecast: Forecast,
+        group: Array,
+        others: tuple[Array, Array, Array],
+        weight: Any,
+        places: tuple[Array, Array] | None = None,
+    ) -> Estimate:
         """The other traces of the group join: the mean over the filters of ``(nu p + k T) / (nu + k W)``.
 
         Parameters
@@ -216,31 +223,62 @@ class Pool:
             Count, sum W of the weights w and sum T of w z over the other scored traces of the row's group.
         weight : () or (B,)
             Of a typical trace, while nothing was learned.
+        places : two arrays of int64, optional
+            Rows of one group and one W may share a place: the place of each row, (B,), and a row of each place, (U,).
 
         Returns
         -------
         Estimate of (B,)
             ``defined`` is False where neither the past nor a trace says anything.
         """
-        xp, running = self.lib.xp, self.running
-        where, w = xp.where, forecast.weights
+        running, where = self.running, self.lib.xp.where
         count, mass, total = others
-        first, empty = forecast.first[group], running.empty
-        told = ~xp.isnan(first)
+        first, empty, span = forecast.first[group], running.empty, running.span
+        told = ~self.lib.xp.isnan(first)
         k = where(empty, 1.0 / weight, running.count)
-        mean, worth = forecast.mean[group], forecast.worth[group]
         top, bottom = where(told, FIRST * where(told, first, 0.0), 0.0) + k * total, FIRST * told + k * mass
         defined = ~empty | (bottom > 0)
-        span, heard = running.span, (k * mass)[:, None]
-        above = (worth * mean * span + (k * (total - running.low * mass))[:, None]) / (worth + heard)
-        value = where(empty, top / where(bottom > 0, bottom, 1.0), running.low + above @ w)
-        p = where(span > 0, above / where(span > 0, span, 1.0), mean).clip(-FARTHEST, FARTHEST)
-        centre = p @ w
-        spread = (abs(p * (1.0 - p)) / (worth + heard + 1.0) + (p - centre[:, None]) ** 2) @ w
+        place, row = places or (slice(None), slice(None))
+        sums = self._joined(forecast, group[row], mass[row])
+        level, gain, far, tilt, bend, noise, slope, curve = (part[place] for part in sums)
+        above = running.count * (total - running.low * mass)
+        x = where(span > 0, above / where(span > 0, span, 1.0), 0.0).clip(-FARTHEST, FARTHEST)
+        value = where(empty, top / where(bottom > 0, bottom, 1.0), running.low + span * level + gain * above)
+        centre = level + gain * x
+        spread = abs(noise + x * (slope - curve * x)) + (far + x * (2.0 * tilt + bend * x)).clip(0.0)
         n_eff = (abs(centre * (1.0 - centre)) / spread.clip(1e-300) - 1.0).clip(1e-3) / (running.count * running.weight)
         n_eff = where(empty, FIRST * told + count, n_eff)
         variance = where(defined & ~empty, span**2 * spread, np.nan)
         return Estimate(where(defined, value, np.nan), variance, where(defined, n_eff, 0.0), defined)
+
+    def _joined(self, forecast: Forecast, group: Array, mass: Array) -> list[Array]:
+        """Mean and variance over the filters, as functions of the sum x of k w share over the others.
+
+        A filter says p = (nu p + x) / (nu + k W), with the variance p (1 - p) / (nu + k W + 1).
+
+        Returns
+        -------
+        eight (U,) arrays
+            The mean is the first plus the second times x.  The variance of the means is the third, twice the fourth and the
+            fifth times 1, x and x^2; the mean of the variances the sixth, the seventh and minus the eighth times these.
+        """
+        w, worth = forecast.weights, forecast.worth[group]
+        bottom = worth + (self.running.count * mass)[:, None]
+        gain = 1.0 / bottom
+        level = forecast.mean[group] * worth * gain
+        inner = 1.0 / (bottom + 1.0)
+        a, b = level @ w, gain @ w
+        off, turn = level - a[:, None], gain - b[:, None]
+        return [
+            a,
+            b,
+            (off * off) @ w,
+            (off * turn) @ w,
+            (turn * turn) @ w,
+            (inner * level * (1.0 - level)) @ w,
+            (inner * gain * (1.0 - 2.0 * level)) @ w,
+            (inner * gain * gain) @ w,
+        ]
 
     def linear(self, forecast: Forecast, n: Array) -> tuple[Array, Array]:
         """The values of groups of n traces of weight 1 as a level, NaN where undefined, and the gain of the others' sum.
