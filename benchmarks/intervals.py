@@ -47,7 +47,7 @@ def logged(size: int, subset: int) -> Iterator[tuple]:
 
 
 def covered(batches: Rows) -> np.ndarray:
-    """Share of the true values inside the intervals of each level, and the mean width of each.  # (2, L)"""
+    """Share of the true values inside the intervals of each level, and the mean width of the finite ones.  # (2, L)"""
     estimator, inside, width = KernelValueEstimator(), [], []
     for step, ids, rewards, value in batches:
         if step % 3 == 2:
@@ -55,7 +55,8 @@ def covered(batches: Rows) -> np.ndarray:
             inside.append([(low <= value) & (value <= high) for low, high in bounds])
             width.append([high - low for low, high in bounds])
         estimator.observe(ids, rewards, step)
-    return np.stack([np.concatenate(part, axis=1).mean(1) for part in (inside, width)])
+    shares, widths = (np.concatenate(part, axis=1) for part in (inside, width))
+    return np.stack([shares.mean(1), widths.mean(1, where=np.isfinite(widths))])
 
 
 def main() -> None:
