@@ -52,6 +52,10 @@ class Library:
         some = bottom > 0
         return np.where(some, top / np.where(some, bottom, 1.0), otherwise)
 
+    def averages(self, x: Array, weights: Array) -> Array:
+        """Weighted sums of the rows, each the same to the last bit wherever it stands.  # (B, M), (M,) -> (B,)"""
+        return np.einsum("bm,m->b", x, weights)
+
     def largest(self, x: Array) -> Array:
         """Of the last axis, which stays with length 1."""
         return x.max(-1, keepdims=True)

@@ -262,22 +262,22 @@ class Pool:
             The mean is the first plus the second times x.  The variance of the means is the third, twice the fourth and the
             fifth times 1, x and x^2; the mean of the variances the sixth, the seventh and minus the eighth times these.
         """
-        w, worth = forecast.weights, forecast.worth[group]
+        w, worth, mean = forecast.weights, forecast.worth[group], self.lib.averages
         bottom = worth + (self.running.count * mass)[:, None]
         gain = 1.0 / bottom
         level = forecast.mean[group] * worth * gain
         inner = 1.0 / (bottom + 1.0)
-        a, b = level @ w, gain @ w
+        a, b = mean(level, w), mean(gain, w)
         off, turn = level - a[:, None], gain - b[:, None]
         return [
             a,
             b,
-            (off * off) @ w,
-            (off * turn) @ w,
-            (turn * turn) @ w,
-            (inner * level * (1.0 - level)) @ w,
-            (inner * gain * (1.0 - 2.0 * level)) @ w,
-            (inner * gain * gain) @ w,
+            mean(off * off, w),
+            mean(off * turn, w),
+            mean(turn * turn, w),
+            mean(inner * level * (1.0 - level), w),
+            mean(inner * gain * (1.0 - 2.0 * level), w),
+            mean(inner * gain * gain, w),
         ]
 
     def linear(self, forecast: Forecast, n: Array) -> tuple[Array, Array]:

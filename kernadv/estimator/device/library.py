@@ -51,6 +51,10 @@ class TorchLibrary(Library):
         """``top / bottom``, and `otherwise` where the bottom is not positive."""
         return torch.where(bottom > 0, top / bottom, otherwise)
 
+    def averages(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sums of the rows.  # (B, M), (M,) -> (B,)"""
+        return x @ weights
+
     def largest(self, x: Tensor) -> Tensor:
         """Of the last axis, which stays with length 1."""
         return x.amax(-1, keepdim=True)
