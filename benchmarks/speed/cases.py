@@ -70,8 +70,10 @@ def pooled() -> Rows:
         est.advantages(ids, z, next(step))
     seconds = median_seconds(lambda: est.advantages(ids, z, next(step)), 50)
     what = f"`advantages` of the default, {prompts} prompts x {group} traces, {visits} visits each"
-    state = sum(array.nbytes for name, array in est.state_dict().items() if name.startswith("pool."))
-    return [row(what, f"{1e3 * seconds:.1f} ms, pooled state {state / 1024:.0f} KiB", "< 12 ms")]
+    saved = est.state_dict()
+    state = sum(array.nbytes for name, array in saved.items() if name.startswith("pool."))
+    told = f"{1e3 * seconds:.1f} ms, pooled state {state} bytes and {saved['notes'][0].nbytes} bytes a prompt"
+    return [row(what, told, "< 12 ms")]
 
 
 def history() -> Rows:
