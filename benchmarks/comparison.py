@@ -102,7 +102,7 @@ def against(means: pl.DataFrame, rivals: list[str]) -> pl.DataFrame:
     ours = means.filter(method="kernadv").select(*CELL, ours="mse")
     others = means.filter(pl.col("method").is_in(rivals), pl.col("mse").is_not_null()).sort("mse")
     first = others.group_by(CELL, maintain_order=True).first().select(*CELL, "method", "mse")
-    return ours.join(first, on=CELL).with_columns(ratio=pl.col("ours") / pl.col("mse"))
+    return ours.join(first, on=CELL, maintain_order="left").with_columns(ratio=pl.col("ours") / pl.col("mse"))
 
 
 def best(table: pl.DataFrame, found: pl.DataFrame, every: dict[str, Baseline]) -> str:

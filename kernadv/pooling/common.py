@@ -10,8 +10,8 @@ from kernadv._typing import FloatArray
 from kernadv.pooling._base import Pooled
 from kernadv.pooling._library import NUMPY, Array, Library
 
-#: Variance of the level, in squared logits, before anything was seen.
-START = 1.0
+#: Rollouts at either end of the range that are assumed beside those of the first batch.
+START = 0.5
 #: Share of the evidence that is kept from one step to the next.
 KEEP = 0.98
 #: Prior odds of a level that does not move, to each that does.
@@ -45,7 +45,7 @@ class CommonLevel(Pooled):
 
     def __init__(self, walks: Sequence[float], lib: Library = NUMPY) -> None:
         super().__init__(lib, mean=len(walks), variance=len(walks), evidence=len(walks))
-        self.variance += START
+        self.variance += 2.0 / START
         self._steps = lib.array(walks) ** 2
         self._odds = lib.array([0.0 if walk else math.log(STILL) for walk in walks])
 
@@ -73,6 +73,13 @@ class CommonLevel(Pooled):
         """
         mean, _, evidence = self._updated(score, information, elapsed)
         return (self._weights(self.evidence + evidence) * mean).sum(1)
+
+    def begin(self, right: Any, rollouts: Any, first: Any) -> None:
+        """Take the level from so many rollouts of different prompts, `right` of them, where they are the first."""
+        a, b = right + START, rollouts - right + START
+        where = self.lib.xp.where
+        self.mean[:] = where(first, self.lib.xp.log(a / b), self.mean)
+        self.variance[:] = where(first, 1.0 / a + 1.0 / b, self.variance)
 
     def learn(self, score: Any, information: Any, elapsed: Any, *, new: Any) -> None:
         """Learn from one batch; new: 1 at a later step, else 0."""

@@ -27,7 +27,7 @@ REPEATED = 0.5
 #: Prior odds of a filter by which prompts do not move, to each by which they do.
 STILL = 2.0
 #: Rollouts that the mean of the other prompts is worth in the first batch.
-FIRST = 1.0
+FIRST = 1.5
 #: Where the others of a group weigh less, as a share of it, a trace is as good as alone.
 ALONE = 1e-9
 #: Rewards are looked at so many ranges from the range.
@@ -236,14 +236,15 @@ class Pool:
         first, empty, span = forecast.first[group], running.empty, running.span
         told = ~self.lib.xp.isnan(first)
         k = where(empty, 1.0 / weight, running.count)
-        top, bottom = where(told, FIRST * where(told, first, 0.0), 0.0) + k * total, FIRST * told + k * mass
+        known, bottom = where(told, first, 0.0), FIRST * told + k * mass
         defined = ~empty | (bottom > 0)
         place, row = places or (slice(None), slice(None))
         sums = self._joined(forecast, group[row], mass[row])
         level, gain, far, tilt, bend, noise, slope, curve = (part[place] for part in sums)
         above = running.count * (total - running.low * mass)
         x = where(span > 0, above / where(span > 0, span, 1.0), 0.0).clip(-FARTHEST, FARTHEST)
-        value = where(empty, top / where(bottom > 0, bottom, 1.0), running.low + span * level + gain * above)
+        start = known + k * (total - mass * known) / where(bottom > 0, bottom, 1.0)
+        value = where(empty, start, running.low + span * level + gain * above)
         centre = level + gain * x
         spread = abs(noise + x * (slope - curve * x)) + (far + x * (2.0 * tilt + bend * x)).clip(0.0)
         n_eff = (abs(centre * (1.0 - centre)) / spread.clip(1e-300) - 1.0).clip(1e-3) / (running.count * running.weight)
@@ -347,7 +348,10 @@ class Pool:
             now = self._moved(base, self._since(asked))
             again = self._shown(now, forecast.weights, inside, known, where(learned, count, self.running.count))
             shown = self._chosen(other, again, shown)
-        self.common.learn(shown.score.sum(), shown.information.sum(), elapsed, new=new)
+        if not self.lib.rules_out(~learned & some):
+            self._begin(inside, ~learned & some)
+        told = number(learned)
+        self.common.learn(told * shown.score.sum(), told * shown.information.sum(), elapsed, new=new)
         beliefs, loss, heard = self._chained(asked, base, inside)
         self.weights.learn(loss, batch.w.sum() / self.running.weight, new=new)
         if self.features is not None and asked.features is not None:
@@ -358,6 +362,15 @@ class Pool:
         self.newest[:] = where(new > 0, asked.step, self.newest)
         ends = self.running.range + xp.zeros_like(asked.gap)[:, None]
         return where(heard[:, None], xp.concatenate([ends, beliefs.logit, beliefs.variance], axis=1), 0.0)
+
+    def _begin(self, inside: Batched, first: Any) -> None:
+        """Take the common level from a batch, if it is the first.
+
+        n rollouts of one prompt are worth ``n (kappa + 1) / (n + kappa)`` of different ones.
+        """
+        kappa, n = self._kappa, self.running.count * inside.w
+        worth = n * (kappa + 1.0) / (n + kappa)
+        self.common.begin((worth * self.lib.ratio(inside.wz, inside.w)).sum(), worth.sum(), first)
 
     def _chained(self, asked: Asked, base: Beliefs, inside: Batched) -> tuple[Beliefs, Array, Array]:
         """Beliefs of each group's prompt after the batch, losses of the filters, and whether anything is known of it."""

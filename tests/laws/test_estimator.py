@@ -217,10 +217,10 @@ def test_cold_start():
 
 
 def test_cold_start_of_the_pooled_estimator():
-    """At the very first step the mean of the other prompts counts as one rollout; alone, nothing is known."""
+    """At the very first step the mean of the other prompts counts as 1.5 rollouts; alone, nothing is known."""
     ids, z = ["a", "b", "b", "c"], [1.0, 0.0, 1.0, 0.0]
     estimate = KernelValueEstimator().values(ids, z, 1)
-    np.testing.assert_allclose(estimate.value, [1 / 3, (1 / 2 + 1) / 2, (1 / 2 + 0) / 2, 2 / 3])
+    np.testing.assert_allclose(estimate.value, [1 / 3, (1.5 / 2 + 1) / 2.5, (1.5 / 2 + 0) / 2.5, 2 / 3])
     alone = KernelValueEstimator()
     assert not alone.values(["a"], [1.0], 1).defined[0]
     assert alone.advantages(["a"], [1.0], 1)[0] == 1.0

@@ -137,7 +137,7 @@ def test_an_empty_range_is_the_low_end_of_one_above_and_the_high_end_of_one_belo
 
 def kalman(walk, shown):
     """Mean, variance and log-likelihoods of a textbook filter of a random walk; shown: (elapsed, observation, variance)."""
-    mean, variance, fits = 0.0, common.START, []
+    mean, variance, fits = 0.0, 2 / common.START, []
     for elapsed, seen, noise in shown:
         variance += walk**2 * elapsed
         spread = variance + noise
@@ -334,7 +334,7 @@ class Loop:
     def __init__(self, how):
         self.filters = list(zip(*(part.tolist() for part in how.members), strict=True))
         self.walks = how.common
-        self.level = [[0.0, common.START, 0.0] for _ in self.walks]  # mean, variance, evidence
+        self.level = []  # mean, variance, evidence
         self.loss, self.traces = [0.0] * len(self.filters), 0.0
         self.beliefs, self.newest = {}, None  # prompt -> step and logit and variance of each filter
 
@@ -387,6 +387,14 @@ class Loop:
             out.append([mean + variance * surprise / spread, variance / spread, fit])
         return out
 
+    def begun(self, groups):
+        """The level of a first batch, in which more traces of a prompt are worth less than those of others."""
+        kappa = sum(w * prior for w, (prior, *_) in zip(self.weights(), self.filters, strict=True))
+        worth = [len(z) * (kappa + 1) / (len(z) + kappa) for z in groups.values()]
+        right = sum(n * sum(z) / len(z) for n, z in zip(worth, groups.values(), strict=True)) + common.START
+        wrong = sum(worth) + 2 * common.START - right
+        return [math.log(right / wrong), 1 / right + 1 / wrong, 0.0]
+
     def joined(self, after, keep):
         """The bank after an observation; what it said before counts that share."""
         return [[mean, v, keep * old + fit] for (mean, v, fit), (*_, old) in zip(after, self.level, strict=True)]
@@ -410,7 +418,10 @@ class Loop:
 
     def learn(self, groups, step):
         learned = self.newest is not None
-        self.level = self.joined(self.filtered(*self.shown(groups, step), step), common.KEEP**learned)
+        if learned:
+            self.level = self.joined(self.filtered(*self.shown(groups, step), step), common.KEEP)
+        else:
+            self.level = [self.begun(groups) for _ in self.walks]
         level, loss = self.averaged(self.level), [0.0] * len(self.filters)
         for prompt, rewards in groups.items():
             law, total, n = self.beta(prompt, step, level), sum(rewards), len(rewards)
