@@ -70,10 +70,12 @@ class PooledKernel(LinearBaseline):
             last = newest[here.prompt]
             gap = np.where(last > 0, step - last, 0.0)
             features = None if given is None else given[rows]
-            asked = Asked(Batched.of(here), last > 0, notes[here.prompt], gap, step, features=features)
+            asked = Asked(
+                Batched.of(here), last > 0, notes[here.prompt], gap, lows[rows], highs[rows], step, features=features
+            )
             forecast = pool.forecast(asked)
             level[rows], gain[rows] = pool.linear(forecast, here.n)
-            notes[here.prompt] = pool.learn(asked, forecast, (lows[rows].min(), highs[rows].max()))
+            notes[here.prompt] = pool.learn(asked, forecast)
             newest[here.prompt] = step
         return LinearValues(level, gain, np.zeros(count))
 

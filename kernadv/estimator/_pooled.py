@@ -93,7 +93,11 @@ class Pooled(Rule):
             columns = pool.features.columns if pool.features else None
             features = self.features.rows(batch.ids, columns)[groups.prompt]
         step, index = int(groups.step.max()), groups.prompt
-        asked = Asked(_batched(rollouts, pool), known[index], notes[index], gap, step, chain, features)
+        low, high = np.full(len(index), np.inf), np.full(len(index), -np.inf)
+        group, z = batch.group[batch.scored], batch.z[batch.scored]
+        np.minimum.at(low, group, z)
+        np.maximum.at(high, group, z)
+        asked = Asked(_batched(rollouts, pool), known[index], notes[index], gap, low, high, step, chain, features)
         return Memo(batch.group, asked, pool.forecast(asked), pool)
 
     def on_device(self, device: torch.device) -> DeviceRule:
@@ -105,14 +109,13 @@ class Pooled(Rule):
     def learning(self, rollouts: Rollouts, reading: Reading) -> tuple[list[Call], FloatArray | None]:
         """Learn from the groups with a scored trace: another pool does, and takes the place of this one."""
         memo: Memo = reading.memo
-        z = rollouts.batch.z[rollouts.batch.scored]
-        if not len(z):
+        if not rollouts.batch.scored.any():
             return [], None
         learned = self._other
         learned.copy_from(memo.pool)
         if memo.asked.features is not None:
             learned.expect(memo.asked.features.shape[1])
-        notes = learned.learn(memo.asked, memo.forecast, (z.min(), z.max()))
+        notes = learned.learn(memo.asked, memo.forecast)
         first = np.searchsorted(memo.asked.batch.prompt, np.arange(len(rollouts.batch.ids)))
         return [(self.__dict__.update, {"pool": learned, "_other": self.pool})], notes[first]
 

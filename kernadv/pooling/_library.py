@@ -52,6 +52,10 @@ class Library:
         some = bottom > 0
         return np.where(some, top / np.where(some, bottom, 1.0), otherwise)
 
+    def key(self, prompt: Array) -> Array:
+        """A number of each group's prompt.  # (B,)"""
+        return prompt
+
     def averages(self, x: Array, weights: Array) -> Array:
         """Weighted sums of the rows, each the same to the last bit wherever it stands.  # (B, M), (M,) -> (B,)"""
         return np.einsum("bm,m->b", x, weights)

@@ -74,12 +74,15 @@ class CommonLevel(Pooled):
         mean, _, evidence = self._updated(score, information, elapsed)
         return (self._weights(self.evidence + evidence) * mean).sum(1)
 
-    def begin(self, right: Any, rollouts: Any, first: Any) -> None:
-        """Take the level from so many rollouts of different prompts, `right` of them, where they are the first."""
+    def starting(self, right: Array, rollouts: Array) -> tuple[Array, Array]:
+        """Mean and variance of the level after so many first rollouts of different prompts, `right` of them.  # as these"""
         a, b = right + START, rollouts - right + START
-        where = self.lib.xp.where
-        self.mean[:] = where(first, self.lib.xp.log(a / b), self.mean)
-        self.variance[:] = where(first, 1.0 / a + 1.0 / b, self.variance)
+        return self.lib.xp.log(a / b), 1.0 / a + 1.0 / b
+
+    def begin(self, right: Any, rollouts: Any, first: Any) -> None:
+        """Start there, if `first`."""
+        for part, start in zip((self.mean, self.variance), self.starting(right, rollouts), strict=True):
+            part[:] = self.lib.xp.where(first, start, part)
 
     def learn(self, score: Any, information: Any, elapsed: Any, *, new: Any) -> None:
         """Learn from one batch; new: 1 at a later step, else 0."""

@@ -26,8 +26,6 @@ from kernadv.smoothers import Estimate
 REPEATED = 0.5
 #: Prior odds of a filter by which prompts do not move, to each by which they do.
 STILL = 2.0
-#: Rollouts that the mean of the other prompts is worth in the first batch.
-FIRST = 1.5
 #: Where the others of a group weigh less, as a share of it, a trace is as good as alone.
 ALONE = 1e-9
 #: Rewards are looked at so many ranges from the range.
@@ -49,6 +47,8 @@ class Asked(NamedTuple):
     gap : (N,)
         Steps from its newest visit to the group's; below 0 for a group that comes late.  Of a prompt that is not known,
         from its first group of the batch.
+    low, high : (N,)
+        Smallest and largest reward of each group; infinite, and minus that, where none is scored.
     step : int
         Newest of the batch.
     chain : Chain or None
@@ -61,6 +61,8 @@ class Asked(NamedTuple):
     known: Array
     notes: Array
     gap: Array
+    low: Array
+    high: Array
     step: Any
     chain: Chain | None = None
     features: Array | None = None
@@ -93,11 +95,11 @@ class Forecast(NamedTuple):
     mean : (N, M)
         Of the value, as a share of the range of the rewards.
     worth : (N, M)
-        Rewards of two values that it is worth.
+        Rewards of two values that it is worth; 0 where nothing is known.
     level : (N,)
         The common level that the other prompts show.
-    first : (N,)
-        Mean reward of the other prompts of the first batch, NaN without any; the value while nothing was learned.
+    low, span : (N,)
+        Low end and length of the range of the rewards: in the first batch of those of the other prompts.
     base : Beliefs
         At the newest visits.
     shown : Shown
@@ -108,7 +110,8 @@ class Forecast(NamedTuple):
     mean: Array
     worth: Array
     level: Array
-    first: Array
+    low: Array
+    span: Array
     base: Beliefs
     shown: Shown
 
@@ -198,11 +201,12 @@ class Pool:
         shown = self._shown(beliefs, weights, self._inside(batch), asked.known, running.count)
         elsewhere = others(batch.prompt, shown.score, shown.information)
         level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(asked.step))
+        low, span, told = (x + 0.0 * level for x in (running.low, running.span, self.lib.number(~running.empty)))
+        if not self.lib.rules_out(running.empty):
+            level, low, span, told = self._of_others(asked, (level, low, span, told))
         alpha, beta = beliefs.at(level[:, None], xp)
         worth = alpha + beta
-        total, count = others(batch.prompt, batch.wz, batch.w)
-        first = xp.where(running.empty & (count > 0), self.lib.ratio(total, count), np.nan)
-        return Forecast(weights, alpha / worth, worth, level, first, base, shown)
+        return Forecast(weights, alpha / worth, worth * told[:, None], level, low, span, base, shown)
 
     def posterior(
         self,
@@ -232,28 +236,25 @@ class Pool:
             ``defined`` is False where neither the past nor a trace says anything.
         """
         running, where = self.running, self.lib.xp.where
-        count, mass, total = others
-        first, empty, span = forecast.first[group], running.empty, running.span
-        told = ~self.lib.xp.isnan(first)
-        k = where(empty, 1.0 / weight, running.count)
-        known, bottom = where(told, first, 0.0), FIRST * told + k * mass
-        defined = ~empty | (bottom > 0)
+        _, mass, total = others
+        low, span = forecast.low[group], forecast.span[group]
+        k = where(running.empty, 1.0 / weight, running.count)
+        heard = k * mass
         place, row = places or (slice(None), slice(None))
-        sums = self._joined(forecast, group[row], mass[row])
+        sums = self._joined(forecast, group[row], heard[row])
         level, gain, far, tilt, bend, noise, slope, curve = (part[place] for part in sums)
-        above = running.count * (total - running.low * mass)
+        above = k * (total - low * mass)
         x = where(span > 0, above / where(span > 0, span, 1.0), 0.0).clip(-FARTHEST, FARTHEST)
-        start = known + k * (total - mass * known) / where(bottom > 0, bottom, 1.0)
-        value = where(empty, start, running.low + span * level + gain * above)
         centre = level + gain * x
         spread = abs(noise + x * (slope - curve * x)) + (far + x * (2.0 * tilt + bend * x)).clip(0.0)
-        n_eff = (abs(centre * (1.0 - centre)) / spread.clip(1e-300) - 1.0).clip(1e-3) / (running.count * running.weight)
-        n_eff = where(empty, FIRST * told + count, n_eff)
-        variance = where(defined & ~empty, span**2 * spread, np.nan)
+        n_eff = (abs(centre * (1.0 - centre)) / spread.clip(1e-300) - 1.0).clip(1e-3) / (k * weight)
+        defined, alone = gain > 0, forecast.worth[:, 0][group] <= 0
+        variance = where(defined & ~running.empty, span**2 * spread, np.nan)
+        value = where(alone, self.lib.ratio(total, mass), low + span * level + gain * above)
         return Estimate(where(defined, value, np.nan), variance, where(defined, n_eff, 0.0), defined)
 
-    def _joined(self, forecast: Forecast, group: Array, mass: Array) -> list[Array]:
-        """Mean and variance over the filters, as functions of the sum x of k w share over the others.
+    def _joined(self, forecast: Forecast, group: Array, heard: Array) -> list[Array]:
+        """Mean and variance over the filters, as functions of the sum x of k w share over the others; heard: k W.  # (U,)
 
         A filter says p = (nu p + x) / (nu + k W), with the variance p (1 - p) / (nu + k W + 1).
 
@@ -264,8 +265,8 @@ class Pool:
             fifth times 1, x and x^2; the mean of the variances the sixth, the seventh and minus the eighth times these.
         """
         w, worth, mean = forecast.weights, forecast.worth[group], self.lib.averages
-        bottom = worth + (self.running.count * mass)[:, None]
-        gain = 1.0 / bottom
+        bottom = worth + heard[:, None]
+        gain = self.lib.ratio(1.0, bottom)
         level = forecast.mean[group] * worth * gain
         inner = 1.0 / (bottom + 1.0)
         a, b = mean(level, w), mean(gain, w)
@@ -286,14 +287,40 @@ class Pool:
 
         # (N,) each
         """
-        where, running, w = self.lib.xp.where, self.running, forecast.weights
-        k, told = where(running.empty, 1.0, running.count), ~self.lib.xp.isnan(forecast.first)
-        bottom = where(running.empty, (FIRST * told)[:, None], forecast.worth) + (k * (n - 1.0))[:, None]
-        some = bottom > 0
-        pull = where(some, 1.0 / where(some, bottom, 1.0), 0.0)
-        first = where(told, FIRST * where(told, forecast.first, 0.0) * pull[:, 0], where(n > 1, 0.0, np.nan))
-        level = where(running.empty, first, (forecast.worth * self.reward(forecast.mean) * pull) @ w)
-        return level, (k * pull) @ w
+        where, w = self.lib.xp.where, forecast.weights
+        k = where(self.running.empty, 1.0, self.running.count)
+        pull = self.lib.ratio(1.0, forecast.worth + (k * (n - 1.0))[:, None])
+        mean, gain = (forecast.worth * forecast.mean * pull) @ w, (k * pull) @ w
+        level = forecast.span * mean + forecast.low * (1.0 - gain * (n - 1.0))
+        return where(gain > 0, level, np.nan), gain
+
+    def _of_others(self, asked: Asked, learned: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Level, range and whether they are known, of each group: what was learned, or at first what other prompts show."""
+        where, ratio, others = self.lib.xp.where, self.lib.ratio, self.lib.sum_of_others
+        batch, worth = asked.batch, self._different(asked.batch)
+        right, count = others(batch.prompt, worth * ratio(batch.wz, batch.w), worth)
+        told = count > 0
+        low, minus_high = (self._least_elsewhere(batch.prompt, part) for part in (asked.low, -asked.high))
+        low, span = where(told, low, 0.0), where(told, -minus_high - low, 0.0)
+        inside = where(span > 0, (right - low * count) / where(span > 0, span, 1.0), 0.0).clip(0.0)
+        level = self.common.starting(self.lib.xp.minimum(inside, count), count)[0]
+        first = level, low, span, self.lib.number(told)
+        return tuple(where(self.running.empty, here, there) for here, there in zip(first, learned, strict=True))
+
+    def _different(self, batch: Batched) -> Array:
+        """How many rollouts of different prompts those of each group are worth.  # (N,)"""
+        kappa, n = self._kappa, batch.n * (batch.w > 0)
+        return n * (kappa + 1.0) / (n + kappa)
+
+    def _least_elsewhere(self, prompt: Any, x: Array) -> Array:
+        """The least x of the groups of the other prompts.  # (N,)"""
+        xp, key = self.lib.xp, self.lib.key(prompt)
+        least = x.min()
+        here = x == least
+        one = xp.where(here, key, key.max()).min()
+        alone = one == xp.where(here, key, key.min()).max()
+        own = (key == one) & alone
+        return xp.where(own, xp.where(own, np.inf, x).min(), least)
 
     def typical_weight(self, weight: Array | None, scored: Array) -> Array:
         """Mean weight of a trace: of those seen, or at first of the batch's other traces.
@@ -316,15 +343,13 @@ class Pool:
         first = where((others > 0) & (total > 0), self.lib.ratio(total, others), 1.0)
         return where(self.running.empty, first, self.running.weight)
 
-    def learn(self, asked: Asked, forecast: Forecast, limits: tuple[Any, Any]) -> Array:
+    def learn(self, asked: Asked, forecast: Forecast) -> Array:
         """Learn from a batch after it was predicted.
 
         Parameters
         ----------
         asked, forecast
             As given to `forecast`, and made by it.
-        limits : tuple of float
-            Smallest and largest reward of the batch; of no matter without a scored trace.
 
         Returns
         -------
@@ -338,6 +363,7 @@ class Pool:
         elapsed = self._elapsed(asked.step) * number(some)
         learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
         base, shown, count = forecast.base, forecast.shown, self.running.count
+        limits = asked.low.min(), asked.high.max()
         low, high = (where(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
         lower, upper = self.running.learn(shown.centre, shown.error, batch, low, high, new=new)
         inside = self._inside(batch)
@@ -364,12 +390,8 @@ class Pool:
         return where(heard[:, None], xp.concatenate([ends, beliefs.logit, beliefs.variance], axis=1), 0.0)
 
     def _begin(self, inside: Batched, first: Any) -> None:
-        """Take the common level from a batch, if it is the first.
-
-        n rollouts of one prompt are worth ``n (kappa + 1) / (n + kappa)`` of different ones.
-        """
-        kappa, n = self._kappa, self.running.count * inside.w
-        worth = n * (kappa + 1.0) / (n + kappa)
+        """Take the common level from a batch, if it is the first."""
+        worth = self._different(inside)
         self.common.begin((worth * self.lib.ratio(inside.wz, inside.w)).sum(), worth.sum(), first)
 
     def _chained(self, asked: Asked, base: Beliefs, inside: Batched) -> tuple[Beliefs, Array, Array]:

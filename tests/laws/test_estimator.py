@@ -217,10 +217,18 @@ def test_cold_start():
 
 
 def test_cold_start_of_the_pooled_estimator():
-    """At the very first step the mean of the other prompts counts as 1.5 rollouts; alone, nothing is known."""
-    ids, z = ["a", "b", "b", "c"], [1.0, 0.0, 1.0, 0.0]
-    estimate = KernelValueEstimator().values(ids, z, 1)
-    np.testing.assert_allclose(estimate.value, [1 / 3, (1.5 / 2 + 1) / 2.5, (1.5 / 2 + 0) / 2.5, 2 / 3])
+    """At the very first step a prompt starts at the level of the others; alone, nothing is known."""
+    ids, z = ["a", "b", "b", "c", "c"], [1.0, 0.0, 1.0, 0.0, 0.0]
+    how = Pooling((2.0,), (0.0,), (), (0.0,))
+    worth = 2 * 3 / (2 + 2)  # two rollouts of a prompt, in those of different prompts
+    odds_a = (0.5 * worth + 0.5) / (1.5 * worth + 0.5)
+    odds_b, odds_c = (1 + 0.5) / (worth + 0.5), (1 + 0.5 * worth + 0.5) / (0.5 * worth + 0.5)
+    expected = [odds_a / (1 + odds_a)]
+    for odds, others in ((odds_b, (1.0, 0.0)), (odds_c, (0.0, 0.0))):
+        alpha, beta = (1 + odds) / 2, (1 + 1 / odds) / 2
+        expected += [(alpha + other) / (alpha + beta + 1) for other in others]
+    estimate = KernelValueEstimator(pooling=how).values(ids, z, 1)
+    np.testing.assert_allclose(estimate.value, expected)
     alone = KernelValueEstimator()
     assert not alone.values(["a"], [1.0], 1).defined[0]
     assert alone.advantages(["a"], [1.0], 1)[0] == 1.0

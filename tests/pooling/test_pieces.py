@@ -476,7 +476,8 @@ def asked(pool, rewards, prompts, steps, notes=None, newest=None):
     turn = np.arange(len(prompts)) - home
     chain = Chain(home, turn, int(turn.max()) + 1) if turn.any() else None
     gap = steps - np.where(known, newest[prompts], steps[home])
-    return Asked(batch_of(rewards, prompts), known, notes[prompts], gap, steps.max(), chain)
+    ends = (np.array([end(z) for z in rewards]) for end in (np.min, np.max))
+    return Asked(batch_of(rewards, prompts), known, notes[prompts], gap, *ends, steps.max(), chain)
 
 
 def beliefs_of(pool, ask):
@@ -488,7 +489,7 @@ def used(how=None):
     """A pool that has seen rewards of 0 and 1 of two prompts, at step 1."""
     pool = Pool(how or Pooling())
     first = asked(pool, [[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]], [0, 1], [1, 1])
-    return pool, pool.learn(first, pool.forecast(first), (np.float64(0.0), np.float64(1.0)))
+    return pool, pool.learn(first, pool.forecast(first))
 
 
 @pytest.mark.parametrize("newest", [[1, 1], [0, 0]], ids=["known", "new"])

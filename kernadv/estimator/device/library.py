@@ -51,6 +51,10 @@ class TorchLibrary(Library):
         """``top / bottom``, and `otherwise` where the bottom is not positive."""
         return torch.where(bottom > 0, top / bottom, otherwise)
 
+    def key(self, prompt: tuple[Tensor, Tensor]) -> Tensor:
+        """Where the prompt of each row begins.  # (B,)"""
+        return prompt[0]
+
     def averages(self, x: Tensor, weights: Tensor) -> Tensor:
         """Weighted sums of the rows.  # (B, M), (M,) -> (B,)"""
         return x @ weights

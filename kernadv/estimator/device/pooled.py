@@ -89,17 +89,18 @@ class DevicePooled(DeviceRule):
         last = torch.where(known, held.visits.newest[row], asked.at[batch.prompt_begin])
         gap = (asked.at - last).double()
         chain = None if batch.tick is None else Chain(batch.prompt_begin, batch.tick, len(asked.clock))
-        return pooling.Asked(groups, known, notes, gap, asked.clock[-1], chain, asked.features)
+        missing, none = batch.z.isnan(), torch.full_like(batch.z, math.inf)
+        low, high = (
+            none.scatter_reduce(0, batch.begin, torch.where(missing, none, sign * batch.z), "amin") for sign in (1, -1)
+        )
+        return pooling.Asked(groups, known, notes, gap, low, -high, asked.clock[-1], chain, asked.features)
 
     def learn(self, asked: Asked, answer: Answer) -> Tensor:
         """Learn from the groups with a scored trace."""
         if asked.features is not None:
             self.pool.expect(asked.features.shape[1])
-        z = asked.batch.z
-        unscored = z.isnan()
-        limits = torch.where(unscored, math.inf, z).amin(), torch.where(unscored, -math.inf, z).amax()
         memo: Memo = answer.memo
-        return self.pool.learn(memo.asked, memo.forecast, limits)
+        return self.pool.learn(memo.asked, memo.forecast)
 
     def settle(self) -> None:
         """Give the rule in main memory what was learned here; waits for the device."""
