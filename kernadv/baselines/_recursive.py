@@ -38,15 +38,15 @@ Setting = float | FloatArray
 class Recursive(LinearBaseline):
     """A linear baseline whose memory is a row of numbers a prompt and some numbers shared by all.
 
-    The formulas broadcast over the members of a grid: a number of a prompt is (..., N), where ... is nothing for one setting
-    and K for K of them.
+    With `settings` its formulas broadcast over the members of a grid: a number of each prompt is (N,) for one setting, and
+    (K, N) for K of them.
 
     Attributes
     ----------
     shared : tuple of float
         The shared numbers before the first step.
     settings : tuple of str
-        Attributes that tell the members of a grid apart, each a `Setting`.
+        Names of the numbers that a grid varies, each a `Setting`; without any, its members run one after the other.
     members : tuple of int
         () for one setting, (K,) for the K members of a grid run together.
     """
@@ -74,32 +74,36 @@ class Recursive(LinearBaseline):
         memory = np.broadcast_to(start, self.members + start.shape).copy()
         shared = np.array(self.shared)
         order = np.argsort(groups.step, kind="stable")
+        in_time = groups.take(order)
         out = np.empty((3, *self.members, len(order)))
-        bounds = np.flatnonzero(np.diff(groups.step[order], prepend=-1, append=-1)).tolist()
+        bounds = np.flatnonzero(np.diff(in_time.step, prepend=-1, append=-1)).tolist()
         for low, high in pairwise(bounds):
-            now = groups.take(order[low:high])
+            now = in_time.take(slice(low, high))
             own = memory.take(now.prompt, axis=-2)
-            out[..., order[low:high]] = self.read(own, shared, now)
+            for part, value in zip(out, self.read(own, shared, now), strict=True):
+                part[..., low:high] = value
             memory[..., now.prompt, :], shared = self.update(own, shared, now)
-        return LinearValues(*out)
+        return LinearValues(*out.take(np.argsort(order), axis=-1))
 
     def online(self, offline: Offline | None = None) -> ValueEstimator:
         """The recursion for a training loop."""
         return Recursion(self, self.check_offline(offline))
 
     def like(self, other: Baseline) -> bool:
-        """Whether the two differ in nothing but their settings, and so can run together."""
+        """Whether the two differ in their settings alone, and so can run together."""
+        if not self.settings or type(other) is not type(self):
+            return False
         told_apart = {"name", "title", *self.settings}
         mine, its = ({k: v for k, v in vars(b).items() if k not in told_apart} for b in (self, other))
-        return type(other) is type(self) and its == mine
+        return its == mine
 
     def together(self, grid: Sequence[Baseline]) -> Recursive:
-        """The members of a grid as one recursion, whose values are (K, N)."""
-        both = copy(self)
-        both.members = (len(grid),)
+        """The members of a grid as one recursion, for `replay` alone: its values are (K, N)."""
+        many = copy(self)
+        many.members = (len(grid),)
         for name in self.settings:
-            setattr(both, name, np.array([[getattr(member, name)] for member in grid]))
-        return both
+            setattr(many, name, np.array([[getattr(member, name)] for member in grid]))
+        return many
 
 
 def replay_each(grid: Sequence[Baseline], groups: Groups, side: SideInformation = NOTHING) -> list[Values]:
