@@ -40,8 +40,8 @@ class Groups(NamedTuple):
     s: FloatArray
     ss: FloatArray
 
-    def take(self, rows: AnyArray) -> Groups:
-        """The groups of an index array or mask."""
+    def take(self, rows: AnyArray | slice) -> Groups:
+        """The groups of an index array, mask or slice."""
         return Groups(self.prompt[rows], self.step[rows], self.n[rows], self.s[rows], self.ss[rows])
 
     @property

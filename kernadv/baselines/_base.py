@@ -336,7 +336,7 @@ def centred(values: LinearValues, groups: Groups, own: bool) -> LinearValues:
     rewards of this one's group; without any it is 0.
     """
     n, left = groups.n, groups.s - values.total(groups)
-    total = left.sum() - left
+    total = left.sum(axis=-1, keepdims=True) - left
     if not own:
         return values._replace(level=values.level + total / np.maximum(n.sum() - n, 1))
     share = 1.0 / n.sum()

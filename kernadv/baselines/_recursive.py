@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +15,13 @@ from kernadv._states import as_arrays
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.baselines._base import (
     NOTHING,
+    Baseline,
     LinearBaseline,
     LinearValues,
     Offline,
     SideInformation,
     ValueEstimator,
+    Values,
     offline_of,
     row_values,
     scored_groups,
@@ -28,17 +31,29 @@ from kernadv.groups import Groups
 from kernadv.ids import Id, decode_ids, encode_ids
 from kernadv.smoothers import Estimate
 
+#: A number of a recursion; one a member, (K, 1), where the K members of a grid run together.
+Setting = float | FloatArray
+
 
 class Recursive(LinearBaseline):
     """A linear baseline whose memory is a row of numbers a prompt and some numbers shared by all.
+
+    With `settings` its formulas broadcast over the members of a grid: a number of each prompt is (N,) for one setting, and
+    (K, N) for K of them.
 
     Attributes
     ----------
     shared : tuple of float
         The shared numbers before the first step.
+    settings : tuple of str
+        Names of the numbers that a grid varies, each a `Setting`; without any, its members run one after the other.
+    members : tuple of int
+        () for one setting, (K,) for the K members of a grid run together.
     """
 
     shared: tuple[float, ...] = ()
+    settings: tuple[str, ...] = ()
+    members: tuple[int, ...] = ()
 
     @abstractmethod
     def start(self, prompts: int, offline: Offline | None) -> FloatArray:
@@ -46,7 +61,7 @@ class Recursive(LinearBaseline):
 
     @abstractmethod
     def read(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> LinearValues:
-        """Values of the groups of a step, one prompt each, with ``memory`` (N, k) from before it."""
+        """Values of the groups of a step, one prompt each, with ``memory`` (..., N, k) from before it."""
 
     @abstractmethod
     def update(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> tuple[FloatArray, FloatArray]:
@@ -55,21 +70,56 @@ class Recursive(LinearBaseline):
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """Run through the steps."""
         offline = self.check_offline(side.offline)
-        memory = self.start(int(groups.prompt.max(initial=-1)) + 1, offline)
+        start = self.start(int(groups.prompt.max(initial=-1)) + 1, offline)
+        memory = np.broadcast_to(start, self.members + start.shape).copy()
         shared = np.array(self.shared)
         order = np.argsort(groups.step, kind="stable")
-        out = np.empty((3, len(order)))
-        bounds = np.flatnonzero(np.diff(groups.step[order], prepend=-1, append=-1)).tolist()
+        in_time = groups.take(order)
+        out = np.empty((3, *self.members, len(order)))
+        bounds = np.flatnonzero(np.diff(in_time.step, prepend=-1, append=-1)).tolist()
         for low, high in pairwise(bounds):
-            now = groups.take(order[low:high])
-            own = memory[now.prompt]
-            out[:, order[low:high]] = self.read(own, shared, now)
-            memory[now.prompt], shared = self.update(own, shared, now)
-        return LinearValues(*out)
+            now = in_time.take(slice(low, high))
+            own = memory.take(now.prompt, axis=-2)
+            for part, value in zip(out, self.read(own, shared, now), strict=True):
+                part[..., low:high] = value
+            memory[..., now.prompt, :], shared = self.update(own, shared, now)
+        return LinearValues(*out.take(np.argsort(order), axis=-1))
 
     def online(self, offline: Offline | None = None) -> ValueEstimator:
         """The recursion for a training loop."""
         return Recursion(self, self.check_offline(offline))
+
+    def like(self, other: Baseline) -> bool:
+        """Whether the two differ in their settings alone, and so can run together."""
+        if not self.settings or type(other) is not type(self):
+            return False
+        told_apart = {"name", "title", *self.settings}
+        mine, its = ({k: v for k, v in vars(b).items() if k not in told_apart} for b in (self, other))
+        return its == mine
+
+    def together(self, grid: Sequence[Baseline]) -> Recursive:
+        """The members of a grid as one recursion, for `replay` alone: its values are (K, N)."""
+        many = copy(self)
+        many.members = (len(grid),)
+        for name in self.settings:
+            setattr(many, name, np.array([[getattr(member, name)] for member in grid]))
+        return many
+
+
+def replay_each(grid: Sequence[Baseline], groups: Groups, side: SideInformation = NOTHING) -> list[Values]:
+    """Replay every member of a grid: one run through the steps for all, where they are one recursion."""
+    first = grid[0]
+    if isinstance(first, Recursive) and all(map(first.like, grid)):
+        return [LinearValues(*member) for member in zip(*first.together(grid).replay(groups, side), strict=True)]
+    return [member.replay(groups, side) for member in grid]
+
+
+def columns(*parts: AnyArray) -> FloatArray:
+    """Numbers of each prompt side by side; the first is (..., N), the others broadcast to it.  # (..., N, k)"""
+    out = np.empty((*parts[0].shape, len(parts)))
+    for column, part in enumerate(parts):
+        out[..., column] = part
+    return out
 
 
 class Recursion:

@@ -20,6 +20,7 @@ from kernadv.baselines._base import (
     Values,
     per_step,
 )
+from kernadv.baselines._recursive import replay_each
 from kernadv.batch import read_batch
 from kernadv.groups import Groups
 from kernadv.smoothers import Estimate
@@ -76,9 +77,9 @@ class Tuned(Baseline):
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> Values:
         """Replay every member, and take the one in the lead at each step."""
         tick, n, _ = per_step(groups)
-        members = [baseline.replay(groups, side) for baseline in self.grid]
+        members = replay_each(self.grid, groups, side)
         error = np.stack([m.squared_error(groups) for m in members], axis=1)  # (N, M)
-        scored = ~np.isnan(error).any(axis=1)
+        scored = np.asarray(~np.isnan(error).any(axis=1))
         count = np.bincount(tick, groups.n * scored, len(n))
         best = np.empty(len(n), np.int64)
         score = np.zeros(len(members))

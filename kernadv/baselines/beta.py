@@ -7,7 +7,7 @@ import numpy as np
 from kernadv._errors import ArgumentError, check_positive
 from kernadv._typing import FloatArray
 from kernadv.baselines._base import LinearValues, Offline, centred
-from kernadv.baselines._recursive import Recursive
+from kernadv.baselines._recursive import Recursive, Setting, columns
 from kernadv.groups import Groups
 
 
@@ -21,26 +21,28 @@ def check_discount(value: float, name: str) -> float:
 class _Discounted(Recursive):
     """Memory (alpha, beta, step of the last visit or 0); at each visit ``alpha <- k alpha + S, beta <- k beta + G - S``."""
 
+    settings: tuple[str, ...] = ("discount",)
+
     def __init__(self, discount: float, name: str) -> None:
-        self.discount = check_discount(discount, name)
+        self.discount: Setting = check_discount(discount, name)
 
     def start(self, prompts: int, offline: Offline | None) -> FloatArray:
         """No trace yet."""
         return np.zeros((prompts, 3))
 
-    def kept(self, memory: FloatArray, groups: Groups) -> FloatArray:
-        """The factor k of the earlier counts at a visit: the discount.  # (N,)"""
-        return np.full(len(memory), self.discount)
+    def kept(self, memory: FloatArray, groups: Groups) -> Setting:
+        """The factor k of the earlier counts at a visit: the discount.  # broadcasts to (..., N)"""
+        return self.discount
 
     def discounted(self, memory: FloatArray, groups: Groups) -> tuple[FloatArray, FloatArray]:
         """k alpha and k beta, before the visit is counted."""
         k = self.kept(memory, groups)
-        return k * memory[:, 0], k * memory[:, 1]
+        return k * memory[..., 0], k * memory[..., 1]
 
     def update(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> tuple[FloatArray, FloatArray]:
         """Discount, then count the visit."""
         alpha, beta = self.discounted(memory, groups)
-        return np.column_stack([alpha + groups.s, beta + groups.n - groups.s, groups.step]), shared
+        return columns(alpha + groups.s, beta + groups.n - groups.s, groups.step), shared
 
 
 class DiscountedBeta(_Discounted):
@@ -80,7 +82,7 @@ class DiscountedBeta(_Discounted):
         """Mean of the discounted counts with the visit's (other) traces."""
         alpha, beta = self.discounted(memory, groups)
         gain = 1.0 / (alpha + beta + groups.n - (not self.uses_own_reward))
-        return LinearValues(alpha * gain, gain, gain if self.uses_own_reward else np.zeros(len(gain)))
+        return LinearValues(alpha * gain, gain, gain if self.uses_own_reward else np.zeros(gain.shape))
 
 
 class PooledBeta(_Discounted):
@@ -111,12 +113,13 @@ class PooledBeta(_Discounted):
     """
 
     shared = (0.0, 0.0)  # count and sum of the rewards of all prompts, discounted by the step
+    settings = ("discount", "pseudo")
     #: Weight of a step's rewards in the recent mean, one step later.
     recent = 0.9
 
     def __init__(self, discount: float = 0.75, pseudo: float = 2.0) -> None:
         super().__init__(discount, "discount")
-        self.pseudo = check_positive(pseudo, "pseudo", "a number of traces, e.g. 2")
+        self.pseudo: Setting = check_positive(pseudo, "pseudo", "a number of traces, e.g. 2")
         changed = (f" lambda={discount:g}" if discount != 0.75 else "") + (f" n0={pseudo:g}" if pseudo != 2.0 else "")
         self.name = f"pooled_beta{changed}"
         self.title = f"discounted Beta with a pooled prior, lambda={discount:g}, n0={pseudo:g}"
@@ -127,7 +130,7 @@ class PooledBeta(_Discounted):
         n = shared[0] + groups.n.sum() - groups.n
         mean = np.where(n > 0, (shared[1] + groups.s.sum() - groups.s) / np.where(n > 0, n, 1.0), 0.5)
         gain = 1.0 / (self.pseudo + alpha + beta + groups.n - 1.0)
-        return LinearValues((self.pseudo * mean + alpha) * gain, gain, np.zeros(len(gain)))
+        return LinearValues((self.pseudo * mean + alpha) * gain, gain, np.zeros(gain.shape))
 
     def update(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> tuple[FloatArray, FloatArray]:
         """Count the visit for the prompt, and for all."""
@@ -161,13 +164,14 @@ class OfflineCounts(_Discounted):
     SPO, arXiv 2509.13232, and the authors' code, verl-recipe ``spo/spo_ray_trainer.py``.
     """
 
+    settings = ("discount", "first")
     offline_rollouts = 8
     #: Pseudo-traces the offline rollouts are worth.
     weight = 8.0
 
     def __init__(self, rho: float = 0.875, first: float = 0.96) -> None:
         super().__init__(rho, "rho")
-        self.first = check_discount(first, "first")
+        self.first: Setting = check_discount(first, "first")
         self._call("spo_tracker", "discounted Beta from offline rollouts (SPO without its batch mean)")
 
     def _call(self, name: str, title: str) -> None:
@@ -181,20 +185,20 @@ class OfflineCounts(_Discounted):
         return np.column_stack([alpha, self.weight - alpha, np.zeros(len(alpha))])[:prompts]
 
     def kept(self, memory: FloatArray, groups: Groups) -> FloatArray:
-        """rho, and the published one at the first visit.  # (N,)"""
-        return np.where(memory[:, 2] == 0, max(self.first, self.discount), self.discount)
+        """rho, and the published one at the first visit.  # (..., N)"""
+        return np.where(memory[..., 2] == 0, np.maximum(self.first, self.discount), self.discount)
 
     def read(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> LinearValues:
         """Mean of the counts before the visit."""
-        zero = np.zeros(len(memory))
-        return LinearValues(memory[:, 0] / (memory[:, 0] + memory[:, 1]), zero, zero)
+        level = memory[..., 0] / (memory[..., 0] + memory[..., 1])
+        return LinearValues(level, np.zeros(level.shape), np.zeros(level.shape))
 
     def left_out(self, memory: FloatArray, groups: Groups) -> LinearValues:
         """Mean of the discounted counts and the group's other traces, plus what it leaves of the other prompts' rewards."""
         alpha, beta = self.discounted(memory, groups)
         total, several = alpha + beta + (groups.n - 1.0), groups.n > 1
         gain = np.where(several, 1.0 / np.where(several, total, 1.0), 0.0)  # old counts alone can be next to nothing
-        return centred(LinearValues(alpha / total, gain, np.zeros(len(gain))), groups, own=False)
+        return centred(LinearValues(alpha / total, gain, np.zeros(gain.shape)), groups, own=False)
 
 
 class SinglePolicy(OfflineCounts):
@@ -262,9 +266,9 @@ class EventCounts(OfflineCounts):
         )
 
     def kept(self, memory: FloatArray, groups: Groups) -> FloatArray:
-        """rho to the steps since the last visit; never quite 0, as the mean of the counts stays.  # (N,)"""
-        lag: FloatArray = groups.step - np.maximum(memory[:, 2], 1.0)
-        return np.maximum(np.full(len(lag), self.discount) ** lag, 1e-200)
+        """rho to the steps since the last visit; never quite 0, as the mean of the counts stays.  # (..., N)"""
+        lag: FloatArray = groups.step - np.maximum(memory[..., 2], 1.0)
+        return np.maximum(self.discount**lag, 1e-200)
 
 
 class StreamAligned(EventCounts):

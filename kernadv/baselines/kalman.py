@@ -7,7 +7,7 @@ import numpy as np
 from kernadv._errors import check_positive
 from kernadv._typing import FloatArray
 from kernadv.baselines._base import NOTHING, Baseline, LinearValues, Offline, SideInformation, TraceValues
-from kernadv.baselines._recursive import Recursive
+from kernadv.baselines._recursive import Recursive, Setting, columns
 from kernadv.groups import Groups
 
 #: Variances of KRPO's state step and of a reward, and its state before the first reward, as published.
@@ -70,11 +70,12 @@ class BatchFilter(Recursive):
     """
 
     shared = (START, START_VARIANCE)
+    settings = ("step", "noise")
 
     def __init__(self, own: bool = True, step: float = STEP, noise: float = REWARD) -> None:
         self.uses_own_reward = own
-        self.step = check_positive(step, "step", "a variance, e.g. 1e-5")
-        self.noise = check_positive(noise, "noise", "a variance, e.g. 1e-2")
+        self.step: Setting = check_positive(step, "step", "a variance, e.g. 1e-5")
+        self.noise: Setting = check_positive(noise, "noise", "a variance, e.g. 1e-2")
         changed = (f" Q={step:g}" if step != STEP else "") + (f" R={noise:g}" if noise != REWARD else "")
         self.name = ("krpo_batch" if own else "krpo_batch_loo") + changed
         self.title = f"Kalman filter of the batch mean, {'own reward' if own else 'leave-one-out'} (after KRPO)"
@@ -90,9 +91,9 @@ class BatchFilter(Recursive):
         n, s = int(groups.n.sum()), groups.s.sum()
         used = n - (not self.uses_own_reward)
         gain = gain if used else 0.0
-        share = np.full(len(groups.n), gain / max(used, 1))
+        share = gain / np.full(len(groups.n), max(used, 1))
         level = (1.0 - gain) * state + share * (s - groups.s)
-        return LinearValues(level, share, share if self.uses_own_reward else np.zeros(len(share)))
+        return LinearValues(level, share, share if self.uses_own_reward else np.zeros(share.shape))
 
     def update(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> tuple[FloatArray, FloatArray]:
         """Filter the batch mean."""
@@ -126,12 +127,13 @@ class LocalLevel(Recursive):
     """
 
     shared = (0.0, 0.0)  # count and sum of all rewards
+    settings = ("drift", "spread")
     #: Least variance of a reward.
     floor = 0.02
 
     def __init__(self, drift: float = 4e-4, spread: float = 0.1) -> None:
-        self.drift = check_positive(drift, "drift", "a variance per step, e.g. 4e-4")
-        self.spread = check_positive(spread, "spread", "a variance of values, e.g. 0.1")
+        self.drift: Setting = check_positive(drift, "drift", "a variance per step, e.g. 4e-4")
+        self.spread: Setting = check_positive(spread, "spread", "a variance of values, e.g. 0.1")
         changed = (f" Q={drift:g}" if drift != 4e-4 else "") + (f" spread={spread:g}" if spread != 0.1 else "")
         self.name = f"local_level{changed}"
         self.title = f"local level (Kalman), Q={drift:g}, spread {spread:g}"
@@ -144,23 +146,23 @@ class LocalLevel(Recursive):
         """Posterior mean after the other traces of the group."""
         x, variance, noise = self._predict(memory, shared, groups)
         gain = variance / (noise + (groups.n - 1.0) * variance)
-        return LinearValues(x * (1.0 - (groups.n - 1.0) * gain), gain, np.zeros(len(x)))
+        return LinearValues(x * (1.0 - (groups.n - 1.0) * gain), gain, np.zeros(x.shape))
 
     def update(self, memory: FloatArray, shared: FloatArray, groups: Groups) -> tuple[FloatArray, FloatArray]:
         """Posterior mean and variance after the group."""
         x, variance, noise = self._predict(memory, shared, groups)
         gain = variance / (noise + groups.n * variance)
-        after = np.column_stack([x + gain * (groups.s - groups.n * x), gain * noise, groups.step])
+        after = columns(x + gain * (groups.s - groups.n * x), gain * noise, groups.step)
         return after, shared + np.array([groups.n.sum(), groups.s.sum()])
 
     def _predict(
         self, memory: FloatArray, shared: FloatArray, groups: Groups
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Mean and variance before the group, and the variance of a reward."""
-        mean, variance, last = memory.T
+        mean, variance, last = memory[..., 0], memory[..., 1], memory[..., 2]
         new = last == 0
         if shared[0]:
-            prior = np.full(len(mean), shared[1] / shared[0])
+            prior = shared[1] / shared[0]
         else:
             prior = (groups.s.sum() - groups.s) / np.maximum(groups.n.sum() - groups.n, 1)
         x = np.where(new, prior, mean)

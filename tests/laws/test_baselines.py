@@ -1,12 +1,15 @@
 """Every baseline: replaying a log equals running it online, it reads the past only, and its flags say what it does."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 
 from kernadv import ArgumentError, CheckpointError, KernelValueEstimator, Relative, Steps, Visits
 from kernadv.baselines import LinearValues, Offline, SideInformation, Traces, Tuned, discover, discover_tuned
-from kernadv.baselines._recursive import Recursive
+from kernadv.baselines._recursive import Recursive, replay_each
 from kernadv.baselines.basis import Basis
+from kernadv.baselines.ebpo import EBPO
 from kernadv.baselines.kae import KAE
 from kernadv.baselines.pooled import PooledKernel
 from kernadv.groups import aggregate
@@ -220,6 +223,40 @@ def test_state_of_the_recursions(baseline):
         copy.load_state_dict({"ids_int": before["ids_int"]})
     for name, array in copy.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize(
+    "baseline", [b for b in EVERY if isinstance(b, Recursive) and b.settings], ids=lambda b: b.name
+)
+def test_settings_run_together_as_alone(baseline):
+    """Each number on its own draw, in steps of one trace too."""
+    rng, log, grid = np.random.default_rng(0), Log(10), [copy(baseline) for _ in range(5)]
+    for member in grid:
+        for name in baseline.settings:
+            setattr(member, name, getattr(baseline, name) * rng.uniform(0.2, 1.0))
+    assert all(map(grid[0].like, grid))
+    first = np.r_[True, np.diff(log.step) > 0]
+    rows = (log.step % 3 > 0) | first  # of every third step one trace
+    z = log.z[rows]
+    groups = aggregate(log.prompt[rows], log.step[rows], np.ones(len(z), int), z, z**2)
+    alone = [member.replay(groups, log.side) for member in grid]
+    assert not np.array_equal(alone[0].level, alone[1].level)
+    np.testing.assert_allclose(replay_each(grid, groups, log.side), alone, rtol=1e-13, atol=1e-15)
+
+
+def test_what_differs_beside_the_settings_runs_alone():
+    log, found = Log(11), discover()
+    pairs = [("krpo_batch", "krpo_batch_loo"), ("spo_loo", "spo_pp_loo"), ("local_level", "rloo"), ("rloo", "ebpo")]
+    for grid in [[EBPO(), EBPO()], *([found[a], found[b]] for a, b in pairs)]:
+        assert not isinstance(grid[0], Recursive) or not grid[0].like(grid[1])
+        alone = [member.replay(log.groups, log.side) for member in grid]
+        np.testing.assert_array_equal(replay_each(grid, log.groups, log.side), alone)
+
+
+def test_a_grid_of_one_recursion_runs_together():
+    grids = [family.grid for family in discover_tuned().values() if isinstance(family.grid[0], Recursive)]
+    assert grids
+    assert all(grid[0].like(member) for grid in grids for member in grid)
 
 
 @pytest.mark.parametrize(
