@@ -15,7 +15,7 @@ START = 0.5
 #: Share of the evidence that is kept from one step to the next.
 KEEP = 0.98
 #: Prior odds of a level that does not move, to each that does.
-STILL = 4.0
+STILL = 10.0
 #: Steps over which the level moves at most.
 LONGEST = 1e12
 

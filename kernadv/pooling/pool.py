@@ -21,9 +21,6 @@ from kernadv.pooling.how import Pooling
 from kernadv.pooling.weights import PrequentialWeights
 from kernadv.smoothers import Estimate
 
-#: What a visit of a known prompt says of the common level, as a share of what it would if its belief were free of what
-#: earlier visits said of it.
-REPEATED = 0.5
 #: Prior odds of a filter by which prompts do not move, to each by which they do.
 STILL = 2.0
 #: Where the others of a group weigh less, as a share of it, a trace is as good as alone.
@@ -198,7 +195,7 @@ class Pool:
         batch, running = asked.batch, self.running
         weights, base = self.weights.weights(), self._recalled(asked)
         beliefs = self._moved(base, self._since(asked))
-        shown = self._shown(beliefs, weights, self._inside(batch), asked.known, running.count)
+        shown = self._shown(beliefs, weights, self._inside(batch), running.count)
         elsewhere = others(batch.prompt, shown.score, shown.information)
         level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(asked.step))
         low, span, told = (x + 0.0 * level for x in (running.low, running.span, self.lib.number(~running.empty)))
@@ -372,7 +369,7 @@ class Pool:
             self._carry(lower, upper)
             base = self._chosen(other, self._recalled(asked), base)
             now = self._moved(base, self._since(asked))
-            again = self._shown(now, forecast.weights, inside, known, where(learned, count, self.running.count))
+            again = self._shown(now, forecast.weights, inside, where(learned, count, self.running.count))
             shown = self._chosen(other, again, shown)
         if not self.lib.rules_out(~learned & some):
             self._begin(inside, ~learned & some)
@@ -489,7 +486,7 @@ class Pool:
     def _moved(self, beliefs: Beliefs, gap: Array) -> Beliefs:
         return beliefs.later(gap[:, None], self._walk, self._discount, self.lib.xp)
 
-    def _shown(self, beliefs: Beliefs, weights: Array, inside: Batched, known: Array, count: Any) -> Shown:
+    def _shown(self, beliefs: Beliefs, weights: Array, inside: Batched, count: Any) -> Shown:
         """What each group shows; count: as `Running.count`."""
         xp = self.lib.xp
         alpha, beta = beliefs.at(self.common.expected(), xp)
@@ -500,7 +497,6 @@ class Pool:
         error, noise = (square - centre * centre).clip(0.0), centre - square
         n = count * inside.w
         slope = noise / (error * n + noise).clip(1e-300)
-        slope = xp.where(known, REPEATED * slope, slope)
         score = slope * (count * inside.wz - n * centre)
         return Shown(score, slope * noise * n, centre, error)
 

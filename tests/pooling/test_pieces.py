@@ -26,7 +26,7 @@ from kernadv.pooling import (
 from kernadv.pooling import weights as rule
 from kernadv.pooling._running import Running
 from kernadv.pooling.beliefs import believed, carried, carried_back
-from kernadv.pooling.pool import REPEATED, STILL
+from kernadv.pooling.pool import STILL
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 finite = st.floats(-12.0, 12.0)
@@ -373,7 +373,7 @@ class Loop:
         square = sum(u * a * (a + 1) / ((a + b) * (a + b + 1)) for u, (a, b) in zip(w, law, strict=True))  # E V^2
         error, noise = square - p * p, p - square
         n = len(rewards)
-        factor = noise / (n * error + noise) * (REPEATED if prompt in self.beliefs else 1.0)
+        factor = noise / (n * error + noise)
         return factor * (sum(rewards) - n * p), factor * noise * n
 
     def filtered(self, score, information, step):
