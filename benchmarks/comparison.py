@@ -2,7 +2,7 @@
 
     python benchmarks/comparison.py [--seeds 20] [--workers 2] [--features informative|noise | --pieces | --hindsight]
 
-Writes results/comparison.md and results/comparison.parquet (means over the paired runs): about two and a half CPU hours for
+Writes results/comparison.md and results/comparison.parquet (means over the paired runs): about two CPU hours for
 20 seeds.  With features, for the default with one piece changed, or for every setting of every tuned family in hindsight,
 only those are run, into files of their own.
 """
@@ -119,7 +119,7 @@ def best(table: pl.DataFrame, found: pl.DataFrame, every: dict[str, Baseline]) -
         "|---:|---|---:|---:|---:|---:|---:|",
     ]
     for view, means in views.items():
-        for (batch,), part in against(means, rivals).group_by(["batch"], maintain_order=True):
+        for (batch,), part in against(means, rivals).sort("batch").group_by(["batch"], maintain_order=True):
             ratio = part["ratio"]
             lines.append(
                 f"| {batch} | {view} | {len(part)} | {math.exp(ratio.log().mean()):.3f} | {ratio.max():.3f} | "
@@ -160,7 +160,9 @@ def hindsight(table: pl.DataFrame) -> str:
     for name, family in discover_tuned().items():
         if family.offline_rollouts:
             continue
-        for (batch,), part in against(means, [b.name for b in family.grid]).group_by(["batch"], maintain_order=True):
+        for (batch,), part in (
+            against(means, [b.name for b in family.grid]).sort("batch").group_by(["batch"], maintain_order=True)
+        ):
             ratio = part["ratio"]
             lines.append(
                 f"| {name.removesuffix(' tuned')} | {len(family.grid)} | {batch} | {math.exp(ratio.log().mean()):.3f} | "

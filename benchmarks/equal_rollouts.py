@@ -29,29 +29,27 @@ def main() -> None:
         mse=pl.col("mse").cast(pl.Float64),
         rollouts=pl.col("rollouts").cast(pl.Float64),
     )
-    (RESULTS / "equal_rollouts.md").write_text(markdown(table))
+    (RESULTS / "equal_rollouts.md").write_text(markdown(table, table["seeds"][0]))
 
 
-def markdown(table: pl.DataFrame) -> str:
+def markdown(table: pl.DataFrame, seeds: int) -> str:
     """A table a scenario: the MSE of the reference in thousandths, and that of the others relative to it."""
     known = {**discover(), **discover_tuned()}
     names = [name for name in table["method"].unique(maintain_order=True) if name in known]
     offline = [name for name in names if known[name].offline_rollouts]
     equal = at_equal_rollouts(table)
-    scenario = [c for c in equal.columns if c not in ("rollouts", "method", "mse", "group_size")]
-    seeds = table["seeds"][0]
     lines = [
         "Value MSE at equal numbers of rollouts a visit, those from before training shared among a prompt's visits: "
         f"relative to {REFERENCE}, which samples none before training (its own line: MSE x 1000), {seeds} paired runs. "
         "Methods without offline rollouts are interpolated between group sizes, log MSE in log rollouts; a budget beyond "
         "the largest group is left out. Own: the value contains the trace's own reward, and its error may not be compared.",
     ]
-    for key, part in equal.group_by(scenario, maintain_order=True):
+    for (process, schedule, batch), part in equal.group_by(["process", "schedule", "batch"], maintain_order=True):
         cells = {(m, r): mse for m, r, mse in part.select("method", "rollouts", "mse").iter_rows()}
         budgets = [r for r in part["rollouts"].unique().sort() if cells.get((REFERENCE, r)) is not None]
         lines += [
             "",
-            f"## {', '.join(map(str, key))}",
+            f"## {process}, {schedule}, {batch} prompts a step",
             "",
             "| method | | " + " | ".join(f"{r:.2f}" for r in budgets) + " |",
         ]

@@ -119,12 +119,12 @@ def test_the_committed_table_of_equal_rollouts(monkeypatch):
     monkeypatch.syspath_prepend(str(benchmarks))
     markdown = importlib.import_module("equal_rollouts").markdown
     chosen = [FOUND[name] for name in ("kernadv", "spo", "pvpo", "rloo")]
-    made = compare(chosen, ["flat"], ["epochs"], [1, 2], 1, workers=1, progress=False)
+    made = compare(chosen, ["flat"], ["epochs"], [1, 2], 1, batches=[64], workers=1, progress=False)
     mse = {(m, g): x for m, g, x in part(made, part="all").select("method", "group_size", "mse").iter_rows()}
     share = math.log(1 + 8 * 1024 / 12800) / math.log(2)
     ours = mse["kernadv", 1] ** (1 - share) * mse["kernadv", 2] ** share
-    lines = markdown(made).splitlines()
-    assert [line for line in lines if line.startswith("## ")] == ["## flat, epochs"]
+    lines = markdown(made, 1).splitlines()
+    assert [line for line in lines if line.startswith("## ")] == ["## flat, epochs, 64 prompts a step"]
     assert "| method | | 1.64 |" in lines  # G = 2 with its offline rollouts is beyond the default's largest group
     assert f"| kernadv |  | {1000 * ours:.2f} |" in lines
     assert f"| spo | own offline | {mse['spo', 1] / ours:.3f} |" in lines
