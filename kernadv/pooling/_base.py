@@ -90,10 +90,6 @@ class Batched(NamedTuple):
         wwz = xp.minimum((wwz - low * ww).clip(0.0), span * ww) * factor
         return Batched(self.prompt, xp.stack([n, w, wz, ww, wwz, wwzz, www]))
 
-    def take(self, rows: Array) -> Batched:
-        """The groups of an index array."""
-        return self._replace(prompt=self.prompt[rows], sums=self.sums[:, rows])
-
     def only(self, rows: Array) -> Batched:
         """The other groups as if they had no scored trace."""
         return self._replace(sums=self.sums * rows)

@@ -112,12 +112,10 @@ def test_reads_the_past_and_the_other_traces(process):
     np.testing.assert_allclose(posterior(run._replace(rewards=own)).value[first, 1], before[first, 1], rtol=1e-12)
 
 
-@every
+@pytest.mark.parametrize("process", [name for name, law in PROCESSES.items() if not law.clusters])
 def test_is_a_conditional_mean(process):
     """E[(V - m) h] = 0 for whatever h reads of the past: hence E (V - m)^2 = E V^2 - E m^2, the mean posterior variance, and
     nothing admissible has a smaller error (Rao-Blackwell)."""
-    if PROCESSES[process].clusters:
-        pytest.skip("what its prompts tell of each other is not in its floor")
     schedule = Schedule(batch=60, stay=6, blocks=2, steps=36)
     run = simulate(process, schedule, 2, seed=6)
     side = side_information(run)
