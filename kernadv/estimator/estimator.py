@@ -98,7 +98,7 @@ class KernelValueEstimator(Persistent):
     The plain estimator forgets visits that can never again carry weight from time to time: beyond the support for compact
     kernels, below 1e-12 of the weight of the prompt's newest visit for the others.  Compact kernels: no estimate changes by
     it; others: by no more than that share.  The pooled one forgets nothing.  Its values come from 2 + 2 M numbers that it
-    notes of every prompt (528 bytes); the visits, 29 bytes each, are kept for `explain` alone, and `max_visits` bounds them.
+    notes of every prompt (592 bytes); the visits, 29 bytes each, are kept for `explain` alone, and `max_visits` bounds them.
 
     References
     ----------

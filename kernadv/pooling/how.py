@@ -53,7 +53,7 @@ class Pooling:
 
     priors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     walks: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.4)
-    discounts: tuple[float, ...] = (0.01, 0.03, 0.1)
+    discounts: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08)
     common: tuple[float, ...] = (0.0, 0.03, 0.08, 0.15)
 
     def __post_init__(self) -> None:
