@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.special import betaincinv, ndtri
+from scipy.special import betaincinv
 
 from kernadv._at_once import Call
 from kernadv._errors import CheckpointError
@@ -38,6 +38,7 @@ class Memo(NamedTuple):
     asked: Asked
     forecast: Forecast
     pool: Pool  # that forecast
+    others: tuple[FloatArray, FloatArray, FloatArray]  # as `Rollouts.others`
 
 
 class Pooled(Rule):
@@ -70,7 +71,7 @@ class Pooled(Rule):
             place, row = memo.group + groups * unscored, np.zeros(groups * (1 + unscored.any()), np.int64)
             row[place] = np.arange(len(place))
             places = place, row
-        estimate = memo.pool.posterior(memo.forecast, memo.group, rollouts.others, weight, places)
+        estimate = memo.pool.posterior(memo.forecast, memo.group, memo.others, weight, places)
         return Reading(estimate, np.full(len(memo.asked.gap), np.nan), memo)
 
     def _memo(self, rollouts: Rollouts, history: History) -> Memo:
@@ -98,7 +99,7 @@ class Pooled(Rule):
         np.minimum.at(low, group, z)
         np.maximum.at(high, group, z)
         asked = Asked(_batched(rollouts, pool), known[index], notes[index], gap, low, high, step, chain, features)
-        return Memo(batch.group, asked, pool.forecast(asked), pool)
+        return Memo(batch.group, asked, pool.forecast(asked), pool, rollouts.others)
 
     def on_device(self, device: torch.device) -> DeviceRule:
         """Everything is known there."""
@@ -120,24 +121,19 @@ class Pooled(Rule):
         return [(self.__dict__.update, {"pool": learned, "_other": self.pool})], notes[first]
 
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
-        """From the Beta law with the mean and the variance of the filters' beliefs for rewards of two values; else normal.
+        """From the Beta law with the variance of the filters' beliefs, and their mean where such predictions turned out to be.
 
         Covers the value under today's policy, in as far as some filter moves as the policy does.
         """
-        estimate, pool = reading.estimate, reading.memo.pool
-        value = np.asarray(estimate.value)
+        memo: Memo = reading.memo
+        pool, value = memo.pool, np.asarray(reading.estimate.value)
         low, span = float(pool.running.low), float(pool.running.span)
         if span <= 0 or pool.running.empty:
             return np.full(len(value), -np.inf), np.full(len(value), np.inf)
-        inside = _inside(reading.memo.asked.batch, low, low + span)
-        if pool.running.two_values and not self.weighted and not inside.any():
-            n, p = np.asarray(estimate.n_eff), np.clip((value - low) / span, 0.0, 1.0)
-            lower, upper = _posterior(n * p, n * (1.0 - p), 1.0 - level)
-            return np.minimum(low + span * lower, value), np.maximum(low + span * upper, value)
-        half = ndtri((1.0 + level) / 2.0) * np.sqrt(np.asarray(estimate.variance))
-        if (inside < 0).any():
-            return value - half, value + half
-        return np.clip(value - half, low, low + span), np.clip(value + half, low, low + span)
+        p = pool.centre(memo.forecast, memo.group, memo.others[1], value)
+        n = np.asarray(reading.estimate.n_eff) * (pool.running.count * pool.running.weight)
+        lower, upper = _posterior(n * p, n * (1.0 - p), 1.0 - level)
+        return np.minimum(low + span * lower, value), np.maximum(low + span * upper, value)
 
     def pieces(self, reading: Reading, sample: Sample, at: int) -> dict[str, Any]:
         """The visits' shares: what each brought to the rollouts that a belief is worth, less what was lost since."""
@@ -225,14 +221,6 @@ class Pooled(Rule):
     def _fresh(self) -> Pool:
         """A pool that has seen nothing."""
         return Pool(self.how, (self.features.size or 0) if self.features else 0)
-
-
-def _inside(batch: Batched, low: float, high: float) -> FloatArray:
-    """Where the rewards of each group lie: 0 at the ends of the range seen before, 1 inside, -1 outside.  # (N,)"""
-    low, high = low - batch.origin, high - batch.origin
-    product = (low + high) * batch.wwz - batch.wwzz - low * high * batch.ww  # sum of (z - low)(high - z)
-    rounding = 1e-6 * batch.ww * (high - low) ** 2 + 1e-12 * (batch.wwzz + abs(low * high) * batch.ww)
-    return np.asarray(np.sign(product) * (np.abs(product) > rounding))
 
 
 def _posterior(a: FloatArray, b: FloatArray, outside: float) -> tuple[FloatArray, FloatArray]:

@@ -15,6 +15,7 @@ from kernadv.pooling._base import Batched, Pooled, check_shapes, share_of
 from kernadv.pooling._library import NUMPY, Array, Library
 from kernadv.pooling._running import Running
 from kernadv.pooling.beliefs import Beliefs, believed, carried, carried_back
+from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.common import CommonLevel
 from kernadv.pooling.features import FeaturePrior
 from kernadv.pooling.how import Pooling
@@ -150,6 +151,7 @@ class Pool:
         self.running = Running(lib)
         self.common = CommonLevel(how.common, lib)
         self.weights = PrequentialWeights(np.where(how.members.walk + how.members.discount > 0, 1.0, STILL), lib)
+        self.calibration = Calibration(lib)
         self.features: FeaturePrior | None = None
         if features:
             self.expect(features)
@@ -279,6 +281,30 @@ class Pool:
             mean(inner * gain * gain, w),
         ]
 
+    def centre(self, forecast: Forecast, group: Array, mass: Array, value: Array) -> Array:
+        """Where values are, as shares of the range: moved by what predictions there were off, as far as they are predictions
+        and not the other traces of the group.
+
+        Parameters
+        ----------
+        forecast : Forecast of N groups
+        group : (B,) int64
+            Index of each row's group.
+        mass : (B,)
+            Sum W of the weights over the other scored traces of the row's group.
+        value : (B,)
+            Of `posterior`, from these.
+
+        Returns
+        -------
+        (B,), between 0 and 1
+        """
+        worth, heard = forecast.worth[group], (self.running.count * mass)[:, None]
+        past = self.lib.ratio(worth, worth + heard) @ forecast.weights
+        shift = self.calibration.shift(forecast.mean @ forecast.weights)[group]
+        share = share_of(value, *self.running.range, self.lib.xp)
+        return (share + past * shift).clip(0.0, 1.0)
+
     def linear(self, forecast: Forecast, n: Array) -> tuple[Array, Array]:
         """The values of groups of n traces of weight 1 as a level, NaN where undefined, and the gain of the others' sum.
 
@@ -375,6 +401,8 @@ class Pool:
             self._begin(inside, ~learned & some)
         told = number(learned)
         self.common.learn(told * shown.score.sum(), told * shown.information.sum(), elapsed, new=new)
+        predicted = lower + (upper - lower) * (forecast.mean @ forecast.weights)
+        self.calibration.learn(predicted, inside, told / self.running.weight, new=new)
         beliefs, loss, heard = self._chained(asked, base, inside)
         self.weights.learn(loss, batch.w.sum() / self.running.weight, new=new)
         if self.features is not None and asked.features is not None:
@@ -512,6 +540,7 @@ class Pool:
         where = self.lib.xp.where
         self.common.carry(where(moved, mean, self.common.mean), where(moved, factor, 1.0))
         self.weights.carry(upper - lower)
+        self.calibration.carry(upper - lower)
         if self.features is not None:
             self.features.carry(upper - lower)
 
@@ -527,7 +556,12 @@ class Pool:
         return self.weights.weights() @ self._prior
 
     def _pieces(self) -> dict[str, Pooled]:
-        pieces: dict[str, Pooled] = {"running": self.running, "common": self.common, "weights": self.weights}
+        pieces: dict[str, Pooled] = {
+            "running": self.running,
+            "common": self.common,
+            "weights": self.weights,
+            "calibration": self.calibration,
+        }
         return pieces if self.features is None else {**pieces, "features": self.features}
 
     def state_dict(self) -> dict[str, Array]:

@@ -296,14 +296,14 @@ def test_the_range_and_the_mean_grow_with_what_is_seen():
     lower, upper = told(running, [[4.0], [2.0, 4.0]])
     assert (float(lower), float(upper)) == (0.0, 0.0)  # all before were at the low end
     assert (running.low, running.span) == (2.0, 2.0)
-    assert running.two_values
+    assert not running.between[0]
     keep = _running.KEEP_MEAN
     mass = keep * 2.0 + 3.0
     mean = 2.0 / mass  # of the shares: 0, 0, then 1, 0, 1
     assert running.mean == pytest.approx(mean)
     lower, upper = told(running, [[0.0, 8.0]])
     assert (float(lower), float(upper)) == (0.25, 0.5)
-    assert not running.two_values
+    assert running.between[0]
     before = (0.25 + 0.25 * mean) * keep * mass
     assert running.mean == pytest.approx((before + 1.0) / (keep * mass + 2.0))
 
