@@ -121,7 +121,7 @@ class Pooled(Rule):
         return [(self.__dict__.update, {"pool": learned, "_other": self.pool})], notes[first]
 
     def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
-        """From the Beta law with the variance of the filters' beliefs, and their mean where such predictions turned out to be.
+        """From a Beta law: the variance of the filters' beliefs, and their mean moved to where such predictions turned out.
 
         Covers the value under today's policy, in as far as some filter moves as the policy does.
         """

@@ -282,8 +282,8 @@ class Pool:
         ]
 
     def centre(self, forecast: Forecast, group: Array, mass: Array, value: Array) -> Array:
-        """Where values are, as shares of the range: moved by what predictions there were off, as far as they are predictions
-        and not the other traces of the group.
+        """Where values are, as shares of the range: moved by how far such predictions were off, in as far as they are
+        predictions and not the mean of the other traces.
 
         Parameters
         ----------
@@ -302,8 +302,8 @@ class Pool:
         worth, heard = forecast.worth[group], (self.running.count * mass)[:, None]
         past = self.lib.ratio(worth, worth + heard) @ forecast.weights
         shift = self.calibration.shift(forecast.mean @ forecast.weights)[group]
-        share = share_of(value, *self.running.range, self.lib.xp)
-        return (share + past * shift).clip(0.0, 1.0)
+        low, high = self.running.range
+        return (share_of(value, low, high, self.lib.xp) + past * shift).clip(0.0, 1.0)
 
     def linear(self, forecast: Forecast, n: Array) -> tuple[Array, Array]:
         """The values of groups of n traces of weight 1 as a level, NaN where undefined, and the gain of the others' sum.
