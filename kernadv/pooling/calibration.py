@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import Batched, Pooled
 from kernadv.pooling._library import NUMPY, Array, Library
@@ -23,23 +25,23 @@ class Calibration(Pooled):
     shift of a later one.  Predictions that run ahead to 0 or 1 are seen by that, which their own variance cannot tell.
     """
 
-    residual: Array  # (K,): discounted sums of the residuals
-    traces: Array  # (K,): and of ones
-
-    positive = ("traces",)
+    sums: Array  # (2, K): discounted, of the residuals and of the traces
 
     def __init__(self, lib: Library = NUMPY) -> None:
-        super().__init__(lib, residual=len(KNOTS), traces=len(KNOTS))
-        knots = lib.array(KNOTS)
-        self._start, self._length = knots[:-1], knots[1:] - knots[:-1]
+        super().__init__(lib, sums=(2, len(KNOTS)))
+        slope = 1.0 / np.diff(KNOTS)
+        self._knots = lib.array(KNOTS)
+        self._before, self._after = lib.array([0.0, *-slope]), lib.array([*slope, 0.0])
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
         """As `Pooled.sound`: no residual is larger than the range."""
-        return super().sound(arrays) and bool((abs(arrays["residual"]) <= arrays["traces"] * (1.0 + 1e-9)).all())
+        residual, traces = arrays["sums"]
+        return bool((abs(residual) <= traces * (1.0 + 1e-9)).all())
 
     def shift(self, predicted: Array) -> Array:
         """How much higher than such predictions the rewards were, as a share of the range.  # (B,)"""
-        return self._near(predicted) @ (self.residual / (self.traces + TRUST))
+        residual, traces = self.sums
+        return self._near(predicted) @ (residual / (traces + TRUST))
 
     def learn(self, predicted: Array, batch: Batched, each: Any, *, new: Any) -> None:
         """Add a batch.
@@ -55,19 +57,16 @@ class Calibration(Pooled):
         new : 1 or 0
             Whether it is of a later step than all before.
         """
-        near = self._near(predicted)
+        w = batch.w
         self.keep(KEEP**new)
-        self.residual += (each * (batch.wz - batch.w * predicted)) @ near
-        self.traces += (each * batch.w) @ near
+        self.sums += each * self.lib.xp.stack([batch.wz - w * predicted, w]) @ self._near(predicted)
 
     def carry(self, factor: Any) -> None:
         """The range of the rewards grew: shares of it are that much smaller, and as much is forgotten, as places moved."""
-        self.residual *= factor * factor
-        self.traces *= factor
+        self.keep(factor)
+        self.sums[0] *= factor
 
     def _near(self, share: Array) -> Array:
         """How near each share is to each knot; they sum to 1.  # (B, K)"""
-        xp = self.lib.xp
-        beyond = ((share[:, None] - self._start) / self._length).clip(0.0, 1.0)
-        none = xp.zeros_like(beyond[:, :1])
-        return xp.concatenate([none + 1.0, beyond], axis=1) - xp.concatenate([beyond, none], axis=1)
+        off = share[:, None] - self._knots
+        return (1.0 - self.lib.xp.maximum(off * self._after, off * self._before)).clip(0.0, 1.0)

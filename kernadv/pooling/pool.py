@@ -397,14 +397,16 @@ class Pool:
             now = self._moved(base, self._since(asked))
             again = self._shown(now, forecast.weights, inside, where(learned, count, self.running.count))
             shown = self._chosen(other, again, shown)
-        if not self.lib.rules_out(~learned & some):
-            self._begin(inside, ~learned & some)
+        first = ~learned & some
+        if not self.lib.rules_out(first):
+            self._begin(inside, first)
         told = number(learned)
         self.common.learn(told * shown.score.sum(), told * shown.information.sum(), elapsed, new=new)
         predicted = lower + (upper - lower) * (forecast.mean @ forecast.weights)
-        self.calibration.learn(predicted, inside, told / self.running.weight, new=new)
+        typical = self.running.weight
+        self.calibration.learn(predicted, inside, told / typical, new=new)
         beliefs, loss, heard = self._chained(asked, base, inside)
-        self.weights.learn(loss, batch.w.sum() / self.running.weight, new=new)
+        self.weights.learn(loss, batch.w.sum() / typical, new=new)
         if self.features is not None and asked.features is not None:
             residual = self.lib.ratio(inside.wz, batch.w) - (lower + (upper - lower) * mean)
             own = self.lib.ratio(batch.w.sum(), batch.n.sum(), 1.0)  # of the first batch, which only they learn from
@@ -455,7 +457,7 @@ class Pool:
         s = xp.minimum((k * inside.wz)[:, None], n)
         beliefs = self._moved(base, abs(gap))
         alpha, beta = beliefs.at(level, xp)
-        loss = self._loss(alpha, alpha + beta, inside)
+        loss = self._loss(alpha, alpha + beta, inside, k)
         after = believed(alpha + s, beta + (n - s), level, xp)
         late = (gap < 0)[:, None]
         gain = where(late, base.variance / beliefs.variance, 1.0)
@@ -463,11 +465,10 @@ class Pool:
         fall = gain * gain * (beliefs.variance - after.variance)
         return Beliefs(logit, where(late, base.variance - fall, after.variance)), loss
 
-    def _loss(self, alpha: Array, worth: Array, inside: Batched) -> Array:
+    def _loss(self, alpha: Array, worth: Array, inside: Batched, k: Any) -> Array:
         """Sums over all traces of ``w^2 (z - V^(g))^2`` in squared typical weights, with V^(g) from the past and the other
-        traces of the group; what is left out is as heavy as a trace on average, by w^2.  # (M,)
+        traces of the group; what is left out is as heavy as a trace on average, by w^2; k: as `Running.count`.  # (M,)
         """
-        k, typical = self.running.count, self.running.weight
         each = self.lib.ratio(inside.www, inside.ww)
         others = inside.w - each
         # of a single trace what others show is rounding, which little worth magnifies
@@ -478,7 +479,7 @@ class Pool:
         aside = (k * (inside.w * centre - inside.wz) * several)[:, None]
         spread = within * ((worth + (k * inside.w)[:, None]) / rest) ** 2
         off = (centre[:, None] * worth - alpha + aside) / rest
-        return (spread + inside.ww[:, None] * off * off).sum(0) / typical**2
+        return (spread + inside.ww[:, None] * off * off).sum(0) / self.running.weight**2
 
     def _recalled(self, asked: Asked) -> Beliefs:
         """Beliefs at the newest visits, in shares of the present range; of prompts without one, the prior."""
@@ -539,10 +540,11 @@ class Pool:
         moved = (lower > 0) | (upper < 1)
         where = self.lib.xp.where
         self.common.carry(where(moved, mean, self.common.mean), where(moved, factor, 1.0))
-        self.weights.carry(upper - lower)
-        self.calibration.carry(upper - lower)
+        share = upper - lower
+        self.weights.carry(share)
+        self.calibration.carry(share)
         if self.features is not None:
-            self.features.carry(upper - lower)
+            self.features.carry(share)
 
     def _inside(self, batch: Batched) -> Batched:
         return batch.inside(self.running.range[0], self.running.range[1], self.lib.xp)

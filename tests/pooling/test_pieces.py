@@ -250,7 +250,7 @@ def test_the_losses_are_those_of_values_without_the_own_reward(weights):
         z = [rng.binomial(1, 0.3, 4).astype(float) for _ in range(40)]
         w = [np.full(4, 2.0) if weights == "alike" else rng.gamma(4.0, 0.25, 4) for _ in range(40)]
         inside = batch_of(z, weights=w)
-        found = found + pool._loss(alpha, worth * np.ones((40, 1)), inside)
+        found = found + pool._loss(alpha, worth * np.ones((40, 1)), inside, pool.running.count)
         k = float(pool.running.count)
         for own, rewards, weight in zip(alpha, z, w, strict=True):
             value = (own + k * (weight @ rewards - weight * rewards)[:, None]) / (
@@ -267,7 +267,7 @@ def test_the_loss_of_a_trace_alone_is_that_of_the_past(worth):
     z = np.array([0.1, 0.7, 1 / 3])
     p = np.array([[0.2, 0.9], [0.3, 0.5], [1 / 3, 0.1]])
     inside = batch_of([[1e6 + x] for x in z]).inside(1e6, 1e6 + 1.0)
-    found = pool._loss(p * worth, np.full((3, 2), worth), inside)
+    found = pool._loss(p * worth, np.full((3, 2), worth), inside, pool.running.count)
     np.testing.assert_allclose(found, ((z[:, None] - p) ** 2).sum(0), rtol=1e-8)
 
 
@@ -307,23 +307,21 @@ def test_the_shift_is_found_where_it_is():
         hits = rng.random(100) < np.r_[np.full(50, 0.9), np.full(50, 0.4)]
         piece.learn(predicted, batch_of([[float(hit)] for hit in hits]), 1.0, new=1.0)
     np.testing.assert_allclose(piece.shift(np.array([0.98, 0.4])), [-0.08, 0.0], atol=0.02)
-    shift, traces = piece.shift(np.array([0.98])), piece.traces.sum()
+    shift, traces = piece.shift(np.array([0.98])), piece.sums[1].sum()
     piece.carry(0.5)
-    assert piece.traces.sum() == pytest.approx(traces / 2)
+    assert piece.sums[1].sum() == pytest.approx(traces / 2)
     assert 0.4 < piece.shift(np.array([0.98])) / shift < 0.5
     piece.carry(0.0)
     assert not piece.shift(np.array([0.98]))
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("residual", 2.0), ("residual", -2.0), ("traces", -1.0), ("traces", np.nan)]
-)
-def test_a_shift_beyond_the_range_was_not_learned(name, value):
+@pytest.mark.parametrize(("row", "value"), [(0, 2.0), (0, -2.0), (1, -1.0), (1, np.nan)])
+def test_a_shift_beyond_the_range_was_not_learned(row, value):
     piece = Calibration()
     piece.learn(np.array([0.5]), batch_of([[1.0]]), 1.0, new=0.0)
     state = piece.state_dict()
     Calibration().load_state_dict(state)
-    state[name][3] = value
+    state["sums"][row, 3] = value
     with pytest.raises(CheckpointError):
         piece.load_state_dict(state)
 
@@ -527,8 +525,7 @@ def test_the_whole_is_a_loop_over_prompts_and_filters(how):
         value = np.clip(value + rng.normal(0, 0.05, 12), 0.01, 0.99)
         step += int(rng.integers(1, 4))
     np.testing.assert_allclose(est._rule.pool.weights.weights(), loop.weights(), rtol=1e-9)
-    np.testing.assert_allclose(est._rule.pool.calibration.residual, loop.residual, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(est._rule.pool.calibration.traces, loop.seen, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(est._rule.pool.calibration.sums, [loop.residual, loop.seen], rtol=1e-9, atol=1e-9)
 
 
 # ---------------------------------------------------------------- several groups of a prompt, and late ones
