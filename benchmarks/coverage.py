@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
-from kernadv import inference
-from kernadv.inference import (
+from kernadv.kernels import KERNELS
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson, inference
+from kernadv.regression.inference import (
     Fit,
     Interval,
     MovingBlocks,
@@ -30,9 +31,7 @@ from kernadv.inference import (
     standard_error,
     tube,
 )
-from kernadv.kernels import KERNELS
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 RESULTS = Path(__file__).parent / "results"
 Curve = Callable[[np.ndarray], np.ndarray]

@@ -44,9 +44,9 @@ def line() -> Rows:
 
 def selection() -> Rows:
     """Leave-one-out over 64 bandwidths."""
-    from kernadv.bandwidth.leave_one_out import LeaveOneOut
     from kernadv.kernels import get
-    from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    from kernadv.regression.bandwidth.leave_one_out import LeaveOneOut
+    from kernadv.regression.local.polynomial import LocalPolynomialFit
 
     x, y = curve(10**5)
     rows = []

@@ -1,8 +1,16 @@
-"""Kernel regression with the conventions of scikit-learn."""
+"""Kernel regression with the conventions of scikit-learn: estimators, bandwidth selectors and inference.
 
-from kernadv.regressors._warnings import BandwidthWarning, EmptyWindowWarning
-from kernadv.regressors.k_neighbors import KNeighborsSmoother
-from kernadv.regressors.local_polynomial import LocalLinear, LocalPolynomial, NadarayaWatson
+It needs the extra ``regression``: ``pip install "kernadv[regression]"``.
+"""
+
+# ruff: noqa: E402  # without scikit-learn nothing below can be imported
+from kernadv._errors import import_extra
+
+import_extra("sklearn", "kernel regression", "regression")
+
+from kernadv.regression._warnings import BandwidthWarning, EmptyWindowWarning
+from kernadv.regression.k_neighbors import KNeighborsSmoother
+from kernadv.regression.local_polynomial import LocalLinear, LocalPolynomial, NadarayaWatson
 
 __all__ = [
     "BandwidthWarning",

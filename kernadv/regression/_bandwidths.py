@@ -11,11 +11,11 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray
-from kernadv.bandwidth import Selection, Selector, get
-from kernadv.regressors._mixed import select_mixed
-from kernadv.regressors._rule import Rule, coefficients
-from kernadv.regressors._sample import Points, Sample
-from kernadv.regressors._warnings import BandwidthWarning
+from kernadv.regression._mixed import select_mixed
+from kernadv.regression._rule import Rule, coefficients
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression._warnings import BandwidthWarning
+from kernadv.regression.bandwidth import Selection, Selector, get
 
 #: Fewer rows than this determine no bandwidth.
 FEWEST = 3

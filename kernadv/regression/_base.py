@@ -15,13 +15,12 @@ from kernadv import kernels
 from kernadv._arrays import is_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import AnyArray, BoolArray, FloatArray
-from kernadv.inference import Fit, Interval
-from kernadv.regressors import _inference
-from kernadv.regressors._categories import read_categories
-from kernadv.regressors._dense import determines
-from kernadv.regressors._engine import estimate, hat
-from kernadv.regressors._gradient import gradient
-from kernadv.regressors._input import (
+from kernadv.regression import _inference
+from kernadv.regression._categories import read_categories
+from kernadv.regression._dense import determines
+from kernadv.regression._engine import estimate, hat
+from kernadv.regression._gradient import gradient
+from kernadv.regression._input import (
     back,
     find_groups,
     ordered_levels,
@@ -32,12 +31,13 @@ from kernadv.regressors._input import (
     read_weights,
     to_numpy,
 )
-from kernadv.regressors._quality import Quality, quality
-from kernadv.regressors._rule import HIGHEST_DEGREE, Rule, coefficients
-from kernadv.regressors._sample import Points, Sample
-from kernadv.regressors._summary import summary
-from kernadv.regressors._warnings import warn_undefined
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression._quality import Quality, quality
+from kernadv.regression._rule import HIGHEST_DEGREE, Rule, coefficients
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression._summary import summary
+from kernadv.regression._warnings import warn_undefined
+from kernadv.regression.inference import Fit, Interval
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 #: Size of the data by which scikit-learn judges scores.
 JUDGED_ROWS, JUDGED_COLUMNS = 200, 10
@@ -274,18 +274,18 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def interval(self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None) -> Interval:
         """Pointwise confidence intervals.
 
-        Errors are taken as independent.  For others, with ``fit = model.as_fit()``: clusters by
-        `kernadv.inference.robust_bias_corrected` of ``fit._replace(cluster=...)`` with ``method="cluster"``; correlation
-        along the first column by its ``method="hac"``, or by a block bootstrap, `kernadv.inference.percentile_t` with
-        ``scheme=MovingBlocks()``.
+        Errors are taken as independent.  For others, with ``fit = model.as_fit()`` and the functions of
+        `kernadv.regression.inference`: clusters by `robust_bias_corrected` of ``fit._replace(cluster=...)`` with
+        ``method="cluster"``; correlation along the first column by its ``method="hac"``, or by a block bootstrap,
+        `percentile_t` with ``scheme=MovingBlocks()``.
 
         Parameters
         ----------
         X : (m, d) array, data frame or tensor
         level : float
         method : {"auto", "normal", "robust", "wilson", "jeffreys", "uniform"}
-            See `kernadv.inference.interval`: "auto" has limits of their own for columns of two values, whatever these are.
-            The bias that other levels of categorical columns bring is not corrected.
+            See `kernadv.regression.inference.interval`: "auto" has limits of their own for columns of two values, whatever
+            these are.  The bias that other levels of categorical columns bring is not corrected.
         groups : (m,) array-like, optional
 
         Returns
@@ -307,16 +307,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Confidence bands: they cover at all the queries together.
 
         Errors are taken as independent.  For correlation along a line, with ``fit = model.as_fit()``:
-        `kernadv.inference.multiplier_bootstrap` with ``scheme=MovingBlocks()``, a block bootstrap.  For clusters there are
-        intervals only, see `interval`.
+        `kernadv.regression.inference.multiplier_bootstrap` with ``scheme=MovingBlocks()``, a block bootstrap.  For clusters
+        there are intervals only, see `interval`.
 
         Parameters
         ----------
         X : (m, d) array, data frame or tensor
         level : float
         method : {"sup_t", "tube"}
-            Bootstrap of the largest t, or the tube formula; see `kernadv.inference.multiplier_bootstrap` and `tube`, and
-            `kernadv.inference.band` for columns of two values.  The latter is for one continuous column and one bandwidth.
+            Bootstrap of the largest t, or the tube formula, which is for one continuous column and one bandwidth; see
+            `multiplier_bootstrap` and `tube` of `kernadv.regression.inference`, and `band` there for columns of two values.
         groups : (m,) array-like, optional
             The band is one for all queries; groups without a query have no part in it.
         bias_corrected : bool
@@ -336,7 +336,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self._asked(_inference.band, X, groups, level, method, bias_corrected)
 
     def as_fit(self) -> Fit:
-        """The fit as the functions of `kernadv.inference` take it: ``standard_error(model.as_fit(), X, "hac")``.
+        """The fit as the functions of `kernadv.regression.inference` take it: ``standard_error(model.as_fit(), X, "hac")``.
 
         Raises
         ------
@@ -368,7 +368,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         matplotlib Axes
         """
         check_is_fitted(self)
-        from kernadv.regressors._plot import plot
+        from kernadv.regression._plot import plot
 
         return plot(self, self._sample, ax, level)
 

@@ -12,10 +12,10 @@ from scipy.linalg import solve_triangular
 from sklearn.utils import gen_batches
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.moments.solve import RANK
-from kernadv.regressors._neighbours import metric_distances
-from kernadv.regressors._rule import Rule
-from kernadv.regressors._sample import Points, Sample
+from kernadv.regression._neighbours import metric_distances
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression.local.solve import RANK
 
 #: Ratio of the eigenvalues of the design's cross products below which it counts as collinear.
 COLLINEAR = 1e-12

@@ -10,16 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.moments.least_squares import STEEP
-from kernadv.moments.local import exponents
-from kernadv.moments.solve import RANK
-from kernadv.regressors._dense import hat_rows
-from kernadv.regressors._inverse import is_inverse
-from kernadv.regressors._levels import LevelMoments, few_levels
-from kernadv.regressors._rule import Rule, coefficients
-from kernadv.regressors._sample import Points, Sample
-from kernadv.smoothers.local_polynomial import hat_matrix, smooth, squared_norm
-from kernadv.smoothers.series import Part, apart
+from kernadv.regression._dense import hat_rows
+from kernadv.regression._inverse import is_inverse
+from kernadv.regression._levels import LevelMoments, few_levels
+from kernadv.regression._rule import Rule, coefficients
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression.local.least_squares import STEEP
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import hat_matrix, smooth, squared_norm
+from kernadv.regression.local.solve import RANK
+from kernadv.regression.series import Part, apart
 
 #: Designs with more moments a query than this are smoothed by hat vectors.
 MOMENTS = 200

@@ -7,9 +7,9 @@ from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
-from kernadv.regressors._dense import BLOCK, kernel_weights, other_weights
-from kernadv.regressors._rule import Rule
-from kernadv.regressors._sample import Points, Sample
+from kernadv.regression._dense import BLOCK, kernel_weights, other_weights
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Points, Sample
 
 
 def gradient(rule: Rule, sample: Sample, at: Points, axis: int) -> FloatArray:

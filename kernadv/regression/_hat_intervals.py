@@ -1,7 +1,7 @@
 """Intervals and bands from hat vectors: bandwidths that change with the query, categorical columns, high dimensions.
 
-What `kernadv.inference` computes from moments is computed here from the rows of the hat matrix, in O(n) a query and, for
-bands, O(n^2) in memory.
+What `kernadv.regression.inference` computes from moments is computed here from the rows of the hat matrix, in O(n) a query
+and, for bands, O(n^2) in memory.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.inference import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, Wild, correction
-from kernadv.inference.bands import largest_t
-from kernadv.inference.intervals import METHODS
-from kernadv.inference.two_values import (
+from kernadv.regression._dense import BLOCK, determines
+from kernadv.regression._engine import estimate, hat
+from kernadv.regression._rule import Rule, coefficients
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression.inference import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, Wild, correction
+from kernadv.regression.inference.bands import largest_t
+from kernadv.regression.inference.intervals import METHODS
+from kernadv.regression.inference.two_values import (
     PROPORTION,
     PROPORTIONS,
     by_column,
@@ -27,11 +31,7 @@ from kernadv.inference.two_values import (
     proportion_interval,
     wider,
 )
-from kernadv.inference.window import in_window, sound
-from kernadv.regressors._dense import BLOCK, determines
-from kernadv.regressors._engine import estimate, hat
-from kernadv.regressors._rule import Rule, coefficients
-from kernadv.regressors._sample import Points, Sample
+from kernadv.regression.inference.window import in_window, sound
 
 #: A leverage nearer to 1 than this leaves no residual to divide by.
 SATURATED = 1e-10
@@ -140,7 +140,7 @@ def interval(fit: HatFit, level: float, method: str) -> Interval:
     fit : HatFit
     level : float
     method : str
-        As in `kernadv.inference.interval`.
+        As in `kernadv.regression.inference.interval`.
     """
     tail = 0.5 * (1.0 - check_level(level))
     check_choice(method, "method", METHODS)
@@ -161,8 +161,8 @@ def interval(fit: HatFit, level: float, method: str) -> Interval:
 def band(fit: HatFit, level: float, bias_corrected: bool) -> Interval:
     """Sup-t band: it **covers** its target at all the queries together.
 
-    As `kernadv.inference.band`: for responses of two values Jeffreys' limits; for others the largest t of the noise that is
-    drawn by `Wild`, each draw divided by its own standard error.
+    As `kernadv.regression.inference.band`: for responses of two values Jeffreys' limits; for others the largest t of the
+    noise that is drawn by `Wild`, each draw divided by its own standard error.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Wiring to `kernadv.inference`: a fitted regressor as the smoother whose errors are asked for."""
+"""Wiring to `kernadv.regression.inference`: a fitted regressor as the smoother whose errors are asked for."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, check_choice
 from kernadv._typing import FloatArray, IntArray
-from kernadv.inference import Fit, Interval, bands, correction, intervals
-from kernadv.regressors import _hat_intervals
-from kernadv.regressors._engine import needs_rows
-from kernadv.regressors._hat_intervals import HatFit
-from kernadv.regressors._rule import Rule
-from kernadv.regressors._sample import Points, Sample
-from kernadv.smoothers.series import apart
+from kernadv.regression import _hat_intervals
+from kernadv.regression._engine import needs_rows
+from kernadv.regression._hat_intervals import HatFit
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression.inference import Fit, Interval, bands, correction, intervals
+from kernadv.regression.series import apart
 
 
 def fit_of(rule: Rule, sample: Sample) -> Fit:
@@ -28,12 +28,14 @@ def fit_of(rule: Rule, sample: Sample) -> Fit:
     """
     if rule.categories or rule.bandwidth.ndim == 2:
         reason = "categorical columns" if rule.categories else "a bandwidth that changes with the query"
-        raise ArgumentError(f"kernadv.inference does not know {reason}; ask interval, band, or predict with return_std")
+        raise ArgumentError(
+            f"kernadv.regression.inference does not know {reason}; ask interval, band, or predict with return_std"
+        )
     return Fit(rule.how, sample.points.x, sample.y, sample.weights, rule.bandwidth)
 
 
 def has_moments(rule: Rule, dimensions: int) -> bool:
-    """Whether `kernadv.inference` can take it, of a higher degree too: one bandwidth, no categories, few moments."""
+    """Whether `inference` can take it, of a higher degree too: one bandwidth, no categories, few moments."""
     raised = replace(rule, how=replace(rule.how, degree=rule.how.degree + correction(rule.how)))
     return rule.bandwidth.ndim == 1 and not needs_rows(raised, dimensions)
 

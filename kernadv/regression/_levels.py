@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.moments.local import exponents, local_moments
-from kernadv.moments.solve import Solution, solve_local
-from kernadv.regressors._rule import Rule, coefficients
-from kernadv.regressors._sample import Points, Sample
-from kernadv.smoothers.series import apart
+from kernadv.regression._rule import Rule, coefficients
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression.local.moments import exponents, local_moments
+from kernadv.regression.local.solve import Solution, solve_local
+from kernadv.regression.series import apart
 
 #: Most moments that are kept, 400 MB.
 KEPT = 50_000_000
@@ -47,7 +47,7 @@ class LevelMoments:
         self.known: tuple[bytes | None, FloatArray] = (None, np.empty(0))
 
     def solve(self, bandwidth: FloatArray, smoothing: FloatArray, row: int = 0) -> Solution:
-        """Local systems at one bandwidth (d,) and lambda (c,); see `kernadv.moments.solve.solve_local`."""
+        """Local systems at one bandwidth (d,) and lambda (c,); see `kernadv.regression.local.solve.solve_local`."""
         if self.known[0] != bandwidth.tobytes():
             weights, y = self.sample.weights, self.sample.y
             self.known = bandwidth.tobytes(), self._each(bandwidth, [weights, *(weights * y.T)], squared=False)

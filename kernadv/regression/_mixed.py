@@ -17,16 +17,16 @@ from scipy.optimize import minimize
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.bandwidth import GCV, AICc, CriterionSelector, LeaveOneOut, Selection, Selector
-from kernadv.bandwidth._criterion import Errors
-from kernadv.bandwidth._sample import Sample as Ordered
-from kernadv.bandwidth._sample import prepare
-from kernadv.bandwidth.leave_one_out import OTHERS
-from kernadv.moments.solve import SURE
-from kernadv.regressors._engine import estimate
-from kernadv.regressors._levels import LevelMoments, few_levels
-from kernadv.regressors._rule import Rule
-from kernadv.regressors._sample import Sample
+from kernadv.regression._engine import estimate
+from kernadv.regression._levels import LevelMoments, few_levels
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Sample
+from kernadv.regression.bandwidth import GCV, AICc, CriterionSelector, LeaveOneOut, Selection, Selector
+from kernadv.regression.bandwidth._criterion import Errors
+from kernadv.regression.bandwidth._sample import Sample as Ordered
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth.leave_one_out import OTHERS
+from kernadv.regression.local.solve import SURE
 
 #: Criteria that follow from the fit at the design points and its leverages.
 CRITERIA = (LeaveOneOut, GCV, AICc)

@@ -2,7 +2,7 @@
 
 At the k-th distance all ties count: what is nearest does not depend on the order of the rows.  A distance of 0, where k
 points or more lie at the query, stays 0: these points are then the whole window (see
-`kernadv.smoothers.local_polynomial.smooth`).
+`kernadv.regression.local.polynomial.smooth`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._line import nearest
-from kernadv.regressors._sample import Points
-from kernadv.smoothers.series import common
+from kernadv.regression._sample import Points
+from kernadv.regression.bandwidth._line import nearest
+from kernadv.regression.series import common
 
 #: Distances held at once, 16 MB.
 BLOCK = 2_000_000

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv.inference import REGRESSION_FUNCTION
-from kernadv.regressors._sample import Sample
+from kernadv.regression._sample import Sample
+from kernadv.regression.inference import REGRESSION_FUNCTION
 
 #: Queries along the picture.
 QUERIES = 200

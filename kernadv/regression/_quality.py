@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.regressors._engine import Local, estimate
-from kernadv.regressors._rule import Rule
-from kernadv.regressors._sample import Points, Sample
+from kernadv.regression._engine import Local, estimate
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Points, Sample
 
 #: Fewer residual degrees of freedom than this are none.
 FREE = 1e-9

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.regressors._categories import Category
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression._categories import Category
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 #: Highest degree of a local polynomial.
 HIGHEST_DEGREE = 3

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kernadv.regressors._quality import Quality
-from kernadv.regressors._sample import Sample
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression._quality import Quality
+from kernadv.regression._sample import Sample
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 WIDTH = 78
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_choice, check_positive
-from kernadv.regressors._base import JUDGED_ROWS, KernelRegressor
-from kernadv.regressors._inverse import InverseDistance
-from kernadv.regressors._neighbours import checked_metric, metric_distance, neighbour_distance
-from kernadv.regressors._rule import Rule
-from kernadv.regressors._sample import Points, Sample
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression._base import JUDGED_ROWS, KernelRegressor
+from kernadv.regression._inverse import InverseDistance
+from kernadv.regression._neighbours import checked_metric, metric_distance, neighbour_distance
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 TIES = ("count", "distinct")
 
@@ -69,7 +69,7 @@ class KNeighborsSmoother(KernelRegressor):
 
     Examples
     --------
-    >>> from kernadv.regressors import KNeighborsSmoother
+    >>> from kernadv.regression import KNeighborsSmoother
     >>> KNeighborsSmoother(k=2, kernel="uniform").fit([[0], [1], [5]], [0, 2, 7]).predict([[0.4], [4.0]])
     array([1. , 4.5])
     """

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentTypeError, check_choice
-from kernadv.regressors._bandwidths import choose, select_at
-from kernadv.regressors._base import KernelRegressor
-from kernadv.regressors._rule import Rule
-from kernadv.regressors._sample import Points, Sample
+from kernadv.regression._bandwidths import choose, select_at
+from kernadv.regression._base import KernelRegressor
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Points, Sample
 
 SIDES = ("both", "past")
 
@@ -25,8 +25,8 @@ class LocalPolynomial(KernelRegressor):
         Total degree of the polynomial, 0 (Nadaraya-Watson) to 3.
     bandwidth : float, sequence of d floats, str or Selector
         **Half-width of a compact kernel's support, scale of the others**: a number for all columns, one a column (for
-        categorical columns lambda), or how to select it in `fit`, see `kernadv.bandwidth`.  With categorical columns
-        "leave_one_out", "gcv" and "aicc" select all of them together.
+        categorical columns lambda), or how to select it in `fit`, see `kernadv.regression.bandwidth`.  With categorical
+        columns "leave_one_out", "gcv" and "aicc" select all of them together.
     kernel : str or Kernel
         See `kernadv.kernels`.
     radial : bool
@@ -65,7 +65,7 @@ class LocalPolynomial(KernelRegressor):
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regressors import LocalPolynomial
+    >>> from kernadv.regression import LocalPolynomial
     >>> x = np.linspace(0, 1, 21)[:, None]
     >>> fit = LocalPolynomial(degree=2, bandwidth=0.3).fit(x, x[:, 0] ** 2)
     >>> float(fit.predict([[0.5]])[0].round(10)), float(fit.derivative([[0.5]])[0].round(10))
@@ -154,7 +154,7 @@ class NadarayaWatson(_FixedDegree):
 
     Examples
     --------
-    >>> from kernadv.regressors import NadarayaWatson
+    >>> from kernadv.regression import NadarayaWatson
     >>> NadarayaWatson(bandwidth=1.5, kernel="uniform").fit([[0], [1], [2], [3]], [0, 1, 5, 7]).predict([[0], [2]])
     array([0.5       , 4.33333333])
     """
@@ -176,7 +176,7 @@ class LocalLinear(_FixedDegree):
 
     Examples
     --------
-    >>> from kernadv.regressors import LocalLinear
+    >>> from kernadv.regression import LocalLinear
     >>> LocalLinear(bandwidth=2.5).fit([[0], [1], [2], [3]], [1, 3, 5, 7]).predict([[0.0], [3.0]])
     array([1., 7.])
     """

@@ -13,8 +13,8 @@ import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
-from kernadv.moments.local import exponents
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, LocalValues, smooth
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import LocalPolynomialFit, LocalValues, smooth
 
 #: Series are laid out over this many bandwidths at most: positions then keep 2e-10 of one, less than what makes a tie.
 LONGEST = 2.0**20
@@ -167,7 +167,7 @@ def smooth_series(
     Parameters
     ----------
     how, x, y, weights, at, bandwidth
-        As in `kernadv.smoothers.local_polynomial.smooth`.
+        As in `kernadv.regression.local.polynomial.smooth`.
     series, asked
         As in `apart`.
     """

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError
-from kernadv.bandwidth import get
-from kernadv.bandwidth._sample import prepare
-from kernadv.bandwidth.h_block import HBlock
-from kernadv.bandwidth.leave_one_out import LeaveOneOut
-from kernadv.bandwidth.lepski import Lepski
-from kernadv.bandwidth.prequential import Prequential
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth
+from kernadv.regression.bandwidth import get
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth.h_block import HBlock
+from kernadv.regression.bandwidth.leave_one_out import LeaveOneOut
+from kernadv.regression.bandwidth.lepski import Lepski
+from kernadv.regression.bandwidth.prequential import Prequential
+from kernadv.regression.local.polynomial import LocalPolynomialFit, hat_matrix, smooth
 
 NOISE = 0.3
 CURVES = {"sine": lambda x: np.sin(6 * x) + x**2, "step": lambda x: np.tanh(8 * (x - 0.4))}

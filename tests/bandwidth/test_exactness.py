@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError
-from kernadv.bandwidth._constants import one_sided_ratio
-from kernadv.bandwidth._sample import prepare
-from kernadv.bandwidth.aicc import AICc
-from kernadv.bandwidth.gcv import GCV
-from kernadv.bandwidth.h_block import HBlock
-from kernadv.bandwidth.k_fold import KFold
-from kernadv.bandwidth.k_neighbors import KNeighbors
-from kernadv.bandwidth.leave_one_out import LeaveOneOut
-from kernadv.bandwidth.one_sided import OneSided
-from kernadv.bandwidth.prequential import Prequential
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth
+from kernadv.regression.bandwidth._constants import one_sided_ratio
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth.aicc import AICc
+from kernadv.regression.bandwidth.gcv import GCV
+from kernadv.regression.bandwidth.h_block import HBlock
+from kernadv.regression.bandwidth.k_fold import KFold
+from kernadv.regression.bandwidth.k_neighbors import KNeighbors
+from kernadv.regression.bandwidth.leave_one_out import LeaveOneOut
+from kernadv.regression.bandwidth.one_sided import OneSided
+from kernadv.regression.bandwidth.prequential import Prequential
+from kernadv.regression.local.polynomial import LocalPolynomialFit, hat_matrix, smooth
 
 KINDS = ["epanechnikov", "triangular", "uniform", "tricube", "gaussian", "exponential", "cosine"]
 every_kernel = pytest.mark.parametrize("kernel", KINDS)

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError
-from kernadv.bandwidth import get
-from kernadv.bandwidth._constants import canonical, from_gaussian, one_sided_ratio
-from kernadv.bandwidth._line import nearest
-from kernadv.bandwidth._local_rule import neighbour_residuals
-from kernadv.bandwidth._sample import prepare
-from kernadv.bandwidth._search import golden, refine
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
-from kernadv.smoothers.noise import difference_variance
+from kernadv.regression.bandwidth import get
+from kernadv.regression.bandwidth._constants import canonical, from_gaussian, one_sided_ratio
+from kernadv.regression.bandwidth._line import nearest
+from kernadv.regression.bandwidth._local_rule import neighbour_residuals
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth._search import golden, refine
+from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.noise import difference_variance
 
 
 @pytest.mark.parametrize(

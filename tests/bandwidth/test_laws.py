@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv.bandwidth import SELECTORS, Selection, Selector, get
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth import SELECTORS, Selection, Selector, get
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 LINE = LocalPolynomialFit(KERNELS["epanechnikov"], 1)
 every_selector = pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS.keys())

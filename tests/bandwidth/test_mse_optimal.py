@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError
-from kernadv.bandwidth import MSEOptimal
 from kernadv.kernels import KERNELS
-from kernadv.regressors import LocalPolynomial
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression import LocalPolynomial
+from kernadv.regression.bandwidth import MSEOptimal
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 RNG = np.random.default_rng(0)
 X = RNG.random((300, 1))

@@ -5,10 +5,10 @@ import pytest
 from scipy import optimize
 from statsmodels.nonparametric.kernel_regression import KernelReg
 
-from kernadv.bandwidth import get
-from kernadv.bandwidth._sample import prepare
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth import get
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 
 def data(record):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError
-from kernadv.bandwidth import (
+from kernadv.kernels import KERNELS
+from kernadv.regression.bandwidth import (
     GCV,
     SELECTORS,
     AICc,
@@ -19,8 +20,7 @@ from kernadv.bandwidth import (
     PlugIn,
     QuarticRule,
 )
-from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 BAD_SETTINGS = {
     "size text": (lambda: LeaveOneOut(size="32"), "size must be a whole number >= 3, got '32'"),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError, LocalLinear
-from kernadv import inference as inf
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression import inference as inf
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 X = np.linspace(0.0, 1.0, 30)[:, None]
 AT = X[10:12]

@@ -5,13 +5,13 @@ import pytest
 from scipy import stats
 
 from kernadv._errors import ArgumentError
-from kernadv.inference._base import Fit
-from kernadv.inference.bands import kappa, multiplier_bootstrap, tube, tube_critical_value, tube_probability
-from kernadv.inference.bootstrap import MovingBlocks, Wild
-from kernadv.inference.intervals import normal
 from kernadv.kernels import KERNELS
-from kernadv.regressors import EmptyWindowWarning, LocalLinear, NadarayaWatson
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+from kernadv.regression import EmptyWindowWarning, LocalLinear, NadarayaWatson
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.bands import kappa, multiplier_bootstrap, tube, tube_critical_value, tube_probability
+from kernadv.regression.inference.bootstrap import MovingBlocks, Wild
+from kernadv.regression.inference.intervals import normal
+from kernadv.regression.local.polynomial import LocalPolynomialFit, smooth
 
 AT = np.linspace(0, 1, 60)[:, None]
 

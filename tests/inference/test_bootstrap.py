@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv.inference._base import Fit
-from kernadv.inference.bands import multiplier_bootstrap
-from kernadv.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
-from kernadv.inference.intervals import normal
-from kernadv.inference.variance import resampling_residuals, standard_error
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.bands import multiplier_bootstrap
+from kernadv.regression.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
+from kernadv.regression.inference.intervals import normal
+from kernadv.regression.inference.variance import resampling_residuals, standard_error
+from kernadv.regression.local.polynomial import LocalPolynomialFit, smooth
 
 AT = np.array([[0.2], [0.5], [1.0]])
 SCHEMES = [Wild(), Wild("mammen"), MovingBlocks(), MovingBlocks(1)]

@@ -6,12 +6,12 @@ Replications share a design, so that hat vectors are computed once and each repl
 import numpy as np
 import pytest
 
-from kernadv.inference._base import Fit, Interval
-from kernadv.inference.degrees_of_freedom import effective_sample_size
-from kernadv.inference.intervals import PROPORTIONS, normal, proportion, robust_bias_corrected
-from kernadv.inference.robust import robust_estimate
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+from kernadv.regression.inference._base import Fit, Interval
+from kernadv.regression.inference.degrees_of_freedom import effective_sample_size
+from kernadv.regression.inference.intervals import PROPORTIONS, normal, proportion, robust_bias_corrected
+from kernadv.regression.inference.robust import robust_estimate
+from kernadv.regression.local.polynomial import LocalPolynomialFit, smooth
 
 DESIGNS = 20
 COLUMNS = 200  # replications a design: 4000 in all, standard error .0034 at 95%

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError
-from kernadv.inference._base import Fit
-from kernadv.inference.degrees_of_freedom import effective_degrees_of_freedom, effective_sample_size
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.degrees_of_freedom import effective_degrees_of_freedom, effective_sample_size
+from kernadv.regression.local.polynomial import LocalPolynomialFit, hat_matrix, smooth
 
 
 def close(got, expected, tolerance):

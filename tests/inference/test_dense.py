@@ -6,8 +6,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-import kernadv.inference
-from kernadv.inference import (
+from kernadv.kernels import KERNELS
+from kernadv.regression import inference
+from kernadv.regression.inference import (
     Fit,
     MovingBlocks,
     Wild,
@@ -21,8 +22,7 @@ from kernadv.inference import (
     robust_estimate,
     standard_error,
 )
-from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 PROFILES = {
     "epanechnikov": lambda u: np.maximum(1 - u**2, 0),
@@ -177,8 +177,8 @@ def test_normal_intervals():
 
 
 def test_everything_says_what_it_covers():
-    for name in kernadv.inference.__all__:
-        function = getattr(kernadv.inference, name)
+    for name in inference.__all__:
+        function = getattr(inference, name)
         if inspect.isfunction(function):
             text = inspect.getdoc(function)
             assert "Covers" in text or "covers" in text, name

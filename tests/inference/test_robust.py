@@ -5,12 +5,12 @@ import pytest
 from nprobust import lprobust
 
 from kernadv._errors import ArgumentError
-from kernadv.inference._base import Fit
-from kernadv.inference.nearest import neighbour_residuals
-from kernadv.inference.robust import METHODS, robust_estimate
-from kernadv.inference.variance import standard_error
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.nearest import neighbour_residuals
+from kernadv.regression.inference.robust import METHODS, robust_estimate
+from kernadv.regression.inference.variance import standard_error
+from kernadv.regression.local.polynomial import LocalPolynomialFit, smooth
 
 
 def close(got, expected, tolerance):

@@ -11,12 +11,19 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from scipy.special import betaincinv
 
-from kernadv import KernadvError, inference
-from kernadv.inference import Fit, band, interval, multiplier_bootstrap, proportion, robust_bias_corrected
-from kernadv.inference.two_values import two_values
+from kernadv import KernadvError
 from kernadv.kernels import KERNELS
-from kernadv.regressors import EmptyWindowWarning, KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression import (
+    EmptyWindowWarning,
+    KNeighborsSmoother,
+    LocalLinear,
+    LocalPolynomial,
+    NadarayaWatson,
+    inference,
+)
+from kernadv.regression.inference import Fit, band, interval, multiplier_bootstrap, proportion, robust_bias_corrected
+from kernadv.regression.inference.two_values import two_values
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 AT = np.linspace(0.0, 1.0, 17)[:, None]
 ENDS = np.array([[0.0], [0.25], [0.5], [1.0]])

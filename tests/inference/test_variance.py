@@ -5,11 +5,11 @@ import pytest
 from statsmodels.regression.linear_model import OLS
 
 from kernadv._errors import ArgumentError
-from kernadv.inference._base import Fit
-from kernadv.inference.nearest import neighbour_residuals
-from kernadv.inference.variance import METHODS, residual_variance, response_variance, standard_error
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.nearest import neighbour_residuals
+from kernadv.regression.inference.variance import METHODS, residual_variance, response_variance, standard_error
+from kernadv.regression.local.polynomial import LocalPolynomialFit, hat_matrix, smooth
 
 
 def close(got, expected, tolerance):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kernadv.kernels import KERNELS
-from kernadv.moments.local import exponents
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth, squared_norm
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import LocalPolynomialFit, hat_matrix, smooth, squared_norm
 
 
 def hat_vectors(how, x, omega, at, bandwidth, order=None):

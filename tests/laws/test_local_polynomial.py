@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from kernadv._jit import in_parallel
 from kernadv.kernels import KERNELS, Exponential
-from kernadv.moments._line_gaussian import gaussian_moments
-from kernadv.moments._windows import window_moments
-from kernadv.moments.local import exponents, local_moments
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, leverage, smooth, squared_norm
+from kernadv.regression._threads import in_parallel
+from kernadv.regression.local._line_gaussian import gaussian_moments
+from kernadv.regression.local._windows import window_moments
+from kernadv.regression.local.moments import exponents, local_moments
+from kernadv.regression.local.polynomial import LocalPolynomialFit, hat_matrix, leverage, smooth, squared_norm
 
 EVERY = [*KERNELS.values(), Exponential(0.6)]
 every_kernel = pytest.mark.parametrize("kernel", EVERY, ids=repr)

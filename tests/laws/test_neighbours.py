@@ -10,11 +10,11 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsRegressor
 
-from kernadv.bandwidth._sample import prepare
-from kernadv.bandwidth.k_neighbors import KNeighbors
 from kernadv.kernels import KERNELS, get
-from kernadv.regressors import EmptyWindowWarning, KNeighborsSmoother, LocalLinear, NadarayaWatson
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression import EmptyWindowWarning, KNeighborsSmoother, LocalLinear, NadarayaWatson
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth.k_neighbors import KNeighbors
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 METRICS = ("euclidean", "manhattan", "chebyshev", "cosine", "canberra", "braycurtis", "correlation", "l2")
 #: Distances within this share are equal.

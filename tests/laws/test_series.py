@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from kernadv.bandwidth import SELECTORS, CriterionSelector
-from kernadv.bandwidth._sample import prepare
 from kernadv.kernels import KERNELS, Kernel
-from kernadv.regressors import KNeighborsSmoother, LocalPolynomial
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
-from kernadv.smoothers.series import LONGEST, apart
+from kernadv.regression import KNeighborsSmoother, LocalPolynomial
+from kernadv.regression.bandwidth import SELECTORS, CriterionSelector
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.series import LONGEST, apart
 
 #: Responses of the other series.
 HUGE = 1e6

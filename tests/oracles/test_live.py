@@ -14,11 +14,11 @@ from statsmodels.nonparametric.kernel_regression import KernelReg
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from kernadv import kernels
-from kernadv.bandwidth import get
-from kernadv.bandwidth._sample import prepare
-from kernadv.inference import Fit, robust_bias_corrected
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression.bandwidth import get
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.inference import Fit, robust_bias_corrected
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 SEEDS = (0, 1, 2)
 

@@ -6,8 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from kernadv import KernadvError
-from kernadv.inference import robust_bias_corrected, standard_error
-from kernadv.regressors import (
+from kernadv.regression import (
     BandwidthWarning,
     EmptyWindowWarning,
     KNeighborsSmoother,
@@ -15,10 +14,11 @@ from kernadv.regressors import (
     LocalPolynomial,
     NadarayaWatson,
 )
-from kernadv.regressors._dense import monomials
-from kernadv.regressors._engine import needs_rows
-from kernadv.regressors._rule import Rule
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression._dense import monomials
+from kernadv.regression._engine import needs_rows
+from kernadv.regression._rule import Rule
+from kernadv.regression.inference import robust_bias_corrected, standard_error
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 mpl.use("Agg")
 

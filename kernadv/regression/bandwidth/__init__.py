@@ -30,22 +30,22 @@ import importlib
 import pkgutil
 
 from kernadv._errors import ArgumentTypeError, check_choice
-from kernadv.bandwidth._base import Selection, Selector
-from kernadv.bandwidth._criterion import CriterionSelector
-from kernadv.bandwidth.aicc import AICc
-from kernadv.bandwidth.gcv import GCV
-from kernadv.bandwidth.h_block import HBlock
-from kernadv.bandwidth.k_fold import KFold
-from kernadv.bandwidth.k_neighbors import KNeighbors
-from kernadv.bandwidth.leave_one_out import LeaveOneOut
-from kernadv.bandwidth.lepski import Lepski
-from kernadv.bandwidth.mse_optimal import MSEOptimal
-from kernadv.bandwidth.mse_rule import MSERule
-from kernadv.bandwidth.one_sided import OneSided
-from kernadv.bandwidth.plug_in import PlugIn
-from kernadv.bandwidth.prequential import Prequential
-from kernadv.bandwidth.quartic_rule import QuarticRule
-from kernadv.bandwidth.rule_of_thumb import NormalReference
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._criterion import CriterionSelector
+from kernadv.regression.bandwidth.aicc import AICc
+from kernadv.regression.bandwidth.gcv import GCV
+from kernadv.regression.bandwidth.h_block import HBlock
+from kernadv.regression.bandwidth.k_fold import KFold
+from kernadv.regression.bandwidth.k_neighbors import KNeighbors
+from kernadv.regression.bandwidth.leave_one_out import LeaveOneOut
+from kernadv.regression.bandwidth.lepski import Lepski
+from kernadv.regression.bandwidth.mse_optimal import MSEOptimal
+from kernadv.regression.bandwidth.mse_rule import MSERule
+from kernadv.regression.bandwidth.one_sided import OneSided
+from kernadv.regression.bandwidth.plug_in import PlugIn
+from kernadv.regression.bandwidth.prequential import Prequential
+from kernadv.regression.bandwidth.quartic_rule import QuarticRule
+from kernadv.regression.bandwidth.rule_of_thumb import NormalReference
 
 __all__ = [
     "GCV",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import nan
 
 from kernadv._typing import FloatArray, IntArray
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Selector(ABC):
     Attributes
     ----------
     name : str
-        What `kernadv.bandwidth.get` and the regressors call it.
+        What `kernadv.regression.bandwidth.get` and the regressors call it.
     """
 
     name: str

@@ -9,12 +9,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_count, check_positive, check_range
-from kernadv._jit import in_parallel
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.bandwidth._base import Selection, Selector
-from kernadv.bandwidth._sample import Sample, prepare
-from kernadv.bandwidth._search import refine
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression._threads import in_parallel
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._sample import Sample, prepare
+from kernadv.regression.bandwidth._search import refine
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 #: A curve whose values differ by less than this share is flat.
 FLAT = 0.01
@@ -59,7 +59,7 @@ class CriterionSelector(Selector):
     undefined : float
         Share of the points that may be left out because their windows are too empty.
     bounds : (low, high), optional
-        Ends of the grid on a line, in units of x; default: see `kernadv.bandwidth._sample.Sample.bounds`.
+        Ends of the grid on a line, in units of x; default: see `kernadv.regression.bandwidth._sample.Sample.bounds`.
 
     Raises
     ------

@@ -6,9 +6,9 @@ import numpy as np
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._base import Selection
-from kernadv.bandwidth._sample import Sample, check_shapes, prepare
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth._base import Selection
+from kernadv.regression.bandwidth._sample import Sample, check_shapes, prepare
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 
 def formula_sample(

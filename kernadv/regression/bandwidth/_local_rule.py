@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.bandwidth._base import Selection
-from kernadv.bandwidth._constants import from_gaussian
-from kernadv.bandwidth._sample import Sample
-from kernadv.bandwidth.rule_of_thumb import spread
 from kernadv.kernels import Kernel
+from kernadv.regression.bandwidth._base import Selection
+from kernadv.regression.bandwidth._constants import from_gaussian
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.bandwidth.rule_of_thumb import spread
 
 #: Rounded normal-reference constants; other kernels get theirs unrounded.
 REFERENCE = {"uniform": 1.843, "triangular": 2.576, "epanechnikov": 2.34, "gaussian": 1.06}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.bandwidth._line import nearest
-from kernadv.bandwidth._sample import Sample
+from kernadv.regression.bandwidth._line import nearest
+from kernadv.regression.bandwidth._sample import Sample
 
 #: Queries whose distances to all points are held at once.
 ROWS = 256

@@ -11,10 +11,10 @@ import numpy as np
 from kernadv._arrays import row_order
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._constants import from_epanechnikov
-from kernadv.bandwidth._line import nearest
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, LocalValues
-from kernadv.smoothers.series import Part, apart, smooth_series
+from kernadv.regression.bandwidth._constants import from_epanechnikov
+from kernadv.regression.bandwidth._line import nearest
+from kernadv.regression.local.polynomial import LocalPolynomialFit, LocalValues
+from kernadv.regression.series import Part, apart, smooth_series
 
 #: Fewer points than this determine no bandwidth.
 FEWEST = 3
@@ -86,7 +86,7 @@ class Sample:
         return None if self.n_series == 1 else self.series
 
     def parts(self, bandwidth: FloatArray) -> Iterator[Part]:
-        """Series that are smoothed together, the points being the queries; see `kernadv.smoothers.series.apart`."""
+        """Series that are smoothed together, the points being the queries; see `kernadv.regression.series.apart`."""
         return apart(self.x, self.labels, self.x, self.labels, self.how.kernel, bandwidth)
 
     def smooth(self, bandwidth: FloatArray) -> LocalValues:

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.bandwidth._criterion import ROUNDING, CriterionSelector, Errors
-from kernadv.bandwidth._sample import Sample
-from kernadv.bandwidth.gcv import residuals
+from kernadv.regression.bandwidth._criterion import ROUNDING, CriterionSelector, Errors
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.bandwidth.gcv import residuals
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kernadv._typing import FloatArray
-from kernadv.bandwidth._criterion import CriterionSelector, Errors
-from kernadv.bandwidth._sample import Sample
-from kernadv.smoothers.local_polynomial import leverage
+from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.local.polynomial import leverage
 
 
 def residuals(sample: Sample, bandwidth: FloatArray) -> Errors:

@@ -9,13 +9,13 @@ import numpy as np
 
 from kernadv._errors import check_count
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._criterion import CriterionSelector, Errors
-from kernadv.bandwidth._sample import Sample
-from kernadv.bandwidth.leave_one_out import OTHERS
-from kernadv.moments.local import exponents, local_moments
-from kernadv.moments.solve import SURE, solve_local
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
-from kernadv.smoothers.series import apart
+from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.bandwidth.leave_one_out import OTHERS
+from kernadv.regression.local.moments import exponents, local_moments
+from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.solve import SURE, solve_local
+from kernadv.regression.series import apart
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class HBlock(CriterionSelector):
     """Mean squared error of every point predicted without the points within `block` places of it in its series.
 
     Places are the distinct values of x, of its first dimension, in ascending order: points that share one are left out
-    together, as they are summed in the "hac" variance of `kernadv.inference.standard_error`.  If errors further apart than
-    `block` places are uncorrelated, the score is unbiased for the prediction error, where leave-one-out would follow the
-    noise.
+    together, as they are summed in the "hac" variance of `kernadv.regression.inference.standard_error`.  If errors further
+    apart than `block` places are uncorrelated, the score is unbiased for the prediction error, where leave-one-out would
+    follow the noise.
 
     The moments of the ``2 block + 1`` places left out are taken from the moments of all points, and each local system is
     solved again: exact, in O(block n) on top of a smooth a bandwidth.  A point whose block holds all but 1e-6 of the

@@ -9,9 +9,9 @@ import numpy as np
 
 from kernadv._errors import check_count
 from kernadv._typing import FloatArray
-from kernadv.bandwidth._criterion import CriterionSelector, Errors
-from kernadv.bandwidth._sample import Sample
-from kernadv.smoothers.series import smooth_series
+from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.series import smooth_series
 
 
 @dataclass(frozen=True)

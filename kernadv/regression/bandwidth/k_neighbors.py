@@ -8,16 +8,16 @@ from typing import ClassVar
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv._jit import in_parallel
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.bandwidth._base import Selection
-from kernadv.bandwidth._criterion import CriterionSelector, Errors
-from kernadv.bandwidth._neighbours import neighbour_distance
-from kernadv.bandwidth._sample import Sample
-from kernadv.bandwidth._search import lowest
-from kernadv.bandwidth.leave_one_out import left_out
-from kernadv.moments.local import exponents
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression._threads import in_parallel
+from kernadv.regression.bandwidth._base import Selection
+from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
+from kernadv.regression.bandwidth._neighbours import neighbour_distance
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.bandwidth._search import lowest
+from kernadv.regression.bandwidth.leave_one_out import left_out
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.bandwidth._criterion import CriterionSelector, Errors
-from kernadv.bandwidth._sample import Sample
-from kernadv.smoothers.local_polynomial import LocalValues, leverage
+from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.local.polynomial import LocalValues, leverage
 
 #: Below this weight of the others, 1 - l_i(x_i), their estimate has no digits left: it counts as undefined.
 OTHERS = 1e-6

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernadv._errors import check_count, check_positive
-from kernadv._jit import in_parallel
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._base import Selection, Selector
-from kernadv.bandwidth._formula import formula_sample
-from kernadv.bandwidth._sample import Sample
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth, squared_norm
-from kernadv.smoothers.noise import difference_variance
+from kernadv.regression._threads import in_parallel
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._formula import formula_sample
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.local.polynomial import LocalPolynomialFit, smooth, squared_norm
+from kernadv.regression.noise import difference_variance
 
 
 @dataclass(frozen=True)

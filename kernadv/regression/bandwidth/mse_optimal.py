@@ -10,11 +10,11 @@ from scipy.optimize import brentq, minimize_scalar
 
 from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._base import Selection, Selector
-from kernadv.bandwidth._formula import formula_sample
-from kernadv.bandwidth._local_rule import local_selection, pilot, window
-from kernadv.bandwidth._sample import Sample
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._formula import formula_sample
+from kernadv.regression.bandwidth._local_rule import local_selection, pilot, window
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 
 @dataclass(frozen=True)

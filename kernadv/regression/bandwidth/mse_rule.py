@@ -8,11 +8,11 @@ import numpy as np
 
 from kernadv._errors import check_count
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._base import Selection, Selector
-from kernadv.bandwidth._formula import formula_sample
-from kernadv.bandwidth._local_rule import local_selection, pilot, window
-from kernadv.bandwidth._sample import Sample
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._formula import formula_sample
+from kernadv.regression.bandwidth._local_rule import local_selection, pilot, window
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 #: Degree of the polynomials for the noise and for the second derivative.
 QUARTIC = 4

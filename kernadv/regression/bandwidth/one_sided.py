@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._constants import one_sided_ratio
-from kernadv.bandwidth._criterion import CriterionSelector, Errors
-from kernadv.bandwidth._sample import Sample, check_shapes
-from kernadv.bandwidth.leave_one_out import left_out
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth._constants import one_sided_ratio
+from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
+from kernadv.regression.bandwidth._sample import Sample, check_shapes
+from kernadv.regression.bandwidth.leave_one_out import left_out
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,8 @@ class OneSided(CriterionSelector):
     """Leave-one-out CV of a one-sided local linear fit, its bandwidth times a constant of the kernel.
 
     The one-sided fit needs a wider window, where leave-one-out varies much less; the ratio of the optimal bandwidths of
-    the two fits, `kernadv.bandwidth._constants.one_sided_ratio`, depends on the kernel only.  For two-sided fits of degree
-    0 or 1 on a line; with degree 0 the design bias is neglected.  The grid and the curve are those of the two-sided
-    bandwidth; the bounds too.
+    the two fits, `one_sided_ratio`, depends on the kernel only.  For two-sided fits of degree 0 or 1 on a line; with degree
+    0 the design bias is neglected.  The grid and the curve are those of the two-sided bandwidth; the bounds too.
 
     References
     ----------

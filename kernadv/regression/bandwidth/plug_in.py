@@ -11,11 +11,11 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, check_count, check_range
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._base import Selection, Selector
-from kernadv.bandwidth._binned import binned_fit, linear_bins
-from kernadv.bandwidth._constants import from_gaussian
-from kernadv.bandwidth._formula import formula_sample, formula_selection
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._binned import binned_fit, linear_bins
+from kernadv.regression.bandwidth._constants import from_gaussian
+from kernadv.regression.bandwidth._formula import formula_sample, formula_selection
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 #: Parameters of a quartic.
 QUARTIC = 5

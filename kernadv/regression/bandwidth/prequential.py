@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.bandwidth._criterion import CriterionSelector, Errors
-from kernadv.bandwidth._sample import Sample
-from kernadv.smoothers.local_polynomial import smooth
+from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.local.polynomial import smooth
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, check_range
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._base import Selection, Selector
-from kernadv.bandwidth._constants import canonical
-from kernadv.bandwidth._formula import formula_sample, formula_selection
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._constants import canonical
+from kernadv.regression.bandwidth._formula import formula_sample, formula_selection
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 
 from kernadv._errors import check_positive
 from kernadv._typing import FloatArray, IntArray
-from kernadv.bandwidth._base import Selection, Selector
-from kernadv.bandwidth._constants import from_gaussian
-from kernadv.bandwidth._sample import prepare
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._constants import from_gaussian
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from kernadv._arrays import check_floats, row_order
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialFit
 
 #: What an interval or a band covers: m itself, or E of the estimate, which is m smoothed.
 REGRESSION_FUNCTION = "regression function"
@@ -119,9 +119,9 @@ def correction(how: LocalPolynomialFit, order: int = 0) -> int:
 
     Examples
     --------
-    >>> from kernadv.inference import correction
+    >>> from kernadv.regression.inference import correction
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> [correction(LocalPolynomialFit(get("gaussian"), degree)) for degree in range(4)]
     [2, 1, 2, 1]
     """

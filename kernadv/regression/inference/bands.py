@@ -8,14 +8,14 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from kernadv._errors import ArgumentError, check_choice, check_level, check_positive, check_range
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval
-from kernadv.inference.bootstrap import BATCH, MovingBlocks, Wild, chosen_scheme, studentised
-from kernadv.inference.degrees_of_freedom import at_design_points, effective_sample_size, traces
-from kernadv.inference.dependent import hat_blocks
-from kernadv.inference.two_values import PROPORTION, by_column, check_two_values, proportion_interval, wider
-from kernadv.inference.variance import ONE_VARIANCE, standard_error
-from kernadv.inference.window import extremes, sound
-from kernadv.smoothers.local_polynomial import smooth
+from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval
+from kernadv.regression.inference.bootstrap import BATCH, MovingBlocks, Wild, chosen_scheme, studentised
+from kernadv.regression.inference.degrees_of_freedom import at_design_points, effective_sample_size, traces
+from kernadv.regression.inference.dependent import hat_blocks
+from kernadv.regression.inference.two_values import PROPORTION, by_column, check_two_values, proportion_interval, wider
+from kernadv.regression.inference.variance import ONE_VARIANCE, standard_error
+from kernadv.regression.inference.window import extremes, sound
+from kernadv.regression.local.polynomial import smooth
 
 #: The curve of unit hat vectors is cut into twice as many chords until its length changes by less than this share.
 LENGTH = 1e-3
@@ -67,9 +67,9 @@ def band(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, band
+    >>> from kernadv.regression.inference import Fit, band
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> x = np.linspace(0.0, 1.0, 41)[:, None]
     >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, np.zeros((41, 1)), np.ones(41), np.array([0.5]))
     >>> got = band(fit, x)  # no success: a band of probabilities all the same
@@ -123,9 +123,9 @@ def tube(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, normal, tube
+    >>> from kernadv.regression.inference import Fit, normal, tube
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
     >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, np.sin(9 * x), np.ones(21), np.array([0.3]))
     >>> everywhere, each = tube(fit, x), normal(fit, x, method="homoskedastic")
@@ -161,9 +161,9 @@ def kappa(fit: Fit, low: float, high: float) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, kappa
+    >>> from kernadv.regression.inference import Fit, kappa
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> x = np.array([[-1.0], [1.0]])  # a line through two points: l turns by a right angle
     >>> fit = Fit(LocalPolynomialFit(get("gaussian"), degree=1), x, x, np.ones(2), np.array([1.0]))
     >>> round(kappa(fit, -1.0, 1.0), 4)  # pi / 2
@@ -190,7 +190,7 @@ def tube_probability(critical: float, arc: float, freedom: float = np.inf) -> fl
 
     Examples
     --------
-    >>> from kernadv.inference import tube_probability
+    >>> from kernadv.regression.inference import tube_probability
     >>> round(tube_probability(1.96, 0.0), 4)  # one comparison: the normal distribution
     0.05
     """
@@ -207,7 +207,7 @@ def tube_critical_value(arc: float, level: float = 0.95, freedom: float = np.inf
 
     Examples
     --------
-    >>> from kernadv.inference import tube_critical_value
+    >>> from kernadv.regression.inference import tube_critical_value
     >>> round(tube_critical_value(0.0), 2), round(tube_critical_value(0.0, freedom=10.0), 2)  # normal, and Student's t
     (1.96, 2.23)
     """
@@ -284,9 +284,9 @@ def multiplier_bootstrap(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, multiplier_bootstrap, normal
+    >>> from kernadv.regression.inference import Fit, multiplier_bootstrap, normal
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
     >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, np.sin(9 * x), np.ones(21), np.array([0.3]))
     >>> band = multiplier_bootstrap(fit, x, draws=200, bias_corrected=True)

@@ -9,9 +9,9 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_level
 from kernadv._typing import FloatArray
-from kernadv.inference import variance
-from kernadv.inference._base import SMOOTHED_TARGET, Fit, Interval
-from kernadv.smoothers.local_polynomial import smooth
+from kernadv.regression.inference import variance
+from kernadv.regression.inference._base import SMOOTHED_TARGET, Fit, Interval
+from kernadv.regression.local.polynomial import smooth
 
 MULTIPLIERS = ("rademacher", "mammen")
 #: Draws smoothed at once.
@@ -39,7 +39,7 @@ class Wild:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Wild
+    >>> from kernadv.regression.inference import Wild
     >>> drawn = Wild().noise(np.array([1.0, -2.0]), np.arange(2.0), 100, np.random.default_rng(0))
     >>> np.unique(np.abs(drawn), axis=1)
     array([[1.],
@@ -86,7 +86,7 @@ class MovingBlocks:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import MovingBlocks
+    >>> from kernadv.regression.inference import MovingBlocks
     >>> up_and_down = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
     >>> drawn = MovingBlocks(length=3).noise(up_and_down, np.arange(6.0), 4, np.random.default_rng(0))
     >>> np.abs(np.diff(drawn, axis=0))[[0, 1, 3, 4]]  # within a block the order is kept
@@ -140,7 +140,7 @@ def bootstrap_error(
 ) -> FloatArray:
     """Standard deviation of the estimate over the draws.  # (m, C)
 
-    **Covers** the smoothed target, as `kernadv.inference.variance.standard_error` does.
+    **Covers** the smoothed target, as `kernadv.regression.inference.variance.standard_error` does.
 
     Parameters
     ----------
@@ -167,9 +167,9 @@ def bootstrap_error(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, bootstrap_error, standard_error
+    >>> from kernadv.regression.inference import Fit, bootstrap_error, standard_error
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> rng = np.random.default_rng(0)
     >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
     >>> at = np.zeros((1, 1))
@@ -222,9 +222,9 @@ def percentile_t(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, percentile_t
+    >>> from kernadv.regression.inference import Fit, percentile_t
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> rng = np.random.default_rng(0)
     >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
     >>> result = percentile_t(fit, np.zeros((1, 1)))

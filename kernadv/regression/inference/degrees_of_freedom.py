@@ -8,8 +8,8 @@ import numpy as np
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
-from kernadv.inference._base import Fit
-from kernadv.smoothers.local_polynomial import LocalValues, leverage, smooth, squared_norm
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.local.polynomial import LocalValues, leverage, smooth, squared_norm
 
 #: A leverage nearer to 1 than this leaves no residual to divide by.
 SATURATED = 1e-10
@@ -71,9 +71,9 @@ def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, effective_degrees_of_freedom
+    >>> from kernadv.regression.inference import Fit, effective_degrees_of_freedom
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
     >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> effective_degrees_of_freedom(fit)  # one for the mean
@@ -112,9 +112,9 @@ def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, effective_sample_size
+    >>> from kernadv.regression.inference import Fit, effective_sample_size
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> x = np.array([[0.0], [0.5]])
     >>> fit = Fit(LocalPolynomialFit(get("triangular")), x, x, np.ones(2), np.array([1.0]))
     >>> round(float(effective_sample_size(fit, x[:1])[0]), 9)  # weights 1 and .5: (1 + .5)^2 / (1 + .25)

@@ -13,9 +13,9 @@ from scipy.sparse import csr_array
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.inference._base import Fit
-from kernadv.inference.degrees_of_freedom import SATURATED, at_design_points
-from kernadv.smoothers.local_polynomial import ROWS, LocalValues, hat_matrix
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.degrees_of_freedom import SATURATED, at_design_points
+from kernadv.regression.local.polynomial import ROWS, LocalValues, hat_matrix
 
 
 def cluster_variance(

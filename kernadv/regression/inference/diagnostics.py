@@ -84,7 +84,7 @@ def autocorrelation(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import autocorrelation
+    >>> from kernadv.regression.inference import autocorrelation
     >>> autocorrelation(np.array([1.0, -1.0, 1.0, -1.0]), np.arange(4.0), lags=2).correlation  # -3/4 and 2/4
     array([[-0.75,  0.5 ]])
     """
@@ -143,7 +143,7 @@ def ljung_box(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import ljung_box
+    >>> from kernadv.regression.inference import ljung_box
     >>> test = ljung_box(np.tile([1.0, -1.0], 20), np.arange(40.0), lags=1)
     >>> round(float(test.statistic[0]), 4)  # 40 * 42 * (39 / 40)^2 / 39
     40.95

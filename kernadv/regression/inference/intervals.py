@@ -7,10 +7,10 @@ from scipy.special import ndtri, stdtrit
 
 from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import FloatArray
-from kernadv.inference import robust
-from kernadv.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, correction
-from kernadv.inference.degrees_of_freedom import effective_sample_size
-from kernadv.inference.two_values import (
+from kernadv.regression.inference import robust
+from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, correction
+from kernadv.regression.inference.degrees_of_freedom import effective_sample_size
+from kernadv.regression.inference.two_values import (
     PROPORTION,
     PROPORTIONS,
     by_column,
@@ -18,9 +18,9 @@ from kernadv.inference.two_values import (
     proportion_interval,
     wider,
 )
-from kernadv.inference.variance import standard_error
-from kernadv.inference.window import extremes, sound
-from kernadv.smoothers.local_polynomial import derivative_order, smooth
+from kernadv.regression.inference.variance import standard_error
+from kernadv.regression.inference.window import extremes, sound
+from kernadv.regression.local.polynomial import derivative_order, smooth
 
 METHODS = ("auto", "normal", "robust", *PROPORTIONS)
 #: Fewest degrees of freedom of an interval: 1, but for rounding.
@@ -66,9 +66,9 @@ def interval(fit: Fit, at: FloatArray, level: float = 0.95, method: str = "auto"
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, interval
+    >>> from kernadv.regression.inference import Fit, interval
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
     >>> won = (x > 0.5).astype(float)
     >>> for degree, y in [(0, won), (0, x), (1, won)]:
@@ -111,16 +111,16 @@ def normal(
     Parameters
     ----------
     fit, at, method, derivative, neighbours, lag
-        As in `kernadv.inference.variance.standard_error`.
+        As in `kernadv.regression.inference.variance.standard_error`.
     level : float
         Strictly between 0 and 1.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, normal
+    >>> from kernadv.regression.inference import Fit, normal
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
     >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> result = normal(fit, np.zeros((1, 1)), method="hc0")
@@ -148,12 +148,12 @@ def robust_bias_corrected(
     """Centre at the bias-corrected estimate, with the standard error of that.
 
     **Covers** the regression function m(x), at boundaries too, for a bandwidth that is good for the estimate itself.  The
-    bias is estimated with one degree more, or two where one would not do, see `kernadv.inference.correction`.
+    bias is estimated with one degree more, or two where one would not do, see `kernadv.regression.inference.correction`.
 
     Parameters
     ----------
     fit, at, derivative, rho, neighbours
-        As in `kernadv.inference.robust.robust_estimate`.
+        As in `kernadv.regression.inference.robust.robust_estimate`.
     level : float
         Strictly between 0 and 1.
     method : str
@@ -174,9 +174,9 @@ def robust_bias_corrected(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, robust_bias_corrected
+    >>> from kernadv.regression.inference import Fit, robust_bias_corrected
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
     >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, x**2, np.ones(21), np.array([0.3]))  # no noise
     >>> result = robust_bias_corrected(fit, np.array([[1.0]]))  # the bias of a parabola is all corrected
@@ -238,9 +238,9 @@ def proportion(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, proportion
+    >>> from kernadv.regression.inference import Fit, proportion
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> y = np.array([[0.0], [0.0], [0.0], [0.0]])
     >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> low, high = proportion(fit, np.zeros((1, 1)), method="wilson")[1:3]

@@ -9,12 +9,12 @@ import numpy as np
 
 from kernadv._errors import check_choice, check_count, check_positive
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.inference._base import Fit
-from kernadv.inference.degrees_of_freedom import SATURATED
-from kernadv.inference.nearest import neighbour_residuals
-from kernadv.inference.window import ROUNDING, in_window, kernel_weight
-from kernadv.moments.local import exponents
-from kernadv.smoothers.local_polynomial import derivative_order, smooth
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.degrees_of_freedom import SATURATED
+from kernadv.regression.inference.nearest import neighbour_residuals
+from kernadv.regression.inference.window import ROUNDING, in_window, kernel_weight
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import derivative_order, smooth
 
 #: Residuals of the window around each query.
 METHODS = ("nearest", "hc0", "hc1", "hc2", "hc3")
@@ -103,7 +103,7 @@ def robust_estimate(
         J of "nearest".
     more : int
         The bias is estimated with the degree p + `more`, in the place of p + 1 above: all orders between.  Inside the data
-        1 does nothing for even p less the order of the derivative, see `kernadv.inference.correction`.
+        1 does nothing for even p less the order of the derivative, see `kernadv.regression.inference.correction`.
 
     Raises
     ------
@@ -121,9 +121,9 @@ def robust_estimate(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, robust_estimate
+    >>> from kernadv.regression.inference import Fit, robust_estimate
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> x = np.linspace(0.0, 1.0, 2001)[:, None]
     >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, x**2, np.ones(2001), np.array([0.3]))
     >>> both = robust_estimate(fit, np.array([[0.0]]))  # bias of a line at the end: -h^2 m'' / 20, and m(0) = 0

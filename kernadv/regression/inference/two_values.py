@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import betaincinv
+from scipy.special import betaincinv, ndtri
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.inference._base import Interval
+from kernadv.regression.inference._base import Interval
 
 PROPORTIONS = ("wilson", "jeffreys", "uniform")
 #: The one that "auto" takes: with weights and rare successes Wilson covers less.
@@ -108,13 +108,16 @@ def proportion_limits(
 
     References
     ----------
+    Wilson (1927), Probable inference, the law of succession, and statistical inference, JASA 22.
     Brown, Cai and DasGupta (2001), section 3.1.2: the limit is 0 itself without a success, and 1 without a failure.
     """
-    rest = size - count
+    share, rest = count / size, size - count
     if method == "wilson":
-        from statsmodels.stats.proportion import proportion_confint  # slow to import, and needed here only
-
-        low, high = proportion_confint(count, size, alpha=2.0 * tail, method=method)
+        z = -ndtri(tail)
+        shrunk = 1.0 + z**2 / size
+        middle = (share + z**2 / (2.0 * size)) / shrunk
+        half = z * np.sqrt(share * (1.0 - share) / size + z**2 / (4.0 * size**2)) / shrunk
+        low, high = middle - half, middle + half
     else:
         prior = {"jeffreys": 0.5, "uniform": 1.0}[method]
         low, high = (betaincinv(prior + count, prior + rest, quantile) for quantile in (tail, 1.0 - tail))

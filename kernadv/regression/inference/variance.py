@@ -22,13 +22,13 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, check_choice, check_count
 from kernadv._typing import FloatArray
-from kernadv.inference._base import Fit
-from kernadv.inference.degrees_of_freedom import SATURATED, at_design_points, traces
-from kernadv.inference.dependent import cluster_variance, newey_west_variance
-from kernadv.inference.nearest import neighbour_residuals
-from kernadv.moments.local import local_moments
-from kernadv.smoothers.local_polynomial import LocalValues, leverage, smooth, squared_norm
-from kernadv.smoothers.noise import difference_variance
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.degrees_of_freedom import SATURATED, at_design_points, traces
+from kernadv.regression.inference.dependent import cluster_variance, newey_west_variance
+from kernadv.regression.inference.nearest import neighbour_residuals
+from kernadv.regression.local.moments import local_moments
+from kernadv.regression.local.polynomial import LocalValues, leverage, smooth, squared_norm
+from kernadv.regression.noise import difference_variance
 
 ONE_VARIANCE = ("homoskedastic", "difference")
 EACH_VARIANCE = ("hc0", "hc1", "hc2", "hc3", "nearest")
@@ -49,7 +49,7 @@ def standard_error(
     """Standard error of the estimate, or of a derivative of it, at the queries.  # (m, C)
 
     **Covers** the smoothed target E mhat(x): ``estimate +- z * standard_error`` says nothing of m(x) itself unless the bias
-    is negligible; see `kernadv.inference.intervals.robust_bias_corrected`.
+    is negligible; see `kernadv.regression.inference.intervals.robust_bias_corrected`.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ def standard_error(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, standard_error
+    >>> from kernadv.regression.inference import Fit, standard_error
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
     >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> float(standard_error(fit, np.zeros((1, 1)), "hc0")[0, 0])  # sqrt(sum (y - 2)^2) / 4
@@ -122,7 +122,7 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     method : {"homoskedastic", "difference"}
         ``sum omega e^2 / freedom`` with the residual degrees of freedom of `effective_degrees_of_freedom`, or the mean
         square of the distance of each response from the line through its neighbours in x, responses at one x giving their
-        own variance; see `kernadv.smoothers.noise.difference_variance`.
+        own variance; see `kernadv.regression.noise.difference_variance`.
 
     References
     ----------
@@ -133,9 +133,9 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, residual_variance
+    >>> from kernadv.regression.inference import Fit, residual_variance
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
     >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> float(residual_variance(fit)[0])  # sum (y - 2)^2 / 3
@@ -174,9 +174,9 @@ def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> Flo
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.inference import Fit, response_variance
+    >>> from kernadv.regression.inference import Fit, response_variance
     >>> from kernadv.kernels import get
-    >>> from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
     >>> y = np.array([[1.0], [3.0], [1.0], [5.0]])
     >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> response_variance(fit, "hc0")[:, 0]  # (y - 2.5)^2

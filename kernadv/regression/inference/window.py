@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.inference._base import Fit, Interval
+from kernadv.regression.inference._base import Fit, Interval
 
 #: An interval this many times as wide as the range of the responses in its window tells nothing: NaN.
 WIDEST = 100.0

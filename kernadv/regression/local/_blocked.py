@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._jit import in_parallel
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.kernels import Gaussian, Kernel
-from kernadv.moments._monomials import monomials, shifted, values
+from kernadv.regression._threads import in_parallel
+from kernadv.regression.local._monomials import monomials, shifted, values
 
 #: Queries and points of a block: its weights stay in a core's cache.
 QUERIES, POINTS = 256, 512

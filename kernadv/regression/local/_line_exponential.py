@@ -20,7 +20,7 @@ def exponential_moments(
 ) -> FloatArray:
     """Sums over j of ``rho^|u| v_cj u^k`` with u = (x_j - q) / width, for all queries q.
 
-    Parameters and result as in `kernadv.moments._line_power.power_moments`.
+    Parameters and result as in `kernadv.regression.local._line_power.power_moments`.
     """
     binomial = np.array([[comb(r, k) for k in range(order + 1)] for r in range(order + 1)], dtype=np.float64)
     rate = -math.log(rho)

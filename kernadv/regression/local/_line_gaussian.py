@@ -27,8 +27,9 @@ from math import exp, factorial
 
 import numpy as np
 
-from kernadv._jit import compiled, in_parallel, stretches
+from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
+from kernadv.regression._threads import in_parallel, stretches
 
 #: Terms (an even number) of the expansions about a cell of points, and, beside the derivatives, about a cell of queries.
 TERMS = 24
@@ -48,8 +49,8 @@ def gaussian_moments(
 ) -> FloatArray:
     """Sums over j of ``exp(-u^2 / 2) v_cj u^k`` with u = (x_j - q) / width, for all queries q.
 
-    Parameters and result as in `kernadv.moments._line_power.power_moments`; with `past`, points after the query do not
-    count.
+    Parameters and result as in `kernadv.regression.local._line_power.power_moments`; with `past`, points after the query do
+    not count.
     """
     z, q = (x - x[0]) / width, (at - x[0]) / width
     cell = np.floor(z)

@@ -12,8 +12,9 @@ from math import comb
 
 import numpy as np
 
-from kernadv._jit import compiled, in_parallel, stretches
+from kernadv._jit import compiled
 from kernadv._typing import BoolArray, FloatArray
+from kernadv.regression._threads import in_parallel, stretches
 
 #: Queries that are worth a thread of their own.
 ENOUGH = 5_000

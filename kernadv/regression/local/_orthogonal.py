@@ -11,8 +11,8 @@ import numpy as np
 from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
-from kernadv.moments._pairs import Pairs, over_windows, steps
-from kernadv.moments.solve import RANK, TINY, Solution
+from kernadv.regression.local._pairs import Pairs, over_windows, steps
+from kernadv.regression.local.solve import RANK, TINY, Solution
 
 
 def orthogonal_solution(
@@ -36,10 +36,10 @@ def orthogonal_solution(
     channels : (1 + C, n)
         Observation weights and the responses.
     at, kernel, scale, radial, past
-        As in `kernadv.moments._blocked.blocked_moments`; the queries come in any order.
+        As in `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
     degree : int
     row : int
-        As in `kernadv.moments.solve.solve_local`.
+        As in `kernadv.regression.local.solve.solve_local`.
 
     References
     ----------

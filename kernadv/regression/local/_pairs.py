@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._jit import compiled, in_parallel, stretches
+from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
-from kernadv.moments._monomials import monomials
+from kernadv.regression._threads import in_parallel, stretches
+from kernadv.regression.local._monomials import monomials
 
 #: Pairs of query and point at once, beside those of one query.
 PAIRS = 2**15
@@ -116,7 +117,7 @@ def over_windows(
         `queries` says which stretch the pairs' `begin` and `upto` count in; the channels are in the order of the pairs'
         points.  The arrays of the pairs are used again.
     x, channels, at, kernel, scale, radial, past
-        As in `kernadv.moments._blocked.blocked_moments`; the queries come in any order.
+        As in `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
     """
     unit = np.ones(len(at)) if scale is None else scale
     radius = kernel.zero_beyond * unit * (1.0 + 1e-12)  # the kernel has the last word at its edge

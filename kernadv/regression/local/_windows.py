@@ -7,7 +7,7 @@ import numpy as np
 from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
-from kernadv.moments._pairs import Pairs, over_windows, steps
+from kernadv.regression.local._pairs import Pairs, over_windows, steps
 
 
 def window_moments(
@@ -24,7 +24,7 @@ def window_moments(
 ) -> FloatArray:
     """Sums over j of ``w_j v_cj u_j^a`` with u_j = (x_j - q) / scale, for all queries q and monomials a.
 
-    Parameters and result as in `kernadv.moments._blocked.blocked_moments`; the queries come in any order.
+    Parameters and result as in `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
     """
     parents = steps(x.shape[1], order)
     out = np.zeros((len(at), len(channels), len(parents)))

@@ -6,9 +6,9 @@ import numpy as np
 
 from kernadv._typing import FloatArray
 from kernadv.kernels import Kernel
-from kernadv.moments._orthogonal import orthogonal_solution, squared_sums
-from kernadv.moments.local import ascending, exponents, in_units, local_moments
-from kernadv.moments.solve import TINY, Solution, solve_local
+from kernadv.regression.local._orthogonal import orthogonal_solution, squared_sums
+from kernadv.regression.local.moments import ascending, exponents, in_units, local_moments
+from kernadv.regression.local.solve import TINY, Solution, solve_local
 
 #: Windows with a smaller pivot are solved from their points: of the digits of moments 1 / pivot^2 are lost.
 STEEP = 0.03
@@ -32,12 +32,12 @@ def local_least_squares(
     Parameters
     ----------
     x, at, bandwidth, kernel, radial, past
-        As in `kernadv.moments.local.local_moments`.
+        As in `kernadv.regression.local.moments.local_moments`.
     weights : (n,)
         Observation weights >= 0.
     y : (n, C)
     degree, row : int
-        As in `kernadv.moments.solve.solve_local`.
+        As in `kernadv.regression.local.solve.solve_local`.
     """
     channels = np.concatenate([weights[None], weights * y.T])
     sums = local_moments(x, channels, at, bandwidth, kernel, 2 * degree, radial=radial, past=past)

@@ -15,12 +15,12 @@ import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Exponential, Gaussian, Kernel, Power
-from kernadv.moments._blocked import blocked_moments
-from kernadv.moments._line_exponential import exponential_moments
-from kernadv.moments._line_gaussian import gaussian_moments
-from kernadv.moments._line_power import power_moments
-from kernadv.moments._monomials import monomials
-from kernadv.moments._windows import window_moments
+from kernadv.regression.local._blocked import blocked_moments
+from kernadv.regression.local._line_exponential import exponential_moments
+from kernadv.regression.local._line_gaussian import gaussian_moments
+from kernadv.regression.local._line_power import power_moments
+from kernadv.regression.local._monomials import monomials
+from kernadv.regression.local._windows import window_moments
 
 #: Polynomial kernels of a higher degree lose too many digits in the shifts: they are summed directly.
 HIGHEST_POWER = 12

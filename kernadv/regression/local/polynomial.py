@@ -16,8 +16,8 @@ from scipy.linalg import solve_triangular
 from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
-from kernadv.moments.least_squares import STEEP, local_least_squares, local_squares
-from kernadv.moments.local import exponents, local_moments
+from kernadv.regression.local.least_squares import STEEP, local_least_squares, local_squares
+from kernadv.regression.local.moments import exponents, local_moments
 
 #: Hat vectors formed at once.
 ROWS = 64
