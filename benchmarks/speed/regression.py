@@ -46,13 +46,13 @@ def selection() -> Rows:
     """Leave-one-out over 64 bandwidths."""
     from kernadv.kernels import get
     from kernadv.regression.bandwidth.leave_one_out import LeaveOneOut
-    from kernadv.regression.local.polynomial import LocalPolynomialFit
+    from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
     x, y = curve(10**5)
     rows = []
     for degree, name in ((0, "NW"), (1, "LL")):
         select: Callable[[], object] = lambda degree=degree: LeaveOneOut(size=64).select(
-            LocalPolynomialFit(get("epanechnikov"), degree), x, y[:, None], np.ones(len(y))
+            LocalPolynomialSpec(get("epanechnikov"), degree), x, y[:, None], np.ones(len(y))
         )
         select()
         with one_thread():

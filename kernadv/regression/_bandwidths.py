@@ -79,12 +79,12 @@ def choose(bandwidth: Any, rule: Rule, sample: Sample) -> Chosen:
         selection = select_mixed(selector, rule, sample)
         assert selection.smoothing is not None
         return Chosen(selection.bandwidth, selection.smoothing, selection)
-    span, needed = np.ptp(sample.points.x, axis=0), coefficients(dimensions, rule.how.degree)
+    span, needed = np.ptp(sample.points.x, axis=0), coefficients(dimensions, rule.spec.degree)
     few = dimensions > 1 and len(np.unique(sample.points.x, axis=0)) <= needed
     if span.all() and (rule.deficient or few):
         warnings.warn(
             f"no bandwidth can be selected: the {len(sample.y)} points, or all but one, do not determine the {needed} "
-            f"coefficients of degree {rule.how.degree} in {dimensions} dimensions, or columns are linear combinations of "
+            f"coefficients of degree {rule.spec.degree} in {dimensions} dimensions, or columns are linear combinations of "
             "others; the range of each column is taken. Lower the degree, or leave columns out",
             BandwidthWarning,
             stacklevel=5,
@@ -97,7 +97,7 @@ def choose(bandwidth: Any, rule: Rule, sample: Sample) -> Chosen:
 def _select(selector: Selector, rule: Rule, sample: Sample, at: FloatArray | None = None) -> Selection:
     """Call a selector."""
     (x, _, series), y, weights = sample
-    return selector.select(rule.how, x, y, weights, at=at, series=series)
+    return selector.select(rule.spec, x, y, weights, at=at, series=series)
 
 
 def _numbers(bandwidth: Any, columns: int, mixed: bool) -> FloatArray:

@@ -37,7 +37,7 @@ from kernadv.regression._sample import Points, Sample
 from kernadv.regression._summary import summary
 from kernadv.regression._warnings import warn_undefined
 from kernadv.regression.inference import Fit, Interval
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 #: Size of the data by which scikit-learn judges scores.
 JUDGED_ROWS, JUDGED_COLUMNS = 200, 10
@@ -122,7 +122,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any) -> None:
-        how = self._how()
+        spec = self._how()
         self._like = y.detach().new_empty(0) if is_tensor(y) else None
         x, y = to_numpy(X), to_numpy(y)
         x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
@@ -135,16 +135,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             x, response, weights = x[repeated], response[repeated], weights[repeated]
             names = None if names is None else names[repeated]
         kept = np.flatnonzero(weights)
-        if len(kept) <= how.degree:
+        if len(kept) <= spec.degree:
             raise ArgumentError(
-                f"degree={how.degree} needs at least {how.degree + 1} rows of positive weight, got "
+                f"degree={spec.degree} needs at least {spec.degree + 1} rows of positive weight, got "
                 f"n_samples={len(kept)}; lower the degree"
             )
         columns = getattr(self, "feature_names_in_", None)
         self.categories_ = read_categories(
             self.categorical, x, None if columns is None else columns.tolist(), ordered_levels(X)
         )
-        if how.past and len(self.categories_) == x.shape[1]:
+        if spec.past and len(self.categories_) == x.shape[1]:
             raise ArgumentError("side='past' needs a continuous column: the first one is the time")
         self.groups_, series = None, None
         if names is not None:
@@ -153,8 +153,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self._sample = Sample(points.take(kept), response[kept], weights[kept])
         self._rows, self._one_response = kept if repeated is None else repeated[kept], y.ndim == 1
         self._quality: Quality | None = None
-        deficient = points.x.shape[1] > 1 and not determines(self._sample.points.x, how.degree)
-        self._frame = Rule(how, np.empty(0), self.categories_, deficient=deficient)
+        deficient = points.x.shape[1] > 1 and not determines(self._sample.points.x, spec.degree)
+        self._frame = Rule(spec, np.empty(0), self.categories_, deficient=deficient)
         self._settle(self._frame, self._sample)
 
     def predict(self, X: Any, return_std: bool = False, groups: Any = None) -> Any:
@@ -237,7 +237,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             orders = [order if isinstance(order, tuple) else (order,)]
         rule = self._rule(at)
         orders = [self._checked_order(one, columns) for one in orders]
-        if self._frame.how.degree == 0 and sum(orders[0]) == 1:
+        if self._frame.spec.degree == 0 and sum(orders[0]) == 1:
             each = [gradient(rule, self._sample, at, one.index(1)) for one in orders]
         else:
             each = [estimate(rule, self._sample, at, one).value for one in orders]
@@ -352,7 +352,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def summary(self) -> str:
         """Table of the fit: bandwidth and how it was chosen, degrees of freedom, errors."""
         check_is_fitted(self)
-        return summary(self, self._frame.how, self._sample, self._fit_quality(), self._window())
+        return summary(self, self._frame.spec, self._sample, self._fit_quality(), self._window())
 
     def plot(self, ax: Any = None, level: float = 0.95) -> Any:
         """Draw data, fit, pointwise interval and band of a one-dimensional fit.
@@ -372,12 +372,12 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
         return plot(self, self._sample, ax, level)
 
-    def _how(self) -> LocalPolynomialFit:
+    def _how(self) -> LocalPolynomialSpec:
         degree = self.degree
         whole = isinstance(degree, (int, np.integer)) and not isinstance(degree, bool)
         if not whole or not 0 <= degree <= HIGHEST_DEGREE:
             raise ArgumentError(f"degree must be a whole number from 0 to {HIGHEST_DEGREE}, got {degree!r}")
-        return LocalPolynomialFit(kernels.get(self.kernel), int(degree), self._radial, self._past)
+        return LocalPolynomialSpec(kernels.get(self.kernel), int(degree), self._radial, self._past)
 
     def _queries(self, X: Any, groups: Any) -> tuple[Points, Any]:
         """Queries checked against the fit, and the way back to their kind."""
@@ -400,7 +400,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             raise ArgumentTypeError(
                 f"order must be a whole number >= 0 in each of {columns} continuous columns, got {order!r}"
             )
-        degree = self._frame.how.degree
+        degree = self._frame.spec.degree
         if sum(order) > max(degree, 1):
             raise ArgumentError(f"a derivative of order {sum(order)} needs degree >= {sum(order)}, got degree={degree}")
         return order
@@ -426,7 +426,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def _report(self, defined: AnyArray, at: Points) -> None:
         n, columns = self._sample.points.x.shape
-        degree = self._frame.how.degree
+        degree = self._frame.spec.degree
         needed = coefficients(columns, degree)
         if needed > n:
             why = f"degree={degree} in {columns} dimensions has {needed} coefficients, the fit has {n} points; lower it"

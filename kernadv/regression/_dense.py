@@ -65,7 +65,7 @@ def hat_rows(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...]
         Orders of the derivative in the continuous columns; default: the value.
     """
     x = sample.points.x
-    powers = monomials(x.shape[1], rule.how.degree)
+    powers = monomials(x.shape[1], rule.spec.degree)
     order = np.zeros(x.shape[1], np.int64) if derivative is None else np.array(derivative, np.int64)
     row = int(np.flatnonzero((powers == order).all(1))[0])
     size = max(1, BLOCK // (len(x) * max(len(powers), x.shape[1], 1)))
@@ -126,8 +126,8 @@ def kernel_weights(rule: Rule, points: Points, at: Points, u: FloatArray, querie
         Which of the rule's queries these are.
     """
     width = rule.bandwidth[queries] if rule.bandwidth.ndim == 2 else np.ones((1, 1))
-    profile = rule.how.kernel.profile
-    if not rule.how.radial:
+    profile = rule.spec.kernel.profile
+    if not rule.spec.radial:
         near, there = np.prod(profile(u), axis=2), ~u.any(axis=2)
     else:
         if rule.metric == "euclidean":
@@ -159,7 +159,7 @@ def other_weights(rule: Rule, points: Points, at: Points) -> FloatArray:
     weight = np.ones((len(at.x), len(points.x)))
     for c, (category, smoothing) in enumerate(zip(rule.categories, rule.smoothing.tolist(), strict=True)):
         weight = weight * category.weight(np.abs(points.levels[:, c] - at.levels[:, c, None]), smoothing)
-    if rule.how.past:
+    if rule.spec.past:
         weight = np.where(points.x[:, 0] <= at.x[:, :1], weight, 0.0)
     if points.series is not None and at.series is not None:
         weight = np.where(points.series == at.series[:, None], weight, 0.0)

@@ -67,7 +67,7 @@ def estimate(
     local = _by_levels if mixed and few_levels(rule, sample, at) else _by_rows if rows else _by_moments
     value, centre, norm, defined = local(rule, sample, at, derivative, square)
     defined = defined & at.known
-    if rule.how.past:
+    if rule.spec.past:
         defined &= has_past(sample.points, at)
     value[~defined], centre[~defined] = np.nan, np.nan
     return Local(value, centre, np.where(defined, norm, np.nan) if norm is not None else None, defined)
@@ -75,9 +75,9 @@ def estimate(
 
 def needs_rows(rule: Rule, dimensions: int) -> bool:
     """Whether hat vectors are the way: categorical columns, a deficient design, other distances, or too many moments."""
-    order = 2 * rule.how.degree
+    order = 2 * rule.spec.degree
     many = coefficients(dimensions, order) > MOMENTS or (order + 1) ** dimensions > GRID
-    return bool(rule.categories) or rule.deficient or many or rule.metric != "euclidean" or is_inverse(rule.how.kernel)
+    return bool(rule.categories) or rule.deficient or many or rule.metric != "euclidean" or is_inverse(rule.spec.kernel)
 
 
 def _by_moments(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Local:
@@ -86,10 +86,10 @@ def _by_moments(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, .
     defined = np.zeros(m, np.bool_)
     for points, queries, x, q, h in _parts(rule, sample, at):
         weights = sample.weights[points]
-        values = smooth(rule.how, x, sample.y[points], weights, q, h, derivative)
+        values = smooth(rule.spec, x, sample.y[points], weights, q, h, derivative)
         value[queries], centre[queries], defined[queries] = values.value, values.row[:, 0], values.defined
         if square:
-            norm[queries] = squared_norm(rule.how, x, weights, q, h, values, 1.0 / weights)
+            norm[queries] = squared_norm(rule.spec, x, weights, q, h, values, 1.0 / weights)
     return Local(value, centre, norm if square else None, defined)
 
 
@@ -97,7 +97,7 @@ def _by_levels(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ..
     """Mixed designs; queries whose windows hardly determine the polynomial are left to the hat vectors."""
     h, dimensions = rule.bandwidth, sample.points.x.shape[1]
     order = [0] * max(dimensions, 1) if derivative is None else list(derivative)
-    row = exponents(len(order), rule.how.degree).tolist().index(order)
+    row = exponents(len(order), rule.spec.degree).tolist().index(order)
     moments = LevelMoments(rule, sample, at)
     solved = moments.solve(h, rule.smoothing, row)
     unit = float(np.prod(h ** np.array(order[:dimensions]))) / prod(factorial(i) for i in order)
@@ -133,7 +133,7 @@ def hat(rule: Rule, sample: Sample, at: Points) -> FloatArray:
             own = _hat_of(rule, sample, part)
             rows[part.block], defined[part.queries] = own, ~np.isnan(own[:, 0])
         rows[~defined] = np.nan
-    undefined = ~at.known if not rule.how.past else ~(at.known & has_past(sample.points, at))
+    undefined = ~at.known if not rule.spec.past else ~(at.known & has_past(sample.points, at))
     rows[undefined] = np.nan
     return rows
 
@@ -141,8 +141,8 @@ def hat(rule: Rule, sample: Sample, at: Points) -> FloatArray:
 def _hat_of(rule: Rule, sample: Sample, part: Part) -> FloatArray:
     """Hat matrix of a part."""
     weights = sample.weights[part.points]
-    values = smooth(rule.how, part.x, sample.y[part.points], weights, part.at, part.bandwidth)
-    return hat_matrix(rule.how, part.x, weights, part.at, part.bandwidth, values)
+    values = smooth(rule.spec, part.x, sample.y[part.points], weights, part.at, part.bandwidth)
+    return hat_matrix(rule.spec, part.x, weights, part.at, part.bandwidth, values)
 
 
 def has_past(points: Points, at: Points) -> BoolArray:
@@ -156,4 +156,4 @@ def has_past(points: Points, at: Points) -> BoolArray:
 
 def _parts(rule: Rule, sample: Sample, at: Points) -> Iterator[Part]:
     points = sample.points
-    return apart(points.x, points.series, at.x, at.series, rule.how.kernel, rule.bandwidth)
+    return apart(points.x, points.series, at.x, at.series, rule.spec.kernel, rule.bandwidth)

@@ -33,16 +33,16 @@ def gradient(rule: Rule, sample: Sample, at: Points, axis: int) -> FloatArray:
     Vinod and Ullah (1988), Flexible production function estimation by nonparametric kernel estimators, Advances in
     Econometrics 7.
     """
-    if rule.how.past or rule.bandwidth.ndim == 2:
-        reason = "one-sided windows jump" if rule.how.past else "its bandwidth changes with the query"
+    if rule.spec.past or rule.bandwidth.ndim == 2:
+        reason = "one-sided windows jump" if rule.spec.past else "its bandwidth changes with the query"
         raise ArgumentError(f"the estimate of degree 0 has no derivative here: {reason}; use degree >= 1")
-    x, h, kernel = sample.points.x, rule.bandwidth, rule.how.kernel
+    x, h, kernel = sample.points.x, rule.bandwidth, rule.spec.kernel
     out = np.full((len(at.x), sample.y.shape[1]), np.nan)
     for block in gen_batches(len(at.x), max(1, BLOCK // x.size)):
         q = at.take(block)
         u = (x - q.x[:, None]) / h  # (b, n, d)
         weight = sample.weights * kernel_weights(rule, sample.points, q, u, block)
-        if rule.how.radial:
+        if rule.spec.radial:
             distance = np.linalg.norm(u, axis=2)
             change = kernel.slope(distance) * u[:, :, axis] / np.where(distance > 0.0, distance, 1.0)
         else:

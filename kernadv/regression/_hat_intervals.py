@@ -62,10 +62,10 @@ class HatFit:
 
     def raised(self) -> HatFit:
         """The fit of a higher degree with the same bandwidths, whose bias is of a smaller order."""
-        degree = self.rule.how.degree + correction(self.rule.how)
-        x, how = self.sample.points.x, replace(self.rule.how, degree=degree)
+        degree = self.rule.spec.degree + correction(self.rule.spec)
+        x, spec = self.sample.points.x, replace(self.rule.spec, degree=degree)
         deficient = x.shape[1] > 1 and not determines(x, degree)
-        rule, own = (replace(rule, how=how, deficient=deficient) for rule in (self.rule, self.own))
+        rule, own = (replace(rule, spec=spec, deficient=deficient) for rule in (self.rule, self.own))
         return replace(self, rule=rule, own=own)
 
     def responses(self, columns: BoolArray) -> HatFit:
@@ -186,7 +186,7 @@ def band(fit: HatFit, level: float, bias_corrected: bool) -> Interval:
 def _robust(raised: HatFit, tail: float) -> Interval:
     residuals, others = raised.residuals()
     got = _estimates(raised, residuals / np.sqrt(others))
-    size = coefficients(raised.at.x.shape[1], raised.rule.how.degree)
+    size = coefficients(raised.at.x.shape[1], raised.rule.spec.degree)
     freedom = np.maximum(got.norm**2 / got.fourth - size, 1.0)
     return _around(raised, got, stdtrit(freedom, 1.0 - tail)[:, None], tail, REGRESSION_FUNCTION)
 

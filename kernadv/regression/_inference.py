@@ -31,12 +31,12 @@ def fit_of(rule: Rule, sample: Sample) -> Fit:
         raise ArgumentError(
             f"kernadv.regression.inference does not know {reason}; ask interval, band, or predict with return_std"
         )
-    return Fit(rule.how, sample.points.x, sample.y, sample.weights, rule.bandwidth)
+    return Fit(rule.spec, sample.points.x, sample.y, sample.weights, rule.bandwidth)
 
 
 def has_moments(rule: Rule, dimensions: int) -> bool:
     """Whether `inference` can take it, of a higher degree too: one bandwidth, no categories, few moments."""
-    raised = replace(rule, how=replace(rule.how, degree=rule.how.degree + correction(rule.how)))
+    raised = replace(rule, spec=replace(rule.spec, degree=rule.spec.degree + correction(rule.spec)))
     return rule.bandwidth.ndim == 1 and not needs_rows(raised, dimensions)
 
 
@@ -88,8 +88,8 @@ def _fits(rule: Rule, sample: Sample, at: Points) -> Iterator[tuple[IntArray | s
     points = sample.points
     if not at.known.any():  # nothing to estimate, but it is known how
         yield slice(0, 0), fit_of(rule, sample), at.x[:0]
-    for rows, queries, x, q, h in apart(points.x, points.series, at.x, at.series, rule.how.kernel, rule.bandwidth):
-        yield queries, Fit(rule.how, x, sample.y[rows], sample.weights[rows], h), q
+    for rows, queries, x, q, h in apart(points.x, points.series, at.x, at.series, rule.spec.kernel, rule.bandwidth):
+        yield queries, Fit(rule.spec, x, sample.y[rows], sample.weights[rows], h), q
 
 
 def _asked(own: Rule, sample: Sample, at: Points) -> tuple[Rule, Sample]:

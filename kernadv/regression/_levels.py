@@ -20,7 +20,7 @@ KEPT = 50_000_000
 def few_levels(rule: Rule, sample: Sample, at: Points) -> bool:
     """Whether the moments of all combinations of levels fit into memory, and fewer are kept than there are points."""
     combinations = len(np.unique(sample.points.levels, axis=0))
-    moments = combinations * (1 + sample.y.shape[1]) * coefficients(sample.points.x.shape[1], 2 * rule.how.degree)
+    moments = combinations * (1 + sample.y.shape[1]) * coefficients(sample.points.x.shape[1], 2 * rule.spec.degree)
     return bool(moments <= len(sample.y) and moments * len(at.x) <= KEPT)
 
 
@@ -37,7 +37,7 @@ class LevelMoments:
 
     def __init__(self, rule: Rule, sample: Sample, at: Points) -> None:
         flat = sample.points.x.shape[1] == 0  # categories alone: all points in one place
-        self.how = replace(rule.how, degree=0) if flat else rule.how
+        self.spec = replace(rule.spec, degree=0) if flat else rule.spec
         self.categories, self.sample = rule.categories, sample
         self.points = sample.points._replace(x=np.zeros((len(sample.y), 1))) if flat else sample.points
         self.at = at._replace(x=np.zeros((len(at.x), 1))) if flat else at
@@ -52,7 +52,7 @@ class LevelMoments:
             weights, y = self.sample.weights, self.sample.y
             self.known = bandwidth.tobytes(), self._each(bandwidth, [weights, *(weights * y.T)], squared=False)
         sums = np.einsum("mcle,ml->mce", self.known[1], self._weight(smoothing))
-        dimensions, degree = self.points.x.shape[1], self.how.degree
+        dimensions, degree = self.points.x.shape[1], self.spec.degree
         return solve_local(
             np.ascontiguousarray(sums), exponents(dimensions, degree), exponents(dimensions, 2 * degree), row
         )
@@ -61,7 +61,7 @@ class LevelMoments:
         """``sum_j l_j^2 / omega_j`` of the hat vectors with these rows of the inverse systems (m, E).  # (m,)"""
         sums = self._each(bandwidth, [self.sample.weights], squared=True)[:, 0]
         total = np.einsum("mle,ml->me", sums, self._weight(smoothing) ** 2)
-        dimensions, degree = self.points.x.shape[1], self.how.degree
+        dimensions, degree = self.points.x.shape[1], self.spec.degree
         powers, index = exponents(dimensions, degree), exponents(dimensions, 2 * degree).tolist()
         out = np.zeros(len(rows))
         for a, left in enumerate(powers):
@@ -81,9 +81,9 @@ class LevelMoments:
         """Moments of each combination; the first channel, for all, says where digits are lost.  # (m, C, L, E)"""
         width = bandwidth if len(bandwidth) else np.ones(1)
         channels = np.concatenate([columns[0][None], *(self.own * column for column in columns)])
-        order, past, radial = 2 * self.how.degree, self.how.past, self.how.radial
+        order, past, radial = 2 * self.spec.degree, self.spec.past, self.spec.radial
         sums = np.zeros((len(self.at.x), len(channels), len(exponents(self.points.x.shape[1], order))))
-        points, at, kernel = self.points, self.at, self.how.kernel
+        points, at, kernel = self.points, self.at, self.spec.kernel
         for own, queries, x, q, _ in apart(points.x, points.series, at.x, at.series, kernel, width):
             sums[queries] = local_moments(
                 x, channels[:, own], q, width, kernel, order, radial=radial, past=past, squared=squared

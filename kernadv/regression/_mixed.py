@@ -153,8 +153,8 @@ def _ordered(rule: Rule, sample: Sample) -> Ordered:
     """The continuous part as the selectors take it."""
     points, y, weights = sample
     if points.x.shape[1]:
-        return prepare(rule.how, points.x, y, weights, points.series)
+        return prepare(rule.spec, points.x, y, weights, points.series)
     order = np.arange(len(y))
     return Ordered(
-        rule.how, points.x, y - np.average(y, axis=0, weights=weights), weights / weights.mean(), 0 * order, order
+        rule.spec, points.x, y - np.average(y, axis=0, weights=weights), weights / weights.mean(), 0 * order, order
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from kernadv._typing import FloatArray
 from kernadv.regression._categories import Category
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 #: Highest degree of a local polynomial.
 HIGHEST_DEGREE = 3
@@ -22,7 +22,7 @@ class Rule:
 
     Attributes
     ----------
-    how : LocalPolynomialFit
+    spec : LocalPolynomialSpec
     bandwidth : (d,) or (m, 1) float64
         Of the continuous columns, or one a query.
     categories : list of Category
@@ -34,7 +34,7 @@ class Rule:
         The design as a whole does not determine a polynomial of that degree, see `determines`.
     """
 
-    how: LocalPolynomialFit
+    spec: LocalPolynomialSpec
     bandwidth: FloatArray
     categories: list[Category] = field(default_factory=list)
     smoothing: FloatArray = field(default_factory=lambda: np.empty(0))

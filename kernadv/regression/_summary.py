@@ -8,30 +8,30 @@ import numpy as np
 
 from kernadv.regression._quality import Quality
 from kernadv.regression._sample import Sample
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 WIDTH = 78
 
 
-def summary(regressor: Any, how: LocalPolynomialFit, sample: Sample, fit: Quality, window: str) -> str:
+def summary(regressor: Any, spec: LocalPolynomialSpec, sample: Sample, fit: Quality, window: str) -> str:
     """Lay the numbers of a fit out in two columns, with notes on what not to trust.
 
     Parameters
     ----------
     regressor : KernelRegressor
-    how : LocalPolynomialFit
+    spec : LocalPolynomialSpec
     sample : Sample
     fit : Quality
     window : str
         The bandwidth in words.
     """
-    kernel = f"{how.kernel.name}{', past only' if how.past else ''}"
+    kernel = f"{spec.kernel.name}{', past only' if spec.past else ''}"
     series = "" if regressor.groups_ is None else f" in {len(regressor.groups_)} series"
     left = [
         ("No. observations", f"{len(sample.y)}{series}"),
         ("Dimensions", str(regressor.n_features_in_)),
         ("Kernel", kernel),
-        ("Degree", str(how.degree)),
+        ("Degree", str(spec.degree)),
     ]
     scale = fit.scale / np.sqrt(sample.weights.mean())  # of a response of the mean weight
     errors = [("Residual std. error", scale), ("R-squared", fit.r_squared), ("LOO RMSE", fit.loo_rmse)]

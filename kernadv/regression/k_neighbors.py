@@ -13,7 +13,7 @@ from kernadv.regression._inverse import InverseDistance
 from kernadv.regression._neighbours import checked_metric, metric_distance, neighbour_distance
 from kernadv.regression._rule import Rule
 from kernadv.regression._sample import Points, Sample
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 TIES = ("count", "distinct")
 
@@ -103,12 +103,12 @@ class KNeighborsSmoother(KernelRegressor):
 
     _places: Points
 
-    def _how(self) -> LocalPolynomialFit:
+    def _how(self) -> LocalPolynomialSpec:
         if not isinstance(self.kernel, str) or self.kernel != InverseDistance().name:
             return super()._how()
         if self.degree != 0:
             raise ArgumentError(f"kernel='inverse_distance' interpolates: it needs degree=0, got {self.degree!r}")
-        return LocalPolynomialFit(InverseDistance(), 0, radial=True)
+        return LocalPolynomialSpec(InverseDistance(), 0, radial=True)
 
     def _settle(self, rule: Rule, sample: Sample) -> None:
         check_choice(self.ties, "ties", TIES)

@@ -14,7 +14,7 @@ import numpy as np
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
 from kernadv.regression.local.moments import exponents
-from kernadv.regression.local.polynomial import LocalPolynomialFit, LocalValues, smooth
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, LocalValues, smooth
 
 #: Series are laid out over this many bandwidths at most: positions then keep 2e-10 of one, less than what makes a tie.
 LONGEST = 2.0**20
@@ -153,7 +153,7 @@ def apart(
 
 
 def smooth_series(
-    how: LocalPolynomialFit,
+    spec: LocalPolynomialSpec,
     x: FloatArray,
     y: FloatArray,
     weights: FloatArray,
@@ -166,14 +166,14 @@ def smooth_series(
 
     Parameters
     ----------
-    how, x, y, weights, at, bandwidth
+    spec, x, y, weights, at, bandwidth
         As in `kernadv.regression.local.polynomial.smooth`.
     series, asked
         As in `apart`.
     """
     if series is None or asked is None:
-        return smooth(how, x, y, weights, at, bandwidth)
-    m, size = len(at), len(exponents(x.shape[1], how.degree))
+        return smooth(spec, x, y, weights, at, bandwidth)
+    m, size = len(at), len(exponents(x.shape[1], spec.degree))
     out = LocalValues(
         np.full((m, y.shape[1]), np.nan),
         np.full((m, size), np.nan),
@@ -181,8 +181,8 @@ def smooth_series(
         np.zeros(m, np.bool_),
         (0,) * x.shape[1],
     )
-    for part in apart(x, series, at, asked, how.kernel, bandwidth):
-        own = smooth(how, part.x, y[part.points], weights[part.points], part.at, part.bandwidth)
+    for part in apart(x, series, at, asked, spec.kernel, bandwidth):
+        own = smooth(spec, part.x, y[part.points], weights[part.points], part.at, part.bandwidth)
         for whole, values in zip(out[:4], own[:4], strict=True):
             whole[part.queries] = values
     return out

@@ -19,7 +19,7 @@ from kernadv.regression.inference.intervals import (
 )
 from kernadv.regression.inference.two_values import proportion_limits
 from kernadv.regression.inference.variance import standard_error
-from kernadv.regression.local.polynomial import LocalPolynomialFit, smooth
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth
 
 AT = np.linspace(0, 1, 7)[:, None]
 
@@ -28,8 +28,8 @@ def sample(degree=0, binary=True, n=150, kernel="triangular"):
     rng = np.random.default_rng(2)
     x = rng.random((n, 1))
     y = (rng.random((n, 2)) < 0.2 + 0.5 * x).astype(float) if binary else x + rng.normal(size=(n, 2))
-    how = LocalPolynomialFit(KERNELS[kernel], degree)
-    return Fit(how, x, y, np.ones(n), np.array([0.3]), rng.integers(0, 15, n))
+    spec = LocalPolynomialSpec(KERNELS[kernel], degree)
+    return Fit(spec, x, y, np.ones(n), np.array([0.3]), rng.integers(0, 15, n))
 
 
 @pytest.mark.parametrize("name", ["nprob_sim200_ll_triangular", "nprob_sim200_drv1_p2", "nprob_bern200_onesided_ll"])
@@ -37,8 +37,8 @@ def sample(degree=0, binary=True, n=150, kernel="triangular"):
 def test_nprobust_interval(oracle, name, method):
     record = oracle(name)
     x, y = np.array(record["x"], float)[:, None], np.array(record["y"], float)[:, None]
-    how = LocalPolynomialFit(KERNELS[record["kernel"]], record["degree"])
-    fit = Fit(how, x, y, np.ones(len(x)), np.array([float(record["bandwidth_canonical"])]))
+    spec = LocalPolynomialSpec(KERNELS[record["kernel"]], record["degree"])
+    fit = Fit(spec, x, y, np.ones(len(x)), np.array([float(record["bandwidth_canonical"])]))
     at = np.array(record["eval"])[:, None]
     got = robust_bias_corrected(fit, at, 0.95, method, derivative=(record["deriv"],), reference="normal")
     expected = record["expected"]["nn" if method == "nearest" else method]
@@ -71,7 +71,7 @@ def test_proportions(degree, method, level):
 def test_equal_weights_give_the_textbook_intervals():
     x = np.zeros((10, 1))
     y = np.array([1.0] * 3 + [0.0] * 7)[:, None]
-    fit = Fit(LocalPolynomialFit(KERNELS["uniform"]), x, y, np.ones(10), np.array([1.0]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"]), x, y, np.ones(10), np.array([1.0]))
     for method in ("wilson", "jeffreys"):
         got = proportion(fit, x[:1], method=method)
         np.testing.assert_allclose(

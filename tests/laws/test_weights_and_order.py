@@ -17,7 +17,7 @@ from kernadv.regression.bandwidth import SELECTORS
 from kernadv.regression.inference import Fit, MovingBlocks, Wild
 from kernadv.regression.inference.robust import METHODS as RESIDUALS
 from kernadv.regression.inference.variance import EACH_VARIANCE, METHODS, ONE_VARIANCE
-from kernadv.regression.local.polynomial import LocalPolynomialFit, smooth
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth
 from kernadv.regression.noise import difference_variance
 
 AT = np.linspace(0.1, 0.9, 5)[:, None]
@@ -182,8 +182,8 @@ def test_regressors(case, change):
 
 
 def as_fit(given, degree=1, bandwidth=0.5):
-    how = LocalPolynomialFit(KERNELS["gaussian"], degree)
-    return Fit(how, given.x, given.y, given.weights, np.array([bandwidth]), given.level + 3 * (given.group == "a"))
+    spec = LocalPolynomialSpec(KERNELS["gaussian"], degree)
+    return Fit(spec, given.x, given.y, given.weights, np.array([bandwidth]), given.level + 3 * (given.group == "a"))
 
 
 #: Function of `kernadv.regression.inference` that takes a fit -> answers; what belongs to rows is put back.
@@ -376,8 +376,8 @@ def test_errors_know_that_weights_are_precisions(method):
     x = np.linspace(0, 1, 200)[:, None]
     weights = np.where(rng.random(200) < 0.5, 0.2, 5.0)
     noise = rng.normal(size=(200, 4000)) / np.sqrt(weights)[:, None]
-    fit = Fit(LocalPolynomialFit(KERNELS["epanechnikov"], 1), x, noise, weights, np.array([0.3]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, noise, weights, np.array([0.3]))
     at = np.array([[0.5]])
-    spread = smooth(fit.how, x, noise, weights, at, fit.bandwidth).value.std()
+    spread = smooth(fit.spec, x, noise, weights, at, fit.bandwidth).value.std()
     error = np.sqrt((inference.standard_error(fit, at, method) ** 2).mean())
     assert error == pytest.approx(spread, rel=0.06)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import nan
 
 from kernadv._typing import FloatArray, IntArray
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Selector(ABC):
     @abstractmethod
     def select(
         self,
-        how: LocalPolynomialFit,
+        spec: LocalPolynomialSpec,
         x: FloatArray,
         y: FloatArray,
         weights: FloatArray,
@@ -72,7 +72,7 @@ class Selector(ABC):
 
         Parameters
         ----------
-        how : LocalPolynomialFit
+        spec : LocalPolynomialSpec
             Kernel, degree, radial or product, one- or two-sided.
         x : (n, d)
         y : (n, C)

@@ -14,7 +14,7 @@ from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._sample import Sample, prepare
 from kernadv.regression.bandwidth._search import refine
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 #: A curve whose values differ by less than this share is flat.
 FLAT = 0.01
@@ -106,10 +106,10 @@ class CriterionSelector(Selector):
         return float(np.einsum("i,ic,ic", weights, errors.error, errors.error) / weights.sum())
 
     def sample(
-        self, how: LocalPolynomialFit, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
+        self, spec: LocalPolynomialSpec, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
     ) -> Sample:
         """Checked data, with the fit that the criterion looks at."""
-        return prepare(how, x, y, weights, series)
+        return prepare(spec, x, y, weights, series)
 
     def grid(self, sample: Sample) -> FloatArray:
         """Bandwidths of the first search, ascending.  # (H, d)"""
@@ -178,7 +178,7 @@ class CriterionSelector(Selector):
 
     def select(
         self,
-        how: LocalPolynomialFit,
+        spec: LocalPolynomialSpec,
         x: FloatArray,
         y: FloatArray,
         weights: FloatArray,
@@ -190,7 +190,7 @@ class CriterionSelector(Selector):
 
         If the responses are constant, every bandwidth is as good: the widest one is returned, with a flat curve of 0.
         """
-        sample = self.sample(how, x, y, weights, series)
+        sample = self.sample(spec, x, y, weights, series)
         grid = self.grid(sample)
         if not sample.variance.any():
             return Selection(grid[-1], grid, np.zeros(len(grid)), self.criterion, True, True, 0.0)
@@ -198,7 +198,7 @@ class CriterionSelector(Selector):
         finite = np.isfinite(curve)
         if not finite.any():
             raise ArgumentError(
-                f"{self.criterion} is undefined at every bandwidth for {len(sample.x)} points at degree {how.degree}; "
+                f"{self.criterion} is undefined at every bandwidth for {len(sample.x)} points at degree {spec.degree}; "
                 "use fewer parameters, or give a bandwidth"
             )
         bandwidth, value = refine(lambda h: self.at(sample, h, scored), grid, curve, grid[0], grid[-1])

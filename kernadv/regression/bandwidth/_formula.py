@@ -8,12 +8,12 @@ from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.bandwidth._base import Selection
 from kernadv.regression.bandwidth._sample import Sample, check_shapes, prepare
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 
 def formula_sample(
     name: str,
-    how: LocalPolynomialFit,
+    spec: LocalPolynomialSpec,
     x: FloatArray,
     y: FloatArray,
     weights: FloatArray,
@@ -32,11 +32,11 @@ def formula_sample(
     instead = "use leave_one_out"
     if x.shape[1] > 1:
         raise ArgumentError(f"{name} is for one dimension, got {x.shape[1]}; {instead}")
-    if how.past and not past:
+    if spec.past and not past:
         raise ArgumentError(f"{name} is for two-sided smoothing; use prequential")
-    if how.degree not in degrees:
-        raise ArgumentError(f"{name} is for degree {' or '.join(map(str, degrees))}, got {how.degree}; {instead}")
-    sample = prepare(how, x, y, weights, series)
+    if spec.degree not in degrees:
+        raise ArgumentError(f"{name} is for degree {' or '.join(map(str, degrees))}, got {spec.degree}; {instead}")
+    sample = prepare(spec, x, y, weights, series)
     if sample.n_series > 1:
         raise ArgumentError(f"{name} is for one series, got {sample.n_series}; {instead} or prequential")
     return sample

@@ -22,7 +22,7 @@ NEIGHBORS = 3
 
 def pilot(sample: Sample) -> float:
     """Normal-reference bandwidth ``C_K min(sd, IQR / 1.349) n^(-1/5)``."""
-    kernel = sample.how.kernel
+    kernel = sample.spec.kernel
     constant = REFERENCE.get(kernel.name, 1.06 * from_gaussian(kernel))
     return float(constant * spread(sample.x)[0] * len(sample.x) ** -0.2)
 

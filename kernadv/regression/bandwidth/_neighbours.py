@@ -35,7 +35,7 @@ def neighbour_distance(sample: Sample, k: int, at: FloatArray | None = None) -> 
     for low in range(0, len(queries), ROWS):
         part = slice(low, low + ROWS)
         difference = np.abs(queries[part, None] - sample.x)
-        distance = np.linalg.norm(difference, axis=2) if sample.how.radial else difference.max(2)
+        distance = np.linalg.norm(difference, axis=2) if sample.spec.radial else difference.max(2)
         distance[series[part, None] != sample.series] = np.inf
         distance.sort(axis=1)
         out[part] = distance[np.arange(len(distance)), np.minimum(k, sizes[series[part]]) - 1]

@@ -13,7 +13,7 @@ from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.bandwidth._constants import from_epanechnikov
 from kernadv.regression.bandwidth._line import nearest
-from kernadv.regression.local.polynomial import LocalPolynomialFit, LocalValues
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, LocalValues
 from kernadv.regression.series import Part, apart, smooth_series
 
 #: Fewer points than this determine no bandwidth.
@@ -34,7 +34,7 @@ class Sample:
 
     Attributes
     ----------
-    how : LocalPolynomialFit
+    spec : LocalPolynomialSpec
     x : (n, d)
         From 0 on in each series (first dimension), and from 0 on (the others).
     y : (n, C)
@@ -47,7 +47,7 @@ class Sample:
         Place of each point in what was given.
     """
 
-    how: LocalPolynomialFit
+    spec: LocalPolynomialSpec
     x: FloatArray
     y: FloatArray
     weights: FloatArray
@@ -87,11 +87,11 @@ class Sample:
 
     def parts(self, bandwidth: FloatArray) -> Iterator[Part]:
         """Series that are smoothed together, the points being the queries; see `kernadv.regression.series.apart`."""
-        return apart(self.x, self.labels, self.x, self.labels, self.how.kernel, bandwidth)
+        return apart(self.x, self.labels, self.x, self.labels, self.spec.kernel, bandwidth)
 
     def smooth(self, bandwidth: FloatArray) -> LocalValues:
         """Estimates at the design points, at one bandwidth (d,), or one a point (n, 1)."""
-        return smooth_series(self.how, self.x, self.y, self.weights, self.x, bandwidth, self.labels, self.labels)
+        return smooth_series(self.spec, self.x, self.y, self.weights, self.x, bandwidth, self.labels, self.labels)
 
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Narrowest and widest bandwidth of a search.  # (d,), (d,)
@@ -100,12 +100,12 @@ class Sample:
         the Epanechnikov kernel, and the canonical equivalent for others; in d dimensions a multiple of the standard
         deviations, from a quarter of ``n^(-1/d)`` to where the narrowest one is twice the range.
         """
-        factor = from_epanechnikov(self.how.kernel)
+        factor = from_epanechnikov(self.spec.kernel)
         if self.x.shape[1] == 1:
             x = self.x[:, 0]
             apart = np.append(True, (np.diff(x) != 0.0) | (np.diff(self.series) != 0))
             x, series = x[apart], self.series[apart]
-            near = nearest(x, series, x, series, self.how.degree + 2)  # each point is its own first
+            near = nearest(x, series, x, series, self.spec.degree + 2)  # each point is its own first
             low = float(np.quantile(near[near > 0.0], MOST))
             return np.array([min(low, 0.25 * float(self.span[0])) * factor]), WIDEST * self.span * factor
         scale = self.x.std(0)
@@ -125,7 +125,7 @@ def check_shapes(x: FloatArray, y: FloatArray, weights: FloatArray, series: IntA
 
 
 def prepare(
-    how: LocalPolynomialFit, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
+    spec: LocalPolynomialSpec, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
 ) -> Sample:
     """Check and order the data.
 
@@ -162,4 +162,4 @@ def prepare(
         )
     begin = np.unique(first)
     mean = np.add.reduceat(own[:, None] * values, begin) / np.add.reduceat(own, begin)[:, None]
-    return Sample(how, points, values - mean[label], own, label, used)
+    return Sample(spec, points, values - mean[label], own, label, used)

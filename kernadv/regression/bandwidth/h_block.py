@@ -13,7 +13,7 @@ from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.regression.bandwidth._sample import Sample
 from kernadv.regression.bandwidth.leave_one_out import OTHERS
 from kernadv.regression.local.moments import exponents, local_moments
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.local.solve import SURE, solve_local
 from kernadv.regression.series import apart
 
@@ -53,8 +53,8 @@ class HBlock(CriterionSelector):
 
     def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
         """Errors of every point from the points outside its block."""
-        how, d = sample.how, sample.x.shape[1]
-        powers, all_powers = exponents(d, how.degree), exponents(d, 2 * how.degree)
+        spec, d = sample.spec, sample.x.shape[1]
+        powers, all_powers = exponents(d, spec.degree), exponents(d, 2 * spec.degree)
         x, labels, spots = sample.x, sample.labels, sample.spots
         block = min(self.block, len(x))
         place = sample.place + block * sample.series
@@ -64,17 +64,17 @@ class HBlock(CriterionSelector):
             x, place, channels = x[spots], place[spots], np.add.reduceat(channels, spots, axis=1)
             labels = None if labels is None else labels[spots]
         sums = np.zeros((len(x), len(channels), len(all_powers)))
-        for points, queries, own, at, _ in apart(x, labels, x, labels, how.kernel, bandwidth):
+        for points, queries, own, at, _ in apart(x, labels, x, labels, spec.kernel, bandwidth):
             part = np.ascontiguousarray(channels[:, points])
             sums[queries] = local_moments(
-                own, part, at, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past
+                own, part, at, bandwidth, spec.kernel, 2 * spec.degree, radial=spec.radial, past=spec.past
             )
         total = sums[:, 0, 0].copy()
         z, offset = x / bandwidth, 0
         while len(near := np.flatnonzero(place[offset:] - place[: len(place) - offset] <= block)):
-            _leave_out(sums, how, z, channels, all_powers, near, near + offset)
+            _leave_out(sums, spec, z, channels, all_powers, near, near + offset)
             if offset:
-                _leave_out(sums, how, z, channels, all_powers, near + offset, near)
+                _leave_out(sums, spec, z, channels, all_powers, near + offset, near)
             offset += 1
         sums[~(sums[:, 0, 0] > OTHERS * total)] = 0.0
         solved = solve_local(sums, powers, all_powers)
@@ -86,7 +86,7 @@ class HBlock(CriterionSelector):
 
 def _leave_out(
     sums: FloatArray,
-    how: LocalPolynomialFit,
+    spec: LocalPolynomialSpec,
     z: FloatArray,
     channels: FloatArray,
     powers: IntArray,
@@ -95,9 +95,9 @@ def _leave_out(
 ) -> None:
     """Subtract the moments of one other spot from those of each query, in place."""
     u = z[other] - z[query]  # (q, d)
-    profile = how.kernel.profile
-    weight = profile(np.linalg.norm(u, axis=1)) if how.radial else np.prod(profile(u), axis=1)
-    if how.past:
+    profile = spec.kernel.profile
+    weight = profile(np.linalg.norm(u, axis=1)) if spec.radial else np.prod(profile(u), axis=1)
+    if spec.past:
         weight = np.where(u[:, 0] <= 0.0, weight, 0.0)
     for k, power in enumerate(powers):
         sums[query, :, k] -= (weight * np.prod(u**power, axis=1) * channels[:, other]).T

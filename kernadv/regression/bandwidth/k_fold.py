@@ -56,7 +56,7 @@ class KFold(CriterionSelector):
             test = fold == k
             train = ~test
             labels = (series[train], series[test]) if sample.n_series > 1 else (None, None)
-            fit = smooth_series(sample.how, x[train], y[train], weights[train], x[test], bandwidth, *labels)
+            fit = smooth_series(sample.spec, x[train], y[train], weights[train], x[test], bandwidth, *labels)
             error[test] = y[test] - fit.value
         return Errors(error, np.zeros(len(error)))
 

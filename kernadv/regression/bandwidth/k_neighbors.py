@@ -17,7 +17,7 @@ from kernadv.regression.bandwidth._sample import Sample
 from kernadv.regression.bandwidth._search import lowest
 from kernadv.regression.bandwidth.leave_one_out import left_out
 from kernadv.regression.local.moments import exponents
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class KNeighbors(CriterionSelector):
 
     def grid(self, sample: Sample) -> FloatArray:
         """Values of k of the first search.  # (H, 1)"""
-        kernel = sample.how.kernel
-        least = max(len(exponents(sample.x.shape[1], sample.how.degree)), 2)  # 1: a point alone is its own estimate
+        kernel = sample.spec.kernel
+        least = max(len(exponents(sample.x.shape[1], sample.spec.degree)), 2)  # 1: a point alone is its own estimate
         if np.isfinite(kernel.support) and not kernel.closed:
             least += 1
         others = int(np.bincount(sample.series).max()) - 1
@@ -73,7 +73,7 @@ class KNeighbors(CriterionSelector):
 
     def select(
         self,
-        how: LocalPolynomialFit,
+        spec: LocalPolynomialSpec,
         x: FloatArray,
         y: FloatArray,
         weights: FloatArray,
@@ -88,7 +88,7 @@ class KNeighbors(CriterionSelector):
         ArgumentError
             If there are several series and queries, or rows of weight 0: these belong to no series.
         """
-        sample = self.sample(how, x, y, weights, series)
+        sample = self.sample(spec, x, y, weights, series)
         inside = at is None and len(sample.x) == len(x)
         if sample.n_series > 1 and not inside:
             raise ArgumentError("k_neighbors over series is for the design points: leave out `at` and rows of weight 0")

@@ -12,7 +12,7 @@ from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._formula import formula_sample
 from kernadv.regression.bandwidth._sample import Sample
-from kernadv.regression.local.polynomial import LocalPolynomialFit, smooth, squared_norm
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth, squared_norm
 from kernadv.regression.noise import difference_variance
 
 
@@ -57,7 +57,7 @@ class Lepski(Selector):
 
     def select(
         self,
-        how: LocalPolynomialFit,
+        spec: LocalPolynomialSpec,
         x: FloatArray,
         y: FloatArray,
         weights: FloatArray,
@@ -66,7 +66,7 @@ class Lepski(Selector):
         series: IntArray | None = None,
     ) -> Selection:
         """A bandwidth (m, 1) at the queries, by default the design points; see `Selector.select`."""
-        sample = formula_sample(self.name, how, x, y, weights, series, degrees=(0, 1, 2, 3), past=True)
+        sample = formula_sample(self.name, spec, x, y, weights, series, degrees=(0, 1, 2, 3), past=True)
         queries = (x if at is None else at) - x[sample.order[0]]
         low, high = sample.bounds()
         grid = low * (high / low) ** np.linspace(0.0, 1.0, self.size)[:, None]
@@ -86,13 +86,13 @@ class Lepski(Selector):
         self, sample: Sample, queries: FloatArray, bandwidth: FloatArray, noise: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Ends of the intervals at one bandwidth; infinite where undefined.  # (m, C) each"""
-        fit = smooth(sample.how, sample.x, sample.y, sample.weights, queries, bandwidth)
+        fit = smooth(sample.spec, sample.x, sample.y, sample.weights, queries, bandwidth)
         norm = squared_norm(
-            sample.how, sample.x, sample.weights, queries, bandwidth, fit, 1.0 / sample.weights
+            sample.spec, sample.x, sample.weights, queries, bandwidth, fit, 1.0 / sample.weights
         )  # the variance of a response is sigma^2 over its weight
         half = self.constant * np.sqrt(np.maximum(norm, 0.0)[:, None] * noise)
         rounding = 1e-9 * np.sqrt(sample.variance)
-        known = (fit.defined & (norm * self.fewest <= sample.how.degree + 1))[:, None]
+        known = (fit.defined & (norm * self.fewest <= sample.spec.degree + 1))[:, None]
         return (
             np.where(known, fit.value - half - rounding, -np.inf),
             np.where(known, fit.value + half + rounding, np.inf),

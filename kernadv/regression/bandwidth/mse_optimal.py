@@ -14,7 +14,7 @@ from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._formula import formula_sample
 from kernadv.regression.bandwidth._local_rule import local_selection, pilot, window
 from kernadv.regression.bandwidth._sample import Sample
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class MSEOptimal(Selector):
 
     def select(
         self,
-        how: LocalPolynomialFit,
+        spec: LocalPolynomialSpec,
         x: FloatArray,
         y: FloatArray,
         weights: FloatArray,
@@ -76,9 +76,9 @@ class MSEOptimal(Selector):
         series: IntArray | None = None,
     ) -> Selection:
         """A bandwidth (m, 1) at the queries, by default the design points; see `Selector.select`."""
-        if self.derivative > how.degree:
-            raise ArgumentError(f"derivative={self.derivative} needs a degree as high, got {how.degree}")
-        sample = formula_sample(self.name, how, x, y, weights, series, degrees=(0, 1, 2, 3))
+        if self.derivative > spec.degree:
+            raise ArgumentError(f"derivative={self.derivative} needs a degree as high, got {spec.degree}")
+        sample = formula_sample(self.name, spec, x, y, weights, series, degrees=(0, 1, 2, 3))
         queries = (x if at is None else at)[:, 0] - x[sample.order[0], 0]
         return local_selection(
             sample, queries, lambda c: self.at(sample, c), "direct plug-in of the pointwise MSE", self.knots
@@ -89,7 +89,7 @@ class MSEOptimal(Selector):
         distance = np.sort(np.abs(sample.x[:, 0] - centre))
         low, high = float(distance[min(self.fewest, len(distance)) - 1]), float(distance[-1])
         own = min(max(pilot(sample), low), high)
-        p, width = sample.how.degree, float(sample.span[0])
+        p, width = sample.spec.degree, float(sample.span[0])
         even = (p - self.derivative) % 2 == 0
 
         def stage(degree: int, row: int, widths: tuple[float, float], first: bool = False) -> float:
@@ -115,9 +115,9 @@ def _error(
     sample: Sample, centre: float, degree: int, row: int, own: float, widths: tuple[float, float], regularise: bool
 ) -> _Error:
     """Constants from a window `own`, derivatives from fits of one and two degrees more in windows `widths`."""
-    near = window(sample, sample.how.kernel, centre, own, degree)
+    near = window(sample, sample.spec.kernel, centre, own, degree)
     variance = len(sample.x) * own * float(near.variance(row).sum())
-    far = [window(sample, sample.how.kernel, centre, width, degree + 1 + i) for i, width in enumerate(widths)]
+    far = [window(sample, sample.spec.kernel, centre, width, degree + 1 + i) for i, width in enumerate(widths)]
     lever = [
         float(near.hat[row] @ near.u ** (degree + 1 + i)) / width ** (degree + 1 + i) for i, width in enumerate(widths)
     ]

@@ -12,7 +12,7 @@ from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._formula import formula_sample
 from kernadv.regression.bandwidth._local_rule import local_selection, pilot, window
 from kernadv.regression.bandwidth._sample import Sample
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 #: Degree of the polynomials for the noise and for the second derivative.
 QUARTIC = 4
@@ -45,7 +45,7 @@ class MSERule(Selector):
 
     def select(
         self,
-        how: LocalPolynomialFit,
+        spec: LocalPolynomialSpec,
         x: FloatArray,
         y: FloatArray,
         weights: FloatArray,
@@ -54,7 +54,7 @@ class MSERule(Selector):
         series: IntArray | None = None,
     ) -> Selection:
         """A bandwidth (m, 1) at the queries, by default the design points; see `Selector.select`."""
-        sample = formula_sample(self.name, how, x, y, weights, series, degrees=(1,))
+        sample = formula_sample(self.name, spec, x, y, weights, series, degrees=(1,))
         queries = (x if at is None else at)[:, 0] - x[sample.order[0], 0]
         half = float(sample.span[0]) / 2.0
         design = np.polynomial.legendre.legvander(sample.x[:, 0] / half - 1.0, QUARTIC)
@@ -71,8 +71,8 @@ def _rule(sample: Sample, centre: float, noise: float) -> float:
     """Bandwidth at one query."""
     n, own, span = len(sample.x), pilot(sample), float(sample.span[0])
     near = int((np.abs(sample.x[:, 0] - centre) <= own).sum())
-    second = window(sample, sample.how.kernel, centre, span, QUARTIC).coefficients[2] / span**2  # m'' / 2
-    side = sample.how.kernel.one_sided
+    second = window(sample, sample.spec.kernel, centre, span, QUARTIC).coefficients[2] / span**2  # m'' / 2
+    side = sample.spec.kernel.one_sided
     bias = (2.0 * side.ll_bias) ** 2 * float((second**2).sum())
     density = max(near, 1) / (2.0 * n * own)
     if not bias > 0.0:

@@ -11,7 +11,7 @@ from kernadv.regression.bandwidth._constants import one_sided_ratio
 from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.regression.bandwidth._sample import Sample, check_shapes
 from kernadv.regression.bandwidth.leave_one_out import left_out
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class OneSided(CriterionSelector):
     criterion: ClassVar[str] = "one-sided CV"
 
     def sample(
-        self, how: LocalPolynomialFit, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
+        self, spec: LocalPolynomialSpec, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
     ) -> Sample:
         """Checked data, with the one-sided fit."""
         check_shapes(x, y, weights, series)
-        if x.shape[1] > 1 or how.past or how.degree > 1:
+        if x.shape[1] > 1 or spec.past or spec.degree > 1:
             raise ArgumentError(
-                f"one_sided is for two-sided fits of degree 0 or 1 on a line, got degree {how.degree} in {x.shape[1]} "
-                f"dimension{'s' if x.shape[1] > 1 else ''}{', one-sided' if how.past else ''}; use leave_one_out"
+                f"one_sided is for two-sided fits of degree 0 or 1 on a line, got degree {spec.degree} in {x.shape[1]} "
+                f"dimension{'s' if x.shape[1] > 1 else ''}{', one-sided' if spec.past else ''}; use leave_one_out"
             )
-        return super().sample(replace(how, degree=1, past=True), x, y, weights, series)
+        return super().sample(replace(spec, degree=1, past=True), x, y, weights, series)
 
     def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors of the one-sided fit with the equivalent bandwidth."""
-        return left_out(sample, sample.smooth(bandwidth / one_sided_ratio(sample.how.kernel)))
+        return left_out(sample, sample.smooth(bandwidth / one_sided_ratio(sample.spec.kernel)))
 
 
 SELECTORS = (OneSided(),)

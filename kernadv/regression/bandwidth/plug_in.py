@@ -15,7 +15,7 @@ from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._binned import binned_fit, linear_bins
 from kernadv.regression.bandwidth._constants import from_gaussian
 from kernadv.regression.bandwidth._formula import formula_sample, formula_selection
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 #: Parameters of a quartic.
 QUARTIC = 5
@@ -70,7 +70,7 @@ class PlugIn(Selector):
 
     def select(
         self,
-        how: LocalPolynomialFit,
+        spec: LocalPolynomialSpec,
         x: FloatArray,
         y: FloatArray,
         weights: FloatArray,
@@ -79,11 +79,11 @@ class PlugIn(Selector):
         series: IntArray | None = None,
     ) -> Selection:
         """One bandwidth; see `Selector.select`.  If the responses are polynomials without noise, the widest one."""
-        sample = formula_sample(self.name, how, x, y, weights, series)
+        sample = formula_sample(self.name, spec, x, y, weights, series)
         x, cut = sample.x[:, 0], int(self.trim * len(sample.x))
         kept = slice(int(np.searchsorted(x, x[cut])), int(np.searchsorted(x, x[len(x) - 1 - cut], "right")))
         bandwidth = self.gaussian(sample.x[kept, 0], sample.y[kept], sample.weights[kept])
-        return formula_selection(sample, bandwidth * from_gaussian(how.kernel), "direct plug-in rule")
+        return formula_selection(sample, bandwidth * from_gaussian(spec.kernel), "direct plug-in rule")
 
     def gaussian(self, x: FloatArray, y: FloatArray, weights: FloatArray) -> float:
         """Bandwidth for a Gaussian kernel; inf if the curvature is 0.

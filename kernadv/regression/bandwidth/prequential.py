@@ -17,7 +17,7 @@ from kernadv.regression.local.polynomial import smooth
 class Prequential(CriterionSelector):
     """Mean squared error of every point predicted from strictly earlier points of its series.
 
-    Earlier means smaller in the first dimension; ties are not used.  The fit is one-sided whatever `how.past` says.  If
+    Earlier means smaller in the first dimension; ties are not used.  The fit is one-sided whatever `spec.past` says.  If
     the errors are martingale differences given the past, the expected score is the noise plus the risk of the estimate,
     for any kernel and with feedback from the responses to the design.
 
@@ -33,12 +33,12 @@ class Prequential(CriterionSelector):
 
     def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
         """Errors of every point from the past: queries lie one rounding step before their points."""
-        how, error = replace(sample.how, past=True), np.full_like(sample.y, np.nan)
+        spec, error = replace(sample.spec, past=True), np.full_like(sample.y, np.nan)
         for points, _, x, _, _ in sample.parts(bandwidth):
             z, y = x / bandwidth, sample.y[points]
             before = z.copy()
             before[:, 0] = np.nextafter(before[:, 0], -np.inf)
-            fit = smooth(how, z, y, sample.weights[points], before, np.ones(z.shape[1]))
+            fit = smooth(spec, z, y, sample.weights[points], before, np.ones(z.shape[1]))
             error[points] = y - fit.value
         return Errors(error, np.zeros(len(error)))
 

@@ -11,7 +11,7 @@ from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._constants import canonical
 from kernadv.regression.bandwidth._formula import formula_sample, formula_selection
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class QuarticRule(Selector):
 
     def select(
         self,
-        how: LocalPolynomialFit,
+        spec: LocalPolynomialSpec,
         x: FloatArray,
         y: FloatArray,
         weights: FloatArray,
@@ -48,7 +48,7 @@ class QuarticRule(Selector):
         series: IntArray | None = None,
     ) -> Selection:
         """One bandwidth; see `Selector.select`.  If the quartic has no curvature, the widest one."""
-        sample = formula_sample(self.name, how, x, y, weights, series)
+        sample = formula_sample(self.name, spec, x, y, weights, series)
         half = float(sample.span[0]) / 2.0
         u, root = sample.x[:, 0] / half - 1.0, np.sqrt(sample.weights)[:, None]
         if len(np.unique(u)) < 6:
@@ -61,7 +61,7 @@ class QuarticRule(Selector):
         curvature = float((second**2 @ sample.weights[inner]).sum())
         width = 2.0 * half * (1.0 - 2.0 * self.boundary)
         straight = curvature * half**4 <= 1e-20 * float(sample.variance.sum()) * len(u)
-        bandwidth = np.inf if straight else canonical(how.kernel) * (variance * width / curvature) ** 0.2
+        bandwidth = np.inf if straight else canonical(spec.kernel) * (variance * width / curvature) ** 0.2
         return formula_selection(sample, float(bandwidth), "quartic rule of thumb")
 
 

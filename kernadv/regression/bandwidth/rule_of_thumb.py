@@ -11,7 +11,7 @@ from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._constants import from_gaussian
 from kernadv.regression.bandwidth._sample import prepare
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class NormalReference(Selector):
 
     def select(
         self,
-        how: LocalPolynomialFit,
+        spec: LocalPolynomialSpec,
         x: FloatArray,
         y: FloatArray,
         weights: FloatArray,
@@ -52,11 +52,11 @@ class NormalReference(Selector):
         series: IntArray | None = None,
     ) -> Selection:
         """One bandwidth a dimension; see `Selector.select`."""
-        sample = prepare(how, x, y, weights, series)
+        sample = prepare(spec, x, y, weights, series)
         d = x.shape[1]
         factor = (4.0 / (d + 2.0)) ** (1.0 / (d + 4.0)) if self.factor is None else self.factor
         count = len(sample.x) / sample.n_series
-        bandwidth = factor * from_gaussian(how.kernel) * spread(sample.x) * count ** (-1.0 / (4.0 + d))
+        bandwidth = factor * from_gaussian(spec.kernel) * spread(sample.x) * count ** (-1.0 / (4.0 + d))
         return Selection(bandwidth, bandwidth[None], np.full(1, np.nan), "normal reference rule", False, False)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from kernadv._arrays import check_floats, row_order
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.regression.local.polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 #: What an interval or a band covers: m itself, or E of the estimate, which is m smoothed.
 REGRESSION_FUNCTION = "regression function"
@@ -21,7 +21,7 @@ class Fit(NamedTuple):
 
     Attributes
     ----------
-    how : LocalPolynomialFit
+    spec : LocalPolynomialSpec
     x : (n, d)
     y : (n, C)
     weights : (n,)
@@ -33,7 +33,7 @@ class Fit(NamedTuple):
         Cluster of each point, for cluster-robust variances.
     """
 
-    how: LocalPolynomialFit
+    spec: LocalPolynomialSpec
     x: FloatArray
     y: FloatArray
     weights: FloatArray
@@ -50,9 +50,9 @@ class Fit(NamedTuple):
         ArgumentError
             On shapes that do not match, numbers that are not finite, negative weights, a bandwidth that is not positive.
         """
-        if not isinstance(self, Fit) or not isinstance(self.how, LocalPolynomialFit):
+        if not isinstance(self, Fit) or not isinstance(self.spec, LocalPolynomialSpec):
             raise ArgumentTypeError(
-                f"expected a Fit with a LocalPolynomialFit, got {type(self).__name__}; a fitted regressor gives one: "
+                f"expected a Fit with a LocalPolynomialSpec, got {type(self).__name__}; a fitted regressor gives one: "
                 "model.as_fit()"
             )
         x, y, weights, bandwidth = (check_floats(getattr(self, name), name) for name in self._fields[1:5])
@@ -74,9 +74,9 @@ class Fit(NamedTuple):
         if not kept.any():
             raise ArgumentError("expected at least one point with a positive weight, got none")
         if kept.all():
-            return Fit(self.how, x, y, weights / weights.mean(), bandwidth, cluster)
+            return Fit(self.spec, x, y, weights / weights.mean(), bandwidth, cluster)
         rest = None if cluster is None else cluster[kept]
-        return Fit(self.how, x[kept], y[kept], weights[kept] / weights[kept].mean(), bandwidth, rest)
+        return Fit(self.spec, x[kept], y[kept], weights[kept] / weights[kept].mean(), bandwidth, rest)
 
     def ordered(self) -> Fit:
         """The same points by x, then y and weight: what is drawn for them does not depend on the order they came in."""
@@ -95,12 +95,12 @@ class Fit(NamedTuple):
 
     def raised(self, by: int | None = None) -> Fit:
         """The fit of a higher degree with the same bandwidth, whose bias is of a smaller order; default: `correction`."""
-        how = self.how
-        degree = how.degree + (correction(how) if by is None else by)
-        return self._replace(how=LocalPolynomialFit(how.kernel, degree, how.radial, how.past))
+        spec = self.spec
+        degree = spec.degree + (correction(spec) if by is None else by)
+        return self._replace(spec=LocalPolynomialSpec(spec.kernel, degree, spec.radial, spec.past))
 
 
-def correction(how: LocalPolynomialFit, order: int = 0) -> int:
+def correction(spec: LocalPolynomialSpec, order: int = 0) -> int:
     """How many degrees more take the leading bias away: 1, or 2 where ``degree - order`` is even.
 
     Inside the data the windows are symmetric.  The leading bias of a mean is then that of a line too: only a parabola takes
@@ -108,7 +108,7 @@ def correction(how: LocalPolynomialFit, order: int = 0) -> int:
 
     Parameters
     ----------
-    how : LocalPolynomialFit
+    spec : LocalPolynomialSpec
     order : int
         Total order of the derivative that is estimated.
 
@@ -121,11 +121,11 @@ def correction(how: LocalPolynomialFit, order: int = 0) -> int:
     --------
     >>> from kernadv.regression.inference import correction
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
-    >>> [correction(LocalPolynomialFit(get("gaussian"), degree)) for degree in range(4)]
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
+    >>> [correction(LocalPolynomialSpec(get("gaussian"), degree)) for degree in range(4)]
     [2, 1, 2, 1]
     """
-    return 1 if how.past or (how.degree - order) % 2 else 2
+    return 1 if spec.past or (spec.degree - order) % 2 else 2
 
 
 class Interval(NamedTuple):

@@ -69,9 +69,9 @@ def band(
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, band
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 41)[:, None]
-    >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, np.zeros((41, 1)), np.ones(41), np.array([0.5]))
+    >>> fit = Fit(LocalPolynomialSpec(get("triangular"), degree=1), x, np.zeros((41, 1)), np.ones(41), np.array([0.5]))
     >>> got = band(fit, x)  # no success: a band of probabilities all the same
     >>> bool((got.low == 0.0).all()), bool(((got.high > 0.1) & (got.high < 0.6)).all())
     (True, True)
@@ -125,9 +125,9 @@ def tube(
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, normal, tube
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, np.sin(9 * x), np.ones(21), np.array([0.3]))
+    >>> fit = Fit(LocalPolynomialSpec(get("triangular"), degree=1), x, np.sin(9 * x), np.ones(21), np.array([0.3]))
     >>> everywhere, each = tube(fit, x), normal(fit, x, method="homoskedastic")
     >>> bool((everywhere.high > each.high).all()), everywhere.covers
     (True, 'smoothed target')
@@ -163,9 +163,9 @@ def kappa(fit: Fit, low: float, high: float) -> float:
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, kappa
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.array([[-1.0], [1.0]])  # a line through two points: l turns by a right angle
-    >>> fit = Fit(LocalPolynomialFit(get("gaussian"), degree=1), x, x, np.ones(2), np.array([1.0]))
+    >>> fit = Fit(LocalPolynomialSpec(get("gaussian"), degree=1), x, x, np.ones(2), np.array([1.0]))
     >>> round(kappa(fit, -1.0, 1.0), 4)  # pi / 2
     1.5708
     """
@@ -286,9 +286,9 @@ def multiplier_bootstrap(
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, multiplier_bootstrap, normal
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, np.sin(9 * x), np.ones(21), np.array([0.3]))
+    >>> fit = Fit(LocalPolynomialSpec(get("triangular"), degree=1), x, np.sin(9 * x), np.ones(21), np.array([0.3]))
     >>> band = multiplier_bootstrap(fit, x, draws=200, bias_corrected=True)
     >>> bool((band.high > normal(fit.raised(), x).high).all()), band.covers
     (True, 'regression function')
@@ -324,7 +324,7 @@ def largest_normal(fit: Fit, at: FloatArray, level: float) -> float:
     largest = []
     for low in range(0, DRAWS, BATCH):
         noise = rng.standard_normal((len(fit.x), min(BATCH, DRAWS - low)))
-        t = smooth(fit.how, fit.x, noise, fit.weights, at, fit.bandwidth).value * root
+        t = smooth(fit.spec, fit.x, noise, fit.weights, at, fit.bandwidth).value * root
         largest.append(np.nan_to_num(np.abs(t)).max(axis=0, initial=0.0))
     return float(np.quantile(np.concatenate(largest), level))
 
@@ -336,7 +336,7 @@ def _two_values(fit: Fit, at: FloatArray, level: float, method: str, bias_correc
     pairs, made = check_two_values(fit.y, method), []
     for one in (fit.raised(), fit) if bias_corrected else (fit,):
         critical = largest_normal(one, at, level) if method == "sup_t" else _tube_critical_value(one, at, level)
-        estimate = smooth(one.how, one.x, one.y, one.weights, at, one.bandwidth).value
+        estimate = smooth(one.spec, one.x, one.y, one.weights, at, one.bandwidth).value
         covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
         size, tail = effective_sample_size(one, at), float(ndtr(-critical))
         made.append(proportion_interval(estimate, size, pairs, tail, PROPORTION, covers))
@@ -351,7 +351,7 @@ def _chosen(fit: Fit, bias_corrected: bool) -> Fit:
 
 
 def _band(fit: Fit, at: FloatArray, critical: float | FloatArray, error: FloatArray, bias_corrected: bool) -> Interval:
-    estimate, half = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth).value, critical * error
+    estimate, half = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth).value, critical * error
     covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
     made = Interval(estimate, estimate - half, estimate + half, covers)
     return sound(made, fit.y, extremes(fit, at), effective_sample_size(fit, at), ndtr(-critical))
@@ -359,7 +359,7 @@ def _band(fit: Fit, at: FloatArray, critical: float | FloatArray, error: FloatAr
 
 def _arc(fit: Fit, grid: FloatArray) -> float:
     """Sum of the angles between the hat vectors of successive points of the grid."""
-    values = smooth(fit.how, fit.x, fit.y[:, :0], fit.weights, grid, fit.bandwidth)
+    values = smooth(fit.spec, fit.x, fit.y[:, :0], fit.weights, grid, fit.bandwidth)
     if not values.defined.all():
         gap = float(grid[~values.defined][0, 0])
         raise ArgumentError(f"the window around {gap:.4g} holds too few points for a band; widen the bandwidth")

@@ -169,9 +169,9 @@ def bootstrap_error(
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, bootstrap_error, standard_error
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> rng = np.random.default_rng(0)
-    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
     >>> at = np.zeros((1, 1))
     >>> ratio = bootstrap_error(fit, at, draws=4000) / standard_error(fit, at, "hc2")
     >>> bool(abs(ratio[0, 0] - 1.0) < 0.05)
@@ -181,7 +181,7 @@ def bootstrap_error(
     at = fit.queries(at)
     columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
     for column, drawn in _draws(fit, scheme, draws, seed, progress):
-        columns[column].append(smooth(drawn.how, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value)
+        columns[column].append(smooth(drawn.spec, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value)
     out = np.stack([np.concatenate(parts, axis=1).std(axis=1, ddof=1) for parts in columns], axis=1)
     return np.where(np.isnan(variance.standard_error(fit, at, "hc2")), np.nan, out)
 
@@ -224,9 +224,9 @@ def percentile_t(
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, percentile_t
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> rng = np.random.default_rng(0)
-    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
     >>> result = percentile_t(fit, np.zeros((1, 1)))
     >>> bool(result.low[0, 0] < result.estimate[0, 0] < result.high[0, 0]), result.covers
     (True, 'smoothed target')
@@ -234,7 +234,7 @@ def percentile_t(
     tail = 0.5 * (1.0 - check_level(level))
     fit, scheme = Fit.checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
-    estimate = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth).value
+    estimate = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth).value
     error = variance.standard_error(fit, at, scheme.method)
     columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
     for column, t in studentised(fit, at, scheme, draws, seed, progress):
@@ -253,7 +253,7 @@ def studentised(
     for column, drawn in _draws(fit, scheme, draws, seed, progress):
         spread = variance.standard_error(drawn, at, scheme.method)
         spread = np.where(spread == 0.0, np.inf, spread)  # a draw without noise is exact
-        yield column, smooth(drawn.how, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value / spread
+        yield column, smooth(drawn.spec, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value / spread
 
 
 def _draws(

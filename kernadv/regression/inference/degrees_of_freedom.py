@@ -50,7 +50,7 @@ class DegreesOfFreedom(NamedTuple):
 
 def at_design_points(fit: Fit) -> LocalValues:
     """The fit at its own design points.  # values (n, C)"""
-    return smooth(fit.how, fit.x, fit.y, fit.weights, fit.x, fit.bandwidth)
+    return smooth(fit.spec, fit.x, fit.y, fit.weights, fit.x, fit.bandwidth)
 
 
 def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
@@ -73,9 +73,9 @@ def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, effective_degrees_of_freedom
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> effective_degrees_of_freedom(fit)  # one for the mean
     DegreesOfFreedom(points=4, trace=1.0, squared_trace=1.0)
     >>> effective_degrees_of_freedom(fit).residual
@@ -88,7 +88,7 @@ def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
 def traces(fit: Fit, own: LocalValues) -> DegreesOfFreedom:
     """`effective_degrees_of_freedom` of a checked fit, from its values at the design points."""
     weights = fit.weights
-    norm = weights * squared_norm(fit.how, fit.x, weights, fit.x, fit.bandwidth, own, 1.0 / weights)
+    norm = weights * squared_norm(fit.spec, fit.x, weights, fit.x, fit.bandwidth, own, 1.0 / weights)
     known = own.defined
     return DegreesOfFreedom(int(known.sum()), float(leverage(own, weights)[known].sum()), float(norm[known].sum()))
 
@@ -114,14 +114,14 @@ def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, effective_sample_size
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.array([[0.0], [0.5]])
-    >>> fit = Fit(LocalPolynomialFit(get("triangular")), x, x, np.ones(2), np.array([1.0]))
+    >>> fit = Fit(LocalPolynomialSpec(get("triangular")), x, x, np.ones(2), np.array([1.0]))
     >>> round(float(effective_sample_size(fit, x[:1])[0]), 9)  # weights 1 and .5: (1 + .5)^2 / (1 + .25)
     1.8
     """
     fit = Fit.checked(fit)
     at = fit.queries(at)
-    values = smooth(fit.how, fit.x, fit.y[:, :0], fit.weights, at, fit.bandwidth)
-    norm = squared_norm(fit.how, fit.x, fit.weights, at, fit.bandwidth, values)
+    values = smooth(fit.spec, fit.x, fit.y[:, :0], fit.weights, at, fit.bandwidth)
+    norm = squared_norm(fit.spec, fit.x, fit.weights, at, fit.bandwidth, values)
     return np.asarray(1.0 / np.where(values.defined, norm, np.nan))

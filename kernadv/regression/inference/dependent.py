@@ -134,7 +134,7 @@ def _residual_covariance(merged: _Merged, group: IntArray, lag: int) -> csr_arra
         high = min(low + ROWS, n)
         start, stop = np.searchsorted(group, [group[low] - lag, group[high - 1] + lag + 1])
         part = own.take(np.arange(start, stop))
-        rest = -hat_matrix(fit.how, fit.x, fit.weights, fit.x[start:stop], fit.bandwidth, part)
+        rest = -hat_matrix(fit.spec, fit.x, fit.weights, fit.x[start:stop], fit.bandwidth, part)
         rest[np.arange(stop - start), np.arange(start, stop)] += 1.0
         distance = np.abs(group[low:high, None] - group[start:stop])
         covariance = (rest[low - start : high - start] * merged.noise) @ rest.T
@@ -150,7 +150,7 @@ def hat_blocks(fit: Fit, at: FloatArray, values: LocalValues) -> Iterator[tuple[
     for low in range(0, len(at), ROWS):
         rows = slice(low, min(low + ROWS, len(at)))
         part = values.take(np.arange(rows.start, rows.stop))
-        hat = hat_matrix(fit.how, fit.x, fit.weights, at[rows], fit.bandwidth, part)
+        hat = hat_matrix(fit.spec, fit.x, fit.weights, at[rows], fit.bandwidth, part)
         yield rows, np.where(part.defined[:, None], hat, 0.0)
 
 

@@ -68,11 +68,11 @@ def interval(fit: Fit, at: FloatArray, level: float = 0.95, method: str = "auto"
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, interval
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
     >>> won = (x > 0.5).astype(float)
     >>> for degree, y in [(0, won), (0, x), (1, won)]:
-    ...     fit = Fit(LocalPolynomialFit(get("triangular"), degree), x, y, np.ones(21), np.array([0.3]))
+    ...     fit = Fit(LocalPolynomialSpec(get("triangular"), degree), x, y, np.ones(21), np.array([0.3]))
     ...     print(interval(fit, x).covers)
     regression function
     regression function
@@ -120,9 +120,9 @@ def normal(
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, normal
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> result = normal(fit, np.zeros((1, 1)), method="hc0")
     >>> round(float(result.low[0, 0]), 2), round(float(result.high[0, 0]), 2), result.covers  # 2 -+ 1.96 / 2
     (1.02, 2.98, 'smoothed target')
@@ -176,9 +176,9 @@ def robust_bias_corrected(
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, robust_bias_corrected
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, x**2, np.ones(21), np.array([0.3]))  # no noise
+    >>> fit = Fit(LocalPolynomialSpec(get("triangular"), degree=1), x, x**2, np.ones(21), np.array([0.3]))  # no noise
     >>> result = robust_bias_corrected(fit, np.array([[1.0]]))  # the bias of a parabola is all corrected
     >>> round(float(result.low[0, 0]), 9), round(float(result.high[0, 0]), 9), result.covers
     (1.0, 1.0, 'regression function')
@@ -187,8 +187,8 @@ def robust_bias_corrected(
     check_choice(method, "method", (*robust.METHODS, "homoskedastic", "difference", "cluster", "hac"))
     check_choice(reference, "reference", ("t", "normal"))
     fit = Fit.checked(fit)
-    derivative = derivative_order(fit.how, fit.x.shape[1], derivative)
-    more = correction(fit.how, sum(derivative))
+    derivative = derivative_order(fit.spec, fit.x.shape[1], derivative)
+    more = correction(fit.spec, sum(derivative))
     if method in robust.METHODS:
         both = robust.robust_estimate(fit, at, method, derivative=derivative, rho=rho, neighbours=neighbours, more=more)
         freedom = np.where(both.freedom >= ENOUGH, both.freedom, np.nan)
@@ -240,9 +240,9 @@ def proportion(
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, proportion
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[0.0], [0.0], [0.0], [0.0]])
-    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> low, high = proportion(fit, np.zeros((1, 1)), method="wilson")[1:3]
     >>> float(low[0, 0]), round(float(high[0, 0]), 4)  # no success in 4: 0 and z^2 / (4 + z^2), z = 1.96
     (0.0, 0.4899)
@@ -265,7 +265,7 @@ def _two_values(fit: Fit, at: FloatArray, level: float) -> Interval:
 
 def _estimate(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
     fit = Fit.checked(fit)
-    return smooth(fit.how, fit.x, fit.y, fit.weights, fit.queries(at), fit.bandwidth, derivative).value
+    return smooth(fit.spec, fit.x, fit.y, fit.weights, fit.queries(at), fit.bandwidth, derivative).value
 
 
 def _around(

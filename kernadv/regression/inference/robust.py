@@ -123,9 +123,9 @@ def robust_estimate(
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, robust_estimate
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 2001)[:, None]
-    >>> fit = Fit(LocalPolynomialFit(get("triangular"), degree=1), x, x**2, np.ones(2001), np.array([0.3]))
+    >>> fit = Fit(LocalPolynomialSpec(get("triangular"), degree=1), x, x**2, np.ones(2001), np.array([0.3]))
     >>> both = robust_estimate(fit, np.array([[0.0]]))  # bias of a line at the end: -h^2 m'' / 20, and m(0) = 0
     >>> round(float(both.conventional[0, 0]), 3), abs(round(float(both.corrected[0, 0]), 9))
     (-0.009, 0.0)
@@ -138,11 +138,11 @@ def robust_estimate(
     at = fit.queries(at)
     first = _local(fit, at)
     second = _local(fit.raised(more)._replace(bandwidth=fit.bandwidth / rho), at)
-    order = list(derivative_order(fit.how, at.shape[1], derivative))
+    order = list(derivative_order(fit.spec, at.shape[1], derivative))
     row = first.powers.tolist().index(order)
     unit = prod(factorial(i) for i in order) / float(np.prod(fit.bandwidth ** np.array(order)))
     wide = max(first, second, key=lambda local: float(local.fit.bandwidth[0]))
-    reach = fit.how.kernel.edge * wide.fit.bandwidth[0]
+    reach = fit.spec.kernel.edge * wide.fit.bandwidth[0]
     low = np.searchsorted(fit.x[:, 0], at[:, 0] - reach, "left")
     high = np.searchsorted(fit.x[:, 0], at[:, 0] + reach, "right")
     out = RobustEstimate(*(np.full((len(at), width), np.nan) for width in (*[fit.y.shape[1]] * 4, 1)))
@@ -179,8 +179,8 @@ def _sorted(fit: Fit) -> Fit:
 
 def _local(fit: Fit, at: FloatArray) -> _Local:
     """Every coefficient and the whole inverse at every query, from one pass of moments a coefficient."""
-    powers = exponents(fit.x.shape[1], fit.how.degree)
-    passes = [smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth, tuple(a)) for a in powers.tolist()]
+    powers = exponents(fit.x.shape[1], fit.spec.degree)
+    passes = [smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth, tuple(a)) for a in powers.tolist()]
     units = [np.prod(fit.bandwidth**a) / prod(factorial(i) for i in a.tolist()) for a in powers]
     coefficients = np.stack([unit * one.value for unit, one in zip(units, passes, strict=True)], axis=1)
     inverse = np.stack([unit * one.row for unit, one in zip(units, passes, strict=True)], axis=1)

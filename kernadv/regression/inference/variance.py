@@ -86,9 +86,9 @@ def standard_error(
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, standard_error
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> float(standard_error(fit, np.zeros((1, 1)), "hc0")[0, 0])  # sqrt(sum (y - 2)^2) / 4
     0.5
     >>> round(float(standard_error(fit, np.zeros((1, 1)), "homoskedastic")[0, 0]), 4)  # sqrt(sum (y - 2)^2 / 3 / 4)
@@ -97,9 +97,9 @@ def standard_error(
     check_choice(method, "method", METHODS)
     fit = Fit.checked(fit)
     at = fit.queries(at)
-    values = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth, derivative)
+    values = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth, derivative)
     if method in ONE_VARIANCE:
-        norm = squared_norm(fit.how, fit.x, fit.weights, at, fit.bandwidth, values, 1.0 / fit.weights)
+        norm = squared_norm(fit.spec, fit.x, fit.weights, at, fit.bandwidth, values, 1.0 / fit.weights)
         variance = norm[:, None] * residual_variance(fit, method)
     elif method in EACH_VARIANCE:
         variance = _heteroskedastic(fit, at, values, response_variance(fit, method, neighbours))
@@ -135,9 +135,9 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, residual_variance
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> float(residual_variance(fit)[0])  # sum (y - 2)^2 / 3
     1.3333333333333333
     """
@@ -176,9 +176,9 @@ def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> Flo
     >>> import numpy as np
     >>> from kernadv.regression.inference import Fit, response_variance
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialFit
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[1.0], [3.0], [1.0], [5.0]])
-    >>> fit = Fit(LocalPolynomialFit(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> response_variance(fit, "hc0")[:, 0]  # (y - 2.5)^2
     array([2.25, 0.25, 2.25, 6.25])
     >>> response_variance(fit, "hc3")[:, 0]  # as if each point had been left out: (y - mean of the others)^2
@@ -224,7 +224,7 @@ def _heteroskedastic(fit: Fit, at: FloatArray, values: LocalValues, each: FloatA
     """``sum_j l_j^2 each_j``; NaN where a response without a variance has weight."""
 
     def norm(variance: FloatArray) -> FloatArray:
-        return squared_norm(fit.how, fit.x, fit.weights, at, fit.bandwidth, values, variance)
+        return squared_norm(fit.spec, fit.x, fit.weights, at, fit.bandwidth, values, variance)
 
     unknown = np.asarray(np.isnan(each).any(1))
     known = np.where(unknown[:, None], 0.0, each)
@@ -239,9 +239,9 @@ def _asymptotic(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) ->
     """``R(K)^d s^2(x) / sum_j k_j``, k the kernel as a density and s^2 the local weighted variance around the local mean."""
     if derivative is not None and any(derivative):
         raise ArgumentError("the asymptotic standard error is that of the value; use another method for derivatives")
-    if fit.how.radial or fit.how.past:
+    if fit.spec.radial or fit.spec.past:
         raise ArgumentError("the asymptotic standard error is for two-sided product kernels; use another method")
-    kernel, d, responses = fit.how.kernel, fit.x.shape[1], fit.y.shape[1]
+    kernel, d, responses = fit.spec.kernel, fit.x.shape[1], fit.y.shape[1]
     centred = fit.y - fit.y.mean(0)
     weights = fit.weights
     channels = np.concatenate([[weights], weights * centred.T, weights * (centred**2).T, [np.ones(len(weights))]])

@@ -19,9 +19,9 @@ ROUNDING = 1e-12
 def kernel_weight(fit: Fit, near: IntArray, query: FloatArray) -> FloatArray:
     """``omega_j K(u_j)`` of some points.  # (k,)"""
     u = (fit.x[near] - query) / fit.bandwidth
-    profile = fit.how.kernel.profile
-    weight = profile(np.linalg.norm(u, axis=1)) if fit.how.radial else np.prod(profile(u), axis=1)
-    if fit.how.past:
+    profile = fit.spec.kernel.profile
+    weight = profile(np.linalg.norm(u, axis=1)) if fit.spec.radial else np.prod(profile(u), axis=1)
+    if fit.spec.past:
         weight = np.where(u[:, 0] <= 0.0, weight, 0.0)
     return np.asarray(fit.weights[near] * weight)
 
@@ -30,7 +30,7 @@ def extremes(fit: Fit, at: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The smallest and the largest response in the window of each query; NaN where it is empty.  # (m, C) each"""
     order = np.argsort(fit.x[:, 0], kind="stable")
     x, y = fit.x[order, 0], fit.y
-    reach = fit.how.kernel.edge * fit.bandwidth[0]
+    reach = fit.spec.kernel.edge * fit.bandwidth[0]
     first = np.searchsorted(x, at[:, 0] - reach, "left")
     last = np.searchsorted(x, at[:, 0] + reach, "right")
     low, high = (np.full((len(at), y.shape[1]), np.nan) for _ in range(2))

@@ -26,7 +26,7 @@ EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
-class LocalPolynomialFit:
+class LocalPolynomialSpec:
     """How to smooth: everything but the data.
 
     Attributes
@@ -75,7 +75,7 @@ class LocalValues(NamedTuple):
         return LocalValues(value[queries], row[queries], pivot[queries], defined[queries], order)
 
 
-def derivative_order(how: LocalPolynomialFit, dimensions: int, derivative: tuple[int, ...] | None) -> tuple[int, ...]:
+def derivative_order(spec: LocalPolynomialSpec, dimensions: int, derivative: tuple[int, ...] | None) -> tuple[int, ...]:
     """Orders of a derivative in each dimension; all 0 for None.
 
     Raises
@@ -86,16 +86,16 @@ def derivative_order(how: LocalPolynomialFit, dimensions: int, derivative: tuple
     order = (0,) * dimensions if derivative is None else derivative
     if isinstance(order, (tuple, list)) and len(order) == dimensions:
         whole = tuple(check_count(each, "derivative", 0) for each in order)
-        if sum(whole) <= how.degree:
+        if sum(whole) <= spec.degree:
             return whole
     raise ArgumentError(
-        f"derivative must be one order a dimension ({dimensions}), of total order at most the degree {how.degree}, got "
-        f"{derivative!r}; e.g. {(1,) * min(how.degree, 1) + (0,) * (dimensions - min(how.degree, 1))}"
+        f"derivative must be one order a dimension ({dimensions}), of total order at most the degree {spec.degree}, got "
+        f"{derivative!r}; e.g. {(1,) * min(spec.degree, 1) + (0,) * (dimensions - min(spec.degree, 1))}"
     )
 
 
 def smooth(
-    how: LocalPolynomialFit,
+    spec: LocalPolynomialSpec,
     x: FloatArray,
     y: FloatArray,
     weights: FloatArray,
@@ -107,7 +107,7 @@ def smooth(
 
     Parameters
     ----------
-    how : LocalPolynomialFit
+    spec : LocalPolynomialSpec
     x : (n, d)
         Design points.
     y : (n, C)
@@ -133,29 +133,29 @@ def smooth(
     ----------
     Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, section 3.1.
     """
-    powers = exponents(x.shape[1], how.degree)
-    order = derivative_order(how, x.shape[1], derivative)
+    powers = exponents(x.shape[1], spec.degree)
+    order = derivative_order(spec, x.shape[1], derivative)
     row = powers.tolist().index(list(order))
     if bandwidth.ndim == 2 and not bandwidth.all():
-        return _some_at_a_point(how, x, y, weights, at, bandwidth, order)
+        return _some_at_a_point(spec, x, y, weights, at, bandwidth, order)
     solved = local_least_squares(
-        x, weights, y, at, bandwidth, how.kernel, how.degree, row, radial=how.radial, past=how.past
+        x, weights, y, at, bandwidth, spec.kernel, spec.degree, row, radial=spec.radial, past=spec.past
     )
     unit = np.broadcast_to(_unit(bandwidth, order), len(at))[:, None]
     value = solved.coefficients[:, row] / unit
     out = LocalValues(value, solved.row / unit, solved.pivot, ~np.isnan(solved.row[:, 0]), order)
-    if bandwidth.ndim == 2 and how.degree and not any(order):
+    if bandwidth.ndim == 2 and spec.degree and not any(order):
         narrow = np.flatnonzero(~out.defined)
         if len(narrow):
             total = local_moments(
-                x, weights[None], at[narrow], bandwidth[narrow], how.kernel, 0, radial=how.radial, past=how.past
+                x, weights[None], at[narrow], bandwidth[narrow], spec.kernel, 0, radial=spec.radial, past=spec.past
             )
             _take_means(out, x, y, weights, at, narrow, total[:, 0, 0])
     return out
 
 
 def _some_at_a_point(
-    how: LocalPolynomialFit,
+    spec: LocalPolynomialSpec,
     x: FloatArray,
     y: FloatArray,
     weights: FloatArray,
@@ -164,11 +164,11 @@ def _some_at_a_point(
     order: tuple[int, ...],
 ) -> LocalValues:
     """`smooth` where some queries have the bandwidth 0."""
-    m, size = len(at), len(exponents(x.shape[1], how.degree))
+    m, size = len(at), len(exponents(x.shape[1], spec.degree))
     wide, narrow = np.flatnonzero(bandwidth[:, 0]), np.flatnonzero(bandwidth[:, 0] == 0.0)
     value, row = np.full((m, y.shape[1]), np.nan), np.full((m, size), np.nan)
     out = LocalValues(value, row, np.zeros(m), np.zeros(m, np.bool_), order)
-    some = smooth(how, x, y, weights, at[wide], bandwidth[wide], order) if len(wide) else out.take(wide)
+    some = smooth(spec, x, y, weights, at[wide], bandwidth[wide], order) if len(wide) else out.take(wide)
     for whole, part in zip(out[:4], some[:4], strict=True):
         whole[wide] = part
     if not any(order):
@@ -215,7 +215,7 @@ def leverage(values: LocalValues, weights: FloatArray) -> FloatArray:
 
 
 def squared_norm(
-    how: LocalPolynomialFit,
+    spec: LocalPolynomialSpec,
     x: FloatArray,
     weights: FloatArray,
     at: FloatArray,
@@ -227,21 +227,21 @@ def squared_norm(
 
     Parameters
     ----------
-    how, x, weights, at, bandwidth
+    spec, x, weights, at, bandwidth
         As in `smooth`, which gave `values`.
     variance : (n,), optional
         Variance of each response; default 1, which gives the squared norm of the hat vector, 1 / n_eff.
     """
-    powers, all_powers = exponents(x.shape[1], how.degree), exponents(x.shape[1], 2 * how.degree)
+    powers, all_powers = exponents(x.shape[1], spec.degree), exponents(x.shape[1], 2 * spec.degree)
     channel = weights**2 if variance is None else weights**2 * variance
     if bandwidth.ndim == 2 and not bandwidth.all():
         total = values.row[:, 0] ** 2 * sums_at(x, channel[None], at)[:, 0]  # where the bandwidth is 0
         wide = np.flatnonzero(bandwidth[:, 0])
         if len(wide):
-            total[wide] = squared_norm(how, x, weights, at[wide], bandwidth[wide], values.take(wide), variance)
+            total[wide] = squared_norm(spec, x, weights, at[wide], bandwidth[wide], values.take(wide), variance)
         return total
     sums = local_moments(
-        x, channel[None], at, bandwidth, how.kernel, 2 * how.degree, radial=how.radial, past=how.past, squared=True
+        x, channel[None], at, bandwidth, spec.kernel, 2 * spec.degree, radial=spec.radial, past=spec.past, squared=True
     )[:, 0]
     index = {tuple(a): k for k, a in enumerate(all_powers.tolist())}
     total = np.zeros(len(at))
@@ -254,14 +254,14 @@ def squared_norm(
         width = bandwidth[steep] if bandwidth.ndim == 2 else bandwidth
         each = np.ones(len(x)) if variance is None else variance
         squares = local_squares(
-            x, weights, each, at[steep], width, how.kernel, how.degree, row, radial=how.radial, past=how.past
+            x, weights, each, at[steep], width, spec.kernel, spec.degree, row, radial=spec.radial, past=spec.past
         )
         total[steep] = squares / _unit(width, values.order) ** 2
     return total
 
 
 def hat_matrix(
-    how: LocalPolynomialFit,
+    spec: LocalPolynomialSpec,
     x: FloatArray,
     weights: FloatArray,
     at: FloatArray,
@@ -269,15 +269,15 @@ def hat_matrix(
     values: LocalValues,
 ) -> FloatArray:
     """Hat matrix: ``value = S y``.  # (m, n)"""
-    powers = exponents(x.shape[1], how.degree)
+    powers = exponents(x.shape[1], spec.degree)
     width = np.where(bandwidth > 0.0, bandwidth, 1.0)
     u = (x[None] - at[:, None]) / (width[:, None] if width.ndim == 2 else width)  # (m, n, d)
-    profile = how.kernel.profile
-    weight = profile(np.linalg.norm(u, axis=2)) if how.radial else np.prod(profile(u), axis=2)
+    profile = spec.kernel.profile
+    weight = profile(np.linalg.norm(u, axis=2)) if spec.radial else np.prod(profile(u), axis=2)
     if bandwidth.ndim == 2 and not bandwidth.all():
         narrow = np.flatnonzero(bandwidth[:, 0] == 0.0)
         weight[narrow] = ~u[narrow].any(axis=2)
-    if how.past:
+    if spec.past:
         weight = np.where(u[:, :, 0] <= 0.0, weight, 0.0)
     polynomial = np.zeros(u.shape[:2])
     for a, power in enumerate(powers):
