@@ -45,7 +45,7 @@ def line() -> Rows:
 def selection() -> Rows:
     """Leave-one-out over 64 bandwidths."""
     from kernadv.kernels import get
-    from kernadv.regression.bandwidth.leave_one_out import LeaveOneOut
+    from kernadv.regression.bandwidth.criteria import LeaveOneOut
     from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
     x, y = curve(10**5)

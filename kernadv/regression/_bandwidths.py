@@ -11,7 +11,7 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray
-from kernadv.regression._mixed import select_mixed
+from kernadv.regression.bandwidth._mixed import select_mixed
 from kernadv.regression._rule import Rule, coefficients
 from kernadv.regression._sample import Points, Sample
 from kernadv.regression._warnings import BandwidthWarning

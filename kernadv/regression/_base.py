@@ -16,9 +16,9 @@ from kernadv._arrays import is_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import AnyArray, BoolArray, FloatArray
 from kernadv.regression import _inference
-from kernadv.regression._categories import read_categories
-from kernadv.regression._dense import determines
-from kernadv.regression._engine import estimate, hat
+from kernadv.regression.columns import read_categories
+from kernadv.regression.hat_rows import determines
+from kernadv.regression.smoother import estimate, hat
 from kernadv.regression._gradient import gradient
 from kernadv.regression._input import (
     back,

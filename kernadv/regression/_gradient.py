@@ -7,7 +7,7 @@ from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
-from kernadv.regression._dense import BLOCK, kernel_weights, other_weights
+from kernadv.regression.hat_rows import BLOCK, kernel_weights, other_weights
 from kernadv.regression._rule import Rule
 from kernadv.regression._sample import Points, Sample
 

@@ -10,8 +10,8 @@ import numpy as np
 from kernadv._errors import ArgumentError, check_choice
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression import _hat_intervals
-from kernadv.regression._engine import needs_rows
-from kernadv.regression._hat_intervals import HatFit
+from kernadv.regression.smoother import needs_rows
+from kernadv.regression.inference._rows import HatFit
 from kernadv.regression._rule import Rule
 from kernadv.regression._sample import Points, Sample
 from kernadv.regression.inference import Fit, Interval, bands, correction, intervals

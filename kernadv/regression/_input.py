@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_co
 from kernadv._arrays import check_floats, is_tensor
 from kernadv._errors import ArgumentError
 from kernadv._typing import AnyArray, FloatArray, IntArray
-from kernadv.regression._categories import Category
+from kernadv.regression.columns import Category
 from kernadv.regression._sample import Points
 
 #: Largest weight; the smallest is its inverse.

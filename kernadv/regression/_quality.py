@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.regression._engine import Local, estimate
+from kernadv.regression.smoother import Local, estimate
 from kernadv.regression._rule import Rule
 from kernadv.regression._sample import Points, Sample
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.regression._categories import Category
+from kernadv.regression.columns import Category
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 #: Highest degree of a local polynomial.

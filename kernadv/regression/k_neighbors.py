@@ -9,8 +9,8 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, check_choice, check_positive
 from kernadv.regression._base import JUDGED_ROWS, KernelRegressor
-from kernadv.regression._inverse import InverseDistance
-from kernadv.regression._neighbours import checked_metric, metric_distance, neighbour_distance
+from kernadv.regression.inverse_distance import InverseDistance
+from kernadv.regression.neighbours import checked_metric, metric_distance, neighbour_distance
 from kernadv.regression._rule import Rule
 from kernadv.regression._sample import Points, Sample
 from kernadv.regression.local.polynomial import LocalPolynomialSpec

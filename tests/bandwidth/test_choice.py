@@ -8,7 +8,7 @@ from kernadv.kernels import KERNELS
 from kernadv.regression.bandwidth import get
 from kernadv.regression.bandwidth._sample import prepare
 from kernadv.regression.bandwidth.h_block import HBlock
-from kernadv.regression.bandwidth.leave_one_out import LeaveOneOut
+from kernadv.regression.bandwidth.criteria import LeaveOneOut
 from kernadv.regression.bandwidth.lepski import Lepski
 from kernadv.regression.bandwidth.prequential import Prequential
 from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth

@@ -12,7 +12,7 @@ from kernadv.regression.bandwidth.gcv import GCV
 from kernadv.regression.bandwidth.h_block import HBlock
 from kernadv.regression.bandwidth.k_fold import KFold
 from kernadv.regression.bandwidth.k_neighbors import KNeighbors
-from kernadv.regression.bandwidth.leave_one_out import LeaveOneOut
+from kernadv.regression.bandwidth.criteria import LeaveOneOut
 from kernadv.regression.bandwidth.one_sided import OneSided
 from kernadv.regression.bandwidth.prequential import Prequential
 from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth

@@ -6,8 +6,8 @@ from scipy.stats import t as student
 
 from kernadv import KernadvError
 from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.regression._hat_intervals import HatFit, band
-from kernadv.regression._hat_intervals import interval as by_rows
+from kernadv.regression.inference._rows import HatFit, band
+from kernadv.regression.inference._rows import interval as by_rows
 from kernadv.regression.inference import Fit, normal, proportion
 from kernadv.regression.inference.intervals import interval
 

@@ -14,8 +14,8 @@ from kernadv.regression import (
     LocalPolynomial,
     NadarayaWatson,
 )
-from kernadv.regression._dense import monomials
-from kernadv.regression._engine import needs_rows
+from kernadv.regression.hat_rows import monomials
+from kernadv.regression.smoother import needs_rows
 from kernadv.regression._rule import Rule
 from kernadv.regression.inference import robust_bias_corrected, standard_error
 from kernadv.regression.local.polynomial import LocalPolynomialSpec

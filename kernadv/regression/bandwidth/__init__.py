@@ -37,7 +37,7 @@ from kernadv.regression.bandwidth.gcv import GCV
 from kernadv.regression.bandwidth.h_block import HBlock
 from kernadv.regression.bandwidth.k_fold import KFold
 from kernadv.regression.bandwidth.k_neighbors import KNeighbors
-from kernadv.regression.bandwidth.leave_one_out import LeaveOneOut
+from kernadv.regression.bandwidth.criteria import LeaveOneOut
 from kernadv.regression.bandwidth.lepski import Lepski
 from kernadv.regression.bandwidth.mse_optimal import MSEOptimal
 from kernadv.regression.bandwidth.mse_rule import MSERule

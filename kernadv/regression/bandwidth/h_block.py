@@ -11,7 +11,7 @@ from kernadv._errors import check_count
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.regression.bandwidth._sample import Sample
-from kernadv.regression.bandwidth.leave_one_out import OTHERS
+from kernadv.regression.bandwidth.criteria import OTHERS
 from kernadv.regression.local.moments import exponents, local_moments
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.local.solve import SURE, solve_local

@@ -15,7 +15,7 @@ from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.regression.bandwidth._neighbours import neighbour_distance
 from kernadv.regression.bandwidth._sample import Sample
 from kernadv.regression.bandwidth._search import lowest
-from kernadv.regression.bandwidth.leave_one_out import left_out
+from kernadv.regression.bandwidth.criteria import left_out
 from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 

@@ -10,7 +10,7 @@ from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.bandwidth._constants import one_sided_ratio
 from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.regression.bandwidth._sample import Sample, check_shapes
-from kernadv.regression.bandwidth.leave_one_out import left_out
+from kernadv.regression.bandwidth.criteria import left_out
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 

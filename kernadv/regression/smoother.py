@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.regression._dense import hat_rows
-from kernadv.regression._inverse import is_inverse
-from kernadv.regression._levels import LevelMoments, few_levels
+from kernadv.regression.hat_rows import hat_rows
+from kernadv.regression.inverse_distance import is_inverse
+from kernadv.regression.level_moments import LevelMoments, few_levels
 from kernadv.regression._rule import Rule, coefficients
 from kernadv.regression._sample import Points, Sample
 from kernadv.regression.local.least_squares import STEEP

@@ -12,7 +12,7 @@ from scipy.linalg import solve_triangular
 from sklearn.utils import gen_batches
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.regression._neighbours import metric_distances
+from kernadv.regression.neighbours import metric_distances
 from kernadv.regression._rule import Rule
 from kernadv.regression._sample import Points, Sample
 from kernadv.regression.local.solve import RANK

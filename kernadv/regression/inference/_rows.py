@@ -16,8 +16,8 @@ from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError, check_choice, check_level
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.regression._dense import BLOCK, determines
-from kernadv.regression._engine import estimate, hat
+from kernadv.regression.hat_rows import BLOCK, determines
+from kernadv.regression.smoother import estimate, hat
 from kernadv.regression._rule import Rule, coefficients
 from kernadv.regression._sample import Points, Sample
 from kernadv.regression.inference import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, Wild, correction

@@ -17,15 +17,15 @@ from scipy.optimize import minimize
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.regression._engine import estimate
-from kernadv.regression._levels import LevelMoments, few_levels
+from kernadv.regression.smoother import estimate
+from kernadv.regression.level_moments import LevelMoments, few_levels
 from kernadv.regression._rule import Rule
 from kernadv.regression._sample import Sample
 from kernadv.regression.bandwidth import GCV, AICc, CriterionSelector, LeaveOneOut, Selection, Selector
 from kernadv.regression.bandwidth._criterion import Errors
 from kernadv.regression.bandwidth._sample import Sample as Ordered
 from kernadv.regression.bandwidth._sample import prepare
-from kernadv.regression.bandwidth.leave_one_out import OTHERS
+from kernadv.regression.bandwidth.criteria import OTHERS
 from kernadv.regression.local.solve import SURE
 
 #: Criteria that follow from the fit at the design points and its leverages.
