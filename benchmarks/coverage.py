@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
-from kernadv import inference
-from kernadv.inference import (
+from kernadv.kernels import KERNELS
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson, inference
+from kernadv.regression.inference import (
     Fit,
     Interval,
     MovingBlocks,
@@ -30,9 +31,7 @@ from kernadv.inference import (
     standard_error,
     tube,
 )
-from kernadv.kernels import KERNELS
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 RESULTS = Path(__file__).parent / "results"
 Curve = Callable[[np.ndarray], np.ndarray]
@@ -79,10 +78,10 @@ def fits(
 ) -> Iterator[Fit]:
     """Fits of random designs, each with some replications as its responses."""
     rng = np.random.default_rng(101)
-    how = LocalPolynomialFit(KERNELS["triangular"], degree)
+    spec = LocalPolynomialSpec(KERNELS["triangular"], degree)
     for _ in range(designs):
         x = rng.random((n, 1))
-        yield Fit(how, x, curve(x) + noise(x, columns, rng), np.ones(n), np.array([bandwidth]))
+        yield Fit(spec, x, curve(x) + noise(x, columns, rng), np.ones(n), np.array([bandwidth]))
 
 
 def holds(got: Interval, truth: np.ndarray) -> np.ndarray:
@@ -131,7 +130,7 @@ def proportions(method: str) -> list[float]:
             x = np.arange(1.0, n + 1)[:, None]
             h = np.array([n if np.isfinite(kernel.support) else n / 3.0])
             outcomes = (np.arange(2**n) >> np.arange(n)[:, None] & 1).astype(float)
-            fit = Fit(LocalPolynomialFit(kernel, past=True), x, outcomes, np.ones(n), h)
+            fit = Fit(LocalPolynomialSpec(kernel, past=True), x, outcomes, np.ones(n), h)
             if 8.0 <= effective_sample_size(fit, x[-1:])[0] <= 10.0:
                 chance = p ** outcomes.sum(0) * (1 - p) ** (n - outcomes.sum(0))
                 shares.append(float(chance @ holds(proportion(fit, x[-1:], method=method), np.array(p))[0]))
@@ -143,14 +142,14 @@ def rare(
 ) -> list[float]:
     """Share of the intervals, or bands of `STEPS`, that hold the chance of a success, for n = 100 and 300, h = 0.3."""
     rng, shares = np.random.default_rng(103), []
-    how = LocalPolynomialFit(KERNELS["epanechnikov"], degree)
+    spec = LocalPolynomialSpec(KERNELS["epanechnikov"], degree)
     for curve in curves:
         for n in (100, 300):
             hits = []
             for _ in range(designs):
                 x = rng.random((n, 1))
                 y = (rng.random((n, COLUMNS)) < curve(x)).astype(float)
-                hits.append(holds(make(Fit(how, x, y, np.ones(n), np.array([0.3]))), curve(at)))
+                hits.append(holds(make(Fit(spec, x, y, np.ones(n), np.array([0.3]))), curve(at)))
             together = len(at) == len(STEPS)
             shares += (
                 [float(np.mean([hit.all(0).mean() for hit in hits]))] if together else list(np.mean(hits, axis=(0, 2)))

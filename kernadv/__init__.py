@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from kernadv.estimator import KernelValueEstimator as KernelValueEstimator
     from kernadv.pooling import Pooling as Pooling
     from kernadv.prompts import prompt_id as prompt_id
-    from kernadv.regressors import BandwidthWarning as BandwidthWarning
-    from kernadv.regressors import EmptyWindowWarning as EmptyWindowWarning
-    from kernadv.regressors import KNeighborsSmoother as KNeighborsSmoother
-    from kernadv.regressors import LocalLinear as LocalLinear
-    from kernadv.regressors import LocalPolynomial as LocalPolynomial
-    from kernadv.regressors import NadarayaWatson as NadarayaWatson
+    from kernadv.regression import BandwidthWarning as BandwidthWarning
+    from kernadv.regression import EmptyWindowWarning as EmptyWindowWarning
+    from kernadv.regression import KNeighborsSmoother as KNeighborsSmoother
+    from kernadv.regression import LocalLinear as LocalLinear
+    from kernadv.regression import LocalPolynomial as LocalPolynomial
+    from kernadv.regression import NadarayaWatson as NadarayaWatson
     from kernadv.smoothers import Estimate as Estimate
 
 __version__ = "0.1.0"
@@ -34,17 +34,17 @@ _HOME = {
     "ArgumentError": "kernadv._errors",
     "ArgumentTypeError": "kernadv._errors",
     "BackendError": "kernadv._errors",
-    "BandwidthWarning": "kernadv.regressors",
+    "BandwidthWarning": "kernadv.regression",
     "CheckpointError": "kernadv._errors",
     "ComponentValueEstimator": "kernadv.estimator",
-    "EmptyWindowWarning": "kernadv.regressors",
+    "EmptyWindowWarning": "kernadv.regression",
     "Estimate": "kernadv.smoothers",
-    "KNeighborsSmoother": "kernadv.regressors",
+    "KNeighborsSmoother": "kernadv.regression",
     "KernadvError": "kernadv._errors",
     "KernelValueEstimator": "kernadv.estimator",
-    "LocalLinear": "kernadv.regressors",
-    "LocalPolynomial": "kernadv.regressors",
-    "NadarayaWatson": "kernadv.regressors",
+    "LocalLinear": "kernadv.regression",
+    "LocalPolynomial": "kernadv.regression",
+    "NadarayaWatson": "kernadv.regression",
     "LogError": "kernadv._errors",
     "Pooling": "kernadv.pooling",
     "Relative": "kernadv.clock",

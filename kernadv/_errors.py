@@ -33,6 +33,10 @@ class CheckpointError(KernadvError):
     """A saved state is truncated, foreign or from a newer version."""
 
 
+class MissingExtraError(KernadvError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
 class LogError(KernadvError):
     """A reward log cannot be read or holds nothing that can be estimated."""
 
@@ -96,7 +100,7 @@ def import_extra(module: str, what: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise KernadvError(
+        raise MissingExtraError(
             f'{what} needs {module}, which is not installed; run: pip install "kernadv[{extra}]"'
         ) from None
 

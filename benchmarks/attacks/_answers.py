@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernadv import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.bandwidth import SELECTORS
-from kernadv.inference import (
+from kernadv.regression.bandwidth import SELECTORS
+from kernadv.regression.inference import (
     Wild,
     bootstrap_error,
     effective_degrees_of_freedom,
@@ -21,7 +21,6 @@ from kernadv.inference import (
     robust_estimate,
     standard_error,
 )
-from kernadv.smoothers import local_logistic
 
 #: Answers by name; those in the order of the rows end with " of rows".
 Answers = dict[str, np.ndarray]
@@ -133,12 +132,6 @@ def of_fit(make: Callable[[], Any], data: Data, weighted: bool) -> Answers:
     left = data.y - model.predict(data.x)
     answers |= _asked("ljung_box", lambda: ljung_box(left, data.x[:, 0], 3)[1:])
     return answers
-
-
-def of_logistic(data: Data, weighted: bool) -> Answers:
-    """The local logistic smoother, for responses of two values."""
-    out = local_logistic(data.x[:, 0], data.y, data.at[:, 0], 0.4)
-    return {name: np.asarray(part, np.float64) for name, part in zip(out._fields, out, strict=True)}
 
 
 def _asked(name: str, question: Callable[[], Any]) -> Answers:

@@ -26,8 +26,8 @@ from kernadv import (
     LocalPolynomial,
     NadarayaWatson,
 )
-from kernadv.bandwidth import SELECTORS
 from kernadv.kernels import KERNELS
+from kernadv.regression.bandwidth import SELECTORS
 
 __all__ = ["KIND", "parts", "warm_up"]
 

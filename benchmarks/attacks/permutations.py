@@ -17,7 +17,6 @@ from attacks._answers import (
     Data,
     differing,
     of_fit,
-    of_logistic,
     of_model,
     of_selection,
     sample,
@@ -84,8 +83,6 @@ def diagnostics(kind: str, times: int, seed: int) -> Row:
         for k in range(times):
             rng = np.random.default_rng([seed, k, *kind.encode()])
             _compare(row, name, kind, functools.partial(of_fit, MODELS[name]), rng, bool(k % 2))
-            if kind == "two values":
-                _compare(row, "local_logistic", kind, of_logistic, rng, False)
     return row
 
 

@@ -44,15 +44,15 @@ def line() -> Rows:
 
 def selection() -> Rows:
     """Leave-one-out over 64 bandwidths."""
-    from kernadv.bandwidth.leave_one_out import LeaveOneOut
     from kernadv.kernels import get
-    from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+    from kernadv.regression.bandwidth.criteria import LeaveOneOut
+    from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
     x, y = curve(10**5)
     rows = []
     for degree, name in ((0, "NW"), (1, "LL")):
         select: Callable[[], object] = lambda degree=degree: LeaveOneOut(size=64).select(
-            LocalPolynomialFit(get("epanechnikov"), degree), x, y[:, None], np.ones(len(y))
+            LocalPolynomialSpec(get("epanechnikov"), degree), x, y[:, None], np.ones(len(y))
         )
         select()
         with one_thread():

@@ -7,17 +7,14 @@ from collections.abc import Callable
 from kernadv._errors import check_choice
 from kernadv.smoothers._base import Estimate
 from kernadv.smoothers.local_linear import local_linear
-from kernadv.smoothers.local_logistic import LocalLogistic, local_logistic
 from kernadv.smoothers.nadaraya_watson import nadaraya_watson
 
 __all__ = [
     "SMOOTHERS",
     "Estimate",
-    "LocalLogistic",
     "Smoother",
     "get",
     "local_linear",
-    "local_logistic",
     "nadaraya_watson",
 ]
 

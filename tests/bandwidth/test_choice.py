@@ -4,30 +4,30 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError
-from kernadv.bandwidth import get
-from kernadv.bandwidth._sample import prepare
-from kernadv.bandwidth.h_block import HBlock
-from kernadv.bandwidth.leave_one_out import LeaveOneOut
-from kernadv.bandwidth.lepski import Lepski
-from kernadv.bandwidth.prequential import Prequential
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth
+from kernadv.regression.bandwidth import get
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth.h_block import HBlock
+from kernadv.regression.bandwidth.criteria import LeaveOneOut
+from kernadv.regression.bandwidth.lepski import Lepski
+from kernadv.regression.bandwidth.prequential import Prequential
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth
 
 NOISE = 0.3
 CURVES = {"sine": lambda x: np.sin(6 * x) + x**2, "step": lambda x: np.tanh(8 * (x - 0.4))}
 
 
-def best(how, f, x, grid, past=False):
+def best(spec, f, x, grid, past=False):
     """Bandwidth of the least mean squared error, bias and variance from the true curve and the hat matrix."""
     risk = []
     for h in grid:
         if past:
             d = (x[:, 0] - x[:, :1]) / h  # (query, point)
-            w = np.where(d < 0, how.kernel.profile(d), 0.0)[20:]
+            w = np.where(d < 0, spec.kernel.profile(d), 0.0)[20:]
             hat, truth = w / w.sum(1, keepdims=True), f(x[20:, 0])
         else:
-            fit = smooth(how, x, x, np.ones(len(x)), x, np.array([h]))
-            hat, truth = hat_matrix(how, x, np.ones(len(x)), x, np.array([h]), fit), f(x[:, 0])
+            fit = smooth(spec, x, x, np.ones(len(x)), x, np.array([h]))
+            hat, truth = hat_matrix(spec, x, np.ones(len(x)), x, np.array([h]), fit), f(x[:, 0])
         risk.append(((hat @ f(x[:, 0]) - truth) ** 2).mean() + NOISE**2 * (hat**2).sum(1).mean())
     return grid[np.argmin(risk)]
 
@@ -35,15 +35,15 @@ def best(how, f, x, grid, past=False):
 @pytest.mark.parametrize(("curve", "kernel"), [("sine", "epanechnikov"), ("step", "gaussian")])
 def test_near_the_best_bandwidth(curve, kernel):
     """The median choice of 7 samples of 400 points, within a factor of 1.6."""
-    f, how = CURVES[curve], LocalPolynomialFit(KERNELS[kernel], 1)
+    f, spec = CURVES[curve], LocalPolynomialSpec(KERNELS[kernel], 1)
     names = ["leave_one_out", "gcv", "aicc", "k_fold", "h_block", "one_sided", "plug_in"]
     chosen = []
     for seed in range(7):
         rng = np.random.default_rng(seed)
         x = rng.random((400, 1))
         y = f(x) + NOISE * rng.normal(size=x.shape)
-        chosen.append([get(name).select(how, x, y, np.ones(400)).bandwidth[0] for name in names])
-    ideal = best(how, f, np.sort(x, axis=0), np.geomspace(0.02, 0.6, 24))
+        chosen.append([get(name).select(spec, x, y, np.ones(400)).bandwidth[0] for name in names])
+    ideal = best(spec, f, np.sort(x, axis=0), np.geomspace(0.02, 0.6, 24))
     ratio = dict(zip(names, np.median(chosen, axis=0) / ideal, strict=True))
     assert all(1 / 1.6 < value < 1.6 for value in ratio.values()), ratio
 
@@ -51,14 +51,14 @@ def test_near_the_best_bandwidth(curve, kernel):
 @pytest.mark.parametrize("curve", CURVES)
 def test_prequential_is_near_the_best_one_sided_bandwidth(curve):
     """And so much narrower or wider than the two-sided choice as one-sided smoothing needs."""
-    f, how = CURVES[curve], LocalPolynomialFit(KERNELS["triangular"], 0)
+    f, spec = CURVES[curve], LocalPolynomialSpec(KERNELS["triangular"], 0)
     chosen = []
     for seed in range(7):
         rng = np.random.default_rng(seed)
         x = np.sort(rng.random((400, 1)), axis=0)
         y = f(x) + NOISE * rng.normal(size=x.shape)
-        chosen.append(Prequential().select(how, x, y, np.ones(400)).bandwidth[0])
-    ideal = best(how, f, x, np.geomspace(0.06, 1.0, 30), past=True)
+        chosen.append(Prequential().select(spec, x, y, np.ones(400)).bandwidth[0])
+    ideal = best(spec, f, x, np.geomspace(0.06, 1.0, 30), past=True)
     assert 1 / 1.6 < np.median(chosen) / ideal < 1.6
 
 
@@ -70,9 +70,9 @@ def test_h_block_sees_through_dependent_errors():
     for i in range(1, 400):
         noise[i] += 0.8 * noise[i - 1]
     y = np.sin(3 * x) + 0.2 * noise[:, None]
-    how = LocalPolynomialFit(KERNELS["epanechnikov"], 1)
-    fooled = LeaveOneOut().select(how, x, y, np.ones(400)).bandwidth[0]
-    wide = HBlock(block=12).select(how, x, y, np.ones(400)).bandwidth[0]
+    spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 1)
+    fooled = LeaveOneOut().select(spec, x, y, np.ones(400)).bandwidth[0]
+    wide = HBlock(block=12).select(spec, x, y, np.ones(400)).bandwidth[0]
     assert fooled < 0.05
     assert wide > 5 * fooled
 
@@ -82,22 +82,22 @@ def test_lepski_is_narrow_where_the_curve_bends():
     x = rng.random((1500, 1))
     y = 3 * np.exp(-(((x - 0.5) / 0.04) ** 2)) + 0.2 * rng.normal(size=x.shape)
     at = np.linspace(0.05, 0.95, 91)[:, None]
-    how = LocalPolynomialFit(KERNELS["triangular"], 1)
-    width = Lepski().select(how, x, y, np.ones(1500), at=at).bandwidth[:, 0]
+    spec = LocalPolynomialSpec(KERNELS["triangular"], 1)
+    width = Lepski().select(spec, x, y, np.ones(1500), at=at).bandwidth[:, 0]
     bump = np.abs(at[:, 0] - 0.5) < 0.04
     assert np.median(width[bump]) < 0.4 * np.median(width[np.abs(at[:, 0] - 0.5) > 0.15])
 
 
 def test_an_optimum_beyond_the_grid_is_reported():
     x, y = np.random.default_rng(0).random((2, 200, 1))
-    how = LocalPolynomialFit(KERNELS["epanechnikov"], 0)
-    wide = LeaveOneOut().select(how, x, y, np.ones(200))  # noise: the mean is best
+    spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 0)
+    wide = LeaveOneOut().select(spec, x, y, np.ones(200))  # noise: the mean is best
     assert wide.at_edge
     assert wide.bandwidth == wide.grid[-1]
-    narrow = LeaveOneOut(bounds=(0.5, 2.0)).select(how, x, np.sin(20 * x), np.ones(200))
+    narrow = LeaveOneOut(bounds=(0.5, 2.0)).select(spec, x, np.sin(20 * x), np.ones(200))
     assert narrow.at_edge
     assert narrow.bandwidth == pytest.approx(0.5, rel=1e-3)
-    flat = LeaveOneOut(bounds=(1.9, 2.0)).select(how, x, y, np.ones(200))
+    flat = LeaveOneOut(bounds=(1.9, 2.0)).select(spec, x, y, np.ones(200))
     assert flat.flat
 
 
@@ -106,14 +106,14 @@ def test_every_bandwidth_is_scored_on_the_same_points():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.random(198), [5.0, 7.0]])[:, None]
     y = np.sin(9 * x) + 0.2 * rng.normal(size=x.shape)
-    how, one = LocalPolynomialFit(KERNELS["epanechnikov"], 0), np.ones(200)
-    strict = LeaveOneOut(undefined=0.0).select(how, x, y, one)
+    spec, one = LocalPolynomialSpec(KERNELS["epanechnikov"], 0), np.ones(200)
+    strict = LeaveOneOut(undefined=0.0).select(spec, x, y, one)
     assert strict.bandwidth > 2.0
     assert np.isinf(strict.curve[strict.grid[:, 0] < 2.0]).all()
     spared = LeaveOneOut(undefined=0.01)
-    got = spared.select(how, x, y, one)
+    got = spared.select(spec, x, y, one)
     assert got.bandwidth < 0.3
-    sample = prepare(how, x, y, one, None)
+    sample = prepare(spec, x, y, one, None)
     curve, scored = spared.curve(sample, spared.grid(sample))
     assert scored.sum() == 198
     assert (sample.x[~scored] > 4).all()
@@ -127,10 +127,10 @@ def test_the_past_is_pooled_over_series():
     label, x = np.repeat(np.arange(50), 20), np.tile(np.arange(1.0, 21.0), 50)[:, None]
     level = rng.random(50)[label, None]
     y = level + 0.02 * x + 0.3 * rng.normal(size=x.shape)
-    how = LocalPolynomialFit(KERNELS["triangular"], 0, past=True)
-    selection = Prequential().select(how, x, y, np.ones(1000), series=label)
+    spec = LocalPolynomialSpec(KERNELS["triangular"], 0, past=True)
+    selection = Prequential().select(spec, x, y, np.ones(1000), series=label)
     assert np.isfinite(selection.curve[-1])
-    sample = prepare(how, x, y, np.ones(1000), label)
+    sample = prepare(spec, x, y, np.ones(1000), label)
     _, scored = Prequential().curve(sample, Prequential().grid(sample))
     assert scored.sum() == 950
     first = sample.order[~scored]
@@ -139,9 +139,9 @@ def test_the_past_is_pooled_over_series():
 
 def test_nothing_to_compare():
     """Every series a single point in time: no past anywhere."""
-    how, x = LocalPolynomialFit(KERNELS["triangular"], 0), np.arange(1.0, 7.0)[:, None]
+    spec, x = LocalPolynomialSpec(KERNELS["triangular"], 0), np.arange(1.0, 7.0)[:, None]
     with pytest.raises(ArgumentError, match="constant within every series"):
-        Prequential().select(how, x, x, np.ones(6), series=np.arange(6))
+        Prequential().select(spec, x, x, np.ones(6), series=np.arange(6))
 
 
 @pytest.mark.parametrize(

@@ -4,41 +4,41 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError
-from kernadv.bandwidth._constants import one_sided_ratio
-from kernadv.bandwidth._sample import prepare
-from kernadv.bandwidth.aicc import AICc
-from kernadv.bandwidth.gcv import GCV
-from kernadv.bandwidth.h_block import HBlock
-from kernadv.bandwidth.k_fold import KFold
-from kernadv.bandwidth.k_neighbors import KNeighbors
-from kernadv.bandwidth.leave_one_out import LeaveOneOut
-from kernadv.bandwidth.one_sided import OneSided
-from kernadv.bandwidth.prequential import Prequential
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth
+from kernadv.regression.bandwidth._constants import one_sided_ratio
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth.aicc import AICc
+from kernadv.regression.bandwidth.gcv import GCV
+from kernadv.regression.bandwidth.h_block import HBlock
+from kernadv.regression.bandwidth.k_fold import KFold
+from kernadv.regression.bandwidth.k_neighbors import KNeighbors
+from kernadv.regression.bandwidth.criteria import LeaveOneOut
+from kernadv.regression.bandwidth.one_sided import OneSided
+from kernadv.regression.bandwidth.prequential import Prequential
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth
 
 KINDS = ["epanechnikov", "triangular", "uniform", "tricube", "gaussian", "exponential", "cosine"]
 every_kernel = pytest.mark.parametrize("kernel", KINDS)
 every_degree = pytest.mark.parametrize("degree", [0, 1, 2])
 
 
-def sample_of(how, d=1, n=80, series=None, seed=0):
+def sample_of(spec, d=1, n=80, series=None, seed=0):
     """Random design with ties, two responses and weights."""
     rng = np.random.default_rng(seed)
     x = np.round(rng.random((n, d)), 2)
     y = np.stack([np.sin(5 * x[:, 0]), x.sum(1)], 1) + 0.3 * rng.normal(size=(n, 2))
     label = None if series is None else rng.integers(series, size=n)
-    return prepare(how, x, y, rng.random(n) + 0.5, label)
+    return prepare(spec, x, y, rng.random(n) + 0.5, label)
 
 
 def refits(sample, bandwidth, kept, past=False):
     """Error of each point from the points j of its series with kept(i, j), by a fit of its own.  (n, C)"""
-    how = LocalPolynomialFit(sample.how.kernel, sample.how.degree, sample.how.radial, sample.how.past or past)
+    spec = LocalPolynomialSpec(sample.spec.kernel, sample.spec.degree, sample.spec.radial, sample.spec.past or past)
     error = np.full_like(sample.y, np.nan)
     for i in range(len(sample.x)):
         use = np.array([kept(i, j) for j in range(len(sample.x))]) & (sample.series == sample.series[i])
         if use.any():
-            fit = smooth(how, sample.x[use], sample.y[use], sample.weights[use], sample.x[i : i + 1], bandwidth)
+            fit = smooth(spec, sample.x[use], sample.y[use], sample.weights[use], sample.x[i : i + 1], bandwidth)
             error[i] = sample.y[i] - fit.value[0]
     return error
 
@@ -54,9 +54,9 @@ def assert_same(got, expected, digits=1e-10):
 @every_degree
 @pytest.mark.parametrize("kind", ["product", "radial", "past", "series"])
 def test_leave_one_out(kernel, degree, kind):
-    how = LocalPolynomialFit(KERNELS[kernel], degree, radial=kind == "radial", past=kind == "past")
+    spec = LocalPolynomialSpec(KERNELS[kernel], degree, radial=kind == "radial", past=kind == "past")
     d = 1 if kind in ("past", "series") else 2
-    sample = sample_of(how, d, series=4 if kind == "series" else None)
+    sample = sample_of(spec, d, series=4 if kind == "series" else None)
     bandwidth = np.array([0.4037, 0.7043])[:d]
     got = LeaveOneOut().errors(sample, bandwidth).error
     assert_same(got, refits(sample, bandwidth, lambda i, j: i != j), 1e-9 if degree == 2 else 1e-10)
@@ -67,7 +67,7 @@ def test_leave_one_out(kernel, degree, kind):
 @pytest.mark.parametrize("series", [None, 5])
 def test_prequential(kernel, degree, series):
     """Own point, ties, the future and other series are not used, whatever `past` says."""
-    sample = sample_of(LocalPolynomialFit(KERNELS[kernel], degree), n=60 if degree < 2 else 100, series=series)
+    sample = sample_of(LocalPolynomialSpec(KERNELS[kernel], degree), n=60 if degree < 2 else 100, series=series)
     bandwidth = np.array([0.9037])
     got = Prequential().errors(sample, bandwidth).error
     earlier = lambda i, j: sample.x[j, 0] < sample.x[i, 0]
@@ -83,7 +83,7 @@ def earlier_than(sample, i):
 
 
 def test_prequential_in_two_dimensions():
-    sample = sample_of(LocalPolynomialFit(KERNELS["epanechnikov"], 0), 2)
+    sample = sample_of(LocalPolynomialSpec(KERNELS["epanechnikov"], 0), 2)
     bandwidth = np.array([0.5037, 0.6043])
     got = Prequential().errors(sample, bandwidth).error
     expected = refits(sample, bandwidth, lambda i, j: sample.x[j, 0] < sample.x[i, 0], past=True)
@@ -102,7 +102,7 @@ def places(sample):
 @every_degree
 @pytest.mark.parametrize("series", [None, 3])
 def test_h_block(kernel, degree, series):
-    sample = sample_of(LocalPolynomialFit(KERNELS[kernel], degree), series=series)
+    sample = sample_of(LocalPolynomialSpec(KERNELS[kernel], degree), series=series)
     bandwidth = np.array([0.5037])
     place = places(sample)
     for block in (0, 2):
@@ -114,7 +114,7 @@ def test_h_block(kernel, degree, series):
 @pytest.mark.parametrize("radial", [False, True])
 @pytest.mark.parametrize("past", [False, True])
 def test_h_block_in_two_dimensions(radial, past):
-    sample = sample_of(LocalPolynomialFit(KERNELS["epanechnikov"], 0, radial, past), 2)
+    sample = sample_of(LocalPolynomialSpec(KERNELS["epanechnikov"], 0, radial, past), 2)
     bandwidth = np.array([0.6037, 0.7043])
     got = HBlock(block=1).errors(sample, bandwidth).error
     place = places(sample)
@@ -127,7 +127,10 @@ def test_h_block_in_two_dimensions(radial, past):
 @every_degree
 @pytest.mark.parametrize("series", [None, 3])
 def test_k_fold(degree, series):
-    sample, selector = sample_of(LocalPolynomialFit(KERNELS["gaussian"], degree), series=series), KFold(folds=6, seed=2)
+    sample, selector = (
+        sample_of(LocalPolynomialSpec(KERNELS["gaussian"], degree), series=series),
+        KFold(folds=6, seed=2),
+    )
     fold = selector.assign(len(sample.x))
     assert np.ptp(np.bincount(fold)) <= 1
     assert (fold == selector.assign(len(sample.x))).all()
@@ -140,10 +143,10 @@ def test_k_fold(degree, series):
 @every_degree
 def test_residual_criteria(degree):
     """GCV and AICc with weights, from the dense hat matrix of the degree that is fitted."""
-    sample = sample_of(LocalPolynomialFit(KERNELS["triangular"], degree))
+    sample = sample_of(LocalPolynomialSpec(KERNELS["triangular"], degree))
     h, w = np.array([0.4037]), sample.weights
     fit = sample.smooth(h)
-    hat = hat_matrix(sample.how, sample.x, w, sample.x, h, fit)
+    hat = hat_matrix(sample.spec, sample.x, w, sample.x, h, fit)
     n, trace = len(w), np.trace(hat)
     squares = w @ (sample.y - hat @ sample.y) ** 2 / w.sum()
     everywhere = np.ones(n, bool)
@@ -153,13 +156,13 @@ def test_residual_criteria(degree):
 
 
 def test_one_sided_is_leave_one_out_of_the_one_sided_fit():
-    how = LocalPolynomialFit(KERNELS["epanechnikov"], 0)
+    spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 0)
     rng = np.random.default_rng(0)
     x, y = rng.random((80, 1)), rng.normal(size=(80, 1))
-    sample = OneSided().sample(how, x, y, np.ones(80), None)
+    sample = OneSided().sample(spec, x, y, np.ones(80), None)
     got = OneSided().errors(sample, np.array([0.3])).error
     past = lambda i, j: i != j and sample.x[j, 0] <= sample.x[i, 0]
-    expected = refits(sample, np.array([0.3 / one_sided_ratio(how.kernel)]), past)
+    expected = refits(sample, np.array([0.3 / one_sided_ratio(spec.kernel)]), past)
     np.testing.assert_allclose(got[3:], expected[3:], atol=1e-9)
 
 
@@ -167,7 +170,7 @@ def test_one_sided_is_leave_one_out_of_the_one_sided_fit():
 @pytest.mark.parametrize("d", [1, 2])
 def test_k_neighbors(kernel, d):
     """Each point from the k nearest of the others."""
-    sample = sample_of(LocalPolynomialFit(KERNELS[kernel], 0), d, series=2)
+    sample = sample_of(LocalPolynomialSpec(KERNELS[kernel], 0), d, series=2)
     for k in (5, 17):
         got = KNeighbors().errors(sample, np.array([float(k)])).error
         for i in range(len(sample.x)):
@@ -175,7 +178,7 @@ def test_k_neighbors(kernel, d):
             distance = np.abs(sample.x[use] - sample.x[i]).max(1)
             h = np.sort(distance)[k - 1 :]
             h = h[h > 0][:1] * (1 + 1e-9 * (kernel == "uniform"))
-            fit = smooth(sample.how, sample.x[use], sample.y[use], sample.weights[use], sample.x[i : i + 1], h)
+            fit = smooth(sample.spec, sample.x[use], sample.y[use], sample.weights[use], sample.x[i : i + 1], h)
             np.testing.assert_allclose(got[i], sample.y[i] - fit.value[0], atol=1e-9)
 
 
@@ -184,12 +187,12 @@ def test_series_do_not_touch():
     rng = np.random.default_rng(3)
     n, parts = 90, 3
     x, y, label = rng.random((n, 1)) * 10 + 1e4, rng.normal(size=(n, 1)), rng.integers(parts, size=n)
-    how, h = LocalPolynomialFit(KERNELS["gaussian"], 0), np.array([1.5])
-    together = prepare(how, x, y, np.ones(n), label)
+    spec, h = LocalPolynomialSpec(KERNELS["gaussian"], 0), np.array([1.5])
+    together = prepare(spec, x, y, np.ones(n), label)
     error = LeaveOneOut().errors(together, h).error
     for s in range(parts):
         own = label == s
-        alone = prepare(how, x[own], y[own], np.ones(own.sum()), None)
+        alone = prepare(spec, x[own], y[own], np.ones(own.sum()), None)
         np.testing.assert_allclose(error[together.series == s], LeaveOneOut().errors(alone, h).error, atol=1e-10)
 
 
@@ -200,21 +203,21 @@ def test_many_series():
     x, label = rng.integers(1, 100, size=(n, 1)).astype(float), rng.integers(10_000, size=n)
     y = rng.normal(size=(n, 1))
     for kernel in ("triangular", "exponential"):
-        how, h = LocalPolynomialFit(KERNELS[kernel], 0), np.array([30.0])
-        together = prepare(how, x, y, np.ones(n), label)
+        spec, h = LocalPolynomialSpec(KERNELS[kernel], 0), np.array([30.0])
+        together = prepare(spec, x, y, np.ones(n), label)
         error = Prequential().errors(together, h).error
         for s in range(0, 10_000, 1000):
             own = label == np.unique(label)[s]
             if own.sum() < 3 or np.ptp(x[own]) == 0:
                 continue
-            alone = prepare(how, x[own], y[own], np.ones(own.sum()), None)
+            alone = prepare(spec, x[own], y[own], np.ones(own.sum()), None)
             np.testing.assert_allclose(
                 error[together.series == s], Prequential().errors(alone, h).error, atol=1e-7, equal_nan=True
             )
 
 
 def test_series_in_many_dimensions_are_refused():
-    how = LocalPolynomialFit(KERNELS["gaussian"], 0)
+    spec = LocalPolynomialSpec(KERNELS["gaussian"], 0)
     x = np.random.default_rng(0).random((20, 4))
     with pytest.raises(ArgumentError, match="up to 3 dimensions"):
-        LeaveOneOut().select(how, x, x[:, :1], np.ones(20), series=np.arange(20) % 2)
+        LeaveOneOut().select(spec, x, x[:, :1], np.ones(20), series=np.arange(20) % 2)

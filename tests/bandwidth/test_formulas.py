@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError
-from kernadv.bandwidth import get
-from kernadv.bandwidth._constants import canonical, from_gaussian, one_sided_ratio
-from kernadv.bandwidth._line import nearest
-from kernadv.bandwidth._local_rule import neighbour_residuals
-from kernadv.bandwidth._sample import prepare
-from kernadv.bandwidth._search import golden, refine
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
-from kernadv.smoothers.noise import difference_variance
+from kernadv.regression.bandwidth import get
+from kernadv.regression.bandwidth._constants import canonical, from_gaussian, one_sided_ratio
+from kernadv.regression.bandwidth._line import nearest
+from kernadv.regression.bandwidth._local_rule import neighbour_residuals
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth._search import golden, refine
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.noise import difference_variance
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def test_rules_of_thumb_of_statsmodels(data):
     x = {"normal": rng.normal(size=300), "heavy tails": rng.standard_cauchy(size=300), "two values mostly": None}[data]
     if x is None:
         x = np.append(np.zeros(200), rng.random(20))  # the interquartile range is 0
-    how, one = LocalPolynomialFit(KERNELS["gaussian"], 1), np.ones(len(x))
-    normal = get("rule_of_thumb").select(how, x[:, None], x[:, None], one).bandwidth
+    spec, one = LocalPolynomialSpec(KERNELS["gaussian"], 1), np.ones(len(x))
+    normal = get("rule_of_thumb").select(spec, x[:, None], x[:, None], one).bandwidth
     np.testing.assert_allclose(normal, bandwidths.bw_normal_reference(x), rtol=1e-3)  # 1.0592 there is rounded
-    silverman = get("silverman").select(how, x[:, None], x[:, None], one).bandwidth
+    silverman = get("silverman").select(spec, x[:, None], x[:, None], one).bandwidth
     np.testing.assert_allclose(silverman, bandwidths.bw_silverman(x), rtol=1e-3)  # 1.349 has more digits there
 
 
@@ -46,9 +46,9 @@ def test_formulas_scale_by_the_canonical_factor(name):
     rng = np.random.default_rng(0)
     x = rng.random((200, 1))
     y, one = np.sin(7 * x) + 0.3 * rng.normal(size=x.shape), np.ones(200)
-    gaussian = get(name).select(LocalPolynomialFit(KERNELS["gaussian"], 1), x, y, one).bandwidth
+    gaussian = get(name).select(LocalPolynomialSpec(KERNELS["gaussian"], 1), x, y, one).bandwidth
     for kernel in KERNELS.values():
-        got = get(name).select(LocalPolynomialFit(kernel, 1), x, y, one).bandwidth
+        got = get(name).select(LocalPolynomialSpec(kernel, 1), x, y, one).bandwidth
         np.testing.assert_allclose(got, from_gaussian(kernel) * gaussian, rtol=1e-12)
 
 
@@ -57,7 +57,7 @@ def test_quartic_rule_of_a_quartic():
     n = 4000
     x = (np.arange(n) + 0.5)[:, None] / n
     y = x**2 + 0.1 * np.random.default_rng(0).normal(size=x.shape)
-    got = get("quartic_rule").select(LocalPolynomialFit(KERNELS["epanechnikov"], 1), x, y, np.ones(n)).bandwidth
+    got = get("quartic_rule").select(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, y, np.ones(n)).bandwidth
     np.testing.assert_allclose(got, canonical(KERNELS["epanechnikov"]) * (0.01 / (4 * n)) ** 0.2, rtol=0.1)
 
 
@@ -66,13 +66,13 @@ def test_formulas_say_what_they_are_not_for(name):
     x, one = np.random.default_rng(0).random((50, 2)), np.ones(50)
     kernel = KERNELS["epanechnikov"]
     with pytest.raises(ArgumentError, match="leave_one_out"):
-        get(name).select(LocalPolynomialFit(kernel, 1), x, x, one)
+        get(name).select(LocalPolynomialSpec(kernel, 1), x, x, one)
     if name not in ("lepski", "mse_optimal"):
         with pytest.raises(ArgumentError, match="leave_one_out"):
-            get(name).select(LocalPolynomialFit(kernel, 2), x[:, :1], x, one)
+            get(name).select(LocalPolynomialSpec(kernel, 2), x[:, :1], x, one)
     if name != "lepski":
         with pytest.raises(ArgumentError, match=r"prequential|one-sided"):
-            get(name).select(LocalPolynomialFit(kernel, 1, past=True), x[:, :1], x, one)
+            get(name).select(LocalPolynomialSpec(kernel, 1, past=True), x[:, :1], x, one)
 
 
 def test_nearest_points():
@@ -108,7 +108,7 @@ def test_difference_variance():
         np.hstack([np.sin(5 * x), 9 * x])
         + np.array([0.3, 0.7]) * rng.normal(size=(4000, 2)) / np.sqrt(weights)[:, None]
     )
-    sample = prepare(LocalPolynomialFit(KERNELS["gaussian"], 1), x, y, weights, None)
+    sample = prepare(LocalPolynomialSpec(KERNELS["gaussian"], 1), x, y, weights, None)
     got = difference_variance(sample.x[:, 0], sample.y, sample.weights)
     np.testing.assert_allclose(got, np.array([0.09, 0.49]) * weights.mean() ** -1, rtol=0.08)
 

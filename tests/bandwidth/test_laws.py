@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv.bandwidth import SELECTORS, Selection, Selector, get
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth import SELECTORS, Selection, Selector, get
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
-LINE = LocalPolynomialFit(KERNELS["epanechnikov"], 1)
+LINE = LocalPolynomialSpec(KERNELS["epanechnikov"], 1)
 every_selector = pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS.keys())
 #: They look at the design only.
 DESIGN = {"rule_of_thumb", "silverman"}
@@ -59,7 +59,7 @@ def test_known_selectors():
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
 def test_result(selector, kernel):
     x, y, weights = sample()
-    selection = selector.select(LocalPolynomialFit(kernel, 1), x, y, weights)
+    selection = selector.select(LocalPolynomialSpec(kernel, 1), x, y, weights)
     check(selection, len(x))
     if selector.name in CURVES:
         best = np.argmin(selection.curve)
@@ -109,10 +109,10 @@ def test_rows_of_weight_zero_and_the_scale_of_weights_do_not_matter(selector):
     np.testing.assert_allclose(second.bandwidth, first.bandwidth, rtol=1e-8)
 
 
-def attempt(selector, how, x, y):
+def attempt(selector, spec, x, y):
     """The selection, or None and what the error says."""
     try:
-        return selector.select(how, x, y, np.ones(len(x))), ""
+        return selector.select(spec, x, y, np.ones(len(x))), ""
     except ArgumentError as error:
         return None, str(error)
 
@@ -140,7 +140,7 @@ def awkward():
 def test_awkward_data(selector, case, kernel, degree):
     """A positive, finite bandwidth or an error that says what to do."""
     _, x, y = case
-    selection, message = attempt(selector, LocalPolynomialFit(KERNELS[kernel], degree), x, y)
+    selection, message = attempt(selector, LocalPolynomialSpec(KERNELS[kernel], degree), x, y)
     if selection is None:
         assert any(word in message for word in ("use ", "give ", "raise ", "too few"))
     else:
@@ -200,15 +200,15 @@ def test_several_dimensions(selector):
     rng = np.random.default_rng(0)
     x = rng.random((100, 2))
     y = np.sin(6 * x[:, :1]) + x[:, 1:] + 0.2 * rng.normal(size=(100, 1))
-    how = LocalPolynomialFit(KERNELS["gaussian"], 0)
-    selection, message = attempt(selector, how, x, y)
+    spec = LocalPolynomialSpec(KERNELS["gaussian"], 0)
+    selection, message = attempt(selector, spec, x, y)
     if selection is None:
         assert "dimension" in message
         return
     assert selection.bandwidth.shape in {(2,), (100, 1)}
     assert (selection.bandwidth > 0).all()
     if selection.bandwidth.shape == (2,):
-        moved = selector.select(how, x * [3.0, 50.0] - 2.0, y, np.ones(100))
+        moved = selector.select(spec, x * [3.0, 50.0] - 2.0, y, np.ones(100))
         np.testing.assert_allclose(moved.bandwidth, [3.0, 50.0] * selection.bandwidth, rtol=1e-3)
         if selector.name not in DESIGN:  # the response bends along the first one
             assert selection.bandwidth[0] < selection.bandwidth[1]

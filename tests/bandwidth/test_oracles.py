@@ -5,10 +5,10 @@ import pytest
 from scipy import optimize
 from statsmodels.nonparametric.kernel_regression import KernelReg
 
-from kernadv.bandwidth import get
-from kernadv.bandwidth._sample import prepare
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.bandwidth import get
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 
 def data(record):
@@ -17,15 +17,15 @@ def data(record):
     return x.reshape(len(x), -1), np.array(record["y"], dtype=float)[:, None], np.ones(len(x))
 
 
-def criterion(name, how, record, bandwidth):
+def criterion(name, spec, record, bandwidth):
     """A criterion at a given bandwidth, over all points."""
     x, y, weights = data(record)
-    sample = prepare(how, x, y, weights, None)
+    sample = prepare(spec, x, y, weights, None)
     return get(name).at(sample, np.atleast_1d(np.float64(bandwidth)), np.ones(len(x), bool))
 
 
 def select(name, degree, record, kernel="gaussian", **more):
-    return get(name).select(LocalPolynomialFit(KERNELS[kernel], degree), *data(record), **more)
+    return get(name).select(LocalPolynomialSpec(KERNELS[kernel], degree), *data(record), **more)
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,17 @@ def test_r_np(oracle, oracle_id, name, degree):
 @pytest.mark.parametrize("oracle_id", ["np_cvls_cars_ll", "np_cvls_mcycle_ll", "np_aicc_faithful_lc"])
 def test_criteria_at_the_bandwidth_of_r_np(oracle, oracle_id):
     record = oracle(oracle_id)
-    how, expected = LocalPolynomialFit(KERNELS["gaussian"], record["degree"]), record["expected"]
+    spec, expected = LocalPolynomialSpec(KERNELS["gaussian"], record["degree"]), record["expected"]
     for name, key in (("leave_one_out", "loo_mse"), ("aicc", "aicc"), ("gcv", "gcv")):
-        got = criterion(name, how, record, expected["bandwidth_canonical"])
+        got = criterion(name, spec, record, expected["bandwidth_canonical"])
         assert got == pytest.approx(expected[key], rel=record["rtol"])
 
 
 @pytest.mark.parametrize("oracle_id", ["lf_cars_ll_triangular", "lf_mcycle_ll_epanechnikov"])
 def test_gcv_of_locfit(oracle, oracle_id):
     record = oracle(oracle_id)
-    how = LocalPolynomialFit(KERNELS[record["kernel"]], record["degree"])
-    got = criterion("gcv", how, record, record["bandwidth_canonical"])
+    spec = LocalPolynomialSpec(KERNELS[record["kernel"]], record["degree"])
+    got = criterion("gcv", spec, record, record["bandwidth_canonical"])
     assert got == pytest.approx(record["expected"]["gcv"], rel=record["rtol"])
 
 
@@ -89,8 +89,8 @@ def test_statsmodels(oracle, oracle_id, key, name, degree, value):
         best = found.x
     np.testing.assert_allclose(got.bandwidth, best, rtol=record["rtol_bandwidth"])
     assert got.value <= expected[value] + 1e-8 * abs(expected[value])
-    how = LocalPolynomialFit(KERNELS["gaussian"], degree)
-    assert criterion(name, how, record, expected["bandwidth"]) == pytest.approx(expected[value], rel=1e-10)
+    spec = LocalPolynomialSpec(KERNELS["gaussian"], degree)
+    assert criterion(name, spec, record, expected["bandwidth"]) == pytest.approx(expected[value], rel=1e-10)
 
 
 @pytest.mark.parametrize("oracle_id", ["ks_dpill_bern200", "ks_dpill_faithful", "ks_dpill_sim200"])
@@ -110,8 +110,8 @@ def test_direct_plug_in_with_ties(oracle, oracle_id):
     assert h == pytest.approx(record["expected"]["bandwidth"], rel=0.02)
     x, y, weights = data(record)
     for order in (np.lexsort((y[:, 0], x[:, 0])), np.random.default_rng(0).permutation(len(x))):
-        how = LocalPolynomialFit(KERNELS["gaussian"], 1)
-        assert get("plug_in").select(how, x[order], y[order], weights).bandwidth[0] == h
+        spec = LocalPolynomialSpec(KERNELS["gaussian"], 1)
+        assert get("plug_in").select(spec, x[order], y[order], weights).bandwidth[0] == h
 
 
 @pytest.mark.parametrize(("name", "key"), [("mse_optimal", "mse-dpi"), ("mse_rule", "mse-rot")])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError
-from kernadv.bandwidth import (
+from kernadv.kernels import KERNELS
+from kernadv.regression.bandwidth import (
     GCV,
     SELECTORS,
     AICc,
@@ -19,8 +20,7 @@ from kernadv.bandwidth import (
     PlugIn,
     QuarticRule,
 )
-from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 BAD_SETTINGS = {
     "size text": (lambda: LeaveOneOut(size="32"), "size must be a whole number >= 3, got '32'"),
@@ -57,8 +57,8 @@ def test_settings_out_of_range(case):
 
 @pytest.mark.parametrize("name", SELECTORS)
 def test_data_of_the_wrong_shape(name):
-    how = LocalPolynomialFit(KERNELS["epanechnikov"], 1)
+    spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 1)
     x, y, w = np.linspace(0, 1, 30)[:, None], np.linspace(0, 1, 30)[:, None], np.ones(30)
     for bad in ((x[:, 0], y, w), (x, y[:, 0], w), (x, y[1:], w), (x, y, 1.0), (x.tolist(), y, w[1:])):
         with pytest.raises(KernadvError, match=r"expected x \(n, d\), y \(n, C\), weights \(n,\) and series"):
-            SELECTORS[name].select(how, *bad)
+            SELECTORS[name].select(spec, *bad)

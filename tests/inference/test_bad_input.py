@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError, LocalLinear
-from kernadv import inference as inf
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression import inference as inf
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 X = np.linspace(0.0, 1.0, 30)[:, None]
 AT = X[10:12]
-FIT = inf.Fit(LocalPolynomialFit(KERNELS["triangular"], 1), X, np.sin(9 * X), np.ones(30), np.array([0.3]))
+FIT = inf.Fit(LocalPolynomialSpec(KERNELS["triangular"], 1), X, np.sin(9 * X), np.ones(30), np.array([0.3]))
 
 OF_A_FIT = [inf.effective_degrees_of_freedom, inf.residual_variance, inf.response_variance]
 AT_QUERIES = [
@@ -29,10 +29,10 @@ AT_QUERIES = [
 
 
 @pytest.mark.parametrize("function", [*OF_A_FIT, *AT_QUERIES, inf.kappa], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("what", [LocalLinear(0.3).fit(X, X[:, 0]), None, FIT._replace(how="local linear")])
+@pytest.mark.parametrize("what", [LocalLinear(0.3).fit(X, X[:, 0]), None, FIT._replace(spec="local linear")])
 def test_what_is_no_fit(function, what):
     rest = () if function in OF_A_FIT else (0.0, 1.0) if function is inf.kappa else (AT,)
-    with pytest.raises(KernadvError, match=r"expected a Fit with a LocalPolynomialFit, got .*model\.as_fit\(\)"):
+    with pytest.raises(KernadvError, match=r"expected a Fit with a LocalPolynomialSpec, got .*model\.as_fit\(\)"):
         function(what, *rest)
 
 

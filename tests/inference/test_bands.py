@@ -5,13 +5,13 @@ import pytest
 from scipy import stats
 
 from kernadv._errors import ArgumentError
-from kernadv.inference._base import Fit
-from kernadv.inference.bands import kappa, multiplier_bootstrap, tube, tube_critical_value, tube_probability
-from kernadv.inference.bootstrap import MovingBlocks, Wild
-from kernadv.inference.intervals import normal
 from kernadv.kernels import KERNELS
-from kernadv.regressors import EmptyWindowWarning, LocalLinear, NadarayaWatson
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+from kernadv.regression import EmptyWindowWarning, LocalLinear, NadarayaWatson
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.bands import kappa, multiplier_bootstrap, tube, tube_critical_value, tube_probability
+from kernadv.regression.inference.bootstrap import MovingBlocks, Wild
+from kernadv.regression.inference.intervals import normal
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth
 
 AT = np.linspace(0, 1, 60)[:, None]
 
@@ -20,14 +20,14 @@ def sample(n=200, responses=2, degree=1, kernel="epanechnikov", bandwidth=0.2, s
     rng = np.random.default_rng(seed)
     x = rng.random((n, 1))
     y = np.sin(2 * np.pi * x) + noise * rng.normal(size=(n, responses))
-    return Fit(LocalPolynomialFit(KERNELS[kernel], degree), x, y, np.ones(n), np.array([bandwidth]))
+    return Fit(LocalPolynomialSpec(KERNELS[kernel], degree), x, y, np.ones(n), np.array([bandwidth]))
 
 
 def test_locfit(oracle):
     record = oracle("lf_scb_sim200")
     x, y = np.array(record["x"])[:, None], np.array(record["y"])[:, None]
-    how = LocalPolynomialFit(KERNELS["epanechnikov"], 1)
-    fit = Fit(how, x, y, np.ones(len(x)), np.array([record["bandwidth_canonical"]]))
+    spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 1)
+    fit = Fit(spec, x, y, np.ones(len(x)), np.array([record["bandwidth_canonical"]]))
     expected = record["expected"]
     arc = kappa(fit, float(x.min()), float(x.max()))
     assert arc == pytest.approx(expected["kappa0"][0], rel=record["rtol"])
@@ -107,7 +107,7 @@ def simultaneous(band, target, bandwidth, designs, columns, n=200, noise=0.5):
 
 
 def smoothed(fit):
-    return smooth(fit.how, fit.x, np.sin(2 * np.pi * fit.x), fit.weights, AT, fit.bandwidth).value
+    return smooth(fit.spec, fit.x, np.sin(2 * np.pi * fit.x), fit.weights, AT, fit.bandwidth).value
 
 
 def true(fit):
@@ -204,7 +204,7 @@ def test_bad_input():
     with pytest.raises(ArgumentError, match="draws must be"):
         multiplier_bootstrap(fit, AT, draws=0)
     with pytest.raises(ArgumentError, match="no point has a neighbour"):
-        multiplier_bootstrap(fit._replace(bandwidth=np.array([1e-7]), how=LocalPolynomialFit(fit.how.kernel)), AT)
+        multiplier_bootstrap(fit._replace(bandwidth=np.array([1e-7]), spec=LocalPolynomialSpec(fit.spec.kernel)), AT)
     with pytest.raises(ArgumentError, match="at least one query"):
         tube(fit, AT[:0])
     with pytest.raises(ArgumentError, match="holds too few points"):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv.inference._base import Fit
-from kernadv.inference.bands import multiplier_bootstrap
-from kernadv.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
-from kernadv.inference.intervals import normal
-from kernadv.inference.variance import resampling_residuals, standard_error
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.bands import multiplier_bootstrap
+from kernadv.regression.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
+from kernadv.regression.inference.intervals import normal
+from kernadv.regression.inference.variance import resampling_residuals, standard_error
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth
 
 AT = np.array([[0.2], [0.5], [1.0]])
 SCHEMES = [Wild(), Wild("mammen"), MovingBlocks(), MovingBlocks(1)]
@@ -22,8 +22,8 @@ def sample(n=200, responses=2, correlation=0.0, seed=0):
     noise = rng.normal(size=(n, responses))
     for t in range(1, n):
         noise[t] += correlation * noise[t - 1]
-    how = LocalPolynomialFit(KERNELS["epanechnikov"], 1)
-    return Fit(how, x, np.sin(5 * x) + (0.2 + 0.3 * x) * noise, np.ones(n), np.array([0.3]))
+    spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 1)
+    return Fit(spec, x, np.sin(5 * x) + (0.2 + 0.3 * x) * noise, np.ones(n), np.array([0.3]))
 
 
 @pytest.mark.parametrize("multiplier", ["rademacher", "mammen"])
@@ -132,7 +132,7 @@ def test_empty_windows_are_nan():
 
 def test_a_lonely_point_costs_the_estimates_that_use_it():
     """A point with leverage 1 has no residual; the other estimates are what they are without it."""
-    fit = sample(60)._replace(how=LocalPolynomialFit(KERNELS["epanechnikov"]))
+    fit = sample(60)._replace(spec=LocalPolynomialSpec(KERNELS["epanechnikov"]))
     alone = fit._replace(x=np.append(fit.x, [[9.0]], 0), y=np.append(fit.y, [[1.0, 2.0]], 0), weights=np.ones(61))
     at = np.array([[0.5], [9.0]])
     error = bootstrap_error(alone, at, draws=4000)

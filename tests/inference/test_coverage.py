@@ -6,12 +6,12 @@ Replications share a design, so that hat vectors are computed once and each repl
 import numpy as np
 import pytest
 
-from kernadv.inference._base import Fit, Interval
-from kernadv.inference.degrees_of_freedom import effective_sample_size
-from kernadv.inference.intervals import PROPORTIONS, normal, proportion, robust_bias_corrected
-from kernadv.inference.robust import robust_estimate
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+from kernadv.regression.inference._base import Fit, Interval
+from kernadv.regression.inference.degrees_of_freedom import effective_sample_size
+from kernadv.regression.inference.intervals import PROPORTIONS, normal, proportion, robust_bias_corrected
+from kernadv.regression.inference.robust import robust_estimate
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth
 
 DESIGNS = 20
 COLUMNS = 200  # replications a design: 4000 in all, standard error .0034 at 95%
@@ -27,11 +27,11 @@ AT = np.array([0.25, 0.5, 1.0])[:, None]  # the last is a boundary
 def coverage_of(intervals, truth, curve, noise, bandwidth, degree=1, n=500):
     """Share of the replications that cover the truth, by query.  # (m,)"""
     rng = np.random.default_rng(11)
-    how, hits = LocalPolynomialFit(KERNELS["triangular"], degree), []
+    spec, hits = LocalPolynomialSpec(KERNELS["triangular"], degree), []
     for _ in range(DESIGNS):
         x = rng.random((n, 1))
         y = curve(x) + noise * rng.normal(size=(n, COLUMNS))
-        fit = Fit(how, x, y, np.ones(n), np.array([bandwidth]))
+        fit = Fit(spec, x, y, np.ones(n), np.array([bandwidth]))
         got, target = intervals(fit), truth(fit)
         hits.append(((got.low <= target) & (target <= got.high)).mean(1))
     return np.mean(hits, axis=0)
@@ -75,7 +75,7 @@ def test_normal_intervals_cover_the_smoothed_target(name):
     curve, _ = CURVES[name]
 
     def smoothed(fit):
-        return smooth(fit.how, fit.x, curve(fit.x), fit.weights, AT, fit.bandwidth).value
+        return smooth(fit.spec, fit.x, curve(fit.x), fit.weights, AT, fit.bandwidth).value
 
     got = coverage_of(lambda fit: normal(fit, AT), smoothed, curve, 0.5, 0.2)
     assert (got >= 0.935).all(), got
@@ -106,7 +106,7 @@ def test_proportions(size, p, expected):
     n = int(sizes[np.argmin(np.abs(1.5 * sizes * (sizes + 1) / (2 * sizes + 1) - size))])  # (sum w)^2 / sum w^2
     x = np.arange(1.0, n + 1)[:, None]
     y = (np.random.default_rng(7).random((n, 20_000)) < p).astype(float)
-    fit = Fit(LocalPolynomialFit(KERNELS["triangular"], past=True), x, y, np.ones(n), np.array([float(n)]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["triangular"], past=True), x, y, np.ones(n), np.array([float(n)]))
     assert effective_sample_size(fit, x[-1:])[0] == pytest.approx(size, rel=0.02)
     for method, share in expected.items():
         got = proportion(fit, x[-1:], method=method)
@@ -125,7 +125,7 @@ def test_rare_successes_exactly(kernel):
         x = np.arange(1.0, n + 1)[:, None]
         h = np.array([n if np.isfinite(KERNELS[kernel].support) else n / 3.0])
         outcomes = (np.arange(2**n) >> np.arange(n)[:, None] & 1).astype(float)
-        fit = Fit(LocalPolynomialFit(KERNELS[kernel], past=True), x, outcomes, np.ones(n), h)
+        fit = Fit(LocalPolynomialSpec(KERNELS[kernel], past=True), x, outcomes, np.ones(n), h)
         if not 8.0 <= effective_sample_size(fit, x[-1:])[0] <= 10.0:
             continue
         successes = outcomes.sum(0)
@@ -143,7 +143,7 @@ def test_rare_successes_exactly(kernel):
 def test_all_or_nothing_is_covered():
     """A probability of 0 or 1, whose window can only hold responses of one kind."""
     for value in (0.0, 1.0):
-        fit = Fit(LocalPolynomialFit(KERNELS["gaussian"]), AT, np.full((3, 1), value), np.ones(3), np.array([0.3]))
+        fit = Fit(LocalPolynomialSpec(KERNELS["gaussian"]), AT, np.full((3, 1), value), np.ones(3), np.array([0.3]))
         for method in PROPORTIONS:
             got = proportion(fit, AT, method=method)
             assert (np.where(value, got.high, got.low) == value).all()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError
-from kernadv.inference._base import Fit
-from kernadv.inference.degrees_of_freedom import effective_degrees_of_freedom, effective_sample_size
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.degrees_of_freedom import effective_degrees_of_freedom, effective_sample_size
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth
 
 
 def close(got, expected, tolerance):
@@ -21,10 +21,10 @@ def fit_of(record, **changes):
     """The fit that an oracle record describes."""
     x, y = np.array(record["x"], float), np.array(record["y"], float)
     name = record["kernel"].split()[0]
-    how = LocalPolynomialFit(KERNELS[name], record["degree"])
+    spec = LocalPolynomialSpec(KERNELS[name], record["degree"])
     bandwidth = record.get("bandwidth_canonical") or record["expected"]["bandwidth_canonical"]
     x = x.reshape(len(y), -1)
-    return Fit(how, x, y[:, None], np.ones(len(y)), np.atleast_1d(np.array(bandwidth, float)), **changes)
+    return Fit(spec, x, y[:, None], np.ones(len(y)), np.atleast_1d(np.array(bandwidth, float)), **changes)
 
 
 def queries_of(record):
@@ -55,9 +55,9 @@ def test_dense(kernel, degree, dimensions):
     rng = np.random.default_rng(0)
     x, weights = rng.random((120, dimensions)), rng.random(120) + 0.5
     weights[:5] = 0.0
-    how = LocalPolynomialFit(KERNELS[kernel], degree)
-    fit = Fit(how, x, rng.normal(size=(120, 1)), weights, np.full(dimensions, 0.9))
-    hat = hat_matrix(how, x, weights, x, fit.bandwidth, smooth(how, x, fit.y, weights, x, fit.bandwidth))
+    spec = LocalPolynomialSpec(KERNELS[kernel], degree)
+    fit = Fit(spec, x, rng.normal(size=(120, 1)), weights, np.full(dimensions, 0.9))
+    hat = hat_matrix(spec, x, weights, x, fit.bandwidth, smooth(spec, x, fit.y, weights, x, fit.bandwidth))
     used = weights > 0
     got = effective_degrees_of_freedom(fit)
     assert got.points == 115
@@ -74,8 +74,8 @@ def test_dense(kernel, degree, dimensions):
 def test_wide_windows_give_the_global_polynomial(degree):
     rng = np.random.default_rng(1)
     x = rng.random((80, 1))
-    how = LocalPolynomialFit(KERNELS["gaussian"], degree)
-    got = effective_degrees_of_freedom(Fit(how, x, x, np.ones(80), np.array([60.0])))
+    spec = LocalPolynomialSpec(KERNELS["gaussian"], degree)
+    got = effective_degrees_of_freedom(Fit(spec, x, x, np.ones(80), np.array([60.0])))
     np.testing.assert_allclose(
         [got.trace, got.squared_trace, got.residual], [degree + 1, degree + 1, 79 - degree], 1e-3
     )
@@ -84,7 +84,7 @@ def test_wide_windows_give_the_global_polynomial(degree):
 def test_kish():
     """For degree 0, (sum w)^2 / sum w^2; at the end of a triangular window, 3/4 of its points."""
     x = np.arange(1.0, 201.0)[:, None]
-    fit = Fit(LocalPolynomialFit(KERNELS["triangular"], past=True), x, x, np.ones(200), np.array([100.0]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["triangular"], past=True), x, x, np.ones(200), np.array([100.0]))
     at = np.array([[200.0], [150.5]])
     w = np.maximum(1 - np.abs(x[:, 0] - at) / 100, 0) * (x[:, 0] <= at)
     np.testing.assert_allclose(effective_sample_size(fit, at), w.sum(1) ** 2 / (w**2).sum(1), rtol=1e-10)
@@ -93,14 +93,14 @@ def test_kish():
 
 def test_empty_windows_and_lonely_points():
     x = np.array([[0.0], [0.1], [0.2], [9.0]])
-    fit = Fit(LocalPolynomialFit(KERNELS["uniform"], 1), x, x, np.ones(4), np.array([1.0]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"], 1), x, x, np.ones(4), np.array([1.0]))
     assert effective_degrees_of_freedom(fit).points == 3
     assert np.isnan(effective_sample_size(fit, np.array([[5.0]]))).all()
 
 
 def test_bad_input():
     x = np.arange(6.0)[:, None]
-    fit = Fit(LocalPolynomialFit(KERNELS["uniform"]), x, x, np.ones(6), np.array([2.0]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"]), x, x, np.ones(6), np.array([2.0]))
     for wrong, words in [
         (fit._replace(weights=-np.ones(6)), "not negative"),
         (fit._replace(weights=np.full(6, np.inf)), "not negative, got .inf"),

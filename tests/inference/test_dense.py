@@ -6,8 +6,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-import kernadv.inference
-from kernadv.inference import (
+from kernadv.kernels import KERNELS
+from kernadv.regression import inference
+from kernadv.regression.inference import (
     Fit,
     MovingBlocks,
     Wild,
@@ -21,8 +22,7 @@ from kernadv.inference import (
     robust_estimate,
     standard_error,
 )
-from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 PROFILES = {
     "epanechnikov": lambda u: np.maximum(1 - u**2, 0),
@@ -47,16 +47,16 @@ two_sided = pytest.mark.parametrize(
 
 def hat_of(fit, at):
     """Weighted least squares at each query, by the singular values of its design.  # (m, n)"""
-    kernel = next(profile for name, profile in PROFILES.items() if KERNELS[name] == fit.how.kernel)
-    degree, columns = fit.how.degree, fit.x.shape[1]
+    kernel = next(profile for name, profile in PROFILES.items() if KERNELS[name] == fit.spec.kernel)
+    degree, columns = fit.spec.degree, fit.x.shape[1]
     powers = [p for p in product(range(degree + 1), repeat=columns) if sum(p) <= degree]
     powers.sort(key=sum)  # the constant first
     out = np.zeros((len(at), len(fit.x)))
     for q, query in enumerate(at):
         u = (fit.x - query) / fit.bandwidth
-        weight = kernel(np.sqrt((u**2).sum(1))) if fit.how.radial else np.prod(kernel(u), axis=1)
+        weight = kernel(np.sqrt((u**2).sum(1))) if fit.spec.radial else np.prod(kernel(u), axis=1)
         weight = weight * fit.weights
-        if fit.how.past:
+        if fit.spec.past:
             weight[fit.x[:, 0] > query[0]] = 0
         design = np.stack([np.prod(u**p, axis=1) for p in powers], axis=1)
         root = np.sqrt(weight)
@@ -69,9 +69,9 @@ def sample(case, n=90, noise=0.3):
     rng = np.random.default_rng(4)
     x = rng.random((n, columns))
     y = np.sin(5 * x[:, :1]) + noise * rng.normal(size=(n, 2))
-    how = LocalPolynomialFit(KERNELS[kernel], degree, radial, past)
+    spec = LocalPolynomialSpec(KERNELS[kernel], degree, radial, past)
     cluster = rng.integers(0, 12, n)
-    fit = Fit(how, x, y, rng.random(n) + 0.5, np.full(columns, 0.8 if columns == 2 else 0.5), cluster)
+    fit = Fit(spec, x, y, rng.random(n) + 0.5, np.full(columns, 0.8 if columns == 2 else 0.5), cluster)
     return fit, np.linspace(0.5, 1, 5)[:, None] * np.ones(columns)
 
 
@@ -177,8 +177,8 @@ def test_normal_intervals():
 
 
 def test_everything_says_what_it_covers():
-    for name in kernadv.inference.__all__:
-        function = getattr(kernadv.inference, name)
+    for name in inference.__all__:
+        function = getattr(inference, name)
         if inspect.isfunction(function):
             text = inspect.getdoc(function)
             assert "Covers" in text or "covers" in text, name

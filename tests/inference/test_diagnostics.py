@@ -6,7 +6,7 @@ from statsmodels.stats.diagnostic import acorr_ljungbox
 from statsmodels.tsa.stattools import acf
 
 from kernadv._errors import ArgumentError
-from kernadv.inference.diagnostics import autocorrelation, ljung_box
+from kernadv.regression.inference.diagnostics import autocorrelation, ljung_box
 
 
 def sample(correlation=0.5, series=8, seed=0):

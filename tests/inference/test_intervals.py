@@ -6,12 +6,20 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from kernadv._errors import ArgumentError
-from kernadv.inference._base import Fit
-from kernadv.inference.degrees_of_freedom import effective_sample_size
-from kernadv.inference.intervals import METHODS, PROPORTIONS, interval, normal, proportion, robust_bias_corrected
-from kernadv.inference.variance import standard_error
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.degrees_of_freedom import effective_sample_size
+from kernadv.regression.inference.intervals import (
+    METHODS,
+    PROPORTIONS,
+    interval,
+    normal,
+    proportion,
+    robust_bias_corrected,
+)
+from kernadv.regression.inference.two_values import proportion_limits
+from kernadv.regression.inference.variance import standard_error
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth
 
 AT = np.linspace(0, 1, 7)[:, None]
 
@@ -20,8 +28,8 @@ def sample(degree=0, binary=True, n=150, kernel="triangular"):
     rng = np.random.default_rng(2)
     x = rng.random((n, 1))
     y = (rng.random((n, 2)) < 0.2 + 0.5 * x).astype(float) if binary else x + rng.normal(size=(n, 2))
-    how = LocalPolynomialFit(KERNELS[kernel], degree)
-    return Fit(how, x, y, np.ones(n), np.array([0.3]), rng.integers(0, 15, n))
+    spec = LocalPolynomialSpec(KERNELS[kernel], degree)
+    return Fit(spec, x, y, np.ones(n), np.array([0.3]), rng.integers(0, 15, n))
 
 
 @pytest.mark.parametrize("name", ["nprob_sim200_ll_triangular", "nprob_sim200_drv1_p2", "nprob_bern200_onesided_ll"])
@@ -29,8 +37,8 @@ def sample(degree=0, binary=True, n=150, kernel="triangular"):
 def test_nprobust_interval(oracle, name, method):
     record = oracle(name)
     x, y = np.array(record["x"], float)[:, None], np.array(record["y"], float)[:, None]
-    how = LocalPolynomialFit(KERNELS[record["kernel"]], record["degree"])
-    fit = Fit(how, x, y, np.ones(len(x)), np.array([float(record["bandwidth_canonical"])]))
+    spec = LocalPolynomialSpec(KERNELS[record["kernel"]], record["degree"])
+    fit = Fit(spec, x, y, np.ones(len(x)), np.array([float(record["bandwidth_canonical"])]))
     at = np.array(record["eval"])[:, None]
     got = robust_bias_corrected(fit, at, 0.95, method, derivative=(record["deriv"],), reference="normal")
     expected = record["expected"]["nn" if method == "nearest" else method]
@@ -63,7 +71,7 @@ def test_proportions(degree, method, level):
 def test_equal_weights_give_the_textbook_intervals():
     x = np.zeros((10, 1))
     y = np.array([1.0] * 3 + [0.0] * 7)[:, None]
-    fit = Fit(LocalPolynomialFit(KERNELS["uniform"]), x, y, np.ones(10), np.array([1.0]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"]), x, y, np.ones(10), np.array([1.0]))
     for method in ("wilson", "jeffreys"):
         got = proportion(fit, x[:1], method=method)
         np.testing.assert_allclose(
@@ -71,6 +79,17 @@ def test_equal_weights_give_the_textbook_intervals():
         )
     wilson = proportion(fit, x[:1], method="wilson").low[0, 0]
     np.testing.assert_allclose(wilson, 0.10779, atol=1e-5)  # Brown, Cai and DasGupta's formula
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.9999])
+def test_wilson_of_statsmodels(level):
+    """Counts and trials that are no whole numbers too; none and all successes have the limits 0 and 1."""
+    count, size = (part.ravel() for part in np.meshgrid([0.5, 1.0, 7.25, 80.0], [80.5, 1e3, 1e7]))
+    tail = np.full(len(count), 0.5 * (1.0 - level))
+    got = proportion_limits(count, size, tail, "wilson")
+    np.testing.assert_allclose(got, proportion_confint(count, size, 1.0 - level, "wilson"), rtol=1e-12)
+    assert proportion_limits(np.zeros(1), size[:1], tail[:1], "wilson")[0] == 0.0
+    assert proportion_limits(size[:1], size[:1], tail[:1], "wilson")[1] == 1.0
 
 
 @pytest.mark.parametrize("method", PROPORTIONS)

@@ -5,12 +5,12 @@ import pytest
 from nprobust import lprobust
 
 from kernadv._errors import ArgumentError
-from kernadv.inference._base import Fit
-from kernadv.inference.nearest import neighbour_residuals
-from kernadv.inference.robust import METHODS, robust_estimate
-from kernadv.inference.variance import standard_error
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.nearest import neighbour_residuals
+from kernadv.regression.inference.robust import METHODS, robust_estimate
+from kernadv.regression.inference.variance import standard_error
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth
 
 
 def close(got, expected, tolerance):
@@ -24,8 +24,8 @@ def sample(n=200, responses=2, degree=1, kernel="triangular", dimensions=1, seed
     rng = np.random.default_rng(seed)
     x = rng.random((n, dimensions))
     y = np.sin(5 * x[:, :1]) + (0.1 + x[:, :1]) * rng.normal(size=(n, responses))
-    how = LocalPolynomialFit(KERNELS[kernel], degree)
-    return Fit(how, x, y, np.ones(n), np.full(dimensions, bandwidth))
+    spec = LocalPolynomialSpec(KERNELS[kernel], degree)
+    return Fit(spec, x, y, np.ones(n), np.full(dimensions, bandwidth))
 
 
 @pytest.mark.parametrize("name", ["nprob_sim200_ll_triangular", "nprob_sim200_drv1_p2", "nprob_bern200_onesided_ll"])
@@ -33,8 +33,8 @@ def sample(n=200, responses=2, degree=1, kernel="triangular", dimensions=1, seed
 def test_nprobust_oracle(oracle, name, method):
     record = oracle(name)
     x, y = np.array(record["x"], float)[:, None], np.array(record["y"], float)[:, None]
-    how = LocalPolynomialFit(KERNELS[record["kernel"]], record["degree"])
-    fit = Fit(how, x, y, np.ones(len(x)), np.array([float(record["bandwidth_canonical"])]))
+    spec = LocalPolynomialSpec(KERNELS[record["kernel"]], record["degree"])
+    fit = Fit(spec, x, y, np.ones(len(x)), np.array([float(record["bandwidth_canonical"])]))
     got = robust_estimate(fit, np.array(record["eval"])[:, None], method, derivative=(record["deriv"],))
     expected = record["expected"]["nn" if method == "nearest" else method]
     close(got.conventional[:, 0], expected["tau_us"], record["rtol"])
@@ -78,8 +78,8 @@ def test_one_bandwidth_is_one_degree_more(degree, dimensions, kernel):
     at = np.linspace(0, 1, 6)[:, None] * np.ones(dimensions)
     got = robust_estimate(fit, at)
     up = fit.raised(1)
-    np.testing.assert_allclose(got.conventional, smooth(fit.how, *fit[1:4], at, fit.bandwidth).value, atol=1e-9)
-    np.testing.assert_allclose(got.corrected, smooth(up.how, *fit[1:4], at, fit.bandwidth).value, atol=1e-8)
+    np.testing.assert_allclose(got.conventional, smooth(fit.spec, *fit[1:4], at, fit.bandwidth).value, atol=1e-9)
+    np.testing.assert_allclose(got.corrected, smooth(up.spec, *fit[1:4], at, fit.bandwidth).value, atol=1e-8)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2])
@@ -108,7 +108,7 @@ def test_polynomials_of_one_degree_more_are_exact(rho):
 @pytest.mark.parametrize("kind", ["product", "radial", "past"])
 def test_scale_shift_order(method, kind):
     fit = sample(dimensions=1 if kind == "past" else 2, bandwidth=0.6)
-    fit = fit._replace(how=LocalPolynomialFit(fit.how.kernel, 1, radial=kind == "radial", past=kind == "past"))
+    fit = fit._replace(spec=LocalPolynomialSpec(fit.spec.kernel, 1, radial=kind == "radial", past=kind == "past"))
     at = np.full((1, fit.x.shape[1]), 0.7)
     one = robust_estimate(fit, at, method)
     order = np.random.default_rng(0).permutation(200)
@@ -126,7 +126,7 @@ def test_degrees_of_freedom_dense(method):
     fit = fit._replace(bandwidth=np.array([3.0]))  # the window of every query holds every point
     at = np.array([[0.3]])
     u = (fit.x - at) / 3
-    weight = np.diag(fit.how.kernel.profile(u[:, 0]))
+    weight = np.diag(fit.spec.kernel.profile(u[:, 0]))
     hats = []
     for degree in (1, 2):
         design = u ** np.arange(degree + 1)
@@ -146,7 +146,7 @@ def test_degrees_of_freedom_of_neighbours(neighbours):
     fit = sample(n=150, kernel="epanechnikov")._replace(bandwidth=np.array([3.0]))
     at = np.array([[0.0], [0.5]])
     residual = neighbour_residuals(fit.x, np.eye(150), neighbours)
-    values = smooth(fit.raised().how, fit.x, np.eye(150), fit.weights, at, fit.bandwidth).value
+    values = smooth(fit.raised().spec, fit.x, np.eye(150), fit.weights, at, fit.bandwidth).value
     got = robust_estimate(fit, at, "nearest", neighbours=neighbours).freedom[:, 0]
     for q in range(2):
         m = residual.T @ np.diag(values[q] ** 2) @ residual
@@ -161,7 +161,7 @@ def test_no_queries(method):
 
 def test_undefined_is_nan():
     x = np.array([0.0, 0.1, 0.2, 5.0, 5.1])[:, None]
-    fit = Fit(LocalPolynomialFit(KERNELS["uniform"], 1), x, np.cos(9 * x), np.ones(5), np.array([1.0]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"], 1), x, np.cos(9 * x), np.ones(5), np.array([1.0]))
     got = robust_estimate(fit, np.array([[0.1], [5.0], [9.0]]), "nearest")
     assert np.isfinite(np.concatenate([part[0] for part in got])).all()
     assert np.isfinite(got.conventional[1]).all()  # two points: a line, but no parabola

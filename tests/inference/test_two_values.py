@@ -11,12 +11,19 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from scipy.special import betaincinv
 
-from kernadv import KernadvError, inference
-from kernadv.inference import Fit, band, interval, multiplier_bootstrap, proportion, robust_bias_corrected
-from kernadv.inference.two_values import two_values
+from kernadv import KernadvError
 from kernadv.kernels import KERNELS
-from kernadv.regressors import EmptyWindowWarning, KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression import (
+    EmptyWindowWarning,
+    KNeighborsSmoother,
+    LocalLinear,
+    LocalPolynomial,
+    NadarayaWatson,
+    inference,
+)
+from kernadv.regression.inference import Fit, band, interval, multiplier_bootstrap, proportion, robust_bias_corrected
+from kernadv.regression.inference.two_values import two_values
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 AT = np.linspace(0.0, 1.0, 17)[:, None]
 ENDS = np.array([[0.0], [0.25], [0.5], [1.0]])
@@ -26,7 +33,7 @@ def rare(n, p, columns, degree=1, h=0.3, seed=0, low=0.0, high=1.0):
     rng = np.random.default_rng(seed)
     x = rng.random((n, 1))
     y = np.where(rng.random((n, columns)) < p, high, low)
-    return Fit(LocalPolynomialFit(KERNELS["epanechnikov"], degree), x, y, np.ones(n), np.array([h]))
+    return Fit(LocalPolynomialSpec(KERNELS["epanechnikov"], degree), x, y, np.ones(n), np.array([h]))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +111,7 @@ def test_bands_cover(degree, bias_corrected):
 def test_where_the_window_is_too_small_for_the_correction_the_fit_alone():
     x = np.repeat([0.0, 1.0], 20)[:, None]
     fit = Fit(
-        LocalPolynomialFit(KERNELS["uniform"]), x, (np.arange(40) % 5 == 0)[:, None] * 1.0, np.ones(40), np.ones(1) / 2
+        LocalPolynomialSpec(KERNELS["uniform"]), x, (np.arange(40) % 5 == 0)[:, None] * 1.0, np.ones(40), np.ones(1) / 2
     )
     got = interval(fit, np.array([[0.0]]))
     np.testing.assert_allclose(  # 4 of 20, Jeffreys
@@ -116,7 +123,7 @@ def test_weights_count_by_their_ratios():
     """Kish's n_eff for means, whatever the unit of the weights."""
     fit = rare(100, 0.1, 1, degree=0, h=3.0)
     weights = np.random.default_rng(3).integers(1, 5, 100).astype(float)
-    flat = fit._replace(how=LocalPolynomialFit(KERNELS["uniform"]), weights=weights)
+    flat = fit._replace(spec=LocalPolynomialSpec(KERNELS["uniform"]), weights=weights)
     one, other = proportion(flat, ENDS), proportion(flat._replace(weights=0.37 * weights), ENDS)
     np.testing.assert_allclose(one.high, other.high, rtol=1e-12)
     size, share = weights.sum() ** 2 / (weights**2).sum(), weights @ fit.y[:, 0] / weights.sum()
@@ -159,7 +166,7 @@ def test_equal_responses_in_as_many_places_as_coefficients_tell_nothing():
     """A parabola through three places, each with two equal counts: no residual, though counts vary."""
     x = np.repeat([0.0, 0.1, 0.2, 0.6, 0.7, 0.8, 0.9], 2)[:, None]
     y = np.array([0, 0, 2, 2, 1, 1, 3, 4, 0, 1, 2, 5, 3, 3], float)[:, None]
-    fit = Fit(LocalPolynomialFit(KERNELS["uniform"], 1), x, y, np.ones(14), np.array([0.25]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"], 1), x, y, np.ones(14), np.array([0.25]))
     assert np.isnan(interval(fit, np.array([[0.1]])).low).all()
     line = fit._replace(y=x)  # no noise, and a line
     assert interval(line, np.array([[0.75]])).high[0, 0] == pytest.approx(0.75)
@@ -169,7 +176,7 @@ def test_one_bad_query_does_not_widen_the_band():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.random(80), [1.5, 1.51, 1.52]])[:, None]
     fit = Fit(
-        LocalPolynomialFit(KERNELS["epanechnikov"], 1),
+        LocalPolynomialSpec(KERNELS["epanechnikov"], 1),
         x,
         np.sin(6 * x) + rng.normal(size=x.shape),
         np.ones(83),

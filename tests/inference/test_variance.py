@@ -5,11 +5,11 @@ import pytest
 from statsmodels.regression.linear_model import OLS
 
 from kernadv._errors import ArgumentError
-from kernadv.inference._base import Fit
-from kernadv.inference.nearest import neighbour_residuals
-from kernadv.inference.variance import METHODS, residual_variance, response_variance, standard_error
 from kernadv.kernels import KERNELS
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference.nearest import neighbour_residuals
+from kernadv.regression.inference.variance import METHODS, residual_variance, response_variance, standard_error
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth
 
 
 def close(got, expected, tolerance):
@@ -21,9 +21,9 @@ def close(got, expected, tolerance):
 
 def record_fit(record, degree=None):
     x, y = np.array(record["x"], float), np.array(record["y"], float)
-    how = LocalPolynomialFit(KERNELS[record["kernel"].split()[0]], record["degree"] if degree is None else degree)
+    spec = LocalPolynomialSpec(KERNELS[record["kernel"].split()[0]], record["degree"] if degree is None else degree)
     bandwidth = np.atleast_1d(np.array(record["bandwidth_canonical"], float))
-    fit = Fit(how, x.reshape(len(y), -1), y[:, None], np.ones(len(y)), bandwidth)
+    fit = Fit(spec, x.reshape(len(y), -1), y[:, None], np.ones(len(y)), bandwidth)
     at = np.array(record["eval"], float)
     return fit, at.reshape(len(at), -1)
 
@@ -32,18 +32,18 @@ def sample(dimensions=1, degree=1, kernel="epanechnikov", n=150, responses=2, ba
     rng = np.random.default_rng(3)
     x = rng.random((n, dimensions))
     y = np.sin(4 * x[:, :1]) + (0.1 + x[:, :1]) * rng.normal(size=(n, responses))
-    how = LocalPolynomialFit(KERNELS[kernel], degree)
+    spec = LocalPolynomialSpec(KERNELS[kernel], degree)
     cluster = rng.integers(0, 20, n)
-    fit = Fit(how, x, y, rng.random(n) + 0.5, np.full(dimensions, bandwidth), cluster)
+    fit = Fit(spec, x, y, rng.random(n) + 0.5, np.full(dimensions, bandwidth), cluster)
     return fit, np.linspace(0, 1, 9)[:, None] * np.ones(dimensions)
 
 
 def dense(fit, at, derivative=None):
     """Hat matrices at the queries and at the design points, and the residuals."""
-    values = smooth(fit.how, fit.x, fit.y, fit.weights, at, fit.bandwidth, derivative)
-    own = smooth(fit.how, fit.x, fit.y, fit.weights, fit.x, fit.bandwidth)
-    hat = hat_matrix(fit.how, fit.x, fit.weights, at, fit.bandwidth, values)
-    return hat, hat_matrix(fit.how, fit.x, fit.weights, fit.x, fit.bandwidth, own), fit.y - own.value
+    values = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth, derivative)
+    own = smooth(fit.spec, fit.x, fit.y, fit.weights, fit.x, fit.bandwidth)
+    hat = hat_matrix(fit.spec, fit.x, fit.weights, at, fit.bandwidth, values)
+    return hat, hat_matrix(fit.spec, fit.x, fit.weights, fit.x, fit.bandwidth, own), fit.y - own.value
 
 
 # ------------------------------------------------------------------------------------------------ other programs
@@ -86,7 +86,7 @@ def test_r_np_asymptotic(oracle, name):
     record = oracle(name)
     fit, at = record_fit(record)
     close(standard_error(fit, at, "asymptotic")[:, 0], record["expected"]["se_np"], record["rtol"])
-    line = fit._replace(how=LocalPolynomialFit(fit.how.kernel, 1))
+    line = fit._replace(spec=LocalPolynomialSpec(fit.spec.kernel, 1))
     close(standard_error(line, at, "asymptotic")[:, 0], record["expected"]["se_np"], record["rtol"])
 
 
@@ -106,7 +106,7 @@ def test_wide_windows_are_least_squares(method):
     x = np.sort(rng.random(60))[:, None]
     y = 1 + x + x * rng.normal(size=(60, 1))
     cluster = rng.integers(0, 12, 60)
-    fit = Fit(LocalPolynomialFit(KERNELS["gaussian"], 1), x, y, np.ones(60), np.array([3e3]), cluster)
+    fit = Fit(LocalPolynomialSpec(KERNELS["gaussian"], 1), x, y, np.ones(60), np.array([3e3]), cluster)
     at = np.array([[0.0], [0.3], [1.0]])
     design = np.column_stack([np.ones(60), x])
     if method == "homoskedastic":
@@ -235,7 +235,7 @@ def test_scale_and_shift(method):
 def test_order_of_the_points_does_not_matter(method):
     fit, at = sample()
     order = np.random.default_rng(1).permutation(len(fit.x))
-    mixed = Fit(fit.how, fit.x[order], fit.y[order], fit.weights[order], fit.bandwidth, fit.cluster[order])
+    mixed = Fit(fit.spec, fit.x[order], fit.y[order], fit.weights[order], fit.bandwidth, fit.cluster[order])
     np.testing.assert_allclose(standard_error(mixed, at, method), standard_error(fit, at, method), rtol=1e-9)
 
 
@@ -245,7 +245,7 @@ def test_points_of_weight_zero_are_not_there(method):
     weights = fit.weights.copy()
     weights[::3] = 0
     kept = weights > 0
-    part = Fit(fit.how, fit.x[kept], fit.y[kept], weights[kept], fit.bandwidth, fit.cluster[kept])
+    part = Fit(fit.spec, fit.x[kept], fit.y[kept], weights[kept], fit.bandwidth, fit.cluster[kept])
     whole = fit._replace(weights=weights)
     np.testing.assert_array_equal(standard_error(whole, at, method), standard_error(part, at, method))
 
@@ -279,7 +279,7 @@ def test_equal_residuals_make_hc1_homoskedastic():
     """A uniform window over everything gives the mean; responses +-1 then have residuals of one size."""
     x = np.linspace(0, 1, 20)[:, None]
     y = np.where(np.arange(20) % 2, 1.0, -1.0)[:, None]
-    fit = Fit(LocalPolynomialFit(KERNELS["uniform"]), x, y, np.ones(20), np.array([2.0]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"]), x, y, np.ones(20), np.array([2.0]))
     for method in ("homoskedastic", "hc1", "hc2"):
         np.testing.assert_allclose(standard_error(fit, x[:3], method), np.sqrt(20 / 19 / 20), rtol=1e-12)
 
@@ -294,12 +294,12 @@ def test_points_without_a_residual():
     """A lonely point has no fit of degree 1 and, at degree 0, a leverage of 1: only estimates that use it are lost."""
     x = np.concatenate([np.linspace(0, 1, 30), [5.0]])[:, None]
     y = np.cos(20 * x)
-    fit = Fit(LocalPolynomialFit(KERNELS["uniform"], 1), x, y, np.ones(31), np.array([0.7]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"], 1), x, y, np.ones(31), np.array([0.7]))
     at = np.array([[0.5], [1.0]])
     for method in ("hc0", "hc1", "hc2", "hc3", "homoskedastic"):
         kept = fit._replace(x=x[:30], y=y[:30], weights=np.ones(30))
         np.testing.assert_allclose(standard_error(fit, at, method), standard_error(kept, at, method), rtol=1e-9)
-    mean = fit._replace(how=LocalPolynomialFit(KERNELS["uniform"], 0))
+    mean = fit._replace(spec=LocalPolynomialSpec(KERNELS["uniform"], 0))
     assert np.isnan(standard_error(mean, x[-1:], "hc3")).all()
     assert standard_error(mean, x[-1:], "hc0")[0, 0] == 0
     assert standard_error(mean, x[-1:], "nearest")[0, 0] > 0
@@ -312,7 +312,7 @@ def test_many_points_in_linear_time():
     rng = np.random.default_rng(2)
     x = np.sort(rng.random((200_000, 1)), 0)
     y = np.sin(9 * x) + 0.5 * rng.normal(size=x.shape)
-    fit = Fit(LocalPolynomialFit(KERNELS["epanechnikov"], 1), x, y, np.ones(len(x)), np.array([0.02]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, y, np.ones(len(x)), np.array([0.02]))
     expected = np.sqrt(0.25 * KERNELS["epanechnikov"].roughness / (len(x) * 0.02))
     for method in ("homoskedastic", "hc3", "nearest"):
         assert np.median(standard_error(fit, x, method)) == pytest.approx(expected, rel=0.02)
@@ -332,11 +332,11 @@ def test_bad_input():
         standard_error(fit._replace(cluster=np.zeros(len(fit.x), int)), at, "cluster")
     with pytest.raises(ArgumentError, match="that of the value"):
         standard_error(fit, at, "asymptotic", derivative=(1,))
-    past = fit._replace(how=LocalPolynomialFit(fit.how.kernel, 1, past=True))
+    past = fit._replace(spec=LocalPolynomialSpec(fit.spec.kernel, 1, past=True))
     with pytest.raises(ArgumentError, match="two-sided"):
         standard_error(past, at, "asymptotic")
     with pytest.raises(ArgumentError, match="at least 1 residual degree"):
-        residual_variance(fit._replace(bandwidth=np.array([1e-7]), how=LocalPolynomialFit(fit.how.kernel, 0)))
+        residual_variance(fit._replace(bandwidth=np.array([1e-7]), spec=LocalPolynomialSpec(fit.spec.kernel, 0)))
     with pytest.raises(ArgumentError, match="at least 3 points on a line"):
         residual_variance(sample(2)[0], "difference")
     with pytest.raises(ArgumentError, match="unknown method"):

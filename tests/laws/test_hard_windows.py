@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from kernadv.kernels import KERNELS
-from kernadv.moments.local import exponents
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, smooth, squared_norm
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth, squared_norm
 
 
-def hat_vectors(how, x, omega, at, bandwidth, order=None):
+def hat_vectors(spec, x, omega, at, bandwidth, order=None):
     """Hat vectors (m, n) by QR, NaN where the window does not determine the polynomial, and condition numbers."""
-    powers = exponents(x.shape[1], how.degree)
+    powers = exponents(x.shape[1], spec.degree)
     row = 0 if order is None else powers.tolist().index(list(order))
     hat, condition = np.full((len(at), len(x)), np.nan), np.full(len(at), np.inf)
     for q in range(len(at)):
         u = (x - at[q]) / bandwidth
-        profile = how.kernel.profile
-        w = omega * (profile(np.linalg.norm(u, axis=1)) if how.radial else np.prod(profile(u), axis=1))
-        w = np.where(u[:, 0] > 0, 0.0, w) if how.past else w
+        profile = spec.kernel.profile
+        w = omega * (profile(np.linalg.norm(u, axis=1)) if spec.radial else np.prod(profile(u), axis=1))
+        w = np.where(u[:, 0] > 0, 0.0, w) if spec.past else w
         used = w > 0
         design = np.sqrt(w[used])[:, None] * np.prod(u[used][:, None] ** powers, axis=2)
         length = np.linalg.norm(design, axis=0)
@@ -47,23 +47,23 @@ def configuration(seed):
     x, at = (x + offset) * scale, (np.concatenate([near, away]) + offset) * scale
     smooth_kernels = [kernel for kernel in KERNELS.values() if not kernel.closed]  # no rounding at edges
     kernel = smooth_kernels[rng.integers(len(smooth_kernels))]
-    how = LocalPolynomialFit(kernel, degree, radial=rng.random() < 0.3, past=rng.random() < 0.3)
-    return how, x, rng.random(n) * (rng.random(n) < 0.8) + 1e-3, at, h * scale
+    spec = LocalPolynomialSpec(kernel, degree, radial=rng.random() < 0.3, past=rng.random() < 0.3)
+    return spec, x, rng.random(n) * (rng.random(n) < 0.8) + 1e-3, at, h * scale
 
 
 @pytest.mark.parametrize("seed", range(300))
 def test_equals_orthogonal_least_squares(seed):
-    how, x, omega, at, h = configuration(seed)
+    spec, x, omega, at, h = configuration(seed)
     y = np.random.default_rng(seed).normal(size=(len(x), 2))
-    got = smooth(how, x, y, omega, at, h)
-    hat, condition = hat_vectors(how, x, omega, at, h)
+    got = smooth(spec, x, y, omega, at, h)
+    hat, condition = hat_vectors(spec, x, omega, at, h)
     clear = (condition < 1e5) | np.isinf(condition)  # between, either answer will do
     np.testing.assert_array_equal(got.defined[clear], np.isfinite(condition[clear]))
     both = got.defined & ~np.isnan(hat[:, 0])
     unit = (np.abs(hat[both]).sum(1) * np.maximum(1.0, 1e-4 * condition[both]))[:, None]
     np.testing.assert_allclose(got.value[both] / unit, hat[both] @ y / unit, atol=1e-9)
-    np.testing.assert_allclose(hat_matrix(how, x, omega, at, h, got)[both] / unit, hat[both] / unit, atol=1e-9)
-    norm, variance = squared_norm(how, x, omega, at, h, got, y[:, 0] ** 2)[both], (hat[both] ** 2) @ y[:, 0] ** 2
+    np.testing.assert_allclose(hat_matrix(spec, x, omega, at, h, got)[both] / unit, hat[both] / unit, atol=1e-9)
+    norm, variance = squared_norm(spec, x, omega, at, h, got, y[:, 0] ** 2)[both], (hat[both] ** 2) @ y[:, 0] ** 2
     np.testing.assert_allclose(norm / unit[:, 0] ** 2, variance / unit[:, 0] ** 2, atol=1e-8)
 
 
@@ -76,7 +76,7 @@ def test_fewer_points_than_coefficients_determine_nothing(kernel, degree, past):
     for points in range(1, degree + 1):
         x = np.concatenate([50.0 + 30.0 * np.arange(20)[:, None] - 0.9 * rng.random((20, points))]).reshape(-1, 1)
         at = 50.0 + 30.0 * np.arange(20.0)[:, None]
-        got = smooth(LocalPolynomialFit(kernel, degree, past=past), x, x + 1.0, np.ones(len(x)), at, np.array([1.0]))
+        got = smooth(LocalPolynomialSpec(kernel, degree, past=past), x, x + 1.0, np.ones(len(x)), at, np.array([1.0]))
         assert not got.defined.any()
 
 
@@ -85,14 +85,14 @@ def test_derivatives_far_out(order):
     """Extrapolation, where the condition number is large: estimates, hat vectors and their norms."""
     x, omega = np.linspace(0.0, 1.0, 60)[:, None], np.ones(60)
     at, h, y = np.array([[1.0], [1.5], [3.0]]), np.array([4.0]), np.sin(5 * x)
-    how = LocalPolynomialFit(KERNELS["gaussian"], 3)
-    got = smooth(how, x, y, omega, at, h, order)
+    spec = LocalPolynomialSpec(KERNELS["gaussian"], 3)
+    got = smooth(spec, x, y, omega, at, h, order)
     unit = float((h[0] ** order[0]) / [1.0, 1.0, 2.0, 6.0][order[0]])
-    hat, condition = hat_vectors(how, x, omega, at, h, order)
+    hat, condition = hat_vectors(spec, x, omega, at, h, order)
     assert condition.max() > 1e3
     np.testing.assert_allclose(got.value, hat @ y / unit, rtol=1e-9)
-    np.testing.assert_allclose(hat_matrix(how, x, omega, at, h, got), hat / unit, rtol=1e-7, atol=1e-7 / unit)
-    np.testing.assert_allclose(squared_norm(how, x, omega, at, h, got), (hat**2).sum(1) / unit**2, rtol=1e-9)
+    np.testing.assert_allclose(hat_matrix(spec, x, omega, at, h, got), hat / unit, rtol=1e-7, atol=1e-7 / unit)
+    np.testing.assert_allclose(squared_norm(spec, x, omega, at, h, got), (hat**2).sum(1) / unit**2, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["gaussian", "exponential"])
@@ -104,10 +104,10 @@ def test_queries_far_apart_keep_their_digits(name, dimensions, queries):
     degree, h = (3, 0.02) if dimensions == 2 else (1, 0.1)
     x[:600] = 0.5 + h * rng.normal(size=(600, dimensions))
     at = np.concatenate([x[:3], rng.random((queries, dimensions))])
-    how = LocalPolynomialFit(KERNELS[name], degree)
+    spec = LocalPolynomialSpec(KERNELS[name], degree)
     y, width = rng.normal(size=(3000, 1)), np.full(dimensions, h)
-    got = smooth(how, x, y, np.ones(3000), at, width)
-    hat, condition = hat_vectors(how, x, np.ones(3000), at[:3], width)
+    got = smooth(spec, x, y, np.ones(3000), at, width)
+    hat, condition = hat_vectors(spec, x, np.ones(3000), at[:3], width)
     np.testing.assert_allclose(got.value[:3], hat @ y, atol=1e-12 * condition.max())
 
 
@@ -116,9 +116,9 @@ def test_far_from_zero(kernel):
     """x about 1e9 with a spacing of 1e-3, as times of day in seconds: what the numbers still tell apart, is."""
     x = 1e9 + np.arange(400)[:, None] * 2.0**-10
     y = np.sin(np.arange(400.0)[:, None] / 30)
-    how, h = LocalPolynomialFit(KERNELS[kernel], 1), np.array([0.02])
-    far = smooth(how, x, y, np.ones(400), x, h)
-    near = smooth(how, x - 1e9, y, np.ones(400), x - 1e9, h)
+    spec, h = LocalPolynomialSpec(KERNELS[kernel], 1), np.array([0.02])
+    far = smooth(spec, x, y, np.ones(400), x, h)
+    near = smooth(spec, x - 1e9, y, np.ones(400), x - 1e9, h)
     np.testing.assert_allclose(far.value, near.value, atol=1e-13)
 
 
@@ -126,7 +126,7 @@ def test_equal_queries_are_solved_once():
     """A hundred places with a thousand points each, too few places a window: every query undetermined, at once."""
     x = np.repeat(np.arange(100.0), 1000)[:, None]
     start = time.perf_counter()
-    got = smooth(LocalPolynomialFit(KERNELS["triangular"], 3), x, x, np.ones(len(x)), x, np.array([1.5]))
+    got = smooth(LocalPolynomialSpec(KERNELS["triangular"], 3), x, x, np.ones(len(x)), x, np.array([1.5]))
     assert not got.defined.any()
     assert time.perf_counter() - start < 5.0
 
@@ -141,18 +141,18 @@ def test_box_windows_on_a_grid_hold_their_edges(step, reach, dimensions):
     y, h = x[:, :1], np.full(dimensions, reach * step)
     inside = ((x >= h - 1e-6) & (x <= x.max(0) - h + 1e-6)).all(1)
     for past in (False, True):
-        how = LocalPolynomialFit(KERNELS["uniform"], 0, past=past)
-        got = smooth(how, x, y, np.ones(len(x)), x, h)
+        spec = LocalPolynomialSpec(KERNELS["uniform"], 0, past=past)
+        got = smooth(spec, x, y, np.ones(len(x)), x, h)
         expected = (reach + 1 if past else 2 * reach + 1) * (2 * reach + 1) ** (dimensions - 1)
-        np.testing.assert_array_equal((hat_matrix(how, x, np.ones(len(x)), x, h, got) > 0).sum(1)[inside], expected)
+        np.testing.assert_array_equal((hat_matrix(spec, x, np.ones(len(x)), x, h, got) > 0).sum(1)[inside], expected)
         np.testing.assert_allclose(got.value[inside], y[inside] - (h[0] / 2 if past else 0.0), atol=1e-12)
-        np.testing.assert_allclose(squared_norm(how, x, np.ones(len(x)), x, h, got)[inside], 1 / expected, rtol=1e-9)
+        np.testing.assert_allclose(squared_norm(spec, x, np.ones(len(x)), x, h, got)[inside], 1 / expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["triangular", "epanechnikov", "biweight", "tricube", "cosine"])
 def test_points_at_the_edge_of_an_open_window_do_not_count(name):
     """Two points inside, a third at the edge, where rounding may leave it 1e-16 of weight: no parabola."""
     x = np.arange(30.0)[:, None] / 3.0 * 1.7
-    how = LocalPolynomialFit(KERNELS[name], 2, past=True)
-    got = smooth(how, x, x, np.ones(30), x, np.array([1.7 * 2 / 3]))
+    spec = LocalPolynomialSpec(KERNELS[name], 2, past=True)
+    got = smooth(spec, x, x, np.ones(30), x, np.array([1.7 * 2 / 3]))
     assert not got.defined.any()

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from kernadv._jit import in_parallel
 from kernadv.kernels import KERNELS, Exponential
-from kernadv.moments._line_gaussian import gaussian_moments
-from kernadv.moments._windows import window_moments
-from kernadv.moments.local import exponents, local_moments
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, hat_matrix, leverage, smooth, squared_norm
+from kernadv.regression._threads import in_parallel
+from kernadv.regression.local._line_gaussian import gaussian_moments
+from kernadv.regression.local._windows import window_moments
+from kernadv.regression.local.moments import exponents, local_moments
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, leverage, smooth, squared_norm
 
 EVERY = [*KERNELS.values(), Exponential(0.6)]
 every_kernel = pytest.mark.parametrize("kernel", EVERY, ids=repr)
@@ -29,17 +29,17 @@ def sample(d, n=250, seed=0):
     return x, y, rng.random(n) + 0.5, at
 
 
-def weights_of(how, x, at, bandwidth):
+def weights_of(spec, x, at, bandwidth):
     """Kernel weights, written out.  (m, n)"""
     u = (x[None] - at[:, None]) / (bandwidth[:, None] if bandwidth.ndim == 2 else bandwidth)
-    w = how.kernel.profile(np.linalg.norm(u, axis=2)) if how.radial else np.prod(how.kernel.profile(u), axis=2)
-    return u, np.where(u[:, :, 0] <= 0, w, 0.0) if how.past else w
+    w = spec.kernel.profile(np.linalg.norm(u, axis=2)) if spec.radial else np.prod(spec.kernel.profile(u), axis=2)
+    return u, np.where(u[:, :, 0] <= 0, w, 0.0) if spec.past else w
 
 
-def least_squares(how, x, y, omega, at, bandwidth):
+def least_squares(spec, x, y, omega, at, bandwidth):
     """Coefficients in units of the bandwidth, and hat vectors, by QR of each query's dense weighted problem."""
-    u, w = weights_of(how, x, at, bandwidth)
-    powers = exponents(x.shape[1], how.degree)
+    u, w = weights_of(spec, x, at, bandwidth)
+    powers = exponents(x.shape[1], spec.degree)
     value, hat = [], []
     for q in range(len(at)):
         root = np.sqrt(omega * w[q])
@@ -55,19 +55,19 @@ def least_squares(how, x, y, omega, at, bandwidth):
 @pytest.mark.parametrize("dimensions", [1, 2])
 @pytest.mark.parametrize("kind", ["product", "radial", "past"])
 def test_equals_dense_least_squares(kernel, degree, dimensions, kind):
-    how = LocalPolynomialFit(kernel, degree, radial=kind == "radial", past=kind == "past")
+    spec = LocalPolynomialSpec(kernel, degree, radial=kind == "radial", past=kind == "past")
     x, y, omega, at = sample(dimensions)
     h = BANDWIDTH[:dimensions] * (2 if degree > 1 else 1)
-    got = smooth(how, x, y, omega, at, h)
+    got = smooth(spec, x, y, omega, at, h)
     sure = got.pivot > 1e-4  # a one-sided design of high degree is ill-conditioned by nature
     assert sure.sum() > 0.8 * got.defined.sum()
-    coefficients, hat = least_squares(how, x, y, omega, at, h)
+    coefficients, hat = least_squares(spec, x, y, omega, at, h)
     np.testing.assert_allclose(got.value[sure], coefficients[sure, 0], atol=1e-10)
-    np.testing.assert_allclose(hat_matrix(how, x, omega, at, h, got)[sure], hat[sure, 0], atol=1e-10)
-    norm = squared_norm(how, x, omega, at, h, got)
+    np.testing.assert_allclose(hat_matrix(spec, x, omega, at, h, got)[sure], hat[sure, 0], atol=1e-10)
+    norm = squared_norm(spec, x, omega, at, h, got)
     np.testing.assert_allclose(norm[sure], (hat[sure, 0] ** 2).sum(1), rtol=1e-8)
     variance = y[:, 0] ** 2
-    norm = squared_norm(how, x, omega, at, h, got, variance)
+    norm = squared_norm(spec, x, omega, at, h, got, variance)
     np.testing.assert_allclose(norm[sure], (hat[sure, 0] ** 2) @ variance, rtol=1e-8)
 
 
@@ -75,13 +75,13 @@ def test_equals_dense_least_squares(kernel, degree, dimensions, kind):
 @pytest.mark.parametrize("degree", [1, 2, 3])
 def test_derivatives(kernel, degree):
     x, y, omega, at = sample(1)
-    how, h = LocalPolynomialFit(kernel, degree), np.array([0.6])
-    coefficients, hat = least_squares(how, x, y, omega, at, h)
+    spec, h = LocalPolynomialSpec(kernel, degree), np.array([0.6])
+    coefficients, hat = least_squares(spec, x, y, omega, at, h)
     for order in range(1, degree + 1):
-        got = smooth(how, x, y, omega, at, h, (order,))
+        got = smooth(spec, x, y, omega, at, h, (order,))
         factor = math.factorial(order) / h**order
         np.testing.assert_allclose(got.value, factor * coefficients[:, order], atol=1e-7)
-        np.testing.assert_allclose(hat_matrix(how, x, omega, at, h, got), factor * hat[:, order], atol=1e-7)
+        np.testing.assert_allclose(hat_matrix(spec, x, omega, at, h, got), factor * hat[:, order], atol=1e-7)
 
 
 @every_kernel
@@ -92,7 +92,7 @@ def test_polynomials_are_reproduced(kernel, degree, dimensions):
     powers = exponents(dimensions, degree)
     coefficients = np.arange(1.0, len(powers) + 1)
     polynomial = lambda z: np.prod(z[:, None] ** powers, axis=2) @ coefficients
-    got = smooth(LocalPolynomialFit(kernel, degree), x, polynomial(x)[:, None], omega, at, np.full(dimensions, 0.9))
+    got = smooth(LocalPolynomialSpec(kernel, degree), x, polynomial(x)[:, None], omega, at, np.full(dimensions, 0.9))
     sure = got.pivot > 0.01
     assert sure.any()
     np.testing.assert_allclose(got.value[sure, 0], polynomial(at)[sure], rtol=1e-7)
@@ -103,38 +103,38 @@ def test_polynomials_are_reproduced(kernel, degree, dimensions):
 def test_leverage_is_the_diagonal_and_gives_exact_refits(kernel, degree):
     """y_i - m_{-i}(x_i) = (y_i - m(x_i)) / (1 - l_i(x_i)), against literal refits."""
     x, y, omega, _ = sample(1, n=60)
-    how, h = LocalPolynomialFit(KERNELS[kernel], degree), np.array([0.5])
-    full = smooth(how, x, y, omega, x, h)
+    spec, h = LocalPolynomialSpec(KERNELS[kernel], degree), np.array([0.5])
+    full = smooth(spec, x, y, omega, x, h)
     diagonal = leverage(full, omega)
-    np.testing.assert_allclose(diagonal, np.diag(hat_matrix(how, x, omega, x, h, full)), atol=1e-12)
+    np.testing.assert_allclose(diagonal, np.diag(hat_matrix(spec, x, omega, x, h, full)), atol=1e-12)
     shortcut = (y - full.value) / (1 - diagonal)[:, None]
     for i in range(len(x)):
         kept = np.arange(len(x)) != i
-        refit = smooth(how, x[kept], y[kept], omega[kept], x[i : i + 1], h)
+        refit = smooth(spec, x[kept], y[kept], omega[kept], x[i : i + 1], h)
         np.testing.assert_allclose(shortcut[i], y[i] - refit.value[0], atol=1e-10)
 
 
 def test_one_bandwidth_a_query():
     x, y, omega, at = sample(1)
-    how = LocalPolynomialFit(KERNELS["tricube"], 1)
+    spec = LocalPolynomialSpec(KERNELS["tricube"], 1)
     each = np.linspace(0.2, 0.9, len(at))[:, None]
-    got = smooth(how, x, y, omega, at, each)
+    got = smooth(spec, x, y, omega, at, each)
     for q in range(len(at)):
-        one = smooth(how, x, y, omega, at[q : q + 1], each[q])
+        one = smooth(spec, x, y, omega, at[q : q + 1], each[q])
         np.testing.assert_allclose(got.value[q], one.value[0], atol=1e-11)
     np.testing.assert_allclose(
-        squared_norm(how, x, omega, at, each, got), (hat_matrix(how, x, omega, at, each, got) ** 2).sum(1), rtol=1e-9
+        squared_norm(spec, x, omega, at, each, got), (hat_matrix(spec, x, omega, at, each, got) ** 2).sum(1), rtol=1e-9
     )
 
 
 def test_empty_and_degenerate_windows_are_undefined():
     x, y = np.array([[0.0], [0.0], [1.0], [5.0]]), np.arange(4.0)[:, None]
     at = np.array([[0.0], [0.5], [3.0], [5.0]])
-    line = smooth(LocalPolynomialFit(KERNELS["epanechnikov"], 1), x, y, np.ones(4), at, np.array([1.1]))
+    line = smooth(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, y, np.ones(4), at, np.array([1.1]))
     assert line.defined.tolist() == [True, True, False, False]  # at 5 there is one point: no slope
     assert np.isnan(line.value[~line.defined]).all()
     assert line.pivot[2] == 0
-    mean = smooth(LocalPolynomialFit(KERNELS["epanechnikov"], 0), x, y, np.ones(4), at, np.array([1.1]))
+    mean = smooth(LocalPolynomialSpec(KERNELS["epanechnikov"], 0), x, y, np.ones(4), at, np.array([1.1]))
     assert mean.defined.tolist() == [True, True, False, True]
     assert np.isnan(mean.value[2]).all()
 
@@ -204,9 +204,9 @@ def test_sums_over_windows(kernel, dimensions, kind):
     v = np.stack([np.ones(300), rng.normal(size=300)])
     scale = rng.random(len(at)) * 2 + 0.1 if kind == "a bandwidth a query" else None
     squared = kind == "squared"
-    how = LocalPolynomialFit(kernel, radial=kind == "radial", past=kind == "past")
-    got = window_moments(x, v, at, kernel, 2, scale=scale, radial=how.radial, past=how.past, squared=squared)
-    u, w = weights_of(how, x, at, np.ones((len(at), 1)) if scale is None else scale[:, None])
+    spec = LocalPolynomialSpec(kernel, radial=kind == "radial", past=kind == "past")
+    got = window_moments(x, v, at, kernel, 2, scale=scale, radial=spec.radial, past=spec.past, squared=squared)
+    u, w = weights_of(spec, x, at, np.ones((len(at), 1)) if scale is None else scale[:, None])
     monomials = np.prod(u[:, :, None] ** exponents(dimensions, 2), axis=3)  # (m, n, E)
     expected = np.einsum("mn,cn,mne->mce", w**2 if squared else w, v, monomials)
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)

@@ -10,11 +10,11 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsRegressor
 
-from kernadv.bandwidth._sample import prepare
-from kernadv.bandwidth.k_neighbors import KNeighbors
 from kernadv.kernels import KERNELS, get
-from kernadv.regressors import EmptyWindowWarning, KNeighborsSmoother, LocalLinear, NadarayaWatson
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression import EmptyWindowWarning, KNeighborsSmoother, LocalLinear, NadarayaWatson
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth.k_neighbors import KNeighbors
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 METRICS = ("euclidean", "manhattan", "chebyshev", "cosine", "canberra", "braycurtis", "correlation", "l2")
 #: Distances within this share are equal.
@@ -221,7 +221,7 @@ def test_selection_leaves_out_one_of_a_place(kernel, d):
     """Each point from the k nearest of the others, all ties, over places that hold several."""
     rng = np.random.default_rng(2)
     x, y, series = rng.integers(0, 4, (50, d)) * 1.0, rng.normal(size=(50, 1)), rng.integers(0, 2, 50)
-    sample = prepare(LocalPolynomialFit(KERNELS[kernel], 0, radial=True), x, y, np.ones(50), series)
+    sample = prepare(LocalPolynomialSpec(KERNELS[kernel], 0, radial=True), x, y, np.ones(50), series)
     for k in (1, 2, 4, 9):
         got = KNeighbors().errors(sample, np.array([float(k)])).error[:, 0]
         for i in range(50):

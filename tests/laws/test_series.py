@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from kernadv.bandwidth import SELECTORS, CriterionSelector
-from kernadv.bandwidth._sample import prepare
 from kernadv.kernels import KERNELS, Kernel
-from kernadv.regressors import KNeighborsSmoother, LocalPolynomial
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
-from kernadv.smoothers.series import LONGEST, apart
+from kernadv.regression import KNeighborsSmoother, LocalPolynomial
+from kernadv.regression.bandwidth import SELECTORS, CriterionSelector
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.series import LONGEST, apart
 
 #: Responses of the other series.
 HUGE = 1e6
@@ -151,15 +151,15 @@ def test_errors_of_a_selection(selector, kernel, d):
     """What a criterion is made of, at one bandwidth, in each series by itself."""
     selector = CURVES[selector]
     x, y, names, _, _ = data(d)
-    how = LocalPolynomialFit(kernel, 0)
+    spec = LocalPolynomialSpec(kernel, 0)
     h = np.array([5.0 if selector.name == "k_neighbors" else 1.7, 2.0][:d])
     if selector.name == "one_sided" and d > 1:
         return
     errors = lambda own, series: selector.errors(
-        selector.sample(how, x[own], y[own, None], np.ones(own.sum()), series), h
+        selector.sample(spec, x[own], y[own, None], np.ones(own.sum()), series), h
     )
     together = errors(names >= 0, names)
-    place = prepare(how, x, y[:, None], np.ones(len(y)), names).series
+    place = prepare(spec, x, y[:, None], np.ones(len(y)), names).series
     for s in range(3):
         alone = errors(names == s, None)
         unit = 1.0 if s == 0 else HUGE
@@ -172,9 +172,9 @@ def test_errors_of_a_selection(selector, kernel, d):
 def test_a_selection_does_not_see_the_level_of_a_series(selector, kernel):
     x, y, names, _, _ = data(1)
     y = np.where(names == 0, y, y / HUGE)
-    how = LocalPolynomialFit(kernel, 0)
+    spec = LocalPolynomialSpec(kernel, 0)
     chosen = [
-        CURVES[selector].select(how, x, (y + level * names)[:, None], np.ones(len(y)), series=names).bandwidth
+        CURVES[selector].select(spec, x, (y + level * names)[:, None], np.ones(len(y)), series=names).bandwidth
         for level in (0.0, 1e4)
     ]
     np.testing.assert_allclose(*chosen, rtol=1e-3)

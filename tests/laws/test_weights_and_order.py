@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-import kernadv.inference
 from kernadv._errors import ArgumentError
-from kernadv.bandwidth import SELECTORS
-from kernadv.inference import Fit, MovingBlocks, Wild
-from kernadv.inference.robust import METHODS as RESIDUALS
-from kernadv.inference.variance import EACH_VARIANCE, METHODS, ONE_VARIANCE
 from kernadv.kernels import KERNELS
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.smoothers.local_logistic import local_logistic
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit, smooth
-from kernadv.smoothers.noise import difference_variance
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson, inference
+from kernadv.regression.bandwidth import SELECTORS
+from kernadv.regression.inference import Fit, MovingBlocks, Wild
+from kernadv.regression.inference.robust import METHODS as RESIDUALS
+from kernadv.regression.inference.variance import EACH_VARIANCE, METHODS, ONE_VARIANCE
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth
+from kernadv.regression.noise import difference_variance
 
 AT = np.linspace(0.1, 0.9, 5)[:, None]
 
@@ -184,65 +182,61 @@ def test_regressors(case, change):
 
 
 def as_fit(given, degree=1, bandwidth=0.5):
-    how = LocalPolynomialFit(KERNELS["gaussian"], degree)
-    return Fit(how, given.x, given.y, given.weights, np.array([bandwidth]), given.level + 3 * (given.group == "a"))
+    spec = LocalPolynomialSpec(KERNELS["gaussian"], degree)
+    return Fit(spec, given.x, given.y, given.weights, np.array([bandwidth]), given.level + 3 * (given.group == "a"))
 
 
-#: Function of `kernadv.inference` that takes a fit -> answers; what belongs to rows is put back.
+#: Function of `kernadv.regression.inference` that takes a fit -> answers; what belongs to rows is put back.
 OF_A_FIT = {
     "band": lambda fit, given: {
-        f"{name} {method}": np.array(kernadv.inference.band(one, AT, method=method, bias_corrected=True)[:3])
+        f"{name} {method}": np.array(inference.band(one, AT, method=method, bias_corrected=True)[:3])
         for name, one in (("y", fit), ("won", fit._replace(y=1.0 * (fit.y > 0.3))))
         for method in ("sup_t", "tube")
     },
     "bootstrap_error": lambda fit, given: {
-        repr(scheme): kernadv.inference.bootstrap_error(fit, AT, scheme, draws=50)
+        repr(scheme): inference.bootstrap_error(fit, AT, scheme, draws=50)
         for scheme in (Wild(), Wild("mammen"), MovingBlocks(), MovingBlocks(7))
     },
-    "effective_degrees_of_freedom": lambda fit, given: {
-        "all": np.array(kernadv.inference.effective_degrees_of_freedom(fit))
-    },
-    "effective_sample_size": lambda fit, given: {"all": kernadv.inference.effective_sample_size(fit, AT)},
+    "effective_degrees_of_freedom": lambda fit, given: {"all": np.array(inference.effective_degrees_of_freedom(fit))},
+    "effective_sample_size": lambda fit, given: {"all": inference.effective_sample_size(fit, AT)},
     "interval": lambda fit, given: {
-        name: np.array(kernadv.inference.interval(one, AT)[:3])
+        name: np.array(inference.interval(one, AT)[:3])
         for name, one in (("y", fit), ("won", fit._replace(y=1.0 * (fit.y > 0.3))))
     },
-    "kappa": lambda fit, given: {"all": np.array(kernadv.inference.kappa(fit, 0.0, 1.0))},
+    "kappa": lambda fit, given: {"all": np.array(inference.kappa(fit, 0.0, 1.0))},
     "multiplier_bootstrap": lambda fit, given: {
-        repr(scheme): np.array(kernadv.inference.multiplier_bootstrap(fit, AT, scheme=scheme, draws=50)[:3])
+        repr(scheme): np.array(inference.multiplier_bootstrap(fit, AT, scheme=scheme, draws=50)[:3])
         for scheme in (Wild(), MovingBlocks())
     },
-    "normal": lambda fit, given: {m: np.array(kernadv.inference.normal(fit, AT, method=m)[:3]) for m in METHODS},
+    "normal": lambda fit, given: {m: np.array(inference.normal(fit, AT, method=m)[:3]) for m in METHODS},
     "percentile_t": lambda fit, given: {
-        repr(scheme): np.array(kernadv.inference.percentile_t(fit, AT, scheme=scheme, draws=50)[:3])
+        repr(scheme): np.array(inference.percentile_t(fit, AT, scheme=scheme, draws=50)[:3])
         for scheme in (Wild(), MovingBlocks())
     },
     "proportion": lambda fit, given: {
-        method: np.array(kernadv.inference.proportion(fit._replace(y=1.0 * (fit.y > 0.3)), AT, method=method)[:3])
+        method: np.array(inference.proportion(fit._replace(y=1.0 * (fit.y > 0.3)), AT, method=method)[:3])
         for method in ("wilson", "jeffreys", "uniform")
     },
-    "residual_variance": lambda fit, given: {m: kernadv.inference.residual_variance(fit, m) for m in ONE_VARIANCE},
-    "response_variance": lambda fit, given: {
-        m: given.back(kernadv.inference.response_variance(fit, m)) for m in EACH_VARIANCE
-    },
+    "residual_variance": lambda fit, given: {m: inference.residual_variance(fit, m) for m in ONE_VARIANCE},
+    "response_variance": lambda fit, given: {m: given.back(inference.response_variance(fit, m)) for m in EACH_VARIANCE},
     "robust_bias_corrected": lambda fit, given: {
-        m: np.array(kernadv.inference.robust_bias_corrected(fit, AT, method=m)[:3])
+        m: np.array(inference.robust_bias_corrected(fit, AT, method=m)[:3])
         for m in (*RESIDUALS, "homoskedastic", "difference", "cluster", "hac")
     },
     "robust_estimate": lambda fit, given: {
-        f"{m} {rho}": np.concatenate(kernadv.inference.robust_estimate(fit, AT, m, rho=rho), axis=1)
+        f"{m} {rho}": np.concatenate(inference.robust_estimate(fit, AT, m, rho=rho), axis=1)
         for m in RESIDUALS
         for rho in (0.8, 1.0)
     },
-    "standard_error": lambda fit, given: {m: kernadv.inference.standard_error(fit, AT, m) for m in METHODS},
+    "standard_error": lambda fit, given: {m: inference.standard_error(fit, AT, m) for m in METHODS},
     "tube": lambda fit, given: {
-        m: np.array(kernadv.inference.tube(fit, AT, method=m, bias_corrected=True)[:3]) for m in ONE_VARIANCE
+        m: np.array(inference.tube(fit, AT, method=m, bias_corrected=True)[:3]) for m in ONE_VARIANCE
     },
 }
 
 
 def test_the_table_names_every_function_of_a_fit():
-    functions = {name: getattr(kernadv.inference, name) for name in kernadv.inference.__all__}
+    functions = {name: getattr(inference, name) for name in inference.__all__}
     of_a_fit = {
         name for name, f in functions.items() if inspect.isfunction(f) and "fit" in inspect.signature(f).parameters
     }
@@ -258,16 +252,13 @@ def test_inference(name, change):
 #: Functions of residuals or of points alone.
 OTHERS = {
     "autocorrelation": lambda given: {
-        "r": kernadv.inference.autocorrelation(given.y[:, 0], given.x[:, 0], 3, given.group).correlation
+        "r": inference.autocorrelation(given.y[:, 0], given.x[:, 0], 3, given.group).correlation
     },
     "ljung_box": lambda given: {
-        "p": kernadv.inference.ljung_box(given.y[:, 0] - np.sin(5 * given.x[:, 0]), given.x[:, 0], 3).p_value
+        "p": inference.ljung_box(given.y[:, 0] - np.sin(5 * given.x[:, 0]), given.x[:, 0], 3).p_value
     },
     "difference_variance": lambda given: {
         "all": difference_variance(given.x[:, 0], given.y, given.weights / given.weights.mean())
-    },
-    "local_logistic": lambda given: {
-        "all": np.array(local_logistic(given.x[:, 0], 1.0 * (given.y[:, 0] > 0.3), AT[:, 0], 0.4)[:3])
     },
 }
 
@@ -292,7 +283,7 @@ def test_what_is_defined_along_an_order_does_not_look_at_y():
     one, other = middle + half, middle + signs * half
     for value in (
         lambda y: difference_variance(x, y[:, None], np.ones(80))[0],
-        lambda y: kernadv.inference.ljung_box(y, x, 4).statistic[0],
+        lambda y: inference.ljung_box(y, x, 4).statistic[0],
         lambda y: LocalLinear("h_block").fit(x[:, None], y).bandwidth_[0],
         lambda y: LocalLinear("plug_in").fit(x[:, None], y).bandwidth_[0],
     ):
@@ -306,7 +297,7 @@ def test_independent_noise_at_ties_is_no_autocorrelation():
         rng = np.random.default_rng(seed)
         x, e = np.round(rng.random(150), 1 + seed % 2), rng.normal(size=150)
         order = np.lexsort((e, x))
-        p.append(kernadv.inference.ljung_box(e[order], x[order], lags=3).p_value[0])
+        p.append(inference.ljung_box(e[order], x[order], lags=3).p_value[0])
     assert 0.06 < np.mean(np.array(p) < 0.1) < 0.14
 
 
@@ -385,8 +376,8 @@ def test_errors_know_that_weights_are_precisions(method):
     x = np.linspace(0, 1, 200)[:, None]
     weights = np.where(rng.random(200) < 0.5, 0.2, 5.0)
     noise = rng.normal(size=(200, 4000)) / np.sqrt(weights)[:, None]
-    fit = Fit(LocalPolynomialFit(KERNELS["epanechnikov"], 1), x, noise, weights, np.array([0.3]))
+    fit = Fit(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, noise, weights, np.array([0.3]))
     at = np.array([[0.5]])
-    spread = smooth(fit.how, x, noise, weights, at, fit.bandwidth).value.std()
-    error = np.sqrt((kernadv.inference.standard_error(fit, at, method) ** 2).mean())
+    spread = smooth(fit.spec, x, noise, weights, at, fit.bandwidth).value.std()
+    error = np.sqrt((inference.standard_error(fit, at, method) ** 2).mean())
     assert error == pytest.approx(spread, rel=0.06)

@@ -14,11 +14,11 @@ from statsmodels.nonparametric.kernel_regression import KernelReg
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from kernadv import kernels
-from kernadv.bandwidth import get
-from kernadv.bandwidth._sample import prepare
-from kernadv.inference import Fit, robust_bias_corrected
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression.bandwidth import get
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.inference import Fit, robust_bias_corrected
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 SEEDS = (0, 1, 2)
 
@@ -34,8 +34,8 @@ def sample(seed, dimensions=1, n=120, m=25):
 
 def criterion(name, degree, x, y, bandwidth):
     """A criterion of the Gaussian kernel at one bandwidth."""
-    how = LocalPolynomialFit(kernels.get("gaussian"), degree)
-    return get(name).at(prepare(how, x, y[:, None], np.ones(len(x)), None), bandwidth, np.ones(len(x), bool))
+    spec = LocalPolynomialSpec(kernels.get("gaussian"), degree)
+    return get(name).at(prepare(spec, x, y[:, None], np.ones(len(x)), None), bandwidth, np.ones(len(x), bool))
 
 
 # ------------------------------------------------------------------------------------------------ statsmodels
@@ -124,8 +124,8 @@ def test_nprobust_local_bandwidths(selector, name, kernel, seed):
     x, y, _, _ = sample(seed, n=300)
     at = np.quantile(x[:, 0], [0.0, 0.2, 0.5, 0.9])[:, None]
     other = lpbwselect(y, x[:, 0], eval=at[:, 0], p=1, kernel=kernel[:3], bwselect=name)
-    how = LocalPolynomialFit(kernels.get(kernel), 1)
-    ours = get(selector).select(how, x, y[:, None], np.ones(len(x)), at=at)
+    spec = LocalPolynomialSpec(kernels.get(kernel), 1)
+    ours = get(selector).select(spec, x, y[:, None], np.ones(len(x)), at=at)
     np.testing.assert_allclose(ours.bandwidth[:, 0], other.bws["h"], rtol=1e-6)
 
 
@@ -133,8 +133,8 @@ def test_nprobust_local_bandwidths(selector, name, kernel, seed):
 @pytest.mark.parametrize("method", ["nearest", "hc0", "hc1", "hc2", "hc3"])
 def test_nprobust_intervals(method, seed):
     x, y, at, scale = sample(seed, n=300)
-    how = LocalPolynomialFit(kernels.get("epanechnikov"), 1)
-    fit = Fit(how, x, y[:, None], np.ones(len(x)), 0.8 * scale)
+    spec = LocalPolynomialSpec(kernels.get("epanechnikov"), 1)
+    fit = Fit(spec, x, y[:, None], np.ones(len(x)), 0.8 * scale)
     at = np.sort(at, axis=0)
     got = robust_bias_corrected(fit, at, 0.9, method, reference="normal")
     vce = "nn" if method == "nearest" else method

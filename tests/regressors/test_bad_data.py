@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
 
 X, Y = np.linspace(0, 1, 12)[:, None], np.linspace(0, 1, 12) ** 2
 BAD = np.where(np.arange(12) == 3, np.nan, Y)

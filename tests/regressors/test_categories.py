@@ -5,7 +5,7 @@ import pytest
 
 from kernadv import KernadvError
 from kernadv.kernels import KERNELS
-from kernadv.regressors import LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression import LocalLinear, LocalPolynomial, NadarayaWatson
 
 UNEQUAL = {
     "wang_van_ryzin": lambda d, c, smoothing: 0.5 * smoothing**d,

@@ -7,7 +7,7 @@ import sys
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
 
 #: Designs of the checks have up to 30 columns and as few as 10 rows: there is not always an estimate.
 pytestmark = pytest.mark.filterwarnings(
@@ -73,7 +73,7 @@ ARRAY_API = {"SCIPY_ARRAY_API": "1", "OPENBLAS_NUM_THREADS": "1"}
 CODE = """
 import sys, warnings
 from sklearn.utils.estimator_checks import estimator_checks_generator
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
 
 warnings.simplefilter("ignore")
 for line in sys.stdin:

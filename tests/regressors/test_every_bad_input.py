@@ -8,8 +8,8 @@ from scipy import sparse
 from sklearn.base import clone
 
 from kernadv import KernadvError
-from kernadv.bandwidth import SELECTORS
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression.bandwidth import SELECTORS
 
 RNG = np.random.default_rng(0)
 X = np.sort(RNG.random((60, 1)), axis=0)

@@ -7,9 +7,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kernadv.bandwidth import SELECTORS
-from kernadv.inference import standard_error
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression.bandwidth import SELECTORS
+from kernadv.regression.inference import standard_error
 
 RNG = np.random.default_rng(0)
 N = 60

@@ -5,7 +5,7 @@ import pytest
 
 from kernadv import KernadvError
 from kernadv.kernels import KERNELS
-from kernadv.regressors import EmptyWindowWarning, KNeighborsSmoother, NadarayaWatson
+from kernadv.regression import EmptyWindowWarning, KNeighborsSmoother, NadarayaWatson
 
 RNG = np.random.default_rng(0)
 X = np.column_stack([RNG.random((80, 2)), RNG.integers(0, 3, 80)])

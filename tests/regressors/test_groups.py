@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernadv.kernels import KERNELS
-from kernadv.regressors import EmptyWindowWarning, KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression import EmptyWindowWarning, KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
 
 
 def series(d=1, seed=0):

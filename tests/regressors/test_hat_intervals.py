@@ -5,11 +5,11 @@ import pytest
 from scipy.stats import t as student
 
 from kernadv import KernadvError
-from kernadv.inference import Fit, normal, proportion
-from kernadv.inference.intervals import interval
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.regressors._hat_intervals import HatFit, band
-from kernadv.regressors._hat_intervals import interval as by_rows
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression.inference._rows import HatFit, band
+from kernadv.regression.inference._rows import interval as by_rows
+from kernadv.regression.inference import Fit, normal, proportion
+from kernadv.regression.inference.intervals import interval
 
 RNG = np.random.default_rng(0)
 X = np.sort(RNG.random((120, 1)), axis=0)
@@ -70,7 +70,7 @@ def test_variance_of_the_hat_vectors(regressor):
 
 
 def test_bands_are_wider_than_intervals_and_agree_with_the_other_way():
-    from kernadv.inference import multiplier_bootstrap
+    from kernadv.regression.inference import multiplier_bootstrap
 
     regressor = LocalLinear(0.3).fit(X, Y)
     fit = Fit(regressor._how(), X, Y[:, None], np.ones(120), regressor.bandwidth_)

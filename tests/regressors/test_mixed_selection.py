@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kernadv.regressors import LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression import LocalLinear, LocalPolynomial, NadarayaWatson
 
 RNG = np.random.default_rng(0)
 KIND = RNG.integers(0, 3, 150)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
 
 
 def column(values):

@@ -6,8 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from kernadv import KernadvError
-from kernadv.inference import robust_bias_corrected, standard_error
-from kernadv.regressors import (
+from kernadv.regression import (
     BandwidthWarning,
     EmptyWindowWarning,
     KNeighborsSmoother,
@@ -15,10 +14,11 @@ from kernadv.regressors import (
     LocalPolynomial,
     NadarayaWatson,
 )
-from kernadv.regressors._dense import monomials
-from kernadv.regressors._engine import needs_rows
-from kernadv.regressors._rule import Rule
-from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+from kernadv.regression.hat_rows import monomials
+from kernadv.regression.smoother import needs_rows
+from kernadv.regression._rule import Rule
+from kernadv.regression.inference import robust_bias_corrected, standard_error
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 mpl.use("Agg")
 
@@ -115,8 +115,8 @@ def test_many_columns_go_by_hat_vectors(degree, radial):
     """More moments than are worth sharing: the same estimates from hat vectors, here in few columns."""
     rng = np.random.default_rng(2)
     x, y = rng.random((60, 7)), rng.random(60)
-    how = LocalPolynomialFit(LocalLinear()._how().kernel, degree)
-    assert needs_rows(Rule(how, np.ones(7)), 7) == (degree == 2)
+    spec = LocalPolynomialSpec(LocalLinear()._how().kernel, degree)
+    assert needs_rows(Rule(spec, np.ones(7)), 7) == (degree == 2)
     few = LocalPolynomial(degree, bandwidth=1.5, kernel="gaussian", radial=radial).fit(x, y)
     polynomial = x**degree @ np.arange(7) + x[:, 0]
     np.testing.assert_allclose(few.fit(x, polynomial).predict(x), polynomial, atol=1e-8)

@@ -1,0 +1,22 @@
+"""Kernel regression with the conventions of scikit-learn: estimators, bandwidth selectors and inference.
+
+It needs the extra ``regression``: ``pip install "kernadv[regression]"``.
+"""
+
+# ruff: noqa: E402  # without scikit-learn nothing below can be imported
+from kernadv._errors import import_extra
+
+import_extra("sklearn", "kernel regression", "regression")
+
+from kernadv.regression._warnings import BandwidthWarning, EmptyWindowWarning
+from kernadv.regression.k_neighbors import KNeighborsSmoother
+from kernadv.regression.local_polynomial import LocalLinear, LocalPolynomial, NadarayaWatson
+
+__all__ = [
+    "BandwidthWarning",
+    "EmptyWindowWarning",
+    "KNeighborsSmoother",
+    "LocalLinear",
+    "LocalPolynomial",
+    "NadarayaWatson",
+]

@@ -1,0 +1,448 @@
+"""What all regressors share: checks, fitting, prediction and what is asked of a fitted smoother."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from math import comb
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from kernadv import kernels
+from kernadv._arrays import is_tensor
+from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._typing import AnyArray, BoolArray, FloatArray
+from kernadv.regression import _inference
+from kernadv.regression.columns import read_categories
+from kernadv.regression.hat_rows import determines
+from kernadv.regression.smoother import estimate, hat
+from kernadv.regression._gradient import gradient
+from kernadv.regression._input import (
+    back,
+    find_groups,
+    ordered_levels,
+    read_frequency,
+    read_names,
+    read_points,
+    read_response,
+    read_weights,
+    to_numpy,
+)
+from kernadv.regression._quality import Quality, quality
+from kernadv.regression._rule import HIGHEST_DEGREE, Rule, coefficients
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression._summary import summary
+from kernadv.regression._warnings import warn_undefined
+from kernadv.regression.inference import Fit, Interval
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
+
+#: Size of the data by which scikit-learn judges scores.
+JUDGED_ROWS, JUDGED_COLUMNS = 200, 10
+
+WHY_NO_INTERVAL = (
+    "too few points in the window for an interval, so that its responses say nothing of the noise, or all responses are the "
+    "same; widen the bandwidth"
+)
+
+
+class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Local polynomial regression; subclasses say which bandwidth a query has."""
+
+    degree: int
+    kernel: Any
+    categorical: dict[Any, Any] | None = None
+    groups_: AnyArray | None
+
+    @abstractmethod
+    def _settle(self, rule: Rule, sample: Sample) -> None:
+        """Choose what the bandwidths follow from."""
+
+    @abstractmethod
+    def _rule(self, at: Points) -> Rule:
+        """How to smooth at these queries."""
+
+    @abstractmethod
+    def _window(self) -> str:
+        """The bandwidth in words, for messages and tables."""
+
+    @property
+    def _radial(self) -> bool:
+        return False
+
+    @property
+    def _past(self) -> bool:
+        return False
+
+    @property
+    def _mixed(self) -> bool:
+        return isinstance(self.categorical, dict) and bool(self.categorical)
+
+    @property
+    def _usual_points(self) -> int:
+        """Points in a window of the data by which scikit-learn judges scores."""
+        return JUDGED_ROWS
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None, frequency: Any = None) -> Self:
+        """Keep the sample and choose the bandwidth.
+
+        Parameters
+        ----------
+        X : (n, d) array, data frame or tensor
+            Design points.
+        y : (n,) or (n, C) array or tensor
+            Responses.
+        sample_weight : (n,) array-like, optional
+            Observation weights >= 0, the precision of each response: its variance is in inverse proportion.  For the mean of
+            k responses that is k.  Their unit does not matter, and whole numbers are nothing special.
+        groups : (n,) array-like of str or int, optional
+            Series of each row: smoothing never crosses series.
+        frequency : (n,) array-like of whole numbers >= 0, optional
+            How often each row is there: the same as repeating the rows, in everything.  `bandwidth_` of a selector of local
+            bandwidths then has one for each repetition.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the data cannot be used, with the reason; an earlier fit is kept.
+        """
+        before = dict(self.__dict__)
+        try:
+            self._fit(X, y, sample_weight, groups, frequency)
+        except BaseException:  # an interrupted selection too
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any) -> None:
+        spec = self._how()
+        self._like = y.detach().new_empty(0) if is_tensor(y) else None
+        x, y = to_numpy(X), to_numpy(y)
+        x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
+        response = read_response(y)
+        weights = read_weights(sample_weight, x)
+        names = None if groups is None else read_names(groups, x)
+        self._given, repeated = len(x), None
+        if frequency is not None:
+            repeated = read_frequency(frequency, x)
+            x, response, weights = x[repeated], response[repeated], weights[repeated]
+            names = None if names is None else names[repeated]
+        kept = np.flatnonzero(weights)
+        if len(kept) <= spec.degree:
+            raise ArgumentError(
+                f"degree={spec.degree} needs at least {spec.degree + 1} rows of positive weight, got "
+                f"n_samples={len(kept)}; lower the degree"
+            )
+        columns = getattr(self, "feature_names_in_", None)
+        self.categories_ = read_categories(
+            self.categorical, x, None if columns is None else columns.tolist(), ordered_levels(X)
+        )
+        if spec.past and len(self.categories_) == x.shape[1]:
+            raise ArgumentError("side='past' needs a continuous column: the first one is the time")
+        self.groups_, series = None, None
+        if names is not None:
+            self.groups_, series = np.unique(names, return_inverse=True)
+        points = read_points(x, self.categories_, series)
+        self._sample = Sample(points.take(kept), response[kept], weights[kept])
+        self._rows, self._one_response = kept if repeated is None else repeated[kept], y.ndim == 1
+        self._quality: Quality | None = None
+        deficient = points.x.shape[1] > 1 and not determines(self._sample.points.x, spec.degree)
+        self._frame = Rule(spec, np.empty(0), self.categories_, deficient=deficient)
+        self._settle(self._frame, self._sample)
+
+    def predict(self, X: Any, return_std: bool = False, groups: Any = None) -> Any:
+        """Estimate the regression function.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+            Queries.
+        return_std : bool
+            Return the standard error of each estimate as well, for one error variance (in each group); NaN if that has no
+            residual degree of freedom.
+        groups : (m,) array-like, optional
+            Series of each query; needed exactly if the fit had groups.
+
+        Returns
+        -------
+        (m,) or (m, C) array or tensor, or two of them
+            NaN, with one `EmptyWindowWarning`, where the window holds too few points.
+        """
+        at, restore = self._queries(X, groups)
+        rule = self._rule(at)
+        local = estimate(rule, self._sample, at, square=return_std)
+        self._report(local.defined, at)
+        value = restore(self._shaped(local.value))
+        if local.square is None:
+            return value
+        scale = self._fit_quality().scale_at(at)
+        return value, restore(self._shaped(np.sqrt(np.maximum(local.square, 0.0))[:, None] * scale))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, frequency: Any = None) -> float:
+        """R^2 of the predictions: ``1 - sum w (y - predict(X))^2 / sum w (y - mean)^2``, w the weights times frequencies.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+        y : (m,) or (m, C) array
+        sample_weight : (m,) array-like, optional
+        frequency : (m,) array-like of whole numbers >= 0, optional
+            As in `fit`: the same as repeating the rows.
+        """
+        if frequency is not None:
+            weights = 1.0 if sample_weight is None else np.asarray(to_numpy(sample_weight), np.float64)
+            sample_weight = weights * np.bincount(read_frequency(frequency, y), minlength=len(y))
+        return float(super().score(X, y, sample_weight))
+
+    def derivative(self, X: Any, order: int | tuple[int, ...] = 1, groups: Any = None) -> Any:
+        """Estimate a derivative of the regression function.
+
+        It is a coefficient of the local polynomial; with degree 0, the derivative of the estimate itself.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+        order : int or tuple of d ints
+            Order in each continuous column, of total at most the degree, or 1 with degree 0.  The number 1 gives the
+            gradient where there are several columns.
+        groups : (m,) array-like, optional
+
+        Returns
+        -------
+        (m,) or (m, C); the gradient (m, d) or (m, C, d)
+
+        Raises
+        ------
+        ArgumentError
+            If the order is higher than the degree; with degree 0, where the estimate jumps (one-sided, uniform kernel) or
+            the bandwidth changes with the query.
+        """
+        at, restore = self._queries(X, groups)
+        columns = at.x.shape[1]
+        several = not isinstance(order, tuple) and columns > 1
+        if several and order != 1:
+            raise ArgumentError(
+                f"with {columns} continuous columns order must be 1 (gradient) or a tuple of {columns}, got {order!r}"
+            )
+        if several:
+            orders = [tuple(row) for row in np.eye(columns, dtype=int).tolist()]
+        else:
+            orders = [order if isinstance(order, tuple) else (order,)]
+        rule = self._rule(at)
+        orders = [self._checked_order(one, columns) for one in orders]
+        if self._frame.spec.degree == 0 and sum(orders[0]) == 1:
+            each = [gradient(rule, self._sample, at, one.index(1)) for one in orders]
+        else:
+            each = [estimate(rule, self._sample, at, one).value for one in orders]
+        self._report(np.asarray(~np.isnan(each[0]).any(axis=1)), at)
+        values = [self._shaped(value) for value in each]
+        return restore(np.stack(values, axis=-1) if several else values[0])
+
+    def hat_matrix(self, X: Any, groups: Any = None) -> Any:
+        """Hat matrix S of some queries: ``predict(X) = S @ y``.  # (m, n)"""
+        at, restore = self._queries(X, groups)
+        rows = hat(self._rule(at), self._sample, at)
+        self._report(~np.isnan(rows[:, 0]), at)
+        first = np.flatnonzero(np.diff(self._rows, prepend=-1))
+        if len(first) < len(self._rows):  # repetitions of a row are summed
+            rows = np.add.reduceat(rows, first, axis=1)
+        if len(first) < self._given:
+            there = np.zeros(self._given, np.bool_)
+            there[self._rows] = True
+            rows, some = np.zeros((len(at.x), self._given)), rows
+            rows[:, there] = some
+        return restore(rows)
+
+    def loo_predict(self) -> Any:
+        """Estimate at each fitted row without its own response, exact and without refitting.  # (n,) or (n, C)
+
+        Of the kind of y.  A row whose window holds nothing else is NaN, and so are rows of weight 0.  One of several
+        repetitions is left out alone.
+        """
+        check_is_fitted(self)
+        out = np.full((self._given, self._sample.y.shape[1]), np.nan)
+        out[self._rows] = self._fit_quality().loo
+        return back(self._like)(self._shaped(out))
+
+    def interval(self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None) -> Interval:
+        """Pointwise confidence intervals.
+
+        Errors are taken as independent.  For others, with ``fit = model.as_fit()`` and the functions of
+        `kernadv.regression.inference`: clusters by `robust_bias_corrected` of ``fit._replace(cluster=...)`` with
+        ``method="cluster"``; correlation along the first column by its ``method="hac"``, or by a block bootstrap,
+        `percentile_t` with ``scheme=MovingBlocks()``.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+        level : float
+        method : {"auto", "normal", "robust", "wilson", "jeffreys", "uniform"}
+            See `kernadv.regression.inference.interval`: "auto" has limits of their own for columns of two values, whatever
+            these are.  The bias that other levels of categorical columns bring is not corrected.
+        groups : (m,) array-like, optional
+
+        Returns
+        -------
+        Interval
+            `estimate`, `low` and `high`, each like the result of `predict`, and what the intervals cover.  NaN, with a
+            warning, where the responses of the window do not tell.
+
+        Raises
+        ------
+        ArgumentError
+            If the method is unknown or not for this degree or these responses.
+        """
+        return self._asked(_inference.interval, X, groups, level, method)
+
+    def band(
+        self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None, *, bias_corrected: bool = False
+    ) -> Interval:
+        """Confidence bands: they cover at all the queries together.
+
+        Errors are taken as independent.  For correlation along a line, with ``fit = model.as_fit()``:
+        `kernadv.regression.inference.multiplier_bootstrap` with ``scheme=MovingBlocks()``, a block bootstrap.  For clusters
+        there are intervals only, see `interval`.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+        level : float
+        method : {"sup_t", "tube"}
+            Bootstrap of the largest t, or the tube formula, which is for one continuous column and one bandwidth; see
+            `multiplier_bootstrap` and `tube` of `kernadv.regression.inference`, and `band` there for columns of two values.
+        groups : (m,) array-like, optional
+            The band is one for all queries; groups without a query have no part in it.
+        bias_corrected : bool
+            Cover the regression function, around a fit of a higher degree; default: the smoothed target, around the
+            estimate.
+
+        Returns
+        -------
+        Interval
+            `estimate`, `low` and `high`, each like the result of `predict`, and what the band covers.
+
+        Raises
+        ------
+        ArgumentError
+            If the method is unknown, or the tube formula does not hold.
+        """
+        return self._asked(_inference.band, X, groups, level, method, bias_corrected)
+
+    def as_fit(self) -> Fit:
+        """The fit as the functions of `kernadv.regression.inference` take it: ``standard_error(model.as_fit(), X, "hac")``.
+
+        Raises
+        ------
+        ArgumentError
+            For groups, categorical columns and bandwidths that change with the query, which these functions do not know;
+            `interval` and `band` do.
+        """
+        check_is_fitted(self)
+        if self.groups_ is not None:
+            raise ArgumentError("a fit with groups has no single Fit: fit one group, or ask interval and band")
+        return _inference.fit_of(self._rule(self._sample.points), self._sample)
+
+    def summary(self) -> str:
+        """Table of the fit: bandwidth and how it was chosen, degrees of freedom, errors."""
+        check_is_fitted(self)
+        return summary(self, self._frame.spec, self._sample, self._fit_quality(), self._window())
+
+    def plot(self, ax: Any = None, level: float = 0.95) -> Any:
+        """Draw data, fit, pointwise interval and band of a one-dimensional fit.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; default: a new figure.
+        level : float
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        check_is_fitted(self)
+        from kernadv.regression._plot import plot
+
+        return plot(self, self._sample, ax, level)
+
+    def _how(self) -> LocalPolynomialSpec:
+        degree = self.degree
+        whole = isinstance(degree, (int, np.integer)) and not isinstance(degree, bool)
+        if not whole or not 0 <= degree <= HIGHEST_DEGREE:
+            raise ArgumentError(f"degree must be a whole number from 0 to {HIGHEST_DEGREE}, got {degree!r}")
+        return LocalPolynomialSpec(kernels.get(self.kernel), int(degree), self._radial, self._past)
+
+    def _queries(self, X: Any, groups: Any) -> tuple[Points, Any]:
+        """Queries checked against the fit, and the way back to their kind."""
+        check_is_fitted(self)
+        x = validate_data(self, to_numpy(X), reset=False, dtype=None if self.categories_ else np.float64)
+        if (groups is None) != (self.groups_ is None):
+            raise ArgumentError(
+                "the fit had groups: name the group of each query with groups="
+                if groups is None
+                else "the fit had no groups: pass groups= to fit as well"
+            )
+        series = None if self.groups_ is None else find_groups(read_names(groups, x), self.groups_)
+        kind = X if hasattr(X, "dtype") else x
+        return read_points(x, self.categories_, series), back(kind)
+
+    def _checked_order(self, order: tuple[int, ...], columns: int) -> tuple[int, ...]:
+        """Orders of a derivative, or an error that says what they must be."""
+        whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in order)
+        if not whole or len(order) != columns:
+            raise ArgumentTypeError(
+                f"order must be a whole number >= 0 in each of {columns} continuous columns, got {order!r}"
+            )
+        degree = self._frame.spec.degree
+        if sum(order) > max(degree, 1):
+            raise ArgumentError(f"a derivative of order {sum(order)} needs degree >= {sum(order)}, got degree={degree}")
+        return order
+
+    def _fit_quality(self) -> Quality:
+        if self._quality is None:
+            points = self._sample.points
+            self._quality = quality(self._rule(points), self._sample)
+        return self._quality
+
+    def _shaped(self, result: FloatArray) -> FloatArray:
+        """(m,) where y was (n,)."""
+        return result[:, 0] if self._one_response else result
+
+    def _asked(self, what: Any, X: Any, groups: Any, *options: Any) -> Interval:
+        """An interval or a band in the shape and kind of `predict`, after a warning about queries without one."""
+        at, restore = self._queries(X, groups)
+        result = what(self._rule(at), self._rule(self._sample.points), self._sample, at, *options)
+        undefined: BoolArray = np.asarray(np.isnan(result.low).any(axis=1))
+        warn_undefined(~undefined, WHY_NO_INTERVAL)
+        estimate, low, high = (restore(self._shaped(part)) for part in result[:3])
+        return Interval(estimate, low, high, result.covers)
+
+    def _report(self, defined: AnyArray, at: Points) -> None:
+        n, columns = self._sample.points.x.shape
+        degree = self._frame.spec.degree
+        needed = coefficients(columns, degree)
+        if needed > n:
+            why = f"degree={degree} in {columns} dimensions has {needed} coefficients, the fit has {n} points; lower it"
+        elif not at.known.all():
+            why = "its group may not be in the fit, or its window holds too few points; " + self._window()
+        else:
+            why = (
+                f"fewer points with positive weight than degree={degree} needs, or all in one place, within "
+                f"the {self._window()}; widen it, lower the degree, or stay inside the range of the data"
+            )
+        warn_undefined(defined, why)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.input_tags.string = tags.input_tags.categorical = self._mixed
+        needed = comb(JUDGED_COLUMNS + int(self.degree), JUDGED_COLUMNS)
+        tags.regressor_tags.poor_score = needed > self._usual_points
+        return tags

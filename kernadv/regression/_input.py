@@ -1,0 +1,186 @@
+"""Arrays at the door of the regressors: numpy arrays, data frames and torch tensors in, the same kind of numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length
+
+from kernadv._arrays import check_floats, is_tensor
+from kernadv._errors import ArgumentError
+from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv.regression.columns import Category
+from kernadv.regression._sample import Points
+
+#: Largest weight; the smallest is its inverse.
+EXTREME = 1e100
+#: Most rows that frequencies may ask for.
+ROWS = 100_000_000
+
+
+def to_numpy(values: Any) -> Any:
+    """A torch tensor as a numpy array in main memory; anything else as it is."""
+    if not is_tensor(values):
+        return values
+    values = values.detach().cpu()
+    try:
+        return values.numpy()
+    except TypeError:  # bfloat16, which numpy does not know
+        return values.double().numpy()
+
+
+def back(x: Any) -> Callable[[FloatArray], Any]:
+    """The way from float64 results to what X is: a tensor of its device and dtype, float32, or float64.
+
+    Parameters
+    ----------
+    x : array or tensor
+        Integers become float64 arrays or tensors of torch's default type.
+    """
+    if is_tensor(x):
+        like = x.detach() if x.is_floating_point() else x.detach().float()
+        return lambda result: like.new_tensor(result)
+    dtype = np.float32 if getattr(x, "dtype", None) == np.float32 else np.float64
+    return lambda result: result.astype(dtype)
+
+
+def ordered_levels(X: Any) -> dict[str, list[Any]]:
+    """Levels of the columns of a data frame whose type orders them: ordered categories of pandas, polars' Enum."""
+    found = {}
+    for name in getattr(X, "columns", ()):
+        dtype = getattr(X[name], "dtype", None)
+        levels = getattr(dtype, "categories", None)
+        if levels is not None and getattr(dtype, "ordered", True) and type(dtype).__name__ != "Categorical":
+            found[name] = list(levels)
+    return found
+
+
+def read_points(x: AnyArray, categories: list[Category], series: IntArray | None) -> Points:
+    """Split a validated design into its continuous and categorical columns."""
+    if not categories:
+        return Points(np.asarray(x, np.float64), np.empty((len(x), 0), np.int64), series)
+    columns = [category.column for category in categories]
+    rest = np.delete(x, columns, axis=1)
+    continuous = check_array(rest, dtype=np.float64) if rest.shape[1] else np.empty((len(x), 0))
+    levels = np.column_stack([category.code(x[:, category.column]) for category in categories])
+    return Points(continuous, levels, series)
+
+
+def read_response(y: Any) -> FloatArray:
+    """Responses as an (n, C) array of numbers.
+
+    Raises
+    ------
+    ArgumentError
+        If they are no numbers.
+    """
+    try:
+        array = np.asarray(y, np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"y must hold numbers, got {y!r:.80}") from None
+    return array.reshape(len(array), -1)
+
+
+def read_weights(weights: Any, x: AnyArray) -> FloatArray:
+    """Observation weights over the largest one; 1 if there are none.  # (n,)
+
+    Raises
+    ------
+    ArgumentError
+        If one is negative, all are 0, or their squares do not fit into floating-point numbers.
+    """
+    if weights is None:
+        return np.ones(len(x))
+    given = check_floats(to_numpy(weights), "sample_weight")
+    if not given.ndim:
+        given = np.full(len(x), float(given))
+    if (given < 0.0).any():
+        raise ArgumentError(f"sample_weight must not be negative, got {given.min()} in row {given.argmin()}")
+    if given.size and not given.any():
+        raise ArgumentError("sample_weight is zero in every row: nothing is left to fit")
+    checked: FloatArray = np.asarray(_check_sample_weight(given, x, dtype=np.float64))
+    some = checked[checked > 0.0]
+    if some.max() > EXTREME or some.min() < 1.0 / EXTREME:
+        raise ArgumentError(
+            f"sample_weight must lie between {1.0 / EXTREME:g} and {EXTREME:g}, or be 0, got {some.min():g} to "
+            f"{some.max():g}; only their ratios matter to the estimates: divide by their mean"
+        )
+    return np.asarray(checked / some.max())
+
+
+def read_frequency(frequency: Any, x: AnyArray) -> IntArray:
+    """The row of each observation: every row as often as its frequency says.  # (N,)
+
+    Parameters
+    ----------
+    frequency : (n,) array-like of whole numbers >= 0
+    x : (n, ...) array
+        For the number of rows.
+
+    Raises
+    ------
+    ArgumentError
+        If there is not one a row, one is negative or not whole, all are 0, or their sum is beyond `ROWS`.
+    """
+    given = check_floats(to_numpy(frequency), "frequency")
+    if given.shape != (len(x),):
+        raise ArgumentError(f"frequency must be one whole number a row ({len(x)}), got shape {given.shape}")
+    bad = ~(np.isfinite(given) & (given >= 0.0) & (given == np.rint(given)))
+    if bad.any():
+        row = int(bad.argmax())
+        raise ArgumentError(
+            f"frequency must hold whole numbers >= 0, how often each row is there, got {given[row]} in row {row}; "
+            "sample_weight takes inverse variances"
+        )
+    if not given.any():
+        raise ArgumentError("frequency is zero in every row: nothing is left to fit")
+    if given.sum() > ROWS:
+        raise ArgumentError(
+            f"frequency asks for {given.sum():g} rows, more than {ROWS:,}; fit the mean response of each place, with "
+            "these numbers as sample_weight"
+        )
+    return np.repeat(np.arange(len(x)), given.astype(np.int64))
+
+
+def read_names(groups: Any, x: AnyArray) -> AnyArray:
+    """Name of the group of each row.  # (n,)
+
+    Parameters
+    ----------
+    groups : (n,) array-like of str or int
+    x : (n, d) array
+        For the number of rows.
+
+    Raises
+    ------
+    ArgumentError
+        If there is not one name a row.
+    """
+    try:
+        names = np.asarray(to_numpy(groups))
+    except ValueError:
+        raise ArgumentError(f"groups must be one str or int a row, got {groups!r:.80}") from None
+    if names.dtype.kind == "O" and names.size and all(isinstance(name, str) for name in names.flat):
+        names = names.astype(np.str_)  # strings of a data frame
+    if names.ndim != 1 or names.dtype.kind not in "iuUb":
+        raise ArgumentError(
+            f"groups must be one str or int a row, got an array of shape {names.shape} and type {names.dtype}"
+        )
+    check_consistent_length(x, names)
+    return names
+
+
+def find_groups(names: AnyArray, known: AnyArray) -> IntArray:
+    """Index of each name among the groups seen in fitting, -1 for another.  # (n,)
+
+    Raises
+    ------
+    ArgumentError
+        If the names are of another kind than in fitting.
+    """
+    if (known.dtype.kind == "U") != (names.dtype.kind == "U"):
+        raise ArgumentError(f"groups were {known.dtype} in fitting, got {names.dtype}")
+    place = np.minimum(np.searchsorted(known, names), len(known) - 1)
+    return np.where(known[place] == names, place, -1).astype(np.int64)

@@ -1,0 +1,116 @@
+"""How well a smoother fits its own sample."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression.smoother import Local, estimate
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Points, Sample
+
+#: Fewer residual degrees of freedom than this are none.
+FREE = 1e-9
+
+
+class Quality(NamedTuple):
+    """A fit at its own design points; points without an estimate are left out of the sums.
+
+    Attributes
+    ----------
+    fitted : (n, C) float64
+    loo : (n, C) float64
+        Estimate at each point without its own response; NaN where nothing is left.
+    points : int
+        Number of points with an estimate.
+    edf : float
+        ``tr S``.
+    residual_df : float
+        ``n - 2 tr S + tr S'S``, weighted so that it is exact for responses of variance sigma^2 / weight.
+    scale : (C,) float64
+        Residual standard error sigma, NaN without a residual degree of freedom.
+    scales : (S, C) float64
+        The same of each series by itself.
+    r_squared : (C,) float64
+        1 - RSS / TSS, NaN for constant responses.
+    loo_rmse : (C,) float64
+        NaN if some point cannot be left out.
+    """
+
+    fitted: FloatArray
+    loo: FloatArray
+    points: int
+    edf: float
+    residual_df: float
+    scale: FloatArray
+    scales: FloatArray
+    r_squared: FloatArray
+    loo_rmse: FloatArray
+
+    def scale_at(self, at: Points) -> FloatArray:
+        """Residual standard error of each query's series; any where that has no points.  # (m, C)"""
+        series = np.zeros(len(at.x), np.int64) if at.series is None else at.series
+        return np.asarray(self.scales[np.minimum(series, len(self.scales) - 1)])
+
+
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
+def quality(rule: Rule, sample: Sample) -> Quality:
+    """Fit at the design points, its degrees of freedom and its errors.
+
+    References
+    ----------
+    Loader (1999), Local Regression and Likelihood, section 2.3 (degrees of freedom), 2.4 (leave-one-out).
+    """
+    own = estimate(rule, sample, sample.points, square=True)
+    weights, known = sample.weights, own.defined
+    leverage = own.centre * weights
+    total = weights[known].sum()
+    residual = sample.y - own.value
+    loo = left_out(own, sample)
+    edf = float(leverage[known].sum())
+    freedom = 1.0 - 2.0 * leverage + weights * _squares(own)
+    squares = weights[:, None] * residual**2
+    rss = squares[known].sum(0)
+    mean = np.average(sample.y[known], axis=0, weights=weights[known]) if known.any() else np.nan
+    tss = (weights[:, None] * (sample.y - mean) ** 2)[known].sum(0)
+    nothing = np.full(rss.shape, np.nan)
+    return Quality(
+        own.value,
+        loo,
+        int(known.sum()),
+        edf,
+        float(freedom[known].sum()),
+        _scale(squares[known], freedom[known]),
+        np.stack([_scale(squares[own], freedom[own]) for own in _series(sample, known)]),
+        1.0 - np.divide(rss, tss, out=nothing.copy(), where=tss > 0),
+        np.sqrt((weights[:, None] * (sample.y - loo) ** 2).sum(0) / total) if known.all() else nothing,
+    )
+
+
+def _scale(squares: FloatArray, freedom: FloatArray) -> FloatArray:
+    """Residual standard error from the squared residuals (n, C) and the degrees of freedom of each.  # (C,)"""
+    total = float(freedom.sum())
+    return np.asarray(np.sqrt(squares.sum(0) / total) if total > FREE else np.full(squares.shape[1], np.nan))
+
+
+def _series(sample: Sample, known: BoolArray) -> list[IntArray]:
+    """Points with an estimate, of each series."""
+    rows, series = np.flatnonzero(known), sample.points.series
+    if series is None:
+        return [rows]
+    rows = rows[np.argsort(series[rows], kind="stable")]
+    return np.split(rows, np.searchsorted(series[rows], np.arange(1, int(series.max()) + 1)))
+
+
+def left_out(own: Local, sample: Sample) -> FloatArray:
+    """``y - (y - mhat) / (1 - leverage)``: what a refit without the point gives, exactly.  # (n, C)"""
+    rest = (1.0 - own.centre * sample.weights)[:, None]
+    alone = ~(rest > 1e-12)
+    return np.where(alone, np.nan, sample.y - (sample.y - own.value) / np.where(alone, 1.0, rest))
+
+
+def _squares(own: Local) -> FloatArray:
+    assert own.square is not None
+    return own.square

@@ -1,0 +1,92 @@
+"""The protocol of the bandwidth selectors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import nan
+
+from kernadv._typing import FloatArray, IntArray
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A selected bandwidth and the curve it was read from.
+
+    Attributes
+    ----------
+    bandwidth : (d,) or (m, 1) float64
+        One a dimension, or one a query (local selectors); always positive and finite, but for the 0 of `k_neighbors` where k
+        points or more lie at the query.
+    grid : (H, d) float64
+        Bandwidths of the first search, ascending; the minimum is then refined between them.  One row for a plug-in; numbers
+        of neighbours for `k_neighbors`.
+    curve : (H,) float64
+        Criterion on the grid, inf where it is undefined there; NaN for a plug-in, which minimises nothing.
+    criterion : str
+        What `curve` is, with its formula's name: "leave-one-out CV", "AICc", ...
+    at_edge : bool
+        True if the smallest value lies at an end of the grid: the optimum may lie beyond.
+    flat : bool
+        True if the criterion hardly changes over the grid, so that the choice means little.
+    value : float
+        Criterion at the selected bandwidth; NaN for a plug-in.
+    smoothing : (c,) float64, or None
+        Lambda of each categorical column.  The curve then has the smallest value over them at each bandwidth.
+    """
+
+    bandwidth: FloatArray
+    grid: FloatArray
+    curve: FloatArray
+    criterion: str
+    at_edge: bool
+    flat: bool
+    value: float = nan
+    smoothing: FloatArray | None = None
+
+
+class Selector(ABC):
+    """Chooses a bandwidth from the data; objects hold settings only.
+
+    Attributes
+    ----------
+    name : str
+        What `kernadv.regression.bandwidth.get` and the regressors call it.
+    """
+
+    name: str
+
+    @abstractmethod
+    def select(
+        self,
+        spec: LocalPolynomialSpec,
+        x: FloatArray,
+        y: FloatArray,
+        weights: FloatArray,
+        *,
+        at: FloatArray | None = None,
+        series: IntArray | None = None,
+    ) -> Selection:
+        """Select a bandwidth.
+
+        Parameters
+        ----------
+        spec : LocalPolynomialSpec
+            Kernel, degree, radial or product, one- or two-sided.
+        x : (n, d)
+        y : (n, C)
+            The criterion is summed over the responses.
+        weights : (n,)
+            Observation weights >= 0.
+        at : (m, d), optional
+            Queries, for selectors of local bandwidths.
+        series : (n,) int, optional
+            Series of each point: smoothing never crosses series, the criterion is pooled over them.
+
+        Raises
+        ------
+        ArgumentError
+            If the data cannot determine a bandwidth: fewer than 3 points, constant x, a dimension the selector does not
+            handle, no bandwidth of the grid with a finite criterion.
+        """

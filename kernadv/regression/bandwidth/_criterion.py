@@ -1,0 +1,221 @@
+"""Selectors that minimise a curve: every bandwidth is scored on the same points."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_count, check_positive, check_range
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression._threads import in_parallel
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._sample import Sample, prepare
+from kernadv.regression.bandwidth._search import refine
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
+
+#: A curve whose values differ by less than this share is flat.
+FLAT = 0.01
+#: Share by which a curve rises from its minimum towards narrow bandwidths before they are believed to be worse.
+RISEN = 0.05
+#: Mean squares below this share of the variance of the responses are rounding errors.
+ROUNDING = 1e-20
+
+
+class Errors(NamedTuple):
+    """Errors at n design points.
+
+    Attributes
+    ----------
+    error : (n, C)
+        Response minus estimate; NaN where the estimate is undefined.
+    leverage : (n,)
+        Own weight of the response in the estimate; 0 for estimates from other points.
+    """
+
+    error: FloatArray
+    leverage: FloatArray
+
+
+@dataclass(frozen=True)
+class CriterionSelector(Selector):
+    """Minimises a criterion over a log grid of bandwidths and refines the minimum by golden sections.
+
+    In d dimensions the grid scales the standard deviations by one factor; the refinement then goes through the dimensions.
+
+    A criterion is undefined at points whose window holds too few others.  Points for which that is so even at the widest
+    bandwidth (no past, a series of one point) are left out.  A bandwidth that leaves any other point undefined scores inf.
+    A few isolated points can so forbid every narrow bandwidth.  Where the curve ends there before it has risen, it is
+    computed again over the points that are defined at the narrowest bandwidth that leaves no more than the share
+    `undefined` of them without an estimate, **the same ones for every bandwidth**; if its minimum lies where all points
+    would not have allowed it, it is used.
+
+    Parameters
+    ----------
+    size : int
+        Bandwidths of the grid.
+    undefined : float
+        Share of the points that may be left out because their windows are too empty.
+    bounds : (low, high), optional
+        Ends of the grid on a line, in units of x; default: see `kernadv.regression.bandwidth._sample.Sample.bounds`.
+
+    Raises
+    ------
+    ArgumentError
+        If a setting is out of range.
+    """
+
+    size: int = 32
+    undefined: float = 0.02
+    bounds: tuple[float, float] | None = None
+
+    #: What the curve is called in reports.
+    criterion: ClassVar[str]
+    #: True if the criterion is a logarithm already.
+    logarithmic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_count(self.size, "size", 3, most=2**20)
+        if check_range(self.undefined, "undefined", 0.0) >= 1.0:
+            raise ArgumentError(f"undefined must be a share of the points, 0 <= undefined < 1, got {self.undefined!r}")
+        if self.bounds is not None:
+            if not isinstance(self.bounds, (tuple, list, np.ndarray)) or len(self.bounds) != 2:
+                raise ArgumentTypeError(f"bounds must be a pair (low, high) of bandwidths, got {self.bounds!r}")
+            low, high = (check_positive(bound, "bounds", "0 < low < high") for bound in self.bounds)
+            if low >= high:
+                raise ArgumentError(f"bounds must be 0 < low < high, got {self.bounds!r}")
+
+    @abstractmethod
+    def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
+        """Errors of all points at one bandwidth (d,)."""
+
+    def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
+        """Criterion; by default the weighted mean of squares, summed over the responses.  NaN if an error is.
+
+        Parameters
+        ----------
+        errors : Errors
+            Of the points that are scored.
+        weights : (n,)
+            Their weights.
+        variance : (C,)
+            Variance of the responses, a unit for what counts as rounding.
+        """
+        return float(np.einsum("i,ic,ic", weights, errors.error, errors.error) / weights.sum())
+
+    def sample(
+        self, spec: LocalPolynomialSpec, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
+    ) -> Sample:
+        """Checked data, with the fit that the criterion looks at."""
+        return prepare(spec, x, y, weights, series)
+
+    def grid(self, sample: Sample) -> FloatArray:
+        """Bandwidths of the first search, ascending.  # (H, d)"""
+        low, high = sample.bounds()
+        if self.bounds is not None:
+            if len(low) > 1:
+                raise ArgumentError("bounds are for one dimension; leave them out in several")
+            low, high = np.array([self.bounds[0]]), np.array([self.bounds[1]])
+        return np.asarray(low * (high / low)[0] ** np.linspace(0.0, 1.0, self.size)[:, None])
+
+    def curve(self, sample: Sample, grid: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """Criterion on a grid of bandwidths, and the points it was computed from.
+
+        Parameters
+        ----------
+        sample : Sample
+        grid : (H, d)
+            Ascending.
+
+        Returns
+        -------
+        curve : (H,)
+        scored : (n,) bool
+
+        Raises
+        ------
+        ArgumentError
+            If no point has an estimate at the widest bandwidth.
+        """
+        ever = self._defined(sample, grid[-1])
+        if not ever.any():
+            raise ArgumentError("no bandwidth leaves any point an estimate from the others: too few points, or series")
+        curve, scored, first = self._over(sample, grid, ever, 0)
+        allowed = int(self.undefined * ever.sum())
+        if first == 0 or allowed == 0 or not np.isfinite(curve[first]):
+            return curve, scored
+        if self._contrast(curve[first], curve.min(), sample) > RISEN:
+            return curve, scored
+        spared, kept, _ = self._over(sample, grid, ever, allowed)
+        return (spared, kept) if int(np.argmin(spared)) < first else (curve, scored)
+
+    def _over(
+        self, sample: Sample, grid: FloatArray, ever: BoolArray, allowed: int
+    ) -> tuple[FloatArray, BoolArray, int]:
+        """Curve over the points defined at the first bandwidth that leaves at most `allowed` of `ever` undefined."""
+        low, high, scored = 0, len(grid) - 1, ever
+        middle = low  # wide kernels leave none undefined
+        while low < high:
+            defined = self._defined(sample, grid[middle]) & ever
+            if ever.sum() - defined.sum() <= allowed:
+                high, scored = middle, defined
+            else:
+                low = middle + 1
+            middle = (low + high) // 2
+        curve = np.full(len(grid), np.inf)
+        curve[high:] = in_parallel(lambda h: self.at(sample, h, scored), list(grid[high:]))
+        return curve, scored, high
+
+    def at(self, sample: Sample, bandwidth: FloatArray, scored: BoolArray) -> float:
+        """Criterion at one bandwidth over the scored points; inf if one of them has no estimate."""
+        errors, weights = self.errors(sample, bandwidth), sample.weights
+        if not scored.all():
+            errors, weights = Errors(errors.error[scored], errors.leverage[scored]), weights[scored]
+        score = self.score(errors, weights, sample.variance)
+        return score if np.isfinite(score) else float("inf")
+
+    def select(
+        self,
+        spec: LocalPolynomialSpec,
+        x: FloatArray,
+        y: FloatArray,
+        weights: FloatArray,
+        *,
+        at: FloatArray | None = None,
+        series: IntArray | None = None,
+    ) -> Selection:
+        """Select the bandwidth that minimises the criterion; see `Selector.select`.
+
+        If the responses are constant, every bandwidth is as good: the widest one is returned, with a flat curve of 0.
+        """
+        sample = self.sample(spec, x, y, weights, series)
+        grid = self.grid(sample)
+        if not sample.variance.any():
+            return Selection(grid[-1], grid, np.zeros(len(grid)), self.criterion, True, True, 0.0)
+        curve, scored = self.curve(sample, grid)
+        finite = np.isfinite(curve)
+        if not finite.any():
+            raise ArgumentError(
+                f"{self.criterion} is undefined at every bandwidth for {len(sample.x)} points at degree {spec.degree}; "
+                "use fewer parameters, or give a bandwidth"
+            )
+        bandwidth, value = refine(lambda h: self.at(sample, h, scored), grid, curve, grid[0], grid[-1])
+        index = int(np.argmin(curve))
+        edge = index in (int(np.argmax(finite)), len(grid) - 1)
+        return Selection(bandwidth, grid, curve, self.criterion, edge, self.flat(curve[finite], sample), value)
+
+    def _defined(self, sample: Sample, bandwidth: FloatArray) -> BoolArray:
+        return np.asarray(np.isfinite(self.errors(sample, bandwidth).error).all(1))
+
+    def flat(self, curve: FloatArray, sample: Sample) -> bool:
+        """Whether a curve of finite values hardly changes."""
+        return self._contrast(float(curve.max()), float(curve.min()), sample) < FLAT
+
+    def _contrast(self, high: float, low: float, sample: Sample) -> float:
+        """Logarithm of the ratio of two values of the criterion, unless they are logarithms themselves."""
+        if self.logarithmic:
+            return high - low
+        least = ROUNDING * float(sample.variance.sum())
+        return float(np.log((high + least) / (low + least)))

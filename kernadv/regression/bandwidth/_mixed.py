@@ -1,0 +1,160 @@
+"""Bandwidths of mixed designs: those of the continuous columns and the lambdas of the categorical ones, chosen together.
+
+References
+----------
+Racine and Li (2004), Nonparametric estimation of regression functions with both categorical and continuous data, Journal
+of Econometrics 119.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from math import frexp, isfinite, ldexp
+
+import numpy as np
+from scipy.optimize import minimize
+
+from kernadv._errors import ArgumentError
+from kernadv._typing import BoolArray, FloatArray
+from kernadv.regression.smoother import estimate
+from kernadv.regression.level_moments import LevelMoments, few_levels
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Sample
+from kernadv.regression.bandwidth import GCV, AICc, CriterionSelector, LeaveOneOut, Selection, Selector
+from kernadv.regression.bandwidth._criterion import Errors
+from kernadv.regression.bandwidth._sample import Sample as Ordered
+from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth.criteria import OTHERS
+from kernadv.regression.local.solve import SURE
+
+#: Criteria that follow from the fit at the design points and its leverages.
+CRITERIA = (LeaveOneOut, GCV, AICc)
+#: Lambdas of the first search, as shares of the largest ones; with more columns than this they move together.
+SHARES, APART = (0.0, 0.05, 0.15, 0.4, 1.0), 3
+#: Starting points that are refined.
+STARTS = 3
+#: Digits of a criterion in the search, binary ones: rounding errors, which change with the scale of the weights, would lead
+#: it elsewhere.
+BITS = 34
+
+
+class _Criterion:
+    """Errors at the design points for any bandwidth and lambda."""
+
+    def __init__(self, rule: Rule, sample: Sample) -> None:
+        self.rule, self.sample = rule, sample
+        few = few_levels(rule, sample, sample.points)
+        self.moments = LevelMoments(rule, sample, sample.points) if few else None
+
+    def errors(self, selector: CriterionSelector, bandwidth: FloatArray, smoothing: FloatArray) -> Errors:
+        """Errors of a criterion at one bandwidth (d,) and lambda (c,)."""
+        if self.moments is None:
+            rule = replace(self.rule, bandwidth=bandwidth, smoothing=smoothing)
+            value, centre, _, _ = estimate(rule, self.sample, self.sample.points)
+        else:
+            solved = self.moments.solve(bandwidth, smoothing)
+            value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
+            centre = solved.row[:, 0]
+        error, own = self.sample.y - value, self.sample.weights * centre
+        if not isinstance(selector, LeaveOneOut):
+            return Errors(error, own)
+        return Errors(error / np.where(1.0 - own > OTHERS, 1.0 - own, np.nan)[:, None], np.zeros(len(own)))
+
+
+def select_mixed(selector: Selector, rule: Rule, sample: Sample) -> Selection:
+    """Minimise a criterion over all bandwidths: a grid of scaled h and of lambdas, refined by Powell's method.
+
+    Parameters
+    ----------
+    selector : LeaveOneOut, GCV or AICc
+    rule : Rule
+        Its bandwidths are not read.
+    sample : Sample
+
+    Returns
+    -------
+    Selection
+        With `smoothing`; the curve is the smallest criterion over lambda at each scale of h.
+
+    Raises
+    ------
+    ArgumentError
+        If the selector has another criterion, or that is undefined everywhere.
+    """
+    if not isinstance(selector, CriterionSelector) or not isinstance(selector, CRITERIA):
+        raise ArgumentError(
+            f"{selector.name} does not select with categorical columns; use leave_one_out, gcv or aicc, or give one number "
+            "a column: the half-width or scale of continuous columns, lambda of categorical ones"
+        )
+    sample = sample.take(sample.order())
+    errors, ordered = _Criterion(rule, sample), _ordered(rule, sample)
+    dimensions = sample.points.x.shape[1]
+    largest = np.array([category.largest for category in rule.categories])
+    grid = selector.grid(ordered) if dimensions else np.empty((1, 0))
+    scored = np.asarray(np.isfinite(errors.errors(selector, grid[-1], largest).error).all(1))
+    if not scored.any():
+        raise ArgumentError("no bandwidth leaves any point an estimate from the others: too few points")
+    variance = ordered.variance
+    if not variance.any():
+        zero = np.zeros(len(grid))
+        return Selection(grid[-1], grid, zero, selector.criterion, True, True, 0.0, largest)
+
+    def score(place: FloatArray) -> float:
+        value = _score(errors, selector, np.exp(place[:dimensions]), place[dimensions:], scored, variance)
+        mantissa, exponent = frexp(value)
+        return ldexp(round(mantissa * 2**BITS), exponent - BITS) if isfinite(value) else value
+
+    shares = list(product(SHARES, repeat=len(largest)))
+    if len(largest) > APART:
+        shares = [(share,) * len(largest) for share in SHARES]
+    starts = np.array([[*np.log(h), *(np.array(share) * largest)] for h in grid for share in shares])
+    scores = np.array([score(start) for start in starts])
+    if not np.isfinite(scores).any():
+        raise ArgumentError(f"{selector.criterion} is undefined at every bandwidth; give one number a column")
+    worst = float(scores[np.isfinite(scores)].max())
+    limit = worst + 10.0 * abs(worst) + 1.0  # in the place of inf
+    bounds = [*zip(np.log(grid[0]), np.log(grid[-1]), strict=True), *((0.0, top) for top in largest.tolist())]
+    best, value = starts[int(np.argmin(scores))], float(scores.min())
+    for start in np.argsort(scores, kind="stable")[:STARTS]:
+        found = minimize(
+            lambda place: min(score(place), limit),
+            starts[start],
+            method="Powell",
+            bounds=bounds,
+            options={"xtol": 1e-4, "ftol": 1e-10},
+        )
+        if found.fun < value:
+            best, value = found.x, float(found.fun)
+    curve = scores.reshape(len(grid), -1).min(1)
+    finite = np.isfinite(curve)
+    edge = bool(dimensions) and int(np.argmin(curve)) in (int(np.argmax(finite)), len(grid) - 1)
+    flat = bool(dimensions) and selector.flat(curve[finite], ordered)
+    bandwidth = np.exp(best[:dimensions])
+    return Selection(bandwidth, grid, curve, selector.criterion, edge, flat, value, best[dimensions:])
+
+
+def _score(
+    criterion: _Criterion,
+    selector: CriterionSelector,
+    bandwidth: FloatArray,
+    smoothing: FloatArray,
+    scored: BoolArray,
+    variance: FloatArray,
+) -> float:
+    """Criterion; inf where a scored point has no estimate."""
+    errors = criterion.errors(selector, bandwidth, smoothing)
+    errors = Errors(errors.error[scored], errors.leverage[scored])
+    value = selector.score(errors, criterion.sample.weights[scored] / criterion.sample.weights.mean(), variance)
+    return value if np.isfinite(value) else float("inf")
+
+
+def _ordered(rule: Rule, sample: Sample) -> Ordered:
+    """The continuous part as the selectors take it."""
+    points, y, weights = sample
+    if points.x.shape[1]:
+        return prepare(rule.spec, points.x, y, weights, points.series)
+    order = np.arange(len(y))
+    return Ordered(
+        rule.spec, points.x, y - np.average(y, axis=0, weights=weights), weights / weights.mean(), 0 * order, order
+    )

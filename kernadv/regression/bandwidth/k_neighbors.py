@@ -1,0 +1,131 @@
+"""Number of neighbours by leave-one-out, for bandwidths that follow the density of the design."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, check_count
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression._threads import in_parallel
+from kernadv.regression.bandwidth._base import Selection
+from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
+from kernadv.regression.bandwidth._neighbours import neighbour_distance
+from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.bandwidth._search import lowest
+from kernadv.regression.bandwidth.criteria import left_out
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
+
+
+@dataclass(frozen=True)
+class KNeighbors(CriterionSelector):
+    """Minimises the leave-one-out error over k, the bandwidth at x being the distance to its k-th nearest point.
+
+    A point that is left out is predicted from the k nearest of the others, in closed form.  The distance is Euclidean for
+    radial kernels and the largest coordinate difference for products; it is 0 where k points or more lie at x, and their
+    mean is then the estimate.  Kernels that are 0 at their edge give the k-th point no weight.  The grid holds k; the
+    bandwidths (m, 1) are those at the queries, by default the design points, for the best k.  Costs O(n k) for a value of
+    k, in several dimensions O(n^2).
+
+    Parameters
+    ----------
+    size : int
+        Most values of k in the first search; it is then refined to the last neighbour.
+    most : int, optional
+        Largest k; default: half of the points of the largest series, but at least 50.
+
+    References
+    ----------
+    Stone (1977), Consistent nonparametric regression, Annals of Statistics 5.
+    Li (1984), Consistency for cross-validated nearest neighbor estimates in nonparametric regression, Annals of
+    Statistics 12.
+    """
+
+    most: int | None = None
+
+    name = "k_neighbors"
+    criterion: ClassVar[str] = "leave-one-out CV of k neighbours"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bounds is not None:
+            raise ArgumentError(f"k_neighbors takes no bounds but most, the largest k, got bounds={self.bounds!r}")
+        if self.most is not None:
+            check_count(self.most, "most")
+
+    def grid(self, sample: Sample) -> FloatArray:
+        """Values of k of the first search.  # (H, 1)"""
+        kernel = sample.spec.kernel
+        least = max(len(exponents(sample.x.shape[1], sample.spec.degree)), 2)  # 1: a point alone is its own estimate
+        if np.isfinite(kernel.support) and not kernel.closed:
+            least += 1
+        others = int(np.bincount(sample.series).max()) - 1
+        most = min(others, max(others // 2, 50) if self.most is None else self.most)
+        return np.unique(np.rint(np.geomspace(min(least, most), most, self.size)))[:, None]
+
+    def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
+        """Leave-one-out errors with ``bandwidth[0]`` neighbours."""
+        width = neighbour_distance(sample, int(bandwidth[0]) + 1)  # the point itself is the first
+        return left_out(sample, sample.smooth(width[:, None]))
+
+    def select(
+        self,
+        spec: LocalPolynomialSpec,
+        x: FloatArray,
+        y: FloatArray,
+        weights: FloatArray,
+        *,
+        at: FloatArray | None = None,
+        series: IntArray | None = None,
+    ) -> Selection:
+        """Bandwidths (m, 1) of the best k; see `Selector.select`.
+
+        Raises
+        ------
+        ArgumentError
+            If there are several series and queries, or rows of weight 0: these belong to no series.
+        """
+        sample = self.sample(spec, x, y, weights, series)
+        inside = at is None and len(sample.x) == len(x)
+        if sample.n_series > 1 and not inside:
+            raise ArgumentError("k_neighbors over series is for the design points: leave out `at` and rows of weight 0")
+        grid = self.grid(sample)
+        if not sample.variance.any():
+            curve, flat = np.zeros(len(grid)), True
+        else:
+            curve, scored = self.curve(sample, grid)
+            if not np.isfinite(curve).any():
+                raise ArgumentError("no number of neighbours leaves every point an estimate; raise `most`")
+            flat = self.flat(curve[np.isfinite(curve)], sample)
+            grid, curve = self._refine(sample, grid, curve, scored)
+        best = lowest(curve)
+        k = int(grid[best, 0])
+        edge = best in (int(np.argmax(np.isfinite(curve))), len(grid) - 1)
+        given = replace(sample, x=x[sample.order])  # no distance is rounded twice
+        if inside:
+            width = np.empty(len(x))
+            width[sample.order] = neighbour_distance(given, k)
+        else:
+            width = neighbour_distance(given, k, x if at is None else at)
+        return Selection(width[:, None], grid, curve, self.criterion, edge, flat, float(curve[best]))
+
+    def _refine(
+        self, sample: Sample, grid: FloatArray, curve: FloatArray, scored: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Enter more values of k around the best one, until its neighbours have been tried."""
+        while True:
+            best = lowest(curve)
+            k = grid[:, 0]
+            inside = np.rint(np.linspace(k[max(best - 1, 0)], k[min(best + 1, len(k) - 1)], 9))
+            new = np.setdiff1d(inside, k)
+            if not len(new):
+                return grid, curve
+            values = in_parallel(lambda h: self.at(sample, h, scored), list(new[:, None]))
+            order = np.argsort(np.concatenate([k, new]))
+            grid, curve = np.concatenate([k, new])[order, None], np.concatenate([curve, values])[order]
+
+
+SELECTORS = (KNeighbors(),)

@@ -1,0 +1,164 @@
+"""The direct plug-in bandwidth of Ruppert, Sheather and Wand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import pi, sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, check_count, check_range
+from kernadv._typing import FloatArray, IntArray
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._binned import binned_fit, linear_bins
+from kernadv.regression.bandwidth._constants import from_gaussian
+from kernadv.regression.bandwidth._formula import formula_sample, formula_selection
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
+
+#: Parameters of a quartic.
+QUARTIC = 5
+
+
+@dataclass(frozen=True)
+class PlugIn(Selector):
+    """``h = delta_0(K) (sigma^2 (b - a) / (theta_22 n))^(1/5)``: asymptotically optimal for a local linear fit on a line.
+
+    ``theta_rs = n^-1 sum m^(r)(x_i) m^(s)(x_i)``.  Quartics on blocks, their number chosen by Mallows' Cp, give sigma^2 and
+    theta_24; these the bandwidth of a local cubic fit for theta_22; and that the bandwidth of a local linear fit for
+    sigma^2.  The local fits are Gaussian, cut at 4 standard deviations, on linearly binned data, so that the result is the
+    one of Wand's R package KernSmooth (`dpill`), which is O(n).
+
+    For degree 0 the rule neglects the design bias of the local constant.  Responses share one bandwidth: their sigma^2 and
+    theta are summed.
+
+    Ties in x stay together: a block ends behind the last point of a tie, and one that the trimming would cut is kept.
+    `dpill` cuts by row number, so that its result depends on the order of the rows where x has ties.
+
+    Parameters
+    ----------
+    blocks : int
+        Most blocks of the quartic fits; no more than leave each of them more than 5 distinct x.
+    divisor : int
+        Fewest points of a block.
+    trim : float
+        Share of the points left out at each end.
+    boundary : float
+        Share of the grid at each end that is not used for theta_22.
+    size : int
+        Bins.
+
+    References
+    ----------
+    Ruppert, Sheather and Wand (1995), An effective bandwidth selector for local least squares regression, JASA 90.
+    """
+
+    name = "plug_in"
+    blocks: int = 5
+    divisor: int = 20
+    trim: float = 0.01
+    boundary: float = 0.05
+    size: int = 401
+
+    def __post_init__(self) -> None:
+        check_count(self.blocks, "blocks")
+        check_count(self.divisor, "divisor")
+        check_range(self.trim, "trim", 0.0, 0.49)
+        check_range(self.boundary, "boundary", 0.0, 0.49)
+        check_count(self.size, "size", 20, most=2**20)
+
+    def select(
+        self,
+        spec: LocalPolynomialSpec,
+        x: FloatArray,
+        y: FloatArray,
+        weights: FloatArray,
+        *,
+        at: FloatArray | None = None,
+        series: IntArray | None = None,
+    ) -> Selection:
+        """One bandwidth; see `Selector.select`.  If the responses are polynomials without noise, the widest one."""
+        sample = formula_sample(self.name, spec, x, y, weights, series)
+        x, cut = sample.x[:, 0], int(self.trim * len(sample.x))
+        kept = slice(int(np.searchsorted(x, x[cut])), int(np.searchsorted(x, x[len(x) - 1 - cut], "right")))
+        bandwidth = self.gaussian(sample.x[kept, 0], sample.y[kept], sample.weights[kept])
+        return formula_selection(sample, bandwidth * from_gaussian(spec.kernel), "direct plug-in rule")
+
+    def gaussian(self, x: FloatArray, y: FloatArray, weights: FloatArray) -> float:
+        """Bandwidth for a Gaussian kernel; inf if the curvature is 0.
+
+        Parameters
+        ----------
+        x : (n,) ascending
+        y : (n, C)
+        weights : (n,)
+        """
+        n, width = len(x), float(x[-1] - x[0])
+        first = self.quartics(x, y, weights)
+        if first.theta24 == 0.0 or first.variance <= 1e-20 * float((weights @ y**2).sum()) / n:
+            return float("inf")
+        pilot = first.variance * width / (abs(first.theta24) * n)
+        pilot = (pilot * (3.0 / (8.0 * sqrt(pi)) if first.theta24 < 0.0 else 15.0 / (16.0 * sqrt(pi)))) ** (1.0 / 7.0)
+        bins = linear_bins(x, y, weights, self.size)
+        inner = slice(int(self.boundary * self.size), self.size - int(self.boundary * self.size))
+        curvature = binned_fit(bins, pilot, 3, 2).value
+        theta22 = float((curvature[:, inner] ** 2 @ bins.counts[inner]).sum()) / n
+        if theta22 == 0.0:
+            return float("inf")
+        constant = (4.0 / sqrt(2.0 * pi) * (0.5 + 2.0 * sqrt(2.0) - 4.0 / 3.0 * sqrt(3.0))) ** (1.0 / 9.0)
+        second = constant * ((first.variance / (theta22 * n)) ** 2 * width) ** (1.0 / 9.0)
+        fit = binned_fit(bins, second, 1, 0)
+        squares = float(
+            (weights @ y**2).sum() - 2.0 * (fit.value * bins.sums).sum() + (fit.value**2 @ bins.counts).sum()
+        )
+        freedom = float(n - 2.0 * fit.leverage @ bins.counts + fit.norm @ bins.counts)
+        if not squares > 0.0 or not freedom > 0.0:
+            raise ArgumentError("the plug-in rule found no noise to smooth: use leave_one_out, or give a bandwidth")
+        return float((squares / freedom * width / (2.0 * sqrt(pi) * theta22 * n)) ** 0.2)
+
+    def quartics(self, x: FloatArray, y: FloatArray, weights: FloatArray) -> Quartics:
+        """Quartic fits on the number of blocks that minimises Mallows' Cp."""
+        n, most = len(x), max(min(len(x) // self.divisor, self.blocks), 1)
+        first = np.flatnonzero(np.append(True, np.diff(x) > 0.0))  # row of each distinct x
+        if len(first) <= QUARTIC:
+            raise ArgumentError(
+                f"the plug-in rule needs more than {QUARTIC} distinct x for a quartic, got {len(first)}; use "
+                "leave_one_out, or give a bandwidth"
+            )
+        fits = {}
+        for blocks in range(1, most + 1):  # of n // blocks points, the last with the rest; each moved behind its tie
+            cuts = [0, *np.searchsorted(first, np.arange(1, blocks) * (n // blocks)).tolist(), len(first)]
+            if min(high - low for low, high in pairwise(cuts)) > QUARTIC:
+                fits[blocks] = _blockwise(x, y, weights, [*first[cuts[:-1]].tolist(), n])
+        most = max(fits)
+        least = max(fits[most].squares, 1e-300)
+        cp = {blocks: (n - QUARTIC * most) * fit.squares / least + 2 * QUARTIC * blocks for blocks, fit in fits.items()}
+        return fits[min(cp, key=cp.__getitem__)]
+
+
+class Quartics(NamedTuple):
+    """Sum of squared residuals, variance and ``theta_24`` of blockwise quartic fits, summed over the responses."""
+
+    squares: float
+    variance: float
+    theta24: float
+
+
+def _blockwise(x: FloatArray, y: FloatArray, weights: FloatArray, cuts: list[int]) -> Quartics:
+    """Quartic least squares on the blocks between `cuts`."""
+    n, blocks, squares, theta = len(x), len(cuts) - 1, 0.0, 0.0
+    for low, high in pairwise(cuts):
+        part = slice(low, high)
+        centre, unit = x[part].mean(), max(float(np.ptp(x[part])) / 2.0, 1e-300)
+        u, root = (x[part] - centre) / unit, np.sqrt(weights[part])[:, None]
+        design = u[:, None] ** np.arange(QUARTIC)
+        c = np.linalg.lstsq(root * design, root * y[part], rcond=None)[0]  # (5, C)
+        second = (2.0 * c[2] + 6.0 * np.outer(u, c[3]) + 12.0 * np.outer(u * u, c[4])) / unit**2
+        fourth = 24.0 * c[4] / unit**4
+        theta += float((weights[part] @ second * fourth).sum())
+        squares += float((weights[part] @ (y[part] - design @ c) ** 2).sum())
+    return Quartics(squares, squares / (n - QUARTIC * blocks), theta / n)
+
+
+SELECTORS = (PlugIn(),)

@@ -1,0 +1,221 @@
+"""Hat vectors by blocks of queries: mixed designs and high dimensions, where no moments are shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations_with_replacement
+from math import factorial, prod
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from sklearn.utils import gen_batches
+
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression.neighbours import metric_distances
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression.local.solve import RANK
+
+#: Ratio of the eigenvalues of the design's cross products below which it counts as collinear.
+COLLINEAR = 1e-12
+#: A coefficient is estimable if its unit vector lies within this distance of the span of the design's rows.
+SPAN = 1e-6
+#: Numbers in the largest array of a block, 32 MB.
+BLOCK = 4_000_000
+
+
+class HatRows(NamedTuple):
+    """Hat vectors of a block of queries.
+
+    Attributes
+    ----------
+    queries : slice
+    hat : (b, n) float64
+        NaN where undefined.
+    centre : (b,) float64
+        Weight of a point at the query itself, for an observation weight of 1; of values, not of derivatives.
+    defined : (b,) bool
+    """
+
+    queries: slice
+    hat: FloatArray
+    centre: FloatArray
+    defined: BoolArray
+
+
+def monomials(dimensions: int, degree: int) -> IntArray:
+    """Exponents of the monomials of total degree <= `degree`, the constant first.  # (E, d)"""
+    rows = [np.zeros(dimensions, np.int64)]
+    for total in range(1, degree + 1):
+        for chosen in combinations_with_replacement(range(dimensions), total):
+            rows.append(np.bincount(chosen, minlength=dimensions))
+    return np.array(rows, np.int64)
+
+
+def hat_rows(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None = None) -> Iterator[HatRows]:
+    """Hat vectors of all queries, block by block, by QR of each query's weighted design.
+
+    Parameters
+    ----------
+    rule : Rule
+    sample : Sample
+    at : Points of m queries
+    derivative : d orders, optional
+        Orders of the derivative in the continuous columns; default: the value.
+    """
+    x = sample.points.x
+    powers = monomials(x.shape[1], rule.spec.degree)
+    order = np.zeros(x.shape[1], np.int64) if derivative is None else np.array(derivative, np.int64)
+    row = int(np.flatnonzero((powers == order).all(1))[0])
+    size = max(1, BLOCK // (len(x) * max(len(powers), x.shape[1], 1)))
+    for low in range(0, len(at.x), size):
+        block = slice(low, min(low + size, len(at.x)))
+        q = at.take(block)
+        local = rule.bandwidth.ndim == 2
+        width = _positive(rule.bandwidth[block, None]) if local else rule.bandwidth
+        u = (x[None] - q.x[:, None]) / width  # (b, n, d)
+        weight = sample.weights * kernel_weights(rule, sample.points, q, u, block)
+        design = np.ones((*u.shape[:2], len(powers)))
+        for e, power in enumerate(powers):
+            for i in np.flatnonzero(power):
+                design[:, :, e] *= u[:, :, i] ** power[i]
+        root = np.sqrt(weight)
+        solve = _estimable_half_row if rule.deficient else _half_row
+        half, defined = solve(root[:, :, None] * design, row)
+        if local and row == 0:
+            _take_means(half, defined, root, u)
+        unit = np.prod(width**order, axis=-1).reshape(-1, 1) / prod(factorial(i) for i in order.tolist())
+        yield HatRows(block, root * half / unit, (half**2).sum(1), defined)
+
+
+def determines(x: FloatArray, degree: int) -> bool:
+    """Whether the design points as a whole determine a polynomial of that degree.
+
+    They do not where columns are linear combinations of others, or the coefficients outnumber the points.
+
+    Parameters
+    ----------
+    x : (n, d)
+    degree : int
+    """
+    powers = monomials(x.shape[1], degree)
+    if len(powers) > len(x):
+        return False
+    half = np.ptp(x, axis=0) / 2.0
+    u = (x - x.min(0)) / np.where(half > 0.0, half, 1.0) - 1.0
+    gram = np.zeros((len(powers), len(powers)))
+    for rows in gen_batches(len(u), max(1, BLOCK // powers.size)):
+        design = np.prod(u[rows, None] ** powers, axis=2)
+        gram += design.T @ design
+    eigenvalues = np.linalg.eigvalsh(gram)
+    return bool(eigenvalues[0] > COLLINEAR * eigenvalues[-1])
+
+
+def kernel_weights(rule: Rule, points: Points, at: Points, u: FloatArray, queries: slice) -> FloatArray:
+    """Product of the kernels of all columns; 0 across series and, one-sided, after the query.  # (b, n)
+
+    Parameters
+    ----------
+    rule : Rule
+    points : Points of n design points
+    at : Points of b queries
+    u : (b, n, d)
+        Lags in bandwidths.
+    queries : slice
+        Which of the rule's queries these are.
+    """
+    width = rule.bandwidth[queries] if rule.bandwidth.ndim == 2 else np.ones((1, 1))
+    profile = rule.spec.kernel.profile
+    if not rule.spec.radial:
+        near, there = np.prod(profile(u), axis=2), ~u.any(axis=2)
+    else:
+        if rule.metric == "euclidean":
+            distance = np.linalg.norm(u, axis=2)
+        else:
+            distance = metric_distances(at.x, points.x, rule.metric) / _positive(width)
+        near, there = profile(distance), distance == 0.0
+    near = np.where(width > 0.0, near, there)
+    hit = np.isinf(near)  # 1 / 0: these points take all the weight
+    near = np.where(hit.any(axis=1, keepdims=True), hit, near)
+    return np.asarray(other_weights(rule, points, at) * near)
+
+
+def _positive(width: FloatArray) -> FloatArray:
+    """A unit of lengths for each query; windows of width 0 have any."""
+    return np.where(width > 0.0, width, 1.0)
+
+
+def _take_means(half: FloatArray, defined: BoolArray, root: FloatArray, u: FloatArray) -> None:
+    """Where all points with weight lie at the query, any polynomial has their mean there; in place."""
+    for b in np.flatnonzero(~defined):
+        used = root[b] > 0.0
+        if used.any() and not u[b, used].any():
+            half[b], defined[b] = root[b] / (root[b] ** 2).sum(), True
+
+
+def other_weights(rule: Rule, points: Points, at: Points) -> FloatArray:
+    """Kernels of the categorical columns; 0 across series and, one-sided, after the query.  # (b, n)"""
+    weight = np.ones((len(at.x), len(points.x)))
+    for c, (category, smoothing) in enumerate(zip(rule.categories, rule.smoothing.tolist(), strict=True)):
+        weight = weight * category.weight(np.abs(points.levels[:, c] - at.levels[:, c, None]), smoothing)
+    if rule.spec.past:
+        weight = np.where(points.x[:, 0] <= at.x[:, :1], weight, 0.0)
+    if points.series is not None and at.series is not None:
+        weight = np.where(points.series == at.series[:, None], weight, 0.0)
+    return np.asarray(weight)
+
+
+def _half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
+    """``D (D'D)^-1 e_row`` of each weighted design D, and whether D determines its coefficients.  # (b, n), (b,)"""
+    if design.shape[1] < design.shape[2]:
+        return np.full(design.shape[:2], np.nan), np.zeros(len(design), np.bool_)
+    scale = _lengths(design, 1)
+    q, r = np.linalg.qr(design / scale[:, None])
+    defined = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(axis=1) > RANK
+    r[~defined] = np.eye(r.shape[1])
+    unit = np.zeros((len(r), r.shape[1], 1))
+    unit[:, row, 0] = 1.0 / scale[:, row]
+    half = (q @ np.linalg.solve(r.transpose(0, 2, 1), unit))[:, :, 0]
+    half[~defined] = np.nan
+    return half, np.asarray(defined)
+
+
+def _estimable_half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
+    """The same by the pseudoinverse, for designs without full rank, and whether D determines that one coefficient.
+
+    Many polynomials then fit equally well.  Where all of them agree in the coefficient, its unit vector lies in the span of
+    D's rows, and the pseudoinverse gives the common value; elsewhere nothing is estimable.
+
+    References
+    ----------
+    Searle (1971), Linear Models, section 5.4.
+    """
+    scale = _lengths(design, 1)
+    half, inside = np.zeros(design.shape[:2]), np.zeros(len(design))
+    for b, each in enumerate(design):
+        used = np.flatnonzero(each.any(axis=1))
+        if len(used):
+            half[b, used], inside[b] = _pseudo_row(each[used] / scale[b], row)
+    defined = inside > 1.0 - SPAN**2
+    half[~defined] = np.nan
+    return half / scale[:, row, None], np.asarray(defined)
+
+
+def _pseudo_row(design: FloatArray, row: int) -> tuple[FloatArray, float]:
+    """``D (D'D)^+ e_row`` and the squared length of e_row's projection onto the rows of one D without a row of zeros."""
+    if len(design) < design.shape[1]:  # independent rows interpolate: a QR is enough
+        length = np.linalg.norm(design, axis=1)
+        q, r = np.linalg.qr((design / length[:, None]).T)
+        if np.abs(np.diagonal(r)).min() > RANK:
+            return solve_triangular(r, q[row]) / length, float(q[row] @ q[row])
+    left, singular, right = np.linalg.svd(design, full_matrices=False)
+    kept = singular > RANK * singular[0]
+    unit = right[:, row] * kept
+    return left @ (unit / np.where(kept, singular, 1.0)), float(unit @ unit)
+
+
+def _lengths(design: FloatArray, axis: int) -> FloatArray:
+    """Norms along an axis, 1 in the place of 0."""
+    length = np.linalg.norm(design, axis=axis)
+    return np.asarray(np.where(length > 0.0, length, 1.0))

@@ -1,0 +1,59 @@
+"""How sure an estimate is: variances, intervals, bands, bootstrap, diagnostics.
+
+Everything takes a `Fit`, and every interval and band says what it covers: the regression function m(x), or the smoothed
+target E mhat(x), which differs from it by the smoothing bias.
+"""
+
+from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, correction
+from kernadv.regression.inference.bands import (
+    band,
+    kappa,
+    multiplier_bootstrap,
+    tube,
+    tube_critical_value,
+    tube_probability,
+)
+from kernadv.regression.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
+from kernadv.regression.inference.degrees_of_freedom import (
+    DegreesOfFreedom,
+    effective_degrees_of_freedom,
+    effective_sample_size,
+)
+from kernadv.regression.inference.diagnostics import Autocorrelation, Portmanteau, autocorrelation, ljung_box
+from kernadv.regression.inference.intervals import interval, normal, proportion, robust_bias_corrected
+from kernadv.regression.inference.robust import RobustEstimate, robust_estimate
+from kernadv.regression.inference.variance import residual_variance, response_variance, standard_error
+
+__all__ = [
+    "REGRESSION_FUNCTION",
+    "SMOOTHED_TARGET",
+    "Autocorrelation",
+    "DegreesOfFreedom",
+    "Fit",
+    "Interval",
+    "MovingBlocks",
+    "Portmanteau",
+    "RobustEstimate",
+    "Wild",
+    "autocorrelation",
+    "band",
+    "bootstrap_error",
+    "correction",
+    "effective_degrees_of_freedom",
+    "effective_sample_size",
+    "interval",
+    "kappa",
+    "ljung_box",
+    "multiplier_bootstrap",
+    "normal",
+    "percentile_t",
+    "proportion",
+    "residual_variance",
+    "response_variance",
+    "robust_bias_corrected",
+    "robust_estimate",
+    "standard_error",
+    "tube",
+    "tube_critical_value",
+    "tube_probability",
+]

@@ -1,0 +1,283 @@
+"""Bootstrap of the residuals: the responses of all draws are the columns of one `smooth`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_level
+from kernadv._typing import FloatArray
+from kernadv.regression.inference import variance
+from kernadv.regression.inference._base import SMOOTHED_TARGET, Fit, Interval
+from kernadv.regression.local.polynomial import smooth
+
+MULTIPLIERS = ("rademacher", "mammen")
+#: Draws smoothed at once.
+BATCH = 256
+#: Called with the number of draws done and their total.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Wild:
+    """Residuals stay at their points and are multiplied by independent numbers of mean 0 and variance 1.
+
+    For independent responses, whatever their variances.
+
+    Attributes
+    ----------
+    multiplier : {"rademacher", "mammen"}
+        +-1 with equal chances; or Mammen's two points, whose third moment is 1 too.
+
+    References
+    ----------
+    Mammen (1993), Bootstrap and wild bootstrap for high dimensional linear models, Annals of Statistics 21.
+    Davidson and Flachaire (2008), The wild bootstrap, tamed at last, Journal of Econometrics 146.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.regression.inference import Wild
+    >>> drawn = Wild().noise(np.array([1.0, -2.0]), np.arange(2.0), 100, np.random.default_rng(0))
+    >>> np.unique(np.abs(drawn), axis=1)
+    array([[1.],
+           [2.]])
+    """
+
+    multiplier: str = "rademacher"
+    #: Standard error by which a draw is divided.
+    method = "hc3"
+
+    def __post_init__(self) -> None:
+        check_choice(self.multiplier, "multiplier", MULTIPLIERS)
+
+    def noise(self, residual: FloatArray, x: FloatArray, draws: int, rng: np.random.Generator) -> FloatArray:
+        """Noise of some draws, from residuals (n,) at x (n,).  # (n, draws)"""
+        uniform = rng.random((len(residual), draws))
+        if self.multiplier == "rademacher":
+            return np.asarray(residual[:, None] * np.where(uniform < 0.5, -1.0, 1.0))
+        root = np.sqrt(5.0)
+        low = uniform < (root + 1.0) / (2.0 * root)
+        return np.asarray(residual[:, None] * np.where(low, (1.0 - root) / 2.0, (1.0 + root) / 2.0))
+
+
+@dataclass(frozen=True)
+class MovingBlocks:
+    """Blocks of successive residuals, in order of the first dimension, are drawn with replacement, less their mean.
+
+    Points that share a place there come in an order that is drawn too, anew for every `BATCH` draws: nothing says which
+    succeeds which.  Residuals move from point to point times the square root of the weight of the one and over that of the
+    other.
+
+    For stationary noise whose correlation fades within a block.  The smoothing bias in the residuals counts as correlation:
+    take a bandwidth that does not oversmooth.
+
+    Attributes
+    ----------
+    length : int or None
+        Points a block; None takes the cube root of n, rounded up.
+
+    References
+    ----------
+    Kunsch (1989), The jackknife and the bootstrap for general stationary observations, Annals of Statistics 17.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.regression.inference import MovingBlocks
+    >>> up_and_down = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    >>> drawn = MovingBlocks(length=3).noise(up_and_down, np.arange(6.0), 4, np.random.default_rng(0))
+    >>> np.abs(np.diff(drawn, axis=0))[[0, 1, 3, 4]]  # within a block the order is kept
+    array([[1., 1., 1., 1.],
+           [1., 1., 1., 1.],
+           [1., 1., 1., 1.],
+           [1., 1., 1., 1.]])
+    """
+
+    length: int | None = None
+    #: Standard error by which a draw is divided.
+    method = "hac"
+
+    def __post_init__(self) -> None:
+        if self.length is not None:
+            check_count(self.length, "length")
+
+    def noise(self, residual: FloatArray, x: FloatArray, draws: int, rng: np.random.Generator) -> FloatArray:
+        """Noise of some draws, from residuals (n,) at x (n,).  # (n, draws)"""
+        n = len(residual)
+        length = int(np.ceil(n ** (1.0 / 3.0))) if self.length is None else self.length
+        if length > n:
+            raise ArgumentError(f"a block of {length} points needs as many, got {n}")
+        order = np.lexsort([rng.random(n), x])  # ties in an order that is drawn
+        ordered, starts, blocks = residual[order], n - length + 1, -(-n // length)
+        mean = np.array([ordered[k : k + starts].mean() for k in range(length)])  # of the k-th point of a block
+        first = rng.integers(0, starts, (blocks, 1, draws))
+        drawn = ordered[first + np.arange(length)[:, None]] - mean[:, None]
+        out = np.empty((n, draws))
+        out[order] = drawn.reshape(blocks * length, draws)[:n]
+        return out
+
+
+def chosen_scheme(scheme: Wild | MovingBlocks | None) -> Wild | MovingBlocks:
+    """Return the scheme, by default Wild(), or raise if it is something else."""
+    if scheme is None:
+        return Wild()
+    if not isinstance(scheme, (Wild, MovingBlocks)):
+        raise ArgumentTypeError(f"scheme must be Wild(...) or MovingBlocks(...), got {scheme!r}")
+    return scheme
+
+
+def bootstrap_error(
+    fit: Fit,
+    at: FloatArray,
+    scheme: Wild | MovingBlocks | None = None,
+    *,
+    draws: int = 999,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> FloatArray:
+    """Standard deviation of the estimate over the draws.  # (m, C)
+
+    **Covers** the smoothed target, as `kernadv.regression.inference.variance.standard_error` does.
+
+    Parameters
+    ----------
+    fit : Fit
+    at : (m, d)
+        Queries.
+    scheme : Wild or MovingBlocks, default Wild()
+        How noise is drawn from the residuals, which are first divided by sqrt(1 - leverage).
+    draws : int
+        At least 2.
+    seed : int
+    progress : callable, optional
+        Called after each batch with the number of draws done and their total over all responses.
+
+    Raises
+    ------
+    ArgumentError
+        No residuals at all, or blocks over points without one; fewer than 2 draws; bad arrays.
+
+    References
+    ----------
+    Hardle and Marron (1991), Bootstrap simultaneous error bars for nonparametric regression, Annals of Statistics 19.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.regression.inference import Fit, bootstrap_error, standard_error
+    >>> from kernadv.kernels import get
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
+    >>> rng = np.random.default_rng(0)
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> at = np.zeros((1, 1))
+    >>> ratio = bootstrap_error(fit, at, draws=4000) / standard_error(fit, at, "hc2")
+    >>> bool(abs(ratio[0, 0] - 1.0) < 0.05)
+    True
+    """
+    fit, scheme = Fit.checked(fit), chosen_scheme(scheme)
+    at = fit.queries(at)
+    columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
+    for column, drawn in _draws(fit, scheme, draws, seed, progress):
+        columns[column].append(smooth(drawn.spec, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value)
+    out = np.stack([np.concatenate(parts, axis=1).std(axis=1, ddof=1) for parts in columns], axis=1)
+    return np.where(np.isnan(variance.standard_error(fit, at, "hc2")), np.nan, out)
+
+
+def percentile_t(
+    fit: Fit,
+    at: FloatArray,
+    level: float = 0.95,
+    scheme: Wild | MovingBlocks | None = None,
+    *,
+    draws: int = 999,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Interval:
+    """``[mhat - t_high se, mhat - t_low se]``, with quantiles of ``t* = (mhat* - E* mhat*) / se*`` over the draws.
+
+    The standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.
+
+    **Covers** the smoothed target: t* is centred at the mean of the draws.  On the fit of a higher degree
+    (``fit.raised()``) the smoothing bias is of a smaller order.
+
+    Parameters
+    ----------
+    fit, at, scheme, draws, seed, progress
+        As in `bootstrap_error`.
+    level : float
+        Strictly between 0 and 1.
+
+    Returns
+    -------
+    Interval
+        NaN where the estimate is undefined, or rests on a point without a residual.
+
+    References
+    ----------
+    Hall (1992), The Bootstrap and Edgeworth Expansion, sections 3.5 and 4.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.regression.inference import Fit, percentile_t
+    >>> from kernadv.kernels import get
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
+    >>> rng = np.random.default_rng(0)
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> result = percentile_t(fit, np.zeros((1, 1)))
+    >>> bool(result.low[0, 0] < result.estimate[0, 0] < result.high[0, 0]), result.covers
+    (True, 'smoothed target')
+    """
+    tail = 0.5 * (1.0 - check_level(level))
+    fit, scheme = Fit.checked(fit), chosen_scheme(scheme)
+    at = fit.queries(at)
+    estimate = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth).value
+    error = variance.standard_error(fit, at, scheme.method)
+    columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
+    for column, t in studentised(fit, at, scheme, draws, seed, progress):
+        columns[column].append(t)
+    low, high = np.empty_like(estimate), np.empty_like(estimate)
+    for c, parts in enumerate(columns):
+        quantiles = np.quantile(np.concatenate(parts, axis=1), [tail, 1.0 - tail], axis=1)
+        low[:, c], high[:, c] = estimate[:, c] - quantiles[::-1] * error[:, c]
+    return Interval(estimate, low, high, SMOOTHED_TARGET)
+
+
+def studentised(
+    fit: Fit, at: FloatArray, scheme: Wild | MovingBlocks, draws: int, seed: int, progress: Progress | None = None
+) -> Iterator[tuple[int, FloatArray]]:
+    """``t* = (mhat* - E* mhat*) / se*`` of some draws: (which response, (m, draws)); NaN without a standard error."""
+    for column, drawn in _draws(fit, scheme, draws, seed, progress):
+        spread = variance.standard_error(drawn, at, scheme.method)
+        spread = np.where(spread == 0.0, np.inf, spread)  # a draw without noise is exact
+        yield column, smooth(drawn.spec, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value / spread
+
+
+def _draws(
+    fit: Fit, scheme: Wild | MovingBlocks, draws: int, seed: int, progress: Progress | None
+) -> Iterator[tuple[int, Fit]]:
+    """Fits whose responses are the noise of some draws: (which response, fit with draws as responses).
+
+    A linear smoother turns ``m + noise`` into ``S m + S noise``: without m, estimates are deviations from their mean.
+    Points without a residual have no noise: estimates that rest on them have no standard error.
+    """
+    check_count(draws, "draws", 2)
+    fit = fit.ordered()
+    root = np.sqrt(fit.weights)[:, None]
+    residuals = root * variance.resampling_residuals(fit)
+    lonely = int(np.isnan(residuals[:, 0]).sum())
+    if lonely and isinstance(scheme, MovingBlocks):
+        raise ArgumentError(
+            f"blocks need the residual of every point, and {lonely} are too lonely to have one; widen the bandwidth"
+        )
+    residuals = np.nan_to_num(residuals)
+    rng, total = np.random.default_rng(check_count(seed, "seed", 0)), draws * residuals.shape[1]
+    for column in range(residuals.shape[1]):
+        for low in range(0, draws, BATCH):
+            size = min(BATCH, draws - low)
+            yield column, fit._replace(y=scheme.noise(residuals[:, column], fit.x[:, 0], size, rng) / root)
+            if progress is not None:
+                progress(column * draws + low + size, total)

@@ -1,0 +1,127 @@
+"""Degrees of freedom of a linear smoother, and the effective sample size behind each estimate."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernadv._errors import ArgumentError
+from kernadv._typing import FloatArray
+from kernadv.regression.inference._base import Fit
+from kernadv.regression.local.polynomial import LocalValues, leverage, smooth, squared_norm
+
+#: A leverage nearer to 1 than this leaves no residual to divide by.
+SATURATED = 1e-10
+
+
+class DegreesOfFreedom(NamedTuple):
+    """Degrees of freedom of the smoother ``mhat = S y`` at its design points.
+
+    Attributes
+    ----------
+    points : int
+        Design points where the fit is defined; n, unless the bandwidth leaves some of them alone.
+    trace : float
+        ``tr S``: the effective degrees of freedom (edf).
+    squared_trace : float
+        ``sum_ij S_ij^2 omega_i / omega_j``: ``tr S'S``, the sum of the squared norms of the hat vectors, if the observation
+        weights omega are equal; otherwise that of the responses times sqrt(omega), which have one variance.
+    """
+
+    points: int
+    trace: float
+    squared_trace: float
+
+    @property
+    def residual(self) -> float:
+        """``n - 2 tr S + squared_trace``: E sum omega e^2 = sigma^2 times this, for an unbiased fit."""
+        return self.points - 2.0 * self.trace + self.squared_trace
+
+    def enough(self) -> DegreesOfFreedom:
+        """Return itself, or raise if less than one residual degree of freedom is left."""
+        if not self.residual >= 1.0:
+            raise ArgumentError(
+                f"expected at least 1 residual degree of freedom, got {self.residual:.3g} from {self.points} points "
+                f"and edf {self.trace:.3g}; widen the bandwidth, lower the degree, or use method='nearest'"
+            )
+        return self
+
+
+def at_design_points(fit: Fit) -> LocalValues:
+    """The fit at its own design points.  # values (n, C)"""
+    return smooth(fit.spec, fit.x, fit.y, fit.weights, fit.x, fit.bandwidth)
+
+
+def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
+    """Traces of the hat matrix in O(n) on a line, without forming it.
+
+    **Covers** neither target: these are properties of the smoother alone.
+
+    Raises
+    ------
+    ArgumentError
+        If the arrays of the fit do not belong together.
+
+    References
+    ----------
+    Buja, Hastie and Tibshirani (1989), Linear smoothers and additive models, Annals of Statistics 17, section 2.7.
+    Loader (1999), Local Regression and Likelihood, section 2.3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.regression.inference import Fit, effective_degrees_of_freedom
+    >>> from kernadv.kernels import get
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
+    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
+    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> effective_degrees_of_freedom(fit)  # one for the mean
+    DegreesOfFreedom(points=4, trace=1.0, squared_trace=1.0)
+    >>> effective_degrees_of_freedom(fit).residual
+    3.0
+    """
+    fit = Fit.checked(fit)
+    return traces(fit, at_design_points(fit))
+
+
+def traces(fit: Fit, own: LocalValues) -> DegreesOfFreedom:
+    """`effective_degrees_of_freedom` of a checked fit, from its values at the design points."""
+    weights = fit.weights
+    norm = weights * squared_norm(fit.spec, fit.x, weights, fit.x, fit.bandwidth, own, 1.0 / weights)
+    known = own.defined
+    return DegreesOfFreedom(int(known.sum()), float(leverage(own, weights)[known].sum()), float(norm[known].sum()))
+
+
+def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
+    """``n_eff(x) = 1 / sum_j l_j(x)^2``: as many equally weighted responses have a mean of the same variance.  # (m,)
+
+    For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  Observation weights enter through l alone: it is the number of
+    trials behind a proportion, and no weight changes the variance p (1 - p) of a response that is 0 or 1.  **Covers**
+    neither target by itself; in intervals it stands for the smoothed one, since bias plays no part in it.
+
+    Raises
+    ------
+    ArgumentError
+        If the arrays do not belong together.
+
+    References
+    ----------
+    Kish (1965), Survey Sampling, section 11.7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.regression.inference import Fit, effective_sample_size
+    >>> from kernadv.kernels import get
+    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
+    >>> x = np.array([[0.0], [0.5]])
+    >>> fit = Fit(LocalPolynomialSpec(get("triangular")), x, x, np.ones(2), np.array([1.0]))
+    >>> round(float(effective_sample_size(fit, x[:1])[0]), 9)  # weights 1 and .5: (1 + .5)^2 / (1 + .25)
+    1.8
+    """
+    fit = Fit.checked(fit)
+    at = fit.queries(at)
+    values = smooth(fit.spec, fit.x, fit.y[:, :0], fit.weights, at, fit.bandwidth)
+    norm = squared_norm(fit.spec, fit.x, fit.weights, at, fit.bandwidth, values)
+    return np.asarray(1.0 / np.where(values.defined, norm, np.nan))

@@ -1,0 +1,90 @@
+"""What the responses in a window can tell: limits that are wider than that, or narrower, are no interval."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import betaincinv
+
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression.inference._base import Fit, Interval
+
+#: An interval this many times as wide as the range of the responses in its window tells nothing: NaN.
+WIDEST = 100.0
+#: Points with less than this share of the largest kernel weight are not in the window.
+NEGLIGIBLE = 1e-6
+#: Ranges of responses, and half-widths, below this share of the range of all of them are rounding errors.
+ROUNDING = 1e-12
+
+
+def kernel_weight(fit: Fit, near: IntArray, query: FloatArray) -> FloatArray:
+    """``omega_j K(u_j)`` of some points.  # (k,)"""
+    u = (fit.x[near] - query) / fit.bandwidth
+    profile = fit.spec.kernel.profile
+    weight = profile(np.linalg.norm(u, axis=1)) if fit.spec.radial else np.prod(profile(u), axis=1)
+    if fit.spec.past:
+        weight = np.where(u[:, 0] <= 0.0, weight, 0.0)
+    return np.asarray(fit.weights[near] * weight)
+
+
+def extremes(fit: Fit, at: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The smallest and the largest response in the window of each query; NaN where it is empty.  # (m, C) each"""
+    order = np.argsort(fit.x[:, 0], kind="stable")
+    x, y = fit.x[order, 0], fit.y
+    reach = fit.spec.kernel.edge * fit.bandwidth[0]
+    first = np.searchsorted(x, at[:, 0] - reach, "left")
+    last = np.searchsorted(x, at[:, 0] + reach, "right")
+    low, high = (np.full((len(at), y.shape[1]), np.nan) for _ in range(2))
+    for q, (start, stop) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        near = order[start:stop]
+        near = near[in_window(kernel_weight(fit, near, at[q]))]
+        if len(near):
+            low[q], high[q] = y[near].min(0), y[near].max(0)
+    return low, high
+
+
+def in_window(weight: FloatArray) -> BoolArray:
+    """Which points have a weight that counts, among those of a query (or of each row)."""
+    weight = np.abs(weight)
+    return np.asarray((weight > 0.0) & (weight > NEGLIGIBLE * weight.max(axis=-1, initial=0.0, keepdims=True)))
+
+
+def sound(
+    interval: Interval,
+    y: FloatArray,
+    window: tuple[FloatArray, FloatArray],
+    size: FloatArray,
+    tail: float | FloatArray,
+) -> Interval:
+    """The interval, where the responses of its window can tell that much.
+
+    * Where it is more than 100 times as wide as the range of the responses in its window: NaN.
+    * Where it has no width, since all the responses in the window are the same, though others differ: nothing was seen of
+      the noise, which is not to say that there is none.  If more than a share q of such responses differed, one would have
+      been seen; q is the upper limit of Jeffreys for none in n_eff.  The limits are the means of responses of which a
+      share q is as small, or as large, as any.
+
+    Parameters
+    ----------
+    interval : Interval
+        (m, C).
+    y : (n, C)
+        All responses.
+    window : (m, C) and (m, C)
+        The smallest and the largest response in each window.
+    size : (m,)
+        n_eff.
+    tail : float or (C,)
+        Chance of an error on one side.
+    """
+    estimate, lower, upper, covers = interval
+    least, most = y.min(axis=0), y.max(axis=0)
+    (low, high), rounding = window, ROUNDING * (most - least)
+    seen = np.where(high - low > rounding, high - low, most - least)
+    undecided = (upper - lower > WIDEST * seen) & (most > least)
+    agree = (high - low <= rounding) & (upper - lower <= rounding) & (most > least)
+    lower, upper = (np.where(undecided, np.nan, limit) for limit in (lower, upper))
+    if agree.any():
+        share = betaincinv(0.5, 0.5 + size[:, None], 1.0 - np.asarray(tail))
+        lower = np.where(agree, low - share * (low - least), lower)
+        upper = np.where(agree, high + share * (most - high), upper)
+    return Interval(estimate, lower, upper, covers)

@@ -1,0 +1,156 @@
+"""Local polynomials whose bandwidth is the distance to the k-th neighbour."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, check_choice, check_positive
+from kernadv.regression._base import JUDGED_ROWS, KernelRegressor
+from kernadv.regression.inverse_distance import InverseDistance
+from kernadv.regression.neighbours import checked_metric, metric_distance, neighbour_distance
+from kernadv.regression._rule import Rule
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
+
+TIES = ("count", "distinct")
+
+
+class KNeighborsSmoother(KernelRegressor):
+    """Local polynomial regression with the bandwidth ``scale * (distance to the k-th nearest point)`` at each query.
+
+    Parameters
+    ----------
+    k : int or float
+        Number of neighbours, or their share of the sample (of the smallest group), 0 < k < 1, rounded up.  Every row counts
+        as one, whatever its weight; one of the frequency 2 as two.
+    degree : int
+        Total degree of the polynomial, 0 to 3.
+    kernel : str or Kernel
+        See `kernadv.kernels`; radial.  With degree 0 also "inverse_distance", 1 / distance: a point at the query itself then
+        takes all the weight, so that the estimate interpolates, and `loo_predict` and intervals do not exist.
+    ties : {"count", "distinct"}
+        Whether k counts points, or distinct places.
+    scale : float
+        Factor of the distance.
+    metric : str or callable
+        Distance, for the choice of neighbours and their weights: "euclidean", or another one of
+        `sklearn.metrics.pairwise_distances`; these do not work with groups.
+
+    Attributes
+    ----------
+    k_ : int
+    groups_ : array or None
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        Only if X had names.
+
+    Notes
+    -----
+    **Ties.**  All points as far as the k-th neighbour count, whatever the order of the rows, and points at the same distance
+    have the same weight.  Where k points or more (or, with distinct ties and k = 1, any) lie at the query itself, the
+    distance is 0 and they alone count.
+
+    Kernels that are 0 at their edge give the k-th neighbour no weight; the uniform one counts it in full.  With it, the
+    estimate of degree 0 is that of `sklearn.neighbors.KNeighborsRegressor`, except where there are more than k points up to
+    the k-th distance: that takes k of them, by the order of the rows.
+
+    Where all points with weight lie at the query, their mean is the estimate, whatever the kernel and the degree: every
+    polynomial that fits them best has that value there.  Derivatives do not exist there.
+
+    `loo_predict` keeps the bandwidths, so that each point has k - 1 others.
+
+    References
+    ----------
+    Stone (1977), Consistent nonparametric regression, Annals of Statistics 5.
+    Cleveland (1979), Robust locally weighted regression and smoothing scatterplots, JASA 74 (tricube, ties).
+
+    Examples
+    --------
+    >>> from kernadv.regression import KNeighborsSmoother
+    >>> KNeighborsSmoother(k=2, kernel="uniform").fit([[0], [1], [5]], [0, 2, 7]).predict([[0.4], [4.0]])
+    array([1. , 4.5])
+    """
+
+    def __init__(
+        self,
+        k: int | float = 5,
+        *,
+        degree: int = 0,
+        kernel: Any = "tricube",
+        ties: str = "count",
+        scale: float = 1.0,
+        metric: Any = "euclidean",
+    ) -> None:
+        self.k = k
+        self.degree = degree
+        self.kernel = kernel
+        self.ties = ties
+        self.scale = scale
+        self.metric = metric
+
+    @property
+    def _radial(self) -> bool:
+        return True
+
+    @property
+    def _usual_points(self) -> int:
+        if isinstance(self.k, float) and 0.0 < self.k < 1.0:
+            return int(self.k * JUDGED_ROWS)
+        return int(self.k) if isinstance(self.k, (int, np.integer)) else JUDGED_ROWS
+
+    _places: Points
+
+    def _how(self) -> LocalPolynomialSpec:
+        if not isinstance(self.kernel, str) or self.kernel != InverseDistance().name:
+            return super()._how()
+        if self.degree != 0:
+            raise ArgumentError(f"kernel='inverse_distance' interpolates: it needs degree=0, got {self.degree!r}")
+        return LocalPolynomialSpec(InverseDistance(), 0, radial=True)
+
+    def _settle(self, rule: Rule, sample: Sample) -> None:
+        check_choice(self.ties, "ties", TIES)
+        scale = check_positive(self.scale, "scale", "it multiplies the distance to the k-th neighbour")
+        points: Points = sample.points
+        self._frame = replace(rule, metric=checked_metric(self.metric, points))
+        self._places, self._distinct, self._factor = points, self.ties == "distinct", scale
+        design = points.x if points.series is None else np.column_stack([points.series, points.x])
+        if self._distinct:
+            design = np.unique(design, axis=0)
+        sizes = np.array([len(design)]) if points.series is None else np.bincount(design[:, 0].astype(np.int64))
+        self.k_: int = _count(self.k, int(sizes.min()))
+
+    def _rule(self, at: Points) -> Rule:
+        metric, distinct = self._frame.metric, self._distinct
+        if isinstance(metric, str) and metric == "euclidean":
+            distance = neighbour_distance(self._places, at, self.k_, distinct=distinct)
+        else:
+            distance = metric_distance(self._places, at, self.k_, metric, distinct=distinct)
+        return replace(self._frame, bandwidth=self._factor * distance[:, None])
+
+    def _window(self) -> str:
+        factor = "" if self._factor == 1.0 else f"{self._factor:g} x "
+        return f"bandwidth {factor}distance to neighbour {self.k_}"
+
+
+def _count(k: Any, smallest: int) -> int:
+    """Number of neighbours.
+
+    Raises
+    ------
+    ArgumentError
+        If k is no count or share, or larger than the sample or a group of it.
+    """
+    whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
+    if whole and k >= 1:
+        if k > smallest:
+            raise ArgumentError(
+                f"k={k} neighbours are more than the points (n_samples={smallest} in the smallest group, or in all); "
+                "lower k, or give a share such as 0.3"
+            )
+        return int(k)
+    if isinstance(k, float) and 0.0 < k < 1.0:
+        return int(np.ceil(k * smallest))
+    raise ArgumentError(f"k must be a whole number >= 1, or a share between 0 and 1, got {k!r}")

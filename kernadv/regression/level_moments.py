@@ -1,0 +1,91 @@
+"""Mixed designs by moments: those of each combination of categorical levels depend on no lambda, and are weighted after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from kernadv._typing import FloatArray
+from kernadv.regression._rule import Rule, coefficients
+from kernadv.regression._sample import Points, Sample
+from kernadv.regression.local.moments import exponents, local_moments
+from kernadv.regression.local.solve import Solution, solve_local
+from kernadv.regression.series import apart
+
+#: Most moments that are kept, 400 MB.
+KEPT = 50_000_000
+
+
+def few_levels(rule: Rule, sample: Sample, at: Points) -> bool:
+    """Whether the moments of all combinations of levels fit into memory, and fewer are kept than there are points."""
+    combinations = len(np.unique(sample.points.levels, axis=0))
+    moments = combinations * (1 + sample.y.shape[1]) * coefficients(sample.points.x.shape[1], 2 * rule.spec.degree)
+    return bool(moments <= len(sample.y) and moments * len(at.x) <= KEPT)
+
+
+class LevelMoments:
+    """Local moments of each combination of levels around each query.
+
+    Parameters
+    ----------
+    rule : Rule
+        Its bandwidths are not read.
+    sample : Sample
+    at : Points of m queries
+    """
+
+    def __init__(self, rule: Rule, sample: Sample, at: Points) -> None:
+        flat = sample.points.x.shape[1] == 0  # categories alone: all points in one place
+        self.spec = replace(rule.spec, degree=0) if flat else rule.spec
+        self.categories, self.sample = rule.categories, sample
+        self.points = sample.points._replace(x=np.zeros((len(sample.y), 1))) if flat else sample.points
+        self.at = at._replace(x=np.zeros((len(at.x), 1))) if flat else at
+        self.levels, own = np.unique(sample.points.levels, axis=0, return_inverse=True)
+        self.asked, self.code = np.unique(at.levels, axis=0, return_inverse=True)
+        self.own = own.ravel() == np.arange(len(self.levels))[:, None]  # (L, n)
+        self.known: tuple[bytes | None, FloatArray] = (None, np.empty(0))
+
+    def solve(self, bandwidth: FloatArray, smoothing: FloatArray, row: int = 0) -> Solution:
+        """Local systems at one bandwidth (d,) and lambda (c,); see `kernadv.regression.local.solve.solve_local`."""
+        if self.known[0] != bandwidth.tobytes():
+            weights, y = self.sample.weights, self.sample.y
+            self.known = bandwidth.tobytes(), self._each(bandwidth, [weights, *(weights * y.T)], squared=False)
+        sums = np.einsum("mcle,ml->mce", self.known[1], self._weight(smoothing))
+        dimensions, degree = self.points.x.shape[1], self.spec.degree
+        return solve_local(
+            np.ascontiguousarray(sums), exponents(dimensions, degree), exponents(dimensions, 2 * degree), row
+        )
+
+    def squared_norm(self, bandwidth: FloatArray, smoothing: FloatArray, rows: FloatArray) -> FloatArray:
+        """``sum_j l_j^2 / omega_j`` of the hat vectors with these rows of the inverse systems (m, E).  # (m,)"""
+        sums = self._each(bandwidth, [self.sample.weights], squared=True)[:, 0]
+        total = np.einsum("mle,ml->me", sums, self._weight(smoothing) ** 2)
+        dimensions, degree = self.points.x.shape[1], self.spec.degree
+        powers, index = exponents(dimensions, degree), exponents(dimensions, 2 * degree).tolist()
+        out = np.zeros(len(rows))
+        for a, left in enumerate(powers):
+            for b, right in enumerate(powers):
+                out += rows[:, a] * rows[:, b] * total[:, index.index((left + right).tolist())]
+        return out
+
+    def _weight(self, smoothing: FloatArray) -> FloatArray:
+        """Product of the kernels of the categorical columns.  # (m, L)"""
+        weight = np.ones((len(self.asked), len(self.levels)))
+        pairs = zip(self.categories, self.asked.T, self.levels.T, smoothing.tolist(), strict=True)
+        for category, asked, level, value in pairs:
+            weight *= category.weight(np.abs(asked[:, None] - level), value)
+        return np.asarray(weight[self.code.ravel()])
+
+    def _each(self, bandwidth: FloatArray, columns: list[FloatArray], *, squared: bool) -> FloatArray:
+        """Moments of each combination; the first channel, for all, says where digits are lost.  # (m, C, L, E)"""
+        width = bandwidth if len(bandwidth) else np.ones(1)
+        channels = np.concatenate([columns[0][None], *(self.own * column for column in columns)])
+        order, past, radial = 2 * self.spec.degree, self.spec.past, self.spec.radial
+        sums = np.zeros((len(self.at.x), len(channels), len(exponents(self.points.x.shape[1], order))))
+        points, at, kernel = self.points, self.at, self.spec.kernel
+        for own, queries, x, q, _ in apart(points.x, points.series, at.x, at.series, kernel, width):
+            sums[queries] = local_moments(
+                x, channels[:, own], q, width, kernel, order, radial=radial, past=past, squared=squared
+            )
+        return np.asarray(sums[:, 1:].reshape(len(sums), len(columns), len(self.levels), -1))

@@ -1,0 +1,154 @@
+"""Moving power sums on a line in O(n + m): exact, without a subtraction, for kernels that are polynomials of |u|.
+
+The line is cut into cells of one bandwidth.  A window [q - h, q] then meets at most one cut c, and its sums are those of
+the suffix of the cell before c plus those of the prefix of the cell after it, both taken about c, so that every base is at
+most 1 in units of the bandwidth and nothing is ever taken away (van Herk 1992; Gil and Werman 1993 do so for maxima).  A
+binomial shift of at most one bandwidth moves the sums from c to q, and the kernel's coefficients combine them.
+"""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+
+from kernadv._jit import compiled
+from kernadv._typing import BoolArray, FloatArray
+from kernadv.regression._threads import in_parallel, stretches
+
+#: Queries that are worth a thread of their own.
+ENOUGH = 5_000
+#: A kernel sum below this share of the number of points has lost digits to cancellation and is computed again directly.
+THIN = 0.03
+
+
+def power_moments(
+    x: FloatArray, channels: FloatArray, at: FloatArray, width: float, coefficients: FloatArray, order: int, past: bool
+) -> tuple[FloatArray, BoolArray]:
+    """Sums over j of ``K(u) v_cj u^k`` with u = (x_j - q) / width, for all queries q.
+
+    Parameters
+    ----------
+    x : (n,) ascending
+    channels : (C, n)
+        What is summed; the first one must not be negative.
+    at : (m,) ascending
+    width : float
+    coefficients : (R + 1,)
+        ``K(u) = sum_r a_r |u|^r`` for |u| <= 1.
+    order : int
+        Highest k.
+    past : bool
+        Use only points with x_j <= q.
+
+    Returns
+    -------
+    sums : (m, C, order + 1)
+    thin : (m,) bool
+        Queries whose sums have lost digits, because the points of their window lie near its edge.
+    """
+    depth = len(coefficients) + order
+    binomial = np.array([[comb(r, k) for k in range(depth)] for r in range(depth)], dtype=np.float64)
+    sums = np.empty((len(at), len(channels), order + 1))
+    thin = np.empty(len(at), dtype=np.bool_)
+
+    def sweep(own: slice) -> None:
+        _sweep(x, channels, at[own], float(width), coefficients, order, not past, binomial, sums[own], thin[own])
+
+    in_parallel(sweep, stretches(len(at), ENOUGH))
+    return sums, thin
+
+
+@compiled()
+def _suffixes(x: FloatArray, v: FloatArray, low: int, high: int, cut: float, h: float, depth: int) -> FloatArray:
+    """Power sums about `cut` of the points from each index of [low, high] to high.  # (high - low + 1, C, depth)"""
+    out = np.zeros((high - low + 1, v.shape[0], depth))
+    for j in range(high - 1, low - 1, -1):
+        u = (x[j] - cut) / h
+        for c in range(v.shape[0]):
+            term = v[c, j]
+            for r in range(depth):
+                out[j - low, c, r] = out[j - low + 1, c, r] + term
+                term *= u
+    return out
+
+
+@compiled()
+def _add(total: FloatArray, x: float, v: FloatArray, j: int, cut: float, h: float) -> None:
+    """Add one point to running power sums about `cut`."""
+    u = (x - cut) / h
+    for c in range(total.shape[0]):
+        term = v[c, j]
+        for r in range(total.shape[1]):
+            total[c, r] += term
+            term *= u
+
+
+@compiled()
+def _shift(out: FloatArray, one: FloatArray, two: FloatArray, by: float, binomial: FloatArray) -> None:
+    """Move the sum of two sets of power sums to a centre that lies `by` bandwidths before."""
+    for c in range(out.shape[0]):
+        for r in range(out.shape[1]):
+            total, power = 0.0, 1.0
+            for k in range(r, -1, -1):
+                total += binomial[r, k] * power * (one[c, k] + two[c, k])
+                power *= by
+            out[c, r] = total
+
+
+@compiled()
+def _sweep(
+    x: FloatArray,
+    v: FloatArray,
+    at: FloatArray,
+    h: float,
+    coefficients: FloatArray,
+    order: int,
+    two_sided: bool,
+    binomial: FloatArray,
+    sums: FloatArray,
+    thin: BoolArray,
+) -> None:
+    n, channels, depth = len(x), v.shape[0], binomial.shape[0]
+    before = np.zeros((1, channels, depth))  # suffixes of the cell before the cut
+    within = np.zeros((1, channels, depth))  # suffixes of the cell after it, about its far end
+    near, far = np.zeros((channels, depth)), np.zeros((channels, depth))  # prefixes about the cut and about the far end
+    left, right = np.zeros((channels, depth)), np.zeros((channels, depth))
+    cut = 0.0
+    before_low = before_high = within_high = i_low = i_mid = i_high = 0
+    for m in range(len(at)):
+        q = at[m]
+        if m == 0 or q >= cut + h:
+            if m > 0 and q < cut + 2.0 * h:
+                cut += h
+                before, before_low, before_high = within, before_high, within_high
+            else:
+                cut = q
+                before_low = int(np.searchsorted(x, cut - h))
+                before_high = int(np.searchsorted(x, cut))
+                before = _suffixes(x, v, before_low, before_high, cut, h, depth)
+            within_high = before_high + int(np.searchsorted(x[before_high:], cut + h))
+            within = _suffixes(x, v, before_high, within_high, cut + h, h, depth)
+            near[:], far[:] = 0.0, 0.0
+            i_low, i_mid, i_high = before_low, before_high, within_high
+        while i_low < before_high and (x[i_low] - q) / h < -1.0:
+            i_low += 1
+        while i_mid < within_high and x[i_mid] <= q:
+            _add(near, x[i_mid], v, i_mid, cut, h)
+            i_mid += 1
+        _shift(left, before[i_low - before_low], near, (cut - q) / h, binomial)
+        points = left[0, 0]
+        if two_sided:
+            while i_high < n and (x[i_high] - q) / h <= 1.0:
+                _add(far, x[i_high], v, i_high, cut + h, h)
+                i_high += 1
+            _shift(right, within[i_mid - before_high], far, (cut + h - q) / h, binomial)
+            points += right[0, 0]
+        for c in range(channels):
+            for k in range(order + 1):
+                total, sign = 0.0, 1.0
+                for r in range(len(coefficients)):
+                    total += coefficients[r] * (sign * left[c, r + k] + right[c, r + k])
+                    sign = -sign
+                sums[m, c, k] = total
+        thin[m] = sums[m, 0, 0] < THIN * points

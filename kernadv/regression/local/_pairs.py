@@ -1,0 +1,198 @@
+"""The points inside each window, found by sorting: cost follows the number of points near the windows, not n m.
+
+The points lie in rows: cells of about one bandwidth in the second to fourth dimension, and within a row they ascend in
+the first.  A window then meets a few rows, and in each of them a stretch found by bisection.  Pairs of query and point are
+collected and weighted in parts, so that their number needs no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from kernadv._jit import compiled
+from kernadv._typing import FloatArray, IntArray
+from kernadv.kernels import Kernel
+from kernadv.regression._threads import in_parallel, stretches
+from kernadv.regression.local._monomials import monomials
+
+#: Pairs of query and point at once, beside those of one query.
+PAIRS = 2**15
+#: Most cells of a dimension.
+CELLS = 2**15
+#: Queries that are worth a thread of their own.
+QUERIES = 64
+
+
+class Rows(NamedTuple):
+    """Points in rows.
+
+    Attributes
+    ----------
+    x : (n, d)
+        Sorted by row, then by the first dimension.
+    channels : (C, n)
+        In the same order.
+    origin : (3,)
+        Corner of the first cell in the second to fourth dimension.
+    side : (3,)
+        Sides of the cells.
+    cells : (3,) int
+        Number of cells.
+    key : (R,) int
+        Number of each row that is not empty, ascending.
+    start : (R + 1,) int
+        First point of each row.
+    """
+
+    x: FloatArray
+    channels: FloatArray
+    origin: FloatArray
+    side: FloatArray
+    cells: IntArray
+    key: IntArray
+    start: IntArray
+
+
+def in_rows(x: FloatArray, channels: FloatArray, radius: float) -> Rows:
+    """Put points that ascend in the first dimension in rows of cells of side `radius`."""
+    origin, side, cells = np.zeros(3), np.ones(3), np.ones(3, np.int64)
+    number = np.zeros(len(x), np.int64)
+    for i in range(1, min(x.shape[1], 4)):
+        low, span = x[:, i].min(), float(np.ptp(x[:, i]))
+        if span <= radius:
+            continue
+        origin[i - 1], side[i - 1] = low, max(radius, span / CELLS)
+        cell = ((x[:, i] - low) / side[i - 1]).astype(np.int64)
+        cells[i - 1] = cell.max() + 1
+        number = number * cells[i - 1] + cell
+    if (cells > 1).any():
+        order = np.argsort(number, kind="stable")
+        x, channels, number = x[order], np.ascontiguousarray(channels[:, order]), number[order]
+    key, first = np.unique(number, return_index=True)
+    return Rows(x, channels, origin, side, cells, key, np.append(first, len(x)))
+
+
+class Pairs(NamedTuple):
+    """Pairs of some queries and the points of their windows.
+
+    Attributes
+    ----------
+    weight : (p,)
+        Kernel of each pair.
+    u : (d, >= p)
+        Lags in bandwidths.
+    point : (>= p,) int
+    ends : (m,) int
+        Where the pairs of each query end; those of the first of these queries begin at 0.
+    begin, upto : int
+        Which queries.
+    """
+
+    weight: FloatArray
+    u: FloatArray
+    point: IntArray
+    ends: IntArray
+    begin: int
+    upto: int
+
+
+def over_windows(
+    work: Callable[[slice, Pairs, FloatArray], None],
+    x: FloatArray,
+    channels: FloatArray,
+    at: FloatArray,
+    kernel: Kernel,
+    scale: FloatArray | None,
+    radial: bool,
+    past: bool,
+) -> None:
+    """Call ``work(queries, pairs, channels)`` for all the queries, a stretch of them in each thread.
+
+    Parameters
+    ----------
+    work : callable
+        `queries` says which stretch the pairs' `begin` and `upto` count in; the channels are in the order of the pairs'
+        points.  The arrays of the pairs are used again.
+    x, channels, at, kernel, scale, radial, past
+        As in `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
+    """
+    unit = np.ones(len(at)) if scale is None else scale
+    radius = kernel.zero_beyond * unit * (1.0 + 1e-12)  # the kernel has the last word at its edge
+    rows = in_rows(x, channels, float(np.median(radius)) if len(at) else 1.0)
+
+    def part(own: slice) -> None:
+        q, h, r = at[own], unit[own], radius[own]
+        size = PAIRS + len(x)
+        u, point, ends = np.empty((x.shape[1], size)), np.empty(size, np.int64), np.empty(len(q), np.int64)
+        done = 0
+        while done < len(q):
+            upto = _collect(*rows[:1], *rows[2:], q, h, r, past, done, u, point, ends)
+            near = u[:, : ends[upto - 1]]
+            weight = kernel.profile(np.sqrt((near * near).sum(0)) if radial else near[0])
+            for i in range(1, 1 if radial else len(near)):
+                weight *= kernel.profile(near[i])
+            work(own, Pairs(weight, near, point, ends, done, upto), rows.channels)
+            done = upto
+
+    in_parallel(part, stretches(len(at), QUERIES))
+
+
+def steps(dimensions: int, order: int) -> IntArray:
+    """Each monomial of total degree <= `order` as an earlier one times a variable: (earlier, variable).  # (E, 2)"""
+    return np.array([parent or (0, -1) for parent in monomials(dimensions, order).parents], np.int64)
+
+
+@compiled()
+def _collect(
+    x: FloatArray,
+    origin: FloatArray,
+    side: FloatArray,
+    cells: IntArray,
+    key: IntArray,
+    start: IntArray,
+    at: FloatArray,
+    unit: FloatArray,
+    radius: FloatArray,
+    past: bool,
+    begin: int,
+    u: FloatArray,
+    point: IntArray,
+    ends: IntArray,
+) -> int:
+    """Pairs of the queries from `begin` on and the points of their windows, until there are `PAIRS`; the next query."""
+    dimensions = x.shape[1]
+    first, last = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    count = 0
+    for m in range(begin, len(at)):
+        if count > len(point) - len(x):  # the next window may hold every point
+            return m
+        for i in range(1, min(dimensions, 4)):
+            if cells[i - 1] > 1:
+                low = np.floor((at[m, i] - radius[m] - origin[i - 1]) / side[i - 1])
+                high = np.floor((at[m, i] + radius[m] - origin[i - 1]) / side[i - 1])
+                first[i - 1] = int(min(max(low, 0.0), float(cells[i - 1])))
+                last[i - 1] = int(max(min(high, float(cells[i - 1] - 1)), -1.0))
+        begins, finishes = at[m, 0] - radius[m], at[m, 0] if past else at[m, 0] + radius[m]
+        for one in range(first[0], last[0] + 1):
+            for two in range(first[1], last[1] + 1):
+                base = (one * cells[1] + two) * cells[2]
+                row = np.searchsorted(key, base + first[2])
+                while row < len(key) and key[row] <= base + last[2]:
+                    low_point, high_point = start[row], start[row + 1]
+                    row += 1
+                    j = low_point + np.searchsorted(x[low_point:high_point, 0], begins)
+                    while j < high_point and x[j, 0] <= finishes:
+                        inside = True
+                        for i in range(1, dimensions):
+                            inside = inside and abs(x[j, i] - at[m, i]) <= radius[m]
+                        if inside:
+                            for i in range(dimensions):
+                                u[i, count] = (x[j, i] - at[m, i]) / unit[m]
+                            point[count] = j
+                            count += 1
+                        j += 1
+        ends[m] = count
+    return len(at)

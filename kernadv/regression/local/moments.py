@@ -1,0 +1,161 @@
+"""Weighted moments around any queries: the fastest exact path for the kernel, the dimension and the bandwidth.
+
+| case | path |
+|---|---|
+| a line, one bandwidth, polynomial kernels (uniform ... tricube) | `_line_power`, O(n + m) |
+| a line, one bandwidth, exponential | `_line_exponential`, O(n + m) |
+| a line, one bandwidth, Gaussian | `_line_gaussian`, O(n + m), within 1e-14 of the largest weight a point |
+| everything else, kernels with an edge: several dimensions, a bandwidth a query | `_windows`, O(points near the windows) |
+| everything else, kernels without one | `_blocked`, O(n m) |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.kernels import Exponential, Gaussian, Kernel, Power
+from kernadv.regression.local._blocked import blocked_moments
+from kernadv.regression.local._line_exponential import exponential_moments
+from kernadv.regression.local._line_gaussian import gaussian_moments
+from kernadv.regression.local._line_power import power_moments
+from kernadv.regression.local._monomials import monomials
+from kernadv.regression.local._windows import window_moments
+
+#: Polynomial kernels of a higher degree lose too many digits in the shifts: they are summed directly.
+HIGHEST_POWER = 12
+#: Moments whose highest power is typically below this share of the lowest are computed again without a shift.
+CLOSE = 3e-4
+#: The same where the shifts were longer than a bandwidth.
+SHIFTED = 1e-2
+#: Gaussian sums below this share of one point's weight are computed again without the cut-off.
+FAR = 1e-6
+
+
+def exponents(dimensions: int, degree: int) -> IntArray:
+    """Exponents of the monomials of total degree <= `degree`, in order of their degree.  # (E, d)"""
+    return monomials(dimensions, degree).exponents
+
+
+def local_moments(
+    x: FloatArray,
+    channels: FloatArray,
+    at: FloatArray,
+    bandwidth: FloatArray,
+    kernel: Kernel,
+    order: int,
+    *,
+    radial: bool = False,
+    past: bool = False,
+    squared: bool = False,
+) -> FloatArray:
+    """Sums over j of ``w_j v_cj u_j^a``, with ``u_j = (x_j - q) / bandwidth``, for all queries q.
+
+    Parameters
+    ----------
+    x : (n, d)
+        Design points in any order.
+    channels : (C, n)
+        What is summed: weights, weighted responses; the first one must not be negative.
+    at : (m, d)
+        Queries in any order.
+    bandwidth : (d,) or (m, 1)
+        One a dimension, or one a query.
+    kernel : Kernel
+        ``w_j = prod_i K(u_ji)``, or ``K(|u_j|)`` with `radial`.
+    order : int
+        Highest total degree of the monomials, see `exponents`.
+    radial, past, squared : bool
+        Radial kernel; only points with ``x <= q`` in the first dimension; squared weights.
+
+    Returns
+    -------
+    (m, C, E) float64
+    """
+    z, q, scale = in_units(x, at, bandwidth)
+    points, queries = ascending(z[:, 0]), _neighbours(q)
+    z, q, v = z[points], q[queries], np.ascontiguousarray(channels[:, points])
+    scale = None if scale is None else scale[queries]
+    powers = exponents(x.shape[1], order)
+    options = {"radial": radial, "past": past, "squared": squared}
+    if x.shape[1] == 1 and scale is None and _has_line(kernel, order, squared):
+        sums, lost = _line(z[:, 0], v, q[:, 0], kernel, order, past, squared)
+        lost |= _close(sums[:, 0], powers, order, SHIFTED if isinstance(kernel, Gaussian) else CLOSE)
+    elif np.isfinite(kernel.support):
+        sums, lost = window_moments(z, v, q, kernel, order, scale=scale, **options), np.zeros(len(q), np.bool_)
+    else:
+        sums = blocked_moments(z, v, q, kernel, order, scale=scale, **options)
+        lost = _close(sums[:, 0], powers, order, SHIFTED)
+    if lost.any():
+        own = None if scale is None else scale[lost]
+        sums[lost] = window_moments(z, v, q[lost], kernel, order, scale=own, **options)
+    if isinstance(queries, slice):
+        return sums
+    out = np.empty_like(sums)
+    out[queries] = sums
+    return out
+
+
+def in_units(x: FloatArray, at: FloatArray, bandwidth: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    """Points and queries in units of the bandwidths of the dimensions, or as they are beside a bandwidth a query (m,).
+
+    Where all points are further from 0 than from each other, they are moved near to it first, which is exact: divided far
+    from 0, they would lose the digits of their distances.
+    """
+    low, high = x.min(0), x.max(0)
+    origin = np.where(np.minimum(np.abs(low), np.abs(high)) > high - low, low, 0.0)
+    if bandwidth.ndim == 2:
+        return x - origin, at - origin, bandwidth[:, 0]
+    return (x - origin) / bandwidth, (at - origin) / bandwidth, None
+
+
+def _has_line(kernel: Kernel, order: int, squared: bool) -> bool:
+    """Whether a path in O(n + m) exists for the kernel."""
+    if isinstance(kernel, Power):
+        return kernel.power * kernel.exponent * (2 if squared else 1) + order <= HIGHEST_POWER
+    return isinstance(kernel, (Exponential, Gaussian))
+
+
+def _line(
+    x: FloatArray, v: FloatArray, at: FloatArray, kernel: Kernel, order: int, past: bool, squared: bool
+) -> tuple[FloatArray, BoolArray]:
+    """Moments on a line in units of the bandwidth, and where they have lost digits; x and at ascend."""
+    twice = 2 if squared else 1
+    if isinstance(kernel, Power):
+        width = kernel.edge if kernel.closed else 1.0
+        sums, lost = power_moments(x, v, at, width, _coefficients(kernel, twice), order, past)
+        return sums * width ** np.arange(order + 1), lost
+    if isinstance(kernel, Exponential):
+        return exponential_moments(x, v, at, 1.0, kernel.rho**twice, order, past), np.zeros(len(at), np.bool_)
+    narrow = 1.0 / np.sqrt(twice)
+    sums = gaussian_moments(x, v, at, narrow, order, past) * narrow ** np.arange(order + 1)
+    return sums, sums[:, 0, 0] < FAR * v[0].max(initial=0.0)
+
+
+def _close(sums: FloatArray, powers: IntArray, order: int, share: float) -> BoolArray:
+    """Queries whose points all lie so near that the highest moments are rounding errors of the shifts.  # (m,)"""
+    if order < 2:
+        return np.zeros(len(sums), np.bool_)
+    second = sums[:, [k for k, a in enumerate(powers.tolist()) if sum(a) == 2 and max(a) == 2]].min(1)
+    spread = np.maximum(second, 0.0) / np.maximum(sums[:, 0], np.finfo(np.float64).tiny)
+    return np.asarray((spread ** (order / 2) < share) & (sums[:, 0] > 0.0))
+
+
+def _coefficients(kernel: Power, twice: int) -> FloatArray:
+    """Coefficients a_r of K(u) = sum_r a_r |u|^r, or of its square."""
+    base = np.zeros(kernel.power + 1)
+    base[0], base[-1] = 1.0, -1.0
+    return np.asarray(np.polynomial.polynomial.polypow(base, kernel.exponent * twice), dtype=np.float64)
+
+
+def ascending(x: FloatArray) -> IntArray | slice:
+    """Order that makes x ascend; everything as it is, if it does already."""
+    return slice(None) if (x[1:] >= x[:-1]).all() else np.argsort(x, kind="stable")
+
+
+def _neighbours(q: FloatArray) -> IntArray | slice:
+    """Order that puts near queries next to each other: along the line, or by cells of the first dimensions."""
+    if q.shape[1] == 1:
+        return ascending(q[:, 0])
+    cells = np.floor(q[:, : min(q.shape[1], 3)])
+    return np.asarray(np.lexsort((q[:, 0], *cells.T[::-1])), dtype=np.int64)

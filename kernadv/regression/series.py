@@ -1,0 +1,188 @@
+"""Several series in one smooth: no window meets two of them, whatever the kernel.
+
+This is the one place that keeps series apart.  Series whose kernel is known to be 0 from some lag on are laid out along the
+first dimension, with gaps that no window crosses, and smoothed together.  All others are smoothed one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.kernels import Kernel
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import LocalPolynomialSpec, LocalValues, smooth
+
+#: Series are laid out over this many bandwidths at most: positions then keep 2e-10 of one, less than what makes a tie.
+LONGEST = 2.0**20
+
+
+class Part(NamedTuple):
+    """Series that are smoothed together.
+
+    Attributes
+    ----------
+    points : (p,) int, or slice
+        Which design points.
+    queries : (q,) int, or slice
+        Which queries.
+    x : (p, d)
+    at : (q, d)
+        Coordinates of these points and queries in which smoothing all of them is smoothing each series by itself.
+    bandwidth : (d,) or (q, 1)
+    """
+
+    points: IntArray | slice
+    queries: IntArray | slice
+    x: FloatArray
+    at: FloatArray
+    bandwidth: FloatArray
+
+    @property
+    def block(self) -> Any:
+        """Index of the part in a matrix of all queries and points."""
+        if isinstance(self.points, slice) or isinstance(self.queries, slice):
+            return self.queries, self.points
+        return np.ix_(self.queries, self.points)
+
+
+class Stretches(NamedTuple):
+    """Some rows, sorted by series.
+
+    Attributes
+    ----------
+    rows : (p,) int
+    begin : (S + 1,) int
+        Where those of each series begin, and the end.
+    """
+
+    rows: IntArray
+    begin: IntArray
+
+    def own(self, s: int, upto: int) -> IntArray:
+        """Rows of some series in a row."""
+        return self.rows[self.begin[s] : self.begin[upto]]
+
+
+def common(series: IntArray, asked: IntArray) -> tuple[Stretches, Stretches]:
+    """Points and queries of the series that have both.
+
+    Parameters
+    ----------
+    series : (n,) int
+        Series of each point, from 0 on.
+    asked : (m,) int
+        Series of each query; negative: of none.
+    """
+    size = 1 + max(int(series.max(initial=-1)), int(asked.max(initial=-1)))
+    held, wanted = np.bincount(series, minlength=size), np.bincount(asked[asked >= 0], minlength=size)
+    both = (held > 0) & (wanted > 0)
+    return _stretches(series, held, both), _stretches(asked, wanted, both)
+
+
+def _stretches(series: IntArray, count: IntArray, chosen: BoolArray) -> Stretches:
+    """Rows of the chosen series, of which each has so many."""
+    rows = np.flatnonzero((series >= 0) & chosen[series])
+    own = series[rows]
+    if (own[1:] < own[:-1]).any():
+        rows = rows[np.argsort(own, kind="stable")]
+    return Stretches(rows, np.append(0, np.cumsum(count[chosen])))
+
+
+def apart(
+    x: FloatArray,
+    series: IntArray | None,
+    at: FloatArray,
+    asked: IntArray | None,
+    kernel: Kernel,
+    bandwidth: FloatArray,
+) -> Iterator[Part]:
+    """Parts of the points and queries; queries of a series without points are in none of them.
+
+    A part is as many series as keep their digits, if all have one bandwidth and `Kernel.zero_beyond` is finite; else it is
+    one series, in its own coordinates.
+
+    Parameters
+    ----------
+    x : (n, d)
+        Design points.
+    series : (n,) int, or None
+        Series of each point, from 0 on; None: there is only one.
+    at : (m, d)
+        Queries.
+    asked : (m,) int, or None
+        Series of each query, negative where it was not seen; None without series.
+    kernel : Kernel
+    bandwidth : (d,) or (m, 1)
+    """
+    if series is None or asked is None:
+        yield Part(slice(None), slice(None), x, at, bandwidth)
+        return
+    points, queries = common(series, asked)
+    count, s = len(points.begin) - 1, 0
+    width = float(bandwidth[0]) if bandwidth.ndim == 1 and len(bandwidth) else np.inf
+    gap = 1.01 * kernel.zero_beyond * width
+    if not count or not np.isfinite(gap):
+        for s in range(count):
+            own, asking = points.own(s, s + 1), queries.own(s, s + 1)
+            each = bandwidth[asking] if bandwidth.ndim == 2 else bandwidth
+            yield Part(own, asking, x[own], at[asking], each)
+        return
+    z, q = x[points.rows, 0], at[queries.rows, 0]
+    low = np.minimum(np.minimum.reduceat(z, points.begin[:-1]), np.minimum.reduceat(q, queries.begin[:-1]))
+    high = np.maximum(np.maximum.reduceat(z, points.begin[:-1]), np.maximum.reduceat(q, queries.begin[:-1]))
+    unit = 2.0 ** np.floor(np.log2(gap) - 8.0)  # whole numbers stay exact
+    origin = unit * np.floor(low / unit)
+    room = unit * np.ceil((high - origin + gap) / unit)
+    end = np.cumsum(room)
+    while s < count:
+        start = end[s] - room[s]
+        upto = max(s + 1, int(np.searchsorted(end, start + LONGEST * width, "right")))
+        own, asking = points.own(s, upto), queries.own(s, upto)
+        part = Part(own, asking, x[own], at[asking], bandwidth)
+        if upto > s + 1:
+            place = end[s:upto] - room[s:upto] - start
+            for coordinates, begin in ((part.x, points.begin), (part.at, queries.begin)):
+                sizes = np.diff(begin[s : upto + 1])
+                coordinates[:, 0] = (coordinates[:, 0] - np.repeat(origin[s:upto], sizes)) + np.repeat(place, sizes)
+        yield part
+        s = upto
+
+
+def smooth_series(
+    spec: LocalPolynomialSpec,
+    x: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    at: FloatArray,
+    bandwidth: FloatArray,
+    series: IntArray | None,
+    asked: IntArray | None,
+) -> LocalValues:
+    """Estimates at the queries, each from the points of its own series; undefined in a series without points.
+
+    Parameters
+    ----------
+    spec, x, y, weights, at, bandwidth
+        As in `kernadv.regression.local.polynomial.smooth`.
+    series, asked
+        As in `apart`.
+    """
+    if series is None or asked is None:
+        return smooth(spec, x, y, weights, at, bandwidth)
+    m, size = len(at), len(exponents(x.shape[1], spec.degree))
+    out = LocalValues(
+        np.full((m, y.shape[1]), np.nan),
+        np.full((m, size), np.nan),
+        np.zeros(m),
+        np.zeros(m, np.bool_),
+        (0,) * x.shape[1],
+    )
+    for part in apart(x, series, at, asked, spec.kernel, bandwidth):
+        own = smooth(spec, part.x, y[part.points], weights[part.points], part.at, part.bandwidth)
+        for whole, values in zip(out[:4], own[:4], strict=True):
+            whole[part.queries] = values
+    return out

@@ -1,0 +1,69 @@
+"""What `pip install kernadv` brings without extras: four requirements, and all that a training loop needs."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kernadv
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = {"numpy", "scipy", "numba", "safetensors"}
+
+pytestmark = pytest.mark.skipif(
+    Path(kernadv.__file__).parents[1] != ROOT, reason="builds a wheel of the checkout, and here one is tested already"
+)
+
+
+def run(*command, **options):
+    """Output of a command that must succeed, away from this environment's packages."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(command, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT, **options)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Python of a fresh environment with the wheel and what it requires."""
+    folder = tmp_path_factory.mktemp("bare")
+    source = folder / "source"
+    shutil.copytree(ROOT / "kernadv", source / "kernadv", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, source)
+    run(sys.executable, "-m", "venv", folder / "environment")
+    python = folder / "environment" / "bin" / "python"
+    (wheel,) = folder.glob("kernadv-*.whl")
+    run(python, "-m", "pip", "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt", wheel)
+    return python
+
+
+def test_four_requirements(bare):
+    listed = {package["name"] for package in json.loads(run(bare, "-m", "pip", "list", "--format=json"))}
+    assert listed - {"kernadv", "pip", "setuptools"} == REQUIREMENTS | {"llvmlite"}  # the last one is numba's
+
+
+def test_the_training_loop_of_the_readme(bare, tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "n_eff" in run(bare, "-c", code, cwd=tmp_path)
+    assert (tmp_path / "kernadv.safetensors").exists()
+
+
+def test_the_library_of_values_stands_alone(bare):
+    code = """
+        import kernadv.audit, kernadv.baselines, kernadv.estimator, kernadv.pooling, kernadv.simulate, pkgutil
+        print(len(kernadv.baselines.discover()))
+    """
+    assert int(run(bare, "-c", "\n".join(line.strip() for line in code.splitlines()))) > 30
+
+
+def test_kernel_regression_names_its_extra(bare):
+    code = "try:\n    from kernadv import LocalLinear\nexcept ImportError as error:\n    print(error)"
+    expected = 'kernel regression needs sklearn, which is not installed; run: pip install "kernadv[regression]"'
+    assert run(bare, "-c", code).strip() == expected
