@@ -1,0 +1,1 @@
+"""The statistics library: kernel regression, its bandwidths and its inference."""
