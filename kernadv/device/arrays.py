@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from kernadv._typing import FloatArray
-from kernadv.moments.torch_groups import sum_elsewhere
-from kernadv.moments.torch_mirror import upload
+from kernadv.device.groups import sum_elsewhere
+from kernadv.device.transfer import upload
 from kernadv.pooling import Library
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from kernadv.clock import Retention
-from kernadv.moments.torch_table import FREE, Table
-from kernadv.moments.torch_visits import Visits
+from kernadv.device.table import FREE, Table
+from kernadv.device.visits import Visits
 
 
 def evict(visits: Visits, room: int, keep: Retention) -> Tensor:

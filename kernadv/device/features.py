@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv.estimator._features import Features, check_columns
-from kernadv.estimator.device.ids import Told
-from kernadv.moments.torch_mirror import send, upload
+from kernadv.device.ids import Told
+from kernadv.device.transfer import send, upload
+from kernadv.features import Features, check_columns
 
 
 class DeviceFeatures:
-    """As `kernadv.estimator._features.Features`.
+    """As `kernadv.features.Features`.
 
     For ids that only the device knows a mapping is copied there as a table; a function must be told them, and waits.
 

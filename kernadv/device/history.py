@@ -8,12 +8,12 @@ from torch import Tensor
 
 from kernadv._typing import FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
-from kernadv.moments import torch_forget, torch_history_ops
+from kernadv.device import eviction, ops
+from kernadv.device.groups import Grouped
+from kernadv.device.table import Found, Table
+from kernadv.device.transfer import Bound, upload
+from kernadv.device.visits import NONE, Visits
 from kernadv.moments._base import Sample
-from kernadv.moments.torch_groups import Grouped
-from kernadv.moments.torch_mirror import Bound, upload
-from kernadv.moments.torch_table import Found, Table
-from kernadv.moments.torch_visits import NONE, Visits
 
 #: Room for prompts and for visits of each at first.
 PROMPTS, VISITS = 1024, 8
@@ -35,7 +35,7 @@ class DeviceHistory:
     max_visits : int, optional
         Hard cap on the visits kept of a prompt: the oldest makes room, and is counted in `dropped`.
     max_total : int, optional
-        Hard cap on the visits kept in all, see `kernadv.moments.torch_forget.drop_oldest`.
+        Hard cap on the visits kept in all, see `kernadv.device.eviction.drop_oldest`.
     noted : int
         Numbers that are noted of each prompt beside its visits.
 
@@ -125,13 +125,13 @@ class DeviceHistory:
             before = torch.cumsum(stored, 0)
             wanted = stored & (before == (before - stored.long())[batch.prompt_begin] + 1)
         held = self.table
-        row = torch_history_ops.enter_ids(held.keys, held.rows, held.used, batch.ids, found, wanted)
+        row = ops.enter_ids(held.keys, held.rows, held.used, batch.ids, found, wanted)
         if batch.tick is not None:
             row = self.find(batch.ids)[0]
         lost = []
         for tick, step in enumerate(clock):
             now = stored if batch.tick is None else stored & (batch.tick == tick)
-            lost.append(torch_history_ops.put_visits(self.visits, row, now, sums, step, self.room))
+            lost.append(ops.put_visits(self.visits, row, now, sums, step, self.room))
         if notes is not None:
             self.notes[torch.where(stored, row, self.prompts)] = torch.where(stored[:, None], notes, 0.0)
         if self.max_visits is not None:
@@ -162,7 +162,7 @@ class DeviceHistory:
         near = self._total.most > self.max_total  # whether it is passed is decided on the device
         if near:
             self._evict(keep)
-            self.dropped += torch_forget.drop_oldest(self.table, self.visits, self.room, self.max_total)
+            self.dropped += eviction.drop_oldest(self.table, self.visits, self.room, self.max_total)
             self._pack()
             place = torch.arange(self.room, device=self.device)
             there = torch.where(place < self.visits.size[:-1, None], self.visits.step[:-1].view(-1, self.room), NONE)
@@ -209,13 +209,13 @@ class DeviceHistory:
 
     def _evict(self, keep: Retention) -> None:
         """Forget what can never matter again."""
-        self.evicted += torch_forget.evict(self.visits, self.room, keep)
+        self.evicted += eviction.evict(self.visits, self.room, keep)
         self._fullest.ask(self.visits.size.amax())
         self._evicted_at = self._calls
 
     def _pack(self) -> None:
         """Forget the prompts without visits."""
-        torch_forget.pack(self.table, self.visits, self.room, self.notes)
+        eviction.pack(self.table, self.visits, self.room, self.notes)
         self._prompts.ask(self.table.used)
         self._packed_at, self._least = self._calls, 2**62
 

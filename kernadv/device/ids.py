@@ -10,9 +10,9 @@ from torch import Tensor
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import IntArray
+from kernadv.device.transfer import send, upload
 from kernadv.ids import Id, batch_codes, id_key
-from kernadv.moments._checks import WHOLE
-from kernadv.moments.torch_mirror import send, upload
+from kernadv.moments.checks import WHOLE
 
 
 class Told(NamedTuple):

@@ -3,19 +3,19 @@
 import torch
 from torch import Tensor
 
-from kernadv.moments import torch_groups, torch_table, torch_visits
-from kernadv.moments.torch_ops import triton_module
-from kernadv.moments.torch_table import Found
-from kernadv.moments.torch_visits import Visits
+from kernadv.device import groups, table, visits
+from kernadv.device.table import Found
+from kernadv.device.visits import Visits
+from kernadv.moments.dispatch import triton_module
 
 
-def put_visits(visits: Visits, rows: Tensor, now: Tensor, sums: Tensor, step: int, room: int) -> Tensor:
-    """Add visits to a history, in place; see `kernadv.moments.torch_visits.put`."""
-    return _put_visits(*visits, rows, now, sums, step, room)
+def put_visits(held: Visits, rows: Tensor, now: Tensor, sums: Tensor, step: int, room: int) -> Tensor:
+    """Add visits to a history, in place; see `kernadv.device.visits.put`."""
+    return _put_visits(*held, rows, now, sums, step, room)
 
 
 def enter_ids(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, found: Found, wanted: Tensor) -> Tensor:
-    """Take new ids into a sorted table, in place; see `kernadv.moments.torch_table.enter`."""
+    """Take new ids into a sorted table, in place; see `kernadv.device.table.enter`."""
     return _enter_ids(keys, rows, used, ids, *found, wanted)
 
 
@@ -24,12 +24,12 @@ def _put_visits(
     step: Tensor, n: Tensor, s: Tensor, ss: Tensor, size: Tensor, newest: Tensor,
     rows: Tensor, now: Tensor, sums: Tensor, at: int, room: int,
 ) -> Tensor:  # fmt: skip
-    return torch_visits.put(Visits(step, n, s, ss, size, newest), rows, now, sums, at, room)
+    return visits.put(Visits(step, n, s, ss, size, newest), rows, now, sums, at, room)
 
 
 @_put_visits.register_kernel("cuda")
 def _(step, n, s, ss, size, newest, rows, now, sums, at, room):
-    module = triton_module("visits") or torch_visits
+    module = triton_module("kernadv.device.triton_visits") or visits
     return module.put(Visits(step, n, s, ss, size, newest), rows, now, sums, at, room)
 
 
@@ -42,12 +42,12 @@ def _(step, n, s, ss, size, newest, rows, now, sums, at, room):
 def _enter_ids(
     keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, row: Tensor, hit: Tensor, place: Tensor, wanted: Tensor
 ) -> Tensor:
-    return torch_table.enter(keys, rows, used, ids, Found(row, hit, place), wanted)
+    return table.enter(keys, rows, used, ids, Found(row, hit, place), wanted)
 
 
 @_enter_ids.register_kernel("cuda")
 def _(keys, rows, used, ids, row, hit, place, wanted):
-    module = triton_module("table") or torch_table
+    module = triton_module("kernadv.device.triton_table") or table
     return module.enter(keys, rows, used, ids, Found(row, hit, place), wanted)
 
 
@@ -58,13 +58,13 @@ def _(keys, rows, used, ids, row, hit, place, wanted):
 
 @torch.library.custom_op("kernadv::sum_of_others", mutates_args=())
 def sum_of_others(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    """Sums over the other rows of each row's group; see `kernadv.moments.torch_groups.sum_of_others`."""
-    return torch_groups.sum_of_others(parts, begin, end)
+    """Sums over the other rows of each row's group; see `kernadv.device.groups.sum_of_others`."""
+    return groups.sum_of_others(parts, begin, end)
 
 
 @sum_of_others.register_kernel("cuda")
 def _(parts, begin, end):
-    module = triton_module("groups") or torch_groups
+    module = triton_module("kernadv.device.triton_groups") or groups
     return module.sum_of_others(parts, begin, end)
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from kernadv import pooling
 from kernadv._at_once import at_once
 from kernadv.clock import Retention
+from kernadv.device.arrays import TorchLibrary
+from kernadv.device.features import DeviceFeatures
+from kernadv.device.ids import Told
+from kernadv.device.ops import sum_of_others
+from kernadv.device.rule import Answer, Asked, DeviceRule
 from kernadv.estimator._pooled import Pooled
-from kernadv.estimator.device.features import DeviceFeatures
-from kernadv.estimator.device.ids import Told
-from kernadv.estimator.device.library import TorchLibrary
-from kernadv.estimator.device.rule import Answer, Asked, DeviceRule
-from kernadv.moments.torch_history_ops import sum_of_others
 from kernadv.pooling import Batched, Chain, Forecast, Pool
 
 

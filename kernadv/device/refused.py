@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernadv._arrays import LARGEST_REWARD
-from kernadv.moments.torch_mirror import Bound
+from kernadv.device.transfer import Bound
 
 
 class Refused:

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 
 from kernadv import smoothers
-from kernadv.moments import Moments, torch_groups
-from kernadv.moments.torch_ops import triton_module
+from kernadv.device import groups
+from kernadv.moments import Moments
+from kernadv.moments.dispatch import triton_module
 
 
-def places(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
+def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
     """Smooth each row's past and the others of its group.
 
     Parameters
@@ -16,7 +17,7 @@ def places(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -
     past : (9, B) float64
         `Moments` of the past of each group, at the place of its first row.
     z, begin, end : (B,)
-        As in `kernadv.moments.torch_groups.Grouped`.
+        As in `kernadv.device.groups.Grouped`.
     smoother : str
 
     Returns
@@ -29,25 +30,25 @@ def places(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -
     own = torch.where(scored, z, 0.0)
     one = scored.double()
     parts = torch.stack([one, own, own * own])
-    others = torch_groups.sum_of_others(parts, begin, end)
+    others = groups.sum_of_others(parts, begin, end)
     rows = Moments(*past[:, begin]).add_at_query(*others)
     value, variance, n_eff, _ = smoothers.get(smoother)(rows, torch)
     return torch.cat([torch.stack([value, variance, n_eff]), others + parts, parts[:2]])
 
 
 @torch.library.custom_op("kernadv::places", mutates_args=())
-def smooth_places(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
-    """`places`, on a GPU by the fused kernel."""
-    return places(past, z, begin, end, smoother)
+def smooth_rows(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
+    """`estimates`, on a GPU by the fused kernel."""
+    return estimates(past, z, begin, end, smoother)
 
 
-@smooth_places.register_kernel("cuda")
+@smooth_rows.register_kernel("cuda")
 def _(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
-    module = triton_module("places")
+    module = triton_module("kernadv.device.triton_rows")
     fused = module is not None and smoother in module.DEGREES
-    return module.places(past, z, begin, end, smoother) if fused else places(past, z, begin, end, smoother)
+    return module.estimates(past, z, begin, end, smoother) if fused else estimates(past, z, begin, end, smoother)
 
 
-@smooth_places.register_fake
+@smooth_rows.register_fake
 def _(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
     return z.new_empty((8, len(z)))

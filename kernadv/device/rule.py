@@ -10,11 +10,11 @@ from torch import Tensor
 
 from kernadv._typing import AnyArray
 from kernadv.clock import Retention
-from kernadv.estimator.device.ids import Told
+from kernadv.device.groups import Grouped
+from kernadv.device.history import DeviceHistory
+from kernadv.device.ids import Told
+from kernadv.device.transfer import upload
 from kernadv.moments import Sample
-from kernadv.moments.torch_groups import Grouped
-from kernadv.moments.torch_history import DeviceHistory
-from kernadv.moments.torch_mirror import upload
 from kernadv.smoothers import Estimate
 
 

@@ -17,19 +17,19 @@ from torch import Tensor
 from kernadv._arrays import LARGEST_REWARD, LARGEST_WEIGHT, check_floats, read_steps
 from kernadv._errors import ArgumentError, ArgumentTypeError, KernadvError
 from kernadv._typing import FloatArray
+from kernadv.device import groups
+from kernadv.device.history import DeviceHistory
+from kernadv.device.ids import Names, Told, read_ids
+from kernadv.device.refused import Refused
+from kernadv.device.rule import Answer, Asked, DeviceRule
+from kernadv.device.table import Found
+from kernadv.device.transfer import send, upload
 from kernadv.estimator._cold import unobserved
-from kernadv.estimator._weights import MOST_UNITS, in_units, unit_for
-from kernadv.estimator.device.ids import Names, Told, read_ids
-from kernadv.estimator.device.refused import Refused
-from kernadv.estimator.device.rule import Answer, Asked, DeviceRule
 from kernadv.groups import Groups
 from kernadv.history import History, check_id_type
 from kernadv.ids import Id
-from kernadv.moments import torch_groups
-from kernadv.moments.torch_history import DeviceHistory
-from kernadv.moments.torch_mirror import send, upload
-from kernadv.moments.torch_table import Found
 from kernadv.smoothers import Estimate
+from kernadv.units import MOST_UNITS, in_units, unit_for
 
 
 class Reading(NamedTuple):
@@ -145,7 +145,7 @@ class OnDevice:
         check(clock[0])
         check_id_type(self.id_type, told.kind)
         features = self._rule.features(told)
-        batch = torch_groups.group(self._names.keys(told, self.device), z, tick)
+        batch = groups.group(self._names.keys(told, self.device), z, tick)
         row, found = self._held.find(batch.ids)
         at = torch.full_like(batch.ids, clock[0]) if tick is None else upload(ticks, self.device)[batch.tick]
         w, features = (None if part is None else part[batch.order] for part in (w, features))

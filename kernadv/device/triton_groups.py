@@ -1,14 +1,14 @@
 """Sums over the other rows of each row's group, in one launch.
 
 A program owns 128 rows, which lie by groups: it reads the groups of its rows member by member, all columns at once.  The
-reference is `kernadv.moments.torch_groups.sum_of_others`.
+reference is `kernadv.device.groups.sum_of_others`.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from kernadv.moments._launch import OPTIONS, here
+from kernadv.moments.launch import OPTIONS, here
 
 #: Rows of a program.
 ROWS = 128
@@ -33,7 +33,7 @@ def others_kernel(parts, begin, end, out, B, K, COLUMNS: tl.constexpr, ROWS: tl.
 
 
 def sum_of_others(parts: torch.Tensor, begin: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
-    """As `kernadv.moments.torch_groups.sum_of_others`."""
+    """As `kernadv.device.groups.sum_of_others`."""
     columns, rows = parts.shape
     out = torch.empty_like(parts)
     with here(parts):

@@ -1,15 +1,16 @@
 """From the moments of the groups' pasts to the leave-one-out estimate of every row, in one launch.
 
 A program owns 128 rows, which lie by groups: it reads the groups of its rows member by member, adds the others to the
-moments of the past at d = 0 and solves.  The reference is `kernadv.estimator.device.places`.
+moments of the past at d = 0 and solves.  The reference is `kernadv.device.rows`.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from kernadv.moments._launch import OPTIONS, here
-from kernadv.moments.torch_ragged import RANK, UNDERFLOW
+from kernadv.moments.launch import OPTIONS, here
+from kernadv.smoothers.local_linear import RANK
+from kernadv.smoothers.nadaraya_watson import UNDERFLOW
 
 #: Rows of a program.
 ROWS = 128
@@ -18,7 +19,7 @@ DEGREES = {"nadaraya_watson": 0, "local_linear": 1}
 
 
 @triton.jit
-def places_kernel(past, z, begin, end, out, B, LINE: tl.constexpr, RANK: tl.constexpr, TINY: tl.constexpr,
+def rows_kernel(past, z, begin, end, out, B, LINE: tl.constexpr, RANK: tl.constexpr, TINY: tl.constexpr,
                   ROWS: tl.constexpr):  # fmt: skip
     place = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     mine = place < B
@@ -80,12 +81,14 @@ def places_kernel(past, z, begin, end, out, B, LINE: tl.constexpr, RANK: tl.cons
     tl.store(cell + 7 * plane, own, mask=mine)
 
 
-def places(past: torch.Tensor, z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor, smoother: str) -> torch.Tensor:
-    """Estimates, sums of the groups and own rewards, (8, B); see `kernadv.estimator.device.places.places`."""
+def estimates(
+    past: torch.Tensor, z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor, smoother: str
+) -> torch.Tensor:
+    """Estimates, sums of the groups and own rewards, (8, B); see `kernadv.device.rows.estimates`."""
     out = torch.empty((8, len(z)), dtype=torch.float64, device=z.device)
     with here(z):
-        places_kernel[(triton.cdiv(len(z), ROWS),)](
-            past, z, begin, end, out, len(z), LINE=DEGREES[smoother] == 1, RANK=RANK["float64"],
-            TINY=UNDERFLOW["float64"], ROWS=ROWS, num_warps=4, **OPTIONS,
+        rows_kernel[(triton.cdiv(len(z), ROWS),)](
+            past, z, begin, end, out, len(z), LINE=DEGREES[smoother] == 1, RANK=RANK,
+            TINY=UNDERFLOW, ROWS=ROWS, num_warps=4, **OPTIONS,
         )  # fmt: skip
     return out

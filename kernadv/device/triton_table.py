@@ -1,15 +1,15 @@
 """Taking new ids into the sorted table of a device's history, in one launch.
 
 A program owns 128 places of the table, which it moves up by the number of smaller new ids (a binary search), or 128 rows of
-the batch, whose new ids it puts between them.  The reference is `kernadv.moments.torch_table`.
+the batch, whose new ids it puts between them.  The reference is `kernadv.device.table`.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from kernadv.moments._launch import OPTIONS, here
-from kernadv.moments.torch_table import Found
+from kernadv.device.table import Found
+from kernadv.moments.launch import OPTIONS, here
 
 #: Places or rows of a program.
 BLOCK = 128
@@ -70,7 +70,7 @@ def merge_kernel(
 def enter(
     keys: torch.Tensor, rows: torch.Tensor, used: torch.Tensor, ids: torch.Tensor, found: Found, wanted: torch.Tensor
 ) -> torch.Tensor:
-    """Take in the new ids, in place; see `kernadv.moments.torch_table.enter`."""
+    """Take in the new ids, in place; see `kernadv.device.table.enter`."""
     fresh = wanted & ~found.hit
     rank = torch.cumsum(fresh, 0)
     own, new_keys, new_rows = torch.empty_like(ids), torch.empty_like(keys), torch.empty_like(rows)

@@ -1,15 +1,15 @@
 """Appending to the visits of a history on a device, in one launch.
 
 A program owns one row of the batch and, where a visit is due, the places of its prompt, which no other program touches.  The
-reference is `kernadv.moments.torch_visits`.
+reference is `kernadv.device.visits`.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from kernadv.moments._launch import OPTIONS, here
-from kernadv.moments.torch_visits import Visits
+from kernadv.device.visits import Visits
+from kernadv.moments.launch import OPTIONS, here
 
 
 @triton.jit(do_not_specialize=["at"])
@@ -47,7 +47,7 @@ def put_kernel(step, n, s, ss, size, newest, rows, now, sums, lost, B, at, room,
 def put(
     visits: Visits, rows: torch.Tensor, now: torch.Tensor, sums: torch.Tensor, step: int, room: int
 ) -> torch.Tensor:
-    """Add the visits, in place; see `kernadv.moments.torch_visits.put`."""
+    """Add the visits, in place; see `kernadv.device.visits.put`."""
     lost = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
     if len(rows):
         with here(rows):

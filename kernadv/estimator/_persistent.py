@@ -17,8 +17,8 @@ from kernadv._errors import CheckpointError
 from kernadv._states import as_arrays, real_numbers
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.estimator._placed import Placed
-from kernadv.estimator._weights import MOST_UNITS
 from kernadv.history import History
+from kernadv.units import MOST_UNITS
 
 #: Rewards ever observed, at most; as many are counted exactly.
 MOST_SEEN = 2.0**53

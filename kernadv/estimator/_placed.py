@@ -11,7 +11,7 @@ from kernadv.estimator._rule import Rule
 from kernadv.history import History
 
 if TYPE_CHECKING:
-    from kernadv.estimator.device.placed import OnDevice, Reading
+    from kernadv.device.state import OnDevice, Reading
 
 
 class Placed:
@@ -39,7 +39,7 @@ class Placed:
             self._home()
             rule = self._rule.on_device(rewards.device)
             if rule is not None:
-                from kernadv.estimator.device.placed import OnDevice
+                from kernadv.device.state import OnDevice
 
                 self._device = OnDevice(rule, self._history, self._seen, rewards.device)
         return self._device

@@ -22,7 +22,7 @@ from kernadv.moments import Backend, Sample, Windows
 if TYPE_CHECKING:
     import torch
 
-    from kernadv.estimator.device.rule import DeviceRule
+    from kernadv.device.rule import DeviceRule
 
 
 class Plain(Rule):
@@ -73,7 +73,7 @@ class Plain(Rule):
         """With the bandwidths that are known there."""
         if not isinstance(self.bandwidth, Steps | Relative | Visits):
             return None
-        from kernadv.estimator.device.plain import DevicePlain
+        from kernadv.device.plain import DevicePlain
 
         return DevicePlain(self)
 

@@ -12,8 +12,8 @@ from kernadv._at_once import Call
 from kernadv._errors import CheckpointError
 from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
-from kernadv.estimator._features import Features
 from kernadv.estimator._rule import Reading, Rollouts, Rule
+from kernadv.features import Features
 from kernadv.history import History
 from kernadv.moments import Backend, Sample
 from kernadv.pooling import Asked, Batched, Beliefs, Chain, Forecast, Pool, Pooling, columns_of
@@ -21,7 +21,7 @@ from kernadv.pooling import Asked, Batched, Beliefs, Chain, Forecast, Pool, Pool
 if TYPE_CHECKING:
     import torch
 
-    from kernadv.estimator.device.rule import DeviceRule
+    from kernadv.device.rule import DeviceRule
 
 #: Of the pool's arrays; a state of another one is of another configuration.
 FORMAT = 3
@@ -102,7 +102,7 @@ class Pooled(Rule):
 
     def on_device(self, device: torch.device) -> DeviceRule:
         """Everything is known there."""
-        from kernadv.estimator.device.pooled import DevicePooled
+        from kernadv.device.pooled import DevicePooled
 
         return DevicePooled(self, device)
 

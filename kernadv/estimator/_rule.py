@@ -21,7 +21,7 @@ from kernadv.smoothers import Estimate
 if TYPE_CHECKING:
     import torch
 
-    from kernadv.estimator.device.rule import DeviceRule
+    from kernadv.device.rule import DeviceRule
 
 
 class Rollouts(NamedTuple):

@@ -21,18 +21,18 @@ from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.batch import Batch, read_batch
 from kernadv.clock import Bandwidth, Relative
 from kernadv.estimator._cold import check_cold_start, unobserved
-from kernadv.estimator._features import Features, FeatureSource
 from kernadv.estimator._persistent import Persistent
 from kernadv.estimator._plain import Plain
 from kernadv.estimator._pooled import Pooled
 from kernadv.estimator._rule import Reading, Rollouts, Rule
-from kernadv.estimator._weights import in_units, unit_for
 from kernadv.estimator.explanation import Explanation, explain
+from kernadv.features import Features, FeatureSource
 from kernadv.groups import Groups
 from kernadv.history import History, check_id_type
 from kernadv.kernels import Kernel
 from kernadv.pooling import Pooling, offline_features
 from kernadv.smoothers import Estimate
+from kernadv.units import in_units, unit_for
 
 
 class KernelValueEstimator(Persistent):

@@ -19,8 +19,8 @@ from kernadv import (  # noqa: E402
     moments,
 )
 from kernadv.clock import KEEP_ALL, Bandwidth  # noqa: E402
+from kernadv.device import history  # noqa: E402
 from kernadv.kernels import KERNELS  # noqa: E402
-from kernadv.moments import torch_history  # noqa: E402
 
 CPU = torch.device("cpu")
 MAKE = {
@@ -295,7 +295,7 @@ def test_a_refused_batch_leaves_no_names():
 @pytest.mark.parametrize("make", [KernelValueEstimator, KernelValueEstimator.kae])
 def test_inference_mode_comes_and_goes(make, monkeypatch):
     """As a trainer has it: some calls within, some without; memory grows within."""
-    monkeypatch.setattr(torch_history, "PROMPTS", 4)
+    monkeypatch.setattr(history, "PROMPTS", 4)
     there, still, rng = make(backend="torch"), make(backend="numba"), np.random.default_rng(2)
     for step in range(1, 13):
         ids, z = rng.integers(0, 2 * step, 8), rng.random(8)

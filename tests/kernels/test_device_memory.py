@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from kernadv import KernelValueEstimator, Relative, Steps, Visits  # noqa: E402
-from kernadv.moments import torch_history  # noqa: E402
+from kernadv.device import history  # noqa: E402
 
 
 def test_many_prompts_and_visits():
@@ -49,7 +49,7 @@ def test_prompts_that_come_once_leave(kind):
                                    here.advantages(ids if kind == "tensor" else own, z, step), atol=1e-12)  # fmt: skip
     held = there._device._held
     assert held.prompts <= 4096
-    assert held.room == torch_history.VISITS
+    assert held.room == history.VISITS
     assert len(there._device._names._key) <= (2000 if kind == "text" else 0)
     mine, theirs = there.state_dict(), here.state_dict()
     assert mine["counters"][0] + len(mine["step"]) == theirs["counters"][0] + len(theirs["step"])
@@ -58,7 +58,7 @@ def test_prompts_that_come_once_leave(kind):
 @pytest.mark.parametrize(("bandwidth", "late"), [(None, False), (Steps(np.inf), 5), (Visits(3), True)])
 def test_a_cap_over_all_bounds_the_names(bandwidth, late, monkeypatch):
     """Text ids that stream in under windows that forget nothing: those that are left are found again."""
-    monkeypatch.setattr(torch_history, "PROMPTS", 16)
+    monkeypatch.setattr(history, "PROMPTS", 16)
     here, there = (
         KernelValueEstimator(bandwidth, max_total=64, allow_late=late, backend=name) for name in ("numba", "torch")
     )
@@ -115,8 +115,8 @@ def test_caps_cost_the_same_wherever_the_history_is(bandwidth, max_visits, max_t
     caps = {"max_visits": max_visits, "max_total": max_total, "allow_late": late}
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PROMPTS", "VISITS"):
-            patch.setattr(torch_history, name, 4)
-        patch.setattr(torch_history, "PAUSE", pause)
+            patch.setattr(history, name, 4)
+        patch.setattr(history, "PAUSE", pause)
         _compare(
             *(KernelValueEstimator(width, kernel, backend=name, **caps) for name in ("numba", "torch")), rounds, sweep
         )

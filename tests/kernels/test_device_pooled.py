@@ -11,8 +11,8 @@ from streams import REWARDS, batches, hostile  # noqa: E402
 from waiting import Dispatched, Forbidden, fake, leave_unanswered  # noqa: E402
 
 from kernadv import KernadvError, KernelValueEstimator, Pooling  # noqa: E402
+from kernadv.device import history  # noqa: E402
 from kernadv.ids import decode_ids  # noqa: E402
-from kernadv.moments import torch_history  # noqa: E402
 from kernadv.pooling import NUMPY  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ HOSTILE = {
 def test_hostile_streams(name, rewards, monkeypatch):
     """Whatever comes, in little room; in between the history goes home, and through a checkpoint."""
     for constant, value in (("PROMPTS", 8), ("VISITS", 2), ("PAUSE", 0)):
-        monkeypatch.setattr(torch_history, constant, value)
+        monkeypatch.setattr(history, constant, value)
     options = HOSTILE[name]
     here, there = (KernelValueEstimator(backend=backend, **options) for backend in ("numba", "torch"))
     for count, (ids, z, w, at) in enumerate(hostile(7, rewards, options.get("allow_late", False))):
@@ -138,7 +138,7 @@ def test_hostile_streams(name, rewards, monkeypatch):
 def test_when_something_is_forgotten_does_not_matter(pooling, caps, monkeypatch):
     """On a device, in main memory at each call, or never: one estimate."""
     for name, value in (("PROMPTS", 8), ("VISITS", 2), ("PAUSE", 0)):
-        monkeypatch.setattr(torch_history, name, value)
+        monkeypatch.setattr(history, name, value)
     rng = np.random.default_rng(5)
     never, always, there = (
         KernelValueEstimator(pooling=pooling, backend=x, **caps) for x in ("numba", "numba", "torch")
@@ -366,7 +366,7 @@ def test_the_pool_is_one_graph():
 # ---------------------------------------------------------------- the library of the pieces
 def test_library_is_that_of_numpy():
     """What torch does otherwise: the same numbers."""
-    from kernadv.estimator.device.library import TorchLibrary
+    from kernadv.device.arrays import TorchLibrary
 
     lib, rng = TorchLibrary(CPU), np.random.default_rng(4)
     x, code = rng.normal(size=(5, 5)), rng.integers(0, 6, 40)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 
+from kernadv._errors import ArgumentError, check_positive
 from kernadv.kernels import Kernel
+from kernadv.moments.checks import MOST, REAL, STEP, check_kind, check_list, one_device
 
 #: Pairs of query and point worked on at once; bounds the memory.
 CHUNK = 2**24
@@ -52,6 +55,21 @@ class Windows(NamedTuple):
     width: Any = None
     reach: Any = None
     other_prompt: float = 1.0
+
+
+class Fits(NamedTuple):
+    """Estimates at Q queries.
+
+    Attributes
+    ----------
+    value : (Q,)
+        NaN where no point has weight.
+    n_eff : (Q,)
+        1 / sum of the squared hat vector; 0 where undefined.
+    """
+
+    value: Any
+    n_eff: Any
 
 
 def flash_moments(
@@ -124,3 +142,34 @@ def log2_profile(kernel: Kernel, u: torch.Tensor) -> torch.Tensor | None:
     """log2 K(u) of a kernel without an edge whose profile states it, else None."""
     code = kernel.triton_profile()
     return None if code is None or code.log2 is None else code.log2(u, code.a, code.b)
+
+
+def check_points(queries: Points, points: Points, response: torch.Tensor, windows: Windows) -> None:
+    """Refuse queries and points that do not fit together."""
+    for name, part in (("queries", queries), ("points", points)):
+        if part.features.ndim != 2 or part.features.shape[1] != points.features.shape[1] or not part.features.shape[1]:
+            raise ArgumentError(
+                f"features of the {name} must be (., D) with one D >= 1, got {tuple(part.features.shape)}"
+            )
+        check_kind(f"features of the {name}", part.features, REAL)
+        for field in Points._fields[1:]:
+            if (getattr(queries, field) is None) != (getattr(points, field) is None):
+                raise ArgumentError(f"{field} must be given for the queries and the points, or for neither")
+            if getattr(part, field) is not None:
+                check_list(f"{field} of the {name}", getattr(part, field), STEP, len(part.features))
+        if len(part.features) > MOST:
+            raise ArgumentError(f"at most {MOST} {name} at once, got {len(part.features)}; split them")
+    check_list("response", response, REAL, len(points.features))
+    for name, tensor, kinds in (("width", windows.width, REAL[:2]), ("reach", windows.reach, STEP)):
+        if (tensor is None) != (points.step is None):
+            raise ArgumentError(f"{name} belongs to the steps: give both, or neither")
+        if tensor is not None:
+            check_list(name, tensor, kinds, len(queries.features))
+    named = [(f"{name} of the queries", part) for name, part in zip(Points._fields, queries, strict=True)]
+    named += [(f"{name} of the points", part) for name, part in zip(Points._fields, points, strict=True)]
+    one_device([*named, ("response", response), ("width", windows.width), ("reach", windows.reach)])
+    check_positive(windows.bandwidth, "bandwidth of the features", "it scales their distance", allow_inf=True)
+    if not 0.0 <= windows.other_prompt <= 1.0 or math.isnan(windows.other_prompt):
+        raise ArgumentError(
+            f"other_prompt must lie in [0, 1], got {windows.other_prompt!r}; 1 treats all prompts alike"
+        )

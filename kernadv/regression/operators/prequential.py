@@ -9,8 +9,8 @@ import torch
 
 from kernadv._errors import ArgumentError
 from kernadv.clock import Bandwidth, Relative, Steps
-from kernadv.kernels import UNBOUNDED, Kernel
-from kernadv.moments._base import Sample
+from kernadv.kernels import Kernel
+from kernadv.moments import Sample
 
 
 class Scores(NamedTuple):
@@ -57,17 +57,6 @@ def _half_widths(bandwidths: tuple[Bandwidth, ...], device: torch.device) -> tup
 _cached_half_widths = lru_cache(maxsize=64)(_half_widths)
 
 
-def reach_of(width: torch.Tensor, kernel: Kernel) -> torch.Tensor:
-    """`Kernel.reach` of a float64 tensor, on its device."""
-    edge = width * kernel.support
-    finite = torch.isfinite(edge) & (edge < UNBOUNDED)
-    edge = torch.where(finite, edge, 0.0)
-    whole = torch.floor(edge + 0.5)
-    exact = (edge - whole).abs() <= 1e-9 * whole.clamp(min=1.0)
-    inner = whole if kernel.closed else whole - 1.0
-    return torch.where(finite, torch.where(exact, inner, torch.floor(edge)).long(), UNBOUNDED)
-
-
 def prequential_cv(
     sample: Sample, slope: torch.Tensor, floor: torch.Tensor, kernel: Kernel, dtype: str = "float64"
 ) -> torch.Tensor:
@@ -96,7 +85,7 @@ def prequential_cv(
         lag = step[:, None] - step
         for h in range(len(slope)):
             width = torch.maximum(step.double() * slope[h], floor[h])[:, None]
-            inside = (lag > 0) & (lag <= reach_of(width, kernel))
+            inside = (lag > 0) & (lag <= kernel.reach(width, torch))
             u = torch.where(inside, lag.to(real), 0.0) / width.to(real)
             w = torch.where(inside, kernel.formula(u, torch), 0.0)
             below = w @ n

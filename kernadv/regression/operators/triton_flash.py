@@ -2,7 +2,7 @@
 
 A program owns a block of queries and a share of the points.  The squared distances of a tile come from one matrix
 product on the tensor cores; kernels without an edge are kept as log2 weights under a running maximum, so that nothing
-underflows far from the points.  The shares are merged afterwards.  The reference is `kernadv.moments.torch_flash`.
+underflows far from the points.  The shares are merged afterwards.  The reference is `kernadv.regression.operators.flash`.
 """
 
 import torch
@@ -11,8 +11,8 @@ import triton.language as tl
 
 from kernadv._errors import check_choice
 from kernadv.kernels import Kernel
-from kernadv.moments._launch import INTERPRETED, OPTIONS, device_code, fused, here
-from kernadv.moments.torch_flash import PRECISIONS, Points, Windows
+from kernadv.moments.launch import INTERPRETED, OPTIONS, device_code, fused, here
+from kernadv.regression.operators.flash import PRECISIONS, Points, Windows
 
 #: log2 weight of "no point yet": finite, so that differences are not NaN.
 NOTHING = -1e30
@@ -188,7 +188,7 @@ def flash_moments(
     degree: int = 1,
     split: int | None = None,
 ) -> torch.Tensor:
-    """Moments, (10, Q) float32; see `kernadv.moments.torch_flash.flash_moments`.
+    """Moments, (10, Q) float32; see `kernadv.regression.operators.flash.flash_moments`.
 
     Parameters
     ----------

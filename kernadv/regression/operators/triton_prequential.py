@@ -1,7 +1,7 @@
 """Prequential scores of bandwidths over whole histories, without temporaries.
 
 A program owns one prompt, one bandwidth and every SPLIT-th block of its visits; it predicts a block of visits from all
-earlier ones, 32 at a time, and keeps only the two sums.  The reference is `kernadv.moments.torch_prequential`.
+earlier ones, 32 at a time, and keeps only the two sums.  The reference is `kernadv.regression.operators.prequential`.
 """
 
 import torch
@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 
 from kernadv.kernels import Kernel
-from kernadv.moments._base import Sample
-from kernadv.moments._launch import OPTIONS, device_code, fused, here, real_type
+from kernadv.moments import Sample
+from kernadv.moments.launch import OPTIONS, device_code, fused, here, real_type
 
 #: Programs that keep a GPU busy; fewer prompts are split over several programs each.
 PROGRAMS = 4096
@@ -104,7 +104,7 @@ def prequential_kernel(
 def prequential_cv(
     sample: Sample, slope: torch.Tensor, floor: torch.Tensor, kernel: Kernel, dtype: str = "float64"
 ) -> torch.Tensor:
-    """Scores, (2, P, H); see `kernadv.moments.torch_prequential.prequential_cv`."""
+    """Scores, (2, P, H); see `kernadv.regression.operators.prequential.prequential_cv`."""
     prompts, grid = len(sample.start), len(slope)
     split = min(max(PROGRAMS // max(prompts * grid, 1), 1), 16)
     split = triton.next_power_of_2(split)

@@ -1,7 +1,7 @@
 """Hat vectors of ragged histories: the normalised weights themselves, in one launch.
 
 A program owns one query and up to 16 bandwidths and reads the visits for the sums (twice for local linear) and
-once more to write the weights.  The reference is `kernadv.moments.torch_weights`.
+once more to write the weights.  The reference is `kernadv.regression.operators.weights`.
 """
 
 import torch
@@ -9,10 +9,10 @@ import triton
 import triton.language as tl
 
 from kernadv.kernels import Kernel
-from kernadv.moments._base import Sample, Windows
-from kernadv.moments._launch import OPTIONS, device_code, fused, here, real_type
-from kernadv.moments.torch_ragged import RANK, UNDERFLOW
+from kernadv.moments import Sample, Windows
+from kernadv.moments.launch import OPTIONS, device_code, fused, here, real_type
 from kernadv.moments.triton_ragged import blocks
+from kernadv.regression.operators.weights import RANK, UNDERFLOW
 
 
 @triton.jit
@@ -106,7 +106,7 @@ def weights_kernel(
 def kernel_weights(
     sample: Sample, windows: Windows, kernel: Kernel, degree: int, total: int, dtype: str = "float64"
 ) -> torch.Tensor:
-    """Normalised weights, (H, total); see `kernadv.moments.torch_weights.kernel_weights`."""
+    """Normalised weights, (H, total); see `kernadv.regression.operators.weights.kernel_weights`."""
     queries, grid = windows.width.shape
     out = torch.empty((grid, total), dtype=getattr(torch, dtype), device=sample.step.device)
     code = fused(kernel)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import torch
 
 from kernadv.kernels import Kernel
-from kernadv.moments._base import Sample, Windows
-from kernadv.moments.torch_ragged import RANK, UNDERFLOW
+from kernadv.moments import Sample, Windows
+
+#: A line is fitted only where its spread sxx exceeds this share of s2, and with it the rounding.
+RANK = {"float64": 1e-10, "float32": 1e-5}
+#: Windows whose weights add up to less are empty: squares of such weights underflow.
+UNDERFLOW = {"float64": 1e-140, "float32": 1e-18}
 
 
 def kernel_weights(
