@@ -47,6 +47,10 @@ class TorchLibrary(Library):
         """The host never knows."""
         return False
 
+    def certain(self, truth: Tensor) -> bool:
+        """The host never knows."""
+        return False
+
     def ratio(self, top: Any, bottom: Tensor, otherwise: float = 0.0) -> Tensor:
         """``top / bottom``, and `otherwise` where the bottom is not positive."""
         return torch.where(bottom > 0, top / bottom, otherwise)

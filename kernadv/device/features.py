@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv.device.ids import Told
+from kernadv.device.ids import DeviceIds
 from kernadv.device.transfer import send, upload
 from kernadv.features import Features, check_columns
 
@@ -27,14 +27,14 @@ class DeviceFeatures:
     def __init__(self, source: Features, device: torch.device) -> None:
         self._source, self._device = source, device
 
-    def rows(self, told: Told, expected: int | None) -> Tensor:
+    def rows(self, given: DeviceIds, expected: int | None) -> Tensor:
         """Features of each row's prompt, NaN where it has none; errors as in `Features.rows`.  # (B, D)"""
-        ids, code = told.ids, told.code
-        if told.tensor is not None:
+        ids, code = given.ids, given.code
+        if given.tensor is not None:
             if self._table is not None:
                 check_columns(self._table[1].shape[1], expected)
-                return self._look_up(told.tensor, *self._table)
-            numbers, code = np.unique(told.tensor.cpu().numpy(), return_inverse=True)
+                return self._look_up(given.tensor, *self._table)
+            numbers, code = np.unique(given.tensor.cpu().numpy(), return_inverse=True)
             ids = numbers.tolist()
         assert ids is not None
         assert code is not None

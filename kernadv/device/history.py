@@ -9,11 +9,12 @@ from torch import Tensor
 from kernadv._typing import FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.device import eviction, ops
-from kernadv.device.groups import Grouped
+from kernadv.device.batch import DeviceBatch
 from kernadv.device.table import Found, Table
 from kernadv.device.transfer import Bound, upload
 from kernadv.device.visits import NONE, Visits
-from kernadv.moments._base import Sample
+from kernadv.groups import Groups, WeightedGroups
+from kernadv.moments import Sample
 
 #: Room for prompts and for visits of each at first.
 PROMPTS, VISITS = 1024, 8
@@ -22,8 +23,7 @@ PAUSE = 8
 
 
 class DeviceHistory:
-    """Per-(prompt, step) count, sum and sum of squares of the rewards, R places a prompt, in no order; and what is noted of
-    each prompt.
+    """The visits of every prompt, as in `kernadv.history.History`, R places each, in no order; and what is noted of it.
 
     R doubles before the fullest prompt could run out of room, P before a batch could bring too many prompts; what can
     never matter again makes room first.  What is asked of the host (how much room is needed) it answers from `Bound`, which
@@ -80,7 +80,7 @@ class DeviceHistory:
         return torch.where(found.hit, found.row, self.prompts), found
 
     def sample(self, rows: Tensor, wanted: Tensor) -> Sample:
-        """Visits of the prompts in `rows` where they are `wanted`; nothing is copied."""
+        """Visits of the prompts in `rows` where they are `wanted`, of a history of `Groups`; nothing is copied."""
         return Sample(rows * self.room, torch.where(wanted, self.visits.size[rows], 0), *self.visits[:4])
 
     def visit_lag(self, rows: Tensor, at: Tensor, k: int) -> Tensor:
@@ -92,20 +92,13 @@ class DeviceHistory:
         some = torch.where(far < 0, 1, far + 1)
         return torch.where(seen.sum(1) >= k, near, some).double()
 
-    def append(
-        self, batch: Grouped, found: Found, sums: Tensor, clock: list[int], keep: Retention, notes: Tensor | None = None
-    ) -> bool:
+    def append(self, batch: DeviceBatch, keep: Retention, notes: Tensor | None = None) -> bool:
         """Add the groups of a batch that have a scored row; a (prompt, step) that exists is merged.
 
         Parameters
         ----------
-        batch : Grouped of B rows
-        found : Found
-            As `find` says of its ids, now.
-        sums : (3, B) float64
-            Count, sum and sum of squares of the rewards of the whole group of each row.
-        clock : list of int, ascending
-            The steps of the batch, by tick.
+        batch : DeviceBatch of B rows
+            Which holds what `find` says of its keys, now.
         keep : Retention
             What of the history can still matter.
         notes : (B, noted) float64, optional
@@ -116,22 +109,21 @@ class DeviceHistory:
         bool
             Whether everything else was forgotten, with the prompts that have nothing more.
         """
-        stored = batch.first & (sums[0] > 0)
-        packed = self._reserve(len(batch.ids), len(clock), keep)
-        if packed:
-            found = self.table.find(batch.ids)
+        stored = batch.first & (batch.visits[0] > 0)
+        packed = self._reserve(len(batch.keys), len(batch.clock), keep)
+        found = self.table.find(batch.keys) if packed else batch.found
         wanted = stored
         if batch.tick is not None:  # a prompt is entered at its first group with a scored row
             before = torch.cumsum(stored, 0)
-            wanted = stored & (before == (before - stored.long())[batch.prompt_begin] + 1)
+            wanted = stored & (before == (before - stored.long())[batch.home] + 1)
         held = self.table
-        row = ops.enter_ids(held.keys, held.rows, held.used, batch.ids, found, wanted)
+        row = ops.enter_ids(held.keys, held.rows, held.used, batch.keys, found, wanted)
         if batch.tick is not None:
-            row = self.find(batch.ids)[0]
+            row = self.find(batch.keys)[0]
         lost = []
-        for tick, step in enumerate(clock):
+        for tick, step in enumerate(batch.clock):
             now = stored if batch.tick is None else stored & (batch.tick == tick)
-            lost.append(ops.put_visits(self.visits, row, now, sums, step, self.room))
+            lost.append(ops.put_visits(self.visits, row, now, batch.visits, step, self.room))
         if notes is not None:
             self.notes[torch.where(stored, row, self.prompts)] = torch.where(stored[:, None], notes, 0.0)
         if self.max_visits is not None:
@@ -140,7 +132,7 @@ class DeviceHistory:
             self._prompts.ask(self.table.used)
         if 2 * self._fullest.most > self.room:
             self._fullest.ask(self.visits.size.amax())
-        return self._cap(len(batch.ids), keep) or packed
+        return self._cap(len(batch.keys), keep) or packed
 
     def oldest(self, keep: Retention) -> int:
         """A step before which no visit is left by an `append` that forgot, as far as the host has seen."""
@@ -219,35 +211,37 @@ class DeviceHistory:
         self._prompts.ask(self.table.used)
         self._packed_at, self._least = self._calls, 2**62
 
-    def load(self, ids: IntArray, sample: Sample, notes: FloatArray) -> None:
-        """Take in the visits of an empty history's first P prompts, which `sample` holds one after the other.
+    def load(self, keys: IntArray, visits: Groups | WeightedGroups, notes: FloatArray) -> None:
+        """Take in the visits of an empty history's first P prompts.
 
         Parameters
         ----------
-        ids : (P,) int64
-        sample : Sample of numpy arrays, P queries
+        keys : (P,) int64
+        visits : Groups or WeightedGroups
+            ``prompt`` indexes `keys`; in order of prompt and step.
         notes : (P, noted) float64
         """
-        most = int(sample.length.max(initial=0))
-        self._resize(max(_power(len(ids)), self.prompts), max(self.room, min(_power(most), self.max_visits or 2**62)))
-        order = np.argsort(ids)
-        for held, new in ((self.table.keys, ids[order]), (self.table.rows, order)):
-            held[: len(ids)] = upload(new, self.device)
-        self.table.used += len(ids)
-        self._prompts.add(len(ids))
+        size = np.bincount(visits.prompt, minlength=len(keys))
+        start, most = np.cumsum(size) - size, int(size.max(initial=0))
+        self._resize(max(_power(len(keys)), self.prompts), max(self.room, min(_power(most), self.max_visits or 2**62)))
+        order = np.argsort(keys)
+        for held, new in ((self.table.keys, keys[order]), (self.table.rows, order)):
+            held[: len(keys)] = upload(new, self.device)
+        self.table.used += len(keys)
+        self._prompts.add(len(keys))
         self._fullest.add(most)
-        self._total.add(int(sample.length.sum()))
-        prompt = np.repeat(np.arange(len(ids)), sample.length)
-        cell = upload(prompt * self.room + np.arange(len(prompt)) - np.repeat(sample.start, sample.length), self.device)
-        for held, part in zip(self.visits, sample[2:], strict=False):
+        self._total.add(len(visits.step))
+        place = np.arange(len(visits.step)) - start[visits.prompt]
+        cell = upload(visits.prompt * self.room + place, self.device)
+        for held, part in zip(self.visits, visits[1:], strict=False):
             held[cell] = upload(part, self.device).to(held.dtype)
-        self.visits.size[: len(ids)] = upload(sample.length, self.device)
-        self.notes[: len(ids)] = upload(notes, self.device)
-        last = np.maximum(sample.start + sample.length - 1, 0)
-        if len(sample.step):
-            self.visits.newest[: len(ids)] = upload(np.where(sample.length > 0, sample.step[last], 0), self.device)
+        self.visits.size[: len(keys)] = upload(size, self.device)
+        self.notes[: len(keys)] = upload(notes, self.device)
+        if len(visits.step):
+            last = visits.step[np.maximum(start + size - 1, 0)]
+            self.visits.newest[: len(keys)] = upload(np.where(size > 0, last, 0), self.device)
 
-    def arrays(self) -> tuple[IntArray, Sample, FloatArray]:
+    def arrays(self, kind: type[Groups] | type[WeightedGroups]) -> tuple[IntArray, Groups | WeightedGroups, FloatArray]:
         """What `load` takes, of the prompts that have visits; waits for the device."""
         used = int(self.table.used)
         keys, rows = (part[:used].cpu().numpy() for part in (self.table.keys, self.table.rows))
@@ -255,12 +249,12 @@ class DeviceHistory:
         keys, rows, size = (part[size > 0] for part in (keys, rows, size))
         start = np.cumsum(size) - size
         prompt = np.repeat(np.arange(len(keys)), size)
-        cell = rows[prompt] * self.room + np.arange(len(prompt)) - start[prompt]
-        held = [part[upload(cell, self.device)].cpu().numpy() for part in self.visits[:4]]
+        cell = upload(rows[prompt] * self.room + np.arange(len(prompt)) - start[prompt], self.device)
+        held = [part[cell].cpu().numpy() for part in self.visits[:4]]
         order = np.lexsort((held[0], prompt))
-        step, n, s, ss = (part[order] for part in held)
+        step, n, *sums = (part[order] for part in held)
         notes = self.notes[upload(rows, self.device)].cpu().numpy()
-        return keys, Sample(start, size, step, n.astype(np.float64), s, ss), notes
+        return keys, kind(prompt, step, n.astype(np.int64), *sums), notes
 
 
 def _power(count: int) -> int:

@@ -15,7 +15,7 @@ from kernadv.ids import Id, batch_codes, id_key
 from kernadv.moments.checks import WHOLE
 
 
-class Told(NamedTuple):
+class DeviceIds(NamedTuple):
     """The ids of a batch of B rows: a tensor, or what the host knows of them.
 
     Attributes
@@ -34,7 +34,7 @@ class Told(NamedTuple):
     code: IntArray | None
 
 
-def read_ids(prompt_ids: Any, rows: int) -> Told:
+def read_ids(prompt_ids: Any, rows: int) -> DeviceIds:
     """Check the ids of a batch of that many rows."""
     if isinstance(prompt_ids, Tensor):
         if prompt_ids.ndim != 1 or prompt_ids.dtype not in WHOLE:
@@ -42,15 +42,15 @@ def read_ids(prompt_ids: Any, rows: int) -> Told:
                 f"prompt_ids must be one whole number a row, got a tensor of {str(prompt_ids.dtype)[6:]}, shape "
                 f"{tuple(prompt_ids.shape)}"
             )
-        told, count = Told(int, prompt_ids, None, None), len(prompt_ids)
+        given, count = DeviceIds(int, prompt_ids, None, None), len(prompt_ids)
     else:
         ids, code = batch_codes(prompt_ids)
-        told, count = Told(type(ids[0]) if ids else int, None, ids, code), len(code)
+        given, count = DeviceIds(type(ids[0]) if ids else int, None, ids, code), len(code)
     if count != rows:
         raise ArgumentError(f"one reward a prompt id: got {count} prompt ids and {rows} rewards")
     if not rows:
         raise ArgumentError("the batch is empty: pass at least one row")
-    return told
+    return given
 
 
 class Names:
@@ -61,14 +61,14 @@ class Names:
         self._name: dict[int, Id] = {}
         self._last: dict[int, int] = {}  # no visit of a key is newer than that step
 
-    def keys(self, told: Told, device: torch.device) -> Tensor:
+    def keys(self, given: DeviceIds, device: torch.device) -> Tensor:
         """Each row's id as a whole number on the device; text is not entered yet.  # (B,)"""
-        if told.tensor is not None:
-            return send(told.tensor.long(), device)
-        assert told.ids is not None
-        assert told.code is not None
-        keys = told.ids if told.kind is int else list(map(self._find, told.ids))
-        return upload(np.array(keys, np.int64)[told.code], device)
+        if given.tensor is not None:
+            return send(given.tensor.long(), device)
+        assert given.ids is not None
+        assert given.code is not None
+        keys = given.ids if given.kind is int else list(map(self._find, given.ids))
+        return upload(np.array(keys, np.int64)[given.code], device)
 
     def enter(self, names: list[Id], newest: int) -> IntArray:
         """Key of each name, of which the history then holds no visit that is newer.  # (P,)"""

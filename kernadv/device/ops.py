@@ -19,22 +19,22 @@ def enter_ids(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, found: Foun
     return _enter_ids(keys, rows, used, ids, *found, wanted)
 
 
-@torch.library.custom_op("kernadv::put_visits", mutates_args=("step", "n", "s", "ss", "size", "newest"))
+@torch.library.custom_op("kernadv::put_visits", mutates_args=("step", "n", "first", "second", "size", "newest"))
 def _put_visits(
-    step: Tensor, n: Tensor, s: Tensor, ss: Tensor, size: Tensor, newest: Tensor,
+    step: Tensor, n: Tensor, first: Tensor, second: Tensor, size: Tensor, newest: Tensor,
     rows: Tensor, now: Tensor, sums: Tensor, at: int, room: int,
 ) -> Tensor:  # fmt: skip
-    return visits.put(Visits(step, n, s, ss, size, newest), rows, now, sums, at, room)
+    return visits.put(Visits(step, n, first, second, size, newest), rows, now, sums, at, room)
 
 
 @_put_visits.register_kernel("cuda")
-def _(step, n, s, ss, size, newest, rows, now, sums, at, room):
+def _(step, n, first, second, size, newest, rows, now, sums, at, room):
     module = triton_module("kernadv.device.triton_visits") or visits
-    return module.put(Visits(step, n, s, ss, size, newest), rows, now, sums, at, room)
+    return module.put(Visits(step, n, first, second, size, newest), rows, now, sums, at, room)
 
 
 @_put_visits.register_fake
-def _(step, n, s, ss, size, newest, rows, now, sums, at, room):
+def _(step, n, first, second, size, newest, rows, now, sums, at, room):
     return torch.empty_like(rows)
 
 
@@ -57,17 +57,17 @@ def _(keys, rows, used, ids, row, hit, place, wanted):
 
 
 @torch.library.custom_op("kernadv::sum_of_others", mutates_args=())
-def sum_of_others(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    """Sums over the other rows of each row's group; see `kernadv.device.groups.sum_of_others`."""
-    return groups.sum_of_others(parts, begin, end)
+def sum_of_groupmates(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    """Sums over the other rows of each row's group; see `kernadv.device.groups.sum_of_groupmates`."""
+    return groups.sum_of_groupmates(parts, begin, end)
 
 
-@sum_of_others.register_kernel("cuda")
+@sum_of_groupmates.register_kernel("cuda")
 def _(parts, begin, end):
     module = triton_module("kernadv.device.triton_groups") or groups
-    return module.sum_of_others(parts, begin, end)
+    return module.sum_of_groupmates(parts, begin, end)
 
 
-@sum_of_others.register_fake
+@sum_of_groupmates.register_fake
 def _(parts, begin, end):
     return torch.empty_like(parts)

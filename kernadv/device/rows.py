@@ -17,7 +17,7 @@ def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str
     past : (9, B) float64
         `Moments` of the past of each group, at the place of its first row.
     z, begin, end : (B,)
-        As in `kernadv.device.groups.Grouped`.
+        As in `kernadv.device.groups.sum_of_groupmates`.
     smoother : str
 
     Returns
@@ -30,7 +30,7 @@ def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str
     own = torch.where(scored, z, 0.0)
     one = scored.double()
     parts = torch.stack([one, own, own * own])
-    others = groups.sum_of_others(parts, begin, end)
+    others = groups.sum_of_groupmates(parts, begin, end)
     rows = Moments(*past[:, begin]).add_at_query(*others)
     value, variance, n_eff, _ = smoothers.get(smoother)(rows, torch)
     return torch.cat([torch.stack([value, variance, n_eff]), others + parts, parts[:2]])

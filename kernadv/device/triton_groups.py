@@ -1,7 +1,7 @@
 """Sums over the other rows of each row's group, in one launch.
 
 A program owns 128 rows, which lie by groups: it reads the groups of its rows member by member, all columns at once.  The
-reference is `kernadv.device.groups.sum_of_others`.
+reference is `kernadv.device.groups.sum_of_groupmates`.
 """
 
 import torch
@@ -32,8 +32,8 @@ def others_kernel(parts, begin, end, out, B, K, COLUMNS: tl.constexpr, ROWS: tl.
     tl.store(out + plane[:, None] + place[None, :], total, mask=(column < K)[:, None] & mine[None, :])
 
 
-def sum_of_others(parts: torch.Tensor, begin: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
-    """As `kernadv.device.groups.sum_of_others`."""
+def sum_of_groupmates(parts: torch.Tensor, begin: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """As `kernadv.device.groups.sum_of_groupmates`."""
     columns, rows = parts.shape
     out = torch.empty_like(parts)
     with here(parts):

@@ -13,7 +13,7 @@ from kernadv.moments.launch import OPTIONS, here
 
 
 @triton.jit(do_not_specialize=["at"])
-def put_kernel(step, n, s, ss, size, newest, rows, now, sums, lost, B, at, room, BR: tl.constexpr):
+def put_kernel(step, n, first, second, size, newest, rows, now, sums, lost, B, at, room, BR: tl.constexpr):
     i = tl.program_id(0).to(tl.int64)
     gone = tl.full((), 4611686018427387904, tl.int64)
     if tl.load(now + i):
@@ -32,11 +32,11 @@ def put_kernel(step, n, s, ss, size, newest, rows, now, sums, lost, B, at, room,
         cell = p * room + slot
         plane = tl.full((), 1, tl.int64) * B
         count = tl.load(sums + i).to(tl.int32)
-        total = tl.load(sums + plane + i)
-        square = tl.load(sums + 2 * plane + i)
+        one = tl.load(sums + plane + i)
+        two = tl.load(sums + 2 * plane + i)
         tl.store(n + cell, tl.load(n + cell, mask=known, other=0) + count, mask=kept)
-        tl.store(s + cell, tl.load(s + cell, mask=known, other=0.0) + total, mask=kept)
-        tl.store(ss + cell, tl.load(ss + cell, mask=known, other=0.0) + square, mask=kept)
+        tl.store(first + cell, tl.load(first + cell, mask=known, other=0.0) + one, mask=kept)
+        tl.store(second + cell, tl.load(second + cell, mask=known, other=0.0) + two, mask=kept)
         tl.store(step + cell, at, mask=kept)
         tl.store(size + p, tl.where(known | full, used, used + 1))
         tl.store(newest + p, tl.maximum(tl.load(newest + p), at))

@@ -16,17 +16,17 @@ class Visits(NamedTuple):
 
     Attributes
     ----------
-    step, n, s, ss : (P R + 1,)
-        int64, int32, float64 and float64: step, count, sum and sum of squares of the rewards; the last place takes what must
-        not be stored.
+    step, n, first, second : (P R + 1,)
+        int64, int32, float64 and float64: step, count and two sums, s and ss of `Groups` or wz and w of `WeightedGroups`;
+        the last place takes what must not be stored.
     size, newest : (P + 1,) int64
         Visits and newest step of each prompt; the last is of no prompt and stays 0.
     """
 
     step: Tensor
     n: Tensor
-    s: Tensor
-    ss: Tensor
+    first: Tensor
+    second: Tensor
     size: Tensor
     newest: Tensor
 
@@ -49,7 +49,7 @@ def put(visits: Visits, rows: Tensor, now: Tensor, sums: Tensor, step: int, room
     now : (B,) bool
         Where a visit is due.
     sums : (3, B) float64
-        Its count, sum and sum of squares.
+        Its count and the two sums.
     step, room : int
         `room` is R.
 
@@ -68,7 +68,7 @@ def put(visits: Visits, rows: Tensor, now: Tensor, sums: Tensor, step: int, room
     slot = torch.where(known, same.int().argmax(1), torch.where(full, last, size))
     lost = now & full & ~known
     cell = torch.where(now & ~(lost & (oldest > step)), rows * room + slot, len(visits.step) - 1)
-    for held, new in zip((visits.n, visits.s, visits.ss), sums, strict=True):
+    for held, new in zip((visits.n, visits.first, visits.second), sums, strict=True):
         held[cell] = torch.where(known, held[cell], 0) + new.to(held.dtype)
     visits.step[cell] = torch.full_like(cell, step)
     visits.size[rows] = torch.where(now, size + (~known & ~full), 0)

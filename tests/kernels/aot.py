@@ -157,7 +157,7 @@ def _weights() -> Iterator[Configuration]:
 
 def _device_history() -> Iterator[Configuration]:
     whole, real = "*i64", "*fp64"
-    visits = {"step": whole, "n": "*i32", "s": real, "ss": real, "size": whole, "newest": whole}
+    visits = {"step": whole, "n": "*i32", "first": real, "second": real, "size": whole, "newest": whole}
     table = dict.fromkeys(("keys", "rows", "used", "ids", "row", "place", "rank", "new_keys", "new_rows", "own"), whole)
     for line in (False, True):
         yield Configuration(

@@ -126,7 +126,7 @@ def test_estimator_on_the_gpu(make, kind):
             estimate = there.values(ids, rewards, at, **given)
             got = there.advantages(ids, rewards, at, **given)
         assert got.device.type == DEVICE
-        assert there._device is not None
+        assert there._state.device is not None
         host = names if kind == "text" else numbers
         expected = here.values(host, z, at, **w)
         for mine, theirs in zip(estimate, expected, strict=True):

@@ -11,9 +11,9 @@ from inputs import DEVICE, MARKS, close, histories, queries
 from kernadv import KernelValueEstimator
 from kernadv.clock import Steps
 from kernadv.device import (
+    batch,
     groups,
     history,
-    plain,
     table,
     triton_groups,
     triton_rows,
@@ -21,6 +21,7 @@ from kernadv.device import (
     triton_visits,
     visits,
 )
+from kernadv.device.batch import DeviceBatch
 from kernadv.device.rows import estimates
 from kernadv.kernels import KERNELS
 from kernadv.moments import numpy_ as reference
@@ -39,13 +40,13 @@ def test_estimates_of_the_rows(rows, smoother):
     rng = np.random.default_rng(rows)
     ids, z = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=rows)
     z[rng.random(rows) < 0.2] = np.nan
-    made = groups.group(*on_device(ids, z), None)
+    made = DeviceBatch(*on_device(ids, z), None, [1])
     lengths = rng.integers(0, 6, rows)
     sample = histories(rows, lengths, last=50)
     past = reference.ragged_moments(sample, queries(sample, KERNELS["triangular"], last=50, grid=[Steps(30)]),
                                     KERNELS["triangular"])  # fmt: skip
     (past,) = on_device(np.stack(past)[:, :, 0])
-    arguments = past, made.z, made.begin, made.end, smoother
+    arguments = past, made.z, made.group, made.end, smoother
     expected = estimates(*arguments)
     for mine, theirs in zip(triton_rows.estimates(*arguments), expected, strict=True):
         close(mine, theirs.cpu(), 1e-9)
@@ -57,14 +58,14 @@ def test_others_of_a_group(rows, columns):
     """Groups of unequal size that lie across programs; the own part never enters, however large it is."""
     rng = np.random.default_rng(rows)
     ids, parts = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=(columns, rows))
-    made = groups.group(*on_device(ids, np.zeros(rows)), None)
+    made = DeviceBatch(*on_device(ids, np.zeros(rows)), None, [1])
     (parts,) = on_device(parts)
-    got = triton_groups.sum_of_others(parts, made.begin, made.end)
-    close(got, groups.sum_of_others(parts, made.begin, made.end).cpu(), 1e-12)
+    got = triton_groups.sum_of_groupmates(parts, made.group, made.end)
+    close(got, groups.sum_of_groupmates(parts, made.group, made.end).cpu(), 1e-12)
     for row in range(0, rows, 50):
         changed = parts.clone()
         changed[:, row] = 1e200
-        assert torch.equal(triton_groups.sum_of_others(changed, made.begin, made.end)[:, row], got[:, row])
+        assert torch.equal(triton_groups.sum_of_groupmates(changed, made.group, made.end)[:, row], got[:, row])
 
 
 @pytest.mark.parametrize(("size", "rows"), [(64, 5), (129, 40), (300, 128), (512, 300)])
@@ -130,7 +131,7 @@ def test_a_history_made_of_them(monkeypatch):
     rng = np.random.default_rng(30)
     here = KernelValueEstimator.kae(0.4, backend="numba")
     there = KernelValueEstimator.kae(0.4, backend="torch" if DEVICE == "cpu" else "auto")
-    monkeypatch.setattr(plain, "smooth_rows", triton_rows.estimates)
+    monkeypatch.setattr(batch, "smooth_rows", triton_rows.estimates)
     monkeypatch.setattr(operators, "enter_ids", triton_table.enter)
     monkeypatch.setattr(operators, "put_visits", triton_visits.put)
     monkeypatch.setattr(ops, "trusted_moments", triton_ragged.ragged_moments)

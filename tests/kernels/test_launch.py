@@ -106,7 +106,7 @@ def test_rows(device):
 
 def test_groups(device):
     parts, ends = torch.ones((6, 300), dtype=torch.float64), torch.zeros((2, 300), dtype=torch.int64)
-    triton_groups.sum_of_others(parts, *ends)
+    triton_groups.sum_of_groupmates(parts, *ends)
     assert device.launched[0][0] == (3, 1, 1)
 
 

@@ -111,7 +111,7 @@ def calls(sample, windows):
             torch.tensor([2, 2, 4, 4]),
             "nadaraya_watson",
         ),
-        device_ops.sum_of_others: (
+        device_ops.sum_of_groupmates: (
             torch.rand((3, 4), dtype=torch.float64),
             torch.tensor([0, 0, 2, 2]),
             torch.tensor([2, 2, 4, 4]),
