@@ -19,8 +19,6 @@ class Fused(NamedTuple):
     ----------
     weight : callable
         K(u).
-    slope : callable or None
-        K'(u); None where the kernel has none that says how an estimate changes.
     log2 : callable or None
         log2 K(u) of a kernel without an edge, so that weights far away do not underflow.
     a, b : int or float
@@ -28,7 +26,6 @@ class Fused(NamedTuple):
     """
 
     weight: Callable[[Any, Any, Any], Any]
-    slope: Callable[[Any, Any, Any], Any] | None
     log2: Callable[[Any, Any, Any], Any] | None
     a: float
     b: float
@@ -47,23 +44,8 @@ def power(u, power, exponent):
     return weight
 
 
-def power_slope(u, power, exponent):
-    low = 0.0 * u + 1.0
-    for _ in range(1, power):
-        low = low * u
-    base = 1.0 - low * u
-    slope = low * (-1.0 * power * exponent)
-    for _ in range(1, exponent):
-        slope = slope * base
-    return slope
-
-
 def exponential(u, log2_rho, b):
     return tl.exp2(u * log2_rho)
-
-
-def exponential_slope(u, log2_rho, b):
-    return tl.exp2(u * log2_rho) * (log2_rho * 0.6931471805599453)
 
 
 def exponential_log2(u, log2_rho, b):
@@ -72,10 +54,6 @@ def exponential_log2(u, log2_rho, b):
 
 def gaussian(u, scale, b):
     return tl.exp2(u * u * scale)
-
-
-def gaussian_slope(u, scale, b):
-    return tl.exp2(u * u * scale) * -u
 
 
 def gaussian_log2(u, scale, b):
@@ -90,12 +68,3 @@ def cosine(u, half_pi, b):
     w = 1.0 - x * (1.0 / 90.0) * (1.0 - x * (1.0 / 132.0) * w)
     w = 1.0 - x * (1.0 / 30.0) * (1.0 - x * (1.0 / 56.0) * w)
     return 1.0 - x * 0.5 * (1.0 - x * (1.0 / 12.0) * w)
-
-
-def cosine_slope(u, half_pi, b):
-    x = u * u * (half_pi * half_pi)
-    w = 1.0 - x * (1.0 / 272.0) * (1.0 - x * (1.0 / 342.0))
-    w = 1.0 - x * (1.0 / 156.0) * (1.0 - x * (1.0 / 210.0) * w)
-    w = 1.0 - x * (1.0 / 72.0) * (1.0 - x * (1.0 / 110.0) * w)
-    w = 1.0 - x * (1.0 / 20.0) * (1.0 - x * (1.0 / 42.0) * w)
-    return u * (-half_pi * half_pi) * (1.0 - x * (1.0 / 6.0) * w)

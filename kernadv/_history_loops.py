@@ -1,9 +1,9 @@
 """The compiled loops of `History`: chains of blocks of visits, one chain a prompt.
 
-A block holds `BLOCK` visits in ascending order of step, all of a visit's numbers near each other in memory; ``older`` is
-the block before it, and means nothing in the oldest one.  `tail` is a prompt's newest block, `size` its number of live
-visits and `skip` the number of dead ones at the start of its oldest block, so the fill of the tail is
-``(skip + size - 1) % BLOCK + 1``.
+A block holds `BLOCK` visits in ascending order of step, all of a visit's numbers near each other in memory: its count and
+two sums, s and ss of `Groups` or wz and w of `WeightedGroups`.  ``older`` is the block before it, and means nothing in the
+oldest one.  `tail` is a prompt's newest block, `size` its number of live visits and `skip` the number of dead ones at the
+start of its oldest block, so the fill of the tail is ``(skip + size - 1) % BLOCK + 1``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MOST = 2**31 - 1
 _FIELDS = np.dtype(
     [
         ("step", np.int64, (BLOCK,)),
-        ("s", np.float64, (BLOCK,)),
-        ("ss", np.float64, (BLOCK,)),
+        ("first", np.float64, (BLOCK,)),
+        ("second", np.float64, (BLOCK,)),
         ("n", np.int32, (BLOCK,)),
         ("older", np.int32),
     ],
@@ -43,8 +43,8 @@ def append(
     prompt: IntArray,  # (M,) index into the first three
     new_step: IntArray,
     new_n: IntArray,
-    new_s: FloatArray,
-    new_ss: FloatArray,
+    new_first: FloatArray,
+    new_second: FloatArray,
 ) -> tuple[int, int, int]:
     """Add visits, merging those whose (prompt, step) exists.
 
@@ -88,8 +88,8 @@ def append(
             count = np.int64(blocks[b].n[o]) + new_n[m]
             share = min(MOST / count, 1.0)  # beyond `MOST` the means stay
             blocks[b].n[o] = min(count, MOST)
-            blocks[b].s[o] = (blocks[b].s[o] + new_s[m]) * share
-            blocks[b].ss[o] = (blocks[b].ss[o] + new_ss[m]) * share
+            blocks[b].first[o] = (blocks[b].first[o] + new_first[m]) * share
+            blocks[b].second[o] = (blocks[b].second[o] + new_second[m]) * share
             continue
         if fill == BLOCK:
             top = fresh[used]
@@ -106,12 +106,12 @@ def append(
                 b, o = blocks[b].older, BLOCK - 1
             blocks[to].step[at] = blocks[b].step[o]
             blocks[to].n[at] = blocks[b].n[o]
-            blocks[to].s[at] = blocks[b].s[o]
-            blocks[to].ss[at] = blocks[b].ss[o]
+            blocks[to].first[at] = blocks[b].first[o]
+            blocks[to].second[at] = blocks[b].second[o]
         blocks[b].step[o] = new_step[m]
         blocks[b].n[o] = new_n[m]
-        blocks[b].s[o] = new_s[m]
-        blocks[b].ss[o] = new_ss[m]
+        blocks[b].first[o] = new_first[m]
+        blocks[b].second[o] = new_second[m]
         size[p] += 1
         added += 1
     return used, added, gone
@@ -202,8 +202,8 @@ def gather(
     start: IntArray,  # (Q,) where each prompt's visits go
     out_step: IntArray,
     out_n: FloatArray,
-    out_s: FloatArray,
-    out_ss: FloatArray,
+    out_first: FloatArray,
+    out_second: FloatArray,
 ) -> None:
     """Copy the visits of the prompts, in ascending order of step, to flat arrays."""
     for q in range(len(rows)):
@@ -221,15 +221,15 @@ def gather(
                 for o in range(BLOCK):
                     out_step[target + o] = block.step[o]
                     out_n[target + o] = block.n[o]
-                    out_s[target + o] = block.s[o]
-                    out_ss[target + o] = block.ss[o]
+                    out_first[target + o] = block.first[o]
+                    out_second[target + o] = block.second[o]
             else:
                 for i in range(take):
                     o = fill - take + i
                     out_step[target + i] = block.step[o]
                     out_n[target + i] = block.n[o]
-                    out_s[target + i] = block.s[o]
-                    out_ss[target + i] = block.ss[o]
+                    out_first[target + i] = block.first[o]
+                    out_second[target + i] = block.second[o]
             left -= take
             b = block.older
             fill = BLOCK

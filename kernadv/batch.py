@@ -6,11 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernadv import smoothers
 from kernadv._arrays import Restore, read_rewards, read_steps
-from kernadv._group_loops import sum_of_others
+from kernadv._jit import compiled
 from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
-from kernadv.groups import Groups
+from kernadv.groups import Groups, WeightedGroups
 from kernadv.ids import Id, batch_codes
+from kernadv.moments import Moments
+from kernadv.pooling import Batched, Chain
+from kernadv.smoothers import Estimate
+
+NONE = np.empty(0, np.int64)
 
 
 class Batch(NamedTuple):
@@ -26,10 +32,16 @@ class Batch(NamedTuple):
     z : (B,) float64
     scored : (B,) bool
         False where the reward is NaN.
-    others : (3, B) float64
-        Count, sum and sum of squares of the rewards of the other scored traces of the row's group.
     restore : callable
         Turns a (B,) result into the kind, dtype and device of the rewards.
+    weight : (B,) float64 or None
+        Of the traces, in units of `unit`, 0 where they are not scored; None: all count alike.
+    unit : float
+        As in `kernadv.history.History`, which it outgrows where it is larger; 0 without weights.
+    rows : (P,) int64
+        Of the history that the batch was read against, -1 of prompts it does not know; empty without a history.
+    last : (N,) int64
+        Newest step of each group's prompt there; 0: it has none.
     """
 
     ids: list[Id]
@@ -37,25 +49,123 @@ class Batch(NamedTuple):
     groups: Groups
     z: FloatArray
     scored: BoolArray
-    others: FloatArray
     restore: Restore
+    weight: FloatArray | None = None
+    unit: float = 0.0
+    rows: IntArray = NONE
+    last: IntArray = NONE
 
-    def observed(self, groups: Groups) -> tuple[list[Id], Groups]:
-        """Those of the `groups` (the batch's, whatever their sums) with a scored trace, and the ids they index."""
-        kept = groups.n > 0
-        if kept.all():
-            return self.ids, groups
-        prompts, index = np.unique(groups.prompt[kept], return_inverse=True)
-        ids = [self.ids[p] for p in prompts.tolist()]
-        return ids, groups.take(kept)._replace(prompt=index)
+    @property
+    def prompt(self) -> IntArray:
+        """Index of each group's prompt.  # (N,)"""
+        return self.groups.prompt
+
+    @property
+    def step(self) -> IntArray:
+        """Of each group.  # (N,)"""
+        return self.groups.step
+
+    @property
+    def newest(self) -> int:
+        """Newest step."""
+        return int(self.groups.step.max())
+
+    @property
+    def home(self) -> IntArray:
+        """Index of the first group of each group's prompt.  # (N,)"""
+        return np.asarray(np.searchsorted(self.prompt, self.prompt))
+
+    @property
+    def chain(self) -> Chain | None:
+        """Which groups are of one prompt; None: no prompt has two."""
+        if len(self.prompt) == len(self.ids):
+            return None
+        home = self.home
+        turn = np.arange(len(home)) - home
+        return Chain(home, turn, int(turn.max()) + 1)
+
+    @property
+    def visits(self) -> Groups | WeightedGroups:
+        """What a history keeps of the groups."""
+        if self.weight is None:
+            return self.groups
+        return WeightedGroups(self.prompt, self.step, self.groups.n, self._sum(1, 1), self._sum(1, 0))
+
+    @property
+    def others(self) -> FloatArray:
+        """Count, sum and sum of squares of the rewards of the other scored traces of each row's group.  # (3, B)"""
+        return np.asarray(sum_of_groupmates(self.group, self.z, self.scored, len(self.prompt)))
+
+    @property
+    def heard(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Count, sum of the weights and of weight x reward of the other scored traces of each row's group.  # (B,) each"""
+        count, total, _ = self.others
+        if self.weight is None:
+            return count, count, total
+        z = np.where(self.scored, self.z, 0.0)
+        w, wz = (
+            sum_of_groupmates(self.group, part, self.scored, len(self.prompt))[1]
+            for part in (self.weight, self.weight * z)
+        )
+        return count, w, wz
+
+    @property
+    def alike(self) -> tuple[IntArray, IntArray] | None:
+        """Rows of a group that are scored, and those that are not, have as many others each: the place of each row among
+        such sets, and a row of each; None with weights.  # (B,), (2 N,)"""
+        if self.weight is not None:
+            return None
+        size = len(self.prompt)
+        place, row = self.group + size * ~self.scored, np.zeros(size * (1 + (~self.scored).any()), np.int64)
+        row[place] = np.arange(len(place))
+        return place, row
+
+    def extremes(self) -> tuple[FloatArray, FloatArray]:
+        """Smallest and largest reward of each group; infinite, and minus that, where none is scored.  # (N,), (N,)"""
+        low, high = np.full(len(self.prompt), np.inf), np.full(len(self.prompt), -np.inf)
+        group, z = self.group[self.scored], self.z[self.scored]
+        np.minimum.at(low, group, z)
+        np.maximum.at(high, group, z)
+        return low, high
+
+    def sums(self, seen: Any) -> Batched:
+        """The groups for a `Pool`, their squares counted from the least reward so that they lose no digits.
+
+        Parameters
+        ----------
+        seen : `Running` of the pool
+            While it is empty, that is the least reward of the batch.
+        """
+        least = self.z[self.scored].min(initial=np.inf) if seen.empty else seen.low
+        origin = float(least) if np.isfinite(least) else 0.0
+        once, twice = (self._sum(2, power, origin) for power in (1, 2))
+        n = self.groups.n.astype(np.float64)
+        if self.weight is None:
+            return Batched(self.prompt, np.stack([n, n, self.groups.s, n, once, twice, n]), origin)
+        w, wz, ww, www = (self._sum(*powers) for powers in ((1, 0), (1, 1), (2, 0), (3, 0)))
+        return Batched(self.prompt, np.stack([n, w, wz, ww, once, twice, www]), origin)
+
+    def smoothed(self, past: Moments, smoother: str) -> Estimate:
+        """Values of the rows from the moments of each group's past, (N, 1), and the other traces of the group.  # (B,)"""
+        rows = Moments(*(part[self.group, 0] for part in past))
+        return smoothers.get(smoother)(rows.add_at_query(*self.others))
 
     def mean_of_other_prompts(self, otherwise: float) -> FloatArray:
         """Mean reward of the batch's other prompts for each row; `otherwise` where there is none.  # (B,)"""
-        prompt = self.groups.prompt
-        n = _sum_of_other_entries(_sums(prompt, self.groups.n, len(self.ids)))
-        s = _sum_of_other_entries(_sums(prompt, self.groups.s, len(self.ids)))
+        n, s = (_sum_of_other_entries(_sums(self.prompt, x, len(self.ids))) for x in (self.groups.n, self.groups.s))
         mean = np.where(n > 0, s / np.maximum(n, 1.0), otherwise)
-        return np.asarray(mean[prompt[self.group]])
+        return np.asarray(mean[self.prompt[self.group]])
+
+    def advantages(self, value: FloatArray) -> Any:
+        """Reward - value, of the kind of the rewards; 0 where a reward is NaN.  # (B,)"""
+        return self.restore(np.where(self.scored, self.z - value, 0.0))
+
+    def _sum(self, of_weight: int, power: int, origin: float = 0.0) -> FloatArray:
+        """Sum over the scored traces of each group of weight^of_weight x (reward - origin)^power.  # (N,)"""
+        w = np.ones(len(self.z)) if self.weight is None else self.weight
+        w = np.where(self.scored, w**of_weight, 0.0)
+        z = np.where(self.scored, self.z - origin, 0.0)
+        return _sums(self.group, w * z**power, len(self.prompt))
 
 
 def read_batch(prompt_ids: Any, rewards: Any, step: Any) -> Batch:
@@ -90,7 +200,29 @@ def read_batch(prompt_ids: Any, rewards: Any, step: Any) -> Batch:
         _sums(group, clean, len(prompt)),
         _sums(group, clean * clean, len(prompt)),
     )
-    return Batch(ids, group, groups, z, scored, sum_of_others(group, z, scored, len(prompt)), restore)
+    return Batch(ids, group, groups, z, scored, restore)
+
+
+@compiled()
+def sum_of_groupmates(group: IntArray, z: FloatArray, scored: BoolArray, groups: int) -> FloatArray:
+    """Count, sum and sum of squares of the rewards of the other scored traces of each row's group.  # (3, B)
+
+    One pass adds the rows before, one the rows after: the own reward never enters, not even in rounding.
+    """
+    rows = len(group)
+    out = np.zeros((3, rows))
+    for direction in range(2):
+        total = np.zeros((groups, 3))
+        for i in range(rows):
+            b = i if direction == 0 else rows - 1 - i
+            g = group[b]
+            for k in range(3):
+                out[k, b] += total[g, k]
+            if scored[b]:
+                total[g, 0] += 1.0
+                total[g, 1] += z[b]
+                total[g, 2] += z[b] * z[b]
+    return out
 
 
 def _sums(code: IntArray, x: AnyArray, size: int) -> FloatArray:

@@ -45,12 +45,44 @@ class Groups(NamedTuple):
         return Groups(self.prompt[rows], self.step[rows], self.n[rows], self.s[rows], self.ss[rows])
 
     @property
+    def mean(self) -> FloatArray:
+        """Mean reward, of groups with a reward.  # (N,)"""
+        return np.asarray(self.s / self.n)
+
+    @property
     def noise(self) -> FloatArray:
         """Unbiased within-group variance s^2 of the rewards, NaN where n < 2.  # (N,)"""
         n = self.n.astype(np.float64)
         many = n > 1
         centred = np.maximum(self.ss - self.s**2 / np.where(n > 0, n, 1.0), 0.0)
         return np.where(many, centred / np.where(many, n - 1.0, 1.0), np.nan)
+
+
+class WeightedGroups(NamedTuple):
+    """One row a (prompt, step), sorted by prompt, then by step, of traces with weights.
+
+    Attributes
+    ----------
+    prompt, step, n : (N,) int64
+        As in `Groups`.
+    wz, w : (N,) float64
+        Sum of weight x reward and sum of the weights.
+    """
+
+    prompt: IntArray
+    step: IntArray
+    n: IntArray
+    wz: FloatArray
+    w: FloatArray
+
+    def take(self, rows: AnyArray | slice) -> WeightedGroups:
+        """The groups of an index array, mask or slice."""
+        return WeightedGroups(self.prompt[rows], self.step[rows], self.n[rows], self.wz[rows], self.w[rows])
+
+    @property
+    def mean(self) -> FloatArray:
+        """Weighted mean reward; 0 where all weights are 0.  # (N,)"""
+        return np.asarray(self.wz / np.maximum(self.w, 1e-300))
 
 
 def check_groups(groups: Groups) -> Groups:

@@ -1,8 +1,8 @@
 """The history: what is remembered of every prompt, one entry a visit.
 
-The traces of a visit share one weight in every estimate, so a visit is its step and the count, sum and sum of squares of
-its rewards.  Visits live in chains of small blocks: appending a batch costs the same however long the history is, and
-memory is 29 bytes a visit.
+The traces of a visit share one weight in every estimate, so a visit is a row of `Groups`: its step and the count, sum and
+sum of squares of its rewards; or one of `WeightedGroups`, where each trace has a weight of its own.  Visits live in chains
+of small blocks: appending a batch costs the same however long the history is, and memory is 29 bytes a visit.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._states import as_arrays, real_numbers, whole_numbers
 from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
-from kernadv.groups import Groups
+from kernadv.groups import Groups, WeightedGroups
 from kernadv.ids import ID_NAMES, Id, decode_ids, encode_ids, id_key
 from kernadv.moments import Sample
 
 #: Version of the arrays in `History.state_dict`.
 FORMAT = 1
-#: Names of those arrays, without the ones that hold the ids.
+#: Names of those arrays, without the ones that hold the ids; of weighted visits "s" and "ss" hold wz and w.
 NAMES = ("format", "length", "step", "n", "s", "ss", "counters")
 #: Visits at which the history is swept for those that can no longer matter for the first time; then whenever it doubled.
 FIRST_SWEEP = 4096
@@ -136,6 +136,15 @@ class History:
         one step's visits those go first whose id is smaller as a whole number, see `kernadv.ids.id_key`.
     noted : int
         Numbers that are noted of each prompt beside its visits.
+    kind : type
+        What the visits are: `Groups` or `WeightedGroups`.
+
+    Attributes
+    ----------
+    newest : int
+        Newest step seen.
+    unit : float
+        In which weights are counted; 0 while there are none.
 
     Raises
     ------
@@ -144,8 +153,15 @@ class History:
     """
 
     newest: int
+    unit: float
 
-    def __init__(self, max_visits: int | None = None, max_total: int | None = None, noted: int = 0) -> None:
+    def __init__(
+        self,
+        max_visits: int | None = None,
+        max_total: int | None = None,
+        noted: int = 0,
+        kind: type[Groups] | type[WeightedGroups] = Groups,
+    ) -> None:
         self.max_visits = None if max_visits is None else min(check_count(max_visits, "max_visits"), loops.MOST)
         self.max_total = None if max_total is None else check_count(max_total, "max_total")
         self._rows: dict[Id, int] = {}
@@ -157,7 +173,8 @@ class History:
         self._prompts = self._visits = self._evicted = self._dropped = 0
         self._next_sweep = FIRST_SWEEP
         self._buffers: list[FloatArray] = []
-        self.unit = 0.0  # of the weights that `s` and `ss` hold in the place of rewards; 0: they hold none
+        self.kind = kind
+        self.unit = 0.0
         self.newest = 0
 
     @property
@@ -199,7 +216,11 @@ class History:
         return np.asarray(self._notes[np.maximum(rows, 0)])
 
     def append(
-        self, ids: Sequence[Id], groups: Groups, keep: Retention = KEEP_ALL, notes: FloatArray | None = None
+        self,
+        ids: Sequence[Id],
+        groups: Groups | WeightedGroups,
+        keep: Retention = KEEP_ALL,
+        notes: FloatArray | None = None,
     ) -> None:
         """Add a batch of visits; arguments as in `appending`."""
         at_once(*self.appending(ids, groups, keep, notes=notes))
@@ -207,7 +228,7 @@ class History:
     def appending(
         self,
         ids: Sequence[Id],
-        groups: Groups,
+        groups: Groups | WeightedGroups,
         keep: Retention = KEEP_ALL,
         newest: int = 0,
         rows: IntArray | None = None,
@@ -222,8 +243,8 @@ class History:
         ----------
         ids : sequence of str or int
             The distinct prompts of the batch, all of the type held already.
-        groups : Groups
-            ``groups.prompt`` indexes `ids`.
+        groups : Groups or WeightedGroups
+            Of the history's kind; ``groups.prompt`` indexes `ids`.
         keep : Retention
             What can still matter after the batch.
         newest : int
@@ -274,7 +295,7 @@ class History:
         self._ids.extend([None] * (needed - len(self._ids)))
         at_once(each(setitem, repeat(self._ids), names.values(), names))
 
-    def _drafted(self, rows: IntArray, new: IntArray, groups: Groups) -> tuple[int, int, _Draft]:
+    def _drafted(self, rows: IntArray, new: IntArray, groups: Groups | WeightedGroups) -> tuple[int, int, _Draft]:
         """The chains of the rows with a batch of visits; number of spare blocks taken, and of visits added."""
         before = self._chains.size[rows]
         before[new] = -1
@@ -357,10 +378,19 @@ class History:
             self._buffers.append(buffer)
 
     def sample(self, rows: IntArray, buffer: FloatArray | None = None) -> Sample:
-        """Visits of the prompts in `rows` (-1: none), each in ascending order of step; in the (4, ...) buffer, if given."""
-        return self._sample(self._chains, rows, buffer)
+        """Visits of the prompts in `rows` (-1: none), each in ascending order of step; in the (4, ...) buffer, if given.
 
-    def _sample(self, chains: _Chains, rows: IntArray, buffer: FloatArray | None = None) -> Sample:
+        Of a history of `Groups`.
+        """
+        return Sample(*self._gathered(self._chains, rows, buffer))
+
+    def visits(self, rows: IntArray) -> Groups | WeightedGroups:
+        """The same of a history of either kind; ``prompt`` indexes `rows`."""
+        _, length, step, n, *sums = self._gathered(self._chains, rows)
+        return self.kind(np.repeat(np.arange(len(rows)), length), step, n.astype(np.int64), *sums)
+
+    def _gathered(self, chains: _Chains, rows: IntArray, buffer: FloatArray | None = None) -> tuple[AnyArray, ...]:
+        """Start and length of the visits of each row, and the columns of all of them."""
         known = rows >= 0
         length = np.zeros(len(rows), np.int64)
         length[known] = chains.size[rows[known]]
@@ -371,7 +401,7 @@ class History:
         out = (buffer[0, :total].view(np.int64), *buffer[1:, :total])
         if total:
             loops.gather(*chains, self._blocks, rows, start, *out)
-        return Sample(start, length, *out)
+        return (start, length, *out)
 
     def newest_step(self, rows: IntArray) -> IntArray:
         """Newest step of each prompt, 0 where it has none."""
@@ -386,8 +416,8 @@ class History:
             return self
         other, blocks, share = copy(self), self._blocks.copy(), self.unit / unit
         with np.errstate(invalid="ignore"):  # of what unused blocks hold
-            blocks["s"] *= share
-            blocks["ss"] *= share
+            blocks["first"] *= share
+            blocks["second"] *= share
         other._blocks, other._notes, other.unit = blocks, np.zeros_like(self._notes), unit
         return other
 
@@ -406,27 +436,27 @@ class History:
     def _drop_total(self, draft: _Draft, excess: int) -> int:
         """Drop that many visits, the oldest of all; returns their number."""
         own = np.flatnonzero(draft.chains.size)
-        sample = self._sample(draft.chains, own)
-        owner = np.repeat(np.arange(len(own)), sample.length)
-        last = np.partition(sample.step, excess - 1)[excess - 1]  # some of this step go
-        ties = owner[sample.step == last]
+        _, length, step, *_ = self._gathered(draft.chains, own)
+        owner = np.repeat(np.arange(len(own)), length)
+        last = np.partition(step, excess - 1)[excess - 1]  # some of this step go
+        ties = owner[step == last]
         key = [id_key(prompt_id) for row in own[ties].tolist() if (prompt_id := self._ids[row]) is not None]
-        older = owner[sample.step < last]
+        older = owner[step < last]
         gone = np.concatenate([older, ties[np.argsort(np.array(key, np.int64))[: excess - len(older)]]])
         return draft.drop(own, np.bincount(gone, minlength=len(own)).astype(np.int64))
 
     def state_dict(self) -> dict[str, AnyArray]:
         """The whole history as plain arrays: ids, visits in order of prompt and step, counters."""
         rows = np.fromiter(self._table.values(), np.int64, self._prompts)
-        sample = self.sample(rows)
+        _, length, step, n, first, second = self._gathered(self._chains, rows)
         return {
             "format": np.array([FORMAT]),
             **encode_ids(self.ids),
-            "length": sample.length,
-            "step": sample.step,
-            "n": sample.n.astype(np.int64),
-            "s": sample.s,
-            "ss": sample.ss,
+            "length": length,
+            "step": step,
+            "n": n.astype(np.int64),
+            "s": first,
+            "ss": second,
             "counters": np.array([self._evicted, self._dropped, self.newest]),
             "sweep": np.array([self._next_sweep]),
             **({"unit": np.array([self.unit])} if self.unit else {}),
@@ -443,7 +473,7 @@ class History:
             version.
         """
         noted = self._notes.shape[1]
-        fresh = History(self.max_visits, self.max_total, noted)
+        fresh = History(self.max_visits, self.max_total, noted, self.kind)
         arrays = _checked_state(state)
         ids = decode_ids(arrays)
         if len(ids) != len(arrays["length"]):
@@ -455,9 +485,8 @@ class History:
                 f"the state must note {noted} finite numbers of each of {len(ids)} prompts, got an array of "
                 f"{arrays['notes'].shape}: it is damaged, or saved under another pooling"
             )
-        fresh.append(
-            ids, Groups(prompt, arrays["step"], arrays["n"], arrays["s"], arrays["ss"]), notes=notes if noted else None
-        )
+        visits = self.kind(prompt, *(arrays[name] for name in ("step", "n", "s", "ss")))
+        fresh.append(ids, visits, notes=notes if noted else None)
         fresh._evicted, dropped, fresh.newest = arrays["counters"].tolist()
         fresh._dropped += dropped
         fresh._next_sweep = int(arrays["sweep"][0]) if "sweep" in arrays else fresh._next_sweep

@@ -21,7 +21,7 @@ import numpy as np
 from kernadv import _fused
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
 from kernadv._fused import Fused
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import FloatArray
 
 #: Lag that no history reaches: the reach of a kernel without an edge.
 UNBOUNDED = 2**62
@@ -121,19 +121,19 @@ class Kernel(ABC):
         """The kernel as code for a GPU; None: it is not fused, and torch computes it there."""
         return None
 
-    def reach(self, width: FloatArray) -> IntArray:
-        """Largest whole number of steps that has positive weight at bandwidth `width` (any shape).
+    def reach(self, width: Any, xp: Any = np) -> Any:
+        """Largest whole number of steps that has positive weight at bandwidth `width` (any shape); `xp` is numpy or torch.
 
         Membership is decided on integers, because ``lag / width`` in floating point may fall on either side of the
         edge; a product such as 0.29 * 100 counts as the whole number it is within `TIE`.
         """
-        edge = np.asarray(width, dtype=np.float64) * self.support
-        finite = np.isfinite(edge) & (edge < UNBOUNDED)
-        edge = np.where(finite, edge, 0.0)
-        whole = np.rint(edge)
-        exact = np.abs(edge - whole) <= TIE * np.maximum(whole, 1.0)
+        edge = xp.asarray(width, dtype=xp.float64) * self.support
+        finite = xp.isfinite(edge) & (edge < UNBOUNDED)
+        edge = xp.where(finite, edge, 0.0)
+        whole = xp.round(edge)
+        exact = abs(edge - whole) <= TIE * whole.clip(1.0)
         inner = whole if self.closed else whole - 1.0
-        return np.where(finite, np.where(exact, inner, np.floor(edge)), UNBOUNDED).astype(np.int64)
+        return xp.asarray(xp.where(finite, xp.where(exact, inner, xp.floor(edge)), UNBOUNDED), dtype=xp.int64)
 
     @property
     def roughness(self) -> float:
@@ -192,8 +192,7 @@ class Power(Kernel):
 
     def triton_profile(self) -> Fused | None:
         """The kernel as code for a GPU."""
-        slope = None if self.exponent == 0 else _fused.power_slope
-        return Fused(_fused.power, slope, None, self.power, self.exponent)
+        return Fused(_fused.power, None, self.power, self.exponent)
 
     def moment(self, k: int) -> float:
         """mu_k = Beta((k + 1) / power, exponent + 1) / power."""
@@ -248,7 +247,7 @@ class Exponential(Kernel):
 
     def triton_profile(self) -> Fused | None:
         """The kernel as code for a GPU."""
-        return Fused(_fused.exponential, _fused.exponential_slope, _fused.exponential_log2, math.log2(self.rho), 0)
+        return Fused(_fused.exponential, _fused.exponential_log2, math.log2(self.rho), 0)
 
     def moment(self, k: int) -> float:
         """mu_k = k! / c^(k+1) with c = -log rho."""
@@ -285,7 +284,7 @@ class Gaussian(Kernel):
 
     def triton_profile(self) -> Fused | None:
         """The kernel as code for a GPU."""
-        return Fused(_fused.gaussian, _fused.gaussian_slope, _fused.gaussian_log2, -0.5 * math.log2(math.e), 0)
+        return Fused(_fused.gaussian, _fused.gaussian_log2, -0.5 * math.log2(math.e), 0)
 
     def moment(self, k: int) -> float:
         """mu_k = 2^((k-1)/2) Gamma((k+1)/2)."""
@@ -315,7 +314,7 @@ class Cosine(Kernel):
 
     def triton_profile(self) -> Fused | None:
         """The kernel as code for a GPU."""
-        return Fused(_fused.cosine, _fused.cosine_slope, None, 0.5 * math.pi, 0)
+        return Fused(_fused.cosine, None, 0.5 * math.pi, 0)
 
     def moment(self, k: int) -> float:
         """mu_k, by parts."""

@@ -12,7 +12,8 @@ from providers import flash_providers, nearest_providers, prequential_providers,
 from kernadv import KernelValueEstimator, Pooling
 from kernadv.clock import Relative
 from kernadv.kernels import get
-from kernadv.moments import Sample, torch_flash, torch_ops
+from kernadv.moments import Sample, Windows
+from kernadv.regression.operators import flash
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Sizes:
 TARGET = Sizes()
 TINY = Sizes(prompts=7, visits=33, bandwidths=3, group=4, queries=20, points=50, features=(8,), neighbours=3)
 
-#: float32 operations of a weight and its sums: profile, three sums; profile, eight sums and their factors; CV.
-NW_OPERATIONS, LINE_OPERATIONS, CV_OPERATIONS = 4, 14, 6
+#: float32 operations of a weight: its profile, nine sums and their factors; CV.
+MOMENT_OPERATIONS, CV_OPERATIONS = 15, 6
 #: Of a filter, about: its belief moved, told to, and scored; the value of a row under it.
 FILTER_OPERATIONS, ROW_OPERATIONS = 40, 10
 
@@ -74,8 +75,7 @@ def cases(device: torch.device, sizes: Sizes = TARGET) -> list[Case]:
     made = []
     for fill in ("full", "ragged"):
         for kernel in ("triangular", "exponential"):
-            for degree in (0, 1):
-                made.append(_ragged(device, sizes, fill, kernel, degree))
+            made.append(_ragged(device, sizes, fill, kernel))
     made += [_prequential(device, sizes, kernel) for kernel in ("triangular", "exponential")]
     for width in sizes.features:
         made.append(_flash(device, sizes, width))
@@ -85,7 +85,7 @@ def cases(device: torch.device, sizes: Sizes = TARGET) -> list[Case]:
 
 
 def histories(device: torch.device, sizes: Sizes, fill: str, seed: int) -> dict[str, Any]:
-    """Histories packed and padded, the queries around them and the groups' rewards."""
+    """Histories packed and padded, and the queries around them."""
     made = torch.Generator(device=device).manual_seed(seed)
     prompts, visits = sizes.prompts, sizes.visits
     longest = torch.full((prompts,), visits, device=device)
@@ -109,29 +109,27 @@ def histories(device: torch.device, sizes: Sizes, fill: str, seed: int) -> dict[
         "at": at,
         "grid": grid,
         "h": torch.tensor([bandwidth.h for bandwidth in grid], device=device),
-        "z": torch.randint(0, 2, (prompts, sizes.group), generator=made, device=device).float(),
     }
 
 
-def _ragged(device: torch.device, sizes: Sizes, fill: str, kernel: str, degree: int) -> Case:
+def _ragged(device: torch.device, sizes: Sizes, fill: str, kernel: str) -> Case:
     def make(seed: int) -> dict[str, Any]:
         held = histories(device, sizes, fill, seed)
-        return held | {"windows": torch_ops.device_windows(held["grid"], get(kernel), held["at"])}
+        width = held["at"][:, None].double() * held["h"].double()
+        return held | {"windows": Windows(held["at"], width, get(kernel).reach(width, torch))}
 
     share = 1.0 if fill == "full" else 0.5
     entries = int(sizes.prompts * sizes.visits * share)
-    weights = entries * sizes.bandwidths
     cells = sizes.prompts * sizes.bandwidths
-    providers, missing = ragged_providers(kernel, degree)
+    providers, missing = ragged_providers(kernel)
     return Case(
-        f"ragged_{('nw', 'll')[degree]}_{kernel}_{fill}",
-        f"P={sizes.prompts} L={sizes.visits} H={sizes.bandwidths} G={sizes.group}",
+        f"ragged_moments_{kernel}_{fill}",
+        f"P={sizes.prompts} L={sizes.visits} H={sizes.bandwidths}",
         "float32",
         make,
         providers,
-        bytes=12 * entries + 16 * cells + (4 + 2 * 4 * sizes.bandwidths) * sizes.prompts * sizes.group,
-        operations=weights * (NW_OPERATIONS, LINE_OPERATIONS)[degree],
-        tolerance=1e-3 if degree else 1e-4,
+        bytes=16 * entries + (16 + 9 * 4) * cells,
+        operations=entries * sizes.bandwidths * MOMENT_OPERATIONS,
         missing=missing,
     )
 
@@ -160,8 +158,8 @@ def cloud(device: torch.device, sizes: Sizes, width: int, seed: int) -> dict[str
         for count in (sizes.queries, sizes.points)
     )
     y = torch.randn(sizes.points, generator=made, device=device)
-    held = {"q": q, "x": x, "y": y, "h": 0.5, "windows": torch_flash.Windows(0.5)}
-    return held | {"queries": torch_flash.Points(q), "points": torch_flash.Points(x)}
+    held = {"q": q, "x": x, "y": y, "h": 0.5, "windows": flash.Windows(0.5)}
+    return held | {"queries": flash.Points(q), "points": flash.Points(x)}
 
 
 def _flash(device: torch.device, sizes: Sizes, width: int) -> Case:
@@ -203,7 +201,7 @@ def _advantages(device: torch.device, sizes: Sizes, kind: str, pooled: bool) -> 
     """
     filters = len(Pooling().members.prior)
     past = 2 * 8 * (2 + 2 * filters) if pooled else 32 * 28
-    work = filters * (FILTER_OPERATIONS + ROW_OPERATIONS * sizes.group) if pooled else 32 * NW_OPERATIONS
+    work = filters * (FILTER_OPERATIONS + ROW_OPERATIONS * sizes.group) if pooled else 32 * MOMENT_OPERATIONS
 
     def make(seed: int) -> dict[str, Any]:
         made = torch.Generator(device=device).manual_seed(seed)

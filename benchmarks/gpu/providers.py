@@ -14,7 +14,9 @@ from typing import Any
 import torch
 
 from kernadv.kernels import get
-from kernadv.moments import torch_nearest, torch_ops
+from kernadv.moments import ops
+from kernadv.regression.operators import nearest
+from kernadv.regression.operators import ops as operators
 
 Providers = tuple[dict[str, Callable[[Any], Any]], dict[str, str]]
 
@@ -40,49 +42,50 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # ---------------------------------------------------------------- ragged histories
-def padded_fits(step: Any, n: Any, s: Any, at: Any, h: Any, z: Any, kernel: str, degree: int, xp: Any) -> Any:
-    """Leave-one-out fits over padded histories, written as formulas; xp is torch or jax.numpy."""
+def padded_moments(step: Any, n: Any, s: Any, at: Any, h: Any, kernel: str, xp: Any) -> Any:
+    """The nine moments of padded histories of 0/1 rewards, written as formulas; xp is torch or jax.numpy.  # (9, P, H)"""
     lag = (at[:, None] - step).astype("float32") if xp is not torch else (at[:, None] - step).float()
     clock = at.astype("float32") if xp is not torch else at.float()
     u = lag[:, None, :] / (clock[:, None] * h)[:, :, None]  # (P, H, L)
     w = xp.exp(-u) if kernel == "exponential" else (1.0 - u).clip(0.0)
-    count, total = z.shape[1] - 1, z.sum(1)[:, None] - z
-    s0, t0 = (w * n[:, None]).sum(2)[:, :, None] + count, (w * s[:, None]).sum(2)[:, :, None] + total[:, None]
-    if not degree:
-        return t0 / s0
-    d = -lag[:, None, :]
-    s1, s2, t1 = ((w * part).sum(2)[:, :, None] for part in (n[:, None] * d, n[:, None] * d * d, s[:, None] * d))
-    sxx = s2 - s1 * s1 / s0
-    line = sxx > 1e-5 * s2
-    slope = xp.where(line, (t1 - s1 / s0 * t0) / xp.where(line, sxx, 1.0), 0.0)
-    return t0 / s0 - s1 / s0 * slope
+    n, s, d = n[:, None], s[:, None], -lag[:, None, :]
+    parts = (w * n, w * n * d, w * n * d * d, w * s, w * s * d, w * w * n, w * w * n * d, w * w * n * d * d, w * s)
+    return xp.stack([part.sum(2) for part in parts])
 
 
-def ragged_providers(kernel: str, degree: int) -> Providers:
-    """Of the leave-one-out fits."""
+def ragged_providers(kernel: str) -> Providers:
+    """Of the moments, each in shares of its largest."""
     smooth = get(kernel)
 
+    def scaled(made: torch.Tensor) -> torch.Tensor:
+        return made / made.abs().amax((1, 2), keepdim=True)
+
     def ours(held: dict[str, Any]) -> torch.Tensor:
-        return torch_ops.ragged_fits(held["sample"], held["windows"], held["z"], smooth, degree).value
+        return scaled(ops.trusted_moments(held["sample"], held["windows"], smooth, "float32"))
 
     def naive(held: dict[str, Any]) -> torch.Tensor:
-        return padded_fits(*held["padded"], held["at"], held["h"], held["z"], kernel, degree, torch)
+        return scaled(padded_moments(*held["padded"], held["at"], held["h"], kernel, torch))
 
     compiled = _compiled(naive)
     made: Providers = ({"ours": ours, "torch": naive, "torch.compile padded": compiled}, {})
-    _optional("jax jit padded", lambda: _jax_ragged(kernel, degree), made)
+    _optional("jax jit padded", lambda: _jax_ragged(kernel), made)
     return made
 
 
-def _jax_ragged(kernel: str, degree: int) -> dict[str, Callable[[Any], Any]]:
+def _jax_ragged(kernel: str) -> dict[str, Callable[[Any], Any]]:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     jax = importlib.import_module("jax")
-    jitted = jax.jit(lambda *arrays: padded_fits(*arrays, kernel, degree, jax.numpy))
+
+    def scaled(*arrays: Any) -> Any:
+        made = padded_moments(*arrays, kernel, jax.numpy)
+        return made / abs(made).max((1, 2), keepdims=True)
+
+    jitted = jax.jit(scaled)
     held_arrays: dict[int, Any] = {}
 
     def call(held: dict[str, Any]) -> Any:
         if id(held) not in held_arrays:
-            tensors = (*held["padded"], held["at"], held["h"], held["z"])
+            tensors = (*held["padded"], held["at"], held["h"])
             held_arrays[id(held)] = [jax.numpy.asarray(part.cpu().numpy()) for part in tensors]
         return jitted(*held_arrays[id(held)]).block_until_ready()
 
@@ -95,7 +98,7 @@ def prequential_providers(kernel: str) -> Providers:
     smooth = get(kernel)
 
     def ours(held: dict[str, Any]) -> torch.Tensor:
-        return torch_ops.prequential_cv(held["sample"], held["grid"], smooth).loss
+        return operators.prequential_cv(held["sample"], held["grid"], smooth).loss
 
     def loss(step: torch.Tensor, n: torch.Tensor, s: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
         lag = (step[:, :, None] - step[:, None, :]).float()
@@ -130,7 +133,7 @@ def flash_providers(device: torch.device) -> Providers:
 
     def ours(precision: str) -> Callable[[dict[str, Any]], torch.Tensor]:
         def call(held: dict[str, Any]) -> torch.Tensor:
-            return torch_ops.flash_smoother(
+            return operators.flash_smoother(
                 held["queries"], held["points"], held["y"], held["windows"], "gaussian", "uniform", 0, precision
             ).value
 
@@ -211,7 +214,7 @@ def nearest_providers(k: int) -> Providers:
     """Of the distances to the k nearest points."""
 
     def ours(held: dict[str, Any]) -> torch.Tensor:
-        return torch_nearest.nearest(held["q"], held["x"], k)[0]
+        return nearest.nearest(held["q"], held["x"], k)[0]
 
     def naive(held: dict[str, Any]) -> torch.Tensor:
         return torch.cat([torch.cdist(q, held["x"]).topk(k, largest=False).values for q in held["q"].split(1024)])

@@ -29,7 +29,7 @@ from cases import TARGET, Case, Sizes, cases  # noqa: E402
 from providers import largest_error  # noqa: E402
 from timing import Peak, Row, events, graphed, measure_peak, median, quantile, rotations, wall, write  # noqa: E402
 
-from kernadv.moments import triton_  # noqa: E402
+from kernadv.moments import dispatch  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 SUITE = sorted(map(str, (ROOT / "tests" / "kernels").glob("suite_*.py")))
@@ -45,7 +45,7 @@ def main(
     parser.add_argument("--only", help="cases whose name holds this text; writes nothing")
     parser.add_argument("--verify", action="store_true", help="verify only")
     chosen = parser.parse_args(arguments)
-    reason = triton_.unavailable()
+    reason = dispatch.unavailable()
     if reason is not None:
         sys.exit(f"the kernels cannot be verified or timed here: {reason}")
     verify()

@@ -100,7 +100,7 @@ def history() -> Rows:
     quick, worst = statistics.median(seconds), max(seconds)
     return [
         row(f"{what}, resident memory, ids included", f"{peak_gib() - before:.2f} GiB", "< 1 GiB"),
-        row(f"{what}, its arrays", f"{est._history.nbytes / 2**30:.2f} GiB", ""),
+        row(f"{what}, its arrays", f"{est._state.history.nbytes / 2**30:.2f} GiB", ""),
         row(f"append {batch} rows to it", f"{1e3 * quick:.1f} ms, longest {1e3 * worst:.0f} ms", "< 20 ms"),
     ]
 

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_count
-from kernadv._group_loops import sum_of_others
 from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
-from kernadv.batch import Batch, read_batch
+from kernadv.batch import Batch, read_batch, sum_of_groupmates
 from kernadv.groups import Groups
 from kernadv.ids import Id
 from kernadv.smoothers import Estimate
@@ -104,7 +103,7 @@ class LinearValues(NamedTuple):
         group = np.repeat(np.arange(len(groups.n)), groups.n)
         if len(z) != len(group):
             raise ArgumentError(f"the groups have {len(group)} traces, got {len(z)} rewards")
-        others = sum_of_others(group, z, np.ones(len(z), bool), len(groups.n))[1]
+        others = sum_of_groupmates(group, z, np.ones(len(z), bool), len(groups.n))[1]
         return np.asarray(self.level[group] + self.gain[group] * others + self.own[group] * z)
 
     def squared_error(self, groups: Groups) -> FloatArray:

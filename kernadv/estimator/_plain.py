@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import betaincinv, ndtri
 
-from kernadv import kernels, moments, smoothers
-from kernadv._at_once import Call
+from kernadv import kernels, smoothers
 from kernadv._errors import ArgumentError, CheckpointError
 from kernadv._typing import AnyArray, FloatArray
+from kernadv.batch import Batch
 from kernadv.clock import Bandwidth, Relative, Retention, Steps, Visits
-from kernadv.estimator._rule import Reading, Rollouts, Rule
-from kernadv.history import History
+from kernadv.estimator._rule import Prediction, Rule, State
+from kernadv.groups import Groups, WeightedGroups
 from kernadv.kernels import Kernel
-from kernadv.moments import Backend, Sample, Windows
+from kernadv.pooling import Pool
 
 if TYPE_CHECKING:
-    import torch
-
-    from kernadv.estimator.device.rule import DeviceRule
+    from kernadv.device.batch import DeviceBatch
 
 
-class Plain(Rule):
+class PlainRule(Rule):
     """Nadaraya-Watson or local linear over the prompt's past and the other traces of the group.
 
     Parameters
@@ -33,9 +31,16 @@ class Plain(Rule):
     bandwidth : Bandwidth
     kernel : str or Kernel
     smoother : str
+    allow_late : bool or int
     """
 
-    def __init__(self, bandwidth: Bandwidth, kernel: str | Kernel, smoother: str) -> None:
+    bandwidth: Bandwidth
+    kernel: Kernel
+
+    def __init__(
+        self, bandwidth: Bandwidth, kernel: str | Kernel, smoother: str, allow_late: bool | int = False
+    ) -> None:
+        super().__init__(allow_late)
         if not isinstance(bandwidth, Bandwidth):
             raise ArgumentError(
                 f"bandwidth must be Relative(h), Steps(w) or Visits(k), got {bandwidth!r}; "
@@ -53,68 +58,51 @@ class Plain(Rule):
                 f"Visits(1) gives the only visit the weight K(1) = 0 of the {self.kernel.name} kernel; "
                 "take k >= 2 or kernel='uniform'"
             )
-        self._smooth = smoothers.get(smoother)
+        smoothers.get(smoother)  # an unknown name raises
         self.smoother = smoother
+        self.on_device = isinstance(bandwidth, Steps | Relative | Visits)
 
     def __repr__(self) -> str:
         return f"{self.bandwidth!r}, kernel={self.kernel.name!r}, smoother={self.smoother!r}"
 
-    def read(self, rollouts: Rollouts, history: History, backend: Backend) -> Reading:
+    def predict(self, batch: Batch | DeviceBatch, state: State) -> Prediction:
         """Values of the rows."""
-        batch = rollouts.batch
-        at = batch.groups.step
-        with history.borrowed(history.find(batch.ids)[batch.groups.prompt]) as sample:
-            windows = Windows.of([self.bandwidth], self.kernel, sample, at)
-            past = backend.ragged_moments(sample, windows, self.kernel)
-        rows = moments.Moments(*(np.asarray(part)[batch.group, 0] for part in past))
-        return Reading(self._smooth(rows.add_at_query(*batch.others)), windows.width[:, 0], None)
+        width, past = state.past(batch, self.bandwidth, self.kernel)
+        return Prediction(batch.smoothed(past, self.smoother), width)
 
-    def on_device(self, device: torch.device) -> DeviceRule | None:
-        """With the bandwidths that are known there."""
-        if not isinstance(self.bandwidth, Steps | Relative | Visits):
-            return None
-        from kernadv.estimator.device.plain import DevicePlain
-
-        return DevicePlain(self)
-
-    def learning(self, rollouts: Rollouts, reading: Reading) -> tuple[list[Call], None]:
+    def restored(self, pool: Pool | None, arrays: Mapping[str, Any] | None) -> None:
         """Nothing is learned beside the history."""
-        return [], None
-
-    def loading(self, state: dict[str, Any] | None) -> list[Call]:
-        """Nothing was learned."""
-        if state is not None and any(name.startswith("pool.") for name in state):
+        if arrays is not None and any(name.startswith("pool.") for name in arrays):
             raise CheckpointError("the state holds what a pooled estimator learned: it is damaged")
-        return []
 
-    def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
+    def interval(self, batch: Batch, prediction: Prediction, level: float) -> tuple[FloatArray, FloatArray]:
         """Jeffreys' interval on n_eff where the value lies in [0, 1]; elsewhere normal.
 
         Covers the smoothed target, the mean of the past values as the kernel weighs them.
         """
-        estimate = reading.estimate
-        value, n = np.asarray(estimate.value), np.asarray(estimate.n_eff)
+        estimate = prediction.estimate
+        value, n = estimate.value, estimate.n_eff
         tail = (1.0 - level) / 2.0
         unit = estimate.defined & (value >= 0.0) & (value <= 1.0)
         p = np.where(unit, value, 0.5)
         a, b = n * p + 0.5, n * (1.0 - p) + 0.5
-        half = ndtri(1.0 - tail) * np.sqrt(np.asarray(estimate.variance))
+        half = ndtri(1.0 - tail) * np.sqrt(estimate.variance)
         low = np.where(unit, np.where(p > 0, betaincinv(a, b, tail), 0.0), value - half)
         high = np.where(unit, np.where(p < 1, betaincinv(a, b, 1.0 - tail), 1.0), value + half)
         return low, high
 
-    def pieces(self, reading: Reading, sample: Sample, at: int) -> dict[str, Any]:
+    def pieces(self, prediction: Prediction, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
         """The kernel's weights, as shares."""
-        lag = at - sample.step
-        inside = (lag >= 0) & (lag <= self.kernel.reach(reading.width)[0])
-        weight = np.where(inside, self.kernel.profile(lag / reading.width[0]), 0.0) * sample.n
+        lag, width = at - visits.step, prediction.width[0]
+        inside = (lag >= 0) & (lag <= self.kernel.reach(width))
+        weight = np.where(inside, self.kernel.profile(lag / width), 0.0) * visits.n
         return {"weights": weight / weight.sum() if weight.any() else weight}
 
     def retention(self, step: int, late: int) -> Retention:
         """That of the bandwidth."""
         return self.bandwidth.retention(step, self.kernel, late)
 
-    def config(self, state: Mapping[str, AnyArray]) -> dict[str, Any]:
+    def config(self, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
         """Bandwidth and kernel."""
         return {
             "bandwidth": [type(self.bandwidth).__name__, asdict(self.bandwidth)],  # type: ignore[call-overload]

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import betaincinv
 
-from kernadv._at_once import Call
 from kernadv._errors import CheckpointError
-from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv._typing import AnyArray, FloatArray
+from kernadv.batch import Batch
 from kernadv.clock import KEEP_ALL, Retention
-from kernadv.estimator._features import Features
-from kernadv.estimator._rule import Reading, Rollouts, Rule
-from kernadv.history import History
-from kernadv.moments import Backend, Sample
-from kernadv.pooling import Asked, Batched, Beliefs, Chain, Forecast, Pool, Pooling, columns_of
+from kernadv.estimator._rule import Prediction, Rule, State
+from kernadv.features import Features
+from kernadv.groups import Groups, WeightedGroups
+from kernadv.pooling import NUMPY, Asked, Beliefs, Library, Pool, Pooling, columns_of
 
 if TYPE_CHECKING:
-    import torch
-
-    from kernadv.estimator.device.rule import DeviceRule
+    from kernadv.device.batch import DeviceBatch
 
 #: Of the pool's arrays; a state of another one is of another configuration.
 FORMAT = 3
@@ -31,121 +28,84 @@ END = 0.05
 FEW = 2.0
 
 
-class Memo(NamedTuple):
-    """How the values of a batch of B rows in N groups came about."""
-
-    group: IntArray  # of each row
-    asked: Asked
-    forecast: Forecast
-    pool: Pool  # that forecast
-    others: tuple[FloatArray, FloatArray, FloatArray]  # as `Rollouts.others`
-
-
-class Pooled(Rule):
+class PooledRule(Rule):
     """`Pool` over the beliefs that the history notes of each prompt; the other traces of the group join.
+
+    Of a `Prediction` the basis is the pool, what it was asked and its forecast.
 
     Parameters
     ----------
     how : Pooling
     features : Features, optional
     weighted : bool
+    allow_late : bool or int
     """
 
-    def __init__(self, how: Pooling, features: Features | None, weighted: bool) -> None:
-        self.how = how
-        self.features = features
-        self.weighted = weighted
-        self.pool, self._other = self._fresh(), self._fresh()
-        self.noted = self.pool.width
+    learns = True
+
+    def __init__(self, how: Pooling, features: Features | None, weighted: bool, allow_late: bool | int = False) -> None:
+        super().__init__(allow_late)
+        self.how, self.features, self.weighted = how, features, weighted
+        self.kind = WeightedGroups if weighted else Groups
+        self.noted = self.fresh().width
 
     def __repr__(self) -> str:
         return repr(self.how)
 
-    def read(self, rollouts: Rollouts, history: History, backend: Backend) -> Reading:
+    def predict(self, batch: Batch | DeviceBatch, state: State) -> Prediction:
         """Values of the rows."""
-        memo = self._memo(rollouts, history)
-        weight = memo.pool.typical_weight(rollouts.weight, rollouts.batch.scored)
-        places = None
-        if rollouts.weight is None:  # all scored rows of a group have as many others, and all unscored ones
-            groups, unscored = len(memo.asked.gap), ~rollouts.batch.scored
-            place, row = memo.group + groups * unscored, np.zeros(groups * (1 + unscored.any()), np.int64)
-            row[place] = np.arange(len(place))
-            places = place, row
-        estimate = memo.pool.posterior(memo.forecast, memo.group, memo.others, weight, places)
-        return Reading(estimate, np.full(len(memo.asked.gap), np.nan), memo)
-
-    def _memo(self, rollouts: Rollouts, history: History) -> Memo:
-        batch, pool = rollouts.batch, self.pool
-        groups = batch.groups
-        anew = rollouts.outgrow(history)
-        if anew:
-            pool = self._fresh()
-        rows = history.find(batch.ids)
-        notes = history.notes(rows)
-        known = (rows >= 0) & (notes[:, -1] > 0) & (not anew)
-        home, chain = np.searchsorted(groups.prompt, groups.prompt), None
-        last = np.where(known[groups.prompt], history.newest_step(rows)[groups.prompt], groups.step[home])
-        gap = (groups.step - last).astype(np.float64)
-        if len(groups.prompt) > len(batch.ids):
-            turn = np.arange(len(home)) - home
-            chain = Chain(home, turn, int(turn.max()) + 1)
+        pool: Pool = state.pool
+        lib, where = state.lib, state.lib.xp.where
+        notes = state.notes(batch)
+        known = (batch.last > 0) & (notes[:, -1] > 0)
+        gap = lib.number(batch.step - where(known, batch.last, batch.step[batch.home]))
         features = None
         if self.features is not None:
-            columns = pool.features.columns if pool.features else None
-            features = self.features.rows(batch.ids, columns)[groups.prompt]
-        step, index = int(groups.step.max()), groups.prompt
-        low, high = np.full(len(index), np.inf), np.full(len(index), -np.inf)
-        group, z = batch.group[batch.scored], batch.z[batch.scored]
-        np.minimum.at(low, group, z)
-        np.maximum.at(high, group, z)
-        asked = Asked(_batched(rollouts, pool), known[index], notes[index], gap, low, high, step, chain, features)
-        return Memo(batch.group, asked, pool.forecast(asked), pool, rollouts.others)
+            features = state.features(batch, pool.features.columns if pool.features else None)
+        sums, (low, high) = batch.sums(pool.running), batch.extremes()
+        asked = Asked(sums, known, notes, gap, low, high, batch.newest, batch.chain, features)
+        forecast = pool.forecast(asked)
+        weight = pool.typical_weight(batch.weight, batch.scored)
+        estimate = pool.posterior(forecast, batch.group, batch.heard, weight, batch.alike)
+        return Prediction(estimate, lib.zeros(1, 1) + np.nan, (pool, asked, forecast))
 
-    def on_device(self, device: torch.device) -> DeviceRule:
-        """Everything is known there."""
-        from kernadv.estimator.device.pooled import DevicePooled
+    def fresh(self, lib: Library = NUMPY) -> Pool:
+        """A pool that has seen nothing."""
+        return Pool(self.how, (self.features.size or 0) if self.features else 0, lib)
 
-        return DevicePooled(self, device)
+    def learn(self, prediction: Prediction, pool: Pool) -> Any:
+        """Learn from the groups with a scored trace."""
+        _, asked, forecast = prediction.basis
+        if asked.features is not None:
+            pool.expect(asked.features.shape[1])
+        return pool.learn(asked, forecast)
 
-    def learning(self, rollouts: Rollouts, reading: Reading) -> tuple[list[Call], FloatArray | None]:
-        """Learn from the groups with a scored trace: another pool does, and takes the place of this one."""
-        memo: Memo = reading.memo
-        if not rollouts.batch.scored.any():
-            return [], None
-        learned = self._other
-        learned.copy_from(memo.pool)
-        if memo.asked.features is not None:
-            learned.expect(memo.asked.features.shape[1])
-        notes = learned.learn(memo.asked, memo.forecast)
-        first = np.searchsorted(memo.asked.batch.prompt, np.arange(len(rollouts.batch.ids)))
-        return [(self.__dict__.update, {"pool": learned, "_other": self.pool})], notes[first]
-
-    def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
+    def interval(self, batch: Batch, prediction: Prediction, level: float) -> tuple[FloatArray, FloatArray]:
         """From a Beta law: the variance of the filters' beliefs, and their mean moved to where such predictions turned out.
 
         Covers the value under today's policy, in as far as some filter moves as the policy does.
         """
-        memo: Memo = reading.memo
-        pool, value = memo.pool, np.asarray(reading.estimate.value)
+        estimate, (pool, _, forecast) = prediction.estimate, prediction.basis
+        value = estimate.value
         low, span = float(pool.running.low), float(pool.running.span)
         if span <= 0 or pool.running.empty:
             return np.full(len(value), -np.inf), np.full(len(value), np.inf)
-        p = pool.centre(memo.forecast, memo.group, memo.others[1], value)
-        n = np.asarray(reading.estimate.n_eff) * (pool.running.count * pool.running.weight)
+        p = pool.centre(forecast, batch.group, batch.heard[1], value)
+        n = estimate.n_eff * (pool.running.count * pool.running.weight)
         lower, upper = _posterior(n * p, n * (1.0 - p), 1.0 - level)
         return np.minimum(low + span * lower, value), np.maximum(low + span * upper, value)
 
-    def pieces(self, reading: Reading, sample: Sample, at: int) -> dict[str, Any]:
+    def pieces(self, prediction: Prediction, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
         """The visits' shares: what each brought to the rollouts that a belief is worth, less what was lost since."""
-        memo: Memo = reading.memo
-        pool, members, weights = memo.pool, self.how.members, memo.forecast.weights
-        mass = (sample.ss if self.weighted else sample.n) * pool.running.count * memo.asked.known[0]
-        level, offset = float(memo.forecast.level[0]), float(pool.offset(memo.asked)[0])
+        pool, asked, forecast = prediction.basis
+        members, weights = self.how.members, forecast.weights
+        mass = (visits.w if isinstance(visits, WeightedGroups) else visits.n) * pool.running.count * asked.known[0]
+        level, offset = float(forecast.level[0]), float(pool.offset(asked)[0])
         belief = Beliefs(np.zeros((1, len(weights))), 4.0 / members.prior[None])
         shares = np.zeros((len(mass), len(weights)))
-        for visit, step in enumerate([*sample.step.tolist(), at]):
+        for visit, step in enumerate([*visits.step.tolist(), at]):
             if visit:
-                moved = belief.later(np.array([[abs(step - sample.step[visit - 1])]]), members.walk, members.discount)
+                moved = belief.later(np.array([[abs(step - visits.step[visit - 1])]]), members.walk, members.discount)
                 shares *= belief.variance / moved.variance
                 belief = moved
             if visit < len(mass):
@@ -157,7 +117,7 @@ class Pooled(Rule):
             "weights": (shares / (alpha + beta)) @ weights,
             "prior": float(pool.reward(1.0 / (1.0 + np.exp(-level - offset)))),
             "kappa": float(pool.prior),
-            "strength": float(reading.estimate.n_eff[0]),
+            "strength": float(prediction.estimate.n_eff[0]),
             "filters": [tuple(map(float, member)) for member in zip(*members, strict=True)],
             "filter_weights": np.array(weights),
         }
@@ -166,61 +126,51 @@ class Pooled(Rule):
         """All: the values come from the notes, the visits explain them."""
         return KEEP_ALL
 
-    def config(self, state: Mapping[str, AnyArray]) -> dict[str, Any]:
+    def config(self, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
         """What is pooled, and how; the number of features, which is 0 in the state of a function that was not asked yet."""
-        how, theirs = self.how, columns_of(state)
+        how, theirs = self.how, columns_of(arrays)
         return {
             "priors": how.priors,
             "walks": how.walks,
             "discounts": how.discounts,
             "common": how.common,
             "weighted": self.weighted,
-            "features": (self._columns or theirs) * (theirs > 0) if self.features else None,
+            "features": (self._columns(pool) or theirs) * (theirs > 0) if self.features else None,
             "format": FORMAT,
         }
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, pool: Pool | None) -> dict[str, float]:
         """Of the pool: the mean reward, what the prior is worth in rollouts, how far prompts move in a step."""
-        weights, members = self.pool.weights.weights(), self.how.members
+        assert pool is not None
+        weights, members = pool.weights.weights(), self.how.members
         return {
-            "pooled_mean": float(self.pool.mean),
-            "kappa": float(self.pool.prior),
+            "pooled_mean": float(pool.mean),
+            "kappa": float(pool.prior),
             "walk": float(weights @ members.walk),
             "discount": float(weights @ members.discount),
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """The pool's arrays."""
-        return self.pool.state_dict()
+    def restored(self, pool: Pool | None, arrays: Mapping[str, Any] | None) -> Pool:
+        """Another pool."""
+        fresh = self.fresh()
+        if arrays is None:
+            return fresh
+        theirs, ours = columns_of(arrays), self._columns(pool)
+        if theirs and theirs != (ours or theirs):
+            raise CheckpointError(f"the state has {theirs} features a prompt, this estimator {ours}: it is damaged")
+        fresh.load_state_dict(dict(arrays))
+        notes = np.asarray(arrays.get("notes", np.empty((0, 0))), np.float64)
+        if "length" in arrays and not fresh.sound(notes, len(arrays["length"])):
+            raise CheckpointError(
+                "the notes of the prompts are none that the pooled state can have left: it is damaged"
+            )
+        return fresh
 
-    def loading(self, state: dict[str, Any] | None) -> list[Call]:
-        """Another pool takes the place of this one."""
-        fresh = self._fresh()
-        if state is not None:
-            theirs = columns_of(state)
-            if theirs and theirs != (self._columns or theirs):
-                raise CheckpointError(
-                    f"the state has {theirs} features a prompt, this estimator {self._columns}: it is damaged"
-                )
-            fresh.load_state_dict(state)
-            if "length" in state and not fresh.sound(
-                np.asarray(state.get("notes", np.empty((0, 0))), np.float64), len(state["length"])
-            ):
-                raise CheckpointError(
-                    "the notes of the prompts are none that the pooled state can have left: it is damaged"
-                )
-        return [(self.__dict__.update, {"pool": fresh, "_other": self._fresh()})]
-
-    @property
-    def _columns(self) -> int:
+    def _columns(self, pool: Pool | None) -> int:
         """Number of features of a prompt, 0 while it is not known."""
         if self.features is None:
             return 0
-        return self.features.size or (self.pool.features.columns if self.pool.features else 0)
-
-    def _fresh(self) -> Pool:
-        """A pool that has seen nothing."""
-        return Pool(self.how, (self.features.size or 0) if self.features else 0)
+        return self.features.size or (pool.features.columns if pool and pool.features else 0)
 
 
 def _posterior(a: FloatArray, b: FloatArray, outside: float) -> tuple[FloatArray, FloatArray]:
@@ -234,16 +184,3 @@ def _posterior(a: FloatArray, b: FloatArray, outside: float) -> tuple[FloatArray
     low = np.where(below > 0, betaincinv(np.where(a > 0, a, 1.0), b + END, below), 0.0)
     high = np.where(above > 0, betaincinv(a + END, np.where(b > 0, b, 1.0), 1.0 - above), 1.0)
     return low, high
-
-
-def _batched(rollouts: Rollouts, pool: Pool) -> Batched:
-    """The groups, with the least reward seen, or at first of the batch, as the origin."""
-    batch, groups = rollouts.batch, rollouts.batch.groups
-    least = batch.z[batch.scored].min(initial=np.inf) if pool.running.empty else pool.running.low
-    origin = float(least) if np.isfinite(least) else 0.0
-    once, twice = (rollouts.sums(power, 2, origin) for power in (1, 2))
-    n = groups.n.astype(np.float64)
-    if rollouts.weight is None:
-        return Batched(groups.prompt, np.stack([n, n, groups.s, n, once, twice, n]), origin)
-    w, wz, ww, www = (rollouts.sums(*part) for part in ((0, 1), (1, 1), (0, 2), (0, 3)))
-    return Batched(groups.prompt, np.stack([n, w, wz, ww, once, twice, www]), origin)

@@ -4,142 +4,137 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-import numpy as np
-
-from kernadv._at_once import Call
-from kernadv._group_loops import sum_of_others
+from kernadv._errors import ArgumentError
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
-from kernadv.clock import KEEP_ALL, Retention
-from kernadv.groups import Groups
-from kernadv.history import History
-from kernadv.moments import Backend, Sample
+from kernadv.clock import KEEP_ALL, Bandwidth, Retention
+from kernadv.features import Features
+from kernadv.groups import Groups, WeightedGroups
+from kernadv.kernels import Kernel
+from kernadv.pooling import NUMPY, Library, Pool
 from kernadv.smoothers import Estimate
 
 if TYPE_CHECKING:
-    import torch
-
-    from kernadv.estimator.device.rule import DeviceRule
+    from kernadv.device.batch import DeviceBatch
 
 
-class Rollouts(NamedTuple):
-    """A batch with the weight of each trace.
-
-    Attributes
-    ----------
-    batch : Batch
-    weight : (B,) float64 or None
-        In units of `unit`; None: all traces count alike.
-    unit : float
-        As in `kernadv.history.History`, which it outgrows where it is larger.
-    """
-
-    batch: Batch
-    weight: FloatArray | None
-    unit: float = 0.0
-
-    def outgrow(self, history: History) -> bool:
-        """Whether the weights are so much larger than those before that they are counted in a new unit."""
-        return self.unit > history.unit > 0.0
-
-    @property
-    def others(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Count, weight and weighted sum of the rewards of the other scored traces of each row's group.  # (B,) each"""
-        count, total, _ = self.batch.others
-        if self.weight is None:
-            return count, count, total
-        groups = len(self.batch.groups.n)
-        z = np.where(self.batch.scored, self.batch.z, 0.0)
-        part = sum_of_others(self.batch.group, self.weight, self.batch.scored, groups)[1]
-        return count, part, sum_of_others(self.batch.group, self.weight * z, self.batch.scored, groups)[1]
-
-    def sums(self, power: int, of_weight: int = 1, origin: float = 0.0) -> FloatArray:
-        """Sum over the scored traces of each group of weight^of_weight x (reward - origin)^power.  # (N,)"""
-        w = np.ones(len(self.batch.z)) if self.weight is None else self.weight
-        w = np.where(self.batch.scored, w**of_weight, 0.0)
-        z = np.where(self.batch.scored, self.batch.z - origin, 0.0)
-        return np.bincount(self.batch.group, w * z**power, len(self.batch.groups.n)).astype(np.float64)
-
-    def stored(self) -> Groups:
-        """What the history keeps: with weights, the sums of weight x reward and of the weights in the place of the sums of
-        the rewards and of their squares.  # N rows"""
-        groups = self.batch.groups
-        return groups if self.weight is None else groups._replace(s=self.sums(1), ss=self.sums(0))
-
-
-class Reading(NamedTuple):
-    """Values of a batch, and what the rule remembers of how it came to them.
+class Prediction(NamedTuple):
+    """Values of a batch.
 
     Attributes
     ----------
     estimate : Estimate of (B,) arrays
-    width : (N,) float64
-        Half-width of each group's window in steps; NaN where there is no single one.
-    memo : Any
-        For `Rule.learn`.
+    width : array
+        Half-widths of the windows in steps, for `metrics`; NaN where there is no single one.
+    basis : Any
+        What the rule made them from.
     """
 
     estimate: Estimate
-    width: FloatArray
-    memo: Any
+    width: Any
+    basis: Any = None
+
+
+class State(Protocol):
+    """What a rule sees of the place where the history lies, in main memory or on a device."""
+
+    pool: Any
+
+    @property
+    def lib(self) -> Library:
+        """The library of the arrays there."""
+
+    def notes(self, batch: Any) -> Any:
+        """What is noted of each group's prompt.  # (N, noted)"""
+
+    def features(self, batch: Any, columns: int | None) -> Any:
+        """Of each group's prompt, as many as `columns` if that is known.  # (N, D)"""
+
+    def past(self, batch: Any, bandwidth: Bandwidth, kernel: Kernel) -> tuple[Any, Any]:
+        """Half-width of the window of each group, and moments of its past, for `Batch.smoothed`."""
 
 
 class Rule(ABC):
-    """From batch and history to values.
+    """From batch and history to values, wherever they lie: it holds no state of its own.
+
+    Parameters
+    ----------
+    allow_late : bool or int
+        As in `KernelValueEstimator`.
 
     Attributes
     ----------
     noted : int
         Numbers that the history notes of a prompt for the rule.
+    kind : type
+        What the history keeps of a visit.
+    on_device : bool
+        Whether it works on a device, too.
+    bandwidth, kernel
+        Of the plain rule.
+    features : Features, optional
     """
 
     noted: int = 0
+    kind: type[Groups] | type[WeightedGroups] = Groups
+    on_device: bool = True
+    bandwidth: Bandwidth | None = None
+    kernel: Kernel | None = None
+    features: Features | None = None
+    learns: ClassVar[bool] = False
+
+    def __init__(self, allow_late: bool | int) -> None:
+        self.allow_late = allow_late
 
     @abstractmethod
-    def read(self, rollouts: Rollouts, history: History, backend: Backend) -> Reading:
+    def predict(self, batch: Batch | DeviceBatch, state: State) -> Prediction:
         """Values of the rows; reads only."""
 
-    @abstractmethod
-    def learning(self, rollouts: Rollouts, reading: Reading) -> tuple[list[Call], FloatArray | None]:
-        """The calls for `at_once` that learn from a batch that was read, and what the history then notes of its prompts."""
+    def fresh(self, lib: Library = NUMPY) -> Pool | None:
+        """What learns beside the history, before it has seen anything; None: nothing does."""
+        return None
+
+    def learn(self, prediction: Prediction, pool: Pool) -> Any:
+        """Learn from a batch that was predicted; returns what is then noted of each group's prompt.  # (N, noted)"""
+        raise NotImplementedError
 
     @abstractmethod
-    def interval(self, reading: Reading, level: float) -> tuple[FloatArray, FloatArray]:
+    def interval(self, batch: Batch, prediction: Prediction, level: float) -> tuple[FloatArray, FloatArray]:
         """Lower and upper bound of the true value of each row.  # (B,), (B,)"""
 
     @abstractmethod
-    def pieces(self, reading: Reading, sample: Sample, at: int) -> dict[str, Any]:
+    def pieces(self, prediction: Prediction, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
         """The ``weights`` of the visits in the value of a single group without traces, and what else made it."""
 
     @abstractmethod
     def retention(self, step: int, late: int) -> Retention:
         """What of the history can still matter at steps >= step - late."""
 
-    def keep(self, newest: int, allow_late: bool | int) -> Retention:
-        """What of the history can still matter after a batch; `allow_late` as in `KernelValueEstimator`."""
-        return KEEP_ALL if allow_late is True else self.retention(newest, int(allow_late))
+    def keep(self, newest: int) -> Retention:
+        """What of the history can still matter after a batch."""
+        return KEEP_ALL if self.allow_late is True else self.retention(newest, int(self.allow_late))
+
+    def check_step(self, earliest: int, newest: int) -> None:
+        """Refuse steps before the newest one seen, as far as they may not be late."""
+        late = self.allow_late
+        if late is True or earliest >= newest - int(late):
+            return
+        hint = f"allow_late={late} allows {late} steps" if late else "pass allow_late=True for asynchronous rollouts"
+        raise ArgumentError(f"step {earliest} lies before step {newest}, the newest seen; {hint}")
 
     @abstractmethod
-    def config(self, state: Mapping[str, AnyArray]) -> dict[str, Any]:
-        """What a saved state depends on, as JSON; what the rule leaves open it takes from the `state`."""
+    def config(self, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
+        """What a saved state depends on, as JSON; what the rule and `pool` leave open it takes from the saved `arrays`."""
 
-    def on_device(self, device: torch.device) -> DeviceRule | None:
-        """The rule where the tensors are, with what was learned so far; None: it works in main memory only."""
-        return None
-
-    def metrics(self) -> dict[str, float]:
-        """Numbers of the rule for a logger."""
-        return {}
-
-    def state_dict(self) -> dict[str, AnyArray]:
-        """What was learned, as arrays."""
+    def metrics(self, pool: Pool | None) -> dict[str, float]:
+        """Numbers of what was learned for a logger."""
         return {}
 
     @abstractmethod
-    def loading(self, state: dict[str, Any] | None) -> list[Call]:
-        """The calls for `at_once` that replace what was learned; None: by nothing.
+    def restored(self, pool: Pool | None, arrays: Mapping[str, Any] | None) -> Pool | None:
+        """What was learned from the arrays of a saved state; None: nothing.  `pool` is the present one.
 
         Raises
         ------

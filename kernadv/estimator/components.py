@@ -71,7 +71,7 @@ class ComponentValueEstimator:
             for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         out = _stack([advantages for advantages, _ in parts])
-        at_once(*_together([storing for _, storing in parts]))
+        at_once(*_together([learning for _, learning in parts]))
         return out
 
     def metrics(self) -> dict[str, float]:

@@ -3,39 +3,48 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernadv import moments, smoothers
-from kernadv._arrays import LAST_STEP, read_weights
+from kernadv._arrays import LAST_STEP
 from kernadv._at_once import Call, at_once
+from kernadv._checkpoint import load_arrays, save_arrays
 from kernadv._errors import (
     ArgumentError,
     ArgumentTypeError,
+    KernadvError,
     check_count,
     check_flag,
     check_level,
+    check_range,
 )
-from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.batch import Batch, read_batch
+from kernadv._typing import AnyArray
+from kernadv.batch import read_batch
 from kernadv.clock import Bandwidth, Relative
-from kernadv.estimator._cold import check_cold_start, unobserved
-from kernadv.estimator._features import Features, FeatureSource
-from kernadv.estimator._persistent import Persistent
-from kernadv.estimator._plain import Plain
-from kernadv.estimator._pooled import Pooled
-from kernadv.estimator._rule import Reading, Rollouts, Rule
-from kernadv.estimator._weights import in_units, unit_for
+from kernadv.estimator._plain import PlainRule
+from kernadv.estimator._pooled import PooledRule
+from kernadv.estimator._rule import Rule
+from kernadv.estimator.checkpoint import from_arrays, to_arrays
 from kernadv.estimator.explanation import Explanation, explain
+from kernadv.estimator.state import HostState
+from kernadv.features import Features, FeatureSource
 from kernadv.groups import Groups
 from kernadv.history import History, check_id_type
 from kernadv.kernels import Kernel
 from kernadv.pooling import Pooling, offline_features
 from kernadv.smoothers import Estimate
 
+if TYPE_CHECKING:
+    from kernadv.batch import Batch
+    from kernadv.device.batch import DeviceBatch
+    from kernadv.device.state import DeviceState
 
-class KernelValueEstimator(Persistent):
+
+class KernelValueEstimator:
     """Value of each prompt, smoothed over the steps of training, leave-one-out within the group.
 
     Without a `bandwidth` it is the **pooled** estimator.  M filters of the prompt's past, which differ in what the prior is
@@ -128,8 +137,10 @@ class KernelValueEstimator(Persistent):
         backend: str = "auto",
     ) -> None:
         self.backend = moments.select(backend)
-        self._asked, self._device = backend, None
+        self._wanted = backend
         self.weighted = check_flag(weighted, "weighted")
+        self.allow_late = allow_late if isinstance(allow_late, bool) else check_count(allow_late, "allow_late")
+        self.cold_start = _check_cold_start(cold_start)
         smoothers.get(smoother)
         if bandwidth is not None:
             if pooling is not None or features is not None or weighted:
@@ -137,7 +148,7 @@ class KernelValueEstimator(Persistent):
                     "a bandwidth makes the estimator plain; pooling, features and weighted belong to the pooled one: "
                     "leave the bandwidth out, or give a Pooling with one filter"
                 )
-            self._rule: Rule = Plain(bandwidth, kernel or "triangular", smoother)
+            self._rule: Rule = PlainRule(bandwidth, kernel or "triangular", smoother, self.allow_late)
         else:
             if smoother != "nadaraya_watson":
                 raise ArgumentError(
@@ -151,12 +162,9 @@ class KernelValueEstimator(Persistent):
                     f"kernel={kernel!r:.80} belongs to the plain estimator: give it a bandwidth, e.g. Steps(20)"
                 )
             source = None if features is None else Features(features)
-            self._rule = Pooled(how, source, self.weighted)
-        self.cold_start = check_cold_start(cold_start)
-        self.allow_late = allow_late if isinstance(allow_late, bool) else check_count(allow_late, "allow_late")
-        self._history = History(max_visits, max_total, self._rule.noted)
-        self._seen = np.zeros(2)  # count and sum of all rewards observed
-        self._last: dict[str, float] = {}
+            self._rule = PooledRule(how, source, self.weighted, self.allow_late)
+        history = History(max_visits, max_total, self._rule.noted, self._rule.kind)
+        self._state = self._at(None, history, np.zeros(2), self._rule.fresh(), {})
 
     @classmethod
     def kae(cls, h: float = 0.5, kernel: str | Kernel = "triangular", **options: Any) -> KernelValueEstimator:
@@ -173,17 +181,17 @@ class KernelValueEstimator(Persistent):
         return cls(Relative(h), kernel, **options)
 
     def __repr__(self) -> str:
-        return f"KernelValueEstimator({self._rule!r}, {self._held}, backend={self.backend.name!r})"
+        return f"KernelValueEstimator({self._rule!r}, {self._state!r}, backend={self.backend.name!r})"
 
     @property
     def bandwidth(self) -> Bandwidth | None:
         """The bandwidth of the plain estimator; None: pooled."""
-        return self._rule.bandwidth if isinstance(self._rule, Plain) else None
+        return self._rule.bandwidth
 
     @property
     def kernel(self) -> Kernel | None:
         """The kernel in time of the plain estimator; None: pooled."""
-        return self._rule.kernel if isinstance(self._rule, Plain) else None
+        return self._rule.kernel
 
     def values(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Estimate:
         """Value of each row's prompt, without the row's own reward.  Reads only.
@@ -211,11 +219,8 @@ class KernelValueEstimator(Persistent):
         ArgumentError, ArgumentTypeError
             If an argument cannot be used; nothing has changed then.
         """
-        if device := self._on_device(rewards):
-            return device.estimate(self._read_there(device, prompt_ids, rewards, step, weights), rewards)
-        rollouts = self._read(prompt_ids, rewards, step, weights)
-        estimate = self._rule.read(rollouts, self._history, self.backend.backend).estimate
-        return Estimate(*(rollouts.batch.restore(part) for part in estimate))
+        state, batch = self._read(prompt_ids, rewards, step, weights)
+        return Estimate(*(batch.restore(part) for part in state.predict(batch).estimate))
 
     def intervals(
         self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, level: float = 0.95
@@ -239,12 +244,15 @@ class KernelValueEstimator(Persistent):
         lower, upper : (B,) arrays of the kind of `rewards`; infinite while nothing is known, NaN where undefined
         """
         check_level(level)
-        self._home()
-        rollouts = self._read(prompt_ids, rewards, step, weights)
-        reading = self._rule.read(rollouts, self._history, self.backend.backend)
-        undefined = ~np.asarray(reading.estimate.defined)
-        low, high = (np.where(undefined, np.nan, bound) for bound in self._rule.interval(reading, level))
-        return rollouts.batch.restore(low), rollouts.batch.restore(high)
+        self._check_weights(weights)
+        state = self._on_host()
+        batch = state.read(prompt_ids, rewards, step, weights)
+        prediction = state.predict(batch)
+        low, high = (
+            batch.restore(np.where(prediction.estimate.defined, bound, np.nan))
+            for bound in self._rule.interval(batch, prediction, level)
+        )
+        return low, high
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
         """Learn from a batch and add it to the history.  Parameters and errors as in `values`."""
@@ -252,13 +260,9 @@ class KernelValueEstimator(Persistent):
 
     def _observing(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> list[Call]:
         """The calls for `at_once` that remember a batch."""
-        if device := self._on_device(rewards):
-            there = self._read_there(device, prompt_ids, rewards, step, weights)
-            return [(device.store, there, self.allow_late)]
-        rollouts = self._read(prompt_ids, rewards, step, weights)
-        pooled = isinstance(self._rule, Pooled)
-        reading = self._rule.read(rollouts, self._history, self.backend.backend) if pooled else None
-        return self._storing(rollouts, reading, self._last)
+        state, batch = self._read(prompt_ids, rewards, step, weights)
+        prediction = state.predict(batch) if self._rule.learns else None
+        return list(state.learning(batch, prediction))
 
     def observe_offline(self, prompt_ids: Any, pass_rates: Any, rollouts: int, *, age: int = 10) -> None:
         """Add rollouts that were scored before training, as a visit `age` steps before step 1.
@@ -280,20 +284,20 @@ class KernelValueEstimator(Persistent):
         ArgumentError, ArgumentTypeError
             If a pass rate lies outside [0, 1], training has begun, the estimator is pooled or an argument cannot be used.
         """
-        if isinstance(self._rule, Pooled):
+        if self.bandwidth is None:
             raise ArgumentError(
                 "the pooled estimator takes offline pass rates as a feature, which fades as the policy moves away: "
                 "KernelValueEstimator(features=offline_features(prompt_ids, pass_rates, rollouts)), from kernadv.pooling"
             )
-        self._home()
-        if self._history.newest > 0:
-            raise ArgumentError(f"offline rollouts come before training, which is at step {self._history.newest}")
+        history = self._on_host().history
+        if history.newest > 0:
+            raise ArgumentError(f"offline rollouts come before training, which is at step {history.newest}")
         rates = offline_features(prompt_ids, pass_rates, rollouts)
-        check_id_type(self._history.id_type, type(next(iter(rates), "")))
+        check_id_type(history.id_type, type(next(iter(rates), "")))
         age = check_count(age, "age", most=LAST_STEP)
         total = rollouts * np.asarray(pass_rates, np.float64)
         step, n = np.full(len(total), 1 - age), np.full(len(total), rollouts)
-        self._history.append(list(rates), Groups(np.arange(len(total)), step, n, total, total))
+        history.append(list(rates), Groups(np.arange(len(total)), step, n, total, total))
 
     def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
         """``rewards - values``, then `observe`.  Parameters and errors as in `values`.
@@ -311,9 +315,16 @@ class KernelValueEstimator(Persistent):
         ArgumentError
             Also if a row has no observation and ``cold_start="error"``.
         """
-        out, storing = self._advantages(prompt_ids, rewards, step, weights)
-        at_once(*storing)
+        out, learning = self._advantages(prompt_ids, rewards, step, weights)
+        at_once(*learning)
         return out
+
+    def _advantages(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> tuple[Any, list[Call]]:
+        """Advantages of a batch, and the calls for `at_once` that remember it."""
+        state, batch = self._read(prompt_ids, rewards, step, weights)
+        prediction = state.predict(batch)
+        out = batch.advantages(self._filled(state, batch, prediction.estimate))
+        return out, state.learning(batch, prediction, state.describe(batch, prediction))
 
     def explain(self, prompt_id: str | int, step: int | None = None) -> Explanation:
         """How a prompt's value comes about, before any trace of `step`: a dict, with a `plot`.
@@ -329,12 +340,12 @@ class KernelValueEstimator(Persistent):
         ArgumentError
             If the prompt is not in the history.
         """
-        self._home()
-        at = self._history.newest + 1 if step is None else step
-        weight = np.ones(1) if self.weighted else None
-        rollouts = Rollouts(read_batch([prompt_id], [math.nan], at), weight, self._history.unit)
-        check_id_type(self._history.id_type, type(rollouts.batch.ids[0]))
-        return explain(self._rule, rollouts, self._history, self.backend.backend)
+        state = self._on_host()
+        at = state.history.newest + 1 if step is None else step
+        batch = state.look_up(read_batch([prompt_id], [math.nan], at))
+        if self.weighted:
+            batch = batch._replace(weight=np.ones(1), unit=state.history.unit)
+        return explain(state, batch)
 
     def metrics(self) -> dict[str, float]:
         """Numbers for a logger.
@@ -352,80 +363,135 @@ class KernelValueEstimator(Persistent):
             standard deviation of a step of the logit of a value, and ``discount``, the rate a step at which a past loses its
             worth.
         """
-        names = ("n_eff", "cold_fraction", "bandwidth_steps", "revisit_gap", "unscored_rows")
-        held = self._history.counters
-        out = {name: self._last.get(name, math.nan) for name in names} | {
+        state, last = self._state, self._state.last
+        held = state.counters
+        return {
+            "n_eff": _mean(last["n_eff"][last["defined"]]) if last else math.nan,
+            "cold_fraction": 1.0 - _mean(last["defined"]) if last else math.nan,
+            "bandwidth_steps": _mean(last["width"]) if last else math.nan,
+            "revisit_gap": _mean(last["gap"]) if last else math.nan,
+            "unscored_rows": float((~last["scored"]).sum()) if last else math.nan,
             "history_visits": float(held.visits),
             "history_prompts": float(held.prompts),
             "dropped_visits": float(held.dropped),
+            **self._rule.metrics(state.learned),
         }
-        there = self._device.metrics() if self._device else {}  # settles what the rule has learned
-        return out | self._rule.metrics() | there
 
-    def _read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> Rollouts:
-        """Check a batch, also against the history."""
-        batch = read_batch(prompt_ids, rewards, step)
-        check_id_type(self._history.id_type, type(batch.ids[0]))
-        self._check_clock(int(batch.groups.step.min()), self._history.newest)
+    def state_dict(self) -> dict[str, AnyArray]:
+        """All state as plain arrays, with the configuration beside it."""
+        return to_arrays(self._on_host())
+
+    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Replace the state; on an error it stays as it was.
+
+        Parameters
+        ----------
+        state : mapping of arrays
+            As made by `state_dict`.
+        strict : bool
+            Refuse a state saved under another bandwidth, kernel, pooling, number of features or `allow_late`: visits that
+            could not matter under those may have been forgotten.  Without `strict` the visits are loaded, and what was
+            learned beside them starts anew: all that the pooled estimator makes values from.
+
+        Raises
+        ------
+        CheckpointError
+            If the state is foreign, damaged, from a newer version or, with `strict`, of another configuration.
+        """
+        at_once(*self._loading(state, strict))
+
+    def _loading(self, state: Mapping[str, Any], strict: bool) -> list[Call]:
+        """The calls for `at_once` that replace the state; errors as in `load_state_dict`."""
+        caps = self._state.history.max_visits, self._state.history.max_total
+        loaded = self._at(None, *from_arrays(state, self._rule, self._state.pool, *caps, strict=strict))
+        return [(self.__dict__.update, {"_state": loaded})]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state to a safetensors file; a crash in the middle leaves the old file whole."""
+        save_arrays(path, self.state_dict())
+
+    def load(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
+        """Replace the state by the one in `path`; on an error it stays as it was.
+
+        Raises
+        ------
+        CheckpointError
+            As `load_state_dict`, and if the file is truncated or foreign.
+        FileNotFoundError
+            If there is no such file.
+        """
+        self.load_state_dict(load_arrays(path), strict=strict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickle and copy, in main memory."""
+        self._on_host()
+        return self.__dict__.copy()
+
+    def _at(self, device: Any, *parts: Any) -> HostState | DeviceState:
+        """The state on a device, or in main memory, of what `to_host` says of another."""
+        if device is None:
+            return HostState(self._rule, self.backend, *parts)
+        from kernadv.device.state import DeviceState
+
+        return DeviceState(self._rule, device, *parts)
+
+    def _on(self, device: Any) -> HostState | DeviceState:
+        """The state there, which moves if it is elsewhere."""
+        if self._state.device != device:
+            self._state = self._at(device, *self._state.to_host())
+        return self._state
+
+    def _on_host(self) -> HostState:
+        """The state in main memory."""
+        state = self._on(None)
+        assert isinstance(state, HostState)
+        return state
+
+    def _read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> tuple[Any, Batch | DeviceBatch]:
+        """The state where the rewards are, if the rule works there, and the batch, checked against it."""
+        there = self._rule.on_device and moments.on_device(self._wanted, rewards)
+        state: Any = self._on(rewards.device if there else None)
         self._check_weights(weights)
-        if weights is None:
-            return Rollouts(batch, None)
-        w = read_weights(weights, batch.scored)
-        unit = float(unit_for(w.max(), self._history.unit))
-        return Rollouts(batch, in_units(w, unit), unit)
+        return state, state.read(prompt_ids, rewards, step, weights)
 
-    def _advantages(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> tuple[Any, list[Call]]:
-        """Advantages of a batch, and the calls for `at_once` that remember it."""
-        if device := self._on_device(rewards):
-            there = self._read_there(device, prompt_ids, rewards, step, weights)
-            return device.advantages(there, rewards, self.cold_start), [(device.store, there, self.allow_late)]
-        rollouts = self._read(prompt_ids, rewards, step, weights)
-        batch = rollouts.batch
-        reading = self._rule.read(rollouts, self._history, self.backend.backend)
-        estimate = reading.estimate
-        value = np.where(estimate.defined, estimate.value, self._cold_value(batch, estimate.defined))
-        advantage = np.where(batch.scored, batch.z - value, 0.0)
-        rows = self._history.find(batch.ids)
-        last = self._describe(batch, reading, rows)
-        return batch.restore(advantage), self._storing(rollouts, reading, last, rows)
+    def _check_weights(self, weights: Any) -> None:
+        """Refuse weights that are not expected, or their absence."""
+        if self.weighted and weights is None:
+            raise ArgumentError(
+                "the estimator is weighted: pass weights, one a row, e.g. the squared norms of the scores"
+            )
+        if weights is not None and not self.weighted:
+            raise ArgumentError("weights need an estimator that expects them: KernelValueEstimator(weighted=True)")
 
-    def _cold_value(self, batch: Batch, defined: BoolArray) -> FloatArray | float:
-        """What stands in for the value of rows without any observation."""
-        if isinstance(self.cold_start, float) or defined.all():
-            return self.cold_start if isinstance(self.cold_start, float) else 0.0
+    def _filled(self, state: HostState | DeviceState, batch: Any, estimate: Estimate) -> Any:
+        """Values, and what stands in for those of rows without any observation; to look for an error waits for a device."""
+        value, defined, where = estimate.value, estimate.defined, state.lib.xp.where
+        if isinstance(self.cold_start, float):
+            return where(defined, value, self.cold_start)
         if self.cold_start == "error":
-            raise unobserved(int((~defined).sum()), len(batch.z))
-        before = self._seen[1] / self._seen[0] if self._seen[0] else 0.0
-        return batch.mean_of_other_prompts(before)
+            if not bool(defined.all()):
+                raise ArgumentError(
+                    f"{int((~defined).sum())} of {len(defined)} rows have no past visit in the window and no other trace; "
+                    "nothing was stored; use cold_start='batch_mean' or a constant"
+                )
+            return value
+        if state.lib.certain(defined):
+            return value
+        return where(defined, value, batch.mean_of_other_prompts(state.seen[1] / state.seen[0].clip(1.0)))
 
-    def _storing(
-        self, rollouts: Rollouts, reading: Reading | None, last: dict[str, float], rows: IntArray | None = None
-    ) -> list[Call]:
-        """The calls for `at_once` that learn from a batch, add it to the history, at those rows, and describe it."""
-        batch = rollouts.batch
-        learning, notes = ([], None) if reading is None else self._rule.learning(rollouts, reading)
-        newest = max(self._history.newest, int(batch.groups.step.max()))
-        keep = self._rule.keep(newest, self.allow_late)
-        history = self._history.counted_in(rollouts.unit)
-        ids, groups = batch.observed(rollouts.stored())
-        if ids is not batch.ids:
-            rows = None
-            notes = None if notes is None else notes[np.unique(batch.groups.prompt[batch.groups.n > 0])]
-        appending = history.appending(ids, groups, keep, newest, rows, notes)
-        if rollouts.unit:
-            appending.append((history.__dict__.update, {"unit": max(history.unit, rollouts.unit)}))
-        seen = self._seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])
-        return [*appending, *learning, (self.__dict__.update, {"_history": history, "_seen": seen, "_last": last})]
 
-    def _describe(self, batch: Batch, reading: Reading, rows: IntArray) -> dict[str, float]:
-        last = self._history.newest_step(rows)[batch.groups.prompt]
-        known = last > 0
-        gap = np.maximum(batch.groups.step - last, 0)[known]
-        defined = np.asarray(reading.estimate.defined)
-        return {
-            "n_eff": float(reading.estimate.n_eff[defined].mean()) if defined.any() else math.nan,
-            "cold_fraction": float(1.0 - defined.mean()),
-            "bandwidth_steps": float(reading.width.mean()),
-            "revisit_gap": float(gap.mean()) if known.any() else math.nan,
-            "unscored_rows": float((~batch.scored).sum()),
-        }
+def _check_cold_start(cold_start: str | float) -> str | float:
+    """Return "batch_mean", "error" or a number, or raise."""
+    if isinstance(cold_start, str) and cold_start in ("batch_mean", "error"):
+        return cold_start
+    try:
+        return check_range(cold_start, "cold_start", -math.inf)  # type: ignore[arg-type]
+    except KernadvError:
+        raise ArgumentError(
+            f"cold_start must be 'batch_mean', 'error' or a finite number, got {cold_start!r:.80}"
+        ) from None
+
+
+def _mean(x: AnyArray) -> float:
+    """`math.nan` of nothing and of NaN: one object, so that equal metrics compare equal."""
+    return float(x.mean()) if x.size and not np.isnan(x).any() else math.nan

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernadv._errors import ArgumentError
-from kernadv.estimator._rule import Rollouts, Rule
-from kernadv.history import History
-from kernadv.moments import Backend
+from kernadv.batch import Batch
+from kernadv.estimator.state import HostState
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,35 +48,31 @@ class Explanation(dict[str, Any]):
         return ax
 
 
-def explain(rule: Rule, rollouts: Rollouts, history: History, backend: Backend) -> Explanation:
-    """Explain the value of the only row of `rollouts`.
+def explain(state: HostState, batch: Batch) -> Explanation:
+    """Explain the value of the only row of a batch.
 
     Raises
     ------
     ArgumentError
         If its prompt is not in the history.
     """
-    (prompt,) = rollouts.batch.ids
-    rows = history.find([prompt])
-    if rows[0] < 0:
-        raise ArgumentError(f"prompt {prompt!r} is not in the history; it holds {history.counters.prompts} prompts")
-    reading = rule.read(rollouts, history, backend)
-    sample = history.sample(rows)
-    at = int(rollouts.batch.groups.step[0])
-    low, high = rule.interval(reading, 0.95)
-    means = sample.s / (sample.n if rollouts.weight is None else np.maximum(sample.ss, 1e-300))
-    value, pieces = float(reading.estimate.value[0]), rule.pieces(reading, sample, at)
+    (prompt,), at = batch.ids, batch.newest
+    if batch.rows[0] < 0:
+        raise ArgumentError(f"prompt {prompt!r} is not in the history; it holds {state.counters.prompts} prompts")
+    prediction, visits = state.predict(batch), state.history.visits(batch.rows)
+    low, high = state.rule.interval(batch, prediction, 0.95)
+    value, pieces = float(prediction.estimate.value[0]), state.rule.pieces(prediction, visits, at)
     if "prior" in pieces:
         share = float(pieces["weights"].sum())
-        pieces["adjustment"] = value - float(pieces["weights"] @ means) - (1.0 - share) * pieces["prior"]
+        pieces["adjustment"] = value - float(pieces["weights"] @ visits.mean) - (1.0 - share) * pieces["prior"]
     return Explanation(
         prompt_id=prompt,
         step=at,
-        steps=sample.step,
-        traces=sample.n.astype(np.int64),
-        mean_rewards=means,
+        steps=visits.step,
+        traces=visits.n,
+        mean_rewards=visits.mean,
         value=value,
-        n_eff=float(reading.estimate.n_eff[0]),
+        n_eff=float(prediction.estimate.n_eff[0]),
         lower=float(low[0]),
         upper=float(high[0]),
         **pieces,

@@ -28,6 +28,10 @@ class Selection(NamedTuple):
     backend: Backend
     reason: str
 
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        """For pickles and copies: by its name, because modules cannot be pickled."""
+        return select, (self.name,)
+
 
 def select(name: str = "auto", like: Any = None) -> Selection:
     """Choose the backend that computes the moments.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+import numpy as np
+
 from kernadv.kernels import Kernel
 from kernadv.moments._base import Moments, Sample, Windows
 
@@ -33,7 +35,7 @@ def ragged_moments(
 
     Returns
     -------
-    Moments of (Q, H) tensors on the device
+    Moments of (Q, H) tensors on the device; arrays where the sample is of arrays and no device was given
     """
     import torch
 
@@ -63,4 +65,4 @@ def ragged_moments(
             stacked = torch.stack(terms, 1)
             out[:, own, h] = torch.segment_reduce(stacked, "sum", lengths=length[own], axis=0).T
         begin = end
-    return Moments(*out)
+    return Moments(*(out.numpy() if isinstance(sample.step, np.ndarray) and device is None else out))

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 from kernadv._errors import BackendError
 from kernadv.kernels import Kernel
+from kernadv.moments import dispatch
 from kernadv.moments._base import Moments, Sample, Windows
-
-#: Oldest version of Triton that the kernels are tested with.
-OLDEST = (3, 6)
 
 
 def unavailable() -> str | None:
     """Why Triton cannot run here, or None."""
-    for module in ("torch", "triton"):
-        if importlib.util.find_spec(module) is None:
-            return f'{module} is not installed: pip install "kernadv[torch]"'
-    found = metadata.version("triton")
-    if tuple(int(part) for part in found.split(".")[:2]) < OLDEST:
-        return f"triton {found} is older than {OLDEST[0]}.{OLDEST[1]}: pip install --upgrade triton"
-    import torch
-
-    return None if torch.cuda.is_available() else "torch sees no GPU on this machine"
+    return dispatch.unavailable()
 
 
 def ragged_moments(sample: Sample, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
@@ -50,7 +38,7 @@ def ragged_moments(sample: Sample, windows: Windows, kernel: Kernel, dtype: str 
         raise BackendError(f"backend 'triton' cannot run: {reason}")
     import torch
 
-    from kernadv.moments import torch_ops
+    from kernadv.moments import ops
 
     def on_gpu(part: Any) -> Any:
         if isinstance(part, np.ndarray):
@@ -62,7 +50,7 @@ def ragged_moments(sample: Sample, windows: Windows, kernel: Kernel, dtype: str 
         return part
 
     moved = Sample(*map(on_gpu, sample)), Windows(*map(on_gpu, windows))
-    made = torch_ops.ragged_moments(*moved, kernel, dtype)
+    made = ops.ragged_moments(*moved, kernel, dtype)
     if isinstance(sample.step, np.ndarray):
         return Moments(*(part.cpu().numpy() for part in made))
     return made

@@ -47,6 +47,10 @@ class Library:
         """Whether the host knows that it is false, so that work may be saved."""
         return not truth
 
+    def certain(self, truth: Any) -> bool:
+        """Whether the host knows that all of it is true."""
+        return bool(truth.all())
+
     def ratio(self, top: Any, bottom: Any, otherwise: float = 0.0) -> Any:
         """``top / bottom``, and `otherwise` where the bottom is not positive."""
         some = bottom > 0

@@ -20,19 +20,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from kernadv._fused import Fused
+from kernadv.device import triton_groups, triton_rows, triton_table, triton_visits
 from kernadv.kernels import KERNELS, Exponential
-from kernadv.moments import (
-    torch_flash,
-    triton_flash,
-    triton_groups,
-    triton_places,
-    triton_prequential,
-    triton_ragged,
-    triton_table,
-    triton_visits,
-    triton_weights,
-)
-from kernadv.moments._launch import OPTIONS, device_code, real_type
+from kernadv.moments import triton_ragged
+from kernadv.moments.launch import OPTIONS, device_code, real_type
+from kernadv.regression.operators import flash, triton_flash, triton_prequential, triton_weights
 
 BUDGET = Path(__file__).with_name("budget.toml")
 NVIDIA = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -73,14 +65,11 @@ OFTEN = (
     "moments triangular H16 float32",
     "moments exponential H16 float32",
     "moments exponential H16 float64",
-    "fits-nw triangular H16 float32",
-    "fits-ll triangular H16 float32",
-    "fits-ll-gradient epanechnikov H16 float32",
     "prequential triangular float32",
     "weights-ll triangular H16 float32",
     "moments triangular H1 float64",
-    "places-nw",
-    "places-ll",
+    "rows-nw",
+    "rows-ll",
     "others K8",
     "enter",
     "put R64",
@@ -89,9 +78,8 @@ OFTEN = (
 )
 
 
-def _profile(code: Fused, *, gradient: bool = False) -> dict[str, Any]:
-    slope = device_code(code.slope if gradient and code.slope else code.weight)
-    return {"WEIGHT": device_code(code.weight), "SLOPE": slope, "A": code.a, "B": code.b}
+def _profile(code: Fused) -> dict[str, Any]:
+    return {"WEIGHT": device_code(code.weight), "A": code.a, "B": code.b}
 
 
 def _history(real: str) -> dict[str, str]:
@@ -113,32 +101,20 @@ def _windows(real: str) -> dict[str, str]:
 
 
 def _ragged() -> Iterator[Configuration]:
-    modes = {
-        "moments": {"MOMENTS": True, "LINE": True},
-        "fits-nw": {"FITS": True},
-        "fits-ll": {"FITS": True, "LINE": True},
-        "fits-nw-gradient": {"FITS": True, "GRADIENT": True},
-        "fits-ll-gradient": {"FITS": True, "LINE": True, "GRADIENT": True},
-    }
-    cases = [(mode, "triangular", 16, "float32") for mode in modes]
-    cases += [(mode, "epanechnikov", 16, "float32") for mode in modes if "gradient" in mode]
-    cases += [("moments", name, 16, "float32") for name in KERNELS if name != "triangular"]
-    cases += [("moments", "exponential", h, real) for h in (1, 4, 10, 16) for real in ("float32", "float64")]
-    cases += [("moments", "triangular", 1, "float64")]  # the estimator's
-    cases += [("fits-ll", "triangular", 1, "float32"), ("fits-ll", "gaussian", 16, "float64")]
-    for mode, name, grid, real in dict.fromkeys(cases):
-        flags = dict.fromkeys(("MOMENTS", "FITS", "LINE", "GRADIENT"), False) | modes[mode]
-        bh, bn, warps = triton_ragged.blocks(grid, 8 if flags["LINE"] else 16)
-        out = "*fp32" if real == "float32" else "*fp64"
+    cases = [(name, 16, "float32") for name in KERNELS]
+    cases += [("exponential", h, real) for h in (1, 4, 10, 16) for real in ("float32", "float64")]
+    cases += [("triangular", 1, "float64")]  # the estimator's
+    for name, grid, real in dict.fromkeys(cases):
+        bh, bn, warps = triton_ragged.blocks(grid)
         kernel = KERNELS[name]
         yield Configuration(
-            f"{mode} {name} H{grid} {real}",
+            f"moments {name} H{grid} {real}",
             triton_ragged.ragged_kernel,
-            _history(real) | _windows(real) | dict.fromkeys(("rewards", "moments", "value", "n_eff", "gradient"), out)
-            | dict.fromkeys(("Q", "H", "G"), "i32"),
-            _profile(kernel.triton_profile(), gradient=flags["GRADIENT"]) | flags
+            _history(real) | _windows(real) | {"moments": "*fp32" if real == "float32" else "*fp64"}
+            | dict.fromkeys(("Q", "H"), "i32"),
+            _profile(kernel.triton_profile())
             | {"EDGE": kernel.support != float("inf"), "NARROW": real == "float32", "REAL": real_type(real),
-               "RANK": 1e-5, "TINY": 1e-18, "BH": bh, "BN": bn, "BG": 8, "width_h": 1, "reach_h": 1},
+               "BH": bh, "BN": bn, "width_h": 1, "reach_h": 1},
             {"num_warps": warps},
             ("Q", "H") if grid % 16 == 0 else ("Q",),
         )  # fmt: skip
@@ -149,7 +125,6 @@ def _prequential() -> Iterator[Configuration]:
                        ("cosine", "float32"), ("triangular", "float64"), ("exponential", "float64")]:  # fmt: skip
         kernel = KERNELS[name]
         constants = _profile(kernel.triton_profile())
-        del constants["SLOPE"]
         out = "*fp32" if real == "float32" else "*fp64"
         yield Configuration(
             f"prequential {name} {real}",
@@ -166,7 +141,6 @@ def _weights() -> Iterator[Configuration]:
     for mode, name in [("nw", "triangular"), ("ll", "triangular"), ("ll", "exponential")]:
         kernel = KERNELS[name]
         constants = _profile(kernel.triton_profile())
-        del constants["SLOPE"]
         history = _history("float32")
         del history["s"], history["ss"]
         bh, bn, warps = triton_ragged.blocks(16)
@@ -183,14 +157,14 @@ def _weights() -> Iterator[Configuration]:
 
 def _device_history() -> Iterator[Configuration]:
     whole, real = "*i64", "*fp64"
-    visits = {"step": whole, "n": "*i32", "s": real, "ss": real, "size": whole, "newest": whole}
+    visits = {"step": whole, "n": "*i32", "first": real, "second": real, "size": whole, "newest": whole}
     table = dict.fromkeys(("keys", "rows", "used", "ids", "row", "place", "rank", "new_keys", "new_rows", "own"), whole)
     for line in (False, True):
         yield Configuration(
-            f"places-{'ll' if line else 'nw'}",
-            triton_places.places_kernel,
+            f"rows-{'ll' if line else 'nw'}",
+            triton_rows.rows_kernel,
             {"past": real, "z": real, "begin": whole, "end": whole, "out": real, "B": "i32"},
-            {"LINE": line, "RANK": 1e-10, "TINY": 1e-140, "ROWS": triton_places.ROWS},
+            {"LINE": line, "RANK": 1e-10, "TINY": 1e-140, "ROWS": triton_rows.ROWS},
             {"num_warps": 4},
         )
     for columns in (4, 8):
@@ -219,7 +193,7 @@ def _device_history() -> Iterator[Configuration]:
 
 
 def _flash() -> Iterator[Configuration]:
-    cases = [("gaussian", precision, mode) for precision in torch_flash.PRECISIONS for mode in ("plain", "nw", "ll")]
+    cases = [("gaussian", precision, mode) for precision in flash.PRECISIONS for mode in ("plain", "nw", "ll")]
     cases += [("epanechnikov", "bf16x3", "ll"), ("exponential", "bf16x3", "ll")]
     for name, precision, mode in cases:
         far, time = KERNELS[name], Exponential()

@@ -9,8 +9,8 @@ import torch
 
 from kernadv.clock import Relative, Steps
 from kernadv.kernels import KERNELS, Exponential, Power
-from kernadv.moments import Sample, Windows, torch_flash, torch_prequential
-from kernadv.moments import numpy_ as reference
+from kernadv.moments import Sample, Windows
+from kernadv.regression.operators import flash
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -97,22 +97,6 @@ def close(got, expected, tolerance):
     assert error <= tolerance * max(top, 1e-30), f"error {error:.2e}, largest entry {top:.2e}"
 
 
-def groups(sample, size, seed=0):
-    z = np.random.default_rng(seed).normal(size=(len(sample.start), size))
-    z[1 % len(z)] = np.nan
-    z[-1, :1] = np.nan
-    return torch.as_tensor(z).to(DEVICE)
-
-
-def design(sample, windows, z, kernel):
-    """Sum of the weights, and the spread of the design as a share of its squared distance from the query."""
-    m = reference.ragged_moments(sample, windows, kernel)
-    s0, s1, s2 = (torch.as_tensor(part).to(DEVICE)[:, :, None] for part in m[:3])
-    scored = (~z.isnan()).double()
-    s0 = s0 + (scored.sum(1, keepdim=True) - scored)[:, None, :]
-    return s0, torch.where(s2 > 0, 1.0 - s1 * s1 / s0 / torch.where(s2 > 0, s2, 1.0), 1.0)
-
-
 def cloud(count, total, width, seed=0):
     made = torch.Generator().manual_seed(seed)
     q, x = (torch.randn(size, width, generator=made) / width**0.5 for size in (count, total))
@@ -120,19 +104,19 @@ def cloud(count, total, width, seed=0):
     def whole(low, high, size):
         return torch.randint(low, high, (size,), generator=made)
 
-    queries = torch_flash.Points(q, whole(50, 100, count), whole(0, 5, count), torch.arange(count))
-    points = torch_flash.Points(x, whole(0, 90, total), whole(0, 5, total), torch.arange(total))
+    queries = flash.Points(q, whole(50, 100, count), whole(0, 5, count), torch.arange(count))
+    points = flash.Points(x, whole(0, 90, total), whole(0, 5, total), torch.arange(total))
     y = torch.randn(total, generator=made)
     step = queries.step.double() * 0.4
     return (
-        *(torch_flash.Points(*(p.to(DEVICE) for p in part)) for part in (queries, points)),
+        *(flash.Points(*(p.to(DEVICE) for p in part)) for part in (queries, points)),
         y.to(DEVICE),
         step.to(DEVICE),
     )
 
 
 def flash_windows(step, kernel, bandwidth, other):
-    return torch_flash.Windows(bandwidth, step, torch_prequential.reach_of(step, kernel), other)
+    return flash.Windows(bandwidth, step, kernel.reach(step, torch), other)
 
 
 def flash_summary(m):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from inputs import (
+    CLOSE,
     DEVICE,
     LENGTHS,
     MARKS,
@@ -14,7 +15,6 @@ from inputs import (
     capture,
     close,
     cloud,
-    design,
     flash_summary,
     flash_windows,
     histories,
@@ -27,13 +27,10 @@ from inputs import (
 from kernadv import KernelValueEstimator
 from kernadv.clock import Relative, Steps, Visits
 from kernadv.kernels import KERNELS
-from kernadv.moments import (
-    torch_flash,
-    torch_ops,
-    torch_ragged,
-    triton_flash,
-    triton_ragged,
-)
+from kernadv.moments import ops, triton_ragged
+from kernadv.moments import torch_ as reference
+from kernadv.regression.operators import flash, triton_flash
+from kernadv.regression.operators import ops as operators
 
 pytestmark = MARKS
 
@@ -42,7 +39,7 @@ pytestmark = MARKS
 def test_operators_choose_the_fused_kernels():
     sample = tensors(histories(17, LENGTHS), "float32")
     windows = tensors(queries(histories(17, LENGTHS), KERNELS["gaussian"]), "float32")
-    got = torch.stack(tuple(torch_ops.ragged_moments(sample, windows, "gaussian")))
+    got = torch.stack(tuple(ops.ragged_moments(sample, windows, "gaussian")))
     fused = triton_ragged.ragged_moments(sample, windows, KERNELS["gaussian"], "float32")
     assert torch.equal(got, fused) or REHEARSED
 
@@ -51,18 +48,14 @@ def test_operators_choose_the_fused_kernels():
 def test_no_waiting_and_graph_capture():
     """The host never waits for the device, and a captured graph gives the same bits when it is replayed."""
     sample = tensors(histories(18, LENGTHS), "float32")
-    at = torch.full((len(LENGTHS),), 901, dtype=torch.int32, device=DEVICE)
-    z = torch.rand((len(LENGTHS), 8), device=DEVICE)
-
+    windows = tensors(queries(histories(18, LENGTHS), KERNELS["triangular"]), "float32")
     points, others, y, step = cloud(40, 300, 64)
     around = flash_windows(step, KERNELS["triangular"], 1.0, 0.5)
 
     def call():
-        windows = torch_ops.device_windows([Steps(30), Relative(0.1)], KERNELS["triangular"], at)
-        return (*torch_ops.ragged_moments(sample, windows, "triangular"),
-                *torch_ops.ragged_fits(sample, windows, z, "triangular", 1)[:2],
-                *torch_ops.prequential_cv(sample, [Steps(30), Relative(0.1)], "triangular"),
-                *torch_ops.flash_smoother(points, others, y, around, "gaussian", "triangular")[:2])  # fmt: skip
+        return (*ops.ragged_moments(sample, windows, "triangular"),
+                *operators.prequential_cv(sample, [Steps(30), Relative(0.1)], "triangular"),
+                *operators.flash_smoother(points, others, y, around, "gaussian", "triangular"))  # fmt: skip
 
     expected = [part.clone() for part in call()]
     with no_waiting():
@@ -75,26 +68,17 @@ def test_no_waiting_and_graph_capture():
 
 @on_gpu
 @pytest.mark.parametrize("name", ["triangular", "exponential"])
-@pytest.mark.parametrize("degree", [0, 1])
-def test_large_fits(name, degree):
+def test_large_histories(name):
     """As many visits as in training, against torch in float64 on the device."""
     rng = np.random.default_rng(19)
-    prompts = 10 if REHEARSED else 2048
-    sample = histories(19, rng.integers(0, 513, prompts), last=1500)
+    sample = histories(19, rng.integers(0, 513, 10 if REHEARSED else 2048), last=1500)
     kernel = KERNELS[name]
     windows = queries(sample, kernel, last=1500, grid=[Relative(0.05 * k) for k in range(1, 17)])
-    z = torch.rand((prompts, 8), device=DEVICE, dtype=torch.float64)
-    expected = torch_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, degree)
-    got = triton_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, degree, False, "float64")
-    close(got[0], expected.value, 1e-9)
-    close(got[1], expected.n_eff, 1e-9)
-    short = triton_ragged.ragged_fits(
-        tensors(sample, "float32"), tensors(windows, "float32"), z.float(), kernel, degree, False, "float32"
-    )
-    weight, spread = design(sample, windows, z, kernel)
-    well = (weight > 1e-17) & ((spread > 1e-2) | (degree == 0))
-    error = (short[0].double() - expected.value)[well].abs().max()
-    assert error <= (1e-6 if degree == 0 else 1e-5) * expected.value[well].abs().max()
+    expected = reference.ragged_moments(tensors(sample), tensors(windows), kernel)
+    for dtype in ("float64", "float32"):
+        got = triton_ragged.ragged_moments(tensors(sample, dtype), tensors(windows, dtype), kernel, dtype)
+        for mine, theirs in zip(got, expected, strict=True):
+            close(mine, theirs, CLOSE[dtype])
 
 
 @on_gpu
@@ -106,7 +90,7 @@ def test_large_flash(precision, tolerance, width):
     windows = flash_windows(step, KERNELS["triangular"], 0.5, 0.5)
     kernels = KERNELS["gaussian"], KERNELS["triangular"]
     got = triton_flash.flash_moments(queries_, points, y, windows, *kernels, precision)
-    expected = torch_flash.flash_moments(queries_, points, y, windows, *kernels)
+    expected = flash.flash_moments(queries_, points, y, windows, *kernels)
     a, b = flash_summary(got)[0], flash_summary(expected)[0]
     assert (a - b).norm() <= tolerance * b.norm()
 
@@ -142,7 +126,7 @@ def test_estimator_on_the_gpu(make, kind):
             estimate = there.values(ids, rewards, at, **given)
             got = there.advantages(ids, rewards, at, **given)
         assert got.device.type == DEVICE
-        assert there._device is not None
+        assert there._state.device is not None
         host = names if kind == "text" else numbers
         expected = here.values(host, z, at, **w)
         for mine, theirs in zip(estimate, expected, strict=True):

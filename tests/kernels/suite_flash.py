@@ -8,11 +8,11 @@ import torch
 from inputs import INTERPRETED, MARKS, close, cloud, flash_summary, flash_windows
 
 from kernadv.kernels import KERNELS
-from kernadv.moments import torch_flash, triton_flash
+from kernadv.regression.operators import flash, triton_flash
 
 pytestmark = MARKS
 #: In the interpreter bf16x3 is ieee.
-PRECISIONS = torch_flash.PRECISIONS[1:] if INTERPRETED else torch_flash.PRECISIONS
+PRECISIONS = flash.PRECISIONS[1:] if INTERPRETED else flash.PRECISIONS
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_flash(far, bandwidth, time, precision):
         queries, points = (
             part._replace(features=(part.features - centre).bfloat16().float()) for part in (queries, points)
         )
-    expected = torch_flash.flash_moments(queries, points, y, windows, KERNELS[far], KERNELS[time])
+    expected = flash.flash_moments(queries, points, y, windows, KERNELS[far], KERNELS[time])
     some = expected[0] > 1e-4
     assert some.sum() > 10
     a, b = flash_summary(got)[:, some], flash_summary(expected)[:, some]
@@ -46,7 +46,7 @@ def test_flash_shapes(count, total, width, split):
     windows = flash_windows(step, KERNELS["exponential"], 1.0, 1.0)
     kernels = KERNELS["gaussian"], KERNELS["exponential"]
     got = triton_flash.flash_moments(queries, points, y, windows, *kernels, "ieee", split=split)
-    expected = torch_flash.flash_moments(queries, points, y, windows, *kernels)
+    expected = flash.flash_moments(queries, points, y, windows, *kernels)
     some = expected[0] > 0
     close(flash_summary(got)[:2, some], flash_summary(expected)[:2, some], 1e-5)
     assert torch.equal(got[9].isinf(), expected[9].isinf())
@@ -71,14 +71,14 @@ def test_flash_without_a_line():
 def test_flash_of_features_alone():
     """What is not given plays no part."""
     queries, points, y, _ = cloud(17, 90, 8)
-    alone = torch_flash.Points(queries.features), torch_flash.Points(points.features)
-    windows = torch_flash.Windows(0.7)
+    alone = flash.Points(queries.features), flash.Points(points.features)
+    windows = flash.Windows(0.7)
     got = triton_flash.flash_moments(*alone, y, windows, KERNELS["gaussian"], KERNELS["uniform"], "ieee", 0)
     distance = (queries.features.double()[:, None] - points.features.double()).square().sum(2)
     weight = torch.softmax(-0.5 * distance / 0.7**2, 1)
     close(got[3] / got[0], weight @ y.double(), 1e-5)
     close(got[0] ** 2 / got[5], 1.0 / weight.square().sum(1), 1e-5)
-    expected = torch_flash.flash_moments(*alone, y, windows, KERNELS["gaussian"], KERNELS["uniform"])
+    expected = flash.flash_moments(*alone, y, windows, KERNELS["gaussian"], KERNELS["uniform"])
     close(expected[3] / expected[0], weight @ y.double(), 1e-12)
 
 
@@ -87,7 +87,7 @@ def test_flash_with_the_whole_past():
     queries, points, y, step = cloud(17, 90, 8)
     windows = flash_windows(step * torch.inf, KERNELS["exponential"], 1.0, 0.5)
     call = [queries, points, y, windows, KERNELS["gaussian"], KERNELS["exponential"]]
-    got, expected = triton_flash.flash_moments(*call, "ieee"), torch_flash.flash_moments(*call)
+    got, expected = triton_flash.flash_moments(*call, "ieee"), flash.flash_moments(*call)
     for k in range(9):
         close(got[k], expected[k], 1e-5)
 

@@ -10,19 +10,21 @@ from inputs import DEVICE, MARKS, close, histories, queries
 
 from kernadv import KernelValueEstimator
 from kernadv.clock import Steps
-from kernadv.estimator.device import places, plain
-from kernadv.kernels import KERNELS
-from kernadv.moments import numpy_ as reference
-from kernadv.moments import (
-    torch_groups,
-    torch_history,
-    torch_table,
-    torch_visits,
+from kernadv.device import (
+    batch,
+    groups,
+    history,
+    table,
     triton_groups,
-    triton_places,
+    triton_rows,
     triton_table,
     triton_visits,
+    visits,
 )
+from kernadv.device.batch import DeviceBatch
+from kernadv.device.rows import estimates
+from kernadv.kernels import KERNELS
+from kernadv.moments import numpy_ as reference
 
 pytestmark = MARKS
 
@@ -31,22 +33,22 @@ def on_device(*arrays):
     return [torch.as_tensor(part).to(DEVICE) for part in arrays]
 
 
-@pytest.mark.parametrize("smoother", triton_places.DEGREES)
+@pytest.mark.parametrize("smoother", triton_rows.DEGREES)
 @pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300])
 def test_estimates_of_the_rows(rows, smoother):
     """Groups of unequal size that lie across programs; rewards that are not there, pasts that are empty or one step."""
     rng = np.random.default_rng(rows)
     ids, z = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=rows)
     z[rng.random(rows) < 0.2] = np.nan
-    made = torch_groups.group(*on_device(ids, z), None)
+    made = DeviceBatch(*on_device(ids, z), None, [1])
     lengths = rng.integers(0, 6, rows)
     sample = histories(rows, lengths, last=50)
     past = reference.ragged_moments(sample, queries(sample, KERNELS["triangular"], last=50, grid=[Steps(30)]),
                                     KERNELS["triangular"])  # fmt: skip
     (past,) = on_device(np.stack(past)[:, :, 0])
-    arguments = past, made.z, made.begin, made.end, smoother
-    expected = places.places(*arguments)
-    for mine, theirs in zip(triton_places.places(*arguments), expected, strict=True):
+    arguments = past, made.z, made.group, made.end, smoother
+    expected = estimates(*arguments)
+    for mine, theirs in zip(triton_rows.estimates(*arguments), expected, strict=True):
         close(mine, theirs.cpu(), 1e-9)
 
 
@@ -56,21 +58,21 @@ def test_others_of_a_group(rows, columns):
     """Groups of unequal size that lie across programs; the own part never enters, however large it is."""
     rng = np.random.default_rng(rows)
     ids, parts = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=(columns, rows))
-    made = torch_groups.group(*on_device(ids, np.zeros(rows)), None)
+    made = DeviceBatch(*on_device(ids, np.zeros(rows)), None, [1])
     (parts,) = on_device(parts)
-    got = triton_groups.sum_of_others(parts, made.begin, made.end)
-    close(got, torch_groups.sum_of_others(parts, made.begin, made.end).cpu(), 1e-12)
+    got = triton_groups.sum_of_groupmates(parts, made.group, made.end)
+    close(got, groups.sum_of_groupmates(parts, made.group, made.end).cpu(), 1e-12)
     for row in range(0, rows, 50):
         changed = parts.clone()
         changed[:, row] = 1e200
-        assert torch.equal(triton_groups.sum_of_others(changed, made.begin, made.end)[:, row], got[:, row])
+        assert torch.equal(triton_groups.sum_of_groupmates(changed, made.group, made.end)[:, row], got[:, row])
 
 
 @pytest.mark.parametrize(("size", "rows"), [(64, 5), (129, 40), (300, 128), (512, 300)])
 def test_ids_are_taken_in(size, rows):
     """Until the table is full; also the largest and the smallest number there is."""
     rng = np.random.default_rng(size)
-    mine, theirs = (torch_table.Table(torch.device(DEVICE), size) for _ in range(2))
+    mine, theirs = (table.Table(torch.device(DEVICE), size) for _ in range(2))
     extreme = np.array([2**63 - 1, -(2**63), 0])
     for _ in range(6):
         low = rng.integers(-(10**12), 10**12, rows)
@@ -81,7 +83,7 @@ def test_ids_are_taken_in(size, rows):
             break
         ids, wanted = on_device(ids, wanted)
         found = theirs.find(ids)
-        want = torch_table.enter(theirs.keys, theirs.rows, theirs.used, ids, found, wanted)
+        want = table.enter(theirs.keys, theirs.rows, theirs.used, ids, found, wanted)
         got = triton_table.enter(mine.keys, mine.rows, mine.used, ids, mine.find(ids), wanted)
         used = int(theirs.used)
         assert int(mine.used) == used
@@ -98,7 +100,7 @@ def test_visits_are_put(room):
     prompts = 12
     kinds = [torch.int64, torch.int32, torch.float64, torch.float64]
     mine, theirs = (
-        torch_visits.Visits(
+        visits.Visits(
             *(torch.zeros(prompts * room + 1, dtype=kind, device=DEVICE) for kind in kinds),
             *(torch.zeros(prompts + 1, dtype=torch.int64, device=DEVICE) for _ in range(2)),
         )
@@ -111,9 +113,9 @@ def test_visits_are_put(room):
         sums = rng.integers(1, 9, (3, 7)).astype(float)
         rows = np.where(now, rows, prompts)
         arguments = [*on_device(rows, now, sums), step, room]
-        got, want = triton_visits.put(mine, *arguments), torch_visits.put(theirs, *arguments)
+        got, want = triton_visits.put(mine, *arguments), visits.put(theirs, *arguments)
         assert torch.equal(got, want)
-        lost += int((want < torch_visits.NONE).sum())
+        lost += int((want < visits.NONE).sum())
         for a, b in zip(mine[:4], theirs[:4], strict=True):
             assert torch.equal(a[:-1], b[:-1])
         for a, b in zip(mine[4:], theirs[4:], strict=True):
@@ -123,17 +125,17 @@ def test_visits_are_put(room):
 
 def test_a_history_made_of_them(monkeypatch):
     """All of them together, as a GPU runs them, over many batches and a growing history."""
-    from kernadv.moments import torch_history_ops as operators
-    from kernadv.moments import torch_ops, triton_ragged
+    from kernadv.device import ops as operators
+    from kernadv.moments import ops, triton_ragged
 
     rng = np.random.default_rng(30)
     here = KernelValueEstimator.kae(0.4, backend="numba")
     there = KernelValueEstimator.kae(0.4, backend="torch" if DEVICE == "cpu" else "auto")
-    monkeypatch.setattr(plain, "smooth_places", triton_places.places)
+    monkeypatch.setattr(batch, "smooth_rows", triton_rows.estimates)
     monkeypatch.setattr(operators, "enter_ids", triton_table.enter)
     monkeypatch.setattr(operators, "put_visits", triton_visits.put)
-    monkeypatch.setattr(torch_ops, "trusted_moments", triton_ragged.ragged_moments)
-    monkeypatch.setattr(torch_history, "PROMPTS", 8)
+    monkeypatch.setattr(ops, "trusted_moments", triton_ragged.ragged_moments)
+    monkeypatch.setattr(history, "PROMPTS", 8)
     for step in range(1, 13):
         ids = rng.integers(0, 15, 30)
         z = rng.normal(size=30)

@@ -15,9 +15,7 @@ from inputs import (
     NAMES,
     close,
     cloud,
-    design,
     flash_windows,
-    groups,
     histories,
     queries,
     tensors,
@@ -25,18 +23,11 @@ from inputs import (
 
 from kernadv.clock import Relative, Steps
 from kernadv.kernels import KERNELS
-from kernadv.moments import (
-    Sample,
-    Windows,
-    torch_prequential,
-    torch_ragged,
-    torch_weights,
-    triton_flash,
-    triton_prequential,
-    triton_ragged,
-    triton_weights,
-)
+from kernadv.moments import Sample, Windows, triton_ragged
 from kernadv.moments import numpy_ as reference
+from kernadv.regression.operators import prequential as scores
+from kernadv.regression.operators import triton_flash, triton_prequential, triton_weights
+from kernadv.regression.operators.weights import kernel_weights
 
 pytestmark = MARKS
 
@@ -72,18 +63,12 @@ def test_long_histories(kernel, dtype):
 
 
 @pytest.mark.parametrize("degree", [0, 1])
-def test_fits_and_weights_of_long_histories(degree):
+def test_weights_of_long_histories(degree):
     sample = histories(21, [4096, 0, 1023, 1], last=6000)
     kernel = KERNELS["epanechnikov"]
-    windows = queries(sample, kernel, last=6000)
-    moved, z = (tensors(sample), tensors(windows)), groups(sample, 3)
-    expected = torch_ragged.ragged_fits(*moved, z, kernel, degree)
-    for mine, theirs in zip(
-        triton_ragged.ragged_fits(*moved, z, kernel, degree, False, "float64"), expected, strict=False
-    ):
-        close(mine, theirs, 1e-9)
-    weights = torch_weights.kernel_weights(*moved, kernel, degree, 5120)
-    close(triton_weights.kernel_weights(*moved, kernel, degree, 5120), weights, 1e-10)
+    moved = tensors(sample), tensors(queries(sample, kernel, last=6000))
+    expected = kernel_weights(*moved, kernel, degree, 5120)
+    close(triton_weights.kernel_weights(*moved, kernel, degree, 5120), expected, 1e-10)
 
 
 @pytest.mark.parametrize("stored", ["bfloat16", "float16", "float32", "float64"])
@@ -162,65 +147,6 @@ def test_edge_is_decided_on_integers():
         assert got[0, 0, 0].item() == 0.0
 
 
-@pytest.mark.parametrize("degree", [0, 1])
-@pytest.mark.parametrize("kernel", ALL, ids=NAMES)
-def test_fits(kernel, degree):
-    sample = histories(8, LENGTHS)
-    windows = queries(sample, kernel)
-    z = groups(sample, 5)
-    gradient = kernel.triton_profile().slope is not None
-    expected = torch_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, degree, gradient)
-    got = triton_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, degree, gradient, "float64")
-    for mine, theirs in zip(got, expected, strict=False):
-        close(mine, theirs, 1e-9)
-    short = triton_ragged.ragged_fits(
-        tensors(sample, "float32"), tensors(windows, "float32"), z.float(), kernel, degree, gradient, "float32"
-    )
-    weight, spread = design(sample, windows, z, kernel)
-    well = weight > 1e-17  # in float32 the squares of smaller weights underflow
-    assert short[0][weight < 1e-19].isnan().all()
-    if degree == 1:  # rounding is amplified by s2 / sxx, up to 1e5 where the line is still fitted
-        well &= spread > 1e-2
-    error = (short[0].double() - expected.value)[well].abs().max()
-    assert error <= (1e-6 if degree == 0 else 1e-5) * expected.value[well].abs().max()
-
-
-@pytest.mark.parametrize("members", [1, 2, 8, 33])
-def test_group_sizes(members):
-    kernel = KERNELS["triangular"]
-    sample = histories(9, [0, 3, 40, 0])
-    windows = queries(sample, kernel)
-    z = groups(sample, members)
-    expected = torch_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, 1)
-    got = triton_ragged.ragged_fits(tensors(sample), tensors(windows), z, kernel, 1, False, "float64")
-    for mine, theirs in zip(got, expected, strict=False):
-        close(mine, theirs, 1e-10)
-
-
-def test_nothing_known_is_nan_with_no_effective_sample():
-    sample = histories(10, [0, 0])
-    windows = queries(sample, KERNELS["exponential"])
-    z = torch.ones((2, 1), dtype=torch.float64, device=DEVICE)
-    value, n_eff = triton_ragged.ragged_fits(
-        tensors(sample), tensors(windows), z, KERNELS["exponential"], 1, False, "float64"
-    )
-    assert value.isnan().all()
-    assert (n_eff == 0).all()
-
-
-@pytest.mark.parametrize("degree", [0, 1])
-def test_own_reward_never_enters(degree):
-    kernel = KERNELS["epanechnikov"]
-    sample = tensors(histories(11, [12, 0, 50]), "float32")
-    windows = tensors(queries(histories(11, [12, 0, 50]), kernel), "float32")
-    z = torch.rand((3, 8), device=DEVICE)
-    before = triton_ragged.ragged_fits(sample, windows, z, kernel, degree, False, "float32")
-    changed = z.clone()
-    changed[:, 3] += 1e6
-    after = triton_ragged.ragged_fits(sample, windows, changed, kernel, degree, False, "float32")
-    assert torch.equal(before[0, :, :, 3].nan_to_num(), after[0, :, :, 3].nan_to_num())
-
-
 def prequential(sample, bandwidths, kernel):
     """Definition: one prompt, one bandwidth, one visit at a time."""
     out = np.zeros((2, len(sample.start), len(bandwidths)))
@@ -242,7 +168,7 @@ def test_prequential(kernel):
     """The edge decides which visits are scored: a weight of 1e-8 there would move the score by 1e-3."""
     sample = histories(12, [0, 1, 33, 65, 7])
     bandwidths = [Steps(30), Steps(np.inf), Relative(0.1), Relative(0.29, floor=40.0)]
-    slope, floor = torch_prequential.half_widths(tuple(bandwidths), torch.device(DEVICE))
+    slope, floor = scores.half_widths(tuple(bandwidths), torch.device(DEVICE))
     expected = prequential(sample, bandwidths, kernel)
     for dtype in ("float64", "float32"):
         moved = tensors(sample, dtype)
@@ -255,7 +181,7 @@ def test_prequential_of_one_long_history():
     sample = histories(13, [700], last=3000)
     kernel = KERNELS["exponential"]
     bandwidths = [Relative(0.05), Steps(9)]
-    slope, floor = torch_prequential.half_widths(tuple(bandwidths), torch.device(DEVICE))
+    slope, floor = scores.half_widths(tuple(bandwidths), torch.device(DEVICE))
     moved = tensors(sample, "float32")
     loss, count = triton_prequential.prequential_cv(moved, slope, floor, kernel, "float32")
     expected = prequential(sample, bandwidths, kernel)
@@ -270,7 +196,7 @@ def test_weights(name, degree):
     sample = histories(14, [0, 1, 33, 70])
     windows = queries(sample, kernel)
     total = int(sample.length.sum())
-    expected = torch_weights.kernel_weights(tensors(sample), tensors(windows), kernel, degree, total)
+    expected = kernel_weights(tensors(sample), tensors(windows), kernel, degree, total)
     got = triton_weights.kernel_weights(tensors(sample), tensors(windows), kernel, degree, total)
     close(got, expected, 1e-10)
     short = triton_weights.kernel_weights(
@@ -294,7 +220,6 @@ def test_same_bits_every_time():
 
 
 def test_no_queries():
-    sample, z = tensors(histories(16, [])), torch.empty((0, 4), dtype=torch.float64, device=DEVICE)
+    sample = tensors(histories(16, []))
     windows = tensors(queries(histories(16, []), KERNELS["uniform"]))
     assert triton_ragged.ragged_moments(sample, windows, KERNELS["uniform"], "float64").shape == (9, 0, 6)
-    assert triton_ragged.ragged_fits(sample, windows, z, KERNELS["uniform"], 0, False, "float64").shape == (2, 0, 6, 4)

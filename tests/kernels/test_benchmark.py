@@ -94,7 +94,7 @@ def stopwatch(monkeypatch):
               "max_memory_allocated": 5, "get_device_name": "Stop Watch"}  # fmt: skip
     for name, value in device.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
-    monkeypatch.setattr(run.triton_, "unavailable", lambda: None)
+    monkeypatch.setattr(run.dispatch, "unavailable", lambda: None)
     monkeypatch.setattr(run, "measure_peak", lambda device: timing.Peak(1e9, 1e9, 1e9, 1000))
     monkeypatch.setattr(run, "graphed", lambda call, sets: call)
     monkeypatch.setattr(run, "events", lambda call, sets: timing.wall(call, sets, lambda: None, 3))

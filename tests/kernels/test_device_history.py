@@ -19,8 +19,8 @@ from kernadv import (  # noqa: E402
     moments,
 )
 from kernadv.clock import KEEP_ALL, Bandwidth  # noqa: E402
+from kernadv.device import history  # noqa: E402
 from kernadv.kernels import KERNELS  # noqa: E402
-from kernadv.moments import torch_history  # noqa: E402
 
 CPU = torch.device("cpu")
 MAKE = {
@@ -56,8 +56,8 @@ def test_numbers_are_those_of_the_cpu(name, kind):
             k: x for k, x in here.metrics().items() if not k.startswith("history_")
         }  # it forgets at other times
         assert {k: there.metrics()[k] for k in expected} == pytest.approx(expected, rel=1e-9, nan_ok=True)
-    assert there._device is not None
-    assert here._device is None
+    assert there._state.device is not None
+    assert here._state.device is None
 
 
 @pytest.mark.parametrize("name", ["kae-triangular", "steps-exponential", "visits"])
@@ -83,7 +83,7 @@ def test_nothing_waits_for_the_device(name, monkeypatch):
                 out = est.advantages(ids, rewards, step)
                 est.values(list(range(60)), rewards, step)
                 est.observe(ids, rewards, np.repeat([step, step + 1], 30))
-            est._device.newest = step  # the next step is early
+            est._state.newest = step  # the next step is early
         assert out.shape == (60,)
         assert out.dtype == torch.float32
         assert watch.calls > 100
@@ -251,7 +251,7 @@ def test_what_stays_in_main_memory():
     for width, there in ((Own(3), True), (Foreign(), False)):
         est = KernelValueEstimator(width, backend="torch")
         est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)
-        assert (est._device is not None) == there
+        assert (est._state.device is not None) == there
 
 
 def test_where_an_estimator_works(monkeypatch):
@@ -285,17 +285,17 @@ def test_a_refused_batch_leaves_no_names():
     estimator.advantages(["a", "b"], torch.tensor([1.0, 0.0]), 5)
     with pytest.raises(KernadvError, match="lies before step 5"):
         estimator.advantages(["c", "d"], torch.tensor([1.0, 0.0]), 4)
-    assert list(estimator._device._names._key) == ["a", "b"]
+    assert list(estimator._state.names._key) == ["a", "b"]
     estimator = KernelValueEstimator.kae(0.5, backend="torch", cold_start="error")
     with pytest.raises(KernadvError, match="no past visit"):
         estimator.advantages(["c", "c", "d"], torch.ones(3), 1)
-    assert not estimator._device._names._key
+    assert not estimator._state.names._key
 
 
 @pytest.mark.parametrize("make", [KernelValueEstimator, KernelValueEstimator.kae])
 def test_inference_mode_comes_and_goes(make, monkeypatch):
     """As a trainer has it: some calls within, some without; memory grows within."""
-    monkeypatch.setattr(torch_history, "PROMPTS", 4)
+    monkeypatch.setattr(history, "PROMPTS", 4)
     there, still, rng = make(backend="torch"), make(backend="numba"), np.random.default_rng(2)
     for step in range(1, 13):
         ids, z = rng.integers(0, 2 * step, 8), rng.random(8)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from kernadv import KernelValueEstimator, Relative, Steps, Visits  # noqa: E402
-from kernadv.moments import torch_history  # noqa: E402
+from kernadv.device import history  # noqa: E402
 
 
 def test_many_prompts_and_visits():
@@ -20,8 +20,8 @@ def test_many_prompts_and_visits():
         z = rng.random(len(ids))
         np.testing.assert_allclose(there.advantages(torch.as_tensor(ids), torch.as_tensor(z), step).numpy(),
                                    here.advantages(ids, z, step), atol=1e-12)  # fmt: skip
-    assert there._device._held.room >= 32
-    assert there._device._held.prompts >= 3000
+    assert there._state.history.room >= 32
+    assert there._state.history.prompts >= 3000
     assert there.metrics()["history_visits"] == here.metrics()["history_visits"]
 
 
@@ -30,7 +30,7 @@ def test_a_narrow_window_needs_little_room():
     est = KernelValueEstimator(Steps(6), backend="torch")
     for step in range(1, 90):
         est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), step)
-    assert est._device._held.room <= 16
+    assert est._state.history.room <= 16
     assert est.metrics()["history_visits"] <= 16
     assert est.state_dict()["counters"][0] > 60
 
@@ -47,10 +47,10 @@ def test_prompts_that_come_once_leave(kind):
         own = [f"p{k}" for k in ids] if kind == "text" else torch.as_tensor(ids)
         np.testing.assert_allclose(there.advantages(own, torch.as_tensor(z), step).numpy(),
                                    here.advantages(ids if kind == "tensor" else own, z, step), atol=1e-12)  # fmt: skip
-    held = there._device._held
+    held = there._state.history
     assert held.prompts <= 4096
-    assert held.room == torch_history.VISITS
-    assert len(there._device._names._key) <= (2000 if kind == "text" else 0)
+    assert held.room == history.VISITS
+    assert len(there._state.names._key) <= (2000 if kind == "text" else 0)
     mine, theirs = there.state_dict(), here.state_dict()
     assert mine["counters"][0] + len(mine["step"]) == theirs["counters"][0] + len(theirs["step"])
 
@@ -58,7 +58,7 @@ def test_prompts_that_come_once_leave(kind):
 @pytest.mark.parametrize(("bandwidth", "late"), [(None, False), (Steps(np.inf), 5), (Visits(3), True)])
 def test_a_cap_over_all_bounds_the_names(bandwidth, late, monkeypatch):
     """Text ids that stream in under windows that forget nothing: those that are left are found again."""
-    monkeypatch.setattr(torch_history, "PROMPTS", 16)
+    monkeypatch.setattr(history, "PROMPTS", 16)
     here, there = (
         KernelValueEstimator(bandwidth, max_total=64, allow_late=late, backend=name) for name in ("numba", "torch")
     )
@@ -69,7 +69,7 @@ def test_a_cap_over_all_bounds_the_names(bandwidth, late, monkeypatch):
         at = max(step - 4, 1) if late and step % 7 == 0 else step
         np.testing.assert_allclose(there.advantages(ids, torch.as_tensor(z), at).numpy(),
                                    here.advantages(ids, z, at), rtol=1e-10, atol=1e-10)  # fmt: skip
-        assert len(there._device._names._key) <= 200
+        assert len(there._state.names._key) <= 200
     mine, theirs = there.state_dict(), here.state_dict()
     assert sorted(mine["step"]) == sorted(theirs["step"])
 
@@ -115,24 +115,24 @@ def test_caps_cost_the_same_wherever_the_history_is(bandwidth, max_visits, max_t
     caps = {"max_visits": max_visits, "max_total": max_total, "allow_late": late}
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PROMPTS", "VISITS"):
-            patch.setattr(torch_history, name, 4)
-        patch.setattr(torch_history, "PAUSE", pause)
+            patch.setattr(history, name, 4)
+        patch.setattr(history, "PAUSE", pause)
         _compare(
             *(KernelValueEstimator(width, kernel, backend=name, **caps) for name in ("numba", "torch")), rounds, sweep
         )
 
 
 def _compare(here, there, rounds, sweep):
-    newest, late, max_total = 1, here.allow_late, here._history.max_total
+    newest, late, max_total = 1, here.allow_late, here._state.history.max_total
     for rows in rounds:
         ids, ahead, z = (np.array(part) for part in zip(*rows, strict=True))
         at = np.maximum(newest + ahead - int(late and 2), 1)
         newest = max(newest, int(at.max())) + 1
         names = [f"p{k}" for k in ids]
         got = there.advantages(names, torch.as_tensor(z.astype(float)), at)
-        here._history._next_sweep = sweep
+        here._state.history._next_sweep = sweep
         np.testing.assert_allclose(got.numpy(), here.advantages(names, z, at), rtol=1e-10, atol=1e-10)
-        assert there._device is not None
+        assert there._state.device is not None
         mine, theirs = there.metrics(), here.metrics()
         assert mine["dropped_visits"] == theirs["dropped_visits"]
         assert max_total is None or mine["history_visits"] <= max_total

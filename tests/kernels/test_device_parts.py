@@ -10,12 +10,13 @@ torch = pytest.importorskip("torch")
 from waiting import Forbidden, fake  # noqa: E402
 
 from kernadv.clock import Retention  # noqa: E402
-from kernadv.estimator._features import Features  # noqa: E402
-from kernadv.estimator.device import placed, places  # noqa: E402
-from kernadv.estimator.device.features import DeviceFeatures  # noqa: E402
-from kernadv.estimator.device.ids import Names, read_ids  # noqa: E402
-from kernadv.moments import Sample, torch_groups, torch_history, torch_mirror  # noqa: E402
-from kernadv.moments.torch_table import Table, enter  # noqa: E402
+from kernadv.device import groups, history, rows, state, transfer  # noqa: E402
+from kernadv.device.batch import DeviceBatch  # noqa: E402
+from kernadv.device.features import DeviceFeatures  # noqa: E402
+from kernadv.device.ids import Names, read_ids  # noqa: E402
+from kernadv.device.table import Table, enter  # noqa: E402
+from kernadv.features import Features  # noqa: E402
+from kernadv.groups import Groups  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -45,11 +46,12 @@ def test_table_is_a_dictionary(rounds):
 @settings(max_examples=150, deadline=None)
 def test_groups_are_those_of_a_double_loop(rows):
     ids, tick, z = (np.array(column) for column in zip(*rows, strict=True))
-    made = torch_groups.group(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)))
-    own = torch.stack([(~made.z.isnan()).double(), made.z.nan_to_num()])
-    got = torch_groups.sum_of_others(torch.cat([own, own[1:] ** 2]), made.begin, made.end)
+    made = DeviceBatch(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)), [1, 2, 3])
+    made.kind = torch.float64
+    own = made.own
+    got = groups.sum_of_groupmates(torch.cat([own, own[1:] ** 2]), made.group, made.end)
     others = torch.stack([made.restore(part) for part in got]).numpy()
-    means = made.restore(made.mean_of_other_prompts(own, torch.tensor(-5.0))).numpy()
+    means = made.restore(made.mean_of_other_prompts(torch.tensor(-5.0))).numpy()
     for b in range(len(z)):
         own = [z[k] for k in range(len(z)) if k != b and (ids[k], tick[k]) == (ids[b], tick[b]) and z[k] == z[k]]
         np.testing.assert_allclose(others[:, b], [len(own), sum(own), sum(x * x for x in own)], atol=1e-12)
@@ -62,13 +64,13 @@ def test_others_take_nothing_from_elsewhere():
     """Not a bit of the own part, nor of a huge one next door; one group over all, single rows, unequal groups."""
     rng = np.random.default_rng(6)
     for ids in (np.zeros(37, int), np.arange(16), np.repeat(np.arange(9), rng.integers(1, 12, 9)), np.zeros(1, int)):
-        made = torch_groups.group(*torch.as_tensor(np.stack([ids, ids])), None)
+        made = DeviceBatch(*torch.as_tensor(np.stack([ids, ids])), None, [1])
         parts = torch.as_tensor(rng.normal(size=(2, len(ids))))
-        before = torch_groups.sum_of_others(parts, made.begin, made.end)
+        before = groups.sum_of_groupmates(parts, made.group, made.end)
         for row in range(len(ids)):
             changed = parts.clone()
             changed[:, row] = 1e200
-            after = torch_groups.sum_of_others(changed, made.begin, made.end)
+            after = groups.sum_of_groupmates(changed, made.group, made.end)
             same = torch.as_tensor((ids != ids[row]) | (np.arange(len(ids)) == row))
             assert torch.equal(after[:, same], before[:, same])
 
@@ -80,28 +82,26 @@ def test_places_without_the_fused_kernel_do_not_wait(smoother):
         z, edge = torch.empty(60, dtype=torch.float64), torch.empty(60, dtype=torch.int64)
         past = torch.empty(9, 60, dtype=torch.float64)
         with Forbidden() as watch:
-            out = places.places(past, z, edge, edge, smoother)
+            out = rows.estimates(past, z, edge, edge, smoother)
     assert out.shape == (8, 60)
     assert watch.calls > 40
 
 
 def test_eviction_keeps_what_matters():
     """By age of all, by age behind the prompt's newest visit, and by number."""
-    held = torch_history.DeviceHistory(CPU)
-    step = np.array([1, 2, 3, 8, 9, 4, 5])
-    one = np.ones(7)
-    none = np.empty((2, 0))
-    held.load(np.array([5, 7]), Sample(np.array([0, 5]), np.array([5, 2]), step, one, one * step, one), none)
+    held = history.DeviceHistory(CPU)
+    step, prompt, one = np.array([1, 2, 3, 8, 9, 4, 5]), np.array([0, 0, 0, 0, 0, 1, 1]), np.ones(7)
+    held.load(np.array([5, 7]), Groups(prompt, step, one, one * step, one), np.empty((2, 0)))
     for keep, left in [(Retention(3, 2**62, 0), [[3, 8, 9], [4, 5]]), (Retention(-(2**62), 1, 0), [[8, 9], [4, 5]]),
                        (Retention(100, 0, 1), [[9], [5]])]:  # fmt: skip
         held._evict(keep)
-        keys, sample, _ = held.arrays()
+        keys, visits, _ = held.arrays(Groups)
         assert keys.tolist() == [5, 7]
-        assert [sample.step[a : a + n].tolist() for a, n in zip(sample.start, sample.length, strict=True)] == left
-        assert (sample.s == sample.step).all()
+        assert [visits.step[visits.prompt == p].tolist() for p in (0, 1)] == left
+        assert (visits.s == visits.step).all()
     assert int(held.evicted) == 5
     held._evict(Retention(9, 2**62, 0))
-    assert held.arrays()[0].tolist() == [5]
+    assert held.arrays(Groups)[0].tolist() == [5]
     held._pack()
     assert held.visits.newest.tolist()[:2] == [9, 0]
 
@@ -114,7 +114,7 @@ def test_prompts_without_visits_leave(rows, oldest):
     steps = {}
     for key, step in rows:
         steps.setdefault(key, set()).add(step)
-    held = torch_history.DeviceHistory(CPU, noted=2)
+    held = history.DeviceHistory(CPU, noted=2)
     note = lambda key: [float(key), float(key % 7)]
 
     def load(steps):
@@ -123,7 +123,7 @@ def test_prompts_without_visits_leave(rows, oldest):
         one = np.ones(len(flat))
         held.load(
             np.array(list(steps), np.int64),
-            Sample(np.cumsum(length) - length, length, flat, one, one * flat, one),
+            Groups(np.repeat(np.arange(len(steps)), length), flat, one, one * flat, one),
             np.array([note(key) for key in steps]).reshape(-1, 2),
         )
 
@@ -138,10 +138,10 @@ def test_prompts_without_visits_leave(rows, oldest):
     for key, row in zip(sorted(left), found.row[found.hit].tolist(), strict=True):
         cells = slice(row * held.room, row * held.room + int(held.visits.size[row]))
         assert held.visits.step[cells].tolist() == left[key][::-1]
-        assert held.visits.s[cells].tolist() == left[key][::-1]
+        assert held.visits.first[cells].tolist() == left[key][::-1]
         assert held.visits.newest[row] == left[key][-1]
         assert held.notes[row].tolist() == note(key)
-    keys, _, notes = held.arrays()
+    keys, _, notes = held.arrays(Groups)
     assert notes.tolist() == [note(key) for key in keys.tolist()]
     assert int(held.table.used) == len(left)
     assert int(held.evicted) == sum(map(len, steps.values())) - sum(map(len, left.values()))
@@ -152,7 +152,7 @@ def test_prompts_without_visits_leave(rows, oldest):
 
 
 def test_bound_is_never_too_low():
-    bound, counter = torch_mirror.Bound(CPU), torch.tensor(0)
+    bound, counter = transfer.Bound(CPU), torch.tensor(0)
     for k in range(50):
         bound.add(3)
         counter += k % 3
@@ -168,14 +168,14 @@ def test_what_comes_from_main_memory_is_pinned(monkeypatch):
     pinned, there = [], torch.device("meta")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(len(x)) or x)
-    told = read_ids(torch.arange(5, dtype=torch.int32), 5)
-    assert Names().keys(told, there).dtype == torch.int64
-    assert placed._weights(torch.ones(6, dtype=torch.bfloat16), 6, there).dtype == torch.float64
-    assert placed._weights([1.0] * 7, 7, there).dtype == torch.float64
+    given = read_ids(torch.arange(5, dtype=torch.int32), 5)
+    assert Names().keys(given, there).dtype == torch.int64
+    assert state._weights(torch.ones(6, dtype=torch.bfloat16), 6, there).dtype == torch.float64
+    assert state._weights([1.0] * 7, 7, there).dtype == torch.float64
     source = Features({k: np.ones(2) for k in range(3)})
-    assert DeviceFeatures(source, there).rows(told, None).shape == (5, 2)
+    assert DeviceFeatures(source, there).rows(given, None).shape == (5, 2)
     assert pinned == [5, 6, 7, 3, 4, 5]
-    placed._weights(torch.ones(6, device=there), 6, there)
+    state._weights(torch.ones(6, device=there), 6, there)
     assert len(pinned) == 6
 
 
@@ -184,14 +184,12 @@ def test_sums_elsewhere_are_the_same_where_torch_is_deterministic():
     ids = torch.sort(torch.randint(0, 9, (77,))).values
     ends = [torch.searchsorted(ids, ids, right=right) for right in (False, True)]
     parts = torch.rand((3, 77), dtype=torch.float64)
-    expected = torch_groups.sum_elsewhere(parts, *ends)
+    expected = groups.sum_elsewhere(parts, *ends)
     torch.use_deterministic_algorithms(True)
     try:
-        torch.testing.assert_close(torch_groups.sum_elsewhere(parts, *ends), expected, rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(groups.sum_elsewhere(parts, *ends), expected, rtol=1e-13, atol=1e-13)
         changed = parts.clone()
         changed[:, ids == ids[40]] = 1e200
-        assert torch.equal(
-            torch_groups.sum_elsewhere(changed, *ends)[:, 40], torch_groups.sum_elsewhere(parts, *ends)[:, 40]
-        )
+        assert torch.equal(groups.sum_elsewhere(changed, *ends)[:, 40], groups.sum_elsewhere(parts, *ends)[:, 40])
     finally:
         torch.use_deterministic_algorithms(False)

@@ -11,8 +11,8 @@ from streams import REWARDS, batches, hostile  # noqa: E402
 from waiting import Dispatched, Forbidden, fake, leave_unanswered  # noqa: E402
 
 from kernadv import KernadvError, KernelValueEstimator, Pooling  # noqa: E402
+from kernadv.device import history  # noqa: E402
 from kernadv.ids import decode_ids  # noqa: E402
-from kernadv.moments import torch_history  # noqa: E402
 from kernadv.pooling import NUMPY  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -88,7 +88,7 @@ def test_numbers_are_those_of_the_cpu(name, kind, seed):
             expected = {k: x for k, x in here.metrics().items() if not k.startswith("history_")}
             metrics = there.metrics()
             assert {k: metrics[k] for k in expected} == pytest.approx(expected, rel=1e-9, nan_ok=True)
-    assert there._device is not None
+    assert there._state.device is not None
     mine, theirs = there.state_dict(), here.state_dict()
     assert_same_state(mine, theirs)
     for mine, theirs in zip(
@@ -115,7 +115,7 @@ HOSTILE = {
 def test_hostile_streams(name, rewards, monkeypatch):
     """Whatever comes, in little room; in between the history goes home, and through a checkpoint."""
     for constant, value in (("PROMPTS", 8), ("VISITS", 2), ("PAUSE", 0)):
-        monkeypatch.setattr(torch_history, constant, value)
+        monkeypatch.setattr(history, constant, value)
     options = HOSTILE[name]
     here, there = (KernelValueEstimator(backend=backend, **options) for backend in ("numba", "torch"))
     for count, (ids, z, w, at) in enumerate(hostile(7, rewards, options.get("allow_late", False))):
@@ -128,8 +128,8 @@ def test_hostile_streams(name, rewards, monkeypatch):
             np.testing.assert_allclose(np.asarray(mine), theirs, rtol=1e-9, atol=1e-9 * size)
         got = np.asarray(there.advantages(ids, rewarded, at, **given))
         np.testing.assert_allclose(got, here.advantages(ids, z, at, **more), rtol=1e-9, atol=1e-9 * size)
-        if there._device is not None:
-            assert not there._device._held.notes[-1].any()  # of no prompt
+        if there._state.device is not None:
+            assert not there._state.history.notes[-1].any()  # of no prompt
     assert_same_state(there.state_dict(), here.state_dict())
 
 
@@ -138,14 +138,14 @@ def test_hostile_streams(name, rewards, monkeypatch):
 def test_when_something_is_forgotten_does_not_matter(pooling, caps, monkeypatch):
     """On a device, in main memory at each call, or never: one estimate."""
     for name, value in (("PROMPTS", 8), ("VISITS", 2), ("PAUSE", 0)):
-        monkeypatch.setattr(torch_history, name, value)
+        monkeypatch.setattr(history, name, value)
     rng = np.random.default_rng(5)
     never, always, there = (
         KernelValueEstimator(pooling=pooling, backend=x, **caps) for x in ("numba", "numba", "torch")
     )
     for step in range(2, 56, 2):
         ids, z = [f"p{k}" for k in rng.integers(0, step // 2 + 8, 20)], rng.integers(0, 2, 20).astype(float)
-        always._history._next_sweep = 0
+        always._state.history._next_sweep = 0
         expected = never.advantages(ids, z, step)
         np.testing.assert_allclose(always.advantages(ids, z, step), expected, rtol=1e-10, atol=1e-10)
         np.testing.assert_allclose(
@@ -312,7 +312,7 @@ def test_features_that_do_not_fit_leave_everything_as_it_was():
     est.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1)
     with pytest.raises(KernadvError, match="features must have 1 columns"):
         est.advantages(["b", "b"], torch.tensor([1.0, 0.0]), 2)
-    assert list(est._device._names._key) == ["a"]
+    assert list(est._state.names._key) == ["a"]
 
 
 @pytest.mark.parametrize("backend", ["numba", "torch"])
@@ -354,7 +354,7 @@ def test_the_pool_is_one_graph():
     est, still = MAKE["default"]("torch"), MAKE["default"]("torch")
     for count, (ids, z, step, _) in enumerate(stream("default", "int", 1)):
         if count == 3:
-            pool = est._device._rule.pool
+            pool = est._state.pool
             for name in ("forecast", "learn"):
                 setattr(pool, name, torch.compile(getattr(pool, name), fullgraph=True, dynamic=True, backend="eager"))
         got = est.advantages(ids, torch.as_tensor(z), step)
@@ -366,7 +366,7 @@ def test_the_pool_is_one_graph():
 # ---------------------------------------------------------------- the library of the pieces
 def test_library_is_that_of_numpy():
     """What torch does otherwise: the same numbers."""
-    from kernadv.estimator.device.library import TorchLibrary
+    from kernadv.device.arrays import TorchLibrary
 
     lib, rng = TorchLibrary(CPU), np.random.default_rng(4)
     x, code = rng.normal(size=(5, 5)), rng.integers(0, 6, 40)

@@ -11,23 +11,12 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from kernadv.clock import Relative, Steps
+from kernadv.device import triton_groups, triton_rows, triton_table, triton_visits
+from kernadv.device.table import Table
+from kernadv.device.visits import Visits
 from kernadv.kernels import KERNELS
-from kernadv.moments import (  # fmt: skip
-    Sample,
-    Windows,
-    torch_flash,
-    torch_prequential,
-    torch_table,
-    torch_visits,
-    triton_flash,
-    triton_groups,
-    triton_places,
-    triton_prequential,
-    triton_ragged,
-    triton_table,
-    triton_visits,
-    triton_weights,
-)
+from kernadv.moments import Sample, Windows, triton_ragged
+from kernadv.regression.operators import flash, prequential, triton_flash, triton_prequential, triton_weights
 
 KERNEL = KERNELS["triangular"]
 
@@ -62,7 +51,7 @@ class Device:
 def device(monkeypatch):
     made = Device()
     kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
-               triton_flash.flash_kernel, triton_groups.others_kernel, triton_places.places_kernel,
+               triton_flash.flash_kernel, triton_groups.others_kernel, triton_rows.rows_kernel,
                triton_table.merge_kernel, triton_visits.put_kernel)  # fmt: skip
     for kernel in kernels:
         kernel.device_caches.clear()
@@ -89,17 +78,17 @@ def windows(sample, count=16):
 
 def test_ragged(device, sample):
     triton_ragged.ragged_moments(sample, windows(sample), KERNEL, "float32")
-    triton_ragged.ragged_fits(sample, windows(sample, 17), torch.ones(3, 8), KERNEL, 1, True, "float32")
+    triton_ragged.ragged_moments(sample, windows(sample, 17), KERNEL, "float32")
     narrow = sample._replace(step=sample.step.int(), length=sample.length.int(), n=sample.n.int())
     near = windows(sample)
-    triton_ragged.ragged_fits(narrow, near._replace(at=near.at.int()), torch.ones(3, 8), KERNEL, 0, False, "float32")
+    triton_ragged.ragged_moments(narrow, near._replace(at=near.at.int()), KERNEL, "float32")
     grids = [grid for grid, _ in device.launched]
     assert grids == [(3, 1, 1), (3, 2, 1), (3, 1, 1)]
-    assert [metadata.num_warps for _, metadata in device.launched] == [2, 2, 1]
+    assert [metadata.num_warps for _, metadata in device.launched] == [2, 2, 2]
 
 
 def test_prequential(device, sample):
-    slope, floor = torch_prequential.half_widths((Steps(3), Relative(0.1)), torch.device("cpu"))
+    slope, floor = prequential.half_widths((Steps(3), Relative(0.1)), torch.device("cpu"))
     triton_prequential.prequential_cv(sample, slope, floor, KERNEL, "float32")
     assert device.launched[0][0] == (3, 2, 16)
 
@@ -109,34 +98,34 @@ def test_weights(device, sample):
     assert device.launched[0][0] == (3, 1, 1)
 
 
-def test_places(device):
+def test_rows(device):
     z, ends = torch.ones(300, dtype=torch.float64), torch.zeros((2, 300), dtype=torch.int64)
-    triton_places.places(torch.ones((9, 300), dtype=torch.float64), z, *ends, "local_linear")
+    triton_rows.estimates(torch.ones((9, 300), dtype=torch.float64), z, *ends, "local_linear")
     assert device.launched[0][0] == (3, 1, 1)
 
 
 def test_groups(device):
     parts, ends = torch.ones((6, 300), dtype=torch.float64), torch.zeros((2, 300), dtype=torch.int64)
-    triton_groups.sum_of_others(parts, *ends)
+    triton_groups.sum_of_groupmates(parts, *ends)
     assert device.launched[0][0] == (3, 1, 1)
 
 
 def test_history(device):
     """Steps are not compiled in: one binary serves all that fit 32 bits."""
-    table, ids = torch_table.Table(torch.device("cpu"), 300), torch.arange(200)
+    table, ids = Table(torch.device("cpu"), 300), torch.arange(200)
     triton_table.enter(table.keys, table.rows, table.used, ids, table.find(ids), ids > 0)
     kinds = [torch.int64, torch.int32, torch.float64, torch.float64]
-    visits = torch_visits.Visits(*(torch.zeros(81, dtype=kind) for kind in kinds), *torch.zeros((2, 11)).long())
+    visits = Visits(*(torch.zeros(81, dtype=kind) for kind in kinds), *torch.zeros((2, 11)).long())
     for step in (1, 2, 16, 33):
         triton_visits.put(visits, ids % 10, ids < 10, torch.ones((3, 200), dtype=torch.float64), step, 8)
     assert [grid for grid, _ in device.launched] == [(5, 1, 1)] + 4 * [(200, 1, 1)]
     assert len(triton_visits.put_kernel.device_caches[0][0]) == 1
 
 
-@pytest.mark.parametrize("precision", torch_flash.PRECISIONS)
+@pytest.mark.parametrize("precision", flash.PRECISIONS)
 def test_flash(device, precision):
-    points = torch_flash.Points(torch.randn(200, 64), *[torch.arange(200)] * 3)
-    around = torch_flash.Windows(1.0, torch.full((200,), 9.0), torch.full((200,), 2**62), 0.5)
+    points = flash.Points(torch.randn(200, 64), *[torch.arange(200)] * 3)
+    around = flash.Windows(1.0, torch.full((200,), 9.0), torch.full((200,), 2**62), 0.5)
     triton_flash.flash_moments(points, points, torch.ones(200), around, KERNELS["gaussian"], KERNEL, precision)
     (grid, metadata), *_ = device.launched
     bq = triton_flash.tile(precision)[0]

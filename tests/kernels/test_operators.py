@@ -5,20 +5,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kernadv import Estimate, KernadvError, Relative, Steps, Visits, kernels, moments, smoothers  # noqa: E402
-from kernadv.estimator.device.places import smooth_places  # noqa: E402
+from kernadv import KernadvError, Relative, Steps, Visits, kernels, moments, smoothers  # noqa: E402
+from kernadv.device import ops as device_ops  # noqa: E402
+from kernadv.device.rows import smooth_rows  # noqa: E402
 from kernadv.kernels import KERNELS, Kernel  # noqa: E402
-from kernadv.moments import (  # noqa: E402
-    Moments,
-    Sample,
-    Windows,
-    torch_flash,
-    torch_history_ops,
-    torch_nearest,
-    torch_ops,
-    triton_,
-)
+from kernadv.moments import Moments, Sample, Windows, dispatch, ops, triton_  # noqa: E402
 from kernadv.moments import numpy_ as reference  # noqa: E402
+from kernadv.regression.operators import flash, nearest  # noqa: E402
+from kernadv.regression.operators import ops as operators  # noqa: E402
+from kernadv.regression.operators.prequential import half_widths  # noqa: E402
 
 GRID = [Steps(20), Relative(0.2), Relative(1.0)]
 
@@ -42,67 +37,24 @@ def sample():
 
 
 @pytest.fixture
-def windows(sample):
-    return torch_ops.device_windows(GRID, KERNELS["gaussian"], torch.tensor([390, 200, 401, 401, 350]))
+def windows():
+    at = np.array([390, 200, 401, 401, 350])
+    return tensors(Windows.of(GRID, KERNELS["gaussian"], histories(), at))
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda k: k.name)
-def test_windows_on_a_device(kernel):
+def test_reach_on_a_device(kernel):
     """Membership is decided on the same integers as on the CPU."""
     at = np.arange(1, 3000)
     grid = [Steps(0.5), Steps(3), Steps(np.inf), Relative(0.29), Relative(0.01, floor=3.0), Relative(1.0)]
-    expected = Windows.of(grid, kernel, _empty(len(at)), at)
-    got = torch_ops.device_windows(grid, kernel, torch.as_tensor(at))
-    for mine, theirs in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(mine.numpy(), theirs)
-
-
-def _empty(queries):
-    none = np.zeros(queries, np.int64)
-    return Sample(none, none, np.empty(0, np.int64), *[np.empty(0)] * 3)
-
-
-@pytest.mark.parametrize("degree", [0, 1])
-@pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda k: k.name)
-def test_fits_are_the_smoothers(kernel, degree):
-    """The reference of the fused kernel is the smoother on the definition's moments plus the other traces."""
-    arrays = histories(1)
-    at = np.array([390, 200, 401, 401, 350])
-    around = Windows.of(GRID, kernel, arrays, at)
-    z = np.random.default_rng(2).normal(size=(5, 4))
-    z[2, 1] = np.nan
-    made = reference.ragged_moments(arrays, around, kernel)
-    smooth = smoothers.get("local_linear" if degree else "nadaraya_watson")
-    got = torch_ops.ragged_fits(tensors(arrays), tensors(around), torch.as_tensor(z), kernel, degree, dtype="float64")
-    for g in range(4):
-        others = np.delete(z, g, 1)
-        count, total, squares = (~np.isnan(others)).sum(1), np.nansum(others, 1), np.nansum(others**2, 1)
-        with_group = made.add_at_query(count[:, None], total[:, None], squares[:, None])
-        estimate: Estimate = smooth(with_group)
-        np.testing.assert_allclose(got.value[:, :, g], estimate.value, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(got.n_eff[:, :, g], estimate.n_eff, rtol=1e-9)
-
-
-@pytest.mark.parametrize("degree", [0, 1])
-@pytest.mark.parametrize("name", ["triangular", "exponential", "gaussian", "triweight", "cosine"])
-def test_derivative_by_the_bandwidth(name, degree):
-    kernel, arrays = KERNELS[name], tensors(histories(3))
-    at, z, step = torch.full((5,), 401), torch.rand((5, 3), dtype=torch.float64), 1e-5
-
-    def values(shift):
-        width = torch.tensor([[33.3, 133.3]], dtype=torch.float64).expand(5, 2)
-        reach = torch.as_tensor(kernel.reach(width.numpy()))  # no visit enters or leaves
-        return torch_ops.ragged_fits(
-            arrays, Windows(at, width * np.exp(shift), reach), z, kernel, degree, True, "float64"
-        )
-
-    slope = (values(step).value - values(-step).value) / (2.0 * step)
-    np.testing.assert_allclose(values(0.0).gradient, slope, atol=2e-8)
+    for bandwidth in grid:
+        width = bandwidth.half_width(at, None)
+        np.testing.assert_array_equal(kernel.reach(torch.as_tensor(width), torch).numpy(), kernel.reach(width))
 
 
 def test_weights_give_the_value(sample, windows):
     for degree, name in enumerate(("nadaraya_watson", "local_linear")):
-        got = torch_ops.batched_kernel_weights(sample, windows, "gaussian", degree, "float64")
+        got = operators.batched_kernel_weights(sample, windows, "gaussian", degree, "float64")
         made = reference.ragged_moments(Sample(*map(np.asarray, sample)), Windows(*map(np.asarray, windows)),
                                         KERNELS["gaussian"])  # fmt: skip
         mean = sample.s / sample.n
@@ -129,43 +81,42 @@ def test_kernel_without_a_profile_is_not_fused(sample, windows):
 
     plain, fused = Plain(), KERNELS["triangular"]
     assert plain.triton_profile() is None
-    windows = torch_ops.device_windows(GRID, fused, windows.at)
-    for mine, theirs in zip(torch_ops.ragged_moments(sample, windows, plain),
-                            torch_ops.ragged_moments(sample, windows, fused), strict=True):  # fmt: skip
+    windows = tensors(Windows.of(GRID, fused, histories(), windows.at.numpy()))
+    for mine, theirs in zip(ops.ragged_moments(sample, windows, plain),
+                            ops.ragged_moments(sample, windows, fused), strict=True):  # fmt: skip
         assert torch.equal(mine, theirs)
-    for operator in (torch_ops.prequential_cv,):
-        assert torch.equal(operator(sample, GRID, plain).loss, operator(sample, GRID, fused).loss)
+    scores = [operators.prequential_cv(sample, GRID, kernel).loss for kernel in (plain, fused)]
+    assert torch.equal(*scores)
 
 
 @pytest.fixture
 def calls(sample, windows):
     """Every operator with arguments that leave no cell undefined."""
-    key = torch_ops._key("gaussian")
+    key = ops.kernel_key("gaussian")
     sample = sample._replace(start=sample.start[3:].contiguous(), length=sample.length[3:].contiguous())
     windows = Windows(*(part[3:].contiguous() for part in windows))
-    slope, floor = torch_ops.half_widths((Steps(30), Relative(0.1)), torch.device("cpu"))
+    slope, floor = half_widths((Steps(30), Relative(0.1)), torch.device("cpu"))
     z, total = torch.rand((2, 4), dtype=torch.float64), int(sample.length.sum())
-    q = torch_flash.Points(torch.randn(7, 5), *[torch.arange(7)] * 3)
-    x = torch_flash.Points(torch.randn(9, 5), torch.zeros(9, dtype=torch.int64), *[torch.arange(9)] * 2)
+    q = flash.Points(torch.randn(7, 5), *[torch.arange(7)] * 3)
+    x = flash.Points(torch.randn(9, 5), torch.zeros(9, dtype=torch.int64), *[torch.arange(9)] * 2)
     width, reach = torch.full((7,), 5.0), torch.full((7,), 2**62)
     return {
-        torch_ops._ragged_moments: (*sample, *windows, key, "float32"),
-        torch_ops._ragged_fits: (*sample, *windows, z, key, 1, True, "float64"),
-        torch_ops._prequential_cv: (*sample, slope, floor, key, "float64"),
-        torch_ops._kernel_weights: (*sample, *windows, key, 1, total, "float64"),
-        smooth_places: (
+        ops._ragged_moments: (*sample, *windows, key, "float32"),
+        operators._prequential_cv: (*sample, slope, floor, key, "float64"),
+        operators._kernel_weights: (*sample, *windows, key, 1, total, "float64"),
+        smooth_rows: (
             torch.rand((9, 4), dtype=torch.float64) + 1.0,
             z[0],
             torch.tensor([0, 0, 2, 2]),
             torch.tensor([2, 2, 4, 4]),
             "nadaraya_watson",
         ),
-        torch_history_ops.sum_of_others: (
+        device_ops.sum_of_groupmates: (
             torch.rand((3, 4), dtype=torch.float64),
             torch.tensor([0, 0, 2, 2]),
             torch.tensor([2, 2, 4, 4]),
         ),
-        torch_history_ops._enter_ids: (
+        device_ops._enter_ids: (
             torch.tensor([3, 5, 2**63 - 1, 2**63 - 1]),
             torch.tensor([1, 0, 0, 0]),
             torch.tensor(2),
@@ -175,7 +126,7 @@ def calls(sample, windows):
             torch.tensor([1, 1]),
             torch.tensor([True, True]),
         ),
-        torch_history_ops._put_visits: (
+        device_ops._put_visits: (
             torch.zeros(9, dtype=torch.int64),
             torch.zeros(9, dtype=torch.int32),
             *torch.zeros((2, 9), dtype=torch.float64),
@@ -186,7 +137,7 @@ def calls(sample, windows):
             7,
             4,
         ),
-        torch_ops._flash_moments: (*q, *x, torch.randn(9), width, reach, 1.0, 0.5, key, key, 1, "bf16x3"),
+        operators._flash_moments: (*q, *x, torch.randn(9), width, reach, 1.0, 0.5, key, key, 1, "bf16x3"),
     }
 
 
@@ -199,21 +150,19 @@ def test_opcheck(calls):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiles_without_a_break(sample, windows):
-    z = torch.rand((5, 4))
-
-    points = torch_flash.Points(torch.randn(9, 5))
+    points = flash.Points(torch.randn(9, 5))
     total = int(sample.length.sum())
 
-    def values(sample, windows, z, points):
-        made = torch_ops.ragged_moments(sample, windows, "gaussian")
-        return (made.s0 + made.q2, torch_ops.ragged_fits(sample, windows, z, KERNELS["triangular"], 1).value,
-                torch_ops.prequential_cv(sample, GRID, "cosine").loss,
-                torch_ops.batched_kernel_weights(sample, windows, "gaussian", 1, total=total),
-                torch_ops.flash_smoother(points, points, points.features.sum(1), torch_flash.Windows(1.0), "gaussian",
+    def values(sample, windows, points):
+        made = ops.ragged_moments(sample, windows, "gaussian")
+        return (made.s0 + made.q2,
+                operators.prequential_cv(sample, GRID, "cosine").loss,
+                operators.batched_kernel_weights(sample, windows, "gaussian", 1, total=total),
+                operators.flash_smoother(points, points, points.features.sum(1), flash.Windows(1.0), "gaussian",
                                          "uniform").value)  # fmt: skip
 
     compiled = torch.compile(values, fullgraph=True, backend="aot_eager")
-    arguments = sample, windows, z, points
+    arguments = sample, windows, points
     for mine, theirs in zip(compiled(*arguments), values(*arguments), strict=True):
         torch.testing.assert_close(mine, theirs, equal_nan=True)
 
@@ -225,25 +174,25 @@ def test_what_is_not_fused_is_said_once(monkeypatch):
         name = "silent"
         formula = moment = square_moment = None
 
-    key = torch_ops._key(Silent())
-    torch_ops._fused_module.cache_clear()
+    key = ops.kernel_key(Silent())
+    ops.fused_module.cache_clear()
     with pytest.warns(UserWarning, match="with the silent kernel on the GPU, more slowly: it is not fused"):
-        assert torch_ops._fused_module("ragged", key) is None
-    assert torch_ops._fused_module("ragged", key) is None
-    torch_ops.triton_module.cache_clear()
-    monkeypatch.setattr(triton_, "unavailable", lambda: "triton is not installed")
+        assert ops.fused_module("kernadv.moments.triton_ragged", key) is None
+    assert ops.fused_module("kernadv.moments.triton_ragged", key) is None
+    dispatch.triton_module.cache_clear()
+    monkeypatch.setattr(dispatch, "unavailable", lambda: "triton is not installed")
     with pytest.warns(UserWarning, match="the ragged kernel on the GPU, more slowly: triton is not installed"):
-        assert torch_ops._fused_module("ragged", torch_ops._key("gaussian")) is None
-    torch_ops.triton_module.cache_clear()
-    torch_ops._fused_module.cache_clear()
+        assert ops.fused_module("kernadv.moments.triton_ragged", ops.kernel_key("gaussian")) is None
+    dispatch.triton_module.cache_clear()
+    ops.fused_module.cache_clear()
 
 
 def test_more_points_than_fit_32_bits():
     """Said before anything is computed; the tensors here take no memory."""
-    many = torch_flash.Points(torch.ones(1, 2).expand(2**31, 2))
-    one = torch_flash.Points(torch.ones(1, 2))
+    many = flash.Points(torch.ones(1, 2).expand(2**31, 2))
+    one = flash.Points(torch.ones(1, 2))
     with pytest.raises(KernadvError, match="at most 2147418112 queries at once, got 2147483648; split them"):
-        torch_ops.flash_smoother(many, one, torch.ones(1), torch_flash.Windows(1.0), "gaussian", "uniform")
+        operators.flash_smoother(many, one, torch.ones(1), flash.Windows(1.0), "gaussian", "uniform")
 
 
 def brute(q, x, k, exclude=None):
@@ -259,8 +208,8 @@ def test_nearest(count, total, width, k, monkeypatch):
     made = torch.Generator().manual_seed(0)
     q, x = (torch.randn(size, width, generator=made, dtype=torch.float64) for size in (count, total))
     for pairs in (2**26, 64):
-        monkeypatch.setattr(torch_nearest, "PAIRS", pairs)
-        distance, index = torch_nearest.nearest(q, x, k)
+        monkeypatch.setattr(nearest, "PAIRS", pairs)
+        distance, index = nearest.nearest(q, x, k)
         expected = brute(q, x, k)
         assert torch.equal(index, expected[1])
         torch.testing.assert_close(distance, expected[0])
@@ -273,10 +222,10 @@ def test_nearest_is_exact_where_products_round(monkeypatch):
     x += torch.randint(0, 4, (500, 16), generator=made) * 2e-4
     q = x[:50] + 1e-4
     q[0] += 1e4  # moves the centre of nothing, but makes the products large
-    monkeypatch.setattr(torch_nearest, "PAIRS", 5000)
+    monkeypatch.setattr(nearest, "PAIRS", 5000)
     centre = x.mean(0)
     expected = brute(q - centre, x - centre, 20)
-    distance, index = torch_nearest.nearest(q, x, 20)
+    distance, index = nearest.nearest(q, x, 20)
     assert torch.equal(index, expected[1])
     assert torch.equal(distance, expected[0])
 
@@ -285,7 +234,7 @@ def test_nearest_leaves_the_own_point_out():
     x = torch.randn(30, 4, dtype=torch.float64)
     own = torch.arange(30)
     own[3] = -1
-    index = torch_nearest.nearest(x, x, 6, exclude=own)[1]
+    index = nearest.nearest(x, x, 6, exclude=own)[1]
     assert torch.equal(index, brute(x, x, 6, own)[1])
     assert index[3, 0] == 3
 
@@ -307,7 +256,7 @@ def changed(sample, **parts):
 def test_bad_samples(sample, windows, field, bad, message):
     broken = sample._replace(**{field: bad(getattr(sample, field))})
     with pytest.raises(KernadvError, match=message):
-        torch_ops.ragged_moments(broken, windows, "gaussian")
+        ops.ragged_moments(broken, windows, "gaussian")
 
 
 @pytest.mark.parametrize(("field", "bad", "message"), [
@@ -323,30 +272,26 @@ def test_bad_samples(sample, windows, field, bad, message):
 def test_bad_windows(sample, windows, field, bad, message):
     broken = windows._replace(**{field: bad(getattr(windows, field))})
     with pytest.raises(KernadvError, match=message):
-        torch_ops.ragged_moments(sample, broken, "gaussian")
+        ops.ragged_moments(sample, broken, "gaussian")
 
 
 def test_no_bandwidths_and_no_traces(sample, windows):
     none = Windows(windows.at, windows.width[:, :0], windows.reach[:, :0])
     with pytest.raises(KernadvError, match="at least one bandwidth, got H = 0"):
-        torch_ops.ragged_moments(sample, none, "gaussian")
-    with pytest.raises(KernadvError, match=r"G >= 1, got \(5, 0\)"):
-        torch_ops.ragged_fits(sample, windows, torch.empty((5, 0)), "gaussian")
+        ops.ragged_moments(sample, none, "gaussian")
     with pytest.raises(KernadvError, match="at least one bandwidth"):
-        torch_ops.prequential_cv(sample, [], "gaussian")
+        operators.prequential_cv(sample, [], "gaussian")
     with pytest.raises(KernadvError, match="Visits looks at the history"):
-        torch_ops.prequential_cv(sample, [Visits(3)], "gaussian")
+        operators.prequential_cv(sample, [Visits(3)], "gaussian")
     with pytest.raises(KernadvError, match="degree must be 0"):
-        torch_ops.ragged_fits(sample, windows, torch.ones((5, 2)), "gaussian", 2)
-    with pytest.raises(KernadvError, match="uniform kernel has no derivative"):
-        torch_ops.ragged_fits(sample, windows, torch.ones((5, 2)), "uniform", 0, True)
+        operators.batched_kernel_weights(sample, windows, "gaussian", 2)
     with pytest.raises(KernadvError, match="unknown dtype 'float16'; known: float32, float64"):
-        torch_ops.ragged_moments(sample, windows, "gaussian", "float16")
+        ops.ragged_moments(sample, windows, "gaussian", "float16")
 
 
 def test_infinite_bandwidth_is_the_plain_mean(sample, windows):
     wide = windows._replace(width=torch.full_like(windows.width, torch.inf))
-    made: Moments = torch_ops.ragged_moments(sample, wide, "gaussian", "float64")
+    made: Moments = ops.ragged_moments(sample, wide, "gaussian", "float64")
     assert made.s0[3, 0] == sample.n[sample.start[3] :][:40].sum()
 
 
@@ -356,25 +301,25 @@ def test_infinite_bandwidth_is_the_plain_mean(sample, windows):
     ({"width": torch.ones(3)}, r"width must have shape \(4,\)"),
 ])  # fmt: skip
 def test_bad_flash_windows(change, message):
-    points = torch_flash.Points(torch.randn(4, 3), *[torch.arange(4)] * 3)
-    good = torch_flash.Windows(1.0, torch.ones(4), torch.full((4,), 9), 1.0)
+    points = flash.Points(torch.randn(4, 3), *[torch.arange(4)] * 3)
+    good = flash.Windows(1.0, torch.ones(4), torch.full((4,), 9), 1.0)
     with pytest.raises(KernadvError, match=message):
-        torch_ops.flash_smoother(points, points, torch.ones(4), good._replace(**change), "gaussian", "uniform")
+        operators.flash_smoother(points, points, torch.ones(4), good._replace(**change), "gaussian", "uniform")
     with pytest.raises(KernadvError, match="id must be given for the queries and the points, or for neither"):
-        torch_ops.flash_smoother(points._replace(id=None), points, torch.ones(4), good, "gaussian", "uniform")
+        operators.flash_smoother(points._replace(id=None), points, torch.ones(4), good, "gaussian", "uniform")
     with pytest.raises(KernadvError, match="reach belongs to the steps: give both, or neither"):
-        torch_ops.flash_smoother(points, points, torch.ones(4), good._replace(reach=None), "gaussian", "uniform")
+        operators.flash_smoother(points, points, torch.ones(4), good._replace(reach=None), "gaussian", "uniform")
     narrow = points._replace(features=points.features[:, :2])
     with pytest.raises(KernadvError, match=r"features of the queries must be \(., D\)"):
-        torch_ops.flash_smoother(narrow, points, torch.ones(4), good, "gaussian", "uniform")
+        operators.flash_smoother(narrow, points, torch.ones(4), good, "gaussian", "uniform")
 
 
 def test_too_few_neighbours():
     x = torch.randn(3, 2)
     with pytest.raises(KernadvError, match="k is 3, but only 2 points can be found"):
-        torch_nearest.nearest(x, x, 3, exclude=torch.arange(3))
+        nearest.nearest(x, x, 3, exclude=torch.arange(3))
     with pytest.raises(KernadvError, match=r"queries and points must be \(., D\)"):
-        torch_nearest.nearest(x[0], x, 1)
+        nearest.nearest(x[0], x, 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
@@ -394,13 +339,13 @@ def test_backend_follows_the_tensors(monkeypatch):
     class OnGpu:
         is_cuda, device = True, "cuda:0"
 
-    monkeypatch.setattr(triton_, "unavailable", lambda: None)
+    monkeypatch.setattr(dispatch, "unavailable", lambda: None)
     assert moments.select("auto", OnGpu()).name == "triton"
     with pytest.raises(KernadvError, match=r"'numba' .* cannot run: it runs on the CPU and the tensors are on cuda:0"):
         moments.select("numba", OnGpu())
     with pytest.raises(KernadvError, match=r"'triton' .* cannot run: it runs on a GPU and the tensors are on cpu"):
         moments.select("triton", torch.ones(3))
-    monkeypatch.setattr(triton_, "unavailable", lambda: "triton is not installed")
+    monkeypatch.setattr(dispatch, "unavailable", lambda: "triton is not installed")
     chosen = moments.select("auto", OnGpu())
     assert chosen.name == "torch"
     assert "triton: triton is not installed" in chosen.reason
@@ -408,8 +353,8 @@ def test_backend_follows_the_tensors(monkeypatch):
 
 def test_old_triton_is_refused(monkeypatch):
     pytest.importorskip("triton")
-    monkeypatch.setattr(triton_.metadata, "version", lambda name: "3.5.1")
-    assert triton_.unavailable() == "triton 3.5.1 is older than 3.6: pip install --upgrade triton"
+    monkeypatch.setattr(dispatch.metadata, "version", lambda name: "3.5.1")
+    assert dispatch.unavailable() == "triton 3.5.1 is older than 3.6: pip install --upgrade triton"
 
 
 def test_every_kernel_is_fused():

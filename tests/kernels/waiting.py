@@ -12,8 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kernadv.estimator.device import refused
-from kernadv.moments import torch_history
+from kernadv.device import history, refused
 
 FETCH = {"item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__",
          "nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "equal", "allclose", "is_nonzero",
@@ -62,7 +61,7 @@ class Unanswered:
 
 def leave_unanswered(monkeypatch):
     """From now on no counter comes back."""
-    for module in (torch_history, refused):
+    for module in (history, refused):
         monkeypatch.setattr(module, "Bound", Unanswered)
 
 

@@ -175,7 +175,7 @@ def test_forgetting_changes_no_estimate(monkeypatch, kernel, bandwidth, late):
     rng = np.random.default_rng(9)
     monkeypatch.setattr(history, "FIRST_SWEEP", 40)
     keeps = KernelValueEstimator(bandwidth, kernel, allow_late=late)
-    keeps._history._next_sweep = 10**9
+    keeps._state.history._next_sweep = 10**9
     forgets = KernelValueEstimator(bandwidth, kernel, allow_late=late)
     for ids, z, step in run(rng, prompts=40, steps=150, group=1):
         step = max(1, step - int(rng.integers(0, int(late) + 1)))
@@ -184,9 +184,9 @@ def test_forgetting_changes_no_estimate(monkeypatch, kernel, bandwidth, late):
         np.testing.assert_allclose(a.value, b.value, atol=1e-10)
         keeps.observe(ids, z, step)
         forgets.observe(ids, z, step)
-    assert keeps._history.counters.evicted == 0
+    assert keeps._state.history.counters.evicted == 0
     if kernel in ("triangular", "uniform") or (isinstance(bandwidth, Steps) and not late):
-        assert forgets._history.counters.evicted > 100
+        assert forgets._state.history.counters.evicted > 100
 
 
 def test_late_rows_see_only_their_past():

@@ -170,7 +170,7 @@ def test_ids_that_find_no_memory_leave_nothing():
     est = KernelValueEstimator(Steps(5))
     est.advantages(["a", "b"], [1.0, 0.0], 1)
     before = est.state_dict()
-    est._history._rows = Full(est._history._rows)
+    est._state.history._rows = Full(est._state.history._rows)
     with pytest.raises(MemoryError):
         est.advantages(["c", "a", "d", "e"], [1.0, 0.0, 1.0, 0.0], 2)
     assert same(est.state_dict(), before)
@@ -186,7 +186,7 @@ def test_a_column_whose_ids_find_no_memory_leaves_nothing_in_the_others():
     est = ComponentValueEstimator(2, bandwidth=Steps(5))
     est.advantages(["a", "b"], [[1.0, 0.0], [0.0, 1.0]], 1)
     before = est.state_dict()
-    history = est.columns[1]._history
+    history = est.columns[1]._state.history
     history._rows = Full(history._rows)
     with pytest.raises(MemoryError):
         est.advantages(["c", "a", "d", "e"], np.eye(4)[:, :2], 2)
@@ -216,7 +216,7 @@ def test_a_part_of_a_batch_on_a_device_is_refused(monkeypatch):
     est.advantages([1, 2], torch.tensor([1.0, 0.0]), 1)
     state = est.state_dict()
     est.advantages([1, 2], torch.tensor([1.0, 0.0]), 2)
-    monkeypatch.setattr(est._device._held, "append", lambda *arguments: stop())
+    monkeypatch.setattr(est._state.history, "append", lambda *arguments: stop())
     with pytest.raises(Stop):
         est.advantages([1, 3], torch.tensor([1.0, 0.0]), 3)
     for call in (

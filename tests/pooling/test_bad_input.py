@@ -111,7 +111,7 @@ def test_a_prompt_without_features_gets_the_prior_of_no_features():
         estimator.observe(ids, rng.binomial(1, [int(p[1:]) / 30 for p in ids]).astype(float), step)
     with pytest.warns(UserWarning, match="no features"):
         estimator.observe(["new"], [0.0], 30)
-    level = 1.0 / (1.0 + np.exp(-estimator._rule.pool.common.expected()))
+    level = 1.0 / (1.0 + np.exp(-estimator._state.pool.common.expected()))
     assert estimator.explain("new")["prior"] == pytest.approx(level, rel=1e-12)
     assert estimator.explain("p0")["prior"] < level - 0.1
     assert estimator.explain("p29")["prior"] > level + 0.1

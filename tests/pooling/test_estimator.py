@@ -127,10 +127,10 @@ def test_explanation_of_one_filter_that_stands_still_is_counting():
 def test_explanation_of_filters_that_forget():
     """With a discount of log 2 a step, each visit weighs half as much as the next."""
     estimator = KernelValueEstimator(pooling=Pooling((3.0,), (0.0,), (np.log(2.0),), (0.0,)))
-    estimator._rule.pool.weights.loss[:] = [1e6, 0.0]
+    estimator._state.pool.weights.loss[:] = [1e6, 0.0]
     for step in range(1, 6):
         estimator.observe(["a", "a", "b", "b"], [1.0, 1.0, 0.0, 0.0], step)
-        estimator._rule.pool.weights.loss[:] = [1e6, 0.0]
+        estimator._state.pool.weights.loss[:] = [1e6, 0.0]
     why = estimator.explain("a")
     np.testing.assert_allclose(why["weights"][1:] / why["weights"][:-1], 2.0, rtol=1e-9)
     worth = 3 / 2**5 + 2 * sum(0.5**k for k in range(1, 6))
@@ -223,7 +223,7 @@ def test_predictions_that_run_ahead_are_seen(size):
         ahead = np.asarray(estimator.values(ids, z, step).value) > 0.97
         if step > 100 and ahead.any():
             uncorrected = copy.deepcopy(estimator)
-            uncorrected._rule.pool.calibration.keep(0.0)
+            uncorrected._state.pool.calibration.keep(0.0)
             for made, shares in ((estimator, inside), (uncorrected, without)):
                 low, high = made.intervals(ids, z, step)
                 shares.append(((low <= truth) & (truth <= high))[ahead])

@@ -178,7 +178,7 @@ def test_an_origin_that_is_far_costs_no_more_digits_than_the_rewards_have(name, 
     for ids, z, at, weights in batches(name, 16):
         a, b = one.advantages(ids, z, at, **weights), two.advantages(ids, origin + z, at, **weights)
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-15 * abs(origin))
-    assert not two._rule.pool.running.between[0]
+    assert not two._state.pool.running.between[0]
 
 
 @every
@@ -523,7 +523,7 @@ def test_prompts_that_were_dropped_are_new(limits):
     rng = np.random.default_rng(15)
     for step in range(1, 60):
         ids = np.repeat(rng.choice(40, 5, replace=False), 2)
-        known = est._history.find(np.unique(ids).tolist()) >= 0
+        known = est._state.history.find(np.unique(ids).tolist()) >= 0
         estimate = est.values(ids, np.full(10, np.nan), step)
         if not known.all() and step > 1:
             new = ~np.repeat(known, 2)[np.argsort(np.argsort(ids, kind="stable"), kind="stable")]

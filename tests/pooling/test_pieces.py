@@ -524,8 +524,8 @@ def test_the_whole_is_a_loop_over_prompts_and_filters(how):
         loop.learn(groups, step)
         value = np.clip(value + rng.normal(0, 0.05, 12), 0.01, 0.99)
         step += int(rng.integers(1, 4))
-    np.testing.assert_allclose(est._rule.pool.weights.weights(), loop.weights(), rtol=1e-9)
-    np.testing.assert_allclose(est._rule.pool.calibration.sums, [loop.residual, loop.seen], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(est._state.pool.weights.weights(), loop.weights(), rtol=1e-9)
+    np.testing.assert_allclose(est._state.pool.calibration.sums, [loop.residual, loop.seen], rtol=1e-9, atol=1e-9)
 
 
 # ---------------------------------------------------------------- several groups of a prompt, and late ones
@@ -684,7 +684,7 @@ def test_state_round_trip_and_damage():
     est = KernelValueEstimator()
     for step in range(1, 20):
         est.advantages(np.repeat(np.arange(30), 2), rng.integers(0, 2, 60).astype(float), step)
-    pool = est._rule.pool
+    pool = est._state.pool
     again = Pool(Pooling())
     again.load_state_dict(pool.state_dict())
     for name, array in again.state_dict().items():

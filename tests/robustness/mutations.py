@@ -230,9 +230,9 @@ def same(a: State, b: State) -> bool:
 def works(est: KernelValueEstimator) -> str:
     """What is wrong with the results of an estimator whose state was taken; nothing: it works."""
     newest = int(est.state_dict()["counters"][2])
-    ids = (est._history.ids or ["prompt 1"])[:3]
-    if est._rule.config({}).get("features") is not None:
-        ids = [i for i in ids if i in FEATURES] or ["prompt 1" if est._history.id_type is str else 1]
+    ids = (est._state.history.ids or ["prompt 1"])[:3]
+    if est._rule.config(None, {}).get("features") is not None:
+        ids = [i for i in ids if i in FEATURES] or ["prompt 1" if est._state.history.id_type is str else 1]
     for step in (newest + 1, newest + 2, 10**9 + newest):
         if step > 2**53:
             break
@@ -244,7 +244,7 @@ def works(est: KernelValueEstimator) -> str:
         est.intervals(rows, rewards, step, **weights)
         if not np.isfinite(est.advantages(rows, rewards, step, **weights)).all():
             return f"advantages at step {step} are not finite"
-        if est._history.find(ids[:1])[0] >= 0:
+        if est._state.history.find(ids[:1])[0] >= 0:
             est.explain(ids[0])
     again = est.state_dict()
     bad = [name for name, x in again.items() if not np.isfinite(x).all()]

@@ -1,0 +1,77 @@
+"""torch for the pooled pieces: what is learned stays on a device, and nothing waits for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernadv._typing import FloatArray
+from kernadv.device.groups import sum_elsewhere
+from kernadv.device.transfer import upload
+from kernadv.pooling import Library
+
+
+class TorchLibrary(Library):
+    """Tensors of float64 on a device.
+
+    Parameters
+    ----------
+    device : torch device
+    """
+
+    xp = torch
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def array(self, x: Any) -> Tensor:
+        """Numbers of the host, in float64."""
+        return upload(np.array(x, np.float64), self.device)
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros, in float64."""
+        return torch.zeros(shape, dtype=torch.float64, device=self.device)
+
+    def number(self, truth: Tensor) -> Tensor:
+        """1 where true, 0 elsewhere, in float64."""
+        return truth.double()
+
+    def host(self, x: Tensor) -> FloatArray:
+        """A copy for the host; waits for the device."""
+        return np.array(x.cpu().numpy(), np.float64)
+
+    def rules_out(self, truth: Tensor) -> bool:
+        """The host never knows."""
+        return False
+
+    def certain(self, truth: Tensor) -> bool:
+        """The host never knows."""
+        return False
+
+    def ratio(self, top: Any, bottom: Tensor, otherwise: float = 0.0) -> Tensor:
+        """``top / bottom``, and `otherwise` where the bottom is not positive."""
+        return torch.where(bottom > 0, top / bottom, otherwise)
+
+    def key(self, prompt: tuple[Tensor, Tensor]) -> Tensor:
+        """Where the prompt of each row begins.  # (B,)"""
+        return prompt[0]
+
+    def averages(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sums of the rows.  # (B, M), (M,) -> (B,)"""
+        return x @ weights
+
+    def largest(self, x: Tensor) -> Tensor:
+        """Of the last axis, which stays with length 1."""
+        return x.amax(-1, keepdim=True)
+
+    def solve(self, system: Tensor, right: Tensor) -> Tensor:
+        """By Cholesky's factors: other solvers look whether they succeeded."""
+        factor = torch.linalg.cholesky_ex(system).L
+        return torch.cholesky_solve(right.reshape(len(right), -1), factor).reshape(right.shape)
+
+    def sum_of_others(self, prompt: tuple[Tensor, Tensor], *parts: Tensor) -> Tensor:
+        """Sum of each part over the rows of the other prompts; `prompt` says where each row's own begin and end."""
+        return sum_elsewhere(torch.stack(parts), *prompt)

@@ -1,0 +1,214 @@
+"""A batch on a device: rows sorted into groups, so that what belongs together lies together."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernadv._typing import AnyArray
+from kernadv.device.groups import sum_elsewhere
+from kernadv.device.ids import DeviceIds
+from kernadv.device.ops import sum_of_groupmates
+from kernadv.device.rows import smooth_rows
+from kernadv.device.table import Found
+from kernadv.device.transfer import upload
+from kernadv.pooling import Batched, Chain
+from kernadv.smoothers import Estimate
+
+
+class DeviceBatch:
+    """B rows in the order of their prompt, then of their step; nothing here makes the host wait.
+
+    It is asked what `kernadv.batch.Batch` is asked, with a group at the place of its first row, and as many places as rows.
+
+    Parameters
+    ----------
+    keys : (B,) int64
+        Whole numbers that stand for the prompts.
+    z : (B,) float64
+        Rewards; NaN: could not be scored.
+    tick : (B,) int64, optional
+        Index of each row's step in `clock`; None: there is one step.
+    clock : list of int
+        The steps, ascending.
+    weight : (B,) float64, optional
+        Of the traces, 0 where they are not scored; None: all count alike.
+
+    Attributes
+    ----------
+    order : (B,) int64
+        Row of the batch at each place.
+    keys, z, tick, weight
+        In that order.
+    step : (B,) int64
+        Of each place.
+    group, end : (B,) int64
+        Places of the row's group: ``group <= place < end``.
+    home, prompt_end : (B,) int64
+        Places of the row's prompt.
+    first : (B,) bool
+        Whether a place is the first of its group.
+    given : DeviceIds
+        As they came.
+    kind : torch dtype
+        Of the results.
+    unscored, refused : (B,) bool
+        Rows whose reward is NaN, and those whose reward or weight cannot be used, in their own order.
+    unit : () float64
+        Of the weights; 0 while none came.
+    row, last : (B,) int64
+        Of the history that the batch was read against, and the newest step of each place's prompt there; 0: it has none.
+    found : Found
+        Where its table has the keys.
+    """
+
+    alike = None
+    given: DeviceIds
+    kind: torch.dtype
+    unscored: Tensor
+    refused: Tensor
+    unit: Tensor
+    row: Tensor
+    last: Tensor
+    found: Found
+
+    def __init__(
+        self, keys: Tensor, z: Tensor, tick: Tensor | None, clock: list[int], weight: Tensor | None = None
+    ) -> None:
+        if tick is None:
+            self.keys, order = torch.sort(keys, stable=True)
+            self.tick, self.step = None, torch.full_like(keys, clock[0])
+            self.home, self.prompt_end = _ends(self.keys)
+            self.group, self.end = self.home, self.prompt_end
+            self.first = self.group == torch.arange(len(z), device=z.device)
+        else:
+            order = torch.sort(tick, stable=True).indices
+            self.keys, inner = torch.sort(keys[order], stable=True)
+            order = order[inner]
+            self.tick = tick[order]
+            self.step = upload(np.array(clock), z.device)[self.tick]
+            self.home, self.prompt_end = _ends(self.keys)
+            new = torch.ones_like(keys)
+            new[1:] = ((self.keys[1:] != self.keys[:-1]) | (self.tick[1:] != self.tick[:-1])).long()
+            self.group, self.end = _ends(torch.cumsum(new, 0))
+            self.first = new.bool()
+        self.order, self.clock, self.z = order, clock, z[order]
+        self.weight = None if weight is None else weight[order]
+
+    @property
+    def prompt(self) -> tuple[Tensor, Tensor]:
+        """Where the prompt of each place begins and ends.  # (B,), (B,)"""
+        return self.home, self.prompt_end
+
+    @property
+    def newest(self) -> int:
+        """Newest step."""
+        return self.clock[-1]
+
+    @property
+    def chain(self) -> Chain | None:
+        """Which groups are of one prompt; None: no prompt has two."""
+        return None if self.tick is None else Chain(self.home, self.tick, len(self.clock))
+
+    @cached_property
+    def scored(self) -> Tensor:
+        """False where a reward is NaN.  # (B,)"""
+        return ~self.z.isnan()
+
+    @cached_property
+    def own(self) -> Tensor:
+        """1 and the reward of each place; 0 and 0 where it is not scored.  # (2, B)"""
+        return torch.stack([self.scored.double(), torch.where(self.scored, self.z, 0.0)])
+
+    @cached_property
+    def visits(self) -> Tensor:
+        """Count and the two sums that a history keeps of the whole group of each place.  # (3, B)"""
+        whole = self._whole
+        return whole if self.weight is None else torch.stack([whole[0], whole[2], whole[1]])
+
+    @property
+    def heard(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Count, sum of the weights and of weight x reward of the other scored traces of each place's group.  # (B,) each"""
+        others = self._others
+        return (others[0], others[0], others[1]) if self.weight is None else (others[0], others[1], others[2])
+
+    def extremes(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest reward of each group; infinite, and minus that, where none is scored.  # (B,), (B,)"""
+        missing, none = self.z.isnan(), torch.full_like(self.z, math.inf)
+        low, high = (
+            none.scatter_reduce(0, self.group, torch.where(missing, none, sign * self.z), "amin") for sign in (1, -1)
+        )
+        return low, -high
+
+    def sums(self, seen: object) -> Batched:
+        """The groups for a `Pool`; squares are counted from 0, as those of the history are."""
+        first = self._whole * self.first
+        if self.weight is None:
+            n, s, ss = first
+            first = torch.stack([n, n, s, n, s, ss, n])
+        return Batched(self.prompt, first)
+
+    def smoothed(self, past: Tensor, smoother: str) -> Estimate:
+        """Values of the places from the moments of each group's past, (9, B), and the other traces of the group.
+
+        The fused kernel sums the groups on the way.
+        """
+        made = smooth_rows(past, self.z, self.group, self.end, smoother)
+        self._whole, self.own = made[3:6], made[6:]
+        return Estimate(made[0], made[1], made[2], made[2] > 0.0)
+
+    def mean_of_other_prompts(self, otherwise: Tensor) -> Tensor:
+        """Mean reward of the batch's other prompts for each place; `otherwise` where there is none.  # (B,)"""
+        count, total = sum_elsewhere(self.own, *self.prompt)
+        return torch.where(count > 0, total / count, otherwise)
+
+    def advantages(self, value: Tensor) -> Tensor:
+        """Reward - value of the rows, of their type; 0 where a reward is NaN, NaN where it is refused.  # (B,)"""
+        return torch.where(self.unscored, 0.0, self._rows(self.z - value)).to(self.kind)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Numbers of the places as those of the rows, of the type of the rewards.  # (B,)"""
+        rows = self._rows(x)
+        return rows.to(self.kind) if rows.is_floating_point() else rows
+
+    def of_steps(self, values: AnyArray) -> Tensor:
+        """One number a step of the batch at every place.  # (B, 1)"""
+        if self.tick is not None:
+            return upload(values, self.z.device)[self.tick][:, None]
+        kind = torch.float64 if values.dtype.kind == "f" else torch.int64
+        return torch.full((1, 1), values[0].item(), dtype=kind, device=self.z.device).expand(len(self.z), 1)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        return torch.empty_like(x).index_copy_(0, self.order, x)
+
+    @cached_property
+    def _parts(self) -> Tensor:
+        """Of each trace 1, z and z^2; with weights what `Batched` sums.  # (3 or 7, B)"""
+        one, z = self.own
+        if self.weight is None:
+            return torch.stack([one, z, z * z])
+        w = self.weight
+        return torch.stack([one, w, w * z, w * w, w * w * z, (w * z) ** 2, w**3])
+
+    @cached_property
+    def _others(self) -> Tensor:
+        """Sums of the parts over the other traces of each place's group.  # (3 or 7, B)"""
+        return sum_of_groupmates(self._parts, self.group, self.end)
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        """Sums of the parts over the group of each place.  # (3 or 7, B)"""
+        whole = self._others + self._parts
+        if self.weight is not None:
+            whole = whole * (self.weight.amax() > 0)  # weights that are all 0 teach nothing, and are not stored
+        return whole
+
+
+def _ends(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each number of an ascending list begins and ends.  # (B,), (B,)"""
+    begin, end = (torch.searchsorted(x, x, right=right) for right in (False, True))
+    return begin, end

@@ -1,0 +1,85 @@
+"""Forgetting in a history on a device: what goes is decided there, by operators whose shapes depend on no number."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kernadv.clock import Retention
+from kernadv.device.table import FREE, Table
+from kernadv.device.visits import Visits
+
+
+def evict(visits: Visits, room: int, keep: Retention) -> Tensor:
+    """Forget what can never matter again, and put the rest in order of its steps, newest first.  In place.
+
+    Parameters
+    ----------
+    visits : Visits
+    room : int
+        R.
+    keep : Retention
+
+    Returns
+    -------
+    () int64
+        Number of visits forgotten.
+    """
+    size = visits.size[:-1]
+    place = torch.arange(room, device=size.device)
+    left = place < size[:, None]
+    step = torch.where(left, visits.step[:-1].view(-1, room), -(2**62))
+    ranked, order = step.sort(dim=1, descending=True)
+    oldest, span, latest = keep.clamped()
+    cut = (ranked[:, :1] - span).clamp(min=oldest)
+    live = left & ((place < latest) | (ranked >= cut))
+    for part in visits[:4]:
+        held = part[:-1].view(-1, room)
+        held.copy_(held.gather(1, order))
+    count = live.sum(1)
+    gone = (size - count).sum()
+    size.copy_(count)
+    return gone
+
+
+def drop_oldest(table: Table, visits: Visits, room: int, cap: int) -> Tensor:
+    """If there are more than `cap` visits, drop the oldest of all down to 7/8 of it, as `kernadv.history.History` does.
+
+    In place; of visits that are in order of their steps, newest first, as `evict` leaves them.  Of one step's visits those
+    go first whose key is smaller.
+
+    Returns
+    -------
+    () int64
+        Number of visits dropped.
+    """
+    size, total = visits.size[:-1], visits.size.sum()
+    excess = torch.where(total > cap, total - (cap - cap // 8), 0)
+    rows = table.rows.clamp(0, len(size) - 1)  # by key; those of free places mean nothing
+    place = torch.arange(len(rows), device=rows.device)
+    length = torch.where(place < table.used, size[rows], 0)
+    there = torch.arange(room, device=rows.device) < length[:, None]
+    step = torch.where(there, visits.step[:-1].view(-1, room)[rows], 2**62)
+    order = torch.sort(step.flatten(), stable=True).indices
+    oldest = torch.arange(len(order), device=rows.device) < excess
+    gone = torch.empty_like(oldest).index_copy_(0, order, oldest).view(-1, room)
+    size.index_add_(0, rows, -gone.sum(1))
+    return excess
+
+
+def pack(table: Table, visits: Visits, room: int, notes: Tensor) -> None:
+    """Prompts without visits leave; the rows of the others close up, in their order.  In place.  notes: (P + 1, noted)"""
+    size, newest = visits.size[:-1], visits.newest[:-1]
+    live = size > 0
+    source = torch.sort(live.byte(), stable=True, descending=True).indices
+    row = torch.cumsum(live, 0) - 1
+    newest.mul_(live)
+    for part in (*(part[:-1].view(-1, room) for part in visits[:4]), size, newest, notes[:-1]):
+        part.copy_(part[source])
+    place = torch.arange(len(table.keys), device=size.device)
+    rows = table.rows.clamp(0, len(row) - 1)  # those of free places mean nothing
+    kept = (place < table.used) & live[rows]
+    order = torch.sort(kept.byte(), stable=True, descending=True).indices
+    table.used.copy_(kept.sum())
+    table.keys.copy_(torch.where(place < table.used, table.keys[order], FREE))
+    table.rows.copy_(row[rows[order]])

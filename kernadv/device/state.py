@@ -1,0 +1,261 @@
+"""The state of an estimator where the rewards are: history, smoothing and advantages on the device, and no waiting for it.
+
+The host knows the steps, the numbers of rows and the ids that are given as text; it never asks the device for anything that
+it would have to wait for.  The numbers are those of the CPU, in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernadv._arrays import LARGEST_REWARD, LARGEST_WEIGHT, check_floats, read_steps
+from kernadv._at_once import Call
+from kernadv._errors import ArgumentError, ArgumentTypeError, KernadvError
+from kernadv._typing import AnyArray, FloatArray
+from kernadv.clock import Bandwidth, Visits
+from kernadv.device.arrays import TorchLibrary
+from kernadv.device.batch import DeviceBatch
+from kernadv.device.features import DeviceFeatures
+from kernadv.device.history import DeviceHistory
+from kernadv.device.ids import Names, read_ids
+from kernadv.device.refused import Refused
+from kernadv.device.transfer import send, upload
+from kernadv.history import Counters, History, check_id_type
+from kernadv.ids import Id
+from kernadv.kernels import Kernel
+from kernadv.moments import Windows, ops
+from kernadv.pooling import Pool
+from kernadv.units import MOST_UNITS, in_units, unit_for
+
+if TYPE_CHECKING:
+    from kernadv.estimator._rule import Prediction, Rule
+
+
+class DeviceState:
+    """As `kernadv.estimator.state.HostState`, on a device.
+
+    Weights are counted in the unit of the first ones for good: to change it would pass over the whole history.  One that is
+    more than `MOST_UNITS` of it counts as so much.
+
+    Parameters
+    ----------
+    rule : Rule
+    device : torch device
+    history : History
+        Is copied to the device.
+    seen : (2,) float64
+        Count and sum of all rewards observed.
+    pool : Pool or None
+        Is copied, too.
+    last : dict of arrays
+        Of the last call of `advantages`, as `HostState.describe` makes them.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        device: torch.device,
+        history: History,
+        seen: FloatArray,
+        pool: Pool | None,
+        last: dict[str, AnyArray],
+    ) -> None:
+        self.rule, self.device, self.lib = rule, device, TorchLibrary(device)
+        self.newest, self.id_type = history.newest, history.id_type
+        self.names = Names()
+        self._counters = history.counters
+        self._last: dict[str, Any] = dict(last)
+        self._whole = True  # False while a batch enters
+        with torch.inference_mode(False):  # what stays must change outside of that mode, too
+            ids = history.ids
+            rows = history.find(ids)
+            notes = history.notes(rows)
+            self.history = DeviceHistory(device, history.max_visits, history.max_total, notes.shape[1])
+            self.seen = upload(seen, device)
+            self._unit = upload(np.array(history.unit), device)
+            self._refused = Refused(device)
+            self.pool = rule.fresh(self.lib)
+            if self.pool is not None and pool is not None:
+                self.pool.load_state_dict(pool.state_dict())
+            if ids:
+                keys = self.names.enter(ids, self.newest) if self.id_type is str else np.array(ids, np.int64)
+                self.history.load(keys, history.visits(rows), notes)
+        self._features = None if rule.features is None else DeviceFeatures(rule.features, device)
+
+    def __repr__(self) -> str:
+        return f"history on {self.device}"
+
+    def to_host(self) -> tuple[History, FloatArray, Pool | None, dict[str, AnyArray]]:
+        """What another state is made of, in main memory; waits for the device."""
+        counters, last, pool = self.counters, self.last, self.learned
+        keys, visits, notes = self.history.arrays(self.rule.kind)
+        ids: list[Id] = self.names.of(keys) if self.id_type is str else keys.tolist()
+        history = History(self.history.max_visits, self.history.max_total, notes.shape[1], self.rule.kind)
+        history.append(ids, visits, notes=notes)
+        history.newest = self.newest
+        history.unit = float(self._unit)
+        history.count(counters.evicted, counters.dropped)
+        return history, self.seen.cpu().numpy(), pool, last
+
+    def read(self, prompt_ids: Any, rewards: Tensor, step: Any, weights: Any = None) -> DeviceBatch:
+        """Check a batch, also against the history, and look its prompts up."""
+        self._check_whole()
+        z = _rewards(rewards)
+        given = read_ids(prompt_ids, len(z))
+        refused = z.abs() > LARGEST_REWARD
+        w = None if weights is None else _weights(weights, len(z), self.device)
+        if w is not None:
+            refused |= ~((w >= 0) & (w <= LARGEST_WEIGHT) | z.isnan())
+        z = torch.where(refused, math.nan, z)  # as if not scored
+        unit = self._unit
+        if w is not None:
+            w = torch.where(z.isnan(), 0.0, w)
+            unit = torch.where(unit > 0, unit, unit_for(w.amax(), unit, torch))
+            w = in_units(w, unit, torch).clamp(max=MOST_UNITS)
+        if isinstance(step, int) and not isinstance(step, bool):
+            clock, tick = read_steps(step, 1).tolist(), None
+        else:
+            ticks, where = np.unique(read_steps(step, len(z)), return_inverse=True)
+            clock = ticks.tolist()
+            tick = upload(where.astype(np.int64), self.device) if len(clock) > 1 else None
+        self.rule.check_step(clock[0], self.newest)
+        check_id_type(self.id_type, given.kind)
+        batch = DeviceBatch(self.names.keys(given, self.device), z, tick, clock, w)
+        batch.given, batch.unscored, batch.refused, batch.unit = given, rewards.isnan(), refused, unit
+        batch.kind = rewards.dtype if rewards.is_floating_point() else torch.float32
+        batch.row, batch.found = self.history.find(batch.keys)
+        batch.last = self.history.visits.newest[batch.row]
+        return batch
+
+    def predict(self, batch: DeviceBatch) -> Prediction:
+        """Values of a batch that was read."""
+        return self.rule.predict(batch, self)
+
+    def learning(
+        self, batch: DeviceBatch, prediction: Prediction | None, last: dict[str, Any] | None = None
+    ) -> list[Call]:
+        """The call for `at_once` that learns from a batch and adds it to the history.
+
+        The tensors change in place, one after the other: an exception in between leaves a history that is refused from then
+        on.
+        """
+        return [(self._learn, batch, prediction, last)]
+
+    def describe(self, batch: DeviceBatch, prediction: Prediction) -> dict[str, Any]:
+        """What `metrics` says of a batch, before it is learned from."""
+        estimate = prediction.estimate
+        return {"n_eff": estimate.n_eff, "defined": estimate.defined, "width": prediction.width, "first": batch.first,
+                "z": batch.z, "last": batch.last, "step": batch.step}  # fmt: skip
+
+    def notes(self, batch: DeviceBatch) -> Tensor:
+        """What is noted of each place's prompt.  # (B, noted)"""
+        return self.history.notes[batch.row]
+
+    def features(self, batch: DeviceBatch, columns: int | None) -> Tensor:
+        """Of each place's prompt, NaN where it has none.  # (B, D)"""
+        assert self._features is not None
+        return self._features.rows(batch.given, columns)[batch.order]
+
+    def past(self, batch: DeviceBatch, bandwidth: Bandwidth, kernel: Kernel) -> tuple[Tensor, Tensor]:
+        """Half-width of the window of each place, which broadcasts, and moments of its past.  # (B, 1), (9, B)"""
+        if isinstance(bandwidth, Visits):
+            lag = self.history.visit_lag(batch.row, batch.step, bandwidth.k).clamp(min=bandwidth.floor)
+            windows = Windows(batch.step, lag[:, None], kernel.reach(lag, torch)[:, None])
+        else:
+            width = bandwidth.half_width(np.array(batch.clock), lambda k: np.empty(0))
+            windows = Windows(batch.step, batch.of_steps(width), batch.of_steps(kernel.reach(width)))
+        sample = self.history.sample(batch.row, batch.first)
+        return windows.width, ops.trusted_moments(sample, windows, kernel, "float64").reshape(9, -1)
+
+    @property
+    def counters(self) -> Counters:
+        """As `History.counters`; waits for the device."""
+        self._check_whole()
+        self._refused.settle()
+        size, before = self.history.visits.size, self._counters
+        evicted, dropped = int(self.history.evicted), int(self.history.dropped)
+        return Counters(int((size > 0).sum()), int(size.sum()), before.evicted + evicted, before.dropped + dropped)
+
+    @property
+    def last(self) -> dict[str, AnyArray]:
+        """As in `HostState`; waits for the device."""
+        if "first" not in self._last:
+            return self._last
+        part = {name: x.cpu().numpy() for name, x in self._last.items()}
+        first, last = part["first"], part["last"]
+        known = first & (last > 0)
+        return {
+            "n_eff": part["n_eff"],
+            "defined": part["defined"],
+            "width": np.broadcast_to(part["width"][:, 0], first.shape)[first],
+            "gap": np.maximum(part["step"] - last, 0)[known],
+            "scored": ~np.isnan(part["z"]),
+        }
+
+    @property
+    def learned(self) -> Pool | None:
+        """What was learned, in main memory; waits for the device."""
+        if self.pool is None:
+            return None
+        pool = self.rule.fresh()
+        assert pool is not None
+        pool.load_state_dict(self.pool.state_dict())
+        return pool
+
+    def _learn(self, batch: DeviceBatch, prediction: Prediction | None, last: dict[str, Any] | None) -> None:
+        self._whole = False
+        newest = max(self.newest, batch.newest)
+        if batch.given.kind is str and batch.given.ids is not None:
+            self.names.enter(batch.given.ids, newest)
+        keep = self.rule.keep(newest)
+        with torch.inference_mode(False):
+            notes = self.rule.learn(prediction, self.pool) if prediction and self.pool else None
+            if self.history.append(batch, keep, notes):
+                self.names.forget(self.history.oldest(keep))
+            self.seen += batch.own.sum(1)
+            if batch.weight is not None:
+                self._unit.copy_(batch.unit)
+        self.newest, self.id_type = newest, batch.given.kind
+        self._last = self._last if last is None else last
+        self._refused.add(batch.refused)
+        self._whole = True
+
+    def _check_whole(self) -> None:
+        """Refuse to go on with a part of a batch.
+
+        Raises
+        ------
+        KernadvError
+            If an exception ended a `_learn`.
+        """
+        if not self._whole:
+            raise KernadvError(
+                f"an exception came while a batch entered the history on {self.device}, which may now hold a part of it; "
+                "load the last checkpoint into this estimator, or make a new one"
+            )
+
+
+def _rewards(rewards: Tensor) -> Tensor:
+    """Rewards as float64."""
+    if rewards.is_complex():
+        raise ArgumentTypeError(f"rewards must be real numbers, got a tensor of {rewards.dtype}")
+    if rewards.ndim != 1:
+        raise ArgumentError(
+            f"rewards must have one dimension, one a row, got shape {tuple(rewards.shape)}; sum over tokens first"
+        )
+    return rewards.detach().double()
+
+
+def _weights(weights: Any, rows: int, device: torch.device) -> Tensor:
+    """Weights as float64 on the device."""
+    w = weights.detach() if isinstance(weights, Tensor) else upload(check_floats(weights, "weights"), device)
+    if w.is_complex():
+        raise ArgumentTypeError(f"weights must be real numbers, got a tensor of {w.dtype}")
+    if w.shape != (rows,):
+        raise ArgumentError(f"one weight a row: got {rows} rows and weights of shape {tuple(w.shape)}")
+    return send(w.double(), device)

@@ -1,0 +1,97 @@
+"""State of an estimator as arrays in a mapping, without pickle, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kernadv._arrays import LARGEST_REWARD
+from kernadv._errors import CheckpointError
+from kernadv._states import as_arrays, real_numbers
+from kernadv._typing import AnyArray, FloatArray
+from kernadv.estimator._rule import Rule
+from kernadv.estimator.state import HostState
+from kernadv.groups import WeightedGroups
+from kernadv.history import History
+from kernadv.pooling import Pool
+from kernadv.units import MOST_UNITS
+
+#: Rewards ever observed, at most; as many are counted exactly.
+MOST_SEEN = 2.0**53
+#: What sums that were rounded may differ by, relative to them; and squares of rewards near the smallest float64.
+ROUNDING, LEAST = 1e-6, 1e-300
+
+
+def to_arrays(state: HostState) -> dict[str, AnyArray]:
+    """All state as plain arrays, with the configuration beside it."""
+    learned = {} if state.pool is None else state.pool.state_dict()
+    config = np.frombuffer(_config(state.rule, state.pool, learned).encode(), np.uint8).copy()
+    return {"config": config, "seen": state.seen.copy(), **learned, **state.history.state_dict()}
+
+
+def from_arrays(
+    state: Any, rule: Rule, pool: Pool | None, max_visits: int | None, max_total: int | None, *, strict: bool
+) -> tuple[History, FloatArray, Pool | None, dict[str, AnyArray]]:
+    """What a `HostState` is made of, from what `to_arrays` made of one.
+
+    Parameters
+    ----------
+    state : mapping of arrays
+    rule : Rule
+    pool : Pool or None
+        The present one.
+    max_visits, max_total : int, optional
+        Caps of the history.
+    strict : bool
+        Refuse the state of another configuration.
+
+    Raises
+    ------
+    CheckpointError
+        If the state is foreign, damaged, from a newer version or, with `strict`, of another configuration.
+    """
+    arrays = as_arrays(state)
+    if "config" not in arrays or "seen" not in arrays or arrays["seen"].shape != (2,):
+        raise CheckpointError(f"not a state of KernelValueEstimator: it holds only {sorted(arrays)[:8]}")
+    config = arrays.pop("config")
+    if config.dtype != np.uint8 or config.ndim != 1:
+        raise CheckpointError("the configuration of the state is no text: it is damaged")
+    saved = config.tobytes().decode(errors="replace")
+    ours = _config(rule, pool, arrays)
+    if strict and saved != ours:
+        raise CheckpointError(
+            f"the state was saved under {saved:.2000}, this estimator is {ours}; pass strict=False to load it"
+        )
+    if saved != ours:
+        arrays.pop("notes", None)
+    seen = real_numbers(arrays.pop("seen"), (2,))
+    if seen is None or not 0 <= seen[0] <= MOST_SEEN or abs(seen[1]) > seen[0] * LARGEST_REWARD:
+        raise CheckpointError("the totals of the state are not those of rewards: it is damaged")
+    history = History(max_visits, max_total, rule.noted, rule.kind)
+    history.load_state_dict({name: array for name, array in arrays.items() if not name.startswith("pool.")})
+    weighted = rule.kind is WeightedGroups
+    _check_sums(*(arrays[name].astype(np.float64) for name in ("n", "s", "ss")), weighted=weighted)
+    if history.counters.visits and (history.unit > 0) != weighted:
+        kept = "with" if history.unit else "without"
+        raise CheckpointError(f"the history of the state was kept {kept} weights, which this estimator cannot read")
+    return history, seen, rule.restored(pool, arrays if saved == ours else None), {}
+
+
+def _config(rule: Rule, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> str:
+    return json.dumps({**rule.config(pool, arrays), "allow_late": rule.allow_late}, sort_keys=True)
+
+
+def _check_sums(n: FloatArray, first: FloatArray, second: FloatArray, *, weighted: bool) -> None:
+    """Refuse sums of visits that n rewards cannot have (s and ss), or n weights and weighted rewards (wz and w)."""
+    with np.errstate(all="ignore"):
+        if weighted:
+            wz, w = first, second
+            bad = (w > n * MOST_UNITS) | (np.abs(wz) > w * (LARGEST_REWARD * (1.0 + ROUNDING)) + LEAST)
+        else:
+            s, ss = first, second
+            bad = (np.abs(s) > n * (LARGEST_REWARD * (1.0 + ROUNDING))) | ~(s * s <= n * ss * (1.0 + ROUNDING) + LEAST)
+    if bad.any():
+        raise CheckpointError("the state holds sums that no rewards have: it is damaged")

@@ -1,0 +1,156 @@
+"""The state of an estimator in main memory: read a batch, predict it, learn from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernadv._arrays import read_weights
+from kernadv._at_once import Call
+from kernadv._typing import AnyArray, FloatArray
+from kernadv.batch import Batch, read_batch
+from kernadv.clock import Bandwidth
+from kernadv.estimator._rule import Prediction, Rule
+from kernadv.history import Counters, History, check_id_type
+from kernadv.kernels import Kernel
+from kernadv.moments import Moments, Selection, Windows
+from kernadv.pooling import NUMPY, Pool
+from kernadv.units import in_units, unit_for
+
+
+class HostState:
+    """The history, and what was learned beside it.
+
+    Parameters
+    ----------
+    rule : Rule
+    backend : Selection
+        Of the moments.
+    history : History
+    seen : (2,) float64
+        Count and sum of all rewards observed.
+    pool : Pool or None
+        What the rule has learned.
+    last : dict of arrays
+        Of the last call of `advantages`, as `describe` makes them; empty before.
+    """
+
+    device = None
+    lib = NUMPY
+
+    def __init__(
+        self,
+        rule: Rule,
+        backend: Selection,
+        history: History,
+        seen: FloatArray,
+        pool: Pool | None,
+        last: dict[str, AnyArray],
+    ) -> None:
+        self.rule, self.backend = rule, backend
+        self.history, self.seen, self.pool, self.last = history, seen, pool, last
+        self._spare = rule.fresh()  # learns next, and takes the place of the pool
+
+    def __repr__(self) -> str:
+        return f"visits={self.history.counters.visits}"
+
+    def to_host(self) -> tuple[History, FloatArray, Pool | None, dict[str, AnyArray]]:
+        """What another state is made of."""
+        return self.history, self.seen, self.pool, self.last
+
+    def read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any = None) -> Batch:
+        """Check a batch, also against the history, and look its prompts up."""
+        batch = self.look_up(read_batch(prompt_ids, rewards, step))
+        self.rule.check_step(int(batch.step.min()), self.history.newest)
+        if weights is None:
+            return batch
+        w = read_weights(weights, batch.scored)
+        unit = float(unit_for(w.max(), self.history.unit))
+        return batch._replace(weight=in_units(w, unit), unit=unit)
+
+    def look_up(self, batch: Batch) -> Batch:
+        """The batch with the rows of its prompts."""
+        check_id_type(self.history.id_type, type(batch.ids[0]))
+        rows = self.history.find(batch.ids)
+        return batch._replace(rows=rows, last=self.history.newest_step(rows)[batch.prompt])
+
+    def predict(self, batch: Batch) -> Prediction:
+        """Values of a batch that was read."""
+        return self.rule.predict(batch, self._counted_in(batch.unit))
+
+    def learning(
+        self, batch: Batch, prediction: Prediction | None, last: dict[str, AnyArray] | None = None
+    ) -> list[Call]:
+        """The calls for `at_once` that learn from a batch and add it to the history.
+
+        Parameters
+        ----------
+        batch : Batch
+        prediction : Prediction, optional
+            Of the batch, needed if the rule learns beside the history.
+        last : dict, optional
+            As made by `describe`; None: of an earlier batch.
+        """
+        history, visits, notes = self.history.counted_in(batch.unit), batch.visits, None
+        learned: dict[str, Any] = {"last": self.last if last is None else last}
+        if prediction and self.pool and self._spare and batch.scored.any():
+            fresh = self._spare
+            fresh.copy_from(prediction.basis[0])
+            notes = self.rule.learn(prediction, fresh)[np.searchsorted(batch.prompt, np.arange(len(batch.ids)))]
+            learned |= {"pool": fresh, "_spare": self.pool}
+        ids, rows, stored = batch.ids, batch.rows.copy(), visits.n > 0
+        if not stored.all():
+            prompts, index = np.unique(visits.prompt[stored], return_inverse=True)
+            ids, rows = [ids[p] for p in prompts.tolist()], rows[prompts]
+            visits = visits.take(stored)._replace(prompt=index)
+            notes = None if notes is None else notes[prompts]
+        newest = max(self.history.newest, batch.newest)
+        appending = history.appending(ids, visits, self.rule.keep(newest), newest, rows, notes)
+        if batch.unit:
+            appending.append((history.__dict__.update, {"unit": max(history.unit, batch.unit)}))
+        learned |= {"history": history, "seen": self.seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])}
+        return [*appending, (self.__dict__.update, learned)]
+
+    def describe(self, batch: Batch, prediction: Prediction) -> dict[str, AnyArray]:
+        """What `metrics` says of a batch, before it is learned from."""
+        known = batch.last > 0
+        return {
+            "n_eff": prediction.estimate.n_eff,
+            "defined": prediction.estimate.defined,
+            "width": prediction.width,
+            "gap": np.maximum(batch.step - batch.last, 0)[known],
+            "scored": batch.scored,
+        }
+
+    def notes(self, batch: Batch) -> FloatArray:
+        """What is noted of each group's prompt.  # (N, noted)"""
+        return self.history.notes(batch.rows[batch.prompt])
+
+    def features(self, batch: Batch, columns: int | None) -> FloatArray:
+        """Of each group's prompt, NaN where it has none.  # (N, D)"""
+        assert self.rule.features is not None
+        return self.rule.features.rows(batch.ids, columns)[batch.prompt]
+
+    def past(self, batch: Batch, bandwidth: Bandwidth, kernel: Kernel) -> tuple[FloatArray, Moments]:
+        """Half-width of the window of each group, and moments of its past.  # (N,), (N, 1) each"""
+        with self.history.borrowed(batch.rows[batch.prompt]) as sample:
+            windows = Windows.of([bandwidth], kernel, sample, batch.step)
+            return windows.width[:, 0], self.backend.backend.ragged_moments(sample, windows, kernel)
+
+    @property
+    def counters(self) -> Counters:
+        """Of the history."""
+        return self.history.counters
+
+    @property
+    def learned(self) -> Pool | None:
+        """What was learned, in main memory."""
+        return self.pool
+
+    def _counted_in(self, unit: float) -> HostState:
+        """This state, or where weights outgrow those before one in which only the visits are left of these."""
+        history = self.history.counted_in(unit)
+        if history is self.history:
+            return self
+        return HostState(self.rule, self.backend, history, self.seen, self.rule.fresh(), self.last)

@@ -1,0 +1,37 @@
+"""Whether the fused kernels can run here: the one place that decides, for every operator."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+#: Oldest version of Triton that the kernels are tested with.
+OLDEST = (3, 6)
+
+
+def unavailable() -> str | None:
+    """Why Triton cannot run here, or None."""
+    for module in ("torch", "triton"):
+        if importlib.util.find_spec(module) is None:
+            return f'{module} is not installed: pip install "kernadv[torch]"'
+    found = metadata.version("triton")
+    if tuple(int(part) for part in found.split(".")[:2]) < OLDEST:
+        return f"triton {found} is older than {OLDEST[0]}.{OLDEST[1]}: pip install --upgrade triton"
+    import torch
+
+    return None if torch.cuda.is_available() else "torch sees no GPU on this machine"
+
+
+@cache
+def triton_module(name: str) -> Any:
+    """The module of a fused kernel, e.g. "kernadv.moments.triton_ragged"; None, said once, where Triton cannot run."""
+    reason = unavailable()
+    if reason is not None:
+        kernel = name.rpartition("triton_")[2]
+        warnings.warn(f"torch computes the {kernel} kernel on the GPU, more slowly: {reason}", stacklevel=2)
+        return None
+    return importlib.import_module(name)

@@ -1,0 +1,98 @@
+"""The moments as a torch operator: torch on the CPU, Triton on a GPU, traceable by the compiler.
+
+Operators take a kernel by its key, because the compiler only knows tensors, numbers and text.
+"""
+
+import warnings
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernadv import kernels
+from kernadv.kernels import Kernel
+from kernadv.moments import torch_
+from kernadv.moments._base import Moments, Sample, Windows
+from kernadv.moments.checks import check_dtype, check_sample, check_windows
+from kernadv.moments.dispatch import triton_module
+
+_KERNELS: dict[str, Kernel] = {}
+
+
+@torch.compiler.assume_constant_result
+def kernel_key(kernel: str | Kernel) -> str:
+    """The text by which operators know a kernel."""
+    found = kernels.get(kernel)
+    _KERNELS[repr(found)] = found
+    return repr(found)
+
+
+def kernel_of(key: str) -> Kernel:
+    """The kernel of a key that `kernel_key` gave."""
+    return _KERNELS[key]
+
+
+@cache
+def fused_module(name: str, *keys: str) -> Any:
+    """As `triton_module`; also None, said once, where one of the kernels is not fused."""
+    for kernel in map(kernel_of, keys):
+        if kernel.triton_profile() is None:
+            warnings.warn(
+                f"torch computes with the {kernel.name} kernel on the GPU, more slowly: it is not fused, it has no "
+                "triton_profile",
+                stacklevel=2,
+            )
+            return None
+    return triton_module(name)
+
+
+def ragged_moments(sample: Sample, windows: Windows, kernel: str | Kernel, dtype: str = "float32") -> Moments:
+    """Moments of every query and bandwidth in one pass over the histories; see `Moments`.
+
+    Parameters
+    ----------
+    sample, windows : of tensors, Q queries x H bandwidths
+        Histories may be packed, padded or rings: only `start` and `length` say where entries are, and their order does
+        not matter.  A bandwidth of inf weighs the whole past alike; one that is not positive gives NaN.
+    kernel : str or Kernel
+    dtype : {"float64", "float32"}
+        Type of the arithmetic and of the result.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If tensors differ in device or length, are not contiguous, or have a type that cannot be used.
+    """
+    check_sample(sample)
+    check_windows(windows, sample)
+    check_dtype(dtype)
+    return Moments(*trusted_moments(sample, windows, kernel, dtype).unbind())
+
+
+def trusted_moments(sample: Sample, windows: Windows, kernel: str | Kernel, dtype: str) -> Tensor:
+    """`ragged_moments` of arguments that need no check, (9, Q, H)."""
+    return _ragged_moments(*sample, *windows, kernel_key(kernel), dtype)
+
+
+@torch.library.custom_op("kernadv::ragged_moments", mutates_args=())
+def _ragged_moments(
+    start: Tensor, length: Tensor, step: Tensor, n: Tensor, s: Tensor, ss: Tensor,
+    at: Tensor, width: Tensor, reach: Tensor, kernel: str, dtype: str,
+) -> Tensor:  # fmt: skip
+    sample, windows = Sample(start, length, step, n, s, ss), Windows(at, width, reach)
+    return torch.stack(tuple(torch_.ragged_moments(sample, windows, kernel_of(kernel), dtype)))
+
+
+@_ragged_moments.register_kernel("cuda")
+def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype):
+    sample, windows = Sample(start, length, step, n, s, ss), Windows(at, width, reach)
+    module = fused_module("kernadv.moments.triton_ragged", kernel)
+    if module is None:
+        return torch.stack(tuple(torch_.ragged_moments(sample, windows, kernel_of(kernel), dtype)))
+    return module.ragged_moments(sample, windows, kernel_of(kernel), dtype)
+
+
+@_ragged_moments.register_fake
+def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype):
+    return width.new_empty((9, *width.shape), dtype=getattr(torch, dtype))

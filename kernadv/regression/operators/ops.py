@@ -1,0 +1,212 @@
+"""The operators: torch on the CPU, Triton on a GPU, traceable by the compiler.
+
+They take kernels by their keys, see `kernadv.moments.ops`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kernadv._errors import ArgumentError, check_choice
+from kernadv.clock import Bandwidth
+from kernadv.kernels import Kernel
+from kernadv.moments import Sample, Windows
+from kernadv.moments.checks import check_dtype, check_sample, check_windows
+from kernadv.moments.ops import fused_module, kernel_key, kernel_of
+from kernadv.regression.operators import flash, prequential, weights
+from kernadv.regression.operators.flash import PRECISIONS, Fits, Points, check_points
+from kernadv.regression.operators.prequential import Scores, half_widths
+
+
+def prequential_cv(
+    sample: Sample, bandwidths: Sequence[Bandwidth], kernel: str | Kernel, dtype: str = "float32"
+) -> Scores:
+    """Prequential scores of H bandwidths over P whole histories, without temporaries; ascending steps.
+
+    Parameters and results as in `prequential.prequential_cv`, with `Steps` and `Relative` bandwidths.
+    """
+    check_sample(sample)
+    check_dtype(dtype)
+    if not bandwidths:
+        raise ArgumentError("bandwidths must hold at least one bandwidth, got none; e.g. [Steps(20)]")
+    slope, floor = half_widths(tuple(bandwidths), sample.step.device)
+    out = _prequential_cv(*sample, slope, floor, kernel_key(kernel), dtype)
+    return Scores(out[0], out[1])
+
+
+def batched_kernel_weights(
+    sample: Sample,
+    windows: Windows,
+    kernel: str | Kernel,
+    degree: int = 0,
+    dtype: str = "float32",
+    total: int | None = None,
+) -> Tensor:
+    """The normalised weights of every visit, (H, sum of the lengths); see `kernadv.regression.operators.weights`.
+
+    The sum of the lengths, `total`, is looked up where it is not given; that waits for the device.
+    """
+    check_sample(sample)
+    check_windows(windows, sample)
+    check_dtype(dtype)
+    _check_degree(degree)
+    total = int(sample.length.sum()) if total is None else total
+    return _kernel_weights(*sample, *windows, kernel_key(kernel), degree, total, dtype)
+
+
+def flash_smoother(
+    queries: Points,
+    points: Points,
+    response: Tensor,
+    windows: flash.Windows,
+    feature_kernel: str | Kernel,
+    time_kernel: str | Kernel,
+    degree: int = 0,
+    precision: str = "bf16x3",
+) -> Fits:
+    """Smooth over features, time and prompts without a matrix of queries x points.
+
+    Parameters
+    ----------
+    queries, points, response, windows
+        As in `kernadv.regression.operators.flash.flash_moments`.
+    feature_kernel, time_kernel : str or Kernel
+    degree : {0, 1}
+        Nadaraya-Watson, or local linear in time.
+    precision : {"ieee", "bf16x3", "bf16"}
+        Arithmetic of the matrix product on a GPU: float32; three bfloat16 products, as exact; bfloat16.
+
+    Returns
+    -------
+    Fits of (Q,) float32 tensors
+    """
+    check_points(queries, points, response, windows)
+    check_choice(precision, "precision", PRECISIONS)
+    _check_degree(degree)
+    out = _flash_moments(
+        *queries, *points, response, windows.width, windows.reach, float(windows.bandwidth),
+        float(windows.other_prompt), kernel_key(feature_kernel), kernel_key(time_kernel), degree, precision,
+    )  # fmt: skip
+    s0, s1, s2, t0, t1, q0, q1, q2 = out[:8].double()
+    some = s0 > 0
+    s0 = torch.where(some, s0, 1.0)
+    centre, mean = s1 / s0, t0 / s0
+    sxx = s2 - centre * s1
+    line = (sxx > 1e-5 * s2) & (degree == 1)
+    tilt = torch.where(line, centre / torch.where(line, sxx, 1.0), 0.0)
+    value = mean - tilt * (t1 - centre * t0)
+    p = 1.0 / s0 + tilt * centre
+    norm = p * p * q0 - 2.0 * p * tilt * q1 + tilt * tilt * q2
+    value = torch.where(some, value, torch.nan)
+    n_eff = torch.where(some & (norm > 0), 1.0 / torch.where(norm > 0, norm, 1.0), 0.0)
+    return Fits(value.float(), n_eff.float())
+
+
+def _check_degree(degree: int) -> None:
+    if degree not in (0, 1):
+        raise ArgumentError(f"degree must be 0 (Nadaraya-Watson) or 1 (local linear), got {degree!r}")
+
+
+@torch.library.custom_op("kernadv::prequential_cv", mutates_args=())
+def _prequential_cv(
+    start: Tensor, length: Tensor, step: Tensor, n: Tensor, s: Tensor, ss: Tensor,
+    slope: Tensor, floor: Tensor, kernel: str, dtype: str,
+) -> Tensor:  # fmt: skip
+    sample = Sample(start, length, step, n, s, ss)
+    return prequential.prequential_cv(sample, slope, floor, kernel_of(kernel), dtype)
+
+
+@_prequential_cv.register_kernel("cuda")
+def _(start, length, step, n, s, ss, slope, floor, kernel, dtype):
+    module = fused_module("kernadv.regression.operators.triton_prequential", kernel) or prequential
+    return module.prequential_cv(Sample(start, length, step, n, s, ss), slope, floor, kernel_of(kernel), dtype)
+
+
+@_prequential_cv.register_fake
+def _(start, length, step, n, s, ss, slope, floor, kernel, dtype):
+    return slope.new_empty((2, len(start), len(slope)), dtype=getattr(torch, dtype))
+
+
+@torch.library.custom_op("kernadv::kernel_weights", mutates_args=())
+def _kernel_weights(
+    start: Tensor, length: Tensor, step: Tensor, n: Tensor, s: Tensor, ss: Tensor, at: Tensor, width: Tensor,
+    reach: Tensor, kernel: str, degree: int, total: int, dtype: str,
+) -> Tensor:  # fmt: skip
+    sample, windows = Sample(start, length, step, n, s, ss), Windows(at, width, reach)
+    return weights.kernel_weights(sample, windows, kernel_of(kernel), degree, total, dtype)
+
+
+@_kernel_weights.register_kernel("cuda")
+def _(start, length, step, n, s, ss, at, width, reach, kernel, degree, total, dtype):
+    sample, windows = Sample(start, length, step, n, s, ss), Windows(at, width, reach)
+    module = fused_module("kernadv.regression.operators.triton_weights", kernel) or weights
+    return module.kernel_weights(sample, windows, kernel_of(kernel), degree, total, dtype)
+
+
+@_kernel_weights.register_fake
+def _(start, length, step, n, s, ss, at, width, reach, kernel, degree, total, dtype):
+    return width.new_empty((width.shape[1], total), dtype=getattr(torch, dtype))
+
+
+@torch.library.custom_op("kernadv::flash_moments", mutates_args=())
+def _flash_moments(
+    q: Tensor, q_step: Tensor | None, q_prompt: Tensor | None, q_id: Tensor | None,
+    x: Tensor, x_step: Tensor | None, x_prompt: Tensor | None, x_id: Tensor | None,
+    y: Tensor, width: Tensor | None, reach: Tensor | None, bandwidth: float, other: float,
+    far: str, time: str, degree: int, precision: str,
+) -> Tensor:  # fmt: skip
+    queries, points = Points(q, q_step, q_prompt, q_id), Points(x, x_step, x_prompt, x_id)
+    windows = flash.Windows(bandwidth, width, reach, other)
+    return flash.flash_moments(queries, points, y, windows, kernel_of(far), kernel_of(time)).float()
+
+
+@_flash_moments.register_kernel("cuda")
+def _(
+    q,
+    q_step,
+    q_prompt,
+    q_id,
+    x,
+    x_step,
+    x_prompt,
+    x_id,
+    y,
+    width,
+    reach,
+    bandwidth,
+    other,
+    far,
+    time,
+    degree,
+    precision,
+):
+    queries, points = Points(q, q_step, q_prompt, q_id), Points(x, x_step, x_prompt, x_id)
+    windows = flash.Windows(bandwidth, width, reach, other)
+    module = fused_module("kernadv.regression.operators.triton_flash", far, time)
+    if module is None:
+        return flash.flash_moments(queries, points, y, windows, kernel_of(far), kernel_of(time), "float32")
+    return module.flash_moments(queries, points, y, windows, kernel_of(far), kernel_of(time), precision, degree)
+
+
+@_flash_moments.register_fake
+def _(
+    q,
+    q_step,
+    q_prompt,
+    q_id,
+    x,
+    x_step,
+    x_prompt,
+    x_id,
+    y,
+    width,
+    reach,
+    bandwidth,
+    other,
+    far,
+    time,
+    degree,
+    precision,
+):
+    return q.new_empty((10, len(q)), dtype=torch.float32)
