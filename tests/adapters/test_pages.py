@@ -23,9 +23,3 @@ def test_every_adapter_and_recipe_has_a_page():
     adapters = {file.stem for file in MODULES.glob("[!_]*.py")} - {"samplers"}
     recipes = {f.stem.removesuffix("_kernadv") for f in (PAGES.parents[1] / "examples" / "recipes").glob("*.py")}
     assert adapters | recipes <= {page.stem for page in PAGES.glob("*.md")}
-
-
-def test_adapters_are_thin():
-    """They hold no statistics: those of one framework take at most 100 lines a file."""
-    long = {file.name: n for file in MODULES.glob("*.py") if (n := len(file.read_text().splitlines())) > 100}
-    assert long.keys() <= {"_driver.py"}, f"adapters of more than 100 lines: {long}"
