@@ -17,6 +17,7 @@ from kernadv._checkpoint import replacing
 from kernadv.audit import audit as audit_groups
 from kernadv.cli import _parsing as parsing
 from kernadv.cli._progress import Bars
+from kernadv.logs import formats, read_log
 from kernadv.report import Report
 from kernadv.report._report import is_binary
 from kernadv.report.terminal import show
@@ -49,7 +50,7 @@ def _root(
 def audit(
     log: Annotated[Path | None, typer.Argument(metavar="LOG", help="File or folder of the reward log.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Audit the log that ships with kernadv.")] = False,
-    format: Annotated[str | None, typer.Option(help="trl, verl, swift or table; detected by default.")] = None,
+    format: Annotated[str | None, typer.Option(help=f"{', '.join(formats())}; detected by default.")] = None,
     map: Annotated[
         list[str] | None,
         typer.Option(metavar="ROLE=COLUMN", help="Column of the role step, prompt, reward or value (true value)."),
@@ -81,8 +82,6 @@ def audit(
         outputs = parsing.outputs({"--html": html, "--json": json}, log)
         if "--html" in outputs:
             from kernadv.report.page import render
-        from kernadv.logs import read_log
-
         bars = stack.enter_context(Bars())
         with bars.bar("reading") as tell:
             found = read_log(
