@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError, Relative, Steps
-from kernadv.audit import audit
+from kernadv.audit import audit, further_baselines
 from kernadv.audit.description import between, drift, gaps
+from kernadv.baselines import discover, discover_tuned
+from kernadv.baselines.constant import Zero
 from kernadv.groups import Groups, aggregate
 from kernadv.report._wording import remarks
 from kernadv.resampling import bootstrap_ratios
@@ -63,6 +65,64 @@ def test_truth_free_error_is_unbiased(sizes):
     assert (np.abs(mean) <= 4 * error + 1e-12).all(), dict(
         zip([s.name for s in found.scores], mean / error, strict=True)
     )
+
+
+def replayable():
+    """The names of the baselines that need nothing beside the groups."""
+    return [
+        name
+        for name, baseline in {**discover(), **discover_tuned()}.items()
+        if not (baseline.needs_truth or baseline.offline_rollouts or baseline.needs_weights or baseline.needs_traces)
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(4,), (2, 3, 8)])
+def test_further_baselines_are_unbiased_and_change_nothing_else(sizes):
+    differences = []
+    for seed in range(30):
+        groups, value = simulate(seed, prompts=30, steps=20, batch=12, sizes=sizes)
+        plain = audit(groups, value=value, bandwidths=GRID, draws=2)
+        found = audit(groups, value=value, bandwidths=GRID, draws=2, baselines=[*replayable(), "rloo", Zero()])
+        assert {score.name for score in found.scores} == {*replayable(), *(score.name for score in plain.scores)}
+        assert len(found.scores) == len({score.name for score in found.scores})
+        assert [found.score(score.name) for score in plain.scores] == plain.scores
+        assert (found.best, found.as_good, found.at_edge) == (plain.best, plain.as_good, plain.at_edge)
+        differences.append([score.mse.estimate - score.true_mse for score in found.scores])
+    mean, error = np.mean(differences, 0), np.std(differences, 0, ddof=1) / math.sqrt(len(differences))
+    assert (np.abs(mean) <= 4 * error + 1e-12).all()
+
+
+def test_further_baselines_of_single_traces():
+    groups, value = simulate(3, sizes=(1,))
+    names = [name for name in replayable() if not {**discover(), **discover_tuned()}[name].uses_own_reward]
+    found = audit(groups, value=value, draws=2, baselines=[name for name in names if name not in ("rloo", "jspo")])
+    assert np.isfinite([score.excess.estimate for score in found.scores]).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "given", "message"),
+    [
+        ((4,), ["nothing"], "unknown baseline 'nothing'; known: asymre, .*zero"),
+        ((4,), ["oracle"], "cannot replay oracle: it needs the true values"),
+        ((4,), ["spo"], "cannot replay spo: it needs 8 rollouts of every prompt from before training"),
+        ((4,), ["opo"], "cannot replay opo: it needs a weight for each single trace"),
+        ((4,), ["qae_loo tuned"], "it needs the single traces in the order they were sampled"),
+        ((4,), "dbb", r"baselines must be a list such as .*, got 'dbb'"),
+        ((4,), [Zero], "baselines must be a list such as"),
+        ((1,), ["rloo"], "rloo needs groups of 2 traces or more, the smallest of this log has 1"),
+        ((1,), ["dbb"], "dbb holds the own reward: .* take the form without it"),
+    ],
+)
+def test_baselines_that_cannot_be_audited(sizes, given, message):
+    groups, _ = simulate(0, sizes=sizes)
+    with pytest.raises(KernadvError, match=message):
+        audit(groups, draws=2, baselines=given)
+
+
+def test_unknown_names_list_those_that_can_be_audited():
+    with pytest.raises(KernadvError, match="unknown baseline") as caught:
+        further_baselines(["nothing"])
+    assert str(caught.value).partition("known: ")[2].split(", ") == sorted(replayable())
 
 
 def test_one_trace_a_group_identifies_differences_only():

@@ -20,9 +20,10 @@ from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_count
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.audit.description import between, drift, gaps, strata
+from kernadv.audit.further import check_groups_for, further_baselines
 from kernadv.audit.result import Audit, Interval, Score
 from kernadv.audit.verdict import verdict
-from kernadv.baselines import Baseline, LinearBaseline
+from kernadv.baselines import Baseline, LinearValues
 from kernadv.baselines._base import per_step
 from kernadv.baselines.batch_mean import BatchMean
 from kernadv.baselines.constant import Zero
@@ -52,6 +53,7 @@ def audit(
     value: FloatArray | None = None,
     kernel: str | Kernel = "triangular",
     bandwidths: Sequence[Bandwidth] | None = None,
+    baselines: Sequence[str | Baseline] = (),
     draws: int = 1000,
     seed: int = 0,
     notes: Sequence[str] = (),
@@ -69,6 +71,8 @@ def audit(
         Kernel of the KAE grid.
     bandwidths : sequence of Bandwidth, optional
         Grid of KAE; default: `default_grid`.
+    baselines : sequence of str or Baseline
+        Further baselines to compare, names of `kernadv.baselines.discover` and `discover_tuned` or objects.
     draws : int
         Bootstrap draws over prompts.
     seed : int
@@ -96,25 +100,29 @@ def audit(
         if len(value) != len(groups.n):
             raise ArgumentError(f"value must have one number a group, {len(groups.n)}, got {len(value)}")
     tell = progress or (lambda share, what: None)
-    grid = [KAE(b, kernel) for b in (bandwidths or default_grid(groups))]
+    named = further_baselines(baselines)
+    widths = bandwidths or default_grid(groups)
+    grid = [KAE(bandwidth, kernel) for bandwidth in widths]
     identified = bool((groups.n > 1).any())
-    baselines: list[LinearBaseline] = [
-        Zero(),
-        BatchMean(),
-        *([GroupMean(), LeaveOneOutMean()] if identified else []),
-        PooledKernel(),
-        *grid,
-    ]
+    means = [GroupMean(), LeaveOneOutMean()] if identified else []
+    always: list[Baseline] = [Zero(), BatchMean(), *means, PooledKernel()]
     used = _scored(groups, identified)
     kept = groups.take(used)
+    present = {baseline.name for baseline in (*always, *grid)}
+    further = list({baseline.name: baseline for baseline in named if baseline.name not in present}.values())
+    for baseline in further:
+        check_groups_for(baseline, kept, identified)
+    compared = [*always, *further, *grid]
     noise = np.where(identified, kept.noise, 0.0)
     weight = kept.n.astype(np.float64)
-    error = np.empty((len(weight), len(baselines)))  # sums over the traces of each group
-    true = np.full(len(baselines), np.nan)
-    own_reward = np.zeros(len(baselines), dtype=bool)
-    for column, baseline in enumerate(baselines):
-        tell(0.9 * column / len(baselines), f"replaying {baseline.title}")
-        values = baseline.replay(groups).take(used)
+    error = np.empty((len(weight), len(compared)))  # sums over the traces of each group
+    true = np.full(len(compared), np.nan)
+    own_reward = np.zeros(len(compared), dtype=bool)
+    for column, baseline in enumerate(compared):
+        tell(0.9 * column / len(compared), f"replaying {baseline.title}")
+        values = baseline.replay(groups)
+        assert isinstance(values, LinearValues)  # without single traces there are no others
+        values = values.take(used)
         own_reward[column] = bool((values.own != 0).any())
         error[:, column] = values.squared_error(kept) - weight * noise * (1.0 - 2.0 * values.own)
         if value is not None:
@@ -126,12 +134,21 @@ def audit(
         drawn[:] = np.nan
     sums = np.vstack([total.sum(0) / weight.sum(), drawn])
     mse, floor = sums[:, :-1], sums[:, -1:]
-    names = [baseline.name for baseline in baselines]
+    names = [baseline.name for baseline in compared]
+    first = len(compared) - len(grid)
     scores = [
-        _score(b, mse, floor, names, column, bool(own_reward[column]), None if value is None else float(true[column]))
-        for column, b in enumerate(baselines)
+        _score(
+            baseline,
+            widths[column - first] if column >= first else None,
+            mse,
+            floor,
+            names,
+            column,
+            bool(own_reward[column]),
+            None if value is None else float(true[column]),
+        )
+        for column, baseline in enumerate(compared)
     ]
-    first = len(baselines) - len(grid)
     best = first + int(np.argmin(mse[0, first:]))
     worse = np.quantile(mse[1:, first:] - mse[1:, [best]], 0.05, axis=0) > 0
     chosen = scores[best]
@@ -194,6 +211,7 @@ def _scored(groups: Groups, identified: bool) -> BoolArray:
 
 def _score(
     baseline: Baseline,
+    bandwidth: Bandwidth | None,
     mse: FloatArray,
     floor: FloatArray,
     names: list[str],
@@ -201,13 +219,12 @@ def _score(
     own_reward: bool,
     true_mse: float | None,
 ) -> Score:
-    """Score of one column of `mse` (draws + 1, K), whose first row is the estimate."""
+    """Score of one column of `mse` (draws + 1, K), whose first row is the estimate; of the grid if it has a bandwidth."""
     identified = "rloo" in names
     own, batch = mse[:, column], mse[:, names.index("batch_mean")]
     rloo = mse[:, names.index("rloo")] if identified else None
     error = _interval(own)
     gradient = None if own_reward else _quotient(floor[:, 0] + own, floor[:, 0] + (batch if rloo is None else rloo))
-    bandwidth = baseline.bandwidth if isinstance(baseline, KAE) else None
     width = next((getattr(bandwidth, name) for name in ("h", "width", "k") if hasattr(bandwidth, name)), None)
     return Score(
         name=baseline.name,

@@ -22,7 +22,7 @@ class Score:
     ----------
     name, title : str
     clock : {"relative", "steps", "visits"} or None
-        Clock of a KAE bandwidth; None for the other baselines.
+        Clock of a bandwidth of the KAE grid; None for the other baselines.
     bandwidth : float or None
     mse : Interval or None
         Truth-free value MSE; None where the noise is unknown (one trace a group).

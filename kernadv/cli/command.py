@@ -15,6 +15,7 @@ from rich.text import Text
 from kernadv import __version__, kernels
 from kernadv._checkpoint import replacing
 from kernadv.audit import audit as audit_groups
+from kernadv.audit import further_baselines
 from kernadv.cli import _parsing as parsing
 from kernadv.cli._progress import Bars
 from kernadv.logs import formats, read_log
@@ -63,6 +64,10 @@ def audit(
         list[str] | None,
         typer.Option(metavar="COLUMN[=WEIGHT]", help="Reward column to sum; may be repeated."),
     ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Further baseline to compare; may be repeated. An unknown name lists all."),
+    ] = None,
     kernel: Annotated[str, typer.Option(help=f"Kernel of the grid: {', '.join(kernels.KERNELS)}.")] = "triangular",
     draws: Annotated[int, typer.Option(min=FEWEST_DRAWS, help="Bootstrap draws over prompts.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
@@ -72,7 +77,7 @@ def audit(
     """Report the value error of every baseline on a finished or running training run, without any new rollout."""
     if (log is None) is not demo:
         raise typer.BadParameter("give either a LOG or --demo" + (", not both" if demo else ""), param_hint="LOG")
-    chosen = kernels.get(kernel)
+    chosen, further = kernels.get(kernel), further_baselines(baseline or [])
     columns, weights = parsing.roles(map or []), parsing.weights(reward or [])
     pair = parsing.pair(counts)
     with ExitStack() as stack:
@@ -97,6 +102,7 @@ def audit(
                 found.groups,
                 value=found.value,
                 kernel=chosen,
+                baselines=further,
                 draws=draws,
                 seed=seed,
                 notes=found.notes,

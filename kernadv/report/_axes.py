@@ -44,7 +44,7 @@ class Look(NamedTuple):
         role = "kae" if score.clock else score.name
         marker, size = _MARKERS.get(role, ("o", 4.0))
         text = "KAE" if score.clock else wording.label(score)
-        return cls(text, {"color": COLOURS[role], "marker": marker, "markersize": size})
+        return cls(text, {"color": COLOURS.get(role, COLOURS["muted"]), "marker": marker, "markersize": size})
 
 
 class Scale:

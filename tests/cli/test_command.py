@@ -55,13 +55,15 @@ def test_every_option(run, frame, tmp_path):
     frame = frame.with_columns(tidy=pl.Series(np.random.default_rng(5).random(len(frame)).round(3)))
     frame.rename(names).write_csv(tmp_path / "log.csv")
     options = ["--format", "table", "--map", "step=iteration", "--map", "prompt=question_nr", "--map", "value=truth"]
+    options += ["--baseline", "local_level", "--baseline", "pooled_beta tuned"]
     options += ["--reward", "accuracy", "--reward", "tidy=0.5", "--kernel", "epanechnikov", "--draws", 50, "--seed", 3]
     outputs = ["--html", tmp_path / "out.html", "--json", tmp_path / "out.json"]
     done = run("audit", tmp_path / "log.csv", *options, *outputs)
     assert (done.code, done.err) == (0, "")
     found = json.loads((tmp_path / "out.json").read_text())["audit"]
     groups = groups_of(frame, pl.col("reward") + 0.5 * pl.col("tidy"))
-    expected = audit(groups, kernel="epanechnikov", draws=50, seed=3)
+    expected = audit(groups, kernel="epanechnikov", draws=50, seed=3, baselines=["local_level", "pooled_beta tuned"])
+    assert any(line.startswith("local level ") for line in done.out.splitlines())
     for score, other in zip(found["scores"], expected.scores, strict=True):
         assert score["title"] == other.title
         assert score["mse"] == pytest.approx(other.mse._asdict(), rel=1e-9)
@@ -123,7 +125,17 @@ def test_version(run):
 def test_help_names_every_option(run):
     done = run("audit", "--help")
     assert done.code == 0
-    for option in ("--demo", "--format", "--map", "--counts", "--reward", "--kernel", "--draws", "--seed", "--html"):
+    for option in (
+        "--demo",
+        "--format",
+        "--map",
+        "--counts",
+        "--reward",
+        "--baseline",
+        "--kernel",
+        "--draws",
+        "--seed",
+    ):
         assert option in done.out
 
 
