@@ -85,7 +85,8 @@ def test_further_baselines_are_unbiased_and_change_nothing_else(sizes):
         found = audit(groups, value=value, bandwidths=GRID, draws=2, baselines=[*replayable(), "rloo", Zero()])
         assert {score.name for score in found.scores} == {*replayable(), *(score.name for score in plain.scores)}
         assert len(found.scores) == len({score.name for score in found.scores})
-        assert [found.score(score.name) for score in plain.scores] == plain.scores
+        for score in plain.scores:
+            assert found.score(score.name).mse == pytest.approx(score.mse, rel=1e-12, nan_ok=True)
         assert (found.best, found.as_good, found.at_edge) == (plain.best, plain.as_good, plain.at_edge)
         differences.append([score.mse.estimate - score.true_mse for score in found.scores])
     mean, error = np.mean(differences, 0), np.std(differences, 0, ddof=1) / math.sqrt(len(differences))
@@ -94,8 +95,9 @@ def test_further_baselines_are_unbiased_and_change_nothing_else(sizes):
 
 def test_further_baselines_of_single_traces():
     groups, value = simulate(3, sizes=(1,))
-    names = [name for name in replayable() if not {**discover(), **discover_tuned()}[name].uses_own_reward]
-    found = audit(groups, value=value, draws=2, baselines=[name for name in names if name not in ("rloo", "jspo")])
+    known = {**discover(), **discover_tuned()}
+    given = [name for name in replayable() if known[name].min_group == 1 and not known[name].uses_own_reward]
+    found = audit(groups, value=value, draws=2, baselines=given)
     assert np.isfinite([score.excess.estimate for score in found.scores]).all()
 
 
