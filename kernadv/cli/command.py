@@ -19,8 +19,7 @@ from kernadv.audit import further_baselines
 from kernadv.cli import _parsing as parsing
 from kernadv.cli._progress import Bars
 from kernadv.logs import formats, read_log
-from kernadv.report import Report
-from kernadv.report._report import is_binary
+from kernadv.report import Report, is_binary
 from kernadv.report.terminal import show
 
 #: Width of the report in a pipe or file, where there is no terminal to ask.
