@@ -25,9 +25,9 @@ def further_baselines(given: Sequence[str | Baseline]) -> list[Baseline]:
     open_to_all = [name for name, baseline in known.items() if _need(baseline) is None]
     chosen = []
     for one in given:
-        baseline = (
-            one if isinstance(one, Baseline) else known.get(one) or known[check_choice(one, "baseline", open_to_all)]
-        )
+        if isinstance(one, str) and one not in known:
+            check_choice(one, "baseline", open_to_all)
+        baseline = known[one] if isinstance(one, str) else one
         if need := _need(baseline):
             raise ArgumentError(
                 f"the audit cannot replay {baseline.name}: it needs {need}, and a log's groups hold counts and sums of "
