@@ -44,8 +44,8 @@ rng = np.random.default_rng(0)
 prompt, step = np.repeat(np.arange(6), 20), np.tile(np.arange(1, 21), 6)
 s = rng.binomial(4, 0.5, 120).astype(float)
 found = audit(aggregate(prompt, step, np.full(120, 4), s, s), draws=40, baselines=["half_way"])
-assert found.score("half_way").title == "half-way from RLOO to the batch mean"
-assert 0 < found.score("half_way").mse.estimate < found.score("rloo").mse.estimate
+assert found.finding("half_way").title == "half-way from RLOO to the batch mean"
+assert 0 < found.finding("half_way").mse.estimate < found.finding("rloo").mse.estimate
 """
 SELECTOR = """
 import numpy as np

@@ -37,7 +37,7 @@ def further_baselines(given: Sequence[str | Baseline]) -> list[Baseline]:
     return chosen
 
 
-def check_groups_for(baseline: Baseline, scored: Groups, identified: bool) -> None:
+def check_groups_for(baseline: Baseline, compared: Groups, identified: bool) -> None:
     """Raise if the groups on which the errors are averaged are too small for a baseline.
 
     Raises
@@ -45,7 +45,7 @@ def check_groups_for(baseline: Baseline, scored: Groups, identified: bool) -> No
     ArgumentError
         If it is undefined for the smallest of them, or holds the own reward where the noise of the rewards is unknown.
     """
-    smallest = int(scored.n.min())
+    smallest = int(compared.n.min())
     if baseline.min_group > smallest:
         raise ArgumentError(
             f"{baseline.name} needs groups of {baseline.min_group} traces or more, the smallest of this log has {smallest}"

@@ -21,7 +21,7 @@ from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_co
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.audit.description import between, drift, gaps, strata
 from kernadv.audit.further import check_groups_for, further_baselines
-from kernadv.audit.result import Audit, Interval, Score
+from kernadv.audit.result import Audit, Finding, Interval
 from kernadv.audit.verdict import verdict
 from kernadv.baselines import Baseline, LinearValues
 from kernadv.baselines._base import per_step
@@ -106,7 +106,7 @@ def audit(
     identified = bool((groups.n > 1).any())
     means = [GroupMean(), LeaveOneOutMean()] if identified else []
     always: list[Baseline] = [Zero(), BatchMean(), *means, PooledKernel()]
-    used = _scored(groups, identified)
+    used = _compared(groups, identified)
     kept = groups.take(used)
     present = {baseline.name for baseline in (*always, *grid)}
     further = list({baseline.name: baseline for baseline in named if baseline.name not in present}.values())
@@ -136,8 +136,8 @@ def audit(
     mse, floor = sums[:, :-1], sums[:, -1:]
     names = [baseline.name for baseline in compared]
     first = len(compared) - len(grid)
-    scores = [
-        _score(
+    findings = [
+        _finding(
             baseline,
             widths[column - first] if column >= first else None,
             mse,
@@ -151,8 +151,8 @@ def audit(
     ]
     best = first + int(np.argmin(mse[0, first:]))
     worse = np.quantile(mse[1:, first:] - mse[1:, [best]], 0.05, axis=0) > 0
-    chosen = scores[best]
-    same_clock = [s.bandwidth for s in scores if s.clock == chosen.clock and s.bandwidth is not None]
+    chosen = findings[best]
+    same_clock = [s.bandwidth for s in findings if s.clock == chosen.clock and s.bandwidth is not None]
     result = Audit(
         rows=int(groups.n.sum()),
         groups=len(groups.n),
@@ -161,10 +161,10 @@ def audit(
         group_sizes={
             int(size): int(times) for size, times in zip(*np.unique(groups.n, return_counts=True), strict=True)
         },
-        scored_rows=int(weight.sum()),
+        compared_rows=int(weight.sum()),
         noise=float(floor[0, 0]) if identified else None,
         between=between(groups) if identified else None,
-        scores=scores,
+        findings=findings,
         best=chosen.name,
         as_good=[baseline.name for baseline, far in zip(grid, worse, strict=True) if not far],
         at_edge=chosen.bandwidth in (min(same_clock), max(same_clock)) and len(same_clock) > 1,
@@ -191,7 +191,7 @@ def default_grid(groups: Groups) -> list[Bandwidth]:
 
 def _check(groups: Groups) -> None:
     if not len(groups.n):
-        raise LogError("the log is empty: it holds no scored trace")
+        raise LogError("the log is empty: it holds no trace with a reward")
     if len(np.unique(groups.prompt)) == len(groups.prompt):
         raise LogError(
             f"each of the {len(groups.prompt)} prompts was visited at one step only: there is no past reward of a prompt to "
@@ -200,7 +200,7 @@ def _check(groups: Groups) -> None:
         )
 
 
-def _scored(groups: Groups, identified: bool) -> BoolArray:
+def _compared(groups: Groups, identified: bool) -> BoolArray:
     """Groups whose errors are averaged: several traces (if any group has), and another trace in the step."""
     tick, n, _ = per_step(groups)
     used: BoolArray = (n[tick] > 1) & ((groups.n > 1) | (not identified))
@@ -209,7 +209,7 @@ def _scored(groups: Groups, identified: bool) -> BoolArray:
     return used
 
 
-def _score(
+def _finding(
     baseline: Baseline,
     bandwidth: Bandwidth | None,
     mse: FloatArray,
@@ -218,15 +218,15 @@ def _score(
     column: int,
     own_reward: bool,
     true_mse: float | None,
-) -> Score:
-    """Score of one column of `mse` (draws + 1, K), whose first row is the estimate; of the grid if it has a bandwidth."""
+) -> Finding:
+    """Finding of one column of `mse` (draws + 1, K), whose first row is the estimate; of the grid if it has a bandwidth."""
     identified = "rloo" in names
     own, batch = mse[:, column], mse[:, names.index("batch_mean")]
     rloo = mse[:, names.index("rloo")] if identified else None
     error = _interval(own)
     gradient = None if own_reward else _quotient(floor[:, 0] + own, floor[:, 0] + (batch if rloo is None else rloo))
     width = next((getattr(bandwidth, name) for name in ("h", "width", "k") if hasattr(bandwidth, name)), None)
-    return Score(
+    return Finding(
         name=baseline.name,
         title=baseline.title,
         clock=None if bandwidth is None else type(bandwidth).__name__.lower(),
@@ -277,7 +277,7 @@ def _notes(groups: Groups, used: BoolArray, identified: bool) -> list[str]:
     left_out = int(groups.n[~used].sum())
     if left_out:
         notes.append(
-            f"{left_out} rows in groups of one trace, or alone in their step, are smoothed over but not scored"
+            f"{left_out} rows in groups of one trace, or alone in their step, are smoothed over but not compared"
         )
     if identified and len(np.unique(groups.n)) > 1:
         notes.append("group sizes differ: errors are averaged over traces, so larger groups weigh more")
