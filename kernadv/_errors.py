@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -116,106 +116,3 @@ def check_level(level: float) -> float:
     if not 0.0 < number < 1.0:
         raise ArgumentError(f"level must lie strictly between 0 and 1, got {level!r}; for 95% say 0.95")
     return number
-
-
-# ---------------------------------------------------------------- reward logs: begin
-def log_extra_missing(module: str) -> LogError:
-    """Build the error for a missing optional dependency of the log readers."""
-    return LogError(f'reading a log needs {module}, which is not installed; run: pip install "kernadv[audit]"')
-
-
-def log_not_found(path: object) -> LogError:
-    """Build the error for a path that does not exist."""
-    return LogError(f"expected a log file or folder, but {path} does not exist")
-
-
-def log_unknown_format(path: object, looked_for: Mapping[str, str], found: Iterable[str]) -> LogError:
-    """Build the error for a log that no reader recognises."""
-    known = "".join(f"\n  {name}: {what}" for name, what in looked_for.items())
-    return LogError(
-        f"cannot tell the format of {path}; looked for{known}\nand found {_some(found)}. "
-        f"Name the format with --format ({', '.join(looked_for)}) or point to the folder that holds the log"
-    )
-
-
-def log_ambiguous(path: object, names: Iterable[str]) -> LogError:
-    """Build the error for a folder that holds several logs."""
-    return LogError(f"{path} looks like several logs: {', '.join(names)}; choose one with --format or give its files")
-
-
-def log_no_files(path: object, looks_for: str, found: Iterable[str]) -> LogError:
-    """Build the error for a folder without a file of the asked format."""
-    return LogError(f"expected {looks_for} in {path}, found {_some(found)}")
-
-
-def log_mixed_endings(path: object, endings: Iterable[str]) -> LogError:
-    """Build the error for a folder whose files may hold the same rows twice."""
-    return LogError(f"{path} holds files ending in {', '.join(endings)}; give one of them, or a folder with one ending")
-
-
-def log_missing_columns(
-    missing: Mapping[str, str | None], found: Iterable[str], source: object, tried: Mapping[str, Iterable[str]]
-) -> LogError:
-    """Build the error for absent columns: role -> column that the caller named, or None if names were tried."""
-    parts = []
-    for role, column in missing.items():
-        if column is not None:
-            parts.append(f"no column {column!r} (for {role})")
-        else:
-            parts.append(f"no {role} column (tried {', '.join(tried[role])}): name it with --map {role}=COLUMN")
-    return LogError(f"{source}: {'; '.join(parts)}. Columns found: {_some(found, 40)}")
-
-
-def log_missing_rewards(
-    missing: Iterable[str], rewards: Iterable[str], found: Iterable[str], source: object
-) -> LogError:
-    """Build the error for chosen reward columns that are not there."""
-    known = list(rewards)
-    where = f"Reward columns found: {_some(known)}" if known else f"Columns found: {_some(found, 40)}"
-    wanted = ", ".join(map(repr, missing))
-    return LogError(f"{source}: no reward column {wanted}; choose with --reward COLUMN. {where}")
-
-
-def log_bad_value(column: str, value: object, source: object, row: int, expected: str) -> LogError:
-    """Build the error for the first value that cannot be used."""
-    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-    return LogError(f"{source}, row {row}: column {column!r} must hold {expected}, got {shown}")
-
-
-def log_broken_file(source: object, detail: str) -> LogError:
-    """Build the error for a file that its parser refuses."""
-    return LogError(f"{source} is truncated or broken: {detail}; restore the file or leave it out")
-
-
-def log_broken_line(source: object, line: int, detail: str) -> LogError:
-    """Build the error for a line that is not the JSON expected."""
-    return LogError(f"{source}, line {line}: {detail}; repair or remove the line")
-
-
-def log_without_rows(path: object, n_rows: int) -> LogError:
-    """Build the error for a log with nothing to estimate from."""
-    if n_rows:
-        return LogError(
-            f"{path}: none of the {n_rows:,} rows has a reward (all are null or NaN); check the reward column"
-        )
-    return LogError(f"{path}: the log is empty, expected at least one row with a step, a prompt and a reward")
-
-
-def option_conflict(first: str, second: str) -> ArgumentError:
-    """Build the error for two options that say the same thing."""
-    return ArgumentError(f"{first} and {second} both say where the rewards are; give one of them")
-
-
-def bad_reward_weights(weights: Mapping[str, float]) -> ArgumentError:
-    """Build the error for an empty choice of rewards, or a weight that is not a finite number."""
-    return ArgumentError(f"rewards must name at least one column, with finite weights, got {dict(weights)}")
-
-
-def _some(names: Iterable[str], most: int = 10) -> str:
-    """List the first names, and how many more there are."""
-    listed = list(names)
-    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return (", ".join(listed[:most]) + rest) or "nothing"
-
-
-# ---------------------------------------------------------------- reward logs: end

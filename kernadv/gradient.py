@@ -185,17 +185,6 @@ def implied_ratio(noise: float, mse: float, reference_mse: float = 0.0) -> float
     return (noise + mse) / (noise + reference_mse)
 
 
-def optimal_values(rewards: Any, squared_norms: Any, prompts: Any) -> FloatArray:
-    """The variance-optimal value ``sum |s|^2 Z / sum |s|^2`` over the other traces of each trace's prompt.  # (R,)
-
-    NaN where the prompt has no other trace with a score.
-    """
-    z, norm = _floats(rewards, "rewards"), _floats(squared_norms, "squared_norms")
-    if z.shape != norm.shape or (norm < 0).any():
-        raise ArgumentError(f"expected squared norms >= 0, one a reward, got {norm.shape} for {z.shape}")
-    return _weighted_mean_of_others(_codes(prompts, z, "prompts"), norm, z)
-
-
 def _second_moment(
     s: FloatArray | None, norm: FloatArray, advantage: FloatArray, group: IntArray, size: IntArray
 ) -> FloatArray:

@@ -1,6 +1,7 @@
-"""Scores of single traces, the gradients of their log-probabilities, from a torch model or from its last layer.
+"""Scores of single traces from a torch model, or from its last layer.
 
-Torch is imported when a function is called.
+The score of a trace is the gradient of its log-probability by the parameters, ``s = grad log pi``, as in statistics; a
+reward is never called so.  Torch is imported when a function is called.
 """
 
 from __future__ import annotations

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError, Relative, Steps
-from kernadv.audit import audit
+from kernadv.audit import audit, further_baselines
 from kernadv.audit.description import between, drift, gaps
+from kernadv.baselines import discover, discover_tuned
+from kernadv.baselines.constant import Zero
 from kernadv.groups import Groups, aggregate
 from kernadv.report._wording import remarks
 from kernadv.resampling import bootstrap_ratios
@@ -40,15 +42,15 @@ def test_closed_forms():
     groups, _ = simulate(0)
     found = audit(groups, bandwidths=GRID, draws=50)
     assert found.noise == pytest.approx(groups.noise.mean(), rel=1e-12)
-    assert found.score("rloo").mse.estimate == pytest.approx(found.noise / 3, rel=1e-9)
-    assert found.score("group_mean").mse.estimate == pytest.approx(found.noise / 4, rel=1e-9)
-    assert found.score("group_mean").worth == pytest.approx(5)
-    assert found.score("rloo").vs_rloo == (0, 0, 0)
-    assert found.score("batch_mean").vs_batch == (0, 0, 0)
-    kae = found.score("kae h=0.3")
-    ratio = (found.noise + kae.mse.estimate) / (found.noise + found.score("rloo").mse.estimate)
+    assert found.finding("rloo").mse.estimate == pytest.approx(found.noise / 3, rel=1e-9)
+    assert found.finding("group_mean").mse.estimate == pytest.approx(found.noise / 4, rel=1e-9)
+    assert found.finding("group_mean").worth == pytest.approx(5)
+    assert found.finding("rloo").vs_rloo == (0, 0, 0)
+    assert found.finding("batch_mean").vs_batch == (0, 0, 0)
+    kae = found.finding("kae h=0.3")
+    ratio = (found.noise + kae.mse.estimate) / (found.noise + found.finding("rloo").mse.estimate)
     assert kae.gradient_ratio.estimate == pytest.approx(ratio)
-    assert kae.vs_rloo.estimate == pytest.approx(1 - kae.mse.estimate / found.score("rloo").mse.estimate)
+    assert kae.vs_rloo.estimate == pytest.approx(1 - kae.mse.estimate / found.finding("rloo").mse.estimate)
 
 
 @pytest.mark.parametrize("sizes", [(4,), (2,), (2, 3, 8), (1, 4)])
@@ -58,11 +60,74 @@ def test_truth_free_error_is_unbiased(sizes):
     for seed in range(60):
         groups, value = simulate(seed, sizes=sizes)
         found = audit(groups, value=value, bandwidths=GRID, draws=2)
-        differences.append([score.mse.estimate - score.true_mse for score in found.scores])
+        differences.append([finding.mse.estimate - finding.true_mse for finding in found.findings])
     mean, error = np.mean(differences, 0), np.std(differences, 0, ddof=1) / math.sqrt(len(differences))
     assert (np.abs(mean) <= 4 * error + 1e-12).all(), dict(
-        zip([s.name for s in found.scores], mean / error, strict=True)
+        zip([s.name for s in found.findings], mean / error, strict=True)
     )
+
+
+def replayable():
+    """The names of the baselines that need nothing beside the groups."""
+    return [
+        name
+        for name, baseline in {**discover(), **discover_tuned()}.items()
+        if not (baseline.needs_truth or baseline.offline_rollouts or baseline.needs_weights or baseline.needs_traces)
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(4,), (2, 3, 8)])
+def test_further_baselines_are_unbiased_and_change_nothing_else(sizes):
+    differences = []
+    for seed in range(30):
+        groups, value = simulate(seed, prompts=30, steps=20, batch=12, sizes=sizes)
+        plain = audit(groups, value=value, bandwidths=GRID, draws=2)
+        found = audit(groups, value=value, bandwidths=GRID, draws=2, baselines=[*replayable(), "rloo", Zero()])
+        assert {finding.name for finding in found.findings} == {
+            *replayable(),
+            *(finding.name for finding in plain.findings),
+        }
+        assert len(found.findings) == len({finding.name for finding in found.findings})
+        for finding in plain.findings:
+            assert found.finding(finding.name).mse == pytest.approx(finding.mse, rel=1e-12, nan_ok=True)
+        assert (found.best, found.as_good, found.at_edge) == (plain.best, plain.as_good, plain.at_edge)
+        differences.append([finding.mse.estimate - finding.true_mse for finding in found.findings])
+    mean, error = np.mean(differences, 0), np.std(differences, 0, ddof=1) / math.sqrt(len(differences))
+    assert (np.abs(mean) <= 4 * error + 1e-12).all()
+
+
+def test_further_baselines_of_single_traces():
+    groups, value = simulate(3, sizes=(1,))
+    known = {**discover(), **discover_tuned()}
+    given = [name for name in replayable() if known[name].min_group == 1 and not known[name].uses_own_reward]
+    found = audit(groups, value=value, draws=2, baselines=given)
+    assert np.isfinite([finding.excess.estimate for finding in found.findings]).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "given", "message"),
+    [
+        ((4,), ["nothing"], "unknown baseline 'nothing'; known: asymre, .*zero"),
+        ((4,), ["oracle"], "cannot replay oracle: it needs the true values"),
+        ((4,), ["spo"], "cannot replay spo: it needs 8 rollouts of every prompt from before training"),
+        ((4,), ["opo"], "cannot replay opo: it needs a weight for each single trace"),
+        ((4,), ["qae_loo tuned"], "it needs the single traces in the order they were sampled"),
+        ((4,), "dbb", r"baselines must be a list such as .*, got 'dbb'"),
+        ((4,), [Zero], "baselines must be a list such as"),
+        ((1,), ["rloo"], "rloo needs groups of 2 traces or more, the smallest of this log has 1"),
+        ((1,), ["dbb"], "dbb holds the own reward: .* take the form without it"),
+    ],
+)
+def test_baselines_that_cannot_be_audited(sizes, given, message):
+    groups, _ = simulate(0, sizes=sizes)
+    with pytest.raises(KernadvError, match=message):
+        audit(groups, draws=2, baselines=given)
+
+
+def test_unknown_names_list_those_that_can_be_audited():
+    with pytest.raises(KernadvError, match="unknown baseline") as caught:
+        further_baselines(["nothing"])
+    assert str(caught.value).partition("known: ")[2].split(", ") == sorted(replayable())
 
 
 def test_one_trace_a_group_identifies_differences_only():
@@ -71,13 +136,13 @@ def test_one_trace_a_group_identifies_differences_only():
     assert found.noise is None
     assert found.between is None
     assert found.uniform_groups is None
-    assert {score.name for score in found.scores} == {"zero", "batch_mean", "kernadv", "kae h=0.3", "kae w=8"}
-    batch = found.score("batch_mean").true_mse
-    for score in found.scores:
-        assert score.mse is None
-        assert score.vs_rloo is None
-        assert score.worth is None
-        assert score.excess.low - 1e-12 <= score.true_mse - batch <= score.excess.high + 1e-12
+    assert {finding.name for finding in found.findings} == {"zero", "batch_mean", "kernadv", "kae h=0.3", "kae w=8"}
+    batch = found.finding("batch_mean").true_mse
+    for finding in found.findings:
+        assert finding.mse is None
+        assert finding.vs_rloo is None
+        assert finding.worth is None
+        assert finding.excess.low - 1e-12 <= finding.true_mse - batch <= finding.excess.high + 1e-12
     assert "only differences between baselines are identified" in found.notes[0]
     assert "the error itself needs 2 traces a prompt" in found.verdict
 
@@ -89,8 +154,8 @@ def test_interval_covers():
         groups, value = simulate(seed, prompts=80, steps=30, batch=40)
         found = audit(groups, value=value, bandwidths=[Steps(8)], draws=200, seed=seed)
         noise = (value * (1 - value)).mean()
-        target = {s.name: s.true_mse for s in found.scores} | {"rloo": noise / 3, "group_mean": noise / 4}
-        hits.append([s.mse.low <= target[s.name] <= s.mse.high for s in found.scores if s.name != "zero"])
+        target = {s.name: s.true_mse for s in found.findings} | {"rloo": noise / 3, "group_mean": noise / 4}
+        hits.append([s.mse.low <= target[s.name] <= s.mse.high for s in found.findings if s.name != "zero"])
     assert (np.mean(hits, 0) >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / 80)).all()
 
 
@@ -133,18 +198,18 @@ def test_gaps_and_drift_by_hand():
 def test_strata_add_up():
     groups, _ = simulate(5)
     found = audit(groups, bandwidths=GRID, draws=10)
-    assert sum(stratum["rows"] for stratum in found.strata) == found.scored_rows
+    assert sum(stratum["rows"] for stratum in found.strata) == found.compared_rows
     for stratum in found.strata:
         assert stratum["best"] == min(("kae h=0.3", "kae w=8"), key=stratum["mse"].get)
-    for score in found.scores:
-        total = sum(stratum["rows"] * stratum["mse"][score.name] for stratum in found.strata)
-        assert total / found.scored_rows == pytest.approx(score.mse.estimate, rel=1e-9)
+    for finding in found.findings:
+        total = sum(stratum["rows"] * stratum["mse"][finding.name] for stratum in found.strata)
+        assert total / found.compared_rows == pytest.approx(finding.mse.estimate, rel=1e-9)
 
 
 def test_best_is_the_smallest_and_an_edge_is_flagged():
     groups, _ = simulate(6)
     found = audit(groups, bandwidths=[Steps(1.5), Steps(2), Steps(3)], draws=50)
-    errors = {score.name: score.mse.estimate for score in found.scores if score.clock}
+    errors = {finding.name: finding.mse.estimate for finding in found.findings if finding.clock}
     assert found.best == min(errors, key=errors.get) == "kae w=3"
     assert found.at_edge
     assert found.best in found.as_good
@@ -173,7 +238,9 @@ def test_rewards_other_than_zero_and_one():
     groups = aggregate(prompt, step, np.ones(len(z), int), z, z * z)
     found = audit(groups, value=truth[groups.prompt], bandwidths=[Steps(math.inf)], draws=100)
     assert found.noise == pytest.approx(1.0, rel=0.1)
-    assert found.score("kae w=inf").mse.low <= found.score("kae w=inf").true_mse <= found.score("kae w=inf").mse.high
+    assert (
+        found.finding("kae w=inf").mse.low <= found.finding("kae w=inf").true_mse <= found.finding("kae w=inf").mse.high
+    )
     assert len(found.strata) == 5
 
 
@@ -200,10 +267,10 @@ def test_shipped_log_agrees_with_its_truth():
     with resources.as_file(resources.files("kernadv") / "data" / "tiny_rlvr.parquet") as path:
         log = logs.read_log(path, columns={"value": "value"})
     found = audit(log.groups, value=log.value)
-    for score in found.scores:
-        assert score.mse.low <= score.true_mse <= score.mse.high, score.title
-    assert found.score("kae h=0.5").vs_rloo.low > 0.5
-    assert found.score("kae h=0.5").vs_batch.low > 0.5
+    for finding in found.findings:
+        assert finding.mse.low <= finding.true_mse <= finding.mse.high, finding.title
+    assert found.finding("kae h=0.5").vs_rloo.low > 0.5
+    assert found.finding("kae h=0.5").vs_batch.low > 0.5
 
 
 def test_real_log_of_counts(shared_data):
@@ -216,7 +283,7 @@ def test_real_log_of_counts(shared_data):
     )
     found = audit(log.groups, draws=200)
     assert found.between / found.noise == pytest.approx(1.4, abs=0.05)
-    assert found.score("kae h=0.5").vs_rloo.low > 0.7
+    assert found.finding("kae h=0.5").vs_rloo.low > 0.7
 
 
 def test_rewards_that_are_all_equal():
@@ -225,8 +292,8 @@ def test_rewards_that_are_all_equal():
     equal = groups._replace(s=groups.n.astype(float), ss=groups.n.astype(float))
     found = audit(equal, bandwidths=GRID, draws=20)
     assert found.noise == 0
-    assert found.score("kae h=0.3").vs_rloo is None
-    assert found.score("kae h=0.3").worth is None
+    assert found.finding("kae h=0.3").vs_rloo is None
+    assert found.finding("kae h=0.3").worth is None
     assert "are all equal" in found.verdict
     assert remarks(found) == []
     assert json.dumps(found.to_dict(), allow_nan=False)
@@ -247,8 +314,8 @@ def test_few_prompts_are_noted():
 def test_group_mean_has_no_gradient_ratio():
     groups, _ = simulate(12)
     found = audit(groups, bandwidths=GRID, draws=20)
-    assert found.score("group_mean").gradient_ratio is None
-    assert found.score("rloo").gradient_ratio == (1, 1, 1)
+    assert found.finding("group_mean").gradient_ratio is None
+    assert found.finding("rloo").gradient_ratio == (1, 1, 1)
 
 
 def test_verdict_says_when_the_batch_mean_is_better():
@@ -262,7 +329,7 @@ def test_verdict_says_when_the_batch_mean_is_better():
 @pytest.mark.parametrize("clock", ["relative", "steps", "visits"])
 def test_default_grid_has_every_clock(clock):
     groups, _ = simulate(14)
-    widths = [score.bandwidth for score in audit(groups, draws=2).scores if score.clock == clock]
+    widths = [finding.bandwidth for finding in audit(groups, draws=2).findings if finding.clock == clock]
     assert len(widths) >= 4
     assert widths == sorted(widths)
 
@@ -276,14 +343,14 @@ def test_nearly_uniform_log_is_not_called_uniform(scale):
     found = audit(aggregate(prompt, step, np.ones(prompt.size, int), z, z * z), bandwidths=GRID, draws=300)
     assert found.noise > 0
     assert "all equal" not in found.verdict
-    assert found.score("kae h=0.3").vs_rloo.estimate > 0
+    assert found.finding("kae h=0.3").vs_rloo.estimate > 0
 
 
 @pytest.mark.parametrize("prompts", [1, 3])
 def test_no_interval_from_a_handful_of_prompts(prompts):
     groups, _ = simulate(15, prompts=prompts, batch=prompts)
     found = audit(groups, bandwidths=GRID, draws=20)
-    assert math.isnan(found.score("rloo").mse.low)
+    assert math.isnan(found.finding("rloo").mse.low)
     assert "take it as a hint" in found.verdict
     assert any("there are no intervals" in note for note in found.notes)
 

@@ -9,7 +9,6 @@ from kernadv.baselines.group_mean import GroupMean
 from kernadv.comparison import at_equal_rollouts, compare, in_hindsight, summary
 from kernadv.gradient import gradient_variance, implied_ratio
 from kernadv.logs import read_log
-from kernadv.normalisation import BatchStd, GroupMAD, GroupStd
 from kernadv.schedule import ScheduledDataset, block_reuse, revisit_gap, rolling_reuse
 from kernadv.scores import last_layer_scores, logit_norms, trace_scores
 from kernadv.simulate import Process, Schedule, simulate
@@ -151,12 +150,6 @@ OTHERS = {
     ),
     "set as data set": (lambda: ScheduledDataset({1, 2}, [[0]]), "a data set has a length and rows by number, got set"),
     "schedule ragged": (lambda: ScheduledDataset("abc", [[0, 1], [2]]), "got rows of several lengths"),
-    "advantages text": (lambda: GroupStd()(IDS, ["x", "y"]), "advantages must be numbers, got ..x', 'y'."),
-    "advantages inf": (lambda: BatchStd()(IDS, [1.0, np.inf]), "advantages must be finite, .* row 1 is inf"),
-    "eps negative": (lambda: GroupMAD(-1.0), "eps must be a finite number >= 0, got -1.0"),
-    "eps NaN": (lambda: BatchStd(np.nan), "eps must be a finite number >= 0, got nan"),
-    "ids a frame": (lambda: GroupStd()(pandas_frame(), [1.0, 2.0]), "prompt_ids must be a sequence of ids"),
-    "ids a type": (lambda: GroupStd()(dict, [1.0, 2.0]), "prompt_ids must be a sequence of ids"),
     "floor huge": (lambda: Relative(0.5, 10**400), "floor must be a number, got 1000"),
     "choice an array": (lambda: simulate(np.ones(3)), "unknown process array"),
     "parameter huge": (lambda: Process(start=10**400), "start must be a number, got 1000"),

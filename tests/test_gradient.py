@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernadv import ArgumentError
-from kernadv.gradient import gradient_variance, implied_ratio, optimal_values
+from kernadv.gradient import gradient_variance, implied_ratio
 
 #: Answers of two prompts in tenths: a policy whose groups can be listed with their exact frequencies.
 POLICY = {"a": np.array([0.5, 0.2, 0.3]), "b": np.array([0.1, 0.6, 0.3])}
@@ -113,16 +113,6 @@ def test_squared_norms_give_the_same_gaps():
         assert np.isnan(short[name].variance.estimate)
     off = full["rloo"].second_moment.estimate - short["rloo"].second_moment.estimate
     assert off == pytest.approx(mean / 2 + mean / 2)  # G = 2: |E g|^2 / G (G - 1) more
-
-
-def test_optimal_values_leave_the_own_trace_out():
-    rng = np.random.default_rng(0)
-    z, norm, prompts = rng.normal(size=12), rng.uniform(1, 5, 12), list("aaaabbbbcccd")
-    found = optimal_values(z, norm, prompts)
-    for r in range(11):
-        rest = [k for k in range(12) if prompts[k] == prompts[r] and k != r]
-        assert found[r] == pytest.approx((norm[rest] * z[rest]).sum() / norm[rest].sum())
-    assert np.isnan(found[11])
 
 
 def draw(rng, prompts=40, size=4):

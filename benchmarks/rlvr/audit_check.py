@@ -62,14 +62,14 @@ def check(path: Path, setting: Setting, rollouts: int) -> list[dict[str, Any]]:
             "method": setting.method,
             "group": setting.group,
             "seed": setting.seed,
-            "baseline": score.title,
-            "truth_free": score.mse.estimate,
-            "low": score.mse.low,
-            "high": score.mse.high,
-            "true": score.true_mse - noise,
+            "baseline": finding.title,
+            "truth_free": finding.mse.estimate,
+            "low": finding.mse.low,
+            "high": finding.mse.high,
+            "true": finding.true_mse - noise,
         }
-        for score in result.scores
-        if score.mse is not None and score.true_mse is not None
+        for finding in result.findings
+        if finding.mse is not None and finding.true_mse is not None
     ]
 
 

@@ -1,6 +1,6 @@
-"""Adapters of training frameworks: `kernadv.adapters.trl`, `.verl`, `.torchrl`, `.skyrl`, `.slime`.
+"""Adapters of training frameworks, one module each, called as the framework and alone in importing it.
 
-Each is one module, which alone imports its framework; nothing is computed in them but sums over tokens.
+They hand rows to a `Driver` and its advantages to the framework; nothing is computed in them but sums over tokens.
 """
 
 from kernadv.adapters._driver import Driver as Driver

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv.adapters._tokens import spread
-from kernadv.adapters._versions import check_version
 from kernadv.estimator import KernelValueEstimator
 from kernadv.prompts import prompt_id
 
@@ -46,8 +47,6 @@ class Driver:
     ----------
     estimator : Estimator, optional
         Default: the pooled `KernelValueEstimator()`.  One with ``weighted=True`` gets the weights of the traces.
-    framework : str, optional
-        Whose version is checked.
 
     Raises
     ------
@@ -55,9 +54,7 @@ class Driver:
         If the estimator lacks a method of `Estimator`.
     """
 
-    def __init__(self, estimator: Estimator | None = None, framework: str | None = None) -> None:
-        if framework is not None:
-            check_version(framework)
+    def __init__(self, estimator: Estimator | None = None) -> None:
         self.estimator: Estimator = KernelValueEstimator() if estimator is None else _checked(estimator)
         self.seconds = 0.0
         self._told = False
@@ -185,3 +182,35 @@ def _weights(surprisal: Callable[[], Any] | None) -> Any:
     if surprisal is None:
         raise ArgumentError("the estimator is weighted, but no log-probabilities are there to weigh the traces by")
     return np.maximum(np.asarray(surprisal(), np.float32) ** 2, SMALLEST)
+
+
+def spread(row: Any, token_rewards: Any, mask: Any) -> Any:
+    """Each row's number at its tokens, 0 outside the mask, of the kind of `token_rewards`.  # (B,) -> (B, T)"""
+    return row.to(token_rewards).unsqueeze(-1) * mask.to(token_rewards)
+
+
+def surprisal(log_probs: Any, mask: Any) -> Any:
+    """Minus the log-probability of each trace.
+
+    Parameters
+    ----------
+    log_probs, mask : tensors; what lies outside the mask does not count  # (B, T)
+
+    Returns
+    -------
+    (B,) float32 tensor on the CPU, not negative
+    """
+    inside = mask.bool()
+    return -log_probs.detach().masked_fill(~inside, 0.0).float().sum(-1).clamp(max=0.0).cpu()
+
+
+@cache
+def check_version(package: str, first: tuple[int, int], last: tuple[int, int]) -> None:
+    """Warn, once a process, if a framework's version lies outside the range that is tested: from `first`, below `last`."""
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        return
+    if not first <= tuple(map(int, re.findall(r"\d+", found)[:2])) < last:
+        bounds = f">= {'.'.join(map(str, first))}, < {'.'.join(map(str, last))}"
+        warnings.warn(f"kernadv is tested with {package} {bounds}; {found} is installed", stacklevel=3)

@@ -10,9 +10,8 @@ import torch
 from skyrl.backends.skyrl_train.utils.ppo_utils import AdvantageEstimatorRegistry
 
 from kernadv._errors import ArgumentError
+from kernadv.adapters._driver import check_version, surprisal
 from kernadv.adapters._process import NAME, at_step, current, driver
-from kernadv.adapters._tokens import surprisal
-from kernadv.adapters._versions import check_version
 
 
 def kernel_advantage(token_level_rewards: Any, response_mask: Any, index: Any, **_: Any) -> Any:
@@ -36,7 +35,7 @@ def kernel_advantage(token_level_rewards: Any, response_mask: Any, index: Any, *
 
 def register() -> None:
     """Register the estimator under the name "kernadv"; call it before the configuration is validated, best on import."""
-    check_version("skyrl")
+    check_version("skyrl", (0, 3), (0, 4))
     if NAME not in AdvantageEstimatorRegistry.list_available():
         AdvantageEstimatorRegistry.register(NAME, kernel_advantage)
 

@@ -11,7 +11,7 @@ import torch
 from torchrl.objectives.llm import MCAdvantage
 
 from kernadv._errors import ArgumentError
-from kernadv.adapters._driver import Driver, Estimator
+from kernadv.adapters._driver import Driver, Estimator, check_version
 
 
 class KernelAdvantage(MCAdvantage):
@@ -62,7 +62,8 @@ class KernelAdvantage(MCAdvantage):
         keys = (prompt_key, rewards_key, advantage_key, done_key)
         super().__init__(max(grpo_size, 2), *keys, trajectory_return=trajectory_return)
         self.grpo_size = self.candidate_group_size = self.candidate_selection_min_size = grpo_size
-        self.kernadv = Driver(estimator, "torchrl")
+        check_version("torchrl", (0, 14), (0, 15))
+        self.kernadv = Driver(estimator)
         self.step, self.log_probs_key = step, log_probs_key
 
     def share_memory_(self) -> Any:

@@ -5,17 +5,41 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import torch
 import trl
 from accelerate.utils import gather_object
 
-from kernadv._errors import check_count
-from kernadv.adapters._driver import Driver, Estimator
-from kernadv.adapters._trl_batch import total_rewards, trace_surprisal
-from kernadv.adapters._trl_config import GRPOConfig as GRPOConfig
-from kernadv.adapters._trl_config import RLOOConfig as RLOOConfig
-from kernadv.adapters._trl_config import check_config
-from kernadv.adapters._trl_data import check_trainer, reuse_sampler
+from kernadv._errors import ArgumentError, check_count
+from kernadv.adapters._driver import Driver, Estimator, check_version, surprisal
 from kernadv.adapters._trl_log import add_evaluation_log, files_apart, replace_newest, rows_apart, write_completions
+from kernadv.adapters.samplers import ReuseSampler
+
+
+class _One(int):
+    """The number 1, which passes the check for at least two generations: their baseline needs two, ours does not."""
+
+    def __lt__(self, other: Any) -> bool:
+        return False
+
+
+class ConfigMixin:
+    """Allow ``num_generations=1`` in a configuration of TRL."""
+
+    num_generations: int | None
+
+    def __post_init__(self) -> None:
+        single = self.num_generations == 1
+        self.num_generations = _One(1) if single else self.num_generations
+        super().__post_init__()
+        self.num_generations = 1 if single else self.num_generations
+
+
+class GRPOConfig(ConfigMixin, trl.GRPOConfig):
+    """`trl.GRPOConfig` with groups of one trace."""
+
+
+class RLOOConfig(ConfigMixin, trl.RLOOConfig):
+    """`trl.RLOOConfig` with groups of one trace."""
 
 
 class TrainerMixin:
@@ -36,11 +60,12 @@ class TrainerMixin:
     def __init__(
         self, *args: Any, estimator: Estimator | None = None, id_column: str = "prompt_id", reuse: int = 1, **rest: Any
     ) -> None:
-        check_config(rest.get("args", args[2] if len(args) > 2 else None))  # before models are loaded
-        self.kernadv = Driver(estimator, "trl")
+        _check_config(rest.get("args", args[2] if len(args) > 2 else None))  # before models are loaded
+        check_version("trl", (1, 16), (1, 17))
+        self.kernadv = Driver(estimator)
         self.id_column, self.reuse = id_column, check_count(reuse, "reuse")
         super().__init__(*args, **rest)
-        check_trainer(self)
+        _check_trainer(self)
         add_evaluation_log(self)
 
     def _calculate_rewards(self: Any, inputs: Any, prompts: Any, *args: Any, **options: Any) -> Any:
@@ -58,8 +83,8 @@ class TrainerMixin:
         if not self.model.training:
             return output
         rewards, ids, step = self._kernadv_batch
-        total = total_rewards(rewards, self.reward_weights, getattr(self, "reward_clip_range", None))
-        advantages = self.kernadv.rows(ids, total, step, surprisal=lambda: trace_surprisal(self.accelerator, output))
+        total = _total_rewards(rewards, self.reward_weights, getattr(self, "reward_clip_range", None))
+        advantages = self.kernadv.rows(ids, total, step, surprisal=lambda: _trace_surprisal(self.accelerator, output))
         first = self.accelerator.process_index * len(inputs)
         output["advantages"] = advantages[first : first + len(inputs)].to(output["advantages"])
         replace_newest(self._logs["advantages"], advantages.tolist())
@@ -70,7 +95,7 @@ class TrainerMixin:
     def _get_train_sampler(self: Any, dataset: Any = None) -> Any:
         if self.reuse == 1:
             return super()._get_train_sampler(dataset)
-        return reuse_sampler(self, self.train_dataset if dataset is None else dataset)
+        return _reuse_sampler(self, self.train_dataset if dataset is None else dataset)
 
     def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
         if self.args.should_save:  # first, so that no checkpoint is whole without it
@@ -96,3 +121,83 @@ class GRPOTrainer(TrainerMixin, trl.GRPOTrainer):
 
 class RLOOTrainer(TrainerMixin, trl.RLOOTrainer):
     """`trl.RLOOTrainer` with the advantages of kernadv, and the files of completions that `GRPOTrainer` writes."""
+
+
+def _check_config(config: Any) -> None:
+    """Refuse what replacing the advantages would silently drop.
+
+    Raises
+    ------
+    ArgumentError
+        If rewards are normalised one by one, or RLOO has a KL penalty or normalises.
+    """
+    if getattr(config, "multi_objective_aggregation", "sum_then_normalize") != "sum_then_normalize":
+        raise ArgumentError(
+            "multi_objective_aggregation must be 'sum_then_normalize': rewards are summed, then smoothed"
+        )
+    if isinstance(config, trl.RLOOConfig) and (config.beta or config.normalize_advantages):
+        raise ArgumentError("RLOO needs beta=0 and normalize_advantages=False; with GRPO a KL penalty is in the loss")
+
+
+def _check_trainer(trainer: Any) -> None:
+    """Refuse defaults of TRL that `_check_config` refuses, and data that TRL's loop finds empty or asks no sampler for.
+
+    Raises
+    ------
+    ArgumentError
+        If the data set is a stream and prompts shall come back, or has fewer prompts than a generation batch.
+    """
+    _check_config(trainer.args)
+    rows, block = trainer.train_dataset, _block(trainer)
+    if not hasattr(rows, "__len__"):
+        if trainer.reuse > 1:
+            raise ArgumentError(
+                "a stream has no order to choose: set reuse=1, and repeat the prompts in the stream itself"
+            )
+    elif len(rows) < block:
+        raise ArgumentError(
+            f"a generation batch takes {block} prompts (generation_batch_size / num_generations), but the data set has "
+            f"{len(rows)}: lower the batch size or steps_per_generation, or raise num_generations"
+        )
+
+
+def _reuse_sampler(trainer: Any, rows: Any) -> ReuseSampler:
+    """Sampler of a trainer's ``reuse``, of the length that TRL's updates on each generation need."""
+    return ReuseSampler(
+        len(rows),
+        _block(trainer),
+        trainer.reuse,
+        trainer.args.seed if trainer.shuffle_dataset else None,
+        group=trainer.num_generations,
+        repeat=trainer.num_iterations * trainer.args.steps_per_generation,
+    )
+
+
+def _block(trainer: Any) -> int:
+    return int(trainer.args.generation_batch_size // trainer.num_generations)
+
+
+def _total_rewards(rewards: Any, weights: Any, clip: Any) -> Any:
+    """Weighted sum of the reward functions; NaN where none of them has a reward.  # (B, F) -> (B,)"""
+    total = (rewards * weights.to(rewards.device)).nansum(1)
+    total[rewards.isnan().all(1)] = torch.nan
+    return (total.clamp(*clip) if clip else total).float().cpu()
+
+
+def _trace_surprisal(accelerator: Any, output: Any) -> Any:
+    """Surprisal of the traces of all processes, from the log-probabilities that the trainer has.  # (B,)
+
+    Raises
+    ------
+    ArgumentError
+        If it has none.
+    """
+    mask = output["completion_mask"] * output.get("tool_mask", 1)
+    for name in ("old_per_token_logps", "sampling_per_token_logps"):
+        if name in output:
+            return accelerator.gather(surprisal(output[name], mask).to(mask.device)).cpu()
+    if "old_logps" in output:
+        return accelerator.gather(-output["old_logps"].detach().clamp(max=0.0)).float().cpu()
+    raise ArgumentError(
+        "a weighted estimator needs log-probabilities: set steps_per_generation > gradient_accumulation_steps"
+    )

@@ -6,18 +6,33 @@ prompt nor the step.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from verl.trainer.ppo.core_algos import register_adv_est
+from verl.trainer.ppo.v1 import trainer_base
+from verl.utils import tensordict_utils
+from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
 from kernadv._errors import ArgumentError
+from kernadv.adapters._driver import check_version, spread, surprisal
 from kernadv.adapters._process import NAME, at_step, current, driver, use
-from kernadv.adapters._tokens import spread, surprisal
-from kernadv.adapters._verl_hooks import SEPARATOR, stable_uid  # wraps the trainer
 
 __all__ = ["at_step", "driver", "kernel_advantage", "stable_uid", "use"]
+
+#: Stands in a uid between the prompt's id and what verl draws at each fetch.
+SEPARATOR = "::"
+_TRAINER = trainer_base.PPOTrainer
+_compute = trainer_base.compute_advantage_for_multi_trajectories
+
+
+def stable_uid(prompt: str, drawn: str) -> str:
+    """``prompt::drawn``, without the ``_`` at which verl cuts its keys."""
+    return prompt.replace("%", "%25").replace("_", "%5F") + SEPARATOR + drawn
 
 
 @register_adv_est(NAME)
@@ -50,3 +65,75 @@ def _last_outputs(keys: Any) -> list[int]:
     order = sorted(range(len(keys)), key=lambda row: int(keys[row].rpartition("_")[2]))
     last = {sessions[row]: row for row in order}
     return [last[session] for session in sessions]
+
+
+def _wrapping(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Replace a method of the trainer for runs with this estimator; the new one gets the original first."""
+
+    def decorate(replacement: Callable[..., Any]) -> Callable[..., Any]:
+        original = getattr(_TRAINER, name)
+
+        @wraps(original)
+        def method(self: Any, *args: Any, **options: Any) -> Any:
+            if self.config.algorithm.adv_estimator != NAME:
+                return original(self, *args, **options)
+            return replacement(original, self, *args, **options)
+
+        setattr(_TRAINER, name, method)
+        return method
+
+    return decorate
+
+
+@_wrapping("_fetch_one_gen_batch")
+def _fetch(original: Any, self: Any) -> Any:
+    """Put the prompt's id before the uid that verl draws."""
+    check_version("verl", (0, 9), (0, 10))
+    batch = original(self)
+    keys = ("raw_prompt", "uid", "extra_info", "data_source")
+    raw, drawn, infos, sources = (tensordict_utils.get(batch, key, [None] * len(batch)) for key in keys)
+    numbers = [(info or {}).get("index") for info in infos]
+    named = [f"{source}/{number}" for source, number in zip(sources, numbers, strict=True)]
+    given = None if None in numbers else named
+    ids = driver(self.config.algorithm).ids(raw, given, "no extra_info.index in the data")
+    tensordict_utils.assign_non_tensor_stack(batch, "uid", list(map(stable_uid, ids, drawn)))
+    return batch
+
+
+@_wrapping("_compute_advantage")
+def _advantage(original: Any, self: Any, batch: Any, metrics: Any) -> Any:
+    """Say the step; log the metrics."""
+    with at_step(self.global_steps):
+        out = original(self, batch, metrics)
+    metrics.update(driver(self.config.algorithm).metrics())
+    return out
+
+
+@_wrapping("_save_checkpoint")
+def _save(original: Any, self: Any) -> None:
+    """Save the history, then the model: verl calls a checkpoint the latest only when all of it is there."""
+    folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{self.global_steps}")
+    driver(self.config.algorithm).save(folder)
+    original(self)
+
+
+@_wrapping("_load_checkpoint")
+def _load(original: Any, self: Any) -> None:
+    """Load the history of the checkpoint that verl resumes from."""
+    original(self)
+    if self.global_steps > 0:
+        settings = self.config.trainer
+        latest = settings.resume_mode == "auto" and find_latest_ckpt_path(os.path.abspath(settings.default_local_dir))
+        driver(self.config.algorithm).load(latest or settings.resume_from_path)
+
+
+@wraps(_compute)
+def _with_keys(data: Any, batch_keys: Any, **options: Any) -> Any:
+    """Say which rows are outputs of one session, and hand over scores and log-probabilities."""
+    if options.get("adv_estimator") != NAME:
+        return _compute(data, batch_keys=batch_keys, **options)
+    with at_step(current().step, batch_keys, data.batch):
+        return _compute(data, batch_keys=batch_keys, **options)
+
+
+trainer_base.compute_advantage_for_multi_trajectories = _with_keys

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from kernadv.audit.further import further_baselines
 from kernadv.audit.replay import Progress, audit, default_grid
-from kernadv.audit.result import Audit, Interval, Score
+from kernadv.audit.result import Audit, Finding, Interval
 
-__all__ = ["Audit", "Interval", "Progress", "Score", "audit", "default_grid"]
+__all__ = ["Audit", "Finding", "Interval", "Progress", "audit", "default_grid", "further_baselines"]

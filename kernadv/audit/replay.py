@@ -20,9 +20,10 @@ from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_count
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.audit.description import between, drift, gaps, strata
-from kernadv.audit.result import Audit, Interval, Score
+from kernadv.audit.further import check_groups_for, further_baselines
+from kernadv.audit.result import Audit, Finding, Interval
 from kernadv.audit.verdict import verdict
-from kernadv.baselines import Baseline, LinearBaseline
+from kernadv.baselines import Baseline, LinearValues
 from kernadv.baselines._base import per_step
 from kernadv.baselines.batch_mean import BatchMean
 from kernadv.baselines.constant import Zero
@@ -52,6 +53,7 @@ def audit(
     value: FloatArray | None = None,
     kernel: str | Kernel = "triangular",
     bandwidths: Sequence[Bandwidth] | None = None,
+    baselines: Sequence[str | Baseline] = (),
     draws: int = 1000,
     seed: int = 0,
     notes: Sequence[str] = (),
@@ -69,6 +71,8 @@ def audit(
         Kernel of the KAE grid.
     bandwidths : sequence of Bandwidth, optional
         Grid of KAE; default: `default_grid`.
+    baselines : sequence of str or Baseline
+        Further baselines to compare, names of `kernadv.baselines.discover` and `discover_tuned` or objects.
     draws : int
         Bootstrap draws over prompts.
     seed : int
@@ -96,25 +100,29 @@ def audit(
         if len(value) != len(groups.n):
             raise ArgumentError(f"value must have one number a group, {len(groups.n)}, got {len(value)}")
     tell = progress or (lambda share, what: None)
-    grid = [KAE(b, kernel) for b in (bandwidths or default_grid(groups))]
+    named = further_baselines(baselines)
+    widths = bandwidths or default_grid(groups)
+    grid = [KAE(bandwidth, kernel) for bandwidth in widths]
     identified = bool((groups.n > 1).any())
-    baselines: list[LinearBaseline] = [
-        Zero(),
-        BatchMean(),
-        *([GroupMean(), LeaveOneOutMean()] if identified else []),
-        PooledKernel(),
-        *grid,
-    ]
-    used = _scored(groups, identified)
+    means = [GroupMean(), LeaveOneOutMean()] if identified else []
+    always: list[Baseline] = [Zero(), BatchMean(), *means, PooledKernel()]
+    used = _compared(groups, identified)
     kept = groups.take(used)
+    present = {baseline.name for baseline in (*always, *grid)}
+    further = list({baseline.name: baseline for baseline in named if baseline.name not in present}.values())
+    for baseline in further:
+        check_groups_for(baseline, kept, identified)
+    compared = [*always, *further, *grid]
     noise = np.where(identified, kept.noise, 0.0)
     weight = kept.n.astype(np.float64)
-    error = np.empty((len(weight), len(baselines)))  # sums over the traces of each group
-    true = np.full(len(baselines), np.nan)
-    own_reward = np.zeros(len(baselines), dtype=bool)
-    for column, baseline in enumerate(baselines):
-        tell(0.9 * column / len(baselines), f"replaying {baseline.title}")
-        values = baseline.replay(groups).take(used)
+    error = np.empty((len(weight), len(compared)))  # sums over the traces of each group
+    true = np.full(len(compared), np.nan)
+    own_reward = np.zeros(len(compared), dtype=bool)
+    for column, baseline in enumerate(compared):
+        tell(0.9 * column / len(compared), f"replaying {baseline.title}")
+        values = baseline.replay(groups)
+        assert isinstance(values, LinearValues)  # without single traces there are no others
+        values = values.take(used)
         own_reward[column] = bool((values.own != 0).any())
         error[:, column] = values.squared_error(kept) - weight * noise * (1.0 - 2.0 * values.own)
         if value is not None:
@@ -126,16 +134,25 @@ def audit(
         drawn[:] = np.nan
     sums = np.vstack([total.sum(0) / weight.sum(), drawn])
     mse, floor = sums[:, :-1], sums[:, -1:]
-    names = [baseline.name for baseline in baselines]
-    scores = [
-        _score(b, mse, floor, names, column, bool(own_reward[column]), None if value is None else float(true[column]))
-        for column, b in enumerate(baselines)
+    names = [baseline.name for baseline in compared]
+    first = len(compared) - len(grid)
+    findings = [
+        _finding(
+            baseline,
+            widths[column - first] if column >= first else None,
+            mse,
+            floor,
+            names,
+            column,
+            bool(own_reward[column]),
+            None if value is None else float(true[column]),
+        )
+        for column, baseline in enumerate(compared)
     ]
-    first = len(baselines) - len(grid)
     best = first + int(np.argmin(mse[0, first:]))
     worse = np.quantile(mse[1:, first:] - mse[1:, [best]], 0.05, axis=0) > 0
-    chosen = scores[best]
-    same_clock = [s.bandwidth for s in scores if s.clock == chosen.clock and s.bandwidth is not None]
+    chosen = findings[best]
+    same_clock = [s.bandwidth for s in findings if s.clock == chosen.clock and s.bandwidth is not None]
     result = Audit(
         rows=int(groups.n.sum()),
         groups=len(groups.n),
@@ -144,10 +161,10 @@ def audit(
         group_sizes={
             int(size): int(times) for size, times in zip(*np.unique(groups.n, return_counts=True), strict=True)
         },
-        scored_rows=int(weight.sum()),
+        compared_rows=int(weight.sum()),
         noise=float(floor[0, 0]) if identified else None,
         between=between(groups) if identified else None,
-        scores=scores,
+        findings=findings,
         best=chosen.name,
         as_good=[baseline.name for baseline, far in zip(grid, worse, strict=True) if not far],
         at_edge=chosen.bandwidth in (min(same_clock), max(same_clock)) and len(same_clock) > 1,
@@ -174,7 +191,7 @@ def default_grid(groups: Groups) -> list[Bandwidth]:
 
 def _check(groups: Groups) -> None:
     if not len(groups.n):
-        raise LogError("the log is empty: it holds no scored trace")
+        raise LogError("the log is empty: it holds no trace with a reward")
     if len(np.unique(groups.prompt)) == len(groups.prompt):
         raise LogError(
             f"each of the {len(groups.prompt)} prompts was visited at one step only: there is no past reward of a prompt to "
@@ -183,7 +200,7 @@ def _check(groups: Groups) -> None:
         )
 
 
-def _scored(groups: Groups, identified: bool) -> BoolArray:
+def _compared(groups: Groups, identified: bool) -> BoolArray:
     """Groups whose errors are averaged: several traces (if any group has), and another trace in the step."""
     tick, n, _ = per_step(groups)
     used: BoolArray = (n[tick] > 1) & ((groups.n > 1) | (not identified))
@@ -192,24 +209,24 @@ def _scored(groups: Groups, identified: bool) -> BoolArray:
     return used
 
 
-def _score(
+def _finding(
     baseline: Baseline,
+    bandwidth: Bandwidth | None,
     mse: FloatArray,
     floor: FloatArray,
     names: list[str],
     column: int,
     own_reward: bool,
     true_mse: float | None,
-) -> Score:
-    """Score of one column of `mse` (draws + 1, K), whose first row is the estimate."""
+) -> Finding:
+    """Finding of one column of `mse` (draws + 1, K), whose first row is the estimate; of the grid if it has a bandwidth."""
     identified = "rloo" in names
     own, batch = mse[:, column], mse[:, names.index("batch_mean")]
     rloo = mse[:, names.index("rloo")] if identified else None
     error = _interval(own)
     gradient = None if own_reward else _quotient(floor[:, 0] + own, floor[:, 0] + (batch if rloo is None else rloo))
-    bandwidth = baseline.bandwidth if isinstance(baseline, KAE) else None
     width = next((getattr(bandwidth, name) for name in ("h", "width", "k") if hasattr(bandwidth, name)), None)
-    return Score(
+    return Finding(
         name=baseline.name,
         title=baseline.title,
         clock=None if bandwidth is None else type(bandwidth).__name__.lower(),
@@ -260,7 +277,7 @@ def _notes(groups: Groups, used: BoolArray, identified: bool) -> list[str]:
     left_out = int(groups.n[~used].sum())
     if left_out:
         notes.append(
-            f"{left_out} rows in groups of one trace, or alone in their step, are smoothed over but not scored"
+            f"{left_out} rows in groups of one trace, or alone in their step, are smoothed over but not compared"
         )
     if identified and len(np.unique(groups.n)) > 1:
         notes.append("group sizes differ: errors are averaged over traces, so larger groups weigh more")

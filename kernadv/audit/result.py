@@ -15,14 +15,14 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Score:
+class Finding:
     """One baseline on one log.
 
     Attributes
     ----------
     name, title : str
     clock : {"relative", "steps", "visits"} or None
-        Clock of a KAE bandwidth; None for the other baselines.
+        Clock of a bandwidth of the KAE grid; None for the other baselines.
     bandwidth : float or None
     mse : Interval or None
         Truth-free value MSE; None where the noise is unknown (one trace a group).
@@ -62,13 +62,13 @@ class Audit:
     rows, groups, prompts, steps : int
     group_sizes : dict
         Group size -> number of groups.
-    scored_rows : int
+    compared_rows : int
         Rows over which the errors are averaged.
     noise : float or None
         E s^2, which estimates E V(1-V) for 0/1 rewards; None with one trace a group.
     between : float or None
         Variance of V over the prompts of a step.
-    scores : list of Score
+    findings : list of Finding
     best : str
         Name of the KAE bandwidth with the smallest error, in hindsight.
     as_good : list of str
@@ -94,10 +94,10 @@ class Audit:
     prompts: int
     steps: int
     group_sizes: dict[int, int]
-    scored_rows: int
+    compared_rows: int
     noise: float | None
     between: float | None
-    scores: list[Score]
+    findings: list[Finding]
     best: str
     as_good: list[str]
     at_edge: bool
@@ -109,15 +109,15 @@ class Audit:
     notes: list[str]
     verdict: str
 
-    def score(self, name: str) -> Score:
-        """The score of that name."""
-        return next(score for score in self.scores if score.name == name)
+    def finding(self, name: str) -> Finding:
+        """The finding of that name."""
+        return next(finding for finding in self.findings if finding.name == name)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts."""
         plain = asdict(self)
-        for score in plain["scores"]:
-            for key, value in score.items():
+        for finding in plain["findings"]:
+            for key, value in finding.items():
                 if isinstance(value, Interval):
-                    score[key] = value._asdict()
+                    finding[key] = value._asdict()
         return plain

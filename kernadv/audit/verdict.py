@@ -9,13 +9,13 @@ from kernadv.audit.result import Audit
 
 def verdict(result: Audit) -> str:
     """Whether smoothing would have helped, by how much, with which bandwidth, and what the default estimator does."""
-    cheaper = " The batch mean has a smaller error still." if result.score(result.best).excess.low > 0 else ""
+    cheaper = " The batch mean has a smaller error still." if result.finding(result.best).excess.low > 0 else ""
     return _smoothing(result) + _default(result) + cheaper
 
 
 def _default(result: Audit) -> str:
     """What the default estimator, which chooses online, would have saved."""
-    gain = result.score("kernadv").vs_rloo
+    gain = result.finding("kernadv").vs_rloo
     if gain is None or math.isnan(gain.low) or gain.low <= 0:
         return ""
     return (
@@ -25,7 +25,7 @@ def _default(result: Audit) -> str:
 
 
 def _smoothing(result: Audit) -> str:
-    best = result.score(result.best)
+    best = result.finding(result.best)
     label = best.title.partition(", ")[2]
     if best.mse is None:
         low, high = best.excess.low, best.excess.high

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from kernadv.baselines._base import (
+    NOTHING,
     Baseline,
     LinearBaseline,
     LinearValues,
@@ -25,6 +26,7 @@ from kernadv.baselines._base import (
 from kernadv.baselines._tuned import Tuned
 
 __all__ = [
+    "NOTHING",
     "Baseline",
     "LinearBaseline",
     "LinearValues",

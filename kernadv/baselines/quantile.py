@@ -64,7 +64,7 @@ class GroupMedian(GroupQuantile):
     """The median of the group's rewards, own reward in it; of an even group the lower of the two in the middle.
 
     As published one trace more is sampled, G + 1 of them, and the median trace, whose advantage is 0, is not trained on.
-    The published division by the median absolute deviation is left out (`kernadv.normalisation`).
+    The published division by the median absolute deviation is no part of a value and left out.
 
     References
     ----------

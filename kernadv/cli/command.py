@@ -15,10 +15,11 @@ from rich.text import Text
 from kernadv import __version__, kernels
 from kernadv._checkpoint import replacing
 from kernadv.audit import audit as audit_groups
+from kernadv.audit import further_baselines
 from kernadv.cli import _parsing as parsing
 from kernadv.cli._progress import Bars
-from kernadv.report import Report
-from kernadv.report._report import is_binary
+from kernadv.logs import formats, read_log
+from kernadv.report import Report, is_binary
 from kernadv.report.terminal import show
 
 #: Width of the report in a pipe or file, where there is no terminal to ask.
@@ -49,7 +50,7 @@ def _root(
 def audit(
     log: Annotated[Path | None, typer.Argument(metavar="LOG", help="File or folder of the reward log.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Audit the log that ships with kernadv.")] = False,
-    format: Annotated[str | None, typer.Option(help="trl, verl, swift or table; detected by default.")] = None,
+    format: Annotated[str | None, typer.Option(help=f"{', '.join(formats())}; detected by default.")] = None,
     map: Annotated[
         list[str] | None,
         typer.Option(metavar="ROLE=COLUMN", help="Column of the role step, prompt, reward or value (true value)."),
@@ -62,6 +63,10 @@ def audit(
         list[str] | None,
         typer.Option(metavar="COLUMN[=WEIGHT]", help="Reward column to sum; may be repeated."),
     ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Further baseline to compare; may be repeated. An unknown name lists all."),
+    ] = None,
     kernel: Annotated[str, typer.Option(help=f"Kernel of the grid: {', '.join(kernels.KERNELS)}.")] = "triangular",
     draws: Annotated[int, typer.Option(min=FEWEST_DRAWS, help="Bootstrap draws over prompts.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
@@ -71,7 +76,7 @@ def audit(
     """Report the value error of every baseline on a finished or running training run, without any new rollout."""
     if (log is None) is not demo:
         raise typer.BadParameter("give either a LOG or --demo" + (", not both" if demo else ""), param_hint="LOG")
-    chosen = kernels.get(kernel)
+    chosen, further = kernels.get(kernel), further_baselines(baseline or [])
     columns, weights = parsing.roles(map or []), parsing.weights(reward or [])
     pair = parsing.pair(counts)
     with ExitStack() as stack:
@@ -81,8 +86,6 @@ def audit(
         outputs = parsing.outputs({"--html": html, "--json": json}, log)
         if "--html" in outputs:
             from kernadv.report.page import render
-        from kernadv.logs import read_log
-
         bars = stack.enter_context(Bars())
         with bars.bar("reading") as tell:
             found = read_log(
@@ -98,6 +101,7 @@ def audit(
                 found.groups,
                 value=found.value,
                 kernel=chosen,
+                baselines=further,
                 draws=draws,
                 seed=seed,
                 notes=found.notes,

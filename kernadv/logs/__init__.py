@@ -1,6 +1,7 @@
 """Readers of reward logs: what training frameworks write, and plain tables, become groups.
 
-A module of this package that defines a `Reader` adds a format.  Needs the extra ``kernadv[audit]`` (polars, pyarrow).
+A format is a public module of this package, called as the module, whose `Reader` finds and yields the log.  Needs the extra
+``kernadv[audit]`` (polars, pyarrow).
 """
 
 from __future__ import annotations
@@ -12,21 +13,12 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from kernadv._errors import (
-    ArgumentTypeError,
-    LogError,
-    bad_reward_weights,
-    check_choice,
-    log_ambiguous,
-    log_extra_missing,
-    log_not_found,
-    log_unknown_format,
-    option_conflict,
-)
-from kernadv.logs._base import Notes, Query, Reader, RewardLog
-from kernadv.logs._columns import ALIASES, ROLES
+from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice
+from kernadv.logs._base import Chunk, Notes, Query, Reader, RewardLog, Selection
+from kernadv.logs._columns import ALIASES, ROLES, select
+from kernadv.logs._errors import some
 
-__all__ = ["ALIASES", "Reader", "RewardLog", "formats", "read_log"]
+__all__ = ["ALIASES", "Chunk", "Notes", "Query", "Reader", "RewardLog", "Selection", "formats", "read_log", "select"]
 
 
 def read_log(
@@ -45,7 +37,7 @@ def read_log(
     path : str or Path
         File or folder of the log.
     format : str, optional
-        Name among `formats`; detected by default.
+        One of `formats`; detected by default.
     columns : mapping, optional
         Role to column: ``{"step": "iteration", "prompt": "qid", "reward": "acc"}``.  A role that is not named is
         searched among the names of `ALIASES`, in their order: step, global_step, iteration, ...; prompt_id, prompt,
@@ -70,51 +62,54 @@ def read_log(
     ArgumentError, ArgumentTypeError
         If an argument cannot be used, or they contradict each other.
     """
-    known = formats()
+    readers = {name: _reader(name) for name in formats()}
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentTypeError(f"path must be a file or folder, got {path!r:.80}")
     query = _query(Path(path).expanduser(), {} if columns is None else columns, counts, rewards)
     if not os.path.exists(query.path):
-        raise log_not_found(query.path)
-    reader = _detect(query.path, known) if format is None else known[check_choice(format, "log format", known)]
+        raise LogError(f"expected a log file or folder, but {query.path} does not exist")
+    name = _detect(query.path, readers) if format is None else check_choice(format, "log format", readers)
     from polars.exceptions import PolarsError
 
     from kernadv.logs._reduce import Reducer
 
     reducer = Reducer(query)
     try:
-        for chunk in reader.frames(query):
+        for chunk in readers[name].frames(query):
             reducer.add(chunk)
             if progress is not None:
                 progress(chunk.done, reducer.n_rows)
     except (PolarsError, RecursionError) as error:
-        raise LogError(f"{query.path} cannot be read as {reader.name}: {error}") from error
+        raise LogError(f"{query.path} cannot be read as {name}: {error}") from error
     if progress is not None:
         progress(1.0, reducer.n_rows)
-    return reducer.finish(reader.name)
+    return reducer.finish(name)
 
 
-def formats() -> dict[str, Reader]:
-    """Return the readers by name: every `Reader` that a public module of this package defines.
+def formats() -> list[str]:
+    """Return the names of the formats, which are those of the public modules of this package."""
+    return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+
+
+def _reader(name: str) -> Reader:
+    """Return the reader of a format.
 
     Raises
     ------
     LogError
         If polars or pyarrow is not installed.
     """
-    readers: dict[str, Reader] = {}
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        if not module.name.rpartition(".")[2].startswith("_"):
-            try:
-                members = vars(importlib.import_module(module.name)).values()
-            except ModuleNotFoundError as error:
-                if error.name is None or error.name.split(".")[0] not in ("polars", "pyarrow"):
-                    raise
-                raise log_extra_missing(error.name.split(".")[0]) from error
-            for member in members:
-                if isinstance(member, type) and issubclass(member, Reader) and member.__module__ == module.name:
-                    readers[member.name] = member()
-    return readers
+    try:
+        module = importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("polars", "pyarrow"):
+            raise
+        raise LogError(
+            f'reading a log needs {missing}, which is not installed; run: pip install "kernadv[audit]"'
+        ) from error
+    own = [member for member in vars(module).values() if getattr(member, "__module__", "") == module.__name__]
+    return next(member() for member in own if isinstance(member, type) and issubclass(member, Reader))
 
 
 def _query(
@@ -135,23 +130,29 @@ def _query(
     given = {"counts": counts is not None, "rewards": rewards is not None, 'columns["reward"]': "reward" in columns}
     named = [name for name, is_given in given.items() if is_given]
     if len(named) > 1:
-        raise option_conflict(named[0], named[1])
+        raise ArgumentError(f"{named[0]} and {named[1]} both say where the rewards are; give one of them")
     weights: dict[str, float] | None = None
     if rewards is not None:
         chosen = [rewards] if isinstance(rewards, str) else rewards
         weights = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(chosen, 1.0)
         if not weights or not all(math.isfinite(weight) for weight in weights.values()):
-            raise bad_reward_weights(weights)
+            raise ArgumentError(f"rewards must name at least one column, with finite weights, got {weights}")
     return Query(path, dict(columns), counts, weights, Notes())
 
 
-def _detect(path: Path, known: Mapping[str, Reader]) -> Reader:
+def _detect(path: Path, readers: Mapping[str, Reader]) -> str:
     """Ask the readers; those that are a fallback only if no other recognises the log."""
     for fallback in (False, True):
-        matches = [name for name, reader in known.items() if reader.fallback is fallback and reader.detect(path)]
+        matches = [name for name, reader in readers.items() if reader.fallback is fallback and reader.detect(path)]
         if len(matches) > 1:
-            raise log_ambiguous(path, matches)
+            raise LogError(
+                f"{path} looks like several logs: {', '.join(matches)}; choose one with --format or give its files"
+            )
         if matches:
-            return known[matches[0]]
+            return matches[0]
+    known = "".join(f"\n  {name}: {reader.looks_for}" for name, reader in readers.items())
     found = sorted(item.name for item in path.iterdir()) if path.is_dir() else [path.name]
-    raise log_unknown_format(path, {name: reader.looks_for for name, reader in known.items()}, found)
+    raise LogError(
+        f"cannot tell the format of {path}; looked for{known}\nand found {some(found)}. "
+        f"Name the format with --format ({', '.join(readers)}) or point to the folder that holds the log"
+    )

@@ -31,7 +31,7 @@ class RewardLog:
     n_rows : int
         Rows read, unscorable ones included; rows that a note calls intermediate, or dumped again, do not count.
     format : str
-        Name of the reader.
+        Its name.
     source : Path
         What was read.
     notes : tuple of str
@@ -127,19 +127,16 @@ class Chunk(NamedTuple):
 
 
 class Reader(ABC):
-    """One log format.  A module of this package that defines a subclass adds a format; nothing else is to be touched.
+    """One log format.  A public module of this package that defines a subclass adds a format, which is called as the module.
 
     Attributes
     ----------
-    name : str
-        What `format=` calls it.
     looks_for : str
         What `detect` looks for, in words; shown when no format is detected.
     fallback : bool
         True for a reader that is asked only when no other recognises the log.
     """
 
-    name: ClassVar[str]
     looks_for: ClassVar[str]
     fallback: ClassVar[bool] = False
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kernadv._errors import log_missing_columns, log_missing_rewards
+from kernadv._errors import LogError
 from kernadv.logs._base import Notes, Query, Selection
+from kernadv.logs._errors import missing_columns, some
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "step": (
@@ -62,7 +63,7 @@ def select(
             named[role] = _search(query.notes, role, aliases[role], found)
     missing = {role: name for role, name in named.items() if name not in found}
     if missing:
-        raise log_missing_columns(missing, found, source, aliases)
+        raise missing_columns(missing, found, source, aliases)
     columns = {role: name for role, name in named.items() if name is not None}
     return Selection(
         step=columns["step"],
@@ -80,7 +81,9 @@ def _weights(query: Query, found: Sequence[str], source: Path, proposed: Sequenc
     if query.rewards is not None:
         missing = [name for name in query.rewards if name not in found]
         if missing:
-            raise log_missing_rewards(missing, proposed, found, source)
+            wanted = ", ".join(map(repr, missing))
+            where = f"Reward columns found: {some(proposed)}" if proposed else f"Columns found: {some(found, 40)}"
+            raise LogError(f"{source}: no reward column {wanted}; choose with --reward COLUMN. {where}")
         return query.rewards
     if "reward" in query.columns or not proposed:
         return None

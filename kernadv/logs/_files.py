@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
-from kernadv._errors import log_broken_file, log_missing_columns
+from kernadv._errors import LogError
 from kernadv.logs import _jsonl
 from kernadv.logs._base import Chunk, Selection
+from kernadv.logs._errors import missing_columns
 
 _CSV_BLOCK = 1 << 21
 _PARQUET_ROWS = 1 << 15
@@ -57,7 +58,7 @@ def stream(paths: Sequence[Path], selection: Selection, keep: Callable[[str], bo
         found = column_names(path)
         missing = {name: name for name in selection.names if name not in found}
         if missing:
-            raise log_missing_columns(missing, found, path, {})
+            raise missing_columns(missing, found, path, {})
         columns = [name for name in found if name in selection.names or (keep and keep(name))]
         with named(path):
             for frame, rows, done in _KINDS[path.suffix.lower()].batches(path, columns, selection.prompt):
@@ -72,7 +73,8 @@ def named(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeError, csv.Error) as error:
-        raise log_broken_file(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LogError(f"{path} is truncated or broken: {detail}; restore the file or leave it out") from error
 
 
 def _csv_names(path: Path) -> list[str]:

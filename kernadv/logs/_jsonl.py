@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.json as arrow_json
 
-from kernadv._errors import log_broken_line
+from kernadv.logs._errors import broken_line
 from kernadv.logs._prompts import canonical
 
 _BLOCK = 1 << 23
@@ -90,9 +90,9 @@ def _parse(lines: Sequence[bytes], start: int, path: Path) -> Iterator[tuple[int
             try:
                 record = json.loads(line)
             except ValueError as error:
-                raise log_broken_line(path, number, str(error)) from None
+                raise broken_line(path, number, str(error)) from None
             if not isinstance(record, dict):
-                raise log_broken_line(path, number, f"a JSON object was expected, got {type(record).__name__}")
+                raise broken_line(path, number, f"a JSON object was expected, got {type(record).__name__}")
             yield number, record
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from kernadv._errors import log_no_files, log_without_rows
+from kernadv._errors import LogError
+from kernadv.logs._errors import some, without_rows
 
 
 def inside(folder: Path) -> list[Path]:
@@ -31,8 +32,9 @@ def filled(files: Sequence[Path], path: Path, looks_for: str) -> list[Path]:
         If there is no file, or none with a byte in it.
     """
     if not files:
-        raise log_no_files(path, looks_for, sorted(item.name for item in path.iterdir()) if path.is_dir() else [])
+        found = sorted(item.name for item in path.iterdir()) if path.is_dir() else []
+        raise LogError(f"expected {looks_for} in {path}, found {some(found)}")
     with_bytes = [file for file in files if file.stat().st_size]
     if not with_bytes:
-        raise log_without_rows(path, 0)
+        raise without_rows(path)
     return with_bytes

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from kernadv._errors import log_without_rows
+from kernadv._errors import LogError
 from kernadv.groups import Groups, aggregate
 from kernadv.logs._base import Chunk, Query, RewardLog
+from kernadv.logs._errors import without_rows
 from kernadv.logs._prompts import PromptIndex
 from kernadv.logs._values import integers, numbers, prompt_texts, refuse
 
@@ -50,7 +51,12 @@ class Reducer:
             If no row can be used.
         """
         if not self._parts:
-            raise log_without_rows(self._query.path, self.n_rows)
+            if not self.n_rows:
+                raise without_rows(self._query.path)
+            raise LogError(
+                f"{self._query.path}: none of the {self.n_rows:,} rows has a reward (all are null or NaN); check the "
+                "reward column"
+            )
         merged = self._merge()
         value = merged["value"].to_numpy() / merged["n"].to_numpy() if "value" in merged.columns else None
         groups = Groups(*(merged[name].to_numpy() for name in Groups._fields))

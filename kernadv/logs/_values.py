@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from kernadv._arrays import LARGEST_REWARD
-from kernadv._errors import log_bad_value
+from kernadv._errors import LogError
 from kernadv.logs._base import Chunk
 from kernadv.logs._prompts import canonical_texts
 
@@ -69,7 +69,9 @@ def refuse(chunk: Chunk, column: str, bad: pl.Series, expected: str) -> None:
     """Raise a LogError that shows the first bad value of a column and its row, if there is one."""
     if bad.any():
         at = int(bad.arg_max() or 0)
-        raise log_bad_value(column, chunk.frame[column][at], chunk.source, chunk.rows[at], expected)
+        shown = repr(chunk.frame[column][at])
+        shown = shown if len(shown) <= 80 else shown[:77] + "..."
+        raise LogError(f"{chunk.source}, row {chunk.rows[at]}: column {column!r} must hold {expected}, got {shown}")
 
 
 def _floats(series: pl.Series) -> pl.Series:

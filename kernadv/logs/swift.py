@@ -14,10 +14,9 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from kernadv._errors import log_broken_line
-from kernadv.logs._base import Chunk, Query, Reader, Selection
+from kernadv.logs import ALIASES, Chunk, Query, Reader, Selection, select
 from kernadv.logs._blocks import distinct, mark
-from kernadv.logs._columns import ALIASES, select
+from kernadv.logs._errors import broken_line
 from kernadv.logs._jsonl import records, series
 from kernadv.logs._listing import filled
 
@@ -29,7 +28,6 @@ _ALIASES = ALIASES | {"step": ("step", "gen_step"), "prompt": ("prompt",)}
 class Swift(Reader):
     """Prompts are known by their text."""
 
-    name: ClassVar[str] = "swift"
     looks_for: ClassVar[str] = f"{_FILE}, itself or in the folder, with an object of lists in each line"
 
     def detect(self, path: Path) -> bool:
@@ -60,10 +58,10 @@ def _dump(file: Path, selection: Selection, line: int, record: dict[str, Any], d
     """Build the frame of one line from its lists; those of another length than the steps are ignored."""
     steps = record.get(selection.step)
     if not isinstance(steps, list):
-        raise log_broken_line(file, line, f"{selection.step!r} must be a list, as a dump of ms-swift has it")
+        raise broken_line(file, line, f"{selection.step!r} must be a list, as a dump of ms-swift has it")
     lists = {key: value for key, value in record.items() if isinstance(value, list) and len(value) == len(steps)}
     short = [name for name in selection.names if name not in lists]
     if short:
-        raise log_broken_line(file, line, f"expected lists of {len(steps)} entries for {', '.join(short)}")
+        raise broken_line(file, line, f"expected lists of {len(steps)} entries for {', '.join(short)}")
     frame = pl.DataFrame({name: series(values) for name, values in lists.items()})
     return Chunk(frame, selection, file, [line] * len(steps), done)

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from kernadv._errors import log_mixed_endings
-from kernadv.logs._base import Chunk, Query, Reader
-from kernadv.logs._columns import select
+from kernadv._errors import LogError
+from kernadv.logs import Chunk, Query, Reader, select
 from kernadv.logs._files import ENDINGS, column_names, stream
 from kernadv.logs._listing import filled, inside
 
@@ -16,7 +15,6 @@ from kernadv.logs._listing import filled, inside
 class Table(Reader):
     """A file, or a folder of part files of one ending, with columns for step, prompt and reward."""
 
-    name: ClassVar[str] = "table"
     looks_for: ClassVar[str] = f"a file, or a folder of part files, ending in {', '.join(ENDINGS)}"
     fallback: ClassVar[bool] = True
 
@@ -29,7 +27,10 @@ class Table(Reader):
         files = filled(_files(query.path), query.path, self.looks_for)
         endings = {file.suffix.lower() for file in files}
         if len(endings) > 1:
-            raise log_mixed_endings(query.path, sorted(endings))
+            raise LogError(
+                f"{query.path} holds files ending in {', '.join(sorted(endings))}; give one of them, or a folder with one "
+                "ending"
+            )
         yield from stream(files, select(query, column_names(files[0]), files[0]))
 
 

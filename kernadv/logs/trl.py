@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from kernadv._errors import LogError
-from kernadv.logs._base import Chunk, Query, Reader
+from kernadv.logs import ALIASES, Chunk, Query, Reader, select
 from kernadv.logs._blocks import distinct, mark, runs
-from kernadv.logs._columns import ALIASES, select
 from kernadv.logs._files import column_names, named, stream
 from kernadv.logs._listing import filled, numbered
 
@@ -32,7 +31,6 @@ _COLUMNS = {"step", "prompt", "completion", "advantage"}
 class Trl(Reader):
     """Prompts are known by the column `prompt_id` if it is logged, by their text otherwise; steps by `policy_step`."""
 
-    name: ClassVar[str] = "trl"
     looks_for: ClassVar[str] = "completions_*.parquet, in the folder or in its subfolder completions"
 
     def detect(self, path: Path) -> bool:

@@ -14,8 +14,7 @@ from typing import ClassVar
 import polars as pl
 
 from kernadv._errors import LogError
-from kernadv.logs._base import Chunk, Notes, Query, Reader
-from kernadv.logs._columns import ALIASES, select
+from kernadv.logs import ALIASES, Chunk, Notes, Query, Reader, select
 from kernadv.logs._files import column_names, stream
 from kernadv.logs._listing import filled, numbered
 
@@ -32,7 +31,6 @@ class Verl(Reader):
     A uid of the form ``{data_source}/{index}::{uuid}``, which some set-ups write to have one that is stable, is used.
     """
 
-    name: ClassVar[str] = "verl"
     looks_for: ClassVar[str] = "files {step}.jsonl with the keys input and score"
 
     def detect(self, path: Path) -> bool:

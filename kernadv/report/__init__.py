@@ -5,6 +5,6 @@ Each form is a module of its own, imported when it is asked for: `terminal` need
 
 from __future__ import annotations
 
-from kernadv.report._report import Report
+from kernadv.report._report import Report, is_binary
 
-__all__ = ["Report"]
+__all__ = ["Report", "is_binary"]

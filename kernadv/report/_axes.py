@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from numpy.typing import ArrayLike
 
 from kernadv._typing import FloatArray
-from kernadv.audit import Audit, Score
+from kernadv.audit import Audit, Finding
 from kernadv.report import _wording as wording
 from kernadv.report._svg import COLOURS
 
@@ -36,15 +36,15 @@ class Look(NamedTuple):
     style: dict[str, Any]
 
     @classmethod
-    def of(cls, audit: Audit, score: Score) -> Look:
+    def of(cls, audit: Audit, finding: Finding) -> Look:
         """KAE is one family; its best bandwidth stands out."""
-        if score.name == audit.best:
+        if finding.name == audit.best:
             star = {"marker": "*", "markersize": 11.0, "markeredgewidth": 0.0, "zorder": 4}
-            return cls(f"best, {wording.label(score).removeprefix('KAE ')}", {"color": COLOURS["best"], **star})
-        role = "kae" if score.clock else score.name
+            return cls(f"best, {wording.label(finding).removeprefix('KAE ')}", {"color": COLOURS["best"], **star})
+        role = "kae" if finding.clock else finding.name
         marker, size = _MARKERS.get(role, ("o", 4.0))
-        text = "KAE" if score.clock else wording.label(score)
-        return cls(text, {"color": COLOURS[role], "marker": marker, "markersize": size})
+        text = "KAE" if finding.clock else wording.label(finding)
+        return cls(text, {"color": COLOURS.get(role, COLOURS["muted"]), "marker": marker, "markersize": size})
 
 
 class Scale:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kernadv.audit import Audit, Interval, Score
+from kernadv.audit import Audit, Finding, Interval
 from kernadv.report._report import Report
 
 #: Baselines with a systematic error, which may go with the score norm.
@@ -15,11 +15,11 @@ GROUP_MEAN = (
 )
 
 
-def label(score: Score) -> str:
+def label(finding: Finding) -> str:
     """Short name of a baseline: ``batch mean``, ``RLOO``, ``KAE h=0.5``."""
-    if score.clock is not None:
-        return score.name.replace("kae", "KAE")
-    return "RLOO" if score.name == "rloo" else score.name.replace("_", " ")
+    if finding.clock is not None:
+        return finding.name.replace("kae", "KAE")
+    return "RLOO" if finding.name == "rloo" else finding.name.replace("_", " ")
 
 
 def reference(audit: Audit) -> str:
@@ -35,14 +35,14 @@ def gradient_assumption() -> str:
     )
 
 
-def error(score: Score) -> Interval:
+def error(finding: Finding) -> Interval:
     """Value MSE; with one trace a group its difference to the batch mean, which is all that is known."""
-    return score.excess if score.mse is None else score.mse
+    return finding.excess if finding.mse is None else finding.mse
 
 
 def places(audit: Audit) -> int:
     """Decimals that show two digits of the best error."""
-    size = abs(error(audit.score(audit.best)).estimate)
+    size = abs(error(audit.finding(audit.best)).estimate)
     return min(max(1 - math.floor(math.log10(size)), 0), 6) if 0 < size < math.inf else 3
 
 
@@ -100,23 +100,23 @@ def _edge(audit: Audit) -> str | None:
     """What it means that the best bandwidth is the last of its clock, if it is."""
     if not audit.at_edge:
         return None
-    best = audit.score(audit.best)
+    best = audit.finding(audit.best)
     if best.bandwidth == math.inf:
         return "The best bandwidth weighs the whole past alike: over this run the values hardly moved."
-    others = [s.bandwidth for s in audit.scores if s.clock == best.clock and s.bandwidth is not None]
+    others = [s.bandwidth for s in audit.findings if s.clock == best.clock and s.bandwidth is not None]
     end = "narrowest" if best.bandwidth == min(others) else "widest"
     return f"The best bandwidth is the {end} of its clock: the optimum may lie beyond the grid."
 
 
 def _as_good(audit: Audit) -> str | None:
     """The bandwidths that cannot be told from the best."""
-    others = [label(audit.score(name)).removeprefix("KAE ") for name in audit.as_good if name != audit.best]
+    others = [label(audit.finding(name)).removeprefix("KAE ") for name in audit.as_good if name != audit.best]
     return f"As good, as far as the bootstrap can tell: {', '.join(others)}." if others else None
 
 
 def remarks(audit: Audit) -> list[str]:
     """What to know before using the best bandwidth; nothing where there is nothing to smooth."""
-    best = audit.score(audit.best)
+    best = audit.finding(audit.best)
     if best.mse is not None and best.vs_rloo is None:
         return []
     found = (_as_good(audit), _edge(audit), _revisits(audit))
@@ -125,7 +125,7 @@ def remarks(audit: Audit) -> list[str]:
 
 def is_better(audit: Audit) -> bool:
     """Whether the interval of the best bandwidth's gain over the group mean (or batch mean) is above 0."""
-    best = audit.score(audit.best)
+    best = audit.finding(audit.best)
     if best.mse is None:
         return best.excess.high < 0
     return best.vs_rloo is not None and best.vs_rloo.low > 0
@@ -133,8 +133,8 @@ def is_better(audit: Audit) -> bool:
 
 def usage(report: Report) -> str:
     """Three lines of Python: the default estimator, or the best bandwidth where its error is smaller."""
-    best = report.audit.score(report.audit.best)
-    if error(report.audit.score("kernadv")).estimate <= error(best).estimate:
+    best = report.audit.finding(report.audit.best)
+    if error(report.audit.finding("kernadv")).estimate <= error(best).estimate:
         return (
             "from kernadv import KernelValueEstimator\n"
             "estimator = KernelValueEstimator()\n"
@@ -170,7 +170,7 @@ def _median_gap(audit: Audit) -> tuple[int, str]:
 
 def _window(audit: Audit) -> float:
     """Half-width of the best bandwidth in steps; of a relative one, halfway through the run; of visits, at the usual gap."""
-    best = audit.score(audit.best)
+    best = audit.finding(audit.best)
     width = math.inf if best.bandwidth is None else best.bandwidth
     if best.clock == "visits":
         return width * _median_gap(audit)[0]
@@ -179,4 +179,4 @@ def _window(audit: Audit) -> float:
 
 
 def _halfway(audit: Audit) -> str:
-    return " halfway through the run" if audit.score(audit.best).clock == "relative" else ""
+    return " halfway through the run" if audit.finding(audit.best).clock == "relative" else ""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 
 from kernadv import __version__
-from kernadv.audit import Interval, Score
+from kernadv.audit import Finding, Interval
 from kernadv.report import _wording as wording
 from kernadv.report._report import Report
 from kernadv.report.plots import plots
@@ -65,7 +65,7 @@ def render(report: Report) -> str:
         version=__version__,
         wording=wording,
         headings=[(field, _HEADINGS[field].format(reference=wording.reference(audit))) for field in fields],
-        rows=[_row(report, score, fields) for score in audit.scores],
+        rows=[_row(report, finding, fields) for finding in audit.findings],
         plots=plots(report),
         json=report.to_json(indent=None).replace("<", "\\u003c"),
     )
@@ -73,30 +73,30 @@ def render(report: Report) -> str:
 
 def _fields(report: Report) -> list[str]:
     """The columns that this log has numbers for."""
-    scores = report.audit.scores
+    findings = report.audit.findings
     error = "excess" if report.audit.noise is None else "mse"
     others = ("vs_rloo", "vs_batch", "gradient_ratio", "worth", "true_mse")
-    return [error, *(field for field in others if any(getattr(score, field) is not None for score in scores))]
+    return [error, *(field for field in others if any(getattr(finding, field) is not None for finding in findings))]
 
 
-def _row(report: Report, score: Score, fields: list[str]) -> Row:
+def _row(report: Report, finding: Finding, fields: list[str]) -> Row:
     audit = report.audit
-    mark = "best" if score.name == audit.best else "as good" if score.name in audit.as_good else ""
-    cells = [_cell(score, field, wording.places(audit)) for field in fields]
-    return Row(wording.label(score), score.title, mark, score.name in wording.DOUBTFUL_GRADIENT, cells)
+    mark = "best" if finding.name == audit.best else "as good" if finding.name in audit.as_good else ""
+    cells = [_cell(finding, field, wording.places(audit)) for field in fields]
+    return Row(wording.label(finding), finding.title, mark, finding.name in wording.DOUBTFUL_GRADIENT, cells)
 
 
-def _cell(score: Score, field: str, decimals: int) -> Cell:
+def _cell(finding: Finding, field: str, decimals: int) -> Cell:
     write: Callable[[float | None], str] = {
         "vs_rloo": partial(wording.percent, decimals=0),
         "vs_batch": partial(wording.percent, decimals=0),
         "gradient_ratio": partial(wording.number, decimals=3),
         "worth": partial(wording.number, decimals=1),
     }.get(field, partial(wording.number, decimals=decimals))
-    value = getattr(score, field)
+    value = getattr(finding, field)
     if not isinstance(value, Interval):
-        return Cell(Number(score.name, field, write(value)), None)
+        return Cell(Number(finding.name, field, write(value)), None)
     estimate, low, high = (
-        Number(score.name, f"{field}.{part}", write(number)) for part, number in value._asdict().items()
+        Number(finding.name, f"{field}.{part}", write(number)) for part, number in value._asdict().items()
     )
     return Cell(estimate, None if low.text == high.text == estimate.text else (low, high))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from kernadv.audit import Audit, Score
+from kernadv.audit import Audit, Finding
 from kernadv.report import _wording as wording
 from kernadv.report._axes import DASHES, Look, Scale, legend, log_ticks
 from kernadv.report._report import Report
@@ -33,11 +33,11 @@ class Plot(NamedTuple):
 def plots(report: Report) -> list[Plot]:
     """Every plot that the audit has numbers for."""
     audit = report.audit
-    found = [_bandwidth(audit, clock) for clock in _CLOCKS if any(score.clock == clock for score in audit.scores)]
+    found = [_bandwidth(audit, clock) for clock in _CLOCKS if any(finding.clock == clock for finding in audit.findings)]
     if audit.strata:
         found.append(_strata(report))
     found += [_gaps(audit), _drift(report)]
-    if any(score.true_mse is not None for score in audit.scores):
+    if any(finding.true_mse is not None for finding in audit.findings):
         found.append(_truth(audit))
     return found
 
@@ -45,25 +45,25 @@ def plots(report: Report) -> list[Plot]:
 def _bandwidth(audit: Audit, clock: str) -> Plot:
     """Error against the bandwidths of one clock; the plots of all clocks have the same vertical axis."""
     title, axis = _CLOCKS[clock]
-    scores = sorted((score for score in audit.scores if score.clock == clock), key=_width)
-    widths = np.array([_width(score) for score in scores])
+    findings = sorted((finding for finding in audit.findings if finding.clock == clock), key=_width)
+    widths = np.array([_width(finding) for finding in findings])
     endless = np.isinf(widths)
     at = np.where(endless, 2.0 * np.max(widths[~endless], initial=1.0), widths)
-    shown = [wording.error(score) for score in audit.scores if score.clock or score.name in DASHES]
+    shown = [wording.error(finding) for finding in audit.findings if finding.clock or finding.name in DASHES]
 
     def draw(ax: Axes) -> None:
         scale = Scale(shown, log=audit.noise is not None)
-        for score in audit.scores:
-            if score.name in DASHES:
-                look = Look.of(audit, score)
-                y = float(scale.clip(wording.error(score).estimate))
-                ax.axhline(y, color=look.style["color"], linestyle=DASHES[score.name], label=look.text)
-        estimate, low, high = (scale.clip(part) for part in zip(*map(wording.error, scores), strict=True))
+        for finding in audit.findings:
+            if finding.name in DASHES:
+                look = Look.of(audit, finding)
+                y = float(scale.clip(wording.error(finding).estimate))
+                ax.axhline(y, color=look.style["color"], linestyle=DASHES[finding.name], label=look.text)
+        estimate, low, high = (scale.clip(part) for part in zip(*map(wording.error, findings), strict=True))
         ax.fill_between(at, low, high, color=COLOURS["kae"], alpha=0.2, linewidth=0)
         ax.plot(at, estimate, color=COLOURS["kae"], marker="o", markersize=4.0, label="KAE")
-        for x, y, score in zip(at, estimate, scores, strict=True):
-            if score.name == audit.best:
-                look = Look.of(audit, score)
+        for x, y, finding in zip(at, estimate, findings, strict=True):
+            if finding.name == audit.best:
+                look = Look.of(audit, finding)
                 flag = f"{look.text} (edge)" if audit.at_edge else look.text
                 ax.plot([x], [y], linestyle="none", label=flag, **look.style)
         log_ticks(ax, at, ["∞" if math.isinf(width) else f"{width:g}" for width in widths], base=10, apart=1.25)
@@ -90,8 +90,8 @@ def _strata(report: Report) -> Plot:
     def draw(ax: Axes) -> None:
         x = np.arange(len(audit.strata), dtype=np.float64)
         for k, (name, column) in enumerate(errors.items()):
-            look = Look.of(audit, audit.score(name))
-            text = wording.label(audit.score(name)) if name == "kae h=0.5" != audit.best else look.text
+            look = Look.of(audit, audit.finding(name))
+            text = wording.label(audit.finding(name)) if name == "kae h=0.5" != audit.best else look.text
             offset = 0.08 * (k - (len(errors) - 1) / 2)
             ax.plot(x + offset, scale.clip(column), linewidth=0.8, label=text, **look.style)
         scale.apply(ax, "y")
@@ -153,15 +153,17 @@ def _drift(report: Report) -> Plot:
 
 
 def _truth(audit: Audit) -> Plot:
-    origin = audit.score("batch_mean").true_mse if audit.noise is None else 0.0
-    true = {score.name: score.true_mse - (origin or 0.0) for score in audit.scores if score.true_mse is not None}
+    origin = audit.finding("batch_mean").true_mse if audit.noise is None else 0.0
+    true = {
+        finding.name: finding.true_mse - (origin or 0.0) for finding in audit.findings if finding.true_mse is not None
+    }
 
     def draw(ax: Axes) -> None:
-        errors = [wording.error(audit.score(name)) for name in true]
+        errors = [wording.error(audit.finding(name)) for name in true]
         scale = Scale([*errors, *((x, x, x) for x in true.values())], log=audit.noise is not None)
         labelled = set()
         for (name, x), (y, low, high) in zip(true.items(), scale.clip(errors), strict=True):
-            look = Look.of(audit, audit.score(name))
+            look = Look.of(audit, audit.finding(name))
             text = None if look.text in labelled else look.text
             labelled.add(look.text)
             bar = [[y - low], [high - y]]
@@ -177,8 +179,8 @@ def _truth(audit: Audit) -> Plot:
     return Plot("truth", "Check against the truth", caption, svg("truth", caption, draw))
 
 
-def _width(score: Score) -> float:
-    return math.nan if score.bandwidth is None else score.bandwidth
+def _width(finding: Finding) -> float:
+    return math.nan if finding.bandwidth is None else finding.bandwidth
 
 
 def _error_name(audit: Audit) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kernadv.audit import Interval, Score
+from kernadv.audit import Finding, Interval
 from kernadv.report import _wording as wording
 from kernadv.report._report import Report
 
@@ -25,7 +25,7 @@ class _Column(NamedTuple):
     heading : str
         Two lines, or one above the word for the interval.
     of : callable
-        Number or interval of a score.
+        Number or interval of a finding.
     write : callable
         Text of a number.
     intervals, shown : int
@@ -33,7 +33,7 @@ class _Column(NamedTuple):
     """
 
     heading: str
-    of: Callable[[Score], Interval | float | None]
+    of: Callable[[Finding], Interval | float | None]
     write: Callable[[float | None], str]
     intervals: int = 0
     shown: int = 99
@@ -82,11 +82,11 @@ def _table(report: Report, level: int) -> Table:
         second = "" if "\n" in column.heading else "\n[95% interval]" if level < column.intervals else "\n"
         table.add_column(Text(column.heading + second), justify="right", no_wrap=True)
     best = "bold green" if wording.is_better(audit) else "bold"
-    for score in audit.scores:
-        is_best = score.name == audit.best
-        if is_best or score.clock in (None, "relative"):
-            name = wording.label(score) if level > 1 or score.clock is not None else score.title
-            cells = [Text(_cell(column, score, level)) for column in columns]
+    for finding in audit.findings:
+        is_best = finding.name == audit.best
+        if is_best or finding.clock in (None, "relative"):
+            name = wording.label(finding) if level > 1 or finding.clock is not None else finding.title
+            cells = [Text(_cell(column, finding, level)) for column in columns]
             table.add_row(Text(f"{name} *" if is_best else name), *cells, style=best if is_best else None)
     return table
 
@@ -110,19 +110,19 @@ def _columns(report: Report) -> list[_Column]:
             _Column(gradient, lambda s: s.gradient_ratio, ratio, intervals=2),
             _Column("worth\nG", lambda s: s.worth, partial(wording.number, decimals=1)),
         ]
-    if any(score.true_mse is not None for score in audit.scores):
+    if any(finding.true_mse is not None for finding in audit.findings):
         columns.append(_Column("true\nMSE", lambda s: s.true_mse, fixed))
     return columns
 
 
-def _cell(column: _Column, score: Score, level: int) -> str:
-    value = column.of(score)
+def _cell(column: _Column, finding: Finding, level: int) -> str:
+    value = column.of(finding)
     if not isinstance(value, Interval):
         return column.write(value)
     text, low, high = map(column.write, value)
     if level < column.intervals and (low, high) != (text, text):
         text += f" [{low}, {high}]"
-    doubtful = value is score.gradient_ratio and score.name in wording.DOUBTFUL_GRADIENT
+    doubtful = value is finding.gradient_ratio and finding.name in wording.DOUBTFUL_GRADIENT
     return f"({text})" if doubtful else text
 
 

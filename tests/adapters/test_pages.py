@@ -5,27 +5,20 @@ from pathlib import Path
 
 import pytest
 
+HEADINGS = ["Install", "Switch", "Settings", "See that it works", "Limits"]
 PAGES = Path(__file__).parents[2] / "docs" / "frameworks"
-MODULES = Path(__file__).parents[2] / "kernadv" / "adapters"
 
 
 @pytest.mark.parametrize("page", sorted(PAGES.glob("[!i]*.md")), ids=lambda page: page.stem)
 def test_a_page_has_what_a_user_needs(page):
     text = page.read_text()
-    found = [heading for heading in re.findall(r"^## (.+)$", text, re.M) if heading not in ("What changes", "Cost")]
-    assert found == ["Install", "Switch", "Settings", "See that it works", "Limits"]
+    found = [heading for heading in re.findall(r"^## (.+)$", text, re.M) if heading in HEADINGS]
+    assert found == HEADINGS
     assert "pip install" in text
     assert "revisit_gap" in text
     assert "[why](index.md#settings)" in text
 
 
-def test_every_adapter_and_recipe_has_a_page():
-    adapters = {file.stem for file in MODULES.glob("[!_]*.py")} - {"samplers"}
+def test_every_recipe_has_a_page():
     recipes = {f.stem.removesuffix("_kernadv") for f in (PAGES.parents[1] / "examples" / "recipes").glob("*.py")}
-    assert adapters | recipes <= {page.stem for page in PAGES.glob("*.md")}
-
-
-def test_adapters_are_thin():
-    """They hold no statistics: those of one framework take at most 100 lines a file."""
-    long = {file.name: n for file in MODULES.glob("*.py") if (n := len(file.read_text().splitlines())) > 100}
-    assert long.keys() <= {"_driver.py"}, f"adapters of more than 100 lines: {long}"
+    assert recipes <= {page.stem for page in PAGES.glob("*.md")}

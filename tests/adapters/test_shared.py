@@ -6,11 +6,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kernadv import ArgumentError, KernadvError, KernelValueEstimator, prompt_id
-from kernadv.adapters import _versions
-from kernadv.adapters._driver import Driver
-from kernadv.adapters._settings import estimator_of
-from kernadv.adapters._tokens import surprisal
-from kernadv.adapters._versions import check_version
+from kernadv.adapters import _driver
+from kernadv.adapters._driver import Driver, check_version, surprisal
+from kernadv.adapters._process import estimator_of
 from kernadv.adapters.samplers import ReuseSampler
 from kernadv.schedule import block_reuse
 
@@ -170,11 +168,11 @@ def test_what_is_no_estimator(estimator, message):
 )
 def test_versions_outside_the_tested_range_warn_once(monkeypatch, found, warns):
     check_version.cache_clear()
-    monkeypatch.setattr(_versions, "version", lambda package: found)
+    monkeypatch.setattr(_driver, "version", lambda package: found)
     if warns:
         with pytest.warns(UserWarning, match=rf"tested with trl >= 1.16, < 1.17; {found} is installed"):
-            check_version("trl")
-    check_version("trl")
+            check_version("trl", (1, 16), (1, 17))
+    check_version("trl", (1, 16), (1, 17))
     check_version.cache_clear()
 
 

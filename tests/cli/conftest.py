@@ -147,28 +147,28 @@ def assert_numbers_equal():
 
     def check(page, document):
         audit = document["audit"]
-        for score in audit["scores"]:
+        for finding in audit["findings"]:
             fields = {}
-            for field, value in score.items():
+            for field, value in finding.items():
                 if isinstance(value, dict):
                     fields |= {f"{field}.{part}": number for part, number in value.items()}
                 elif field in ("worth", "true_mse"):
                     fields[field] = value
             for field, number in fields.items():
-                text = page.numbers.get((score["name"], field))
+                text = page.numbers.get((finding["name"], field))
                 if text is None:
                     estimate = fields.get(f"{field.partition('.')[0]}.estimate")
                     hidden = field.startswith("excess") and audit["noise"] is not None
                     absent = field in ("worth", "true_mse") and number is None
-                    assert hidden or absent or number == pytest.approx(estimate, abs=6e-3), (score["name"], field)
+                    assert hidden or absent or number == pytest.approx(estimate, abs=6e-3), (finding["name"], field)
                 elif number is None:
                     assert text == "-".replace("-", "−")
                 else:
                     shown = text.replace("−", "-").removesuffix("%")
                     unit = 100 if text.endswith("%") else 1
                     half = 0.5 * 10.0 ** -len(shown.partition(".")[2])
-                    assert abs(float(shown) - unit * number) <= half * (1 + 1e-9), (score["name"], field)
-        names = {score["name"] for score in audit["scores"]}
+                    assert abs(float(shown) - unit * number) <= half * (1 + 1e-9), (finding["name"], field)
+        names = {finding["name"] for finding in audit["findings"]}
         assert {name for name, _ in page.numbers} == names
 
     return check

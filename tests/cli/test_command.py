@@ -47,7 +47,7 @@ def test_json_is_the_audit(run, log, frame, tmp_path):
     found = json.loads(target.read_text(), parse_constant=lambda token: pytest.fail(f"{token} is not JSON"))
     expected = plain(audit(groups_of(frame, "reward"), draws=60))
     assert found == {"kernadv": __version__, "source": str(log), "format": "table", "audit": expected}
-    assert [score["bandwidth"] for score in found["audit"]["scores"] if score["clock"] == "steps"][-1] == "inf"
+    assert [finding["bandwidth"] for finding in found["audit"]["findings"] if finding["clock"] == "steps"][-1] == "inf"
 
 
 def test_every_option(run, frame, tmp_path):
@@ -55,17 +55,19 @@ def test_every_option(run, frame, tmp_path):
     frame = frame.with_columns(tidy=pl.Series(np.random.default_rng(5).random(len(frame)).round(3)))
     frame.rename(names).write_csv(tmp_path / "log.csv")
     options = ["--format", "table", "--map", "step=iteration", "--map", "prompt=question_nr", "--map", "value=truth"]
+    options += ["--baseline", "local_level", "--baseline", "pooled_beta tuned"]
     options += ["--reward", "accuracy", "--reward", "tidy=0.5", "--kernel", "epanechnikov", "--draws", 50, "--seed", 3]
     outputs = ["--html", tmp_path / "out.html", "--json", tmp_path / "out.json"]
     done = run("audit", tmp_path / "log.csv", *options, *outputs)
     assert (done.code, done.err) == (0, "")
     found = json.loads((tmp_path / "out.json").read_text())["audit"]
     groups = groups_of(frame, pl.col("reward") + 0.5 * pl.col("tidy"))
-    expected = audit(groups, kernel="epanechnikov", draws=50, seed=3)
-    for score, other in zip(found["scores"], expected.scores, strict=True):
-        assert score["title"] == other.title
-        assert score["mse"] == pytest.approx(other.mse._asdict(), rel=1e-9)
-        assert score["true_mse"] is not None
+    expected = audit(groups, kernel="epanechnikov", draws=50, seed=3, baselines=["local_level", "pooled_beta tuned"])
+    assert any(line.startswith("local level ") for line in done.out.splitlines())
+    for finding, other in zip(found["findings"], expected.findings, strict=True):
+        assert finding["title"] == other.title
+        assert finding["mse"] == pytest.approx(other.mse._asdict(), rel=1e-9)
+        assert finding["true_mse"] is not None
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
     assert "the epanechnikov kernel" in page
     assert "of 50 bootstrap draws" in page
@@ -79,7 +81,7 @@ def test_counts(run, log, frame, tmp_path):
     run("audit", tmp_path / "counts.csv", "--counts", "right,traces", "--json", tmp_path / "counts.json")
     run("audit", log, "--json", tmp_path / "rows.json")
     counts, rows = (json.loads((tmp_path / name).read_text())["audit"] for name in ("counts.json", "rows.json"))
-    for one, other in zip(counts["scores"], rows["scores"], strict=True):
+    for one, other in zip(counts["findings"], rows["findings"], strict=True):
         assert one["mse"]["estimate"] == pytest.approx(other["mse"]["estimate"], abs=1e-12)
 
 
@@ -87,7 +89,7 @@ def test_seed_moves_the_intervals_only(run, log, tmp_path):
     found = []
     for k, seed in enumerate((1, 1, 2)):
         run("audit", log, "--seed", seed, "--draws", 60, "--json", tmp_path / f"{k}.json")
-        found.append(json.loads((tmp_path / f"{k}.json").read_text())["audit"]["scores"])
+        found.append(json.loads((tmp_path / f"{k}.json").read_text())["audit"]["findings"])
     assert found[0] == found[1]
     assert found[0] != found[2]
     for one, other in zip(found[0], found[2], strict=True):
@@ -101,9 +103,9 @@ def test_demo(run, tmp_path):
     assert done.code == 0
     assert "the log that ships with kernadv" in done.out.splitlines()[0]
     found = json.loads((tmp_path / "demo.json").read_text())
-    for score in found["audit"]["scores"]:
-        assert score["mse"]["low"] < score["mse"]["high"]
-        assert math.isfinite(score["true_mse"])
+    for finding in found["audit"]["findings"]:
+        assert finding["mse"]["low"] < finding["mse"]["high"]
+        assert math.isfinite(finding["true_mse"])
 
 
 def test_one_trace_a_group(run, single):
@@ -123,7 +125,17 @@ def test_version(run):
 def test_help_names_every_option(run):
     done = run("audit", "--help")
     assert done.code == 0
-    for option in ("--demo", "--format", "--map", "--counts", "--reward", "--kernel", "--draws", "--seed", "--html"):
+    for option in (
+        "--demo",
+        "--format",
+        "--map",
+        "--counts",
+        "--reward",
+        "--baseline",
+        "--kernel",
+        "--draws",
+        "--seed",
+    ):
         assert option in done.out
 
 

@@ -33,6 +33,8 @@ KNOWN = [
     (["LOG", "--map", "prize=reward"], "unknown role of a column 'prize'; known: prompt, reward, step, value"),
     (["LOG", "--map", "step=iteration"], "no column 'iteration' (for step)"),
     (["LOG", "--kernel", "round"], "unknown kernel 'round'; known: biweight"),
+    (["LOG", "--baseline", "nothing"], "unknown baseline 'nothing'; known: "),
+    (["LOG", "--baseline", "spo"], "the audit cannot replay spo: it needs 8 rollouts of every prompt from before"),
     (["LOG", "--format", "xml"], "unknown log format 'xml'; known: "),
     (["LOG", "--counts", "a,b", "--reward", "c"], "counts and rewards both say where the rewards are"),
     (["LOG", "--html", "DIR/no/page.html"], "DIR/no: no such file or directory; choose a folder that exists"),

@@ -98,9 +98,9 @@ def test_code_of_the_recommendation_runs(report, bandwidth, code):
     beaten = [
         replace(s, mse=s.mse and s.mse._replace(estimate=9.0), excess=s.excess._replace(estimate=9.0))
         if s.name == "kernadv" else s
-        for s in report.audit.scores
+        for s in report.audit.findings
     ]  # fmt: skip
-    best = replace(report.audit, best=bandwidth, scores=beaten)
+    best = replace(report.audit, best=bandwidth, findings=beaten)
     lines = usage(report._replace(audit=best, kernel="gaussian"))
     assert code.removesuffix(")") in lines
     names = {"prompt_ids": ["a", "a", "b"], "rewards": [1.0, 0.0, 1.0], "step": 1}

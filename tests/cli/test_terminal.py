@@ -46,7 +46,7 @@ def test_eighty_columns_keep_every_column(report):
     text = printed(report, 80)
     heading = next(line for line in text.splitlines() if line.lstrip().startswith("[95% interval]"))
     assert re.split(r"\s{2,}", heading.strip())[1:] == ["vs RLOO", "vs batch", "vs RLOO", "G", "MSE"]
-    best = report.audit.score(report.audit.best)
+    best = report.audit.finding(report.audit.best)
     row = next(line for line in text.splitlines() if " * " in line)
     numbers = [float(number) for number in re.findall(r"-?[\d.]+", row.partition(" * ")[2])]
     shown = [*best.mse, 100 * best.vs_rloo.estimate, 100 * best.vs_batch.estimate, best.gradient_ratio.estimate]
@@ -55,7 +55,7 @@ def test_eighty_columns_keep_every_column(report):
 
 
 def test_wide_table_has_the_intervals(report):
-    best = report.audit.score(report.audit.best)
+    best = report.audit.finding(report.audit.best)
     row = next(line for line in printed(report, 160).splitlines() if " * " in line)
     assert row.count("[") == 4
     low, high = best.vs_rloo.low, best.vs_rloo.high

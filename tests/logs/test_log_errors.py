@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from kernadv._errors import ArgumentError, LogError
-from kernadv.logs import read_log
+from kernadv.logs import formats, read_log
 
 GOOD = {"step": [1, 2, 3], "prompt": ["a", "b", "c"], "reward": [1.0, 0.0, 0.5]}
 
@@ -115,7 +115,7 @@ def test_a_part_file_without_the_columns_of_the_first(kit, tmp_path, ending):
     ("options", "words"),
     [
         ({"columns": {"stepp": "t"}}, ["unknown role of a column 'stepp'", "prompt, reward, step, value"]),
-        ({"format": "tlr"}, ["unknown log format 'tlr'", "swift, table, trl, verl"]),
+        ({"format": "tlr"}, ["unknown log format 'tlr'", ", ".join(sorted(formats()))]),
         ({"rewards": ["a"], "counts": ("c", "n")}, ["counts and rewards"]),
         ({"rewards": ["a"], "columns": {"reward": "b"}}, ['rewards and columns["reward"]']),
         ({"counts": ("c", "n"), "columns": {"reward": "b"}}, ['counts and columns["reward"]']),
