@@ -10,7 +10,7 @@ FRAMEWORKS_EXTRAS := audit,trl,torchrl,ray
 FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming pylatexenc cachetools fastapi uvicorn \
 	jaxtyping loguru httpx
 
-.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench robustness floor gpu aot kernels-with newest-triton \
+.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench ratios robustness floor gpu aot kernels-with newest-triton \
 	newest-numpy other-versions resolve readme docs wheel-test clean
 
 audit: $(VENV)/.audit
@@ -36,22 +36,30 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Every speed and memory number, in five minutes of two idle cores; none is worth printing before these tests pass.
 bench: $(VENV)/.test
-	$(BIN)/python benchmarks/speed/run.py
+	$(BIN)/python -m pytest -q tests/laws tests/oracles tests/test_audit.py tests/logs
+	$(BIN)/python -m pytest -q benchmarks/speed --benchmark-json=benchmarks/results/speed.json
+	$(BIN)/python -m benchmarks.speed
+
+# Whether we are still as far ahead of the peers as in the committed results; no time is compared, only ratios of one run.
+ratios: $(VENV)/.test
+	$(BIN)/python -m pytest -q benchmarks/speed --short --benchmark-json=$(VENV)/ratios.json
+	$(BIN)/python -m benchmarks.speed --check $(VENV)/ratios.json
 
 # Attacks on the estimator and the regressors, 25 minutes of two cores; OPTIONS=--short tries few of every kind, in two.
 robustness: $(VENV)/.test
-	$(BIN)/python benchmarks/robustness.py $(OPTIONS)
+	$(BIN)/python -m benchmarks.robustness $(OPTIONS)
 
 # The default estimator beside the floor, 40 minutes of two cores; OPTIONS=--short runs a few cells, in less than a minute.
 floor: $(VENV)/.test
-	$(BIN)/python benchmarks/floor.py $(OPTIONS)
+	$(BIN)/python -m benchmarks.floor $(OPTIONS)
 
 # Verify the fused kernels on this machine's GPU, then time them; with the Python that sees the GPU, else with .venv.
 gpu:
 	@if $(PYTHON) -c 'import sys, torch, triton; sys.exit(not torch.cuda.is_available())' 2>/dev/null; \
-		then $(PYTHON) benchmarks/gpu/run.py; \
-		else $(MAKE) $(VENV)/.test && $(BIN)/python benchmarks/gpu/run.py; fi
+		then $(PYTHON) -m benchmarks.gpu; \
+		else $(MAKE) $(VENV)/.test && $(BIN)/python -m benchmarks.gpu; fi
 
 # Every configuration of the fused kernels for every GPU they are shipped for; needs no GPU.
 aot: $(VENV)/.test
@@ -82,7 +90,7 @@ resolve: $(BIN)/uv
 	$(BIN)/python .ci/resolve.py --extras "$(FRAMEWORKS_EXTRAS)" --packages "$(FRAMEWORKS_PACKAGES)"
 
 readme: $(VENV)/.test
-	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python -m benchmarks.readme
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

@@ -1,6 +1,6 @@
 """Put the audit of the shipped log, its picture and the measured speeds into README.md.
 
-Command: ``python benchmarks/readme.py`` (or ``make readme``); a test checks that the audit's table is the current one.
+Command: ``python -m benchmarks.readme`` (or ``make readme``); a test checks that the audit's table is the current one.
 The picture needs Chromium and stays as it is without.
 """
 
@@ -45,7 +45,7 @@ def picture(path: Path) -> None:
 def speed() -> str:
     """The table of the measured speeds."""
     text = (ROOT / "benchmarks" / "results" / "speed.md").read_text()
-    return text[text.index("| what") :].rstrip()
+    return text[text.index("| what |") :].rstrip()
 
 
 def fill(text: str, name: str, content: str) -> str:
