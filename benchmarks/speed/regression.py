@@ -45,15 +45,15 @@ def line() -> Rows:
 def selection() -> Rows:
     """Leave-one-out over 64 bandwidths."""
     from kernadv.kernels import get
-    from kernadv.regression.bandwidth.criteria import LeaveOneOut
+    from kernadv.regression import LinearSmoother
+    from kernadv.regression.bandwidth import LeaveOneOut
     from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
     x, y = curve(10**5)
     rows = []
     for degree, name in ((0, "NW"), (1, "LL")):
-        select: Callable[[], object] = lambda degree=degree: LeaveOneOut(size=64).select(
-            LocalPolynomialSpec(get("epanechnikov"), degree), x, y[:, None], np.ones(len(y))
-        )
+        smoother = LinearSmoother(LocalPolynomialSpec(get("epanechnikov"), degree), x, y[:, None], np.ones(len(y)))
+        select: Callable[[], object] = lambda smoother=smoother: LeaveOneOut(size=64).select(smoother)
         select()
         with one_thread():
             one = median_seconds(select, 3)
