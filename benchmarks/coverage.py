@@ -16,9 +16,15 @@ from scipy.signal import lfilter
 
 from benchmarks import RESULTS
 from kernadv.kernels import KERNELS
-from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson, inference
+from kernadv.regression import (
+    KNeighborsSmoother,
+    LinearSmoother,
+    LocalLinear,
+    LocalPolynomial,
+    NadarayaWatson,
+    inference,
+)
 from kernadv.regression.inference import (
-    Fit,
     Interval,
     MovingBlocks,
     Wild,
@@ -74,13 +80,13 @@ def correlated(rho: float) -> Callable:
 
 def fits(
     designs: int, columns: int, n: int, curve: Curve, bandwidth: float, degree: int = 1, noise: Callable = even
-) -> Iterator[Fit]:
+) -> Iterator[LinearSmoother]:
     """Fits of random designs, each with some replications as its responses."""
     rng = np.random.default_rng(101)
     spec = LocalPolynomialSpec(KERNELS["triangular"], degree)
     for _ in range(designs):
         x = rng.random((n, 1))
-        yield Fit(spec, x, curve(x) + noise(x, columns, rng), np.ones(n), np.array([bandwidth]))
+        yield LinearSmoother(spec, x, curve(x) + noise(x, columns, rng), np.ones(n), np.array([bandwidth]))
 
 
 def holds(got: Interval, truth: np.ndarray) -> np.ndarray:
@@ -97,7 +103,7 @@ def robust(designs: int, cases: list[tuple[Curve, float, int]]) -> list[float]:
     return shares
 
 
-def band(designs: int, n: int, noise: Callable, make: Callable[[Fit], Interval]) -> list[float]:
+def band(designs: int, n: int, noise: Callable, make: Callable[[LinearSmoother], Interval]) -> list[float]:
     """Share of the bands that hold the whole sine."""
     made = fits(designs, BANDS, n, SINE, 0.25, noise=noise)
     return [float(np.mean([holds(make(f), SINE(LINE)).all(0).mean() for f in made]))]
@@ -129,7 +135,7 @@ def proportions(method: str) -> list[float]:
             x = np.arange(1.0, n + 1)[:, None]
             h = np.array([n if np.isfinite(kernel.support) else n / 3.0])
             outcomes = (np.arange(2**n) >> np.arange(n)[:, None] & 1).astype(float)
-            fit = Fit(LocalPolynomialSpec(kernel, past=True), x, outcomes, np.ones(n), h)
+            fit = LinearSmoother(LocalPolynomialSpec(kernel, past=True), x, outcomes, np.ones(n), h)
             if 8.0 <= effective_sample_size(fit, x[-1:])[0] <= 10.0:
                 chance = p ** outcomes.sum(0) * (1 - p) ** (n - outcomes.sum(0))
                 shares.append(float(chance @ holds(proportion(fit, x[-1:], method=method), np.array(p))[0]))
@@ -137,7 +143,7 @@ def proportions(method: str) -> list[float]:
 
 
 def rare(
-    designs: int, degree: int, make: Callable[[Fit], Interval], at: np.ndarray, curves: list[Curve]
+    designs: int, degree: int, make: Callable[[LinearSmoother], Interval], at: np.ndarray, curves: list[Curve]
 ) -> list[float]:
     """Share of the intervals, or bands of `STEPS`, that hold the chance of a success, for n = 100 and 300, h = 0.3."""
     rng, shares = np.random.default_rng(103), []
@@ -148,7 +154,7 @@ def rare(
             for _ in range(designs):
                 x = rng.random((n, 1))
                 y = (rng.random((n, COLUMNS)) < curve(x)).astype(float)
-                hits.append(holds(make(Fit(spec, x, y, np.ones(n), np.array([0.3]))), curve(at)))
+                hits.append(holds(make(LinearSmoother(spec, x, y, np.ones(n), np.array([0.3]))), curve(at)))
             together = len(at) == len(STEPS)
             shares += (
                 [float(np.mean([hit.all(0).mean() for hit in hits]))] if together else list(np.mean(hits, axis=(0, 2)))

@@ -190,7 +190,7 @@ def test_fits_find_wide_intervals_and_raw_errors():
     class Wide(LocalLinear):
         def interval(self, X, level=0.95, method="auto", groups=None):
             found = super().interval(X, level, method)
-            return found._replace(high=found.high + 1e4 * (1.0 + np.ptp(self._sample.y)))
+            return found._replace(high=found.high + 1e4 * (1.0 + np.ptp(self._smoother.y)))
 
         def summary(self):
             raise KeyError("raw")

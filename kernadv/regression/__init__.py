@@ -10,13 +10,17 @@ import_extra("sklearn", "kernel regression", "regression")
 
 from kernadv.regression._warnings import BandwidthWarning, EmptyWindowWarning
 from kernadv.regression.k_neighbors import KNeighborsSmoother
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.local_polynomial import LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression.smoother import LinearSmoother
 
 __all__ = [
     "BandwidthWarning",
     "EmptyWindowWarning",
     "KNeighborsSmoother",
+    "LinearSmoother",
     "LocalLinear",
     "LocalPolynomial",
+    "LocalPolynomialSpec",
     "NadarayaWatson",
 ]

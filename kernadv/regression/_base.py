@@ -15,10 +15,7 @@ from kernadv import kernels
 from kernadv._arrays import is_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import AnyArray, BoolArray, FloatArray
-from kernadv.regression import _inference
-from kernadv.regression.columns import read_categories
-from kernadv.regression.hat_rows import determines
-from kernadv.regression.smoother import estimate, hat
+from kernadv.regression import _intervals
 from kernadv.regression._gradient import gradient
 from kernadv.regression._input import (
     back,
@@ -32,13 +29,17 @@ from kernadv.regression._input import (
     to_numpy,
 )
 from kernadv.regression._quality import Quality, quality
-from kernadv.regression._rule import HIGHEST_DEGREE, Rule, coefficients
-from kernadv.regression._sample import Points, Sample
 from kernadv.regression._summary import summary
 from kernadv.regression._warnings import warn_undefined
-from kernadv.regression.inference import Fit, Interval
+from kernadv.regression.columns import read_categories
+from kernadv.regression.inference import Interval
+from kernadv.regression.inference._base import check_one_curve
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.points import Points
+from kernadv.regression.smoother import LinearSmoother, coefficients
 
+#: Highest degree of a local polynomial.
+HIGHEST_DEGREE = 3
 #: Size of the data by which scikit-learn judges scores.
 JUDGED_ROWS, JUDGED_COLUMNS = 200, 10
 
@@ -57,12 +58,12 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     groups_: AnyArray | None
 
     @abstractmethod
-    def _settle(self, rule: Rule, sample: Sample) -> None:
-        """Choose what the bandwidths follow from."""
+    def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
+        """Choose the bandwidth, or what the bandwidths of queries follow from."""
 
     @abstractmethod
-    def _rule(self, at: Points) -> Rule:
-        """How to smooth at these queries."""
+    def _bandwidth_at(self, at: Points) -> FloatArray | None:
+        """Bandwidth of each query (m, 1), or None where all have the one of the smoother."""
 
     @abstractmethod
     def _window(self) -> str:
@@ -122,7 +123,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any) -> None:
-        spec = self._how()
+        spec = self._spec()
         self._like = y.detach().new_empty(0) if is_tensor(y) else None
         x, y = to_numpy(X), to_numpy(y)
         x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
@@ -150,12 +151,13 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         if names is not None:
             self.groups_, series = np.unique(names, return_inverse=True)
         points = read_points(x, self.categories_, series)
-        self._sample = Sample(points.take(kept), response[kept], weights[kept])
+        x, levels, series, _ = points.take(kept)
+        smoother = LinearSmoother(
+            spec, x, response[kept], weights[kept], series=series, levels=levels, categories=tuple(self.categories_)
+        )
         self._rows, self._one_response = kept if repeated is None else repeated[kept], y.ndim == 1
         self._quality: Quality | None = None
-        deficient = points.x.shape[1] > 1 and not determines(self._sample.points.x, spec.degree)
-        self._frame = Rule(spec, np.empty(0), self.categories_, deficient=deficient)
-        self._settle(self._frame, self._sample)
+        self._smoother = self._with_bandwidth(smoother)
 
     def predict(self, X: Any, return_std: bool = False, groups: Any = None) -> Any:
         """Estimate the regression function.
@@ -176,8 +178,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             NaN, with one `EmptyWindowWarning`, where the window holds too few points.
         """
         at, restore = self._queries(X, groups)
-        rule = self._rule(at)
-        local = estimate(rule, self._sample, at, square=return_std)
+        local = self._smoother.estimate(at, square=return_std)
         self._report(local.defined, at)
         value = restore(self._shaped(local.value))
         if local.square is None:
@@ -235,12 +236,11 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             orders = [tuple(row) for row in np.eye(columns, dtype=int).tolist()]
         else:
             orders = [order if isinstance(order, tuple) else (order,)]
-        rule = self._rule(at)
         orders = [self._checked_order(one, columns) for one in orders]
-        if self._frame.spec.degree == 0 and sum(orders[0]) == 1:
-            each = [gradient(rule, self._sample, at, one.index(1)) for one in orders]
+        if self._smoother.spec.degree == 0 and sum(orders[0]) == 1:
+            each = [gradient(self._smoother, at, one.index(1)) for one in orders]
         else:
-            each = [estimate(rule, self._sample, at, one).value for one in orders]
+            each = [self._smoother.estimate(at, one).value for one in orders]
         self._report(np.asarray(~np.isnan(each[0]).any(axis=1)), at)
         values = [self._shaped(value) for value in each]
         return restore(np.stack(values, axis=-1) if several else values[0])
@@ -248,7 +248,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def hat_matrix(self, X: Any, groups: Any = None) -> Any:
         """Hat matrix S of some queries: ``predict(X) = S @ y``.  # (m, n)"""
         at, restore = self._queries(X, groups)
-        rows = hat(self._rule(at), self._sample, at)
+        rows = self._smoother.hat(at)
         self._report(~np.isnan(rows[:, 0]), at)
         first = np.flatnonzero(np.diff(self._rows, prepend=-1))
         if len(first) < len(self._rows):  # repetitions of a row are summed
@@ -267,7 +267,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         repetitions is left out alone.
         """
         check_is_fitted(self)
-        out = np.full((self._given, self._sample.y.shape[1]), np.nan)
+        out = np.full((self._given, self._smoother.y.shape[1]), np.nan)
         out[self._rows] = self._fit_quality().loo
         return back(self._like)(self._shaped(out))
 
@@ -275,7 +275,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Pointwise confidence intervals.
 
         Errors are taken as independent.  For others, with ``fit = model.as_fit()`` and the functions of
-        `kernadv.regression.inference`: clusters by `robust_bias_corrected` of ``fit._replace(cluster=...)`` with
+        `kernadv.regression.inference`: clusters by `robust_bias_corrected` of ``dataclasses.replace(fit, cluster=...)`` with
         ``method="cluster"``; correlation along the first column by its ``method="hac"``, or by a block bootstrap,
         `percentile_t` with ``scheme=MovingBlocks()``.
 
@@ -299,7 +299,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         ArgumentError
             If the method is unknown or not for this degree or these responses.
         """
-        return self._asked(_inference.interval, X, groups, level, method)
+        return self._region(_intervals.interval, X, groups, level, method)
 
     def band(
         self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None, *, bias_corrected: bool = False
@@ -333,9 +333,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         ArgumentError
             If the method is unknown, or the tube formula does not hold.
         """
-        return self._asked(_inference.band, X, groups, level, method, bias_corrected)
+        return self._region(_intervals.band, X, groups, level, method, bias_corrected)
 
-    def as_fit(self) -> Fit:
+    def as_fit(self) -> LinearSmoother:
         """The fit as the functions of `kernadv.regression.inference` take it: ``standard_error(model.as_fit(), X, "hac")``.
 
         Raises
@@ -345,14 +345,14 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             `interval` and `band` do.
         """
         check_is_fitted(self)
-        if self.groups_ is not None:
-            raise ArgumentError("a fit with groups has no single Fit: fit one group, or ask interval and band")
-        return _inference.fit_of(self._rule(self._sample.points), self._sample)
+        fit = self._at_design_points()
+        check_one_curve(fit)
+        return fit
 
     def summary(self) -> str:
         """Table of the fit: bandwidth and how it was chosen, degrees of freedom, errors."""
         check_is_fitted(self)
-        return summary(self, self._frame.spec, self._sample, self._fit_quality(), self._window())
+        return summary(self, self._smoother, self._fit_quality(), self._window())
 
     def plot(self, ax: Any = None, level: float = 0.95) -> Any:
         """Draw data, fit, pointwise interval and band of a one-dimensional fit.
@@ -370,9 +370,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         check_is_fitted(self)
         from kernadv.regression._plot import plot
 
-        return plot(self, self._sample, ax, level)
+        return plot(self, self._smoother, ax, level)
 
-    def _how(self) -> LocalPolynomialSpec:
+    def _spec(self) -> LocalPolynomialSpec:
         degree = self.degree
         whole = isinstance(degree, (int, np.integer)) and not isinstance(degree, bool)
         if not whole or not 0 <= degree <= HIGHEST_DEGREE:
@@ -391,7 +391,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             )
         series = None if self.groups_ is None else find_groups(read_names(groups, x), self.groups_)
         kind = X if hasattr(X, "dtype") else x
-        return read_points(x, self.categories_, series), back(kind)
+        at = read_points(x, self.categories_, series)
+        return at._replace(bandwidth=self._bandwidth_at(at)), back(kind)
 
     def _checked_order(self, order: tuple[int, ...], columns: int) -> tuple[int, ...]:
         """Orders of a derivative, or an error that says what they must be."""
@@ -400,33 +401,37 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             raise ArgumentTypeError(
                 f"order must be a whole number >= 0 in each of {columns} continuous columns, got {order!r}"
             )
-        degree = self._frame.spec.degree
+        degree = self._smoother.spec.degree
         if sum(order) > max(degree, 1):
             raise ArgumentError(f"a derivative of order {sum(order)} needs degree >= {sum(order)}, got degree={degree}")
         return order
 
     def _fit_quality(self) -> Quality:
         if self._quality is None:
-            points = self._sample.points
-            self._quality = quality(self._rule(points), self._sample)
+            self._quality = quality(self._at_design_points())
         return self._quality
+
+    def _at_design_points(self) -> LinearSmoother:
+        """The smoother, which then knows the bandwidth of each design point."""
+        own = None if self._smoother.bandwidth.ndim == 2 else self._bandwidth_at(self._smoother.points)
+        return self._smoother if own is None else self._smoother.with_bandwidth(own)
 
     def _shaped(self, result: FloatArray) -> FloatArray:
         """(m,) where y was (n,)."""
         return result[:, 0] if self._one_response else result
 
-    def _asked(self, what: Any, X: Any, groups: Any, *options: Any) -> Interval:
+    def _region(self, what: Any, X: Any, groups: Any, *options: Any) -> Interval:
         """An interval or a band in the shape and kind of `predict`, after a warning about queries without one."""
         at, restore = self._queries(X, groups)
-        result = what(self._rule(at), self._rule(self._sample.points), self._sample, at, *options)
+        result = what(self._at_design_points(), at, *options)
         undefined: BoolArray = np.asarray(np.isnan(result.low).any(axis=1))
         warn_undefined(~undefined, WHY_NO_INTERVAL)
         estimate, low, high = (restore(self._shaped(part)) for part in result[:3])
         return Interval(estimate, low, high, result.covers)
 
     def _report(self, defined: AnyArray, at: Points) -> None:
-        n, columns = self._sample.points.x.shape
-        degree = self._frame.spec.degree
+        n, columns = self._smoother.x.shape
+        degree = self._smoother.spec.degree
         needed = coefficients(columns, degree)
         if needed > n:
             why = f"degree={degree} in {columns} dimensions has {needed} coefficients, the fit has {n} points; lower it"

@@ -7,19 +7,18 @@ from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
-from kernadv.regression.hat_rows import BLOCK, kernel_weights, other_weights
-from kernadv.regression._rule import Rule
-from kernadv.regression._sample import Points, Sample
+from kernadv.regression.hat_rows import BLOCK, other_weights, pair_weights
+from kernadv.regression.points import Points
+from kernadv.regression.smoother import LinearSmoother
 
 
-def gradient(rule: Rule, sample: Sample, at: Points, axis: int) -> FloatArray:
+def gradient(smoother: LinearSmoother, at: Points, axis: int) -> FloatArray:
     """``sum_j (dw_j / dx) (y_j - mhat(x)) / sum_j w_j``, x the coordinate `axis`; NaN where undefined.  # (m, C)
 
     Parameters
     ----------
-    rule : Rule
-        Degree 0.
-    sample : Sample
+    smoother : LinearSmoother
+        Of degree 0.
     at : Points of m queries
     axis : int
 
@@ -33,25 +32,26 @@ def gradient(rule: Rule, sample: Sample, at: Points, axis: int) -> FloatArray:
     Vinod and Ullah (1988), Flexible production function estimation by nonparametric kernel estimators, Advances in
     Econometrics 7.
     """
-    if rule.spec.past or rule.bandwidth.ndim == 2:
-        reason = "one-sided windows jump" if rule.spec.past else "its bandwidth changes with the query"
+    spec = smoother.spec
+    if spec.past or at.bandwidth is not None:
+        reason = "one-sided windows jump" if spec.past else "its bandwidth changes with the query"
         raise ArgumentError(f"the estimate of degree 0 has no derivative here: {reason}; use degree >= 1")
-    x, h, kernel = sample.points.x, rule.bandwidth, rule.spec.kernel
-    out = np.full((len(at.x), sample.y.shape[1]), np.nan)
+    x, h, kernel = smoother.x, smoother.bandwidth, spec.kernel
+    out = np.full((len(at.x), smoother.y.shape[1]), np.nan)
     for block in gen_batches(len(at.x), max(1, BLOCK // x.size)):
         q = at.take(block)
         u = (x - q.x[:, None]) / h  # (b, n, d)
-        weight = sample.weights * kernel_weights(rule, sample.points, q, u, block)
-        if rule.spec.radial:
+        weight = smoother.weights * pair_weights(smoother, q, u)
+        if spec.radial:
             distance = np.linalg.norm(u, axis=2)
             change = kernel.slope(distance) * u[:, :, axis] / np.where(distance > 0.0, distance, 1.0)
         else:
             change = kernel.slope(u[:, :, axis]) * np.prod(kernel.profile(np.delete(u, axis, axis=2)), axis=2)
-        change = -sample.weights * other_weights(rule, sample.points, q) * change / h[axis]
+        change = -smoother.weights * other_weights(smoother, q) * change / h[axis]
         total = weight.sum(1, keepdims=True)
         known = (total[:, 0] > 0.0) & q.known
         total = np.where(total > 0.0, total, np.nan)
-        mean = weight @ sample.y / total
-        slope = (change @ sample.y - mean * change.sum(1, keepdims=True)) / total
+        mean = weight @ smoother.y / total
+        slope = (change @ smoother.y - mean * change.sum(1, keepdims=True)) / total
         out[block] = np.where(known[:, None], slope, np.nan)
     return out

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv.regression._sample import Sample
 from kernadv.regression.inference import REGRESSION_FUNCTION
+from kernadv.regression.smoother import LinearSmoother
 
 #: Queries along the picture.
 QUERIES = 200
@@ -17,7 +17,7 @@ QUERIES = 200
 BEYOND = 1.0
 
 
-def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
+def plot(regressor: Any, smoother: LinearSmoother, ax: Any, level: float) -> Any:
     """Draw data, fit, pointwise interval and band, the latter two of one target.
 
     Intervals and bands that leave data and fit by more than the range of both are cut there.
@@ -26,7 +26,7 @@ def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
     ----------
     regressor : KernelRegressor
         One continuous column, one response, no groups.
-    sample : Sample
+    smoother : LinearSmoother
     ax : matplotlib Axes or None
     level : float
 
@@ -37,7 +37,7 @@ def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
     if (
         regressor.n_features_in_ != 1
         or regressor.categories_
-        or sample.y.shape[1] != 1
+        or smoother.y.shape[1] != 1
         or regressor.groups_ is not None
     ):
         raise ArgumentError("plot draws one continuous column, one response and no groups; plot predict(X) yourself")
@@ -49,7 +49,7 @@ def plot(regressor: Any, sample: Sample, ax: Any, level: float) -> Any:
         raise ArgumentTypeError(
             f"ax must be an Axes of matplotlib, got {type(ax).__name__}; figure.add_subplot() makes one"
         )
-    x, y = sample.points.x[:, 0], sample.y[:, 0]
+    x, y = smoother.x[:, 0], smoother.y[:, 0]
     at = np.linspace(x.min(), x.max(), QUERIES)[:, None]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "X does not have valid feature names")  # the queries are ours

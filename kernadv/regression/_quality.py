@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.regression.smoother import Local, estimate
-from kernadv.regression._rule import Rule
-from kernadv.regression._sample import Points, Sample
+from kernadv.regression.points import Points
+from kernadv.regression.smoother import Estimates, LinearSmoother
 
 #: Fewer residual degrees of freedom than this are none.
 FREE = 1e-9
@@ -56,25 +55,25 @@ class Quality(NamedTuple):
 
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
-def quality(rule: Rule, sample: Sample) -> Quality:
+def quality(smoother: LinearSmoother) -> Quality:
     """Fit at the design points, its degrees of freedom and its errors.
 
     References
     ----------
     Loader (1999), Local Regression and Likelihood, section 2.3 (degrees of freedom), 2.4 (leave-one-out).
     """
-    own = estimate(rule, sample, sample.points, square=True)
-    weights, known = sample.weights, own.defined
+    own = smoother.estimate(smoother.points, square=True)
+    y, weights, known = smoother.y, smoother.weights, own.defined
     leverage = own.centre * weights
     total = weights[known].sum()
-    residual = sample.y - own.value
-    loo = left_out(own, sample)
+    residual = y - own.value
+    loo = left_out(own, smoother)
     edf = float(leverage[known].sum())
     freedom = 1.0 - 2.0 * leverage + weights * _squares(own)
     squares = weights[:, None] * residual**2
     rss = squares[known].sum(0)
-    mean = np.average(sample.y[known], axis=0, weights=weights[known]) if known.any() else np.nan
-    tss = (weights[:, None] * (sample.y - mean) ** 2)[known].sum(0)
+    mean = np.average(y[known], axis=0, weights=weights[known]) if known.any() else np.nan
+    tss = (weights[:, None] * (y - mean) ** 2)[known].sum(0)
     nothing = np.full(rss.shape, np.nan)
     return Quality(
         own.value,
@@ -83,9 +82,9 @@ def quality(rule: Rule, sample: Sample) -> Quality:
         edf,
         float(freedom[known].sum()),
         _scale(squares[known], freedom[known]),
-        np.stack([_scale(squares[own], freedom[own]) for own in _series(sample, known)]),
+        np.stack([_scale(squares[own], freedom[own]) for own in _series(smoother.series, known)]),
         1.0 - np.divide(rss, tss, out=nothing.copy(), where=tss > 0),
-        np.sqrt((weights[:, None] * (sample.y - loo) ** 2).sum(0) / total) if known.all() else nothing,
+        np.sqrt((weights[:, None] * (y - loo) ** 2).sum(0) / total) if known.all() else nothing,
     )
 
 
@@ -95,22 +94,22 @@ def _scale(squares: FloatArray, freedom: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(squares.sum(0) / total) if total > FREE else np.full(squares.shape[1], np.nan))
 
 
-def _series(sample: Sample, known: BoolArray) -> list[IntArray]:
+def _series(series: IntArray | None, known: BoolArray) -> list[IntArray]:
     """Points with an estimate, of each series."""
-    rows, series = np.flatnonzero(known), sample.points.series
+    rows = np.flatnonzero(known)
     if series is None:
         return [rows]
     rows = rows[np.argsort(series[rows], kind="stable")]
     return np.split(rows, np.searchsorted(series[rows], np.arange(1, int(series.max()) + 1)))
 
 
-def left_out(own: Local, sample: Sample) -> FloatArray:
+def left_out(own: Estimates, smoother: LinearSmoother) -> FloatArray:
     """``y - (y - mhat) / (1 - leverage)``: what a refit without the point gives, exactly.  # (n, C)"""
-    rest = (1.0 - own.centre * sample.weights)[:, None]
+    rest = (1.0 - own.centre * smoother.weights)[:, None]
     alone = ~(rest > 1e-12)
-    return np.where(alone, np.nan, sample.y - (sample.y - own.value) / np.where(alone, 1.0, rest))
+    return np.where(alone, np.nan, smoother.y - (smoother.y - own.value) / np.where(alone, 1.0, rest))
 
 
-def _squares(own: Local) -> FloatArray:
+def _squares(own: Estimates) -> FloatArray:
     assert own.square is not None
     return own.square

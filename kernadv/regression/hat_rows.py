@@ -1,20 +1,23 @@
-"""Hat vectors by blocks of queries: mixed designs and high dimensions, where no moments are shared."""
+"""Rows of the hat matrix, by blocks of queries: mixed designs and high dimensions, where no moments are shared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations_with_replacement
 from math import factorial, prod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from sklearn.utils import gen_batches
 
-from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression.neighbours import metric_distances
-from kernadv.regression._rule import Rule
-from kernadv.regression._sample import Points, Sample
+from kernadv.regression.points import Points
+
+if TYPE_CHECKING:
+    from kernadv.regression.smoother import LinearSmoother
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import kernel_weights
 from kernadv.regression.local.solve import RANK
 
 #: Ratio of the eigenvalues of the design's cross products below which it counts as collinear.
@@ -44,46 +47,34 @@ class HatRows(NamedTuple):
     defined: BoolArray
 
 
-def monomials(dimensions: int, degree: int) -> IntArray:
-    """Exponents of the monomials of total degree <= `degree`, the constant first.  # (E, d)"""
-    rows = [np.zeros(dimensions, np.int64)]
-    for total in range(1, degree + 1):
-        for chosen in combinations_with_replacement(range(dimensions), total):
-            rows.append(np.bincount(chosen, minlength=dimensions))
-    return np.array(rows, np.int64)
-
-
-def hat_rows(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None = None) -> Iterator[HatRows]:
+def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] | None = None) -> Iterator[HatRows]:
     """Hat vectors of all queries, block by block, by QR of each query's weighted design.
 
     Parameters
     ----------
-    rule : Rule
-    sample : Sample
+    smoother : LinearSmoother
     at : Points of m queries
     derivative : d orders, optional
         Orders of the derivative in the continuous columns; default: the value.
     """
-    x = sample.points.x
-    powers = monomials(x.shape[1], rule.spec.degree)
+    x = smoother.x
+    powers = exponents(x.shape[1], smoother.spec.degree)
     order = np.zeros(x.shape[1], np.int64) if derivative is None else np.array(derivative, np.int64)
     row = int(np.flatnonzero((powers == order).all(1))[0])
     size = max(1, BLOCK // (len(x) * max(len(powers), x.shape[1], 1)))
     for low in range(0, len(at.x), size):
         block = slice(low, min(low + size, len(at.x)))
         q = at.take(block)
-        local = rule.bandwidth.ndim == 2
-        width = _positive(rule.bandwidth[block, None]) if local else rule.bandwidth
+        width = smoother.bandwidth if q.bandwidth is None else positive(q.bandwidth[:, None])
         u = (x[None] - q.x[:, None]) / width  # (b, n, d)
-        weight = sample.weights * kernel_weights(rule, sample.points, q, u, block)
+        root = np.sqrt(smoother.weights * pair_weights(smoother, q, u))
         design = np.ones((*u.shape[:2], len(powers)))
         for e, power in enumerate(powers):
             for i in np.flatnonzero(power):
                 design[:, :, e] *= u[:, :, i] ** power[i]
-        root = np.sqrt(weight)
-        solve = _estimable_half_row if rule.deficient else _half_row
+        solve = _estimable_half_row if smoother.deficient else _half_row
         half, defined = solve(root[:, :, None] * design, row)
-        if local and row == 0:
+        if q.bandwidth is not None and row == 0:
             _take_means(half, defined, root, u)
         unit = np.prod(width**order, axis=-1).reshape(-1, 1) / prod(factorial(i) for i in order.tolist())
         yield HatRows(block, root * half / unit, (half**2).sum(1), defined)
@@ -99,7 +90,7 @@ def determines(x: FloatArray, degree: int) -> bool:
     x : (n, d)
     degree : int
     """
-    powers = monomials(x.shape[1], degree)
+    powers = exponents(x.shape[1], degree)
     if len(powers) > len(x):
         return False
     half = np.ptp(x, axis=0) / 2.0
@@ -112,36 +103,31 @@ def determines(x: FloatArray, degree: int) -> bool:
     return bool(eigenvalues[0] > COLLINEAR * eigenvalues[-1])
 
 
-def kernel_weights(rule: Rule, points: Points, at: Points, u: FloatArray, queries: slice) -> FloatArray:
+def pair_weights(smoother: LinearSmoother, at: Points, u: FloatArray) -> FloatArray:
     """Product of the kernels of all columns; 0 across series and, one-sided, after the query.  # (b, n)
 
     Parameters
     ----------
-    rule : Rule
-    points : Points of n design points
+    smoother : LinearSmoother
     at : Points of b queries
     u : (b, n, d)
         Lags in bandwidths.
-    queries : slice
-        Which of the rule's queries these are.
     """
-    width = rule.bandwidth[queries] if rule.bandwidth.ndim == 2 else np.ones((1, 1))
-    profile = rule.spec.kernel.profile
-    if not rule.spec.radial:
-        near, there = np.prod(profile(u), axis=2), ~u.any(axis=2)
+    width = np.ones((1, 1)) if at.bandwidth is None else at.bandwidth
+    spec, metric = smoother.spec, smoother.metric
+    if metric == "euclidean":
+        near = kernel_weights(spec, u)
+        there = ~u.any(axis=2)
     else:
-        if rule.metric == "euclidean":
-            distance = np.linalg.norm(u, axis=2)
-        else:
-            distance = metric_distances(at.x, points.x, rule.metric) / _positive(width)
-        near, there = profile(distance), distance == 0.0
+        distance = metric_distances(at.x, smoother.x, metric) / positive(width)
+        near, there = spec.kernel.profile(distance), distance == 0.0
     near = np.where(width > 0.0, near, there)
     hit = np.isinf(near)  # 1 / 0: these points take all the weight
     near = np.where(hit.any(axis=1, keepdims=True), hit, near)
-    return np.asarray(other_weights(rule, points, at) * near)
+    return np.asarray(other_weights(smoother, at) * near)
 
 
-def _positive(width: FloatArray) -> FloatArray:
+def positive(width: FloatArray) -> FloatArray:
     """A unit of lengths for each query; windows of width 0 have any."""
     return np.where(width > 0.0, width, 1.0)
 
@@ -154,15 +140,13 @@ def _take_means(half: FloatArray, defined: BoolArray, root: FloatArray, u: Float
             half[b], defined[b] = root[b] / (root[b] ** 2).sum(), True
 
 
-def other_weights(rule: Rule, points: Points, at: Points) -> FloatArray:
-    """Kernels of the categorical columns; 0 across series and, one-sided, after the query.  # (b, n)"""
-    weight = np.ones((len(at.x), len(points.x)))
-    for c, (category, smoothing) in enumerate(zip(rule.categories, rule.smoothing.tolist(), strict=True)):
-        weight = weight * category.weight(np.abs(points.levels[:, c] - at.levels[:, c, None]), smoothing)
-    if rule.spec.past:
-        weight = np.where(points.x[:, 0] <= at.x[:, :1], weight, 0.0)
-    if points.series is not None and at.series is not None:
-        weight = np.where(points.series == at.series[:, None], weight, 0.0)
+def other_weights(smoother: LinearSmoother, at: Points) -> FloatArray:
+    """Kernels of the categorical columns; 0 across series.  # (b, n)"""
+    weight = np.ones((len(at.x), len(smoother.x)))
+    for c, (category, smoothing) in enumerate(zip(smoother.categories, smoother.smoothing.tolist(), strict=True)):
+        weight = weight * category.weight(np.abs(smoother.levels[:, c] - at.levels[:, c, None]), smoothing)
+    if smoother.series is not None and at.series is not None:
+        weight = np.where(smoother.series == at.series[:, None], weight, 0.0)
     return np.asarray(weight)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_choice, check_positive
+from kernadv._typing import FloatArray
 from kernadv.regression._base import JUDGED_ROWS, KernelRegressor
 from kernadv.regression.inverse_distance import InverseDistance
-from kernadv.regression.neighbours import checked_metric, metric_distance, neighbour_distance
-from kernadv.regression._rule import Rule
-from kernadv.regression._sample import Points, Sample
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.neighbours import checked_metric, metric_distance, neighbour_distance
+from kernadv.regression.points import Points
+from kernadv.regression.smoother import LinearSmoother
 
 TIES = ("count", "distinct")
 
@@ -101,34 +102,33 @@ class KNeighborsSmoother(KernelRegressor):
             return int(self.k * JUDGED_ROWS)
         return int(self.k) if isinstance(self.k, (int, np.integer)) else JUDGED_ROWS
 
-    _places: Points
-
-    def _how(self) -> LocalPolynomialSpec:
+    def _spec(self) -> LocalPolynomialSpec:
         if not isinstance(self.kernel, str) or self.kernel != InverseDistance().name:
-            return super()._how()
+            return super()._spec()
         if self.degree != 0:
             raise ArgumentError(f"kernel='inverse_distance' interpolates: it needs degree=0, got {self.degree!r}")
         return LocalPolynomialSpec(InverseDistance(), 0, radial=True)
 
-    def _settle(self, rule: Rule, sample: Sample) -> None:
+    def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
         check_choice(self.ties, "ties", TIES)
         scale = check_positive(self.scale, "scale", "it multiplies the distance to the k-th neighbour")
-        points: Points = sample.points
-        self._frame = replace(rule, metric=checked_metric(self.metric, points))
-        self._places, self._distinct, self._factor = points, self.ties == "distinct", scale
-        design = points.x if points.series is None else np.column_stack([points.series, points.x])
+        x, series = smoother.x, smoother.series
+        smoother = replace(smoother, metric=checked_metric(self.metric, smoother.points))
+        self._distinct, self._factor = self.ties == "distinct", scale
+        design = x if series is None else np.column_stack([series, x])
         if self._distinct:
             design = np.unique(design, axis=0)
-        sizes = np.array([len(design)]) if points.series is None else np.bincount(design[:, 0].astype(np.int64))
+        sizes = np.array([len(design)]) if series is None else np.bincount(design[:, 0].astype(np.int64))
         self.k_: int = _count(self.k, int(sizes.min()))
+        return smoother
 
-    def _rule(self, at: Points) -> Rule:
-        metric, distinct = self._frame.metric, self._distinct
+    def _bandwidth_at(self, at: Points) -> FloatArray:
+        metric, points = self._smoother.metric, self._smoother.points
         if isinstance(metric, str) and metric == "euclidean":
-            distance = neighbour_distance(self._places, at, self.k_, distinct=distinct)
+            distance = neighbour_distance(points, at, self.k_, distinct=self._distinct)
         else:
-            distance = metric_distance(self._places, at, self.k_, metric, distinct=distinct)
-        return replace(self._frame, bandwidth=self._factor * distance[:, None])
+            distance = metric_distance(points, at, self.k_, metric, distinct=self._distinct)
+        return self._factor * distance[:, None]
 
     def _window(self) -> str:
         factor = "" if self._factor == 1.0 else f"{self._factor:g} x "

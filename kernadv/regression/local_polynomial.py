@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from kernadv._errors import ArgumentTypeError, check_choice
-from kernadv.regression._bandwidths import choose, select_at
+from kernadv._typing import FloatArray
+from kernadv.regression._bandwidths import choose
 from kernadv.regression._base import KernelRegressor
-from kernadv.regression._rule import Rule
-from kernadv.regression._sample import Points, Sample
+from kernadv.regression.bandwidth import get
+from kernadv.regression.points import Points
+from kernadv.regression.smoother import LinearSmoother
 
 SIDES = ("both", "past")
 
@@ -99,22 +100,21 @@ class LocalPolynomial(KernelRegressor):
     def _past(self) -> bool:
         return check_choice(self.side, "side", SIDES) == "past"
 
-    def _settle(self, rule: Rule, sample: Sample) -> None:
-        chosen = choose(self.bandwidth, rule, sample)
+    def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
+        smoother, self.selection_ = choose(self.bandwidth, smoother)
         self._selector = self.bandwidth
-        self.selection_ = chosen.selection
-        self._continuous, self._smoothing = chosen.continuous, chosen.smoothing
-        self.bandwidth_ = chosen.continuous
-        for category, smoothing in zip(self.categories_, chosen.smoothing.tolist(), strict=True):
+        self.bandwidth_ = smoother.bandwidth
+        for category, smoothing in zip(self.categories_, smoother.smoothing.tolist(), strict=True):
             self.bandwidth_ = np.insert(self.bandwidth_, category.column, smoothing)
+        return smoother
 
-    def _rule(self, at: Points) -> Rule:
-        rule = replace(self._frame, bandwidth=self._continuous, smoothing=self._smoothing)
-        return rule if self._continuous.ndim == 1 else select_at(self._selector, rule, self._sample, at)
+    def _bandwidth_at(self, at: Points) -> FloatArray | None:
+        local = self._smoother.bandwidth.ndim == 2
+        return get(self._selector).select(self._smoother, at.x).bandwidth if local else None
 
     def _window(self) -> str:
-        if self._continuous.ndim == 2:
-            h = f"{self._continuous.min():.4g} to {self._continuous.max():.4g}"
+        if self.bandwidth_.ndim == 2:
+            h = f"{self.bandwidth_.min():.4g} to {self.bandwidth_.max():.4g}"
         else:
             h = ", ".join(f"{value:.4g}" for value in self.bandwidth_)
         chosen = "" if self.selection_ is None else f" selected by {self.selection_.criterion}"

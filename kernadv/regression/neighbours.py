@@ -18,10 +18,11 @@ from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.regression._sample import Points
-from kernadv.regression.bandwidth._line import nearest
+from kernadv.regression.points import Points
 from kernadv.regression.series import common
 
+#: Queries whose distances to all points are held at once.
+ROWS = 256
 #: Distances held at once, 16 MB.
 BLOCK = 2_000_000
 #: Trees are slower than matrix products in more dimensions than this.
@@ -32,6 +33,64 @@ SPARE = 8
 EUCLIDEAN = ("euclidean", "l2", "minkowski")
 #: Distances that are 1 less a quotient: smaller ones are the rounding errors of 0.
 ROUNDING = {"cosine": 1e-14, "correlation": 1e-14}
+
+
+def nearest(x: FloatArray, series: IntArray, queries: FloatArray, query_series: IntArray, k: int) -> FloatArray:
+    """Distance to the k-th nearest point of the same series, or to the furthest of fewer.  # (m,)
+
+    By bisection for the k consecutive points that are nearest, in O(m log n).
+
+    Parameters
+    ----------
+    x : (n,) ascending within each series
+    series : (n,) int ascending
+    queries : (m,)
+    query_series : (m,) int
+    k : int
+    """
+    begin, end = np.searchsorted(series, query_series, "left"), np.searchsorted(series, query_series, "right")
+    count = np.minimum(k, end - begin)
+    low, high = begin, end - count
+    while (searching := low < high).any():
+        middle = (low + high) // 2
+        after = np.minimum(middle + count, len(x) - 1)
+        forward = searching & (queries - x[middle] > x[after] - queries)
+        high = np.where(searching & ~forward, middle, high)
+        low = np.where(forward, middle + 1, low)
+    return np.asarray(np.maximum(np.abs(queries - x[low]), np.abs(x[low + count - 1] - queries)))
+
+
+def window_distance(
+    x: FloatArray, series: IntArray, queries: FloatArray, query_series: IntArray, k: int, *, radial: bool
+) -> FloatArray:
+    """Bandwidth at which a query's window reaches k points of its series; 0 if k points lie at the query.  # (m,)
+
+    In a series of fewer points, to the furthest.  For radial kernels it is Euclidean, for products the largest difference of
+    a coordinate.
+
+    Parameters
+    ----------
+    x : (n, d)
+        On a line ascending within each series.
+    series : (n,) int ascending
+    queries : (m, d)
+    query_series : (m,) int
+    k : int
+        Neighbours, at least 1; a point counts as its own first one.
+    radial : bool
+    """
+    if x.shape[1] == 1:
+        return nearest(x[:, 0], series, queries[:, 0], query_series, k)
+    out = np.empty(len(queries))
+    sizes = np.bincount(series)
+    for low in range(0, len(queries), ROWS):
+        part = slice(low, low + ROWS)
+        difference = np.abs(queries[part, None] - x)
+        distance = np.linalg.norm(difference, axis=2) if radial else difference.max(2)
+        distance[query_series[part, None] != series] = np.inf
+        distance.sort(axis=1)
+        out[part] = distance[np.arange(len(distance)), np.minimum(k, sizes[query_series[part]]) - 1]
+    return out
 
 
 def neighbour_distance(points: Points, at: Points, k: int, *, distinct: bool) -> FloatArray:

@@ -13,8 +13,6 @@ import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
-from kernadv.regression.local.moments import exponents
-from kernadv.regression.local.polynomial import LocalPolynomialSpec, LocalValues, smooth
 
 #: Series are laid out over this many bandwidths at most: positions then keep 2e-10 of one, less than what makes a tie.
 LONGEST = 2.0**20
@@ -150,39 +148,3 @@ def apart(
                 coordinates[:, 0] = (coordinates[:, 0] - np.repeat(origin[s:upto], sizes)) + np.repeat(place, sizes)
         yield part
         s = upto
-
-
-def smooth_series(
-    spec: LocalPolynomialSpec,
-    x: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    at: FloatArray,
-    bandwidth: FloatArray,
-    series: IntArray | None,
-    asked: IntArray | None,
-) -> LocalValues:
-    """Estimates at the queries, each from the points of its own series; undefined in a series without points.
-
-    Parameters
-    ----------
-    spec, x, y, weights, at, bandwidth
-        As in `kernadv.regression.local.polynomial.smooth`.
-    series, asked
-        As in `apart`.
-    """
-    if series is None or asked is None:
-        return smooth(spec, x, y, weights, at, bandwidth)
-    m, size = len(at), len(exponents(x.shape[1], spec.degree))
-    out = LocalValues(
-        np.full((m, y.shape[1]), np.nan),
-        np.full((m, size), np.nan),
-        np.zeros(m),
-        np.zeros(m, np.bool_),
-        (0,) * x.shape[1],
-    )
-    for part in apart(x, series, at, asked, spec.kernel, bandwidth):
-        own = smooth(spec, part.x, y[part.points], weights[part.points], part.at, part.bandwidth)
-        for whole, values in zip(out[:4], own[:4], strict=True):
-            whole[part.queries] = values
-    return out

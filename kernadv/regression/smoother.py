@@ -1,33 +1,46 @@
-"""Estimates at queries, whatever the design: by moments where these are cheap, by hat vectors elsewhere."""
+"""A linear smoother: settings, data and bandwidth, and what follows from them.
+
+`LinearSmoother` is the one place that decides how an estimate is computed: from local moments where these are cheap, from
+rows of the hat matrix elsewhere.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from math import factorial, prod
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import comb, factorial, prod
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray
-from kernadv.regression.hat_rows import hat_rows
+from kernadv._arrays import check_floats, row_order
+from kernadv._errors import ArgumentError
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression.columns import Category
+from kernadv.regression.hat_rows import BLOCK, determines, hat_rows
 from kernadv.regression.inverse_distance import is_inverse
 from kernadv.regression.level_moments import LevelMoments, few_levels
-from kernadv.regression._rule import Rule, coefficients
-from kernadv.regression._sample import Points, Sample
 from kernadv.regression.local.least_squares import STEEP
 from kernadv.regression.local.moments import exponents
-from kernadv.regression.local.polynomial import hat_matrix, smooth, squared_norm
+from kernadv.regression.local.polynomial import (
+    LocalPolynomialSpec,
+    LocalValues,
+    hat_matrix,
+    smooth,
+    squared_norm,
+)
 from kernadv.regression.local.solve import RANK
+from kernadv.regression.points import Points
 from kernadv.regression.series import Part, apart
 
-#: Designs with more moments a query than this are smoothed by hat vectors.
+#: Designs with more moments a query than this are smoothed by rows of the hat matrix.
 MOMENTS = 200
 #: Largest grid of exponents that is searched for them.
 GRID = 200_000
 
 
-class Local(NamedTuple):
+class Estimates(NamedTuple):
     """Estimates at m queries.
 
     Attributes
@@ -47,113 +60,306 @@ class Local(NamedTuple):
     defined: BoolArray
 
 
-@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
-def estimate(
-    rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None = None, *, square: bool = False
-) -> Local:
-    """Estimate the regression function, or a derivative of it, at the queries.
+@dataclass(frozen=True)
+class LinearSmoother:
+    """A local polynomial smoother of some data: its estimates are ``mhat(x) = sum_j l_j(x) y_j``.
+
+    Attributes
+    ----------
+    spec : LocalPolynomialSpec
+    x : (n, d) float64
+        Design points, their continuous columns.
+    y : (n, C) float64
+        Responses.
+    weights : (n,) float64
+        Observation weights omega >= 0: the variances of the responses are in inverse proportion.  Their unit does not
+        matter: where one would remain in a result, it is that of a response of the mean weight.
+    bandwidth : (d,) or (n, 1) float64
+        Of the columns, or of each design point, where queries bring their own; see `Points`.  Selectors do not read it.
+    cluster : (n,) int, or None
+        Cluster of each point, for cluster-robust variances.
+    series : (n,) int, or None
+        Series of each point, from 0 on: no window meets two of them.
+    levels : (n, c) int64
+        Categorical columns, as ranks of their levels.
+    categories : sequence of c Category
+    smoothing : (c,) float64
+        Bandwidth lambda of each categorical column.
+    metric : str or callable
+        Distance of radial kernels, see `sklearn.metrics.pairwise_distances`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.kernels import get
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> x = np.array([[0.0], [1.0], [2.0]])
+    >>> mean = LinearSmoother(LocalPolynomialSpec(get("triangular")), x, x**2, np.ones(3), np.array([2.0]))
+    >>> mean.hat(mean.points)[0]  # weights 1, .5 and 0 at the first point, over their sum
+    array([0.66666667, 0.33333333, 0.        ])
+    >>> float(mean.estimate(mean.points).value[0, 0])
+    0.3333333333333333
+    """
+
+    spec: LocalPolynomialSpec
+    x: FloatArray
+    y: FloatArray
+    weights: FloatArray
+    bandwidth: FloatArray = field(default_factory=lambda: np.empty(0))
+    cluster: IntArray | None = None
+    series: IntArray | None = None
+    levels: IntArray = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    categories: tuple[Category, ...] = ()
+    smoothing: FloatArray = field(default_factory=lambda: np.empty(0))
+    metric: Any = "euclidean"
+
+    #: What there is one of for each point.
+    EACH: ClassVar[tuple[str, ...]] = ("x", "y", "weights", "cluster", "series")
+
+    # ------------------------------------------------------------------------------------------------ the data
+
+    @property
+    def points(self) -> Points:
+        """The design points as queries."""
+        levels = self.levels if self.categories else np.empty((len(self.x), 0), np.int64)
+        return Points(self.x, levels, self.series, self.bandwidth if self.bandwidth.ndim == 2 else None)
+
+    def take(self, rows: IntArray | BoolArray) -> Self:
+        """The smoother of some of the points."""
+        each = {name: getattr(self, name) for name in self.EACH}
+        if self.categories:
+            each["levels"] = self.levels
+        if self.bandwidth.ndim == 2:
+            each["bandwidth"] = self.bandwidth
+        return self._same_design({name: part if part is None else part[rows] for name, part in each.items()})
+
+    def with_bandwidth(self, bandwidth: FloatArray, smoothing: FloatArray | None = None) -> Self:
+        """The smoother with another bandwidth, and other lambdas of its categorical columns."""
+        return self._same_design(
+            {"bandwidth": bandwidth, "smoothing": self.smoothing if smoothing is None else smoothing}
+        )
+
+    def _same_design(self, changes: dict[str, Any]) -> Self:
+        """Changed, but what is known of the design as a whole is kept."""
+        other = replace(self, **changes)
+        if "deficient" in self.__dict__:
+            other.__dict__["deficient"] = self.deficient
+        return other
+
+    def responses(self, columns: BoolArray) -> Self:
+        """The smoother of some of the responses."""
+        return self._same_design({"y": self.y[:, columns]})
+
+    def raised(self, by: int | None = None) -> Self:
+        """That of a higher degree with the same bandwidth, whose bias is of a smaller order; default: `correction`."""
+        degree = self.spec.degree + (correction(self.spec) if by is None else by)
+        return replace(self, spec=replace(self.spec, degree=degree))
+
+    def sorted_rows(self) -> IntArray:
+        """Rows by series, x, levels, y and weight: what is drawn or searched so does not depend on how they came.  # (n,)"""
+        x, levels, series, _ = self.points
+        return row_order(np.zeros(len(x)) if series is None else series, x, levels, self.y, self.weights)
+
+    def queries(self, at: FloatArray) -> FloatArray:
+        """Return the queries, or raise if they are not (m, d) or not finite.  # (m, d)"""
+        queries = check_floats(at, "queries")
+        if queries.ndim != 2 or queries.shape[1] != self.x.shape[1]:
+            raise ArgumentError(f"expected queries of shape (m, {self.x.shape[1]}), got {queries.shape}")
+        if not np.isfinite(queries).all():
+            raise ArgumentError(f"queries must be finite, got {queries[~np.isfinite(queries).all(1)][0]}")
+        return queries
+
+    # ------------------------------------------------------------------------------------------------ moments or rows
+
+    @cached_property
+    def deficient(self) -> bool:
+        """Whether the design as a whole does not determine a polynomial of that degree, see `determines`."""
+        return self.x.shape[1] > 1 and not determines(self.x, self.spec.degree)
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether estimates come from rows of the hat matrix.
+
+        For categorical columns, unless their levels are few; deficient designs; other distances than the Euclidean one;
+        weights that are infinite at 0; and too many moments.
+        """
+        return bool(self.categories) or self._without_moments(self.spec.degree)
+
+    @property
+    def intervals_by_rows(self) -> bool:
+        """Whether intervals do: as `by_rows`, of the degree that corrects the bias too; where queries have bandwidths."""
+        raised = self.spec.degree + correction(self.spec)
+        return self.bandwidth.ndim == 2 or bool(self.categories) or self._without_moments(raised)
+
+    def _without_moments(self, degree: int) -> bool:
+        dimensions, order = max(self.x.shape[1], 1), 2 * degree
+        many = coefficients(dimensions, order) > MOMENTS or (order + 1) ** dimensions > GRID
+        return self.deficient or many or self.metric != "euclidean" or is_inverse(self.spec.kernel)
+
+    @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
+    def estimate(self, at: Points, derivative: tuple[int, ...] | None = None, *, square: bool = False) -> Estimates:
+        """Estimate the regression function, or a derivative of it, at the queries.
+
+        Parameters
+        ----------
+        at : Points of m queries
+        derivative : d orders, optional
+        square : bool
+            Whether the squared norms are wanted.
+        """
+        if not self.by_rows:
+            computed = self._by_moments(at, derivative, square)
+        elif not self._without_moments(self.spec.degree) and few_levels(self, at):
+            computed = self._by_levels(at, derivative, square)
+        else:
+            computed = self._by_rows(at, derivative)
+        value, centre, norm, defined = computed
+        defined = defined & self._reached(at)
+        value[~defined], centre[~defined] = np.nan, np.nan
+        if not square or norm is None:
+            return Estimates(value, centre, None, defined)
+        return Estimates(value, centre, np.where(defined, norm, np.nan), defined)
+
+    def moments(self, at: Points, derivative: tuple[int, ...] | None = None) -> LocalValues:
+        """Estimates from local moments, each from the points of its own series."""
+        return self._moments(at, derivative, False)[0]
+
+    def _moments(
+        self, at: Points, derivative: tuple[int, ...] | None, square: bool
+    ) -> tuple[LocalValues, FloatArray | None]:
+        """`moments`, and on demand ``sum_j l_j^2 / omega_j``."""
+        if at.series is None or self.series is None:
+            return self._of_part(next(self.parts(at)), derivative, square)
+        m, size, d = len(at.x), len(exponents(self.x.shape[1], self.spec.degree)), self.x.shape[1]
+        order = (0,) * d if derivative is None else derivative
+        value, row = np.full((m, self.y.shape[1]), np.nan), np.full((m, size), np.nan)
+        out, norm = LocalValues(value, row, np.zeros(m), np.zeros(m, np.bool_), order), np.full(m, np.nan)
+        for part in self.parts(at):
+            own, own_norm = self._of_part(part, derivative, square)
+            for whole, values in zip(out[:4], own[:4], strict=True):
+                whole[part.queries] = values
+            if own_norm is not None:
+                norm[part.queries] = own_norm
+        return out, norm if square else None
+
+    def _of_part(
+        self, part: Part, derivative: tuple[int, ...] | None, square: bool
+    ) -> tuple[LocalValues, FloatArray | None]:
+        weights = self.weights[part.points]
+        values = smooth(self.spec, part.x, self.y[part.points], weights, part.at, part.bandwidth, derivative)
+        if not square:
+            return values, None
+        return values, squared_norm(self.spec, part.x, weights, part.at, part.bandwidth, values, 1.0 / weights)
+
+    def _by_moments(self, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Estimates:
+        values, norm = self._moments(at, derivative, square)
+        return Estimates(values.value, values.row[:, 0].copy(), norm, values.defined)
+
+    def _by_levels(self, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Estimates:
+        """Mixed designs; queries whose windows hardly determine the polynomial are left to the hat rows."""
+        h, dimensions = self.bandwidth, self.x.shape[1]
+        order = [0] * max(dimensions, 1) if derivative is None else list(derivative)
+        row = exponents(len(order), self.spec.degree).tolist().index(order)
+        moments = LevelMoments(self, at)
+        solved = moments.solve(h, self.smoothing, row)
+        unit = float(np.prod(h ** np.array(order[:dimensions]))) / prod(factorial(i) for i in order)
+        value, rows = solved.coefficients[:, row] / unit, solved.row / unit
+        norm = moments.squared_norm(h, self.smoothing, rows) if square else np.empty(len(at.x))
+        centre, defined = rows[:, 0].copy(), solved.pivot > RANK
+        steep = np.flatnonzero(solved.pivot < STEEP)
+        exact = self._by_rows(at.take(steep), derivative)
+        value[steep], centre[steep], norm[steep], defined[steep] = (
+            exact.value,
+            exact.centre,
+            exact.square,
+            exact.defined,
+        )
+        return Estimates(value, centre, norm, defined)
+
+    def _by_rows(self, at: Points, derivative: tuple[int, ...] | None) -> Estimates:
+        m = len(at.x)
+        value, centre, norm = np.empty((m, self.y.shape[1])), np.empty(m), np.empty(m)
+        defined = np.empty(m, np.bool_)
+        for queries, hat, own, sure in hat_rows(self, at, derivative):
+            value[queries], centre[queries], defined[queries] = hat @ self.y, own, sure
+            norm[queries] = (hat * hat) @ (1.0 / self.weights)
+        return Estimates(value, centre, norm, defined)
+
+    # ------------------------------------------------------------------------------------------------ the hat matrix
+
+    @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
+    def hat(self, at: Points) -> FloatArray:
+        """Rows of the hat matrix: ``estimate(at).value = hat(at) @ y``; NaN where there is no estimate.  # (m, n)"""
+        if self.by_rows:
+            rows = np.concatenate([block.hat for block in hat_rows(self, at)])
+        elif self.series is None:
+            rows = self._hat_of(next(self.parts(at)))
+        else:
+            rows, defined = np.zeros((len(at.x), len(self.y))), np.zeros(len(at.x), np.bool_)
+            for part in self.parts(at):
+                own = self._hat_of(part)
+                rows[part.block], defined[part.queries] = own, ~np.isnan(own[:, 0])
+            rows[~defined] = np.nan
+        rows[~self._reached(at)] = np.nan
+        return rows
+
+    def hat_blocks(self, at: Points) -> Iterator[tuple[slice, FloatArray]]:
+        """The same, some queries at a time."""
+        size = max(1, BLOCK // len(self.y))
+        for low in range(0, len(at.x), size):
+            block = slice(low, min(low + size, len(at.x)))
+            yield block, self.hat(at.take(block))
+
+    def _hat_of(self, part: Part) -> FloatArray:
+        """Hat matrix of a part."""
+        weights = self.weights[part.points]
+        values = smooth(self.spec, part.x, self.y[part.points], weights, part.at, part.bandwidth)
+        return hat_matrix(self.spec, part.x, weights, part.at, part.bandwidth, values)
+
+    def parts(self, at: Points) -> Iterator[Part]:
+        """Series that are smoothed together, see `kernadv.regression.series.apart`."""
+        bandwidth = self.bandwidth if at.bandwidth is None else at.bandwidth
+        return apart(self.x, self.series, at.x, at.series, self.spec.kernel, bandwidth)
+
+    def _reached(self, at: Points) -> BoolArray:
+        """Whether the query's series was fitted and, one-sided, has a point at or before it.  # (m,)"""
+        if not self.spec.past:
+            return at.known
+        code = np.zeros(len(self.x), np.int64) if self.series is None else self.series
+        asked = np.zeros(len(at.x), np.int64) if at.series is None else np.maximum(at.series, 0)
+        first = np.full(max(int(code.max()), int(asked.max())) + 1, np.inf)
+        np.minimum.at(first, code, self.x[:, 0])
+        return np.asarray(at.known & (first[asked] <= at.x[:, 0]))
+
+
+def coefficients(dimensions: int, degree: int) -> int:
+    """Number of coefficients of a local polynomial."""
+    return comb(dimensions + degree, degree)
+
+
+def correction(spec: LocalPolynomialSpec, order: int = 0) -> int:
+    """How many degrees more take the leading bias away: 1, or 2 where ``degree - order`` is even.
+
+    Inside the data the windows are symmetric.  The leading bias of a mean is then that of a line too: only a parabola takes
+    it away, and so for every even degree.  One-sided windows are not symmetric.  **Covers** nothing by itself.
 
     Parameters
     ----------
-    rule : Rule
-    sample : Sample
-    at : Points of m queries
-    derivative : d orders, optional
-    square : bool
-        Whether the squared norms are wanted.
+    spec : LocalPolynomialSpec
+    order : int
+        Total order of the derivative that is estimated.
+
+    References
+    ----------
+    Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, section 3.3; Calonico, Cattaneo and Farrell
+    (2018), JASA 113, section 3.
+
+    Examples
+    --------
+    >>> from kernadv.kernels import get
+    >>> from kernadv.regression import LocalPolynomialSpec
+    >>> from kernadv.regression.inference import correction
+    >>> [correction(LocalPolynomialSpec(get("gaussian"), degree)) for degree in range(4)]
+    [2, 1, 2, 1]
     """
-    rows = needs_rows(rule, sample.points.x.shape[1])
-    mixed = rows and not needs_rows(replace(rule, categories=[]), max(sample.points.x.shape[1], 1))
-    local = _by_levels if mixed and few_levels(rule, sample, at) else _by_rows if rows else _by_moments
-    value, centre, norm, defined = local(rule, sample, at, derivative, square)
-    defined = defined & at.known
-    if rule.spec.past:
-        defined &= has_past(sample.points, at)
-    value[~defined], centre[~defined] = np.nan, np.nan
-    return Local(value, centre, np.where(defined, norm, np.nan) if norm is not None else None, defined)
-
-
-def needs_rows(rule: Rule, dimensions: int) -> bool:
-    """Whether hat vectors are the way: categorical columns, a deficient design, other distances, or too many moments."""
-    order = 2 * rule.spec.degree
-    many = coefficients(dimensions, order) > MOMENTS or (order + 1) ** dimensions > GRID
-    return bool(rule.categories) or rule.deficient or many or rule.metric != "euclidean" or is_inverse(rule.spec.kernel)
-
-
-def _by_moments(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Local:
-    m = len(at.x)
-    value, centre, norm = np.full((m, sample.y.shape[1]), np.nan), np.full(m, np.nan), np.full(m, np.nan)
-    defined = np.zeros(m, np.bool_)
-    for points, queries, x, q, h in _parts(rule, sample, at):
-        weights = sample.weights[points]
-        values = smooth(rule.spec, x, sample.y[points], weights, q, h, derivative)
-        value[queries], centre[queries], defined[queries] = values.value, values.row[:, 0], values.defined
-        if square:
-            norm[queries] = squared_norm(rule.spec, x, weights, q, h, values, 1.0 / weights)
-    return Local(value, centre, norm if square else None, defined)
-
-
-def _by_levels(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Local:
-    """Mixed designs; queries whose windows hardly determine the polynomial are left to the hat vectors."""
-    h, dimensions = rule.bandwidth, sample.points.x.shape[1]
-    order = [0] * max(dimensions, 1) if derivative is None else list(derivative)
-    row = exponents(len(order), rule.spec.degree).tolist().index(order)
-    moments = LevelMoments(rule, sample, at)
-    solved = moments.solve(h, rule.smoothing, row)
-    unit = float(np.prod(h ** np.array(order[:dimensions]))) / prod(factorial(i) for i in order)
-    value, rows = solved.coefficients[:, row] / unit, solved.row / unit
-    norm = moments.squared_norm(h, rule.smoothing, rows) if square else np.empty(len(at.x))
-    centre, defined = rows[:, 0].copy(), solved.pivot > RANK
-    steep = np.flatnonzero(solved.pivot < STEEP)
-    exact = _by_rows(rule, sample, at.take(steep), derivative, True)
-    value[steep], centre[steep], norm[steep], defined[steep] = exact.value, exact.centre, exact.square, exact.defined
-    return Local(value, centre, norm if square else None, defined)
-
-
-def _by_rows(rule: Rule, sample: Sample, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Local:
-    m = len(at.x)
-    value, centre, norm = np.empty((m, sample.y.shape[1])), np.empty(m), np.empty(m)
-    defined = np.empty(m, np.bool_)
-    for queries, hat, own, sure in hat_rows(rule, sample, at, derivative):
-        value[queries], centre[queries], defined[queries] = hat @ sample.y, own, sure
-        norm[queries] = (hat * hat) @ (1.0 / sample.weights)
-    return Local(value, centre, norm if square else None, defined)
-
-
-@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
-def hat(rule: Rule, sample: Sample, at: Points) -> FloatArray:
-    """Hat matrix, NaN in the rows without an estimate.  # (m, n)"""
-    if needs_rows(rule, sample.points.x.shape[1]):
-        rows = np.concatenate([block.hat for block in hat_rows(rule, sample, at)])
-    elif sample.points.series is None:
-        rows = _hat_of(rule, sample, next(_parts(rule, sample, at)))
-    else:
-        rows, defined = np.zeros((len(at.x), len(sample.y))), np.zeros(len(at.x), np.bool_)
-        for part in _parts(rule, sample, at):
-            own = _hat_of(rule, sample, part)
-            rows[part.block], defined[part.queries] = own, ~np.isnan(own[:, 0])
-        rows[~defined] = np.nan
-    undefined = ~at.known if not rule.spec.past else ~(at.known & has_past(sample.points, at))
-    rows[undefined] = np.nan
-    return rows
-
-
-def _hat_of(rule: Rule, sample: Sample, part: Part) -> FloatArray:
-    """Hat matrix of a part."""
-    weights = sample.weights[part.points]
-    values = smooth(rule.spec, part.x, sample.y[part.points], weights, part.at, part.bandwidth)
-    return hat_matrix(rule.spec, part.x, weights, part.at, part.bandwidth, values)
-
-
-def has_past(points: Points, at: Points) -> BoolArray:
-    """Whether a point of the query's series lies at or before it in the first dimension.  # (m,)"""
-    code = np.zeros(len(points.x), np.int64) if points.series is None else points.series
-    asked = np.zeros(len(at.x), np.int64) if at.series is None else np.maximum(at.series, 0)
-    first = np.full(max(int(code.max()), int(asked.max())) + 1, np.inf)
-    np.minimum.at(first, code, points.x[:, 0])
-    return np.asarray(first[asked] <= at.x[:, 0])
-
-
-def _parts(rule: Rule, sample: Sample, at: Points) -> Iterator[Part]:
-    points = sample.points
-    return apart(points.x, points.series, at.x, at.series, rule.spec.kernel, rule.bandwidth)
+    return 1 if spec.past or (spec.degree - order) % 2 else 2

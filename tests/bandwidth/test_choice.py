@@ -5,12 +5,9 @@ import pytest
 
 from kernadv._errors import ArgumentError
 from kernadv.kernels import KERNELS
-from kernadv.regression.bandwidth import get
-from kernadv.regression.bandwidth._sample import prepare
-from kernadv.regression.bandwidth.h_block import HBlock
-from kernadv.regression.bandwidth.criteria import LeaveOneOut
-from kernadv.regression.bandwidth.lepski import Lepski
-from kernadv.regression.bandwidth.prequential import Prequential
+from kernadv.regression import LinearSmoother
+from kernadv.regression.bandwidth import HBlock, LeaveOneOut, Lepski, Prequential, get
+from kernadv.regression.bandwidth._ordered import prepare
 from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth
 
 NOISE = 0.3
@@ -42,7 +39,7 @@ def test_near_the_best_bandwidth(curve, kernel):
         rng = np.random.default_rng(seed)
         x = rng.random((400, 1))
         y = f(x) + NOISE * rng.normal(size=x.shape)
-        chosen.append([get(name).select(spec, x, y, np.ones(400)).bandwidth[0] for name in names])
+        chosen.append([get(name).select(LinearSmoother(spec, x, y, np.ones(400))).bandwidth[0] for name in names])
     ideal = best(spec, f, np.sort(x, axis=0), np.geomspace(0.02, 0.6, 24))
     ratio = dict(zip(names, np.median(chosen, axis=0) / ideal, strict=True))
     assert all(1 / 1.6 < value < 1.6 for value in ratio.values()), ratio
@@ -57,7 +54,7 @@ def test_prequential_is_near_the_best_one_sided_bandwidth(curve):
         rng = np.random.default_rng(seed)
         x = np.sort(rng.random((400, 1)), axis=0)
         y = f(x) + NOISE * rng.normal(size=x.shape)
-        chosen.append(Prequential().select(spec, x, y, np.ones(400)).bandwidth[0])
+        chosen.append(Prequential().select(LinearSmoother(spec, x, y, np.ones(400))).bandwidth[0])
     ideal = best(spec, f, x, np.geomspace(0.06, 1.0, 30), past=True)
     assert 1 / 1.6 < np.median(chosen) / ideal < 1.6
 
@@ -71,8 +68,8 @@ def test_h_block_sees_through_dependent_errors():
         noise[i] += 0.8 * noise[i - 1]
     y = np.sin(3 * x) + 0.2 * noise[:, None]
     spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 1)
-    fooled = LeaveOneOut().select(spec, x, y, np.ones(400)).bandwidth[0]
-    wide = HBlock(block=12).select(spec, x, y, np.ones(400)).bandwidth[0]
+    fooled = LeaveOneOut().select(LinearSmoother(spec, x, y, np.ones(400))).bandwidth[0]
+    wide = HBlock(block=12).select(LinearSmoother(spec, x, y, np.ones(400))).bandwidth[0]
     assert fooled < 0.05
     assert wide > 5 * fooled
 
@@ -83,7 +80,7 @@ def test_lepski_is_narrow_where_the_curve_bends():
     y = 3 * np.exp(-(((x - 0.5) / 0.04) ** 2)) + 0.2 * rng.normal(size=x.shape)
     at = np.linspace(0.05, 0.95, 91)[:, None]
     spec = LocalPolynomialSpec(KERNELS["triangular"], 1)
-    width = Lepski().select(spec, x, y, np.ones(1500), at=at).bandwidth[:, 0]
+    width = Lepski().select(LinearSmoother(spec, x, y, np.ones(1500)), at=at).bandwidth[:, 0]
     bump = np.abs(at[:, 0] - 0.5) < 0.04
     assert np.median(width[bump]) < 0.4 * np.median(width[np.abs(at[:, 0] - 0.5) > 0.15])
 
@@ -91,13 +88,13 @@ def test_lepski_is_narrow_where_the_curve_bends():
 def test_an_optimum_beyond_the_grid_is_reported():
     x, y = np.random.default_rng(0).random((2, 200, 1))
     spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 0)
-    wide = LeaveOneOut().select(spec, x, y, np.ones(200))  # noise: the mean is best
+    wide = LeaveOneOut().select(LinearSmoother(spec, x, y, np.ones(200)))  # noise: the mean is best
     assert wide.at_edge
     assert wide.bandwidth == wide.grid[-1]
-    narrow = LeaveOneOut(bounds=(0.5, 2.0)).select(spec, x, np.sin(20 * x), np.ones(200))
+    narrow = LeaveOneOut(bounds=(0.5, 2.0)).select(LinearSmoother(spec, x, np.sin(20 * x), np.ones(200)))
     assert narrow.at_edge
     assert narrow.bandwidth == pytest.approx(0.5, rel=1e-3)
-    flat = LeaveOneOut(bounds=(1.9, 2.0)).select(spec, x, y, np.ones(200))
+    flat = LeaveOneOut(bounds=(1.9, 2.0)).select(LinearSmoother(spec, x, y, np.ones(200)))
     assert flat.flat
 
 
@@ -107,13 +104,13 @@ def test_every_bandwidth_is_scored_on_the_same_points():
     x = np.concatenate([rng.random(198), [5.0, 7.0]])[:, None]
     y = np.sin(9 * x) + 0.2 * rng.normal(size=x.shape)
     spec, one = LocalPolynomialSpec(KERNELS["epanechnikov"], 0), np.ones(200)
-    strict = LeaveOneOut(undefined=0.0).select(spec, x, y, one)
+    strict = LeaveOneOut(undefined=0.0).select(LinearSmoother(spec, x, y, one))
     assert strict.bandwidth > 2.0
     assert np.isinf(strict.curve[strict.grid[:, 0] < 2.0]).all()
     spared = LeaveOneOut(undefined=0.01)
-    got = spared.select(spec, x, y, one)
+    got = spared.select(LinearSmoother(spec, x, y, one))
     assert got.bandwidth < 0.3
-    sample = prepare(spec, x, y, one, None)
+    sample = prepare(LinearSmoother(spec, x, y, one))
     curve, scored = spared.curve(sample, spared.grid(sample))
     assert scored.sum() == 198
     assert (sample.x[~scored] > 4).all()
@@ -128,12 +125,12 @@ def test_the_past_is_pooled_over_series():
     level = rng.random(50)[label, None]
     y = level + 0.02 * x + 0.3 * rng.normal(size=x.shape)
     spec = LocalPolynomialSpec(KERNELS["triangular"], 0, past=True)
-    selection = Prequential().select(spec, x, y, np.ones(1000), series=label)
+    selection = Prequential().select(LinearSmoother(spec, x, y, np.ones(1000), series=label))
     assert np.isfinite(selection.curve[-1])
-    sample = prepare(spec, x, y, np.ones(1000), label)
+    sample = prepare(LinearSmoother(spec, x, y, np.ones(1000), series=label))
     _, scored = Prequential().curve(sample, Prequential().grid(sample))
     assert scored.sum() == 950
-    first = sample.order[~scored]
+    first = sample.row[~scored]
     assert (x[first] == 1).all()
 
 
@@ -141,7 +138,7 @@ def test_nothing_to_compare():
     """Every series a single point in time: no past anywhere."""
     spec, x = LocalPolynomialSpec(KERNELS["triangular"], 0), np.arange(1.0, 7.0)[:, None]
     with pytest.raises(ArgumentError, match="constant within every series"):
-        Prequential().select(spec, x, x, np.ones(6), series=np.arange(6))
+        Prequential().select(LinearSmoother(spec, x, x, np.ones(6), series=np.arange(6)))
 
 
 @pytest.mark.parametrize(

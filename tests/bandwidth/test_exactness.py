@@ -5,16 +5,10 @@ import pytest
 
 from kernadv._errors import ArgumentError
 from kernadv.kernels import KERNELS
+from kernadv.regression import LinearSmoother
+from kernadv.regression.bandwidth import GCV, AICc, HBlock, KFold, KNeighbors, LeaveOneOut, OneSided, Prequential
 from kernadv.regression.bandwidth._constants import one_sided_ratio
-from kernadv.regression.bandwidth._sample import prepare
-from kernadv.regression.bandwidth.aicc import AICc
-from kernadv.regression.bandwidth.gcv import GCV
-from kernadv.regression.bandwidth.h_block import HBlock
-from kernadv.regression.bandwidth.k_fold import KFold
-from kernadv.regression.bandwidth.k_neighbors import KNeighbors
-from kernadv.regression.bandwidth.criteria import LeaveOneOut
-from kernadv.regression.bandwidth.one_sided import OneSided
-from kernadv.regression.bandwidth.prequential import Prequential
+from kernadv.regression.bandwidth._ordered import prepare
 from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth
 
 KINDS = ["epanechnikov", "triangular", "uniform", "tricube", "gaussian", "exponential", "cosine"]
@@ -28,7 +22,7 @@ def sample_of(spec, d=1, n=80, series=None, seed=0):
     x = np.round(rng.random((n, d)), 2)
     y = np.stack([np.sin(5 * x[:, 0]), x.sum(1)], 1) + 0.3 * rng.normal(size=(n, 2))
     label = None if series is None else rng.integers(series, size=n)
-    return prepare(spec, x, y, rng.random(n) + 0.5, label)
+    return prepare(LinearSmoother(spec, x, y, rng.random(n) + 0.5, series=label))
 
 
 def refits(sample, bandwidth, kept, past=False):
@@ -36,7 +30,7 @@ def refits(sample, bandwidth, kept, past=False):
     spec = LocalPolynomialSpec(sample.spec.kernel, sample.spec.degree, sample.spec.radial, sample.spec.past or past)
     error = np.full_like(sample.y, np.nan)
     for i in range(len(sample.x)):
-        use = np.array([kept(i, j) for j in range(len(sample.x))]) & (sample.series == sample.series[i])
+        use = np.array([kept(i, j) for j in range(len(sample.x))]) & (sample.label == sample.label[i])
         if use.any():
             fit = smooth(spec, sample.x[use], sample.y[use], sample.weights[use], sample.x[i : i + 1], bandwidth)
             error[i] = sample.y[i] - fit.value[0]
@@ -79,7 +73,7 @@ def test_prequential(kernel, degree, series):
 
 
 def earlier_than(sample, i):
-    return (sample.x[:, 0] < sample.x[i, 0]) & (sample.series == sample.series[i])
+    return (sample.x[:, 0] < sample.x[i, 0]) & (sample.label == sample.label[i])
 
 
 def test_prequential_in_two_dimensions():
@@ -93,8 +87,8 @@ def test_prequential_in_two_dimensions():
 def places(sample):
     """Rank of each point's x among the distinct ones, of the first dimension, in its series."""
     rank = np.empty(len(sample.x), int)
-    for s in np.unique(sample.series):
-        rank[sample.series == s] = np.unique(sample.x[sample.series == s, 0], return_inverse=True)[1]
+    for s in np.unique(sample.label):
+        rank[sample.label == s] = np.unique(sample.x[sample.label == s, 0], return_inverse=True)[1]
     return rank
 
 
@@ -159,7 +153,7 @@ def test_one_sided_is_leave_one_out_of_the_one_sided_fit():
     spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 0)
     rng = np.random.default_rng(0)
     x, y = rng.random((80, 1)), rng.normal(size=(80, 1))
-    sample = OneSided().sample(spec, x, y, np.ones(80), None)
+    sample = OneSided().prepare(LinearSmoother(spec, x, y, np.ones(80)))
     got = OneSided().errors(sample, np.array([0.3])).error
     past = lambda i, j: i != j and sample.x[j, 0] <= sample.x[i, 0]
     expected = refits(sample, np.array([0.3 / one_sided_ratio(spec.kernel)]), past)
@@ -174,7 +168,7 @@ def test_k_neighbors(kernel, d):
     for k in (5, 17):
         got = KNeighbors().errors(sample, np.array([float(k)])).error
         for i in range(len(sample.x)):
-            use = (sample.series == sample.series[i]) & (np.arange(len(sample.x)) != i)
+            use = (sample.label == sample.label[i]) & (np.arange(len(sample.x)) != i)
             distance = np.abs(sample.x[use] - sample.x[i]).max(1)
             h = np.sort(distance)[k - 1 :]
             h = h[h > 0][:1] * (1 + 1e-9 * (kernel == "uniform"))
@@ -188,12 +182,12 @@ def test_series_do_not_touch():
     n, parts = 90, 3
     x, y, label = rng.random((n, 1)) * 10 + 1e4, rng.normal(size=(n, 1)), rng.integers(parts, size=n)
     spec, h = LocalPolynomialSpec(KERNELS["gaussian"], 0), np.array([1.5])
-    together = prepare(spec, x, y, np.ones(n), label)
+    together = prepare(LinearSmoother(spec, x, y, np.ones(n), series=label))
     error = LeaveOneOut().errors(together, h).error
     for s in range(parts):
         own = label == s
-        alone = prepare(spec, x[own], y[own], np.ones(own.sum()), None)
-        np.testing.assert_allclose(error[together.series == s], LeaveOneOut().errors(alone, h).error, atol=1e-10)
+        alone = prepare(LinearSmoother(spec, x[own], y[own], np.ones(own.sum())))
+        np.testing.assert_allclose(error[together.label == s], LeaveOneOut().errors(alone, h).error, atol=1e-10)
 
 
 def test_many_series():
@@ -204,15 +198,15 @@ def test_many_series():
     y = rng.normal(size=(n, 1))
     for kernel in ("triangular", "exponential"):
         spec, h = LocalPolynomialSpec(KERNELS[kernel], 0), np.array([30.0])
-        together = prepare(spec, x, y, np.ones(n), label)
+        together = prepare(LinearSmoother(spec, x, y, np.ones(n), series=label))
         error = Prequential().errors(together, h).error
         for s in range(0, 10_000, 1000):
             own = label == np.unique(label)[s]
             if own.sum() < 3 or np.ptp(x[own]) == 0:
                 continue
-            alone = prepare(spec, x[own], y[own], np.ones(own.sum()), None)
+            alone = prepare(LinearSmoother(spec, x[own], y[own], np.ones(own.sum())))
             np.testing.assert_allclose(
-                error[together.series == s], Prequential().errors(alone, h).error, atol=1e-7, equal_nan=True
+                error[together.label == s], Prequential().errors(alone, h).error, atol=1e-7, equal_nan=True
             )
 
 
@@ -220,4 +214,4 @@ def test_series_in_many_dimensions_are_refused():
     spec = LocalPolynomialSpec(KERNELS["gaussian"], 0)
     x = np.random.default_rng(0).random((20, 4))
     with pytest.raises(ArgumentError, match="up to 3 dimensions"):
-        LeaveOneOut().select(spec, x, x[:, :1], np.ones(20), series=np.arange(20) % 2)
+        LeaveOneOut().select(LinearSmoother(spec, x, x[:, :1], np.ones(20), series=np.arange(20) % 2))

@@ -5,14 +5,14 @@ import pytest
 
 from kernadv._errors import ArgumentError
 from kernadv.kernels import KERNELS
+from kernadv.regression import LinearSmoother
 from kernadv.regression.bandwidth import get
 from kernadv.regression.bandwidth._constants import canonical, from_gaussian, one_sided_ratio
-from kernadv.regression.bandwidth._line import nearest
-from kernadv.regression.bandwidth._local_rule import neighbour_residuals
-from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth._ordered import prepare
 from kernadv.regression.bandwidth._search import golden, refine
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.noise import difference_variance
+from kernadv.regression.neighbours import nearest
+from kernadv.regression.noise import difference_variance, neighbour_residuals
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_rules_of_thumb_of_statsmodels(data):
     if x is None:
         x = np.append(np.zeros(200), rng.random(20))  # the interquartile range is 0
     spec, one = LocalPolynomialSpec(KERNELS["gaussian"], 1), np.ones(len(x))
-    normal = get("rule_of_thumb").select(spec, x[:, None], x[:, None], one).bandwidth
+    normal = get("rule_of_thumb").select(LinearSmoother(spec, x[:, None], x[:, None], one)).bandwidth
     np.testing.assert_allclose(normal, bandwidths.bw_normal_reference(x), rtol=1e-3)  # 1.0592 there is rounded
-    silverman = get("silverman").select(spec, x[:, None], x[:, None], one).bandwidth
+    silverman = get("silverman").select(LinearSmoother(spec, x[:, None], x[:, None], one)).bandwidth
     np.testing.assert_allclose(silverman, bandwidths.bw_silverman(x), rtol=1e-3)  # 1.349 has more digits there
 
 
@@ -46,9 +46,9 @@ def test_formulas_scale_by_the_canonical_factor(name):
     rng = np.random.default_rng(0)
     x = rng.random((200, 1))
     y, one = np.sin(7 * x) + 0.3 * rng.normal(size=x.shape), np.ones(200)
-    gaussian = get(name).select(LocalPolynomialSpec(KERNELS["gaussian"], 1), x, y, one).bandwidth
+    gaussian = get(name).select(LinearSmoother(LocalPolynomialSpec(KERNELS["gaussian"], 1), x, y, one)).bandwidth
     for kernel in KERNELS.values():
-        got = get(name).select(LocalPolynomialSpec(kernel, 1), x, y, one).bandwidth
+        got = get(name).select(LinearSmoother(LocalPolynomialSpec(kernel, 1), x, y, one)).bandwidth
         np.testing.assert_allclose(got, from_gaussian(kernel) * gaussian, rtol=1e-12)
 
 
@@ -57,7 +57,11 @@ def test_quartic_rule_of_a_quartic():
     n = 4000
     x = (np.arange(n) + 0.5)[:, None] / n
     y = x**2 + 0.1 * np.random.default_rng(0).normal(size=x.shape)
-    got = get("quartic_rule").select(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, y, np.ones(n)).bandwidth
+    got = (
+        get("quartic_rule")
+        .select(LinearSmoother(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, y, np.ones(n)))
+        .bandwidth
+    )
     np.testing.assert_allclose(got, canonical(KERNELS["epanechnikov"]) * (0.01 / (4 * n)) ** 0.2, rtol=0.1)
 
 
@@ -66,13 +70,13 @@ def test_formulas_say_what_they_are_not_for(name):
     x, one = np.random.default_rng(0).random((50, 2)), np.ones(50)
     kernel = KERNELS["epanechnikov"]
     with pytest.raises(ArgumentError, match="leave_one_out"):
-        get(name).select(LocalPolynomialSpec(kernel, 1), x, x, one)
+        get(name).select(LinearSmoother(LocalPolynomialSpec(kernel, 1), x, x, one))
     if name not in ("lepski", "mse_optimal"):
         with pytest.raises(ArgumentError, match="leave_one_out"):
-            get(name).select(LocalPolynomialSpec(kernel, 2), x[:, :1], x, one)
+            get(name).select(LinearSmoother(LocalPolynomialSpec(kernel, 2), x[:, :1], x, one))
     if name != "lepski":
         with pytest.raises(ArgumentError, match=r"prequential|one-sided"):
-            get(name).select(LocalPolynomialSpec(kernel, 1, past=True), x[:, :1], x, one)
+            get(name).select(LinearSmoother(LocalPolynomialSpec(kernel, 1, past=True), x[:, :1], x, one))
 
 
 def test_nearest_points():
@@ -92,12 +96,12 @@ def test_nearest_points():
 def test_neighbour_residuals():
     """Three nearest, all of those that are equally far, and fewer points than three."""
     x, y = np.array([0.0, 1.0, 2.5, 4.5, 10.0]), np.array([1.0, 2.0, 4.0, 8.0, 16.0])[:, None]
-    got = neighbour_residuals(x, y, np.ones(5))[:, 0]
+    got = neighbour_residuals(x[:, None], y, 3)[:, 0]
     assert got[0] == pytest.approx(np.sqrt(3 / 4) * (1 - 14 / 3))
     assert got[4] == pytest.approx(np.sqrt(3 / 4) * (16 - 14 / 3))
-    even = neighbour_residuals(np.arange(5.0), y, np.ones(5))[:, 0]
+    even = neighbour_residuals(np.arange(5.0)[:, None], y, 3)[:, 0]
     assert even[2] == pytest.approx(np.sqrt(4 / 5) * (4 - 27 / 4))
-    assert neighbour_residuals(x[:2], y[:2], np.ones(2))[0, 0] == pytest.approx(np.sqrt(1 / 2) * -1)
+    assert neighbour_residuals(x[:2, None], y[:2], 3)[0, 0] == pytest.approx(np.sqrt(1 / 2) * -1)
 
 
 def test_difference_variance():
@@ -108,7 +112,7 @@ def test_difference_variance():
         np.hstack([np.sin(5 * x), 9 * x])
         + np.array([0.3, 0.7]) * rng.normal(size=(4000, 2)) / np.sqrt(weights)[:, None]
     )
-    sample = prepare(LocalPolynomialSpec(KERNELS["gaussian"], 1), x, y, weights, None)
+    sample = prepare(LinearSmoother(LocalPolynomialSpec(KERNELS["gaussian"], 1), x, y, weights))
     got = difference_variance(sample.x[:, 0], sample.y, sample.weights)
     np.testing.assert_allclose(got, np.array([0.09, 0.49]) * weights.mean() ** -1, rtol=0.08)
 

@@ -5,7 +5,7 @@ import pytest
 
 from kernadv import KernadvError
 from kernadv.kernels import KERNELS
-from kernadv.regression import LocalPolynomial
+from kernadv.regression import LinearSmoother, LocalPolynomial
 from kernadv.regression.bandwidth import MSEOptimal
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
@@ -24,7 +24,7 @@ def test_nprobust(kernel, short, degree):
         options = {"deriv": derivative, "kernel": short, "bwselect": "mse-dpi", "bwregul": (degree - derivative) % 2}
         expected = lpbwselect(Y[:, 0], X[:, 0], eval=at[:, 0], p=degree, **options)
         selector = MSEOptimal(derivative=derivative, regularise=bool(options["bwregul"]))
-        got = selector.select(LocalPolynomialSpec(KERNELS[kernel], degree), X, Y, np.ones(300), at=at)
+        got = selector.select(LinearSmoother(LocalPolynomialSpec(KERNELS[kernel], degree), X, Y, np.ones(300)), at=at)
         rtol = 1e-8 if (degree - derivative) % 2 else 5e-4
         np.testing.assert_allclose(got.bandwidth[:, 0], np.asarray(expected.bws["h"], float), rtol=rtol)
 
@@ -33,12 +33,12 @@ def test_nprobust(kernel, short, degree):
 def test_units_and_exact_polynomials(degree):
     """x in other units gives h in these; a polynomial of the degree without noise has no bias: the widest bandwidth."""
     spec, at = LocalPolynomialSpec(KERNELS["epanechnikov"], degree), np.array([[0.2], [0.7]])
-    one = MSEOptimal().select(spec, X, Y, np.ones(300), at=at)
-    other = MSEOptimal().select(spec, 10 * X, Y, np.ones(300), at=10 * at)
+    one = MSEOptimal().select(LinearSmoother(spec, X, Y, np.ones(300)), at=at)
+    other = MSEOptimal().select(LinearSmoother(spec, 10 * X, Y, np.ones(300)), at=10 * at)
     np.testing.assert_allclose(other.bandwidth, 10 * one.bandwidth, rtol=1e-5)
-    louder = MSEOptimal().select(spec, X, 10 * Y, np.ones(300), at=at)
+    louder = MSEOptimal().select(LinearSmoother(spec, X, 10 * Y, np.ones(300)), at=at)
     np.testing.assert_allclose(louder.bandwidth, one.bandwidth, rtol=1e-5)
-    flat = MSEOptimal().select(spec, X, 0 * Y, np.ones(300), at=at)
+    flat = MSEOptimal().select(LinearSmoother(spec, X, 0 * Y, np.ones(300)), at=at)
     assert flat.flat
     assert flat.at_edge
 

@@ -6,8 +6,9 @@ from scipy import optimize
 from statsmodels.nonparametric.kernel_regression import KernelReg
 
 from kernadv.kernels import KERNELS
+from kernadv.regression import LinearSmoother
 from kernadv.regression.bandwidth import get
-from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth._ordered import prepare
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 
@@ -20,12 +21,12 @@ def data(record):
 def criterion(name, spec, record, bandwidth):
     """A criterion at a given bandwidth, over all points."""
     x, y, weights = data(record)
-    sample = prepare(spec, x, y, weights, None)
+    sample = prepare(LinearSmoother(spec, x, y, weights))
     return get(name).at(sample, np.atleast_1d(np.float64(bandwidth)), np.ones(len(x), bool))
 
 
 def select(name, degree, record, kernel="gaussian", **more):
-    return get(name).select(LocalPolynomialSpec(KERNELS[kernel], degree), *data(record), **more)
+    return get(name).select(LinearSmoother(LocalPolynomialSpec(KERNELS[kernel], degree), *data(record)), **more)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_direct_plug_in_with_ties(oracle, oracle_id):
     x, y, weights = data(record)
     for order in (np.lexsort((y[:, 0], x[:, 0])), np.random.default_rng(0).permutation(len(x))):
         spec = LocalPolynomialSpec(KERNELS["gaussian"], 1)
-        assert get("plug_in").select(spec, x[order], y[order], weights).bandwidth[0] == h
+        assert get("plug_in").select(LinearSmoother(spec, x[order], y[order], weights)).bandwidth[0] == h
 
 
 @pytest.mark.parametrize(("name", "key"), [("mse_optimal", "mse-dpi"), ("mse_rule", "mse-rot")])

@@ -5,6 +5,7 @@ import pytest
 
 from kernadv import KernadvError
 from kernadv.kernels import KERNELS
+from kernadv.regression import LinearSmoother
 from kernadv.regression.bandwidth import (
     GCV,
     SELECTORS,
@@ -61,4 +62,4 @@ def test_data_of_the_wrong_shape(name):
     x, y, w = np.linspace(0, 1, 30)[:, None], np.linspace(0, 1, 30)[:, None], np.ones(30)
     for bad in ((x[:, 0], y, w), (x, y[:, 0], w), (x, y[1:], w), (x, y, 1.0), (x.tolist(), y, w[1:])):
         with pytest.raises(KernadvError, match=r"expected x \(n, d\), y \(n, C\), weights \(n,\) and series"):
-            SELECTORS[name].select(spec, *bad)
+            SELECTORS[name].select(LinearSmoother(spec, *bad))

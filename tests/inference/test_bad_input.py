@@ -1,16 +1,19 @@
 """What is no fit, no query, no derivative or no setting gets a clear error from every function."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kernadv import KernadvError, LocalLinear
 from kernadv.kernels import KERNELS
+from kernadv.regression import LinearSmoother
 from kernadv.regression import inference as inf
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 X = np.linspace(0.0, 1.0, 30)[:, None]
 AT = X[10:12]
-FIT = inf.Fit(LocalPolynomialSpec(KERNELS["triangular"], 1), X, np.sin(9 * X), np.ones(30), np.array([0.3]))
+FIT = LinearSmoother(LocalPolynomialSpec(KERNELS["triangular"], 1), X, np.sin(9 * X), np.ones(30), np.array([0.3]))
 
 OF_A_FIT = [inf.effective_degrees_of_freedom, inf.residual_variance, inf.response_variance]
 AT_QUERIES = [
@@ -29,10 +32,12 @@ AT_QUERIES = [
 
 
 @pytest.mark.parametrize("function", [*OF_A_FIT, *AT_QUERIES, inf.kappa], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("what", [LocalLinear(0.3).fit(X, X[:, 0]), None, FIT._replace(spec="local linear")])
+@pytest.mark.parametrize("what", [LocalLinear(0.3).fit(X, X[:, 0]), None, replace(FIT, spec="local linear")])
 def test_what_is_no_fit(function, what):
     rest = () if function in OF_A_FIT else (0.0, 1.0) if function is inf.kappa else (AT,)
-    with pytest.raises(KernadvError, match=r"expected a Fit with a LocalPolynomialSpec, got .*model\.as_fit\(\)"):
+    with pytest.raises(
+        KernadvError, match=r"expected a LinearSmoother with a LocalPolynomialSpec, got .*model\.as_fit\(\)"
+    ):
         function(what, *rest)
 
 
@@ -53,7 +58,7 @@ def test_what_is_no_query(function, at, message):
 
 
 def test_lists_are_arrays():
-    lists = FIT._replace(x=X.tolist(), y=FIT.y.tolist(), weights=[1.0] * 30, bandwidth=[0.3])
+    lists = replace(FIT, x=X.tolist(), y=FIT.y.tolist(), weights=[1.0] * 30, bandwidth=[0.3])
     for function in (inf.interval, inf.standard_error):
         for got, want in zip(
             np.atleast_2d(function(lists, AT.tolist())[0]), np.atleast_2d(function(FIT, AT)[0]), strict=True
@@ -64,7 +69,7 @@ def test_lists_are_arrays():
 @pytest.mark.parametrize("field", ["x", "y", "weights", "bandwidth"])
 def test_fields_that_hold_no_numbers(field):
     with pytest.raises(KernadvError, match=f"{field} must be numbers, got 'many'"):
-        inf.standard_error(FIT._replace(**{field: "many"}), AT)
+        inf.standard_error(replace(FIT, **{field: "many"}), AT)
 
 
 OTHERS = {

@@ -1,13 +1,14 @@
 """Bands: locfit's constants, limits, simultaneous coverage."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from kernadv._errors import ArgumentError
 from kernadv.kernels import KERNELS
-from kernadv.regression import EmptyWindowWarning, LocalLinear, NadarayaWatson
-from kernadv.regression.inference._base import Fit
+from kernadv.regression import EmptyWindowWarning, LinearSmoother, LocalLinear, NadarayaWatson
 from kernadv.regression.inference.bands import kappa, multiplier_bootstrap, tube, tube_critical_value, tube_probability
 from kernadv.regression.inference.bootstrap import MovingBlocks, Wild
 from kernadv.regression.inference.intervals import normal
@@ -20,14 +21,14 @@ def sample(n=200, responses=2, degree=1, kernel="epanechnikov", bandwidth=0.2, s
     rng = np.random.default_rng(seed)
     x = rng.random((n, 1))
     y = np.sin(2 * np.pi * x) + noise * rng.normal(size=(n, responses))
-    return Fit(LocalPolynomialSpec(KERNELS[kernel], degree), x, y, np.ones(n), np.array([bandwidth]))
+    return LinearSmoother(LocalPolynomialSpec(KERNELS[kernel], degree), x, y, np.ones(n), np.array([bandwidth]))
 
 
 def test_locfit(oracle):
     record = oracle("lf_scb_sim200")
     x, y = np.array(record["x"])[:, None], np.array(record["y"])[:, None]
     spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 1)
-    fit = Fit(spec, x, y, np.ones(len(x)), np.array([record["bandwidth_canonical"]]))
+    fit = LinearSmoother(spec, x, y, np.ones(len(x)), np.array([record["bandwidth_canonical"]]))
     expected = record["expected"]
     arc = kappa(fit, float(x.min()), float(x.max()))
     assert arc == pytest.approx(expected["kappa0"][0], rel=record["rtol"])
@@ -57,7 +58,7 @@ def test_kappa_adds_and_scales():
     fit = sample()
     whole = kappa(fit, 0.0, 1.0)
     assert kappa(fit, 0.0, 0.4) + kappa(fit, 0.4, 1.0) == pytest.approx(whole, rel=3e-3)
-    moved = fit._replace(x=3 * fit.x - 1, bandwidth=3 * fit.bandwidth)
+    moved = replace(fit, x=3 * fit.x - 1, bandwidth=3 * fit.bandwidth)
     assert kappa(moved, -1.0, 2.0) == pytest.approx(whole, rel=1e-9)
 
 
@@ -87,12 +88,12 @@ def test_sup_t_seed_scale_and_holes():
     one = multiplier_bootstrap(fit, AT, draws=100)
     np.testing.assert_array_equal(one.low, multiplier_bootstrap(fit, AT, draws=100).low)
     assert (one.low != multiplier_bootstrap(fit, AT, draws=100, seed=1).low).any()
-    other = multiplier_bootstrap(fit._replace(y=1 + 5 * fit.y), AT, draws=100)
+    other = multiplier_bootstrap(replace(fit, y=1 + 5 * fit.y), AT, draws=100)
     np.testing.assert_allclose(other.low, 1 + 5 * one.low, rtol=1e-8)
     hole = multiplier_bootstrap(fit, np.concatenate([AT, [[9.0]]]), draws=100)
     np.testing.assert_allclose(hole.low[:-1], one.low, rtol=1e-12)
     assert np.isnan(hole.low[-1]).all()
-    flat = multiplier_bootstrap(fit._replace(y=np.ones_like(fit.y)), AT, draws=50)
+    flat = multiplier_bootstrap(replace(fit, y=np.ones_like(fit.y)), AT, draws=50)
     np.testing.assert_allclose(flat.high, 1.0, atol=1e-9)
 
 
@@ -139,8 +140,8 @@ def test_blocks_cover_under_correlation():
     noise = rng.normal(size=(400, 80))
     for t in range(1, 400):
         noise[t] = 0.5 * noise[t - 1] + 0.75**0.5 * noise[t]
-    fit = sample()._replace(
-        x=x, y=np.sin(2 * np.pi * x) + 0.5 * noise, weights=np.ones(400), bandwidth=np.array([0.25])
+    fit = replace(
+        sample(), x=x, y=np.sin(2 * np.pi * x) + 0.5 * noise, weights=np.ones(400), bandwidth=np.array([0.25])
     )
     covered = {}
     for scheme in (Wild(), MovingBlocks()):
@@ -152,7 +153,7 @@ def test_blocks_cover_under_correlation():
 
 def test_a_lonely_point_costs_the_band_there_only():
     fit = sample(degree=0)
-    alone = fit._replace(x=np.append(fit.x, [[9.0]], 0), y=np.append(fit.y, [[1.0, 2.0]], 0), weights=np.ones(201))
+    alone = replace(fit, x=np.append(fit.x, [[9.0]], 0), y=np.append(fit.y, [[1.0, 2.0]], 0), weights=np.ones(201))
     band = multiplier_bootstrap(alone, np.append(AT, [[9.0]], 0), draws=400)
     assert (band.low[:-1] < band.high[:-1]).all()
     np.testing.assert_allclose(band.high[:-1], multiplier_bootstrap(fit, AT, draws=400).high, atol=0.04)
@@ -192,7 +193,7 @@ def test_without_correction_a_wide_band_misses():
 
 def test_bad_input():
     fit = sample()
-    plane = fit._replace(x=np.tile(fit.x, 2), bandwidth=np.array([0.2, 0.2]))
+    plane = replace(fit, x=np.tile(fit.x, 2), bandwidth=np.array([0.2, 0.2]))
     for band in (tube, multiplier_bootstrap):
         with pytest.raises(ArgumentError, match="strictly between"):
             band(fit, AT, 95)
@@ -204,7 +205,7 @@ def test_bad_input():
     with pytest.raises(ArgumentError, match="draws must be"):
         multiplier_bootstrap(fit, AT, draws=0)
     with pytest.raises(ArgumentError, match="no point has a neighbour"):
-        multiplier_bootstrap(fit._replace(bandwidth=np.array([1e-7]), spec=LocalPolynomialSpec(fit.spec.kernel)), AT)
+        multiplier_bootstrap(replace(fit, bandwidth=np.array([1e-7]), spec=LocalPolynomialSpec(fit.spec.kernel)), AT)
     with pytest.raises(ArgumentError, match="at least one query"):
         tube(fit, AT[:0])
     with pytest.raises(ArgumentError, match="holds too few points"):

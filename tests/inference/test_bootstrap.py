@@ -1,11 +1,13 @@
 """Bootstrap: its exact variance, agreement with the sandwich, coverage, seeds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv.kernels import KERNELS
-from kernadv.regression.inference._base import Fit
+from kernadv.regression import LinearSmoother
 from kernadv.regression.inference.bands import multiplier_bootstrap
 from kernadv.regression.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
 from kernadv.regression.inference.intervals import normal
@@ -23,7 +25,7 @@ def sample(n=200, responses=2, correlation=0.0, seed=0):
     for t in range(1, n):
         noise[t] += correlation * noise[t - 1]
     spec = LocalPolynomialSpec(KERNELS["epanechnikov"], 1)
-    return Fit(spec, x, np.sin(5 * x) + (0.2 + 0.3 * x) * noise, np.ones(n), np.array([0.3]))
+    return LinearSmoother(spec, x, np.sin(5 * x) + (0.2 + 0.3 * x) * noise, np.ones(n), np.array([0.3]))
 
 
 @pytest.mark.parametrize("multiplier", ["rademacher", "mammen"])
@@ -50,8 +52,8 @@ def test_blocks_of_one_point_have_one_variance():
 
 
 def norm(fit):
-    unit = fit._replace(y=np.eye(len(fit.x)))
-    return (smooth(*unit[:4], AT, fit.bandwidth).value ** 2).sum(1)
+    unit = replace(fit, y=np.eye(len(fit.x)))
+    return (smooth(unit.spec, unit.x, unit.y, unit.weights, AT, fit.bandwidth).value ** 2).sum(1)
 
 
 def windows(residual, length):
@@ -74,7 +76,7 @@ def test_blocks_keep_their_order():
 def test_blocks_have_the_variance_of_their_blocks(length):
     """The variance of a draw is the sum over its blocks of the variance over the starts, written out."""
     fit = sample(60, 1, correlation=0.6)
-    hat = np.stack([smooth(*fit._replace(y=np.eye(60))[:4], at[None], fit.bandwidth).value[0] for at in AT])
+    hat = np.stack([smooth(fit.spec, fit.x, np.eye(60), fit.weights, at[None], fit.bandwidth).value[0] for at in AT])
     every = windows(resampling_residuals(fit)[:, 0], length)
     variance = np.zeros(3)
     for low in range(0, 60, length):
@@ -97,7 +99,7 @@ def test_seed_scale_progress(scheme):
     assert seen == [(256, 600), (300, 600), (556, 600), (600, 600)]
     np.testing.assert_array_equal(error, bootstrap_error(fit, AT, scheme, draws=300))
     assert (error != bootstrap_error(fit, AT, scheme, draws=300, seed=1)).all()
-    scaled = fit._replace(y=5 - 2 * fit.y)
+    scaled = replace(fit, y=5 - 2 * fit.y)
     np.testing.assert_allclose(bootstrap_error(scaled, AT, scheme, draws=300), 2 * error, rtol=1e-9)
     one, other = (percentile_t(f, AT, scheme=scheme, draws=300) for f in (fit, scaled))
     np.testing.assert_allclose(other.high, 5 - 2 * one.low, rtol=1e-7)
@@ -111,14 +113,14 @@ def test_seed_scale_progress(scheme):
 @pytest.mark.parametrize("scheme", [Wild(), MovingBlocks()], ids=repr)
 def test_percentile_t_is_near_normal_in_large_samples(scheme):
     fit = sample(1500)
-    fit = fit._replace(y=fit.y - np.sin(5 * fit.x))  # no bias, which blocks would take for correlation
+    fit = replace(fit, y=fit.y - np.sin(5 * fit.x))  # no bias, which blocks would take for correlation
     got, other = percentile_t(fit, AT, scheme=scheme), normal(fit, AT, method=scheme.method)
     np.testing.assert_allclose(got.high - got.low, other.high - other.low, rtol=0.2)
 
 
 def test_percentile_t_covers_the_smoothed_target():
     fit = sample(120, 100)
-    target = smooth(*fit._replace(y=np.sin(5 * fit.x))[:4], AT, fit.bandwidth).value
+    target = smooth(fit.spec, fit.x, np.sin(5 * fit.x), fit.weights, AT, fit.bandwidth).value
     got = percentile_t(fit, AT, 0.8, draws=199)
     covered = ((got.low <= target) & (target <= got.high)).mean()
     assert 0.74 <= covered <= 0.86, covered  # standard error about .025
@@ -132,8 +134,8 @@ def test_empty_windows_are_nan():
 
 def test_a_lonely_point_costs_the_estimates_that_use_it():
     """A point with leverage 1 has no residual; the other estimates are what they are without it."""
-    fit = sample(60)._replace(spec=LocalPolynomialSpec(KERNELS["epanechnikov"]))
-    alone = fit._replace(x=np.append(fit.x, [[9.0]], 0), y=np.append(fit.y, [[1.0, 2.0]], 0), weights=np.ones(61))
+    fit = replace(sample(60), spec=LocalPolynomialSpec(KERNELS["epanechnikov"]))
+    alone = replace(fit, x=np.append(fit.x, [[9.0]], 0), y=np.append(fit.y, [[1.0, 2.0]], 0), weights=np.ones(61))
     at = np.array([[0.5], [9.0]])
     error = bootstrap_error(alone, at, draws=4000)
     np.testing.assert_allclose(error[0], bootstrap_error(fit, at, draws=4000)[0], rtol=0.06)
@@ -161,4 +163,4 @@ def test_bad_input():
     with pytest.raises(ArgumentError, match="strictly between"):
         percentile_t(fit, AT, 95)
     with pytest.raises(ArgumentError, match="no point has a neighbour"):
-        bootstrap_error(fit._replace(bandwidth=np.array([1e-7])), AT)
+        bootstrap_error(replace(fit, bandwidth=np.array([1e-7])), AT)

@@ -3,11 +3,14 @@
 Replications share a design, so that hat vectors are computed once and each replication is a column; several designs.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kernadv.kernels import KERNELS
-from kernadv.regression.inference._base import Fit, Interval
+from kernadv.regression import LinearSmoother
+from kernadv.regression.inference import Interval
 from kernadv.regression.inference.degrees_of_freedom import effective_sample_size
 from kernadv.regression.inference.intervals import PROPORTIONS, normal, proportion, robust_bias_corrected
 from kernadv.regression.inference.robust import robust_estimate
@@ -31,7 +34,7 @@ def coverage_of(intervals, truth, curve, noise, bandwidth, degree=1, n=500):
     for _ in range(DESIGNS):
         x = rng.random((n, 1))
         y = curve(x) + noise * rng.normal(size=(n, COLUMNS))
-        fit = Fit(spec, x, y, np.ones(n), np.array([bandwidth]))
+        fit = LinearSmoother(spec, x, y, np.ones(n), np.array([bandwidth]))
         got, target = intervals(fit), truth(fit)
         hits.append(((got.low <= target) & (target <= got.high)).mean(1))
     return np.mean(hits, axis=0)
@@ -106,12 +109,12 @@ def test_proportions(size, p, expected):
     n = int(sizes[np.argmin(np.abs(1.5 * sizes * (sizes + 1) / (2 * sizes + 1) - size))])  # (sum w)^2 / sum w^2
     x = np.arange(1.0, n + 1)[:, None]
     y = (np.random.default_rng(7).random((n, 20_000)) < p).astype(float)
-    fit = Fit(LocalPolynomialSpec(KERNELS["triangular"], past=True), x, y, np.ones(n), np.array([float(n)]))
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["triangular"], past=True), x, y, np.ones(n), np.array([float(n)]))
     assert effective_sample_size(fit, x[-1:])[0] == pytest.approx(size, rel=0.02)
     for method, share in expected.items():
         got = proportion(fit, x[-1:], method=method)
         assert ((got.low <= p) & (p <= got.high)).mean() == pytest.approx(share, abs=0.012)
-    wald = normal(fit._replace(y=y[:, :2000]), x[-1:], method="hc0")
+    wald = normal(replace(fit, y=y[:, :2000]), x[-1:], method="hc0")
     assert ((wald.low <= p) & (p <= wald.high)).mean() < 0.94
 
 
@@ -125,7 +128,7 @@ def test_rare_successes_exactly(kernel):
         x = np.arange(1.0, n + 1)[:, None]
         h = np.array([n if np.isfinite(KERNELS[kernel].support) else n / 3.0])
         outcomes = (np.arange(2**n) >> np.arange(n)[:, None] & 1).astype(float)
-        fit = Fit(LocalPolynomialSpec(KERNELS[kernel], past=True), x, outcomes, np.ones(n), h)
+        fit = LinearSmoother(LocalPolynomialSpec(KERNELS[kernel], past=True), x, outcomes, np.ones(n), h)
         if not 8.0 <= effective_sample_size(fit, x[-1:])[0] <= 10.0:
             continue
         successes = outcomes.sum(0)
@@ -143,7 +146,9 @@ def test_rare_successes_exactly(kernel):
 def test_all_or_nothing_is_covered():
     """A probability of 0 or 1, whose window can only hold responses of one kind."""
     for value in (0.0, 1.0):
-        fit = Fit(LocalPolynomialSpec(KERNELS["gaussian"]), AT, np.full((3, 1), value), np.ones(3), np.array([0.3]))
+        fit = LinearSmoother(
+            LocalPolynomialSpec(KERNELS["gaussian"]), AT, np.full((3, 1), value), np.ones(3), np.array([0.3])
+        )
         for method in PROPORTIONS:
             got = proportion(fit, AT, method=method)
             assert (np.where(value, got.high, got.low) == value).all()

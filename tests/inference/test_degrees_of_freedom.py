@@ -1,11 +1,13 @@
 """Traces and effective sample sizes against locfit, R np and dense hat matrices."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kernadv._errors import ArgumentError
 from kernadv.kernels import KERNELS
-from kernadv.regression.inference._base import Fit
+from kernadv.regression import LinearSmoother
 from kernadv.regression.inference.degrees_of_freedom import effective_degrees_of_freedom, effective_sample_size
 from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth
 
@@ -24,7 +26,7 @@ def fit_of(record, **changes):
     spec = LocalPolynomialSpec(KERNELS[name], record["degree"])
     bandwidth = record.get("bandwidth_canonical") or record["expected"]["bandwidth_canonical"]
     x = x.reshape(len(y), -1)
-    return Fit(spec, x, y[:, None], np.ones(len(y)), np.atleast_1d(np.array(bandwidth, float)), **changes)
+    return LinearSmoother(spec, x, y[:, None], np.ones(len(y)), np.atleast_1d(np.array(bandwidth, float)), **changes)
 
 
 def queries_of(record):
@@ -56,7 +58,7 @@ def test_dense(kernel, degree, dimensions):
     x, weights = rng.random((120, dimensions)), rng.random(120) + 0.5
     weights[:5] = 0.0
     spec = LocalPolynomialSpec(KERNELS[kernel], degree)
-    fit = Fit(spec, x, rng.normal(size=(120, 1)), weights, np.full(dimensions, 0.9))
+    fit = LinearSmoother(spec, x, rng.normal(size=(120, 1)), weights, np.full(dimensions, 0.9))
     hat = hat_matrix(spec, x, weights, x, fit.bandwidth, smooth(spec, x, fit.y, weights, x, fit.bandwidth))
     used = weights > 0
     got = effective_degrees_of_freedom(fit)
@@ -75,7 +77,7 @@ def test_wide_windows_give_the_global_polynomial(degree):
     rng = np.random.default_rng(1)
     x = rng.random((80, 1))
     spec = LocalPolynomialSpec(KERNELS["gaussian"], degree)
-    got = effective_degrees_of_freedom(Fit(spec, x, x, np.ones(80), np.array([60.0])))
+    got = effective_degrees_of_freedom(LinearSmoother(spec, x, x, np.ones(80), np.array([60.0])))
     np.testing.assert_allclose(
         [got.trace, got.squared_trace, got.residual], [degree + 1, degree + 1, 79 - degree], 1e-3
     )
@@ -84,7 +86,7 @@ def test_wide_windows_give_the_global_polynomial(degree):
 def test_kish():
     """For degree 0, (sum w)^2 / sum w^2; at the end of a triangular window, 3/4 of its points."""
     x = np.arange(1.0, 201.0)[:, None]
-    fit = Fit(LocalPolynomialSpec(KERNELS["triangular"], past=True), x, x, np.ones(200), np.array([100.0]))
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["triangular"], past=True), x, x, np.ones(200), np.array([100.0]))
     at = np.array([[200.0], [150.5]])
     w = np.maximum(1 - np.abs(x[:, 0] - at) / 100, 0) * (x[:, 0] <= at)
     np.testing.assert_allclose(effective_sample_size(fit, at), w.sum(1) ** 2 / (w**2).sum(1), rtol=1e-10)
@@ -93,27 +95,27 @@ def test_kish():
 
 def test_empty_windows_and_lonely_points():
     x = np.array([[0.0], [0.1], [0.2], [9.0]])
-    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"], 1), x, x, np.ones(4), np.array([1.0]))
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["uniform"], 1), x, x, np.ones(4), np.array([1.0]))
     assert effective_degrees_of_freedom(fit).points == 3
     assert np.isnan(effective_sample_size(fit, np.array([[5.0]]))).all()
 
 
 def test_bad_input():
     x = np.arange(6.0)[:, None]
-    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"]), x, x, np.ones(6), np.array([2.0]))
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["uniform"]), x, x, np.ones(6), np.array([2.0]))
     for wrong, words in [
-        (fit._replace(weights=-np.ones(6)), "not negative"),
-        (fit._replace(weights=np.full(6, np.inf)), "not negative, got .inf"),
-        (fit._replace(weights=np.zeros(6)), "at least one point"),
-        (fit._replace(weights=np.ones(5)), "expected x"),
-        (fit._replace(bandwidth=np.array([0.0])), "positive bandwidth"),
-        (fit._replace(bandwidth=np.array([1.0, 1.0])), "positive bandwidth"),
-        (fit._replace(cluster=np.zeros(5, int)), "one cluster a point"),
-        (fit._replace(y=x * np.nan), "finite"),
+        (replace(fit, weights=-np.ones(6)), "not negative"),
+        (replace(fit, weights=np.full(6, np.inf)), "not negative, got .inf"),
+        (replace(fit, weights=np.zeros(6)), "at least one point"),
+        (replace(fit, weights=np.ones(5)), "expected x"),
+        (replace(fit, bandwidth=np.array([0.0])), "positive bandwidth"),
+        (replace(fit, bandwidth=np.array([1.0, 1.0])), "positive bandwidth"),
+        (replace(fit, cluster=np.zeros(5, int)), "one cluster a point"),
+        (replace(fit, y=x * np.nan), "finite"),
     ]:
         with pytest.raises(ArgumentError, match=words):
             effective_degrees_of_freedom(wrong)
     with pytest.raises(ArgumentError, match="queries of shape"):
         effective_sample_size(fit, np.zeros(3))
     with pytest.raises(ArgumentError, match="at least 1 residual degree"):
-        effective_degrees_of_freedom(fit._replace(bandwidth=np.array([0.5]))).enough()
+        effective_degrees_of_freedom(replace(fit, bandwidth=np.array([0.5]))).enough()

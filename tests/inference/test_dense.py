@@ -1,15 +1,15 @@
 """Everything from hat matrices that are written out here, point by point, with nothing of the package but its results."""
 
 import inspect
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
 from kernadv.kernels import KERNELS
-from kernadv.regression import inference
+from kernadv.regression import LinearSmoother, inference
 from kernadv.regression.inference import (
-    Fit,
     MovingBlocks,
     Wild,
     bootstrap_error,
@@ -71,7 +71,7 @@ def sample(case, n=90, noise=0.3):
     y = np.sin(5 * x[:, :1]) + noise * rng.normal(size=(n, 2))
     spec = LocalPolynomialSpec(KERNELS[kernel], degree, radial, past)
     cluster = rng.integers(0, 12, n)
-    fit = Fit(spec, x, y, rng.random(n) + 0.5, np.full(columns, 0.8 if columns == 2 else 0.5), cluster)
+    fit = LinearSmoother(spec, x, y, rng.random(n) + 0.5, np.full(columns, 0.8 if columns == 2 else 0.5), cluster)
     return fit, np.linspace(0.5, 1, 5)[:, None] * np.ones(columns)
 
 
@@ -146,7 +146,7 @@ def test_bias_correction():
 def test_bootstrap_draw_by_draw(scheme):
     """The same draws through dense matrices: errors, percentile-t limits and the largest t."""
     fit, at = sample(("gaussian", 1, 1, False, False), n=50)
-    fit = fit._replace(y=fit.y[:, :1], x=np.sort(fit.x, 0))
+    fit = replace(fit, y=fit.y[:, :1], x=np.sort(fit.x, 0))
     hat, own = hat_of(fit, at), hat_of(fit, fit.x)
     rest, lever = np.eye(50) - own, np.diag(own)
     residual = (rest @ fit.y)[:, 0] / np.sqrt(1 - lever)

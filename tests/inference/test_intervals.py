@@ -1,5 +1,7 @@
 """Intervals: nprobust's, closed forms, limits, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,7 +9,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from kernadv._errors import ArgumentError
 from kernadv.kernels import KERNELS
-from kernadv.regression.inference._base import Fit
+from kernadv.regression import LinearSmoother
 from kernadv.regression.inference.degrees_of_freedom import effective_sample_size
 from kernadv.regression.inference.intervals import (
     METHODS,
@@ -29,7 +31,7 @@ def sample(degree=0, binary=True, n=150, kernel="triangular"):
     x = rng.random((n, 1))
     y = (rng.random((n, 2)) < 0.2 + 0.5 * x).astype(float) if binary else x + rng.normal(size=(n, 2))
     spec = LocalPolynomialSpec(KERNELS[kernel], degree)
-    return Fit(spec, x, y, np.ones(n), np.array([0.3]), rng.integers(0, 15, n))
+    return LinearSmoother(spec, x, y, np.ones(n), np.array([0.3]), rng.integers(0, 15, n))
 
 
 @pytest.mark.parametrize("name", ["nprob_sim200_ll_triangular", "nprob_sim200_drv1_p2", "nprob_bern200_onesided_ll"])
@@ -38,7 +40,7 @@ def test_nprobust_interval(oracle, name, method):
     record = oracle(name)
     x, y = np.array(record["x"], float)[:, None], np.array(record["y"], float)[:, None]
     spec = LocalPolynomialSpec(KERNELS[record["kernel"]], record["degree"])
-    fit = Fit(spec, x, y, np.ones(len(x)), np.array([float(record["bandwidth_canonical"])]))
+    fit = LinearSmoother(spec, x, y, np.ones(len(x)), np.array([float(record["bandwidth_canonical"])]))
     at = np.array(record["eval"])[:, None]
     got = robust_bias_corrected(fit, at, 0.95, method, derivative=(record["deriv"],), reference="normal")
     expected = record["expected"]["nn" if method == "nearest" else method]
@@ -54,7 +56,7 @@ def test_proportions(degree, method, level):
     fit = sample(degree)
     got = proportion(fit, AT, level, method)
     n = effective_sample_size(fit, AT)[:, None]
-    p = np.clip(smooth(*fit[:4], AT, fit.bandwidth).value, 0, 1)
+    p = np.clip(smooth(fit.spec, fit.x, fit.y, fit.weights, AT, fit.bandwidth).value, 0, 1)
     z = stats.norm.ppf(0.5 + level / 2)
     if method == "wilson":
         half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
@@ -71,7 +73,7 @@ def test_proportions(degree, method, level):
 def test_equal_weights_give_the_textbook_intervals():
     x = np.zeros((10, 1))
     y = np.array([1.0] * 3 + [0.0] * 7)[:, None]
-    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"]), x, y, np.ones(10), np.array([1.0]))
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["uniform"]), x, y, np.ones(10), np.array([1.0]))
     for method in ("wilson", "jeffreys"):
         got = proportion(fit, x[:1], method=method)
         np.testing.assert_allclose(
@@ -96,7 +98,7 @@ def test_wilson_of_statsmodels(level):
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_agreeing_responses_keep_a_width(method, value):
     fit = sample()
-    fit = fit._replace(y=np.full_like(fit.y, value))
+    fit = replace(fit, y=np.full_like(fit.y, value))
     got = proportion(fit, AT, method=method)
     assert (got.high - got.low > 0.01).all()
     assert (got.low >= 0).all()
@@ -146,7 +148,7 @@ def test_correction_with_other_errors(method):
 @pytest.mark.parametrize("method", ["normal", "robust"])
 def test_equivariance(method):
     fit = sample(1, False)
-    one, other = interval(fit, AT, method=method), interval(fit._replace(y=4 - 2 * fit.y), AT, method=method)
+    one, other = interval(fit, AT, method=method), interval(replace(fit, y=4 - 2 * fit.y), AT, method=method)
     np.testing.assert_allclose(other.low, 4 - 2 * one.high, rtol=1e-8)
     np.testing.assert_allclose(other.high, 4 - 2 * one.low, rtol=1e-8)
 

@@ -3,6 +3,7 @@
 import inspect
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,12 +17,13 @@ from kernadv.kernels import KERNELS
 from kernadv.regression import (
     EmptyWindowWarning,
     KNeighborsSmoother,
+    LinearSmoother,
     LocalLinear,
     LocalPolynomial,
     NadarayaWatson,
     inference,
 )
-from kernadv.regression.inference import Fit, band, interval, multiplier_bootstrap, proportion, robust_bias_corrected
+from kernadv.regression.inference import band, interval, multiplier_bootstrap, proportion, robust_bias_corrected
 from kernadv.regression.inference.two_values import two_values
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
@@ -33,7 +35,7 @@ def rare(n, p, columns, degree=1, h=0.3, seed=0, low=0.0, high=1.0):
     rng = np.random.default_rng(seed)
     x = rng.random((n, 1))
     y = np.where(rng.random((n, columns)) < p, high, low)
-    return Fit(LocalPolynomialSpec(KERNELS["epanechnikov"], degree), x, y, np.ones(n), np.array([h]))
+    return LinearSmoother(LocalPolynomialSpec(KERNELS["epanechnikov"], degree), x, y, np.ones(n), np.array([h]))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_bands_cover(degree, bias_corrected):
 
 def test_where_the_window_is_too_small_for_the_correction_the_fit_alone():
     x = np.repeat([0.0, 1.0], 20)[:, None]
-    fit = Fit(
+    fit = LinearSmoother(
         LocalPolynomialSpec(KERNELS["uniform"]), x, (np.arange(40) % 5 == 0)[:, None] * 1.0, np.ones(40), np.ones(1) / 2
     )
     got = interval(fit, np.array([[0.0]]))
@@ -123,14 +125,14 @@ def test_weights_count_by_their_ratios():
     """Kish's n_eff for means, whatever the unit of the weights."""
     fit = rare(100, 0.1, 1, degree=0, h=3.0)
     weights = np.random.default_rng(3).integers(1, 5, 100).astype(float)
-    flat = fit._replace(spec=LocalPolynomialSpec(KERNELS["uniform"]), weights=weights)
-    one, other = proportion(flat, ENDS), proportion(flat._replace(weights=0.37 * weights), ENDS)
+    flat = replace(fit, spec=LocalPolynomialSpec(KERNELS["uniform"]), weights=weights)
+    one, other = proportion(flat, ENDS), proportion(replace(flat, weights=0.37 * weights), ENDS)
     np.testing.assert_allclose(one.high, other.high, rtol=1e-12)
     size, share = weights.sum() ** 2 / (weights**2).sum(), weights @ fit.y[:, 0] / weights.sum()
     np.testing.assert_allclose(
         one.high[:, 0], betaincinv(0.5 + size * share, 0.5 + size * (1 - share), 0.975), rtol=1e-9
     )
-    np.testing.assert_allclose(interval(flat, ENDS).high, interval(flat._replace(weights=9 * weights), ENDS).high)
+    np.testing.assert_allclose(interval(flat, ENDS).high, interval(replace(flat, weights=9 * weights), ENDS).high)
 
 
 def test_one_value_alone():
@@ -166,16 +168,16 @@ def test_equal_responses_in_as_many_places_as_coefficients_tell_nothing():
     """A parabola through three places, each with two equal counts: no residual, though counts vary."""
     x = np.repeat([0.0, 0.1, 0.2, 0.6, 0.7, 0.8, 0.9], 2)[:, None]
     y = np.array([0, 0, 2, 2, 1, 1, 3, 4, 0, 1, 2, 5, 3, 3], float)[:, None]
-    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"], 1), x, y, np.ones(14), np.array([0.25]))
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["uniform"], 1), x, y, np.ones(14), np.array([0.25]))
     assert np.isnan(interval(fit, np.array([[0.1]])).low).all()
-    line = fit._replace(y=x)  # no noise, and a line
+    line = replace(fit, y=x)  # no noise, and a line
     assert interval(line, np.array([[0.75]])).high[0, 0] == pytest.approx(0.75)
 
 
 def test_one_bad_query_does_not_widen_the_band():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.random(80), [1.5, 1.51, 1.52]])[:, None]
-    fit = Fit(
+    fit = LinearSmoother(
         LocalPolynomialSpec(KERNELS["epanechnikov"], 1),
         x,
         np.sin(6 * x) + rng.normal(size=x.shape),
@@ -268,7 +270,7 @@ def test_bands_need_queries_and_a_line():
     with pytest.raises(KernadvError, match="unknown method of a band 'wald'"):
         band(rare(50, 0.1, 1), AT, method="wald")
     with pytest.raises(KernadvError, match="one dimension, got 2"):
-        band(rare(50, 0.1, 1)._replace(x=np.zeros((50, 2)), bandwidth=np.ones(2)), np.zeros((1, 2)))
+        band(replace(rare(50, 0.1, 1), x=np.zeros((50, 2)), bandwidth=np.ones(2)), np.zeros((1, 2)))
     assert band(rare(50, 0.1, 1), AT[:0]).low.shape == (0, 1)
 
 

@@ -1,15 +1,17 @@
 """Standard errors: other programs, dense formulas, laws."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from statsmodels.regression.linear_model import OLS
 
 from kernadv._errors import ArgumentError
 from kernadv.kernels import KERNELS
-from kernadv.regression.inference._base import Fit
-from kernadv.regression.inference.nearest import neighbour_residuals
+from kernadv.regression import LinearSmoother
 from kernadv.regression.inference.variance import METHODS, residual_variance, response_variance, standard_error
 from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, smooth
+from kernadv.regression.noise import neighbour_residuals
 
 
 def close(got, expected, tolerance):
@@ -23,7 +25,7 @@ def record_fit(record, degree=None):
     x, y = np.array(record["x"], float), np.array(record["y"], float)
     spec = LocalPolynomialSpec(KERNELS[record["kernel"].split()[0]], record["degree"] if degree is None else degree)
     bandwidth = np.atleast_1d(np.array(record["bandwidth_canonical"], float))
-    fit = Fit(spec, x.reshape(len(y), -1), y[:, None], np.ones(len(y)), bandwidth)
+    fit = LinearSmoother(spec, x.reshape(len(y), -1), y[:, None], np.ones(len(y)), bandwidth)
     at = np.array(record["eval"], float)
     return fit, at.reshape(len(at), -1)
 
@@ -34,7 +36,7 @@ def sample(dimensions=1, degree=1, kernel="epanechnikov", n=150, responses=2, ba
     y = np.sin(4 * x[:, :1]) + (0.1 + x[:, :1]) * rng.normal(size=(n, responses))
     spec = LocalPolynomialSpec(KERNELS[kernel], degree)
     cluster = rng.integers(0, 20, n)
-    fit = Fit(spec, x, y, rng.random(n) + 0.5, np.full(dimensions, bandwidth), cluster)
+    fit = LinearSmoother(spec, x, y, rng.random(n) + 0.5, np.full(dimensions, bandwidth), cluster)
     return fit, np.linspace(0, 1, 9)[:, None] * np.ones(dimensions)
 
 
@@ -77,7 +79,7 @@ def test_r_sm_difference(oracle):
     expected = np.array(record["expected"]["se"]) * ours / sigma
     close(standard_error(fit, at, "difference")[:, 0], expected, record["rtol"])
     first = np.unique(x, return_index=True)[1]
-    alone = fit._replace(x=fit.x[first], y=fit.y[first], weights=np.ones(len(first)))  # no ties: the same formula
+    alone = replace(fit, x=fit.x[first], y=fit.y[first], weights=np.ones(len(first)))  # no ties: the same formula
     close(np.sqrt(residual_variance(alone, "difference")), [of_sm(first)], 1e-12)
 
 
@@ -86,7 +88,7 @@ def test_r_np_asymptotic(oracle, name):
     record = oracle(name)
     fit, at = record_fit(record)
     close(standard_error(fit, at, "asymptotic")[:, 0], record["expected"]["se_np"], record["rtol"])
-    line = fit._replace(spec=LocalPolynomialSpec(fit.spec.kernel, 1))
+    line = replace(fit, spec=LocalPolynomialSpec(fit.spec.kernel, 1))
     close(standard_error(line, at, "asymptotic")[:, 0], record["expected"]["se_np"], record["rtol"])
 
 
@@ -106,7 +108,7 @@ def test_wide_windows_are_least_squares(method):
     x = np.sort(rng.random(60))[:, None]
     y = 1 + x + x * rng.normal(size=(60, 1))
     cluster = rng.integers(0, 12, 60)
-    fit = Fit(LocalPolynomialSpec(KERNELS["gaussian"], 1), x, y, np.ones(60), np.array([3e3]), cluster)
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["gaussian"], 1), x, y, np.ones(60), np.array([3e3]), cluster)
     at = np.array([[0.0], [0.3], [1.0]])
     design = np.column_stack([np.ones(60), x])
     if method == "homoskedastic":
@@ -172,7 +174,7 @@ def test_dense_hac(ties, dimensions, lag):
     """Newey-West on the points as they are, times the factor that makes it unbiased for independent noise."""
     fit, at = sample(dimensions)
     if ties:
-        fit = fit._replace(x=np.round(fit.x, 1))
+        fit = replace(fit, x=np.round(fit.x, 1))
     hat, own, e = dense(fit, at)
     times, rank = np.unique(fit.x[:, 0], return_inverse=True)
     used = int(4 * (len(times) / 100) ** (2 / 9)) if lag is None else lag
@@ -191,9 +193,9 @@ def test_hac_is_unbiased_for_independent_noise(ties):
     fit, _ = sample(n=300, responses=2000, degree=2, bandwidth=0.2)
     x = np.round(fit.x * 60) / 60 if ties else fit.x
     noise = np.random.default_rng(0).normal(size=fit.y.shape)
-    fit = fit._replace(x=x, y=noise, weights=np.ones(300))
+    fit = replace(fit, x=x, y=noise, weights=np.ones(300))
     at = np.array([[0.0], [0.1], [0.5], [1.0]])
-    exact = (dense(fit._replace(y=noise[:, :1]), at)[0] ** 2).sum(1)
+    exact = (dense(replace(fit, y=noise[:, :1]), at)[0] ** 2).sum(1)
     np.testing.assert_allclose((standard_error(fit, at, "hac") ** 2).mean(1), exact, rtol=0.04)
 
 
@@ -226,8 +228,8 @@ every_method = pytest.mark.parametrize("method", METHODS)
 def test_scale_and_shift(method):
     fit, at = sample()
     one = standard_error(fit, at, method)
-    np.testing.assert_allclose(standard_error(fit._replace(y=-3 * fit.y + 7), at, method), 3 * one, rtol=1e-8)
-    moved = fit._replace(x=2 * fit.x + 5, bandwidth=2 * fit.bandwidth)
+    np.testing.assert_allclose(standard_error(replace(fit, y=-3 * fit.y + 7), at, method), 3 * one, rtol=1e-8)
+    moved = replace(fit, x=2 * fit.x + 5, bandwidth=2 * fit.bandwidth)
     np.testing.assert_allclose(standard_error(moved, 2 * at + 5, method), one, rtol=1e-7)
 
 
@@ -235,7 +237,7 @@ def test_scale_and_shift(method):
 def test_order_of_the_points_does_not_matter(method):
     fit, at = sample()
     order = np.random.default_rng(1).permutation(len(fit.x))
-    mixed = Fit(fit.spec, fit.x[order], fit.y[order], fit.weights[order], fit.bandwidth, fit.cluster[order])
+    mixed = LinearSmoother(fit.spec, fit.x[order], fit.y[order], fit.weights[order], fit.bandwidth, fit.cluster[order])
     np.testing.assert_allclose(standard_error(mixed, at, method), standard_error(fit, at, method), rtol=1e-9)
 
 
@@ -245,8 +247,8 @@ def test_points_of_weight_zero_are_not_there(method):
     weights = fit.weights.copy()
     weights[::3] = 0
     kept = weights > 0
-    part = Fit(fit.spec, fit.x[kept], fit.y[kept], weights[kept], fit.bandwidth, fit.cluster[kept])
-    whole = fit._replace(weights=weights)
+    part = LinearSmoother(fit.spec, fit.x[kept], fit.y[kept], weights[kept], fit.bandwidth, fit.cluster[kept])
+    whole = replace(fit, weights=weights)
     np.testing.assert_array_equal(standard_error(whole, at, method), standard_error(part, at, method))
 
 
@@ -255,7 +257,7 @@ def test_responses_do_not_see_each_other(method):
     fit, at = sample()
     both = standard_error(fit, at, method)
     for c in range(2):
-        alone = standard_error(fit._replace(y=fit.y[:, c : c + 1]), at, method)
+        alone = standard_error(replace(fit, y=fit.y[:, c : c + 1]), at, method)
         np.testing.assert_allclose(alone[:, 0], both[:, c], rtol=1e-9)
 
 
@@ -279,14 +281,14 @@ def test_equal_residuals_make_hc1_homoskedastic():
     """A uniform window over everything gives the mean; responses +-1 then have residuals of one size."""
     x = np.linspace(0, 1, 20)[:, None]
     y = np.where(np.arange(20) % 2, 1.0, -1.0)[:, None]
-    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"]), x, y, np.ones(20), np.array([2.0]))
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["uniform"]), x, y, np.ones(20), np.array([2.0]))
     for method in ("homoskedastic", "hc1", "hc2"):
         np.testing.assert_allclose(standard_error(fit, x[:3], method), np.sqrt(20 / 19 / 20), rtol=1e-12)
 
 
 def test_one_cluster_a_point_is_hc1():
     fit, at = sample()
-    alone = fit._replace(cluster=np.arange(len(fit.x)))
+    alone = replace(fit, cluster=np.arange(len(fit.x)))
     np.testing.assert_allclose(standard_error(alone, at, "cluster"), standard_error(fit, at, "hc1"), rtol=1e-9)
 
 
@@ -294,12 +296,12 @@ def test_points_without_a_residual():
     """A lonely point has no fit of degree 1 and, at degree 0, a leverage of 1: only estimates that use it are lost."""
     x = np.concatenate([np.linspace(0, 1, 30), [5.0]])[:, None]
     y = np.cos(20 * x)
-    fit = Fit(LocalPolynomialSpec(KERNELS["uniform"], 1), x, y, np.ones(31), np.array([0.7]))
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["uniform"], 1), x, y, np.ones(31), np.array([0.7]))
     at = np.array([[0.5], [1.0]])
     for method in ("hc0", "hc1", "hc2", "hc3", "homoskedastic"):
-        kept = fit._replace(x=x[:30], y=y[:30], weights=np.ones(30))
+        kept = replace(fit, x=x[:30], y=y[:30], weights=np.ones(30))
         np.testing.assert_allclose(standard_error(fit, at, method), standard_error(kept, at, method), rtol=1e-9)
-    mean = fit._replace(spec=LocalPolynomialSpec(KERNELS["uniform"], 0))
+    mean = replace(fit, spec=LocalPolynomialSpec(KERNELS["uniform"], 0))
     assert np.isnan(standard_error(mean, x[-1:], "hc3")).all()
     assert standard_error(mean, x[-1:], "hc0")[0, 0] == 0
     assert standard_error(mean, x[-1:], "nearest")[0, 0] > 0
@@ -312,7 +314,7 @@ def test_many_points_in_linear_time():
     rng = np.random.default_rng(2)
     x = np.sort(rng.random((200_000, 1)), 0)
     y = np.sin(9 * x) + 0.5 * rng.normal(size=x.shape)
-    fit = Fit(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, y, np.ones(len(x)), np.array([0.02]))
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, y, np.ones(len(x)), np.array([0.02]))
     expected = np.sqrt(0.25 * KERNELS["epanechnikov"].roughness / (len(x) * 0.02))
     for method in ("homoskedastic", "hc3", "nearest"):
         assert np.median(standard_error(fit, x, method)) == pytest.approx(expected, rel=0.02)
@@ -327,16 +329,16 @@ def test_bad_input():
     with pytest.raises(ArgumentError, match="lag must be"):
         standard_error(fit, at, "hac", lag=-1)
     with pytest.raises(ArgumentError, match="need the cluster"):
-        standard_error(fit._replace(cluster=None), at, "cluster")
+        standard_error(replace(fit, cluster=None), at, "cluster")
     with pytest.raises(ArgumentError, match="at least 2 clusters"):
-        standard_error(fit._replace(cluster=np.zeros(len(fit.x), int)), at, "cluster")
+        standard_error(replace(fit, cluster=np.zeros(len(fit.x), int)), at, "cluster")
     with pytest.raises(ArgumentError, match="that of the value"):
         standard_error(fit, at, "asymptotic", derivative=(1,))
-    past = fit._replace(spec=LocalPolynomialSpec(fit.spec.kernel, 1, past=True))
+    past = replace(fit, spec=LocalPolynomialSpec(fit.spec.kernel, 1, past=True))
     with pytest.raises(ArgumentError, match="two-sided"):
         standard_error(past, at, "asymptotic")
     with pytest.raises(ArgumentError, match="at least 1 residual degree"):
-        residual_variance(fit._replace(bandwidth=np.array([1e-7]), spec=LocalPolynomialSpec(fit.spec.kernel, 0)))
+        residual_variance(replace(fit, bandwidth=np.array([1e-7]), spec=LocalPolynomialSpec(fit.spec.kernel, 0)))
     with pytest.raises(ArgumentError, match="at least 3 points on a line"):
         residual_variance(sample(2)[0], "difference")
     with pytest.raises(ArgumentError, match="unknown method"):

@@ -11,9 +11,9 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsRegressor
 
 from kernadv.kernels import KERNELS, get
-from kernadv.regression import EmptyWindowWarning, KNeighborsSmoother, LocalLinear, NadarayaWatson
-from kernadv.regression.bandwidth._sample import prepare
-from kernadv.regression.bandwidth.k_neighbors import KNeighbors
+from kernadv.regression import EmptyWindowWarning, KNeighborsSmoother, LinearSmoother, LocalLinear, NadarayaWatson
+from kernadv.regression.bandwidth import KNeighbors
+from kernadv.regression.bandwidth._ordered import prepare
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 METRICS = ("euclidean", "manhattan", "chebyshev", "cosine", "canberra", "braycurtis", "correlation", "l2")
@@ -193,7 +193,7 @@ def test_points_in_one_place(degree, kernel):
     np.testing.assert_allclose(fit.hat_matrix(full[:, None]), w / w.sum(1, keepdims=True), atol=1e-12)
     _, error = fit.predict(full[:, None], return_std=True)
     sigma = fit._fit_quality().scale[0]
-    unit = weights[0] / fit._sample.weights[0]  # the variance of a response is sigma^2 / weight, in that unit
+    unit = weights[0] / fit._smoother.weights[0]  # the variance of a response is sigma^2 / weight, in that unit
     np.testing.assert_allclose(error, sigma / np.sqrt(w.sum(1) / unit), rtol=1e-9)
     loo = fit.loo_predict()
     for i in np.flatnonzero(np.isin(place, full)):
@@ -221,11 +221,13 @@ def test_selection_leaves_out_one_of_a_place(kernel, d):
     """Each point from the k nearest of the others, all ties, over places that hold several."""
     rng = np.random.default_rng(2)
     x, y, series = rng.integers(0, 4, (50, d)) * 1.0, rng.normal(size=(50, 1)), rng.integers(0, 2, 50)
-    sample = prepare(LocalPolynomialSpec(KERNELS[kernel], 0, radial=True), x, y, np.ones(50), series)
+    sample = prepare(
+        LinearSmoother(LocalPolynomialSpec(KERNELS[kernel], 0, radial=True), x, y, np.ones(50), series=series)
+    )
     for k in (1, 2, 4, 9):
         got = KNeighbors().errors(sample, np.array([float(k)])).error[:, 0]
         for i in range(50):
-            use = (sample.series == sample.series[i]) & (np.arange(50) != i)
+            use = (sample.label == sample.label[i]) & (np.arange(50) != i)
             distance = np.linalg.norm(sample.x[use] - sample.x[i], axis=1)[None]
             mean = by_definition(distance, sample.y[use, 0], sample.x[use], k, kernel)[0]
             np.testing.assert_allclose(got[i], sample.y[i, 0] - mean, atol=1e-9)

@@ -8,9 +8,9 @@ import pytest
 from scipy import integrate
 
 from kernadv.kernels import KERNELS, Kernel
-from kernadv.regression import KNeighborsSmoother, LocalPolynomial
+from kernadv.regression import KNeighborsSmoother, LinearSmoother, LocalPolynomial
 from kernadv.regression.bandwidth import SELECTORS, CriterionSelector
-from kernadv.regression.bandwidth._sample import prepare
+from kernadv.regression.bandwidth._ordered import prepare
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import LONGEST, apart
 
@@ -156,10 +156,10 @@ def test_errors_of_a_selection(selector, kernel, d):
     if selector.name == "one_sided" and d > 1:
         return
     errors = lambda own, series: selector.errors(
-        selector.sample(spec, x[own], y[own, None], np.ones(own.sum()), series), h
+        selector.prepare(LinearSmoother(spec, x[own], y[own, None], np.ones(own.sum()), series=series)), h
     )
     together = errors(names >= 0, names)
-    place = prepare(spec, x, y[:, None], np.ones(len(y)), names).series
+    place = prepare(LinearSmoother(spec, x, y[:, None], np.ones(len(y)), series=names)).label
     for s in range(3):
         alone = errors(names == s, None)
         unit = 1.0 if s == 0 else HUGE
@@ -174,7 +174,9 @@ def test_a_selection_does_not_see_the_level_of_a_series(selector, kernel):
     y = np.where(names == 0, y, y / HUGE)
     spec = LocalPolynomialSpec(kernel, 0)
     chosen = [
-        CURVES[selector].select(spec, x, (y + level * names)[:, None], np.ones(len(y)), series=names).bandwidth
+        CURVES[selector]
+        .select(LinearSmoother(spec, x, (y + level * names)[:, None], np.ones(len(y)), series=names))
+        .bandwidth
         for level in (0.0, 1e4)
     ]
     np.testing.assert_allclose(*chosen, rtol=1e-3)

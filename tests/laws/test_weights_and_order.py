@@ -12,9 +12,16 @@ from sklearn.base import clone
 
 from kernadv._errors import ArgumentError
 from kernadv.kernels import KERNELS
-from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson, inference
+from kernadv.regression import (
+    KNeighborsSmoother,
+    LinearSmoother,
+    LocalLinear,
+    LocalPolynomial,
+    NadarayaWatson,
+    inference,
+)
 from kernadv.regression.bandwidth import SELECTORS
-from kernadv.regression.inference import Fit, MovingBlocks, Wild
+from kernadv.regression.inference import MovingBlocks, Wild
 from kernadv.regression.inference.robust import METHODS as RESIDUALS
 from kernadv.regression.inference.variance import EACH_VARIANCE, METHODS, ONE_VARIANCE
 from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth
@@ -183,14 +190,16 @@ def test_regressors(case, change):
 
 def as_fit(given, degree=1, bandwidth=0.5):
     spec = LocalPolynomialSpec(KERNELS["gaussian"], degree)
-    return Fit(spec, given.x, given.y, given.weights, np.array([bandwidth]), given.level + 3 * (given.group == "a"))
+    return LinearSmoother(
+        spec, given.x, given.y, given.weights, np.array([bandwidth]), given.level + 3 * (given.group == "a")
+    )
 
 
 #: Function of `kernadv.regression.inference` that takes a fit -> answers; what belongs to rows is put back.
 OF_A_FIT = {
     "band": lambda fit, given: {
         f"{name} {method}": np.array(inference.band(one, AT, method=method, bias_corrected=True)[:3])
-        for name, one in (("y", fit), ("won", fit._replace(y=1.0 * (fit.y > 0.3))))
+        for name, one in (("y", fit), ("won", replace(fit, y=1.0 * (fit.y > 0.3))))
         for method in ("sup_t", "tube")
     },
     "bootstrap_error": lambda fit, given: {
@@ -201,7 +210,7 @@ OF_A_FIT = {
     "effective_sample_size": lambda fit, given: {"all": inference.effective_sample_size(fit, AT)},
     "interval": lambda fit, given: {
         name: np.array(inference.interval(one, AT)[:3])
-        for name, one in (("y", fit), ("won", fit._replace(y=1.0 * (fit.y > 0.3))))
+        for name, one in (("y", fit), ("won", replace(fit, y=1.0 * (fit.y > 0.3))))
     },
     "kappa": lambda fit, given: {"all": np.array(inference.kappa(fit, 0.0, 1.0))},
     "multiplier_bootstrap": lambda fit, given: {
@@ -214,7 +223,7 @@ OF_A_FIT = {
         for scheme in (Wild(), MovingBlocks())
     },
     "proportion": lambda fit, given: {
-        method: np.array(inference.proportion(fit._replace(y=1.0 * (fit.y > 0.3)), AT, method=method)[:3])
+        method: np.array(inference.proportion(replace(fit, y=1.0 * (fit.y > 0.3)), AT, method=method)[:3])
         for method in ("wilson", "jeffreys", "uniform")
     },
     "residual_variance": lambda fit, given: {m: inference.residual_variance(fit, m) for m in ONE_VARIANCE},
@@ -376,7 +385,7 @@ def test_errors_know_that_weights_are_precisions(method):
     x = np.linspace(0, 1, 200)[:, None]
     weights = np.where(rng.random(200) < 0.5, 0.2, 5.0)
     noise = rng.normal(size=(200, 4000)) / np.sqrt(weights)[:, None]
-    fit = Fit(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, noise, weights, np.array([0.3]))
+    fit = LinearSmoother(LocalPolynomialSpec(KERNELS["epanechnikov"], 1), x, noise, weights, np.array([0.3]))
     at = np.array([[0.5]])
     spread = smooth(fit.spec, x, noise, weights, at, fit.bandwidth).value.std()
     error = np.sqrt((inference.standard_error(fit, at, method) ** 2).mean())

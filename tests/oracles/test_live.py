@@ -14,10 +14,10 @@ from statsmodels.nonparametric.kernel_regression import KernelReg
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from kernadv import kernels
-from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression import KNeighborsSmoother, LinearSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
 from kernadv.regression.bandwidth import get
-from kernadv.regression.bandwidth._sample import prepare
-from kernadv.regression.inference import Fit, robust_bias_corrected
+from kernadv.regression.bandwidth._ordered import prepare
+from kernadv.regression.inference import robust_bias_corrected
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 SEEDS = (0, 1, 2)
@@ -35,7 +35,7 @@ def sample(seed, dimensions=1, n=120, m=25):
 def criterion(name, degree, x, y, bandwidth):
     """A criterion of the Gaussian kernel at one bandwidth."""
     spec = LocalPolynomialSpec(kernels.get("gaussian"), degree)
-    return get(name).at(prepare(spec, x, y[:, None], np.ones(len(x)), None), bandwidth, np.ones(len(x), bool))
+    return get(name).at(prepare(LinearSmoother(spec, x, y[:, None], np.ones(len(x)))), bandwidth, np.ones(len(x), bool))
 
 
 # ------------------------------------------------------------------------------------------------ statsmodels
@@ -125,7 +125,7 @@ def test_nprobust_local_bandwidths(selector, name, kernel, seed):
     at = np.quantile(x[:, 0], [0.0, 0.2, 0.5, 0.9])[:, None]
     other = lpbwselect(y, x[:, 0], eval=at[:, 0], p=1, kernel=kernel[:3], bwselect=name)
     spec = LocalPolynomialSpec(kernels.get(kernel), 1)
-    ours = get(selector).select(spec, x, y[:, None], np.ones(len(x)), at=at)
+    ours = get(selector).select(LinearSmoother(spec, x, y[:, None], np.ones(len(x))), at=at)
     np.testing.assert_allclose(ours.bandwidth[:, 0], other.bws["h"], rtol=1e-6)
 
 
@@ -134,7 +134,7 @@ def test_nprobust_local_bandwidths(selector, name, kernel, seed):
 def test_nprobust_intervals(method, seed):
     x, y, at, scale = sample(seed, n=300)
     spec = LocalPolynomialSpec(kernels.get("epanechnikov"), 1)
-    fit = Fit(spec, x, y[:, None], np.ones(len(x)), 0.8 * scale)
+    fit = LinearSmoother(spec, x, y[:, None], np.ones(len(x)), 0.8 * scale)
     at = np.sort(at, axis=0)
     got = robust_bias_corrected(fit, at, 0.9, method, reference="normal")
     vce = "nn" if method == "nearest" else method

@@ -1,15 +1,17 @@
 """Intervals and bands from hat vectors: neighbours, local bandwidths, categorical columns, many columns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import t as student
 
 from kernadv import KernadvError
 from kernadv.regression import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
-from kernadv.regression.inference._rows import HatFit, band
-from kernadv.regression.inference._rows import interval as by_rows
-from kernadv.regression.inference import Fit, normal, proportion
-from kernadv.regression.inference.intervals import interval
+from kernadv.regression.inference import normal, proportion
+from kernadv.regression.inference._rows import BAND_PARTS, INTERVAL_PARTS
+from kernadv.regression.inference.bands import make_band
+from kernadv.regression.inference.intervals import interval, make_interval
 
 RNG = np.random.default_rng(0)
 X = np.sort(RNG.random((120, 1)), axis=0)
@@ -17,9 +19,8 @@ Y = np.sin(6 * X[:, 0]) + 0.3 * RNG.normal(size=120)
 AT = np.linspace(0.0, 1.0, 9)[:, None]
 
 
-def hat_fit(regressor, at):
-    points = regressor._queries(at, None)[0]
-    return HatFit(regressor._rule(points), regressor._rule(regressor._sample.points), regressor._sample, points)
+def by_rows(regressor, at, level, method):
+    return make_interval(regressor.as_fit(), regressor._queries(at, None)[0], level, method, INTERVAL_PARTS)
 
 
 @pytest.mark.parametrize(
@@ -28,18 +29,18 @@ def hat_fit(regressor, at):
 def test_same_as_by_moments(regressor):
     """Where both ways exist: HC3 standard errors, and the proportions."""
     regressor.fit(X, Y)
-    fit = Fit(regressor._how(), X, Y[:, None], np.ones(120), regressor.bandwidth_)
-    got, expected = by_rows(hat_fit(regressor, AT), 0.9, "normal"), normal(fit, AT, 0.9, "hc3")
+    fit = regressor.as_fit()
+    got, expected = by_rows(regressor, AT, 0.9, "normal"), normal(fit, AT, 0.9, "hc3")
     for ours, theirs in zip(got[:3], expected[:3], strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-10)
     assert got.covers == expected.covers
     corrected = interval(fit, AT, 0.9, "robust")
-    np.testing.assert_allclose(by_rows(hat_fit(regressor, AT), 0.9, "robust").estimate, corrected.estimate, atol=1e-9)
+    np.testing.assert_allclose(by_rows(regressor, AT, 0.9, "robust").estimate, corrected.estimate, atol=1e-9)
     won = (Y[:, None] > 0).astype(float)
     regressor.fit(X, won[:, 0])
     for method in ("wilson", "jeffreys", "uniform"):
-        ours = by_rows(hat_fit(regressor, AT), 0.9, method)
-        np.testing.assert_allclose(ours.low, proportion(fit._replace(y=won), AT, 0.9, method).low, atol=1e-10)
+        ours = by_rows(regressor, AT, 0.9, method)
+        np.testing.assert_allclose(ours.low, proportion(replace(fit, y=won), AT, 0.9, method).low, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +74,9 @@ def test_bands_are_wider_than_intervals_and_agree_with_the_other_way():
     from kernadv.regression.inference import multiplier_bootstrap
 
     regressor = LocalLinear(0.3).fit(X, Y)
-    fit = Fit(regressor._how(), X, Y[:, None], np.ones(120), regressor.bandwidth_)
-    ours, theirs = band(hat_fit(regressor, AT), 0.95, False), multiplier_bootstrap(fit, AT)
+    fit = regressor.as_fit()
+    points = regressor._queries(AT, None)[0]
+    ours, theirs = make_band(fit, points, 0.95, False, BAND_PARTS), multiplier_bootstrap(fit, AT)
     np.testing.assert_allclose(ours.estimate, theirs.estimate, atol=1e-12)
     ratio = (ours.high - ours.low) / (theirs.high - theirs.low)  # two simulations of one quantile
     assert np.ptp(ratio) < 1e-9

@@ -10,14 +10,13 @@ from kernadv.regression import (
     BandwidthWarning,
     EmptyWindowWarning,
     KNeighborsSmoother,
+    LinearSmoother,
     LocalLinear,
     LocalPolynomial,
     NadarayaWatson,
 )
-from kernadv.regression.hat_rows import monomials
-from kernadv.regression.smoother import needs_rows
-from kernadv.regression._rule import Rule
 from kernadv.regression.inference import robust_bias_corrected, standard_error
+from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 mpl.use("Agg")
@@ -115,17 +114,17 @@ def test_many_columns_go_by_hat_vectors(degree, radial):
     """More moments than are worth sharing: the same estimates from hat vectors, here in few columns."""
     rng = np.random.default_rng(2)
     x, y = rng.random((60, 7)), rng.random(60)
-    spec = LocalPolynomialSpec(LocalLinear()._how().kernel, degree)
-    assert needs_rows(Rule(spec, np.ones(7)), 7) == (degree == 2)
+    spec = LocalPolynomialSpec(LocalLinear()._spec().kernel, degree)
+    assert LinearSmoother(spec, x, y[:, None], np.ones(60), np.ones(7)).by_rows == (degree == 2)
     few = LocalPolynomial(degree, bandwidth=1.5, kernel="gaussian", radial=radial).fit(x, y)
     polynomial = x**degree @ np.arange(7) + x[:, 0]
     np.testing.assert_allclose(few.fit(x, polynomial).predict(x), polynomial, atol=1e-8)
 
 
 def test_monomials():
-    assert monomials(2, 2).tolist() == [[0, 0], [1, 0], [0, 1], [2, 0], [1, 1], [0, 2]]
-    assert monomials(0, 3).tolist() == [[]] * 1
-    assert len(monomials(10, 3)) == 286
+    assert exponents(2, 2).tolist() == [[0, 0], [1, 0], [0, 1], [2, 0], [1, 1], [0, 2]]
+    assert exponents(0, 3).tolist() == [[]]
+    assert len(exponents(10, 3)) == 286
 
 
 def test_no_estimate_is_nan_with_one_warning(sample):
@@ -249,7 +248,7 @@ def test_as_fit(sample):
     np.testing.assert_array_equal(got.low[:, 0], fit.interval(at, 0.9).low)
     assert standard_error(fit.as_fit(), at, "hac").shape == (5, 1)
     names = np.arange(70) % 2
-    with pytest.raises(KernadvError, match="a fit with groups has no single Fit"):
+    with pytest.raises(KernadvError, match="a fit with groups is of several curves"):
         LocalLinear(0.4).fit(x, y, groups=names).as_fit()
     with pytest.raises(KernadvError, match="does not know a bandwidth that changes with the query; ask interval, band"):
         KNeighborsSmoother(20).fit(x, y).as_fit()

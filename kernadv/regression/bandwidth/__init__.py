@@ -1,6 +1,7 @@
-"""Bandwidth selectors, one a file, one protocol.
+"""Bandwidth selectors, one protocol.
 
-A new selector is a new file with a tuple `SELECTORS` of objects; it is found by walking this package.
+A new selector is a new file with a tuple `SELECTORS` of objects; it is found by walking this package, and its class is
+an attribute of it.
 
 Settings are in the classes: ``LocalLinear(HBlock(block=5))``; a name stands for a class with its default settings.
 
@@ -28,46 +29,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from typing import Any
 
 from kernadv._errors import ArgumentTypeError, check_choice
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._criterion import CriterionSelector
-from kernadv.regression.bandwidth.aicc import AICc
-from kernadv.regression.bandwidth.gcv import GCV
-from kernadv.regression.bandwidth.h_block import HBlock
-from kernadv.regression.bandwidth.k_fold import KFold
-from kernadv.regression.bandwidth.k_neighbors import KNeighbors
-from kernadv.regression.bandwidth.criteria import LeaveOneOut
-from kernadv.regression.bandwidth.lepski import Lepski
-from kernadv.regression.bandwidth.mse_optimal import MSEOptimal
-from kernadv.regression.bandwidth.mse_rule import MSERule
-from kernadv.regression.bandwidth.one_sided import OneSided
-from kernadv.regression.bandwidth.plug_in import PlugIn
-from kernadv.regression.bandwidth.prequential import Prequential
-from kernadv.regression.bandwidth.quartic_rule import QuarticRule
-from kernadv.regression.bandwidth.rule_of_thumb import NormalReference
-
-__all__ = [
-    "GCV",
-    "SELECTORS",
-    "AICc",
-    "CriterionSelector",
-    "HBlock",
-    "KFold",
-    "KNeighbors",
-    "LeaveOneOut",
-    "Lepski",
-    "MSEOptimal",
-    "MSERule",
-    "NormalReference",
-    "OneSided",
-    "PlugIn",
-    "Prequential",
-    "QuarticRule",
-    "Selection",
-    "Selector",
-    "get",
-]
 
 
 def _discover() -> dict[str, Selector]:
@@ -83,6 +49,15 @@ def _discover() -> dict[str, Selector]:
 #:
 #: :meta hide-value:
 SELECTORS: dict[str, Selector] = _discover()
+_CLASSES: dict[str, type[Selector]] = {type(selector).__name__: type(selector) for selector in SELECTORS.values()}
+
+__all__ = ["SELECTORS", "CriterionSelector", "Selection", "Selector", "get", *sorted(_CLASSES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _CLASSES[name]
 
 
 def get(selector: str | Selector) -> Selector:

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import nan
 
-from kernadv._typing import FloatArray, IntArray
-from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv._typing import FloatArray
+from kernadv.regression.smoother import LinearSmoother
 
 
 @dataclass(frozen=True)
@@ -58,31 +58,15 @@ class Selector(ABC):
     name: str
 
     @abstractmethod
-    def select(
-        self,
-        spec: LocalPolynomialSpec,
-        x: FloatArray,
-        y: FloatArray,
-        weights: FloatArray,
-        *,
-        at: FloatArray | None = None,
-        series: IntArray | None = None,
-    ) -> Selection:
+    def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """Select a bandwidth.
 
         Parameters
         ----------
-        spec : LocalPolynomialSpec
-            Kernel, degree, radial or product, one- or two-sided.
-        x : (n, d)
-        y : (n, C)
-            The criterion is summed over the responses.
-        weights : (n,)
-            Observation weights >= 0.
+        smoother : LinearSmoother
+            Settings and data; its bandwidth is not read.  With series, the criterion is pooled over them.
         at : (m, d), optional
             Queries, for selectors of local bandwidths.
-        series : (n,) int, optional
-            Series of each point: smoothing never crosses series, the criterion is pooled over them.
 
         Raises
         ------

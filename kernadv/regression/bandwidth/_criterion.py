@@ -9,12 +9,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_count, check_positive, check_range
-from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
-from kernadv.regression.bandwidth._sample import Sample, prepare
+from kernadv.regression.bandwidth._ordered import Ordered, prepare
 from kernadv.regression.bandwidth._search import refine
-from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.smoother import LinearSmoother
 
 #: A curve whose values differ by less than this share is flat.
 FLAT = 0.01
@@ -59,7 +59,7 @@ class CriterionSelector(Selector):
     undefined : float
         Share of the points that may be left out because their windows are too empty.
     bounds : (low, high), optional
-        Ends of the grid on a line, in units of x; default: see `kernadv.regression.bandwidth._sample.Sample.bounds`.
+        Ends of the grid on a line, in units of x; default: see `kernadv.regression.bandwidth._ordered.Ordered.bounds`.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class CriterionSelector(Selector):
                 raise ArgumentError(f"bounds must be 0 < low < high, got {self.bounds!r}")
 
     @abstractmethod
-    def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
+    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Errors of all points at one bandwidth (d,)."""
 
     def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
@@ -105,13 +105,11 @@ class CriterionSelector(Selector):
         """
         return float(np.einsum("i,ic,ic", weights, errors.error, errors.error) / weights.sum())
 
-    def sample(
-        self, spec: LocalPolynomialSpec, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
-    ) -> Sample:
+    def prepare(self, smoother: LinearSmoother) -> Ordered:
         """Checked data, with the fit that the criterion looks at."""
-        return prepare(spec, x, y, weights, series)
+        return prepare(smoother)
 
-    def grid(self, sample: Sample) -> FloatArray:
+    def grid(self, sample: Ordered) -> FloatArray:
         """Bandwidths of the first search, ascending.  # (H, d)"""
         low, high = sample.bounds()
         if self.bounds is not None:
@@ -120,12 +118,12 @@ class CriterionSelector(Selector):
             low, high = np.array([self.bounds[0]]), np.array([self.bounds[1]])
         return np.asarray(low * (high / low)[0] ** np.linspace(0.0, 1.0, self.size)[:, None])
 
-    def curve(self, sample: Sample, grid: FloatArray) -> tuple[FloatArray, BoolArray]:
+    def curve(self, sample: Ordered, grid: FloatArray) -> tuple[FloatArray, BoolArray]:
         """Criterion on a grid of bandwidths, and the points it was computed from.
 
         Parameters
         ----------
-        sample : Sample
+        sample : Ordered
         grid : (H, d)
             Ascending.
 
@@ -152,7 +150,7 @@ class CriterionSelector(Selector):
         return (spared, kept) if int(np.argmin(spared)) < first else (curve, scored)
 
     def _over(
-        self, sample: Sample, grid: FloatArray, ever: BoolArray, allowed: int
+        self, sample: Ordered, grid: FloatArray, ever: BoolArray, allowed: int
     ) -> tuple[FloatArray, BoolArray, int]:
         """Curve over the points defined at the first bandwidth that leaves at most `allowed` of `ever` undefined."""
         low, high, scored = 0, len(grid) - 1, ever
@@ -168,7 +166,7 @@ class CriterionSelector(Selector):
         curve[high:] = in_parallel(lambda h: self.at(sample, h, scored), list(grid[high:]))
         return curve, scored, high
 
-    def at(self, sample: Sample, bandwidth: FloatArray, scored: BoolArray) -> float:
+    def at(self, sample: Ordered, bandwidth: FloatArray, scored: BoolArray) -> float:
         """Criterion at one bandwidth over the scored points; inf if one of them has no estimate."""
         errors, weights = self.errors(sample, bandwidth), sample.weights
         if not scored.all():
@@ -176,21 +174,12 @@ class CriterionSelector(Selector):
         score = self.score(errors, weights, sample.variance)
         return score if np.isfinite(score) else float("inf")
 
-    def select(
-        self,
-        spec: LocalPolynomialSpec,
-        x: FloatArray,
-        y: FloatArray,
-        weights: FloatArray,
-        *,
-        at: FloatArray | None = None,
-        series: IntArray | None = None,
-    ) -> Selection:
+    def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """Select the bandwidth that minimises the criterion; see `Selector.select`.
 
         If the responses are constant, every bandwidth is as good: the widest one is returned, with a flat curve of 0.
         """
-        sample = self.sample(spec, x, y, weights, series)
+        sample = self.prepare(smoother)
         grid = self.grid(sample)
         if not sample.variance.any():
             return Selection(grid[-1], grid, np.zeros(len(grid)), self.criterion, True, True, 0.0)
@@ -198,22 +187,22 @@ class CriterionSelector(Selector):
         finite = np.isfinite(curve)
         if not finite.any():
             raise ArgumentError(
-                f"{self.criterion} is undefined at every bandwidth for {len(sample.x)} points at degree {spec.degree}; "
-                "use fewer parameters, or give a bandwidth"
+                f"{self.criterion} is undefined at every bandwidth for {len(sample.x)} points at degree "
+                f"{sample.spec.degree}; use fewer parameters, or give a bandwidth"
             )
         bandwidth, value = refine(lambda h: self.at(sample, h, scored), grid, curve, grid[0], grid[-1])
         index = int(np.argmin(curve))
         edge = index in (int(np.argmax(finite)), len(grid) - 1)
         return Selection(bandwidth, grid, curve, self.criterion, edge, self.flat(curve[finite], sample), value)
 
-    def _defined(self, sample: Sample, bandwidth: FloatArray) -> BoolArray:
+    def _defined(self, sample: Ordered, bandwidth: FloatArray) -> BoolArray:
         return np.asarray(np.isfinite(self.errors(sample, bandwidth).error).all(1))
 
-    def flat(self, curve: FloatArray, sample: Sample) -> bool:
+    def flat(self, curve: FloatArray, sample: Ordered) -> bool:
         """Whether a curve of finite values hardly changes."""
         return self._contrast(float(curve.max()), float(curve.min()), sample) < FLAT
 
-    def _contrast(self, high: float, low: float, sample: Sample) -> float:
+    def _contrast(self, high: float, low: float, sample: Ordered) -> float:
         """Logarithm of the ratio of two values of the criterion, unless they are logarithms themselves."""
         if self.logarithmic:
             return high - low

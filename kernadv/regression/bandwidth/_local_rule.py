@@ -11,8 +11,9 @@ from kernadv._typing import FloatArray
 from kernadv.kernels import Kernel
 from kernadv.regression.bandwidth._base import Selection
 from kernadv.regression.bandwidth._constants import from_gaussian
-from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.bandwidth._ordered import Ordered
 from kernadv.regression.bandwidth.rule_of_thumb import spread
+from kernadv.regression.noise import neighbour_residuals
 
 #: Rounded normal-reference constants; other kernels get theirs unrounded.
 REFERENCE = {"uniform": 1.843, "triangular": 2.576, "epanechnikov": 2.34, "gaussian": 1.06}
@@ -20,7 +21,7 @@ REFERENCE = {"uniform": 1.843, "triangular": 2.576, "epanechnikov": 2.34, "gauss
 NEIGHBORS = 3
 
 
-def pilot(sample: Sample) -> float:
+def pilot(sample: Ordered) -> float:
     """Normal-reference bandwidth ``C_K min(sd, IQR / 1.349) n^(-1/5)``."""
     kernel = sample.spec.kernel
     constant = REFERENCE.get(kernel.name, 1.06 * from_gaussian(kernel))
@@ -28,7 +29,7 @@ def pilot(sample: Sample) -> float:
 
 
 def local_selection(
-    sample: Sample,
+    sample: Ordered,
     queries: FloatArray,
     rule: Callable[[float], float],
     criterion: str,
@@ -38,7 +39,7 @@ def local_selection(
 
     Parameters
     ----------
-    sample : Sample
+    sample : Ordered
     queries : (m,)
         From the smallest design point on.
     rule : callable
@@ -70,36 +71,6 @@ def local_selection(
     )
 
 
-def neighbour_residuals(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
-    """``sqrt(W / (W + w_i)) (y_i - mean of its J nearest)``: mean squares estimate the variance at x_i.  # (n, C)
-
-    J is 3, or more where points are equally far; W is the sum of their weights, and w_i that of y_i.
-
-    Parameters
-    ----------
-    x : (n,) ascending
-    y : (n, C)
-    weights : (n,)
-        The variances of responses at one x are in inverse proportion.
-
-    References
-    ----------
-    Abadie and Imbens (2006), Large sample properties of matching estimators for average treatment effects, Econometrica 74.
-    """
-    n = len(x)
-    nearest = min(NEIGHBORS, n - 1)
-    padded = np.concatenate([np.full(nearest, -np.inf), x, np.full(nearest, np.inf)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * nearest + 1)
-    radius = np.partition(np.abs(windows - x[:, None]), nearest, axis=1)[:, nearest] * (1.0 + 1e-12)
-    first, last = np.searchsorted(x, x - radius, "left"), np.searchsorted(x, x + radius, "right")
-    own = np.column_stack([weights, weights[:, None] * y])
-    total = np.zeros((n + 1, own.shape[1]))
-    np.cumsum(own, axis=0, out=total[1:])
-    others = total[last] - total[first] - own
-    weight = others[:, :1]
-    return np.asarray(np.sqrt(weight / (weight + own[:, :1])) * (y - others[:, 1:] / weight))
-
-
 class Window(NamedTuple):
     """Weighted least squares of a polynomial in ``u = (x - c) / width`` around c.
 
@@ -128,7 +99,7 @@ class Window(NamedTuple):
         return np.asarray(self.hat[row] ** 2 @ self.residuals**2)
 
 
-def window(sample: Sample, kernel: Kernel, centre: float, width: float, order: int) -> Window:
+def window(sample: Ordered, kernel: Kernel, centre: float, width: float, order: int) -> Window:
     """Fit a polynomial around `centre`."""
     u = (sample.x[:, 0] - centre) / width
     weight = kernel.profile(u) * sample.weights
@@ -137,5 +108,5 @@ def window(sample: Sample, kernel: Kernel, centre: float, width: float, order: i
     root = np.sqrt(weight)
     hat = np.linalg.pinv(root[:, None] * u[:, None] ** np.arange(order + 1), rcond=1e-13) * root
     x, own = sample.x[inside, 0], sample.weights[inside]
-    residuals = neighbour_residuals(x, y, own) if len(u) > 1 else np.zeros_like(y)
+    residuals = neighbour_residuals(x[:, None], y, NEIGHBORS, own) if len(u) > 1 else np.zeros_like(y)
     return Window(u, weight, y, hat @ y, hat, residuals)

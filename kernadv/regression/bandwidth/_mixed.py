@@ -8,7 +8,6 @@ of Econometrics 119.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from math import frexp, isfinite, ldexp
 
@@ -17,16 +16,13 @@ from scipy.optimize import minimize
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.regression.smoother import estimate
+from kernadv.regression.bandwidth._base import Selection, Selector
+from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
+from kernadv.regression.bandwidth._ordered import Ordered, prepare
+from kernadv.regression.bandwidth.criteria import GCV, OTHERS, AICc, LeaveOneOut
 from kernadv.regression.level_moments import LevelMoments, few_levels
-from kernadv.regression._rule import Rule
-from kernadv.regression._sample import Sample
-from kernadv.regression.bandwidth import GCV, AICc, CriterionSelector, LeaveOneOut, Selection, Selector
-from kernadv.regression.bandwidth._criterion import Errors
-from kernadv.regression.bandwidth._sample import Sample as Ordered
-from kernadv.regression.bandwidth._sample import prepare
-from kernadv.regression.bandwidth.criteria import OTHERS
 from kernadv.regression.local.solve import SURE
+from kernadv.regression.smoother import LinearSmoother
 
 #: Criteria that follow from the fit at the design points and its leverages.
 CRITERIA = (LeaveOneOut, GCV, AICc)
@@ -42,35 +38,34 @@ BITS = 34
 class _Criterion:
     """Errors at the design points for any bandwidth and lambda."""
 
-    def __init__(self, rule: Rule, sample: Sample) -> None:
-        self.rule, self.sample = rule, sample
-        few = few_levels(rule, sample, sample.points)
-        self.moments = LevelMoments(rule, sample, sample.points) if few else None
+    def __init__(self, smoother: LinearSmoother) -> None:
+        self.smoother = smoother
+        few = few_levels(smoother, smoother.points)
+        self.moments = LevelMoments(smoother, smoother.points) if few else None
 
     def errors(self, selector: CriterionSelector, bandwidth: FloatArray, smoothing: FloatArray) -> Errors:
         """Errors of a criterion at one bandwidth (d,) and lambda (c,)."""
+        smoother = self.smoother
         if self.moments is None:
-            rule = replace(self.rule, bandwidth=bandwidth, smoothing=smoothing)
-            value, centre, _, _ = estimate(rule, self.sample, self.sample.points)
+            value, centre, _, _ = smoother.with_bandwidth(bandwidth, smoothing).estimate(smoother.points)
         else:
             solved = self.moments.solve(bandwidth, smoothing)
             value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
             centre = solved.row[:, 0]
-        error, own = self.sample.y - value, self.sample.weights * centre
+        error, own = smoother.y - value, smoother.weights * centre
         if not isinstance(selector, LeaveOneOut):
             return Errors(error, own)
         return Errors(error / np.where(1.0 - own > OTHERS, 1.0 - own, np.nan)[:, None], np.zeros(len(own)))
 
 
-def select_mixed(selector: Selector, rule: Rule, sample: Sample) -> Selection:
+def select_mixed(selector: Selector, smoother: LinearSmoother) -> Selection:
     """Minimise a criterion over all bandwidths: a grid of scaled h and of lambdas, refined by Powell's method.
 
     Parameters
     ----------
     selector : LeaveOneOut, GCV or AICc
-    rule : Rule
+    smoother : LinearSmoother
         Its bandwidths are not read.
-    sample : Sample
 
     Returns
     -------
@@ -87,10 +82,10 @@ def select_mixed(selector: Selector, rule: Rule, sample: Sample) -> Selection:
             f"{selector.name} does not select with categorical columns; use leave_one_out, gcv or aicc, or give one number "
             "a column: the half-width or scale of continuous columns, lambda of categorical ones"
         )
-    sample = sample.take(sample.order())
-    errors, ordered = _Criterion(rule, sample), _ordered(rule, sample)
-    dimensions = sample.points.x.shape[1]
-    largest = np.array([category.largest for category in rule.categories])
+    smoother = smoother.take(smoother.sorted_rows())
+    errors, ordered = _Criterion(smoother), _continuous(smoother)
+    dimensions = smoother.x.shape[1]
+    largest = np.array([category.largest for category in smoother.categories])
     grid = selector.grid(ordered) if dimensions else np.empty((1, 0))
     scored = np.asarray(np.isfinite(errors.errors(selector, grid[-1], largest).error).all(1))
     if not scored.any():
@@ -145,16 +140,14 @@ def _score(
     """Criterion; inf where a scored point has no estimate."""
     errors = criterion.errors(selector, bandwidth, smoothing)
     errors = Errors(errors.error[scored], errors.leverage[scored])
-    value = selector.score(errors, criterion.sample.weights[scored] / criterion.sample.weights.mean(), variance)
+    value = selector.score(errors, criterion.smoother.weights[scored] / criterion.smoother.weights.mean(), variance)
     return value if np.isfinite(value) else float("inf")
 
 
-def _ordered(rule: Rule, sample: Sample) -> Ordered:
+def _continuous(smoother: LinearSmoother) -> Ordered:
     """The continuous part as the selectors take it."""
-    points, y, weights = sample
-    if points.x.shape[1]:
-        return prepare(rule.spec, points.x, y, weights, points.series)
-    order = np.arange(len(y))
-    return Ordered(
-        rule.spec, points.x, y - np.average(y, axis=0, weights=weights), weights / weights.mean(), 0 * order, order
-    )
+    if smoother.x.shape[1]:
+        return prepare(smoother)
+    y, weights = smoother.y, smoother.weights
+    centred = y - np.average(y, axis=0, weights=weights)
+    return Ordered(smoother.spec, smoother.x, centred, weights / weights.mean(), row=np.arange(len(y)))

@@ -1,33 +1,51 @@
-"""Leave-one-out cross-validation, in closed form."""
+"""Selectors that minimise a prediction error or an information criterion; they differ in its formula."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from kernadv._typing import FloatArray
-from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
-from kernadv.regression.bandwidth._sample import Sample
-from kernadv.regression.local.polynomial import LocalValues, leverage
+from kernadv._errors import ArgumentError, check_count
+from kernadv._typing import FloatArray, IntArray
+from kernadv.regression.bandwidth._constants import one_sided_ratio
+from kernadv.regression.bandwidth._criterion import ROUNDING, CriterionSelector, Errors
+from kernadv.regression.bandwidth._ordered import Ordered, check_shapes
+from kernadv.regression.local.moments import exponents, local_moments
+from kernadv.regression.local.polynomial import (
+    LocalPolynomialSpec,
+    LocalValues,
+    kernel_weights,
+    leverage,
+    smooth,
+)
+from kernadv.regression.local.solve import SURE, solve_local
+from kernadv.regression.series import apart
+from kernadv.regression.smoother import LinearSmoother
 
 #: Below this weight of the others, 1 - l_i(x_i), their estimate has no digits left: it counts as undefined.
 OTHERS = 1e-6
 
 
-def left_out(sample: Sample, fit: LocalValues) -> Errors:
+def left_out(sample: Ordered, fit: LocalValues) -> Errors:
     """Errors of every point from all others: ``y_i - m_(-i)(x_i) = (y_i - m(x_i)) / (1 - l_i(x_i))``.
 
     Parameters
     ----------
-    sample : Sample
+    sample : Ordered
     fit : LocalValues
         At the design points.
     """
     others = 1.0 - leverage(fit, sample.weights)
     others[~(others > OTHERS)] = np.nan
     return Errors((sample.y - fit.value) / others[:, None], np.zeros(len(others)))
+
+
+def residuals(sample: Ordered, bandwidth: FloatArray) -> Errors:
+    """Residuals of the fit to all points, with the diagonal of its hat matrix."""
+    fit = sample.smooth(bandwidth)
+    return Errors(sample.y - fit.value, leverage(fit, sample.weights))
 
 
 @dataclass(frozen=True)
@@ -47,9 +65,254 @@ class LeaveOneOut(CriterionSelector):
     name = "leave_one_out"
     criterion: ClassVar[str] = "leave-one-out CV"
 
-    def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
+    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors."""
         return left_out(sample, sample.smooth(bandwidth))
 
 
-SELECTORS = (LeaveOneOut(),)
+@dataclass(frozen=True)
+class GCV(CriterionSelector):
+    """``GCV(h) = (sum_i omega_i r_i^2 / sum_i omega_i) / (1 - tr S / n)^2``; inf where ``tr S >= n``.
+
+    References
+    ----------
+    Craven and Wahba (1979), Smoothing noisy data with spline functions, Numerische Mathematik 31.
+    """
+
+    name = "gcv"
+    criterion: ClassVar[str] = "generalised CV"
+
+    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
+        """Residuals and leverages."""
+        return residuals(sample, bandwidth)
+
+    def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
+        """GCV of the scored points."""
+        left = 1.0 - float(errors.leverage.mean())
+        if left <= 1e-6:
+            return float("inf")
+        return super().score(errors, weights, variance) / left**2
+
+
+@dataclass(frozen=True)
+class AICc(CriterionSelector):
+    """``AICc(h) = log sigma^2 + 1 + 2 (tr S + 1) / (n - tr S - 2)``, sigma^2 the mean square of the residuals.
+
+    S is the hat matrix of the degree that is fitted.  inf where ``tr S >= n - 2``; summed over responses that are not
+    constant.
+
+    References
+    ----------
+    Hurvich, Simonoff and Tsai (1998), Smoothing parameter selection in nonparametric regression using an improved Akaike
+    information criterion, JRSS B 60.
+    """
+
+    name = "aicc"
+    criterion: ClassVar[str] = "AICc"
+    logarithmic: ClassVar[bool] = True
+
+    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
+        """Residuals and leverages."""
+        return residuals(sample, bandwidth)
+
+    def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
+        """AICc of the scored points."""
+        left = len(weights) - float(errors.leverage.sum()) - 2.0
+        if left <= 1e-6:
+            return float("inf")
+        varies = variance > 0.0
+        error = errors.error[:, varies]
+        square = np.einsum("i,ic,ic->c", weights, error, error) / weights.sum()
+        penalty = 1.0 + 2.0 * (float(errors.leverage.sum()) + 1.0) / left
+        return float((np.log(np.maximum(square, ROUNDING * variance[varies])) + penalty).sum())
+
+
+@dataclass(frozen=True)
+class KFold(CriterionSelector):
+    """Mean squared error of each of k random folds predicted from the others.
+
+    The folds are drawn over the sorted points, so that they depend on the data and the seed only, not on the order of the
+    rows.  Estimates come from ``n (k - 1) / k`` points: the bandwidth is slightly too wide for n.  Costs k fits a bandwidth.
+
+    Parameters
+    ----------
+    folds : int
+        Number of folds; no more than points are made.
+    seed : int
+        Of the assignment to folds.
+
+    References
+    ----------
+    Hastie, Tibshirani and Friedman (2009), The Elements of Statistical Learning, section 7.10.
+    """
+
+    folds: int = 10
+    seed: int = 0
+
+    name = "k_fold"
+    criterion: ClassVar[str] = "k-fold CV"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(self.folds, "folds", 2)
+        check_count(self.seed, "seed", 0)
+
+    def assign(self, n: int) -> FloatArray:
+        """Fold of each sorted point, sizes equal to one.  # (n,)"""
+        return np.asarray(np.random.default_rng(self.seed).permutation(np.arange(n) % min(self.folds, n)))
+
+    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
+        """Errors of every point from the other folds."""
+        error, fold = np.empty_like(sample.y), self.assign(len(sample.x))
+        smoother = sample.with_bandwidth(bandwidth)
+        for k in range(int(fold.max()) + 1):
+            test = fold == k
+            error[test] = sample.y[test] - smoother.take(~test).moments(smoother.points.take(test)).value
+        return Errors(error, np.zeros(len(error)))
+
+
+@dataclass(frozen=True)
+class HBlock(CriterionSelector):
+    """Mean squared error of every point predicted without the points within `block` places of it in its series.
+
+    Places are the distinct values of x, of its first dimension, in ascending order: points that share one are left out
+    together, as they are summed in the "hac" variance of `kernadv.regression.inference.standard_error`.  If errors further
+    apart than `block` places are uncorrelated, the score is unbiased for the prediction error, where leave-one-out would
+    follow the noise.
+
+    The moments of the ``2 block + 1`` places left out are taken from the moments of all points, and each local system is
+    solved again: exact, in O(block n) on top of a smooth a bandwidth.  A point whose block holds all but 1e-6 of the
+    weight counts as undefined.  The bandwidth is optimal for the sample without the blocks: keep them narrow.
+
+    Parameters
+    ----------
+    block : int
+        Places left out on each side; 0 leaves out each place, which is leave-one-out if no two points share one.
+
+    References
+    ----------
+    Chu and Marron (1991), Comparison of two bandwidth selectors with dependent errors, Annals of Statistics 19.
+    Burman, Chow and Nolan (1994), A cross-validatory method for dependent data, Biometrika 81.
+    """
+
+    block: int = 3
+
+    name = "h_block"
+    criterion: ClassVar[str] = "h-block CV"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(self.block, "block", 0)
+
+    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
+        """Errors of every point from the points outside its block."""
+        spec, d = sample.spec, sample.x.shape[1]
+        powers, all_powers = exponents(d, spec.degree), exponents(d, 2 * spec.degree)
+        x, labels, spots = sample.x, sample.series, sample.spots
+        block = min(self.block, len(x))
+        place = sample.place + block * sample.label
+        channels = np.concatenate([sample.weights[None], sample.weights * sample.y.T])
+        ties = len(spots) < len(x)
+        if ties:  # points in one spot are one in the moments
+            x, place, channels = x[spots], place[spots], np.add.reduceat(channels, spots, axis=1)
+            labels = None if labels is None else labels[spots]
+        sums = np.zeros((len(x), len(channels), len(all_powers)))
+        for points, queries, own, at, _ in apart(x, labels, x, labels, spec.kernel, bandwidth):
+            part = np.ascontiguousarray(channels[:, points])
+            sums[queries] = local_moments(
+                own, part, at, bandwidth, spec.kernel, 2 * spec.degree, radial=spec.radial, past=spec.past
+            )
+        total = sums[:, 0, 0].copy()
+        z, offset = x / bandwidth, 0
+        while len(near := np.flatnonzero(place[offset:] - place[: len(place) - offset] <= block)):
+            _leave_out(sums, spec, z, channels, all_powers, near, near + offset)
+            if offset:
+                _leave_out(sums, spec, z, channels, all_powers, near + offset, near)
+            offset += 1
+        sums[~(sums[:, 0, 0] > OTHERS * total)] = 0.0
+        solved = solve_local(sums, powers, all_powers)
+        value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
+        if ties:
+            value = np.repeat(value, np.diff(spots, append=len(sample.x)), axis=0)
+        return Errors(sample.y - value, np.zeros(len(value)))
+
+
+def _leave_out(
+    sums: FloatArray,
+    spec: LocalPolynomialSpec,
+    z: FloatArray,
+    channels: FloatArray,
+    powers: IntArray,
+    query: IntArray,
+    other: IntArray,
+) -> None:
+    """Subtract the moments of one other spot from those of each query, in place."""
+    u = z[other] - z[query]  # (q, d)
+    weight = kernel_weights(spec, u)
+    for k, power in enumerate(powers):
+        sums[query, :, k] -= (weight * np.prod(u**power, axis=1) * channels[:, other]).T
+
+
+@dataclass(frozen=True)
+class OneSided(CriterionSelector):
+    """Leave-one-out CV of a one-sided local linear fit, its bandwidth times a constant of the kernel.
+
+    The one-sided fit needs a wider window, where leave-one-out varies much less; the ratio of the optimal bandwidths of
+    the two fits, `one_sided_ratio`, depends on the kernel only.  For two-sided fits of degree 0 or 1 on a line; with degree
+    0 the design bias is neglected.  The grid and the curve are those of the two-sided bandwidth; the bounds too.
+
+    References
+    ----------
+    Hart and Yi (1998), One-sided cross-validation, Journal of the American Statistical Association 93.
+    """
+
+    name = "one_sided"
+    criterion: ClassVar[str] = "one-sided CV"
+
+    def prepare(self, smoother: LinearSmoother) -> Ordered:
+        """Checked data, with the one-sided fit."""
+        check_shapes(smoother)
+        spec, d = smoother.spec, smoother.x.shape[1]
+        if d > 1 or spec.past or spec.degree > 1:
+            raise ArgumentError(
+                f"one_sided is for two-sided fits of degree 0 or 1 on a line, got degree {spec.degree} in {d} "
+                f"dimension{'s' if d > 1 else ''}{', one-sided' if spec.past else ''}; use leave_one_out"
+            )
+        return super().prepare(replace(smoother, spec=replace(spec, degree=1, past=True)))
+
+    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
+        """Leave-one-out errors of the one-sided fit with the equivalent bandwidth."""
+        return left_out(sample, sample.smooth(bandwidth / one_sided_ratio(sample.spec.kernel)))
+
+
+@dataclass(frozen=True)
+class Prequential(CriterionSelector):
+    """Mean squared error of every point predicted from strictly earlier points of its series.
+
+    Earlier means smaller in the first dimension; ties are not used.  The fit is one-sided whatever `spec.past` says.  If
+    the errors are martingale differences given the past, the expected score is the noise plus the risk of the estimate,
+    for any kernel and with feedback from the responses to the design.
+
+    References
+    ----------
+    Dawid (1984), Statistical theory: the prequential approach, JRSS A 147.
+    Hart (1994), Automated kernel smoothing of dependent data by using time series cross-validation, JRSS B 56.
+    Gijbels, Pope and Wand (1999), Understanding exponential smoothing via kernel regression, JRSS B 61.
+    """
+
+    name = "prequential"
+    criterion: ClassVar[str] = "prequential error"
+
+    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
+        """Errors of every point from the past: queries lie one rounding step before their points."""
+        spec, error = replace(sample.spec, past=True), np.full_like(sample.y, np.nan)
+        for points, _, x, _, _ in sample.with_bandwidth(bandwidth).parts(sample.points):
+            z, y = x / bandwidth, sample.y[points]
+            before = z.copy()
+            before[:, 0] = np.nextafter(before[:, 0], -np.inf)
+            fit = smooth(spec, z, y, sample.weights[points], before, np.ones(z.shape[1]))
+            error[points] = y - fit.value
+        return Errors(error, np.zeros(len(error)))
+
+
+SELECTORS = (LeaveOneOut(), GCV(), AICc(), KFold(), HBlock(), OneSided(), Prequential())

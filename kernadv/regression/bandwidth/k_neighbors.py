@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection
 from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
-from kernadv.regression.bandwidth._neighbours import neighbour_distance
-from kernadv.regression.bandwidth._sample import Sample
+from kernadv.regression.bandwidth._ordered import Ordered
 from kernadv.regression.bandwidth._search import lowest
 from kernadv.regression.bandwidth.criteria import left_out
 from kernadv.regression.local.moments import exponents
-from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.neighbours import window_distance
+from kernadv.regression.smoother import LinearSmoother
 
 
 @dataclass(frozen=True)
@@ -56,31 +56,22 @@ class KNeighbors(CriterionSelector):
         if self.most is not None:
             check_count(self.most, "most")
 
-    def grid(self, sample: Sample) -> FloatArray:
+    def grid(self, sample: Ordered) -> FloatArray:
         """Values of k of the first search.  # (H, 1)"""
         kernel = sample.spec.kernel
         least = max(len(exponents(sample.x.shape[1], sample.spec.degree)), 2)  # 1: a point alone is its own estimate
         if np.isfinite(kernel.support) and not kernel.closed:
             least += 1
-        others = int(np.bincount(sample.series).max()) - 1
+        others = int(np.bincount(sample.label).max()) - 1
         most = min(others, max(others // 2, 50) if self.most is None else self.most)
         return np.unique(np.rint(np.geomspace(min(least, most), most, self.size)))[:, None]
 
-    def errors(self, sample: Sample, bandwidth: FloatArray) -> Errors:
+    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors with ``bandwidth[0]`` neighbours."""
-        width = neighbour_distance(sample, int(bandwidth[0]) + 1)  # the point itself is the first
+        width = _distance(sample, sample.x, int(bandwidth[0]) + 1)  # the point itself is the first
         return left_out(sample, sample.smooth(width[:, None]))
 
-    def select(
-        self,
-        spec: LocalPolynomialSpec,
-        x: FloatArray,
-        y: FloatArray,
-        weights: FloatArray,
-        *,
-        at: FloatArray | None = None,
-        series: IntArray | None = None,
-    ) -> Selection:
+    def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """Bandwidths (m, 1) of the best k; see `Selector.select`.
 
         Raises
@@ -88,7 +79,7 @@ class KNeighbors(CriterionSelector):
         ArgumentError
             If there are several series and queries, or rows of weight 0: these belong to no series.
         """
-        sample = self.sample(spec, x, y, weights, series)
+        sample, x = self.prepare(smoother), smoother.x
         inside = at is None and len(sample.x) == len(x)
         if sample.n_series > 1 and not inside:
             raise ArgumentError("k_neighbors over series is for the design points: leave out `at` and rows of weight 0")
@@ -104,16 +95,16 @@ class KNeighbors(CriterionSelector):
         best = lowest(curve)
         k = int(grid[best, 0])
         edge = best in (int(np.argmax(np.isfinite(curve))), len(grid) - 1)
-        given = replace(sample, x=x[sample.order])  # no distance is rounded twice
+        given = x[sample.row]  # no distance is rounded twice
         if inside:
             width = np.empty(len(x))
-            width[sample.order] = neighbour_distance(given, k)
+            width[sample.row] = _distance(sample, given, k)
         else:
-            width = neighbour_distance(given, k, x if at is None else at)
+            width = _distance(sample, given, k, x if at is None else at)
         return Selection(width[:, None], grid, curve, self.criterion, edge, flat, float(curve[best]))
 
     def _refine(
-        self, sample: Sample, grid: FloatArray, curve: FloatArray, scored: BoolArray
+        self, sample: Ordered, grid: FloatArray, curve: FloatArray, scored: BoolArray
     ) -> tuple[FloatArray, FloatArray]:
         """Enter more values of k around the best one, until its neighbours have been tried."""
         while True:
@@ -126,6 +117,12 @@ class KNeighbors(CriterionSelector):
             values = in_parallel(lambda h: self.at(sample, h, scored), list(new[:, None]))
             order = np.argsort(np.concatenate([k, new]))
             grid, curve = np.concatenate([k, new])[order, None], np.concatenate([curve, values])[order]
+
+
+def _distance(sample: Ordered, x: FloatArray, k: int, at: FloatArray | None = None) -> FloatArray:
+    """Distance to the k-th nearest of the points x, in the order of the sample, of each query; default: of these.  # (m,)"""
+    queries, label = (x, sample.label) if at is None else (at, np.zeros(len(at), np.int64))
+    return window_distance(x, sample.label, queries, label, k, radial=sample.spec.radial)
 
 
 SELECTORS = (KNeighbors(),)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernadv._errors import check_count, check_positive
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import FloatArray
 from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
-from kernadv.regression.bandwidth._formula import formula_sample
-from kernadv.regression.bandwidth._sample import Sample
-from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth, squared_norm
+from kernadv.regression.bandwidth._formula import formula_data
+from kernadv.regression.bandwidth._ordered import Ordered
+from kernadv.regression.local.polynomial import smooth, squared_norm
 from kernadv.regression.noise import difference_variance
+from kernadv.regression.smoother import LinearSmoother
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,10 @@ class Lepski(Selector):
         check_count(self.size, "size", 3, most=2**20)
         check_positive(self.fewest, "fewest", "it is an effective sample size a coefficient")
 
-    def select(
-        self,
-        spec: LocalPolynomialSpec,
-        x: FloatArray,
-        y: FloatArray,
-        weights: FloatArray,
-        *,
-        at: FloatArray | None = None,
-        series: IntArray | None = None,
-    ) -> Selection:
+    def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """A bandwidth (m, 1) at the queries, by default the design points; see `Selector.select`."""
-        sample = formula_sample(self.name, spec, x, y, weights, series, degrees=(0, 1, 2, 3), past=True)
-        queries = (x if at is None else at) - x[sample.order[0]]
+        sample = formula_data(self.name, smoother, degrees=(0, 1, 2, 3), past=True)
+        queries = (smoother.x if at is None else at) - smoother.x[sample.row[0]]
         low, high = sample.bounds()
         grid = low * (high / low) ** np.linspace(0.0, 1.0, self.size)[:, None]
         noise = difference_variance(sample.x[:, 0], sample.y, sample.weights)
@@ -83,7 +75,7 @@ class Lepski(Selector):
         return Selection(grid[last], grid, curve, "share of contradictions", at_edge, bool(np.ptp(curve) == 0.0))
 
     def _interval(
-        self, sample: Sample, queries: FloatArray, bandwidth: FloatArray, noise: FloatArray
+        self, sample: Ordered, queries: FloatArray, bandwidth: FloatArray, noise: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Ends of the intervals at one bandwidth; infinite where undefined.  # (m, C) each"""
         fit = smooth(sample.spec, sample.x, sample.y, sample.weights, queries, bandwidth)

@@ -9,12 +9,12 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
-from kernadv.regression.bandwidth._formula import formula_sample
+from kernadv.regression.bandwidth._formula import formula_data
 from kernadv.regression.bandwidth._local_rule import local_selection, pilot, window
-from kernadv.regression.bandwidth._sample import Sample
-from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.bandwidth._ordered import Ordered
+from kernadv.regression.smoother import LinearSmoother
 
 
 @dataclass(frozen=True)
@@ -65,26 +65,18 @@ class MSEOptimal(Selector):
         check_count(self.knots, "knots", 2)
         check_count(self.derivative, "derivative", 0)
 
-    def select(
-        self,
-        spec: LocalPolynomialSpec,
-        x: FloatArray,
-        y: FloatArray,
-        weights: FloatArray,
-        *,
-        at: FloatArray | None = None,
-        series: IntArray | None = None,
-    ) -> Selection:
+    def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """A bandwidth (m, 1) at the queries, by default the design points; see `Selector.select`."""
-        if self.derivative > spec.degree:
-            raise ArgumentError(f"derivative={self.derivative} needs a degree as high, got {spec.degree}")
-        sample = formula_sample(self.name, spec, x, y, weights, series, degrees=(0, 1, 2, 3))
-        queries = (x if at is None else at)[:, 0] - x[sample.order[0], 0]
+        degree = smoother.spec.degree
+        if self.derivative > degree:
+            raise ArgumentError(f"derivative={self.derivative} needs a degree as high, got {degree}")
+        sample = formula_data(self.name, smoother, degrees=(0, 1, 2, 3))
+        queries = (smoother.x if at is None else at)[:, 0] - smoother.x[sample.row[0], 0]
         return local_selection(
             sample, queries, lambda c: self.at(sample, c), "direct plug-in of the pointwise MSE", self.knots
         )
 
-    def at(self, sample: Sample, centre: float) -> float:
+    def at(self, sample: Ordered, centre: float) -> float:
         """Bandwidth at one query."""
         distance = np.sort(np.abs(sample.x[:, 0] - centre))
         low, high = float(distance[min(self.fewest, len(distance)) - 1]), float(distance[-1])
@@ -112,7 +104,7 @@ class _Error(NamedTuple):
 
 
 def _error(
-    sample: Sample, centre: float, degree: int, row: int, own: float, widths: tuple[float, float], regularise: bool
+    sample: Ordered, centre: float, degree: int, row: int, own: float, widths: tuple[float, float], regularise: bool
 ) -> _Error:
     """Constants from a window `own`, derivatives from fits of one and two degrees more in windows `widths`."""
     near = window(sample, sample.spec.kernel, centre, own, degree)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernadv._errors import check_count
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
-from kernadv.regression.bandwidth._formula import formula_sample
+from kernadv.regression.bandwidth._formula import formula_data
 from kernadv.regression.bandwidth._local_rule import local_selection, pilot, window
-from kernadv.regression.bandwidth._sample import Sample
-from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.bandwidth._ordered import Ordered
+from kernadv.regression.smoother import LinearSmoother
 
 #: Degree of the polynomials for the noise and for the second derivative.
 QUARTIC = 4
@@ -43,19 +43,10 @@ class MSERule(Selector):
     def __post_init__(self) -> None:
         check_count(self.knots, "knots", 2)
 
-    def select(
-        self,
-        spec: LocalPolynomialSpec,
-        x: FloatArray,
-        y: FloatArray,
-        weights: FloatArray,
-        *,
-        at: FloatArray | None = None,
-        series: IntArray | None = None,
-    ) -> Selection:
+    def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """A bandwidth (m, 1) at the queries, by default the design points; see `Selector.select`."""
-        sample = formula_sample(self.name, spec, x, y, weights, series, degrees=(1,))
-        queries = (x if at is None else at)[:, 0] - x[sample.order[0], 0]
+        sample = formula_data(self.name, smoother, degrees=(1,))
+        queries = (smoother.x if at is None else at)[:, 0] - smoother.x[sample.row[0], 0]
         half = float(sample.span[0]) / 2.0
         design = np.polynomial.legendre.legvander(sample.x[:, 0] / half - 1.0, QUARTIC)
         root = np.sqrt(sample.weights)[:, None]
@@ -67,7 +58,7 @@ class MSERule(Selector):
         )
 
 
-def _rule(sample: Sample, centre: float, noise: float) -> float:
+def _rule(sample: Ordered, centre: float, noise: float) -> float:
     """Bandwidth at one query."""
     n, own, span = len(sample.x), pilot(sample), float(sample.span[0])
     near = int((np.abs(sample.x[:, 0] - centre) <= own).sum())

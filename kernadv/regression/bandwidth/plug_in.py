@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_count, check_range
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._binned import binned_fit, linear_bins
 from kernadv.regression.bandwidth._constants import from_gaussian
-from kernadv.regression.bandwidth._formula import formula_sample, formula_selection
-from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.bandwidth._formula import formula_data, formula_selection
+from kernadv.regression.smoother import LinearSmoother
 
 #: Parameters of a quartic.
 QUARTIC = 5
@@ -68,22 +68,13 @@ class PlugIn(Selector):
         check_range(self.boundary, "boundary", 0.0, 0.49)
         check_count(self.size, "size", 20, most=2**20)
 
-    def select(
-        self,
-        spec: LocalPolynomialSpec,
-        x: FloatArray,
-        y: FloatArray,
-        weights: FloatArray,
-        *,
-        at: FloatArray | None = None,
-        series: IntArray | None = None,
-    ) -> Selection:
+    def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """One bandwidth; see `Selector.select`.  If the responses are polynomials without noise, the widest one."""
-        sample = formula_sample(self.name, spec, x, y, weights, series)
+        sample = formula_data(self.name, smoother)
         x, cut = sample.x[:, 0], int(self.trim * len(sample.x))
         kept = slice(int(np.searchsorted(x, x[cut])), int(np.searchsorted(x, x[len(x) - 1 - cut], "right")))
         bandwidth = self.gaussian(sample.x[kept, 0], sample.y[kept], sample.weights[kept])
-        return formula_selection(sample, bandwidth * from_gaussian(spec.kernel), "direct plug-in rule")
+        return formula_selection(sample, bandwidth * from_gaussian(sample.spec.kernel), "direct plug-in rule")
 
     def gaussian(self, x: FloatArray, y: FloatArray, weights: FloatArray) -> float:
         """Bandwidth for a Gaussian kernel; inf if the curvature is 0.

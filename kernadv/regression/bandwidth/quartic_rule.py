@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_range
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._constants import canonical
-from kernadv.regression.bandwidth._formula import formula_sample, formula_selection
-from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.bandwidth._formula import formula_data, formula_selection
+from kernadv.regression.smoother import LinearSmoother
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,9 @@ class QuarticRule(Selector):
     def __post_init__(self) -> None:
         check_range(self.boundary, "boundary", 0.0, 0.49)
 
-    def select(
-        self,
-        spec: LocalPolynomialSpec,
-        x: FloatArray,
-        y: FloatArray,
-        weights: FloatArray,
-        *,
-        at: FloatArray | None = None,
-        series: IntArray | None = None,
-    ) -> Selection:
+    def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """One bandwidth; see `Selector.select`.  If the quartic has no curvature, the widest one."""
-        sample = formula_sample(self.name, spec, x, y, weights, series)
+        sample = formula_data(self.name, smoother)
         half = float(sample.span[0]) / 2.0
         u, root = sample.x[:, 0] / half - 1.0, np.sqrt(sample.weights)[:, None]
         if len(np.unique(u)) < 6:
@@ -61,7 +52,7 @@ class QuarticRule(Selector):
         curvature = float((second**2 @ sample.weights[inner]).sum())
         width = 2.0 * half * (1.0 - 2.0 * self.boundary)
         straight = curvature * half**4 <= 1e-20 * float(sample.variance.sum()) * len(u)
-        bandwidth = np.inf if straight else canonical(spec.kernel) * (variance * width / curvature) ** 0.2
+        bandwidth = np.inf if straight else canonical(sample.spec.kernel) * (variance * width / curvature) ** 0.2
         return formula_selection(sample, float(bandwidth), "quartic rule of thumb")
 
 

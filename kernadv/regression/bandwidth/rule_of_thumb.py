@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernadv._errors import check_positive
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._constants import from_gaussian
-from kernadv.regression.bandwidth._sample import prepare
-from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.bandwidth._ordered import prepare
+from kernadv.regression.smoother import LinearSmoother
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,13 @@ class NormalReference(Selector):
         if self.factor is not None:
             check_positive(self.factor, "factor", "it multiplies the spread of the design")
 
-    def select(
-        self,
-        spec: LocalPolynomialSpec,
-        x: FloatArray,
-        y: FloatArray,
-        weights: FloatArray,
-        *,
-        at: FloatArray | None = None,
-        series: IntArray | None = None,
-    ) -> Selection:
+    def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """One bandwidth a dimension; see `Selector.select`."""
-        sample = prepare(spec, x, y, weights, series)
-        d = x.shape[1]
+        sample = prepare(smoother)
+        d = sample.x.shape[1]
         factor = (4.0 / (d + 2.0)) ** (1.0 / (d + 4.0)) if self.factor is None else self.factor
         count = len(sample.x) / sample.n_series
-        bandwidth = factor * from_gaussian(spec.kernel) * spread(sample.x) * count ** (-1.0 / (4.0 + d))
+        bandwidth = factor * from_gaussian(sample.spec.kernel) * spread(sample.x) * count ** (-1.0 / (4.0 + d))
         return Selection(bandwidth, bandwidth[None], np.full(1, np.nan), "normal reference rule", False, False)
 
 

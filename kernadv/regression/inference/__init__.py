@@ -1,10 +1,10 @@
 """How sure an estimate is: variances, intervals, bands, bootstrap, diagnostics.
 
-Everything takes a `Fit`, and every interval and band says what it covers: the regression function m(x), or the smoothed
-target E mhat(x), which differs from it by the smoothing bias.
+Everything takes a `LinearSmoother`, and every interval and band says what it covers: the regression function m(x), or the
+smoothed target E mhat(x), which differs from it by the smoothing bias.
 """
 
-from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, correction
+from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval
 from kernadv.regression.inference.bands import (
     band,
     kappa,
@@ -23,13 +23,13 @@ from kernadv.regression.inference.diagnostics import Autocorrelation, Portmantea
 from kernadv.regression.inference.intervals import interval, normal, proportion, robust_bias_corrected
 from kernadv.regression.inference.robust import RobustEstimate, robust_estimate
 from kernadv.regression.inference.variance import residual_variance, response_variance, standard_error
+from kernadv.regression.smoother import correction
 
 __all__ = [
     "REGRESSION_FUNCTION",
     "SMOOTHED_TARGET",
     "Autocorrelation",
     "DegreesOfFreedom",
-    "Fit",
     "Interval",
     "MovingBlocks",
     "Portmanteau",

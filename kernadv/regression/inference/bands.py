@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from kernadv._errors import ArgumentError, check_choice, check_level, check_positive, check_range
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval
+from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, checked, ordered
 from kernadv.regression.inference.bootstrap import BATCH, MovingBlocks, Wild, chosen_scheme, studentised
 from kernadv.regression.inference.degrees_of_freedom import at_design_points, effective_sample_size, traces
 from kernadv.regression.inference.dependent import hat_blocks
+from kernadv.regression.inference.intervals import estimate_and_size
 from kernadv.regression.inference.two_values import PROPORTION, by_column, check_two_values, proportion_interval, wider
 from kernadv.regression.inference.variance import ONE_VARIANCE, standard_error
 from kernadv.regression.inference.window import extremes, sound
 from kernadv.regression.local.polynomial import smooth
+from kernadv.regression.smoother import LinearSmoother
 
 #: The curve of unit hat vectors is cut into twice as many chords until its length changes by less than this share.
 LENGTH = 1e-3
@@ -26,8 +31,26 @@ DRAWS = 1000
 METHODS = ("sup_t", "tube")
 
 
+class BandParts(NamedTuple):
+    """What bands are made of: by a method, from moments or from rows of the hat matrix.
+
+    Attributes
+    ----------
+    usual : callable
+        (smoother, queries, level, what it covers) -> Interval.
+    critical : callable
+        (smoother, queries, level) -> critical value of the largest normal error.
+    estimate_and_size : callable
+        As in `IntervalParts`.
+    """
+
+    usual: Callable[..., Interval]
+    critical: Callable[..., float]
+    estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]
+
+
 def band(
-    fit: Fit, at: FloatArray, level: float = 0.95, method: str = "sup_t", *, bias_corrected: bool = False
+    fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "sup_t", *, bias_corrected: bool = False
 ) -> Interval:
     """Band of the method that suits the data, each column of the responses by itself.
 
@@ -38,13 +61,13 @@ def band(
 
     Responses of two values, whatever these are, get Jeffreys' limits with n_eff responses, at the level at which a normal
     error of the estimate would be that large somewhere: the residuals of rare successes, which draws and formulas need, are
-    0 in most windows.  With `bias_corrected`, the wider limits of two such bands, of the fit and of `Fit.raised`, or those
+    0 in most windows.  With `bias_corrected`, the wider limits of two such bands, of the fit and of the raised one, or those
     of the fit alone where the window is too small for the other.  Simulated (benchmarks/coverage.py), a nominal 95% with
     `bias_corrected` covers 97 to 99% with a fixed bandwidth, 94 to 98% with one that leave-one-out chooses.
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
         In one dimension.
     at : (m, 1)
         Queries.
@@ -67,40 +90,58 @@ def band(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, band
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import band
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 41)[:, None]
-    >>> fit = Fit(LocalPolynomialSpec(get("triangular"), degree=1), x, np.zeros((41, 1)), np.ones(41), np.array([0.5]))
+    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
+    >>> fit = LinearSmoother(spec, x, np.zeros((41, 1)), np.ones(41), np.array([0.5]))
     >>> got = band(fit, x)  # no success: a band of probabilities all the same
     >>> bool((got.low == 0.0).all()), bool(((got.high > 0.1) & (got.high < 0.6)).all())
     (True, True)
     """
     check_choice(method, "method of a band", METHODS)
     fit = _chosen(fit, False)
-    usual = multiplier_bootstrap if method == "sup_t" else tube
-    return by_column(
-        fit.y,
-        lambda columns: _two_values(fit._replace(y=fit.y[:, columns]), at, level, method, bias_corrected),
-        lambda columns: usual(fit._replace(y=fit.y[:, columns]), at, level, bias_corrected=bias_corrected),
-    )
+    return make_band(fit, fit.queries(at), level, bias_corrected, MOMENTS if method == "sup_t" else TUBE)
+
+
+def make_band(fit: LinearSmoother, at: Any, level: float, bias_corrected: bool, parts: BandParts) -> Interval:
+    """`band`, whatever its parts are computed from; `at` is what they take."""
+    check_level(level)
+    covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
+
+    def two(columns: BoolArray) -> Interval:
+        own = fit.responses(columns)
+        pairs, made = check_two_values(own.y, PROPORTION), []
+        for one in (own.raised(), own) if bias_corrected else (own,):
+            tail = float(ndtr(-parts.critical(one, at, level)))
+            made.append(proportion_interval(*parts.estimate_and_size(one, at), pairs, tail, PROPORTION, covers))
+        return wider(*made) if bias_corrected else made[0]
+
+    chosen = fit.raised() if bias_corrected else fit
+    return by_column(fit.y, two, lambda columns: parts.usual(chosen.responses(columns), at, level, covers))
 
 
 def tube(
-    fit: Fit, at: FloatArray, level: float = 0.95, method: str = "homoskedastic", *, bias_corrected: bool = False
+    fit: LinearSmoother,
+    at: FloatArray,
+    level: float = 0.95,
+    method: str = "homoskedastic",
+    *,
+    bias_corrected: bool = False,
 ) -> Interval:
     """``mhat(x) +- c sigma |l(x)|`` for all x between the smallest and the largest query at once.
 
     ``|l|^2 = sum_j l_j^2 / omega_j`` with the weights omega of the fit.  c solves ``P(c) = 1 - level`` of
     `tube_probability`, with the residual degrees of freedom of sigma for "homoskedastic".
 
-    **Covers** the smoothed target, simultaneously; with `bias_corrected` (`Fit.raised`, same bandwidth) the
+    **Covers** the smoothed target, simultaneously; with `bias_corrected` (`LinearSmoother.raised`, same bandwidth) the
     regression function.  For independent normal responses of the variances ``sigma^2 / omega``; for responses of two values
     see `band`.
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
         In one dimension, where no window between the queries is empty.
     at : (m, 1)
         Queries.
@@ -123,11 +164,12 @@ def tube(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, normal, tube
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import normal, tube
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> fit = Fit(LocalPolynomialSpec(get("triangular"), degree=1), x, np.sin(9 * x), np.ones(21), np.array([0.3]))
+    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
+    >>> fit = LinearSmoother(spec, x, np.sin(9 * x), np.ones(21), np.array([0.3]))
     >>> everywhere, each = tube(fit, x), normal(fit, x, method="homoskedastic")
     >>> bool((everywhere.high > each.high).all()), everywhere.covers
     (True, 'smoothed target')
@@ -141,7 +183,7 @@ def tube(
     return _band(fit, at, critical, standard_error(fit, at, method), bias_corrected)
 
 
-def kappa(fit: Fit, low: float, high: float) -> float:
+def kappa(fit: LinearSmoother, low: float, high: float) -> float:
     """Arc length of ``l(x) / |l(x)|`` from low to high: how many independent comparisons a band makes, times pi.
 
     l are the hat vectors of responses of one variance, those of the fit over the square roots of its weights.
@@ -150,7 +192,7 @@ def kappa(fit: Fit, low: float, high: float) -> float:
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
         In one dimension.
     low, high : float
 
@@ -161,11 +203,11 @@ def kappa(fit: Fit, low: float, high: float) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, kappa
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import kappa
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.array([[-1.0], [1.0]])  # a line through two points: l turns by a right angle
-    >>> fit = Fit(LocalPolynomialSpec(get("gaussian"), degree=1), x, x, np.ones(2), np.array([1.0]))
+    >>> fit = LinearSmoother(LocalPolynomialSpec(get("gaussian"), degree=1), x, x, np.ones(2), np.array([1.0]))
     >>> round(kappa(fit, -1.0, 1.0), 4)  # pi / 2
     1.5708
     """
@@ -218,7 +260,7 @@ def tube_critical_value(arc: float, level: float = 0.95, freedom: float = np.inf
     return float(brentq(lambda c: tube_probability(c, arc, freedom) - (1.0 - level), 0.0, highest, xtol=1e-12))
 
 
-def _tube_critical_value(fit: Fit, at: FloatArray, level: float, freedom: float = np.inf) -> float:
+def _tube_critical_value(fit: LinearSmoother, at: FloatArray, level: float, freedom: float = np.inf) -> float:
     """That of all x between the smallest and the largest query."""
     if not len(at):
         raise ArgumentError("a band needs at least one query; it holds between the smallest and the largest")
@@ -226,7 +268,7 @@ def _tube_critical_value(fit: Fit, at: FloatArray, level: float, freedom: float 
 
 
 def multiplier_bootstrap(
-    fit: Fit,
+    fit: LinearSmoother,
     at: FloatArray,
     level: float = 0.95,
     scheme: Wild | MovingBlocks | None = None,
@@ -242,7 +284,7 @@ def multiplier_bootstrap(
     Dividing each draw by its own standard error is what keeps the level at boundaries of small samples: with one standard
     error for all draws, c would know nothing of how uncertain that is.
 
-    **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` (`Fit.raised`, same
+    **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` (`LinearSmoother.raised`, same
     bandwidth) the regression function.  For independent responses, whatever their variances, or with `MovingBlocks` for
     stationary noise; for responses of two values see `band`.  Simulated (benchmarks/coverage.py), a nominal 95% with
     `bias_corrected` covers 93 to 94% at n = 300 and 100; with `MovingBlocks` 87.5% at n = 400 and an autocorrelation of
@@ -250,7 +292,7 @@ def multiplier_bootstrap(
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
         In one dimension.
     at : (m, 1)
         Queries: the band holds at these, so take a grid that is fine against the bandwidth.
@@ -284,11 +326,12 @@ def multiplier_bootstrap(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, multiplier_bootstrap, normal
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import multiplier_bootstrap, normal
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> fit = Fit(LocalPolynomialSpec(get("triangular"), degree=1), x, np.sin(9 * x), np.ones(21), np.array([0.3]))
+    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
+    >>> fit = LinearSmoother(spec, x, np.sin(9 * x), np.ones(21), np.array([0.3]))
     >>> band = multiplier_bootstrap(fit, x, draws=200, bias_corrected=True)
     >>> bool((band.high > normal(fit.raised(), x).high).all()), band.covers
     (True, 'regression function')
@@ -317,9 +360,9 @@ def largest_t(t: FloatArray, level: float) -> tuple[float, BoolArray]:
     return max(float(np.quantile(t[known].max(axis=0, initial=0.0), level)), float(ndtri(tail))), known
 
 
-def largest_normal(fit: Fit, at: FloatArray, level: float) -> float:
+def largest_normal(fit: LinearSmoother, at: FloatArray, level: float) -> float:
     """Level-quantile of the largest ``|l(x)'e| / |l(x)|`` over the queries, e independent and normal: simulated."""
-    fit = fit.ordered()
+    fit = ordered(fit)
     rng, root = np.random.default_rng(0), np.sqrt(effective_sample_size(fit, at))[:, None]
     largest = []
     for low in range(0, DRAWS, BATCH):
@@ -329,35 +372,23 @@ def largest_normal(fit: Fit, at: FloatArray, level: float) -> float:
     return float(np.quantile(np.concatenate(largest), level))
 
 
-def _two_values(fit: Fit, at: FloatArray, level: float, method: str, bias_corrected: bool) -> Interval:
-    """Jeffreys' limits of the fit, or the wider ones of it and of the raised one."""
-    check_level(level)
-    at = fit.queries(at)
-    pairs, made = check_two_values(fit.y, method), []
-    for one in (fit.raised(), fit) if bias_corrected else (fit,):
-        critical = largest_normal(one, at, level) if method == "sup_t" else _tube_critical_value(one, at, level)
-        estimate = smooth(one.spec, one.x, one.y, one.weights, at, one.bandwidth).value
-        covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
-        size, tail = effective_sample_size(one, at), float(ndtr(-critical))
-        made.append(proportion_interval(estimate, size, pairs, tail, PROPORTION, covers))
-    return wider(*made) if bias_corrected else made[0]
-
-
-def _chosen(fit: Fit, bias_corrected: bool) -> Fit:
-    fit = Fit.checked(fit)
+def _chosen(fit: LinearSmoother, bias_corrected: bool) -> LinearSmoother:
+    fit = checked(fit)
     if fit.x.shape[1] != 1:
         raise ArgumentError(f"bands are for one dimension, got {fit.x.shape[1]}; use pointwise intervals")
     return fit.raised() if bias_corrected else fit
 
 
-def _band(fit: Fit, at: FloatArray, critical: float | FloatArray, error: FloatArray, bias_corrected: bool) -> Interval:
+def _band(
+    fit: LinearSmoother, at: FloatArray, critical: float | FloatArray, error: FloatArray, bias_corrected: bool
+) -> Interval:
     estimate, half = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth).value, critical * error
     covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
     made = Interval(estimate, estimate - half, estimate + half, covers)
     return sound(made, fit.y, extremes(fit, at), effective_sample_size(fit, at), ndtr(-critical))
 
 
-def _arc(fit: Fit, grid: FloatArray) -> float:
+def _arc(fit: LinearSmoother, grid: FloatArray) -> float:
     """Sum of the angles between the hat vectors of successive points of the grid."""
     values = smooth(fit.spec, fit.x, fit.y[:, :0], fit.weights, grid, fit.bandwidth)
     if not values.defined.all():
@@ -371,3 +402,15 @@ def _arc(fit: Fit, grid: FloatArray) -> float:
         total += float((2.0 * np.arcsin(np.minimum(0.5 * chord, 1.0))).sum())
         last = unit[-1:]
     return total
+
+
+def _sup_t(fit: LinearSmoother, at: FloatArray, level: float, covers: str) -> Interval:
+    return multiplier_bootstrap(fit, at, level)._replace(covers=covers)
+
+
+def _tube(fit: LinearSmoother, at: FloatArray, level: float, covers: str) -> Interval:
+    return tube(fit, at, level)._replace(covers=covers)
+
+
+MOMENTS = BandParts(_sup_t, largest_normal, estimate_and_size)
+TUBE = BandParts(_tube, _tube_critical_value, estimate_and_size)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_level
 from kernadv._typing import FloatArray
 from kernadv.regression.inference import variance
-from kernadv.regression.inference._base import SMOOTHED_TARGET, Fit, Interval
+from kernadv.regression.inference._base import SMOOTHED_TARGET, Interval, checked, ordered
 from kernadv.regression.local.polynomial import smooth
+from kernadv.regression.smoother import LinearSmoother
 
 MULTIPLIERS = ("rademacher", "mammen")
 #: Draws smoothed at once.
@@ -130,7 +131,7 @@ def chosen_scheme(scheme: Wild | MovingBlocks | None) -> Wild | MovingBlocks:
 
 
 def bootstrap_error(
-    fit: Fit,
+    fit: LinearSmoother,
     at: FloatArray,
     scheme: Wild | MovingBlocks | None = None,
     *,
@@ -144,7 +145,7 @@ def bootstrap_error(
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
     at : (m, d)
         Queries.
     scheme : Wild or MovingBlocks, default Wild()
@@ -167,17 +168,18 @@ def bootstrap_error(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, bootstrap_error, standard_error
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import bootstrap_error, standard_error
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> rng = np.random.default_rng(0)
-    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> spec = LocalPolynomialSpec(get("uniform"))
+    >>> fit = LinearSmoother(spec, np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
     >>> at = np.zeros((1, 1))
     >>> ratio = bootstrap_error(fit, at, draws=4000) / standard_error(fit, at, "hc2")
     >>> bool(abs(ratio[0, 0] - 1.0) < 0.05)
     True
     """
-    fit, scheme = Fit.checked(fit), chosen_scheme(scheme)
+    fit, scheme = checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
     columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
     for column, drawn in _draws(fit, scheme, draws, seed, progress):
@@ -187,7 +189,7 @@ def bootstrap_error(
 
 
 def percentile_t(
-    fit: Fit,
+    fit: LinearSmoother,
     at: FloatArray,
     level: float = 0.95,
     scheme: Wild | MovingBlocks | None = None,
@@ -222,17 +224,18 @@ def percentile_t(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, percentile_t
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import percentile_t
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> rng = np.random.default_rng(0)
-    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> spec = LocalPolynomialSpec(get("uniform"))
+    >>> fit = LinearSmoother(spec, np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
     >>> result = percentile_t(fit, np.zeros((1, 1)))
     >>> bool(result.low[0, 0] < result.estimate[0, 0] < result.high[0, 0]), result.covers
     (True, 'smoothed target')
     """
     tail = 0.5 * (1.0 - check_level(level))
-    fit, scheme = Fit.checked(fit), chosen_scheme(scheme)
+    fit, scheme = checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
     estimate = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth).value
     error = variance.standard_error(fit, at, scheme.method)
@@ -247,7 +250,12 @@ def percentile_t(
 
 
 def studentised(
-    fit: Fit, at: FloatArray, scheme: Wild | MovingBlocks, draws: int, seed: int, progress: Progress | None = None
+    fit: LinearSmoother,
+    at: FloatArray,
+    scheme: Wild | MovingBlocks,
+    draws: int,
+    seed: int,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[int, FloatArray]]:
     """``t* = (mhat* - E* mhat*) / se*`` of some draws: (which response, (m, draws)); NaN without a standard error."""
     for column, drawn in _draws(fit, scheme, draws, seed, progress):
@@ -257,15 +265,15 @@ def studentised(
 
 
 def _draws(
-    fit: Fit, scheme: Wild | MovingBlocks, draws: int, seed: int, progress: Progress | None
-) -> Iterator[tuple[int, Fit]]:
+    fit: LinearSmoother, scheme: Wild | MovingBlocks, draws: int, seed: int, progress: Progress | None
+) -> Iterator[tuple[int, LinearSmoother]]:
     """Fits whose responses are the noise of some draws: (which response, fit with draws as responses).
 
     A linear smoother turns ``m + noise`` into ``S m + S noise``: without m, estimates are deviations from their mean.
     Points without a residual have no noise: estimates that rest on them have no standard error.
     """
     check_count(draws, "draws", 2)
-    fit = fit.ordered()
+    fit = ordered(fit)
     root = np.sqrt(fit.weights)[:, None]
     residuals = root * variance.resampling_residuals(fit)
     lonely = int(np.isnan(residuals[:, 0]).sum())
@@ -278,6 +286,6 @@ def _draws(
     for column in range(residuals.shape[1]):
         for low in range(0, draws, BATCH):
             size = min(BATCH, draws - low)
-            yield column, fit._replace(y=scheme.noise(residuals[:, column], fit.x[:, 0], size, rng) / root)
+            yield column, replace(fit, y=scheme.noise(residuals[:, column], fit.x[:, 0], size, rng) / root)
             if progress is not None:
                 progress(column * draws + low + size, total)

@@ -8,8 +8,9 @@ import numpy as np
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
-from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference._base import checked
 from kernadv.regression.local.polynomial import LocalValues, leverage, smooth, squared_norm
+from kernadv.regression.smoother import LinearSmoother
 
 #: A leverage nearer to 1 than this leaves no residual to divide by.
 SATURATED = 1e-10
@@ -48,12 +49,12 @@ class DegreesOfFreedom(NamedTuple):
         return self
 
 
-def at_design_points(fit: Fit) -> LocalValues:
+def at_design_points(fit: LinearSmoother) -> LocalValues:
     """The fit at its own design points.  # values (n, C)"""
     return smooth(fit.spec, fit.x, fit.y, fit.weights, fit.x, fit.bandwidth)
 
 
-def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
+def effective_degrees_of_freedom(fit: LinearSmoother) -> DegreesOfFreedom:
     """Traces of the hat matrix in O(n) on a line, without forming it.
 
     **Covers** neither target: these are properties of the smoother alone.
@@ -71,21 +72,22 @@ def effective_degrees_of_freedom(fit: Fit) -> DegreesOfFreedom:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, effective_degrees_of_freedom
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import effective_degrees_of_freedom
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> spec = LocalPolynomialSpec(get("uniform"))
+    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> effective_degrees_of_freedom(fit)  # one for the mean
     DegreesOfFreedom(points=4, trace=1.0, squared_trace=1.0)
     >>> effective_degrees_of_freedom(fit).residual
     3.0
     """
-    fit = Fit.checked(fit)
+    fit = checked(fit)
     return traces(fit, at_design_points(fit))
 
 
-def traces(fit: Fit, own: LocalValues) -> DegreesOfFreedom:
+def traces(fit: LinearSmoother, own: LocalValues) -> DegreesOfFreedom:
     """`effective_degrees_of_freedom` of a checked fit, from its values at the design points."""
     weights = fit.weights
     norm = weights * squared_norm(fit.spec, fit.x, weights, fit.x, fit.bandwidth, own, 1.0 / weights)
@@ -93,7 +95,7 @@ def traces(fit: Fit, own: LocalValues) -> DegreesOfFreedom:
     return DegreesOfFreedom(int(known.sum()), float(leverage(own, weights)[known].sum()), float(norm[known].sum()))
 
 
-def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
+def effective_sample_size(fit: LinearSmoother, at: FloatArray) -> FloatArray:
     """``n_eff(x) = 1 / sum_j l_j(x)^2``: as many equally weighted responses have a mean of the same variance.  # (m,)
 
     For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  Observation weights enter through l alone: it is the number of
@@ -112,15 +114,15 @@ def effective_sample_size(fit: Fit, at: FloatArray) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, effective_sample_size
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import effective_sample_size
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.array([[0.0], [0.5]])
-    >>> fit = Fit(LocalPolynomialSpec(get("triangular")), x, x, np.ones(2), np.array([1.0]))
+    >>> fit = LinearSmoother(LocalPolynomialSpec(get("triangular")), x, x, np.ones(2), np.array([1.0]))
     >>> round(float(effective_sample_size(fit, x[:1])[0]), 9)  # weights 1 and .5: (1 + .5)^2 / (1 + .25)
     1.8
     """
-    fit = Fit.checked(fit)
+    fit = checked(fit)
     at = fit.queries(at)
     values = smooth(fit.spec, fit.x, fit.y[:, :0], fit.weights, at, fit.bandwidth)
     norm = squared_norm(fit.spec, fit.x, fit.weights, at, fit.bandwidth, values)

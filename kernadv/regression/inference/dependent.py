@@ -6,6 +6,7 @@ Both need sums of ``l_j(x) e_j`` over groups of points, so that hat vectors are 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +14,13 @@ from scipy.sparse import csr_array
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.regression.inference._base import Fit
 from kernadv.regression.inference.degrees_of_freedom import SATURATED, at_design_points
 from kernadv.regression.local.polynomial import ROWS, LocalValues, hat_matrix
+from kernadv.regression.smoother import LinearSmoother
 
 
 def cluster_variance(
-    fit: Fit, at: FloatArray, values: LocalValues, residuals: FloatArray, freedom: float
+    fit: LinearSmoother, at: FloatArray, values: LocalValues, residuals: FloatArray, freedom: float
 ) -> FloatArray:
     """``f sum_g (sum_{j in g} l_j e_j)^2`` (CR1), with ``f = G / (G - 1) (n - 1) / freedom``.  # (m, C)
 
@@ -27,7 +28,7 @@ def cluster_variance(
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
         Checked, with its clusters.
     at : (m, d)
     values : LocalValues
@@ -42,7 +43,7 @@ def cluster_variance(
     Cameron and Miller (2015), A practitioner's guide to cluster-robust inference, JHR 50, section II.C (the factor).
     """
     if fit.cluster is None:
-        raise ArgumentError("cluster-robust variances need the cluster of each point: Fit(..., cluster=...)")
+        raise ArgumentError("cluster-robust variances need the cluster of each point: LinearSmoother(..., cluster=...)")
     group = np.unique(fit.cluster, return_inverse=True)[1]
     groups = int(group.max()) + 1
     if groups < 2:
@@ -55,7 +56,7 @@ def cluster_variance(
 
 
 def newey_west_variance(
-    fit: Fit, at: FloatArray, values: LocalValues, residuals: FloatArray, lag: int | None
+    fit: LinearSmoother, at: FloatArray, values: LocalValues, residuals: FloatArray, lag: int | None
 ) -> FloatArray:
     """``f sum_ts k_ts g_t g_s``, ``k_ts = max(1 - |t - s| / (L + 1), 0)``, ``g_t`` the sum of ``l_j e_j`` at t.  # (m, C)
 
@@ -107,22 +108,22 @@ class _Merged(NamedTuple):
 
     Attributes
     ----------
-    fit : Fit
+    fit : LinearSmoother
         The places, their weighted mean residuals as responses, their total weights.
     noise : (n,)
         Variance of that mean for independent noise of variance 1 / omega: ``1 / sum omega``.
     """
 
-    fit: Fit
+    fit: LinearSmoother
     noise: FloatArray
 
 
-def _merged(fit: Fit, residuals: FloatArray) -> _Merged:
+def _merged(fit: LinearSmoother, residuals: FloatArray) -> _Merged:
     places, place = np.unique(fit.x, axis=0, return_inverse=True)
     place = place.ravel()  # numpy 2.0 keeps two dimensions
     total: FloatArray = np.bincount(place, fit.weights).astype(np.float64)
     mean = np.stack([np.bincount(place, fit.weights * column) / total for column in residuals.T], axis=1)
-    return _Merged(fit._replace(x=places, y=mean, weights=total), 1.0 / total)
+    return _Merged(replace(fit, x=places, y=mean, weights=total), 1.0 / total)
 
 
 def _residual_covariance(merged: _Merged, group: IntArray, lag: int) -> csr_array:
@@ -145,7 +146,7 @@ def _residual_covariance(merged: _Merged, group: IntArray, lag: int) -> csr_arra
     return csr_array((data, (rows, columns)), shape=(n, n))
 
 
-def hat_blocks(fit: Fit, at: FloatArray, values: LocalValues) -> Iterator[tuple[slice, FloatArray]]:
+def hat_blocks(fit: LinearSmoother, at: FloatArray, values: LocalValues) -> Iterator[tuple[slice, FloatArray]]:
     """Hat vectors of some queries at a time: (which queries, (rows, n)); 0 where the estimate is undefined."""
     for low in range(0, len(at), ROWS):
         rows = slice(low, min(low + ROWS, len(at)))
@@ -155,7 +156,7 @@ def hat_blocks(fit: Fit, at: FloatArray, values: LocalValues) -> Iterator[tuple[
 
 
 def _scores(
-    fit: Fit, at: FloatArray, values: LocalValues, residuals: FloatArray, group: IntArray
+    fit: LinearSmoother, at: FloatArray, values: LocalValues, residuals: FloatArray, group: IntArray
 ) -> Iterator[tuple[slice, int, FloatArray]]:
     """Sums of ``l_j e_j`` over the points of each group: (which queries, which response, (rows, groups))."""
     order = np.argsort(group, kind="stable")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from kernadv._errors import ArgumentError, check_choice, check_level
-from kernadv._typing import FloatArray
+from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression.inference import robust
-from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Fit, Interval, correction
+from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, checked
 from kernadv.regression.inference.degrees_of_freedom import effective_sample_size
 from kernadv.regression.inference.two_values import (
     PROPORTION,
@@ -21,24 +24,43 @@ from kernadv.regression.inference.two_values import (
 from kernadv.regression.inference.variance import standard_error
 from kernadv.regression.inference.window import extremes, sound
 from kernadv.regression.local.polynomial import derivative_order, smooth
+from kernadv.regression.smoother import LinearSmoother, correction
 
 METHODS = ("auto", "normal", "robust", *PROPORTIONS)
+
+
+class IntervalParts(NamedTuple):
+    """What intervals are made of: from moments, or from rows of the hat matrix.
+
+    Attributes
+    ----------
+    normal, robust : callable
+        (smoother, queries, level) -> Interval.
+    estimate_and_size : callable
+        (smoother, queries) -> the estimate (m, C) and n_eff (m,).
+    """
+
+    normal: Callable[..., Interval]
+    robust: Callable[..., Interval]
+    estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]
+
+
 #: Fewest degrees of freedom of an interval: 1, but for rounding.
 ENOUGH = 1.0 - 1e-9
 
 
-def interval(fit: Fit, at: FloatArray, level: float = 0.95, method: str = "auto") -> Interval:
+def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "auto") -> Interval:
     """Interval of the method that suits the data.
 
     Errors are taken as independent.  For others: `robust_bias_corrected` with ``method="cluster"``, of
-    ``fit._replace(cluster=...)``, or with ``method="hac"`` along the first dimension; or a block bootstrap, `percentile_t`
-    with ``scheme=MovingBlocks()``.
+    ``dataclasses.replace(fit, cluster=...)``, or with ``method="hac"`` along the first dimension; or a block bootstrap,
+    `percentile_t` with ``scheme=MovingBlocks()``.
 
     **Covers** what the method covers; the result says which.  auto: the regression function.
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
     at : (m, d)
         Queries.
     level : float
@@ -66,35 +88,43 @@ def interval(fit: Fit, at: FloatArray, level: float = 0.95, method: str = "auto"
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, interval
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import interval
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
     >>> won = (x > 0.5).astype(float)
     >>> for degree, y in [(0, won), (0, x), (1, won)]:
-    ...     fit = Fit(LocalPolynomialSpec(get("triangular"), degree), x, y, np.ones(21), np.array([0.3]))
+    ...     fit = LinearSmoother(LocalPolynomialSpec(get("triangular"), degree), x, y, np.ones(21), np.array([0.3]))
     ...     print(interval(fit, x).covers)
     regression function
     regression function
     regression function
     """
+    return make_interval(checked(fit), at, level, method, MOMENTS)
+
+
+def make_interval(fit: LinearSmoother, at: Any, level: float, method: str, parts: IntervalParts) -> Interval:
+    """`interval`, whatever its parts are computed from; `at` is what they take."""
     check_choice(method, "method", METHODS)
-    if method == "auto":
-        fit = Fit.checked(fit)
-        return by_column(
-            fit.y,
-            lambda columns: _two_values(fit._replace(y=fit.y[:, columns]), at, level),
-            lambda columns: robust_bias_corrected(fit._replace(y=fit.y[:, columns]), at, level),
-        )
+    tail = 0.5 * (1.0 - check_level(level))
     if method == "normal":
-        return normal(fit, at, level)
+        return parts.normal(fit, at, level)
     if method == "robust":
-        return robust_bias_corrected(fit, at, level)
-    return proportion(fit, at, level, method)
+        return parts.robust(fit, at, level)
+    if method in PROPORTIONS:
+        return _proportion(fit, at, tail, method, SMOOTHED_TARGET, parts)
+
+    def two(columns: BoolArray) -> Interval:
+        own = fit.responses(columns)
+        return wider(
+            *(_proportion(one, at, tail, PROPORTION, REGRESSION_FUNCTION, parts) for one in (own.raised(), own))
+        )
+
+    return by_column(fit.y, two, lambda columns: parts.robust(fit.responses(columns), at, level))
 
 
 def normal(
-    fit: Fit,
+    fit: LinearSmoother,
     at: FloatArray,
     level: float = 0.95,
     method: str = "hc3",
@@ -118,23 +148,24 @@ def normal(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, normal
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import normal
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> spec = LocalPolynomialSpec(get("uniform"))
+    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> result = normal(fit, np.zeros((1, 1)), method="hc0")
     >>> round(float(result.low[0, 0]), 2), round(float(result.high[0, 0]), 2), result.covers  # 2 -+ 1.96 / 2
     (1.02, 2.98, 'smoothed target')
     """
     z = _quantile(level)
-    fit = Fit.checked(fit)
+    fit = checked(fit)
     error = standard_error(fit, at, method, derivative=derivative, neighbours=neighbours, lag=lag)
     return _around(fit, at, derivative, _estimate(fit, at, derivative), z * error, level, SMOOTHED_TARGET)
 
 
 def robust_bias_corrected(
-    fit: Fit,
+    fit: LinearSmoother,
     at: FloatArray,
     level: float = 0.95,
     method: str = "hc2",
@@ -174,11 +205,12 @@ def robust_bias_corrected(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, robust_bias_corrected
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import robust_bias_corrected
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> fit = Fit(LocalPolynomialSpec(get("triangular"), degree=1), x, x**2, np.ones(21), np.array([0.3]))  # no noise
+    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
+    >>> fit = LinearSmoother(spec, x, x**2, np.ones(21), np.array([0.3]))  # no noise
     >>> result = robust_bias_corrected(fit, np.array([[1.0]]))  # the bias of a parabola is all corrected
     >>> round(float(result.low[0, 0]), 9), round(float(result.high[0, 0]), 9), result.covers
     (1.0, 1.0, 'regression function')
@@ -186,7 +218,7 @@ def robust_bias_corrected(
     z = _quantile(level)
     check_choice(method, "method", (*robust.METHODS, "homoskedastic", "difference", "cluster", "hac"))
     check_choice(reference, "reference", ("t", "normal"))
-    fit = Fit.checked(fit)
+    fit = checked(fit)
     derivative = derivative_order(fit.spec, fit.x.shape[1], derivative)
     more = correction(fit.spec, sum(derivative))
     if method in robust.METHODS:
@@ -202,7 +234,7 @@ def robust_bias_corrected(
 
 
 def proportion(
-    fit: Fit, at: FloatArray, level: float = 0.95, method: str = PROPORTION, *, bias_corrected: bool = False
+    fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = PROPORTION, *, bias_corrected: bool = False
 ) -> Interval:
     """Intervals from responses of two values, as 0 and 1, with n_eff = 1 / sum l_j^2 responses behind each estimate.
 
@@ -215,7 +247,7 @@ def proportion(
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
         Responses of two values in each column; zeros, ones or minus ones alone count as one of 0 and 1, or of -1 and 1.
         Estimates of degree >= 1 are clipped to the two values.
     at : (m, d)
@@ -238,38 +270,40 @@ def proportion(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, proportion
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import proportion
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[0.0], [0.0], [0.0], [0.0]])
-    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> spec = LocalPolynomialSpec(get("uniform"))
+    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> low, high = proportion(fit, np.zeros((1, 1)), method="wilson")[1:3]
     >>> float(low[0, 0]), round(float(high[0, 0]), 4)  # no success in 4: 0 and z^2 / (4 + z^2), z = 1.96
     (0.0, 0.4899)
     """
     tail = 0.5 * (1.0 - check_level(level))
     check_choice(method, "method", PROPORTIONS)
-    fit = Fit.checked(fit)
-    pairs = check_two_values(fit.y, method)
-    if bias_corrected:
-        fit = fit.raised()
+    fit = checked(fit)
     covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
-    size = effective_sample_size(fit, at)
-    return proportion_interval(_estimate(fit, at, None), size, pairs, tail, method, covers)
+    return _proportion(fit.raised() if bias_corrected else fit, at, tail, method, covers, MOMENTS)
 
 
-def _two_values(fit: Fit, at: FloatArray, level: float) -> Interval:
-    """Around the fit and the one that is corrected for bias."""
-    return wider(proportion(fit, at, level, bias_corrected=True), proportion(fit, at, level))
+def _proportion(fit: LinearSmoother, at: Any, tail: float, method: str, covers: str, parts: IntervalParts) -> Interval:
+    pairs = check_two_values(fit.y, method)
+    return proportion_interval(*parts.estimate_and_size(fit, at), pairs, tail, method, covers)
 
 
-def _estimate(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
-    fit = Fit.checked(fit)
+def estimate_and_size(fit: LinearSmoother, at: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The estimate (m, C) and n_eff (m,) at the queries."""
+    return _estimate(fit, at, None), effective_sample_size(fit, at)
+
+
+def _estimate(fit: LinearSmoother, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
+    fit = checked(fit)
     return smooth(fit.spec, fit.x, fit.y, fit.weights, fit.queries(at), fit.bandwidth, derivative).value
 
 
 def _around(
-    fit: Fit,
+    fit: LinearSmoother,
     at: FloatArray,
     derivative: tuple[int, ...] | None,
     estimate: FloatArray,
@@ -288,3 +322,6 @@ def _around(
 def _quantile(level: float) -> float:
     """Two-sided normal quantile."""
     return float(ndtri(0.5 + 0.5 * check_level(level)))
+
+
+MOMENTS = IntervalParts(normal, robust_bias_corrected, estimate_and_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import factorial, prod
 from typing import NamedTuple
 
@@ -9,12 +10,13 @@ import numpy as np
 
 from kernadv._errors import check_choice, check_count, check_positive
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference._base import checked
 from kernadv.regression.inference.degrees_of_freedom import SATURATED
-from kernadv.regression.inference.nearest import neighbour_residuals
 from kernadv.regression.inference.window import ROUNDING, in_window, kernel_weight
 from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import derivative_order, smooth
+from kernadv.regression.noise import neighbour_residuals
+from kernadv.regression.smoother import LinearSmoother
 
 #: Residuals of the window around each query.
 METHODS = ("nearest", "hc0", "hc1", "hc2", "hc3")
@@ -50,7 +52,7 @@ class RobustEstimate(NamedTuple):
 class _Local(NamedTuple):
     """Local polynomials at all queries, in units of the bandwidth."""
 
-    fit: Fit
+    fit: LinearSmoother
     powers: IntArray  # (E, d)
     coefficients: FloatArray  # (m, E, C)
     inverse: FloatArray  # (m, E, E)
@@ -67,7 +69,7 @@ class _Window(NamedTuple):
 
 
 def robust_estimate(
-    fit: Fit,
+    fit: LinearSmoother,
     at: FloatArray,
     method: str = "hc2",
     *,
@@ -88,7 +90,7 @@ def robust_estimate(
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
         Of degree p.
     at : (m, d)
         Queries.
@@ -121,11 +123,11 @@ def robust_estimate(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, robust_estimate
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import robust_estimate
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> x = np.linspace(0.0, 1.0, 2001)[:, None]
-    >>> fit = Fit(LocalPolynomialSpec(get("triangular"), degree=1), x, x**2, np.ones(2001), np.array([0.3]))
+    >>> fit = LinearSmoother(LocalPolynomialSpec(get("triangular"), degree=1), x, x**2, np.ones(2001), np.array([0.3]))
     >>> both = robust_estimate(fit, np.array([[0.0]]))  # bias of a line at the end: -h^2 m'' / 20, and m(0) = 0
     >>> round(float(both.conventional[0, 0]), 3), abs(round(float(both.corrected[0, 0]), 9))
     (-0.009, 0.0)
@@ -134,10 +136,10 @@ def robust_estimate(
     check_positive(rho, "rho", "it is h / b; 1 uses one bandwidth for both")
     check_count(neighbours, "neighbours")
     check_count(more, "more")
-    fit = _sorted(Fit.checked(fit))
+    fit = _sorted(checked(fit))
     at = fit.queries(at)
     first = _local(fit, at)
-    second = _local(fit.raised(more)._replace(bandwidth=fit.bandwidth / rho), at)
+    second = _local(replace(fit.raised(more), bandwidth=fit.bandwidth / rho), at)
     order = list(derivative_order(fit.spec, at.shape[1], derivative))
     row = first.powers.tolist().index(order)
     unit = prod(factorial(i) for i in order) / float(np.prod(fit.bandwidth ** np.array(order)))
@@ -172,12 +174,12 @@ def robust_estimate(
     return out
 
 
-def _sorted(fit: Fit) -> Fit:
+def _sorted(fit: LinearSmoother) -> LinearSmoother:
     order = np.argsort(fit.x[:, 0], kind="stable")
-    return fit._replace(x=fit.x[order], y=fit.y[order], weights=fit.weights[order])
+    return replace(fit, x=fit.x[order], y=fit.y[order], weights=fit.weights[order])
 
 
-def _local(fit: Fit, at: FloatArray) -> _Local:
+def _local(fit: LinearSmoother, at: FloatArray) -> _Local:
     """Every coefficient and the whole inverse at every query, from one pass of moments a coefficient."""
     powers = exponents(fit.x.shape[1], fit.spec.degree)
     passes = [smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth, tuple(a)) for a in powers.tolist()]
@@ -216,7 +218,7 @@ def _inflation(own: _Window, fitted: _Window, method: str) -> FloatArray:
 
 
 def _residuals(
-    fit: Fit, near: IntArray, fitted: _Window, inflation: FloatArray, method: str, neighbours: int
+    fit: LinearSmoother, near: IntArray, fitted: _Window, inflation: FloatArray, method: str, neighbours: int
 ) -> FloatArray:
     """Residuals of the window, inflated as the method says.  # (k, C)"""
     if method == "nearest":
@@ -225,7 +227,7 @@ def _residuals(
     return np.asarray(fitted.residual * np.sqrt(inflation)[:, None])
 
 
-def _silent(fit: Fit, near: IntArray, fitted: _Window, error: FloatArray) -> BoolArray:
+def _silent(fit: LinearSmoother, near: IntArray, fitted: _Window, error: FloatArray) -> BoolArray:
     """Responses that differ, with equal ones in each place and no more places than coefficients: no residual.  # (C,)"""
     rounding = ROUNDING * np.ptp(fit.y, axis=0)
     silent = error <= rounding

@@ -22,13 +22,13 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, check_choice, check_count
 from kernadv._typing import FloatArray
-from kernadv.regression.inference._base import Fit
+from kernadv.regression.inference._base import checked
 from kernadv.regression.inference.degrees_of_freedom import SATURATED, at_design_points, traces
 from kernadv.regression.inference.dependent import cluster_variance, newey_west_variance
-from kernadv.regression.inference.nearest import neighbour_residuals
 from kernadv.regression.local.moments import local_moments
 from kernadv.regression.local.polynomial import LocalValues, leverage, smooth, squared_norm
-from kernadv.regression.noise import difference_variance
+from kernadv.regression.noise import difference_variance, neighbour_residuals
+from kernadv.regression.smoother import LinearSmoother
 
 ONE_VARIANCE = ("homoskedastic", "difference")
 EACH_VARIANCE = ("hc0", "hc1", "hc2", "hc3", "nearest")
@@ -38,7 +38,7 @@ METHODS = (*ONE_VARIANCE, *EACH_VARIANCE, "asymptotic", "cluster", "hac")
 
 
 def standard_error(
-    fit: Fit,
+    fit: LinearSmoother,
     at: FloatArray,
     method: str = "hc3",
     *,
@@ -53,7 +53,7 @@ def standard_error(
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
     at : (m, d)
         Queries.
     method : str
@@ -84,18 +84,19 @@ def standard_error(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, standard_error
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import standard_error
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> spec = LocalPolynomialSpec(get("uniform"))
+    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> float(standard_error(fit, np.zeros((1, 1)), "hc0")[0, 0])  # sqrt(sum (y - 2)^2) / 4
     0.5
     >>> round(float(standard_error(fit, np.zeros((1, 1)), "homoskedastic")[0, 0]), 4)  # sqrt(sum (y - 2)^2 / 3 / 4)
     0.5774
     """
     check_choice(method, "method", METHODS)
-    fit = Fit.checked(fit)
+    fit = checked(fit)
     at = fit.queries(at)
     values = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth, derivative)
     if method in ONE_VARIANCE:
@@ -110,7 +111,7 @@ def standard_error(
     return np.asarray(np.sqrt(np.where(values.defined[:, None], np.maximum(variance, 0.0), np.nan)))
 
 
-def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
+def residual_variance(fit: LinearSmoother, method: str = "homoskedastic") -> FloatArray:
     """The variance sigma^2 of a response of the mean weight; those of the others are ``sigma^2 / omega``.  # (C,)
 
     **Covers** neither target: it is the variance of the noise, which "homoskedastic" overstates by the squared smoothing
@@ -118,7 +119,7 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
     method : {"homoskedastic", "difference"}
         ``sum omega e^2 / freedom`` with the residual degrees of freedom of `effective_degrees_of_freedom`, or the mean
         square of the distance of each response from the line through its neighbours in x, responses at one x giving their
@@ -133,16 +134,17 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, residual_variance
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import residual_variance
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> spec = LocalPolynomialSpec(get("uniform"))
+    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> float(residual_variance(fit)[0])  # sum (y - 2)^2 / 3
     1.3333333333333333
     """
     check_choice(method, "method", ONE_VARIANCE)
-    fit = Fit.checked(fit)
+    fit = checked(fit)
     if method == "difference":
         if fit.x.shape[1] != 1:
             raise ArgumentError(
@@ -154,14 +156,14 @@ def residual_variance(fit: Fit, method: str = "homoskedastic") -> FloatArray:
     return np.asarray(fit.weights[own.defined] @ (fit.y - own.value)[own.defined] ** 2 / freedom)
 
 
-def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> FloatArray:
+def response_variance(fit: LinearSmoother, method: str = "hc3", neighbours: int = 3) -> FloatArray:
     """Variance of each response: ``e_j^2`` times 1, n / freedom, 1 / (1 - l_jj), 1 / (1 - l_jj)^2, or by neighbours.
 
     **Covers** neither target by itself: single entries are no estimates, their weighted sums are.
 
     Parameters
     ----------
-    fit : Fit
+    fit : LinearSmoother
     method : {"hc0", "hc1", "hc2", "hc3", "nearest"}
         freedom in HC1 is that of `effective_degrees_of_freedom`.
     neighbours : int
@@ -174,18 +176,19 @@ def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> Flo
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression.inference import Fit, response_variance
+    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv.regression.inference import response_variance
     >>> from kernadv.kernels import get
-    >>> from kernadv.regression.local.polynomial import LocalPolynomialSpec
     >>> y = np.array([[1.0], [3.0], [1.0], [5.0]])
-    >>> fit = Fit(LocalPolynomialSpec(get("uniform")), np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> spec = LocalPolynomialSpec(get("uniform"))
+    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
     >>> response_variance(fit, "hc0")[:, 0]  # (y - 2.5)^2
     array([2.25, 0.25, 2.25, 6.25])
     >>> response_variance(fit, "hc3")[:, 0]  # as if each point had been left out: (y - mean of the others)^2
     array([ 4.        ,  0.44444444,  4.        , 11.11111111])
     """
     check_choice(method, "method", EACH_VARIANCE)
-    fit = Fit.checked(fit)
+    fit = checked(fit)
     if method == "nearest":
         unit = 1.0 if fit.x.shape[1] == 1 else fit.bandwidth
         return neighbour_residuals(fit.x / unit, fit.y, check_count(neighbours, "neighbours"), fit.weights) ** 2
@@ -201,7 +204,7 @@ def response_variance(fit: Fit, method: str = "hc3", neighbours: int = 3) -> Flo
     return np.asarray(squared / (rest if method == "hc2" else rest**2))
 
 
-def resampling_residuals(fit: Fit) -> FloatArray:
+def resampling_residuals(fit: LinearSmoother) -> FloatArray:
     """``e_j / sqrt(1 - l_jj)``, with the variance of the noise if that is sigma^2 / omega: what is drawn from.  # (n, C)
 
     **Covers** neither target by itself.  NaN at points without a residual: their window is too small, or their leverage 1.
@@ -211,7 +214,7 @@ def resampling_residuals(fit: Fit) -> FloatArray:
     ArgumentError
         If no point has a residual.
     """
-    fit = Fit.checked(fit)
+    fit = checked(fit)
     own = at_design_points(fit)
     rest = 1.0 - leverage(own, fit.weights)
     known = own.defined & (rest > SATURATED)
@@ -220,7 +223,7 @@ def resampling_residuals(fit: Fit) -> FloatArray:
     return np.asarray((fit.y - own.value) / np.sqrt(np.where(known, rest, np.nan))[:, None])
 
 
-def _heteroskedastic(fit: Fit, at: FloatArray, values: LocalValues, each: FloatArray) -> FloatArray:
+def _heteroskedastic(fit: LinearSmoother, at: FloatArray, values: LocalValues, each: FloatArray) -> FloatArray:
     """``sum_j l_j^2 each_j``; NaN where a response without a variance has weight."""
 
     def norm(variance: FloatArray) -> FloatArray:
@@ -235,7 +238,7 @@ def _heteroskedastic(fit: Fit, at: FloatArray, values: LocalValues, each: FloatA
     return out
 
 
-def _asymptotic(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
+def _asymptotic(fit: LinearSmoother, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
     """``R(K)^d s^2(x) / sum_j k_j``, k the kernel as a density and s^2 the local weighted variance around the local mean."""
     if derivative is not None and any(derivative):
         raise ArgumentError("the asymptotic standard error is that of the value; use another method for derivatives")
@@ -253,7 +256,7 @@ def _asymptotic(fit: Fit, at: FloatArray, derivative: tuple[int, ...] | None) ->
     return np.asarray(kernel.roughness**d * spread * (2.0 * kernel.moment(0)) ** d / sums[:, -1:])
 
 
-def _dependent(fit: Fit, at: FloatArray, values: LocalValues, method: str, lag: int | None) -> FloatArray:
+def _dependent(fit: LinearSmoother, at: FloatArray, values: LocalValues, method: str, lag: int | None) -> FloatArray:
     own = at_design_points(fit)
     if not own.defined.all():
         raise ArgumentError(

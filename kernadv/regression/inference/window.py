@@ -6,7 +6,8 @@ import numpy as np
 from scipy.special import betaincinv
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.regression.inference._base import Fit, Interval
+from kernadv.regression.inference._base import Interval
+from kernadv.regression.smoother import LinearSmoother
 
 #: An interval this many times as wide as the range of the responses in its window tells nothing: NaN.
 WIDEST = 100.0
@@ -16,7 +17,7 @@ NEGLIGIBLE = 1e-6
 ROUNDING = 1e-12
 
 
-def kernel_weight(fit: Fit, near: IntArray, query: FloatArray) -> FloatArray:
+def kernel_weight(fit: LinearSmoother, near: IntArray, query: FloatArray) -> FloatArray:
     """``omega_j K(u_j)`` of some points.  # (k,)"""
     u = (fit.x[near] - query) / fit.bandwidth
     profile = fit.spec.kernel.profile
@@ -26,7 +27,7 @@ def kernel_weight(fit: Fit, near: IntArray, query: FloatArray) -> FloatArray:
     return np.asarray(fit.weights[near] * weight)
 
 
-def extremes(fit: Fit, at: FloatArray) -> tuple[FloatArray, FloatArray]:
+def extremes(fit: LinearSmoother, at: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The smallest and the largest response in the window of each query; NaN where it is empty.  # (m, C) each"""
     order = np.argsort(fit.x[:, 0], kind="stable")
     x, y = fit.x[order, 0], fit.y

@@ -38,7 +38,7 @@ def monomials(dimensions: int, degree: int) -> Monomials:
     for a in every[1:]:
         first = next(i for i, power in enumerate(a) if power)
         parents.append((index[tuple(power - (i == first) for i, power in enumerate(a))], first))
-    return Monomials(np.array(every, np.int64).reshape(-1, dimensions), parents)
+    return Monomials(np.array(every, np.int64).reshape(len(every), dimensions), parents)
 
 
 def values(z: FloatArray, basis: Monomials) -> FloatArray:

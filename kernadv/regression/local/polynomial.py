@@ -94,6 +94,13 @@ def derivative_order(spec: LocalPolynomialSpec, dimensions: int, derivative: tup
     )
 
 
+def kernel_weights(spec: LocalPolynomialSpec, u: FloatArray) -> FloatArray:
+    """``K(|u|)`` or ``prod_i K(u_i)`` of lags u (..., d) in bandwidths; one-sided, 0 after the query.  # (...)"""
+    profile = spec.kernel.profile
+    weight = profile(np.linalg.norm(u, axis=-1)) if spec.radial else np.prod(profile(u), axis=-1)
+    return np.asarray(np.where(u[..., 0] <= 0.0, weight, 0.0) if spec.past else weight)
+
+
 def smooth(
     spec: LocalPolynomialSpec,
     x: FloatArray,
@@ -272,13 +279,10 @@ def hat_matrix(
     powers = exponents(x.shape[1], spec.degree)
     width = np.where(bandwidth > 0.0, bandwidth, 1.0)
     u = (x[None] - at[:, None]) / (width[:, None] if width.ndim == 2 else width)  # (m, n, d)
-    profile = spec.kernel.profile
-    weight = profile(np.linalg.norm(u, axis=2)) if spec.radial else np.prod(profile(u), axis=2)
+    weight = kernel_weights(spec, u)
     if bandwidth.ndim == 2 and not bandwidth.all():
         narrow = np.flatnonzero(bandwidth[:, 0] == 0.0)
         weight[narrow] = ~u[narrow].any(axis=2)
-    if spec.past:
-        weight = np.where(u[:, :, 0] <= 0.0, weight, 0.0)
     polynomial = np.zeros(u.shape[:2])
     for a, power in enumerate(powers):
         polynomial += values.row[:, a, None] * np.prod(u**power, axis=2)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,9 +12,9 @@ from kernadv._arrays import row_order
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.bandwidth._constants import from_epanechnikov
-from kernadv.regression.bandwidth._line import nearest
-from kernadv.regression.local.polynomial import LocalPolynomialSpec, LocalValues
-from kernadv.regression.series import Part, apart, smooth_series
+from kernadv.regression.local.polynomial import LocalValues
+from kernadv.regression.neighbours import nearest
+from kernadv.regression.smoother import LinearSmoother
 
 #: Fewer points than this determine no bandwidth.
 FEWEST = 3
@@ -27,32 +27,22 @@ MOST_DIMENSIONS = 3
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Points of positive weight, sorted by series, then x, y and weight, so that the order they came in does not matter.
+class Ordered(LinearSmoother):
+    """A smoother whose bandwidth is selected; the order its rows came in does not matter.
 
-    Between points of one x the order looks at y: nothing may be cut or paired there.
+    Points of positive weight, sorted by series, then x, y and weight.  Between points of one x the order looks at y: nothing
+    may be cut or paired there.  x begins at 0 in each series (first dimension), and at 0 (the others); y is centred in each
+    series; the mean weight is 1; series are numbered from 0 on, None if there is only one.
 
     Attributes
     ----------
-    spec : LocalPolynomialSpec
-    x : (n, d)
-        From 0 on in each series (first dimension), and from 0 on (the others).
-    y : (n, C)
-        Centred in each series.
-    weights : (n,)
-        With mean 1.
-    series : (n,) int
-        From 0 on, ascending.
-    order : (n,) int
-        Place of each point in what was given.
+    row : (n,) int
+        Row of each point in what was given.
     """
 
-    spec: LocalPolynomialSpec
-    x: FloatArray
-    y: FloatArray
-    weights: FloatArray
-    series: IntArray
-    order: IntArray
+    row: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    EACH: ClassVar[tuple[str, ...]] = (*LinearSmoother.EACH, "row")
 
     @property
     def span(self) -> FloatArray:
@@ -67,7 +57,7 @@ class Sample:
     @cached_property
     def place(self) -> IntArray:
         """Rank of each point's series and x, in the first dimension, among the distinct ones.  # (n,)"""
-        return np.cumsum(np.append(0, (np.diff(self.x[:, 0]) != 0.0) | (np.diff(self.series) > 0)))
+        return np.cumsum(np.append(0, (np.diff(self.x[:, 0]) != 0.0) | (np.diff(self.label) > 0)))
 
     @cached_property
     def spots(self) -> IntArray:
@@ -76,22 +66,19 @@ class Sample:
         return np.flatnonzero(np.append(True, moved))
 
     @property
-    def n_series(self) -> int:
-        """Number of series."""
-        return int(self.series[-1]) + 1
+    def label(self) -> IntArray:
+        """Number of each point's series.  # (n,)"""
+        return np.zeros(len(self.x), np.int64) if self.series is None else self.series
 
     @property
-    def labels(self) -> IntArray | None:
-        """Series of each point; None if there is only one."""
-        return None if self.n_series == 1 else self.series
-
-    def parts(self, bandwidth: FloatArray) -> Iterator[Part]:
-        """Series that are smoothed together, the points being the queries; see `kernadv.regression.series.apart`."""
-        return apart(self.x, self.labels, self.x, self.labels, self.spec.kernel, bandwidth)
+    def n_series(self) -> int:
+        """Number of series."""
+        return int(self.label[-1]) + 1
 
     def smooth(self, bandwidth: FloatArray) -> LocalValues:
         """Estimates at the design points, at one bandwidth (d,), or one a point (n, 1)."""
-        return smooth_series(self.spec, self.x, self.y, self.weights, self.x, bandwidth, self.labels, self.labels)
+        smoother = self.with_bandwidth(bandwidth)
+        return smoother.moments(smoother.points)
 
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Narrowest and widest bandwidth of a search.  # (d,), (d,)
@@ -103,8 +90,8 @@ class Sample:
         factor = from_epanechnikov(self.spec.kernel)
         if self.x.shape[1] == 1:
             x = self.x[:, 0]
-            apart = np.append(True, (np.diff(x) != 0.0) | (np.diff(self.series) != 0))
-            x, series = x[apart], self.series[apart]
+            apart = np.append(True, (np.diff(x) != 0.0) | (np.diff(self.label) != 0))
+            x, series = x[apart], self.label[apart]
             near = nearest(x, series, x, series, self.spec.degree + 2)  # each point is its own first
             low = float(np.quantile(near[near > 0.0], MOST))
             return np.array([min(low, 0.25 * float(self.span[0])) * factor]), WIDEST * self.span * factor
@@ -113,9 +100,10 @@ class Sample:
         return low * factor * scale, WIDEST * factor * (self.span / scale).max() * scale
 
 
-def check_shapes(x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None) -> None:
+def check_shapes(smoother: LinearSmoother) -> None:
     """Raise unless the arrays are (n, d), (n, C), (n,) and (n,) or None."""
-    shapes = np.shape(x), np.shape(y), np.shape(weights)
+    series = smoother.series
+    shapes = np.shape(smoother.x), np.shape(smoother.y), np.shape(smoother.weights)
     n, series_shape = shapes[2], None if series is None else np.shape(series)
     if [len(s) for s in shapes] != [2, 2, 1] or any(s[:1] != n for s in shapes) or series_shape not in (None, n):
         raise ArgumentError(
@@ -124,9 +112,7 @@ def check_shapes(x: FloatArray, y: FloatArray, weights: FloatArray, series: IntA
         )
 
 
-def prepare(
-    spec: LocalPolynomialSpec, x: FloatArray, y: FloatArray, weights: FloatArray, series: IntArray | None
-) -> Sample:
+def prepare(smoother: LinearSmoother) -> Ordered:
     """Check and order the data.
 
     Raises
@@ -135,7 +121,8 @@ def prepare(
         If there are fewer than 3 points of positive weight, values that are not finite, a dimension in which x is
         constant (the first one: within every series), or series in more than 3 dimensions.
     """
-    check_shapes(x, y, weights, series)
+    check_shapes(smoother)
+    x, y, weights, series = smoother.x, smoother.y, smoother.weights, smoother.series
     if not (np.isfinite(x).all() and np.isfinite(y).all() and np.isfinite(weights).all()) or (weights < 0.0).any():
         raise ArgumentError("a bandwidth is selected from finite x and y and weights >= 0; drop the other rows first")
     if series is not None and x.shape[1] > MOST_DIMENSIONS:
@@ -162,4 +149,5 @@ def prepare(
         )
     begin = np.unique(first)
     mean = np.add.reduceat(own[:, None] * values, begin) / np.add.reduceat(own, begin)[:, None]
-    return Sample(spec, points, values - mean[label], own, label, used)
+    several = label if label[-1] else None
+    return Ordered(smoother.spec, points, values - mean[label], own, series=several, row=used)

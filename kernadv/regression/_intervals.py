@@ -1,0 +1,64 @@
+"""Intervals and bands of a fitted regressor: series by series from moments, of everything together from hat rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from kernadv._errors import ArgumentError, check_choice
+from kernadv._typing import FloatArray, IntArray
+from kernadv.regression.inference import Interval, bands, intervals
+from kernadv.regression.inference._rows import BAND_PARTS, INTERVAL_PARTS
+from kernadv.regression.points import Points
+from kernadv.regression.smoother import LinearSmoother
+
+
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
+def interval(smoother: LinearSmoother, at: Points, level: float, method: str) -> Interval:
+    """Pointwise intervals, see `kernadv.regression.inference.interval`."""
+    if smoother.intervals_by_rows:
+        return intervals.make_interval(smoother, at, level, method, INTERVAL_PARTS)
+    curves = list(_curves(smoother, at))
+    results = [intervals.interval(curve, q, level, method) for _, curve, q in curves]
+    if len({result.covers for result in results}) > 1:  # "auto" may differ between series; robust suits all
+        results = [intervals.interval(curve, q, level, "robust") for _, curve, q in curves]
+    return _joined([queries for queries, _, _ in curves], results, at, smoother)
+
+
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
+def band(smoother: LinearSmoother, at: Points, level: float, method: str, bias_corrected: bool) -> Interval:
+    """Bands that hold at all queries together, see `kernadv.regression.inference.band`."""
+    check_choice(method, "method of a band", bands.METHODS)
+    if smoother.series is not None and at.series is not None:  # those without a query have no part in it
+        kept = np.isin(smoother.series, at.series)
+        smoother = smoother.take(kept) if kept.any() else smoother
+    on_line = smoother.x.shape[1] == 1 and not smoother.intervals_by_rows
+    curves = list(_curves(smoother, at)) if on_line else []
+    if len(curves) == 1:
+        ((queries, curve, q),) = curves
+        result = bands.band(curve, q, level, method, bias_corrected=bias_corrected)
+        return _joined([queries], [result], at, smoother)
+    if method == "tube":
+        raise ArgumentError(
+            "the tube formula is for one continuous column and one bandwidth: hat vectors must form one smooth path; use "
+            "method='sup_t'"
+        )
+    return bands.make_band(smoother, at, level, bias_corrected, BAND_PARTS)
+
+
+def _curves(smoother: LinearSmoother, at: Points) -> Iterator[tuple[IntArray | slice, LinearSmoother, FloatArray]]:
+    """Series that are smoothed together as one curve, with the rows and the places of their queries."""
+    spec, bandwidth = smoother.spec, smoother.bandwidth
+    if not at.known.any():  # nothing to estimate, but it is known how
+        yield slice(0, 0), LinearSmoother(spec, smoother.x, smoother.y, smoother.weights, bandwidth), at.x[:0]
+    for rows, queries, x, q, h in smoother.parts(at):
+        yield queries, LinearSmoother(spec, x, smoother.y[rows], smoother.weights[rows], h), q
+
+
+def _joined(rows: list[IntArray | slice], results: list[Interval], at: Points, smoother: LinearSmoother) -> Interval:
+    """Intervals of parts as those of all queries, NaN for queries of unseen series."""
+    estimate, low, high = np.full((3, len(at.x), smoother.y.shape[1]), np.nan)
+    for queries, result in zip(rows, results, strict=True):
+        estimate[queries], low[queries], high[queries] = result[:3]
+    return Interval(estimate, low, high, results[0].covers)
