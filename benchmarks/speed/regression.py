@@ -214,12 +214,12 @@ def series() -> Rows:
     """10,000 series of 100 points, 8 bandwidths each, at the newest step: the moments of the value estimator."""
     from kernadv import Steps
     from kernadv.kernels import get
-    from kernadv.moments import Sample, Windows, numba_
+    from kernadv.moments import Histories, Windows, numba_
 
     count, length = 10_000, 100
     z = (np.random.default_rng(0).random(count * length) < 0.4).astype(float)
     start = np.arange(count) * length
-    sample = Sample(start, np.full(count, length), np.tile(np.arange(1, length + 1), count), np.ones(len(z)), z, z)
+    sample = Histories(start, np.full(count, length), np.tile(np.arange(1, length + 1), count), np.ones(len(z)), z, z)
     kernel = get("triangular")
     windows = Windows.of(
         [Steps(w) for w in (3, 6, 12, 25, 50, 100, 200, 400)], kernel, sample, np.full(count, length + 1)

@@ -41,8 +41,6 @@ class PooledRule(Rule):
     allow_late : bool or int
     """
 
-    learns = True
-
     def __init__(self, how: Pooling, features: Features | None, weighted: bool, allow_late: bool | int = False) -> None:
         super().__init__(allow_late)
         self.how, self.features, self.weighted = how, features, weighted
@@ -127,7 +125,7 @@ class PooledRule(Rule):
             "filter_weights": np.array(weights),
         }
 
-    def retention(self, step: int, late: int) -> Retention:
+    def _retention(self, newest: int, late: int) -> Retention:
         """All: the values come from the notes, the visits explain them."""
         return KEEP_ALL
 
