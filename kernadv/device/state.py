@@ -126,8 +126,7 @@ class DeviceState:
         self.rule.check_step(clock[0], self.newest)
         check_id_type(self.id_type, given.kind)
         batch = DeviceBatch(self.names.keys(given, self.device), z, tick, clock, w)
-        batch.given, batch.unscored, batch.refused, batch.unit = given, rewards.isnan(), refused, unit
-        batch.kind = rewards.dtype if rewards.is_floating_point() else torch.float32
+        batch.given, batch.rewards, batch.refused, batch.unit = given, rewards.detach(), refused, unit
         batch.row, batch.found = self.history.find(batch.keys)
         batch.last = self.history.visits.newest[batch.row]
         return batch

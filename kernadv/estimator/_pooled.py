@@ -73,7 +73,9 @@ class PooledRule(Rule):
 
     def learn(self, prediction: Prediction, pool: Pool) -> Any:
         """Learn from the groups with a scored trace."""
-        _, asked, forecast = prediction.basis
+        before, asked, forecast = prediction.basis
+        if pool is not before:
+            pool.copy_from(before)
         if asked.features is not None:
             pool.expect(asked.features.shape[1])
         return pool.learn(asked, forecast)

@@ -96,7 +96,14 @@ class Rule(ABC):
         return None
 
     def learn(self, prediction: Prediction, pool: Pool) -> Any:
-        """Learn from a batch that was predicted; returns what is then noted of each group's prompt.  # (N, noted)"""
+        """Learn from a batch that was predicted; returns what is then noted of each group's prompt.  # (N, noted)
+
+        Parameters
+        ----------
+        prediction : Prediction
+        pool : Pool
+            Takes over what the prediction was made from, if it is another one, and learns.
+        """
         raise NotImplementedError
 
     @abstractmethod

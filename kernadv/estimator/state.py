@@ -95,10 +95,8 @@ class HostState:
         history, visits, notes = self.history.counted_in(batch.unit), batch.visits, None
         learned: dict[str, Any] = {"last": self.last if last is None else last}
         if prediction and self.pool and self._spare and batch.scored.any():
-            fresh = self._spare
-            fresh.copy_from(prediction.basis[0])
-            notes = self.rule.learn(prediction, fresh)[np.searchsorted(batch.prompt, np.arange(len(batch.ids)))]
-            learned |= {"pool": fresh, "_spare": self.pool}
+            notes = self.rule.learn(prediction, self._spare)[np.searchsorted(batch.prompt, np.arange(len(batch.ids)))]
+            learned |= {"pool": self._spare, "_spare": self.pool}
         ids, rows, stored = batch.ids, batch.rows.copy(), visits.n > 0
         if not stored.all():
             prompts, index = np.unique(visits.prompt[stored], return_inverse=True)

@@ -47,7 +47,7 @@ def test_table_is_a_dictionary(rounds):
 def test_groups_are_those_of_a_double_loop(rows):
     ids, tick, z = (np.array(column) for column in zip(*rows, strict=True))
     made = DeviceBatch(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)), [1, 2, 3])
-    made.kind = torch.float64
+    made.rewards = torch.as_tensor(z)
     own = made.own
     got = groups.sum_of_groupmates(torch.cat([own, own[1:] ** 2]), made.group, made.end)
     others = torch.stack([made.restore(part) for part in got]).numpy()
