@@ -26,7 +26,7 @@ from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.groups import Groups, WeightedGroups
 from kernadv.ids import ID_NAMES, Id, decode_ids, encode_ids, id_key
-from kernadv.moments import Sample
+from kernadv.moments import Histories
 
 #: Version of the arrays in `History.state_dict`.
 FORMAT = 1
@@ -103,10 +103,10 @@ class _Draft:
         self.rows, self.before, self.chains, self.blocks = rows, before, chains, blocks
         self.left: list[AnyArray] = []  # blocks that nothing will use
 
-    def evict(self, own: IntArray, keep: Retention) -> int:
-        """Forget what `keep` says can never matter again of the prompts `own`; returns the number of visits."""
+    def evict(self, own: IntArray, retention: Retention) -> int:
+        """Forget what `retention` says can never matter again of the prompts `own`; returns the number of visits."""
         count = np.empty(len(own), np.int64)
-        loops.count_expired(*(part[own] for part in self.chains), self.blocks, *keep.clamped(), count)
+        loops.count_expired(*(part[own] for part in self.chains), self.blocks, *retention.clamped(), count)
         return self.drop(own, count)
 
     def drop(self, own: IntArray, count: IntArray) -> int:
@@ -219,17 +219,17 @@ class History:
         self,
         ids: Sequence[Id],
         groups: Groups | WeightedGroups,
-        keep: Retention = KEEP_ALL,
+        retention: Retention = KEEP_ALL,
         notes: FloatArray | None = None,
     ) -> None:
         """Add a batch of visits; arguments as in `appending`."""
-        at_once(*self.appending(ids, groups, keep, notes=notes))
+        at_once(*self.appending(ids, groups, retention, notes=notes))
 
     def appending(
         self,
         ids: Sequence[Id],
         groups: Groups | WeightedGroups,
-        keep: Retention = KEEP_ALL,
+        retention: Retention = KEEP_ALL,
         newest: int = 0,
         rows: IntArray | None = None,
         notes: FloatArray | None = None,
@@ -245,7 +245,7 @@ class History:
             The distinct prompts of the batch, all of the type held already.
         groups : Groups or WeightedGroups
             Of the history's kind; ``groups.prompt`` indexes `ids`.
-        keep : Retention
+        retention : Retention
             What can still matter after the batch.
         newest : int
             Newest step seen, where it is later than those of `groups`.
@@ -265,13 +265,13 @@ class History:
         visits, evicted, dropped = self._visits + added, self._evicted, self._dropped
         if self.max_visits is not None:
             over = np.flatnonzero(draft.chains.size > self.max_visits)
-            gone = draft.evict(over, keep) if keep.visits <= self.max_visits else 0
+            gone = draft.evict(over, retention) if retention.visits <= self.max_visits else 0
             lost = draft.drop(over, np.maximum(draft.chains.size[over] - self.max_visits, 0).astype(np.int64))
             visits, evicted, dropped = visits - gone - lost, evicted + gone, dropped + lost
         most = visits if self.max_total is None else self.max_total
         if visits > most or visits >= self._next_sweep:
             draft = self._whole(draft)
-            gone = draft.evict(draft.rows, keep)
+            gone = draft.evict(draft.rows, retention)
             visits, evicted = visits - gone, evicted + gone
             if visits > most:
                 lost = self._drop_total(draft, visits - (most - most // 8))
@@ -360,8 +360,8 @@ class History:
         return [*calls, (self.__dict__.update, state)]
 
     @contextmanager
-    def borrowed(self, rows: IntArray) -> Iterator[Sample]:
-        """Sample in memory that is used again afterwards; fresh memory costs twice as much as the copy.
+    def temporary_histories(self, rows: IntArray) -> Iterator[Histories]:
+        """As `histories`, in memory that is used again afterwards; fresh memory costs twice as much as the copy.
 
         Each call that is under way has a buffer of its own, so several threads may read at a time.
         """
@@ -373,16 +373,16 @@ class History:
         if buffer.shape[1] < total:
             buffer = np.empty((4, total + total // 4))
         try:
-            yield self.sample(rows, buffer)
+            yield self.histories(rows, buffer)
         finally:
             self._buffers.append(buffer)
 
-    def sample(self, rows: IntArray, buffer: FloatArray | None = None) -> Sample:
+    def histories(self, rows: IntArray, buffer: FloatArray | None = None) -> Histories:
         """Visits of the prompts in `rows` (-1: none), each in ascending order of step; in the (4, ...) buffer, if given.
 
         Of a history of `Groups`.
         """
-        return Sample(*self._gathered(self._chains, rows, buffer))
+        return Histories(*self._gathered(self._chains, rows, buffer))
 
     def visits(self, rows: IntArray) -> Groups | WeightedGroups:
         """The same of a history of either kind; ``prompt`` indexes `rows`."""
@@ -425,11 +425,11 @@ class History:
         """Set the counters of a history that came from elsewhere."""
         self._evicted, self._dropped = evicted, dropped
 
-    def evict(self, keep: Retention) -> int:
-        """Forget what `keep` says can never matter again; returns the number of visits forgotten."""
+    def evict(self, retention: Retention) -> int:
+        """Forget what `retention` says can never matter again; returns the number of visits forgotten."""
         none = np.empty(0, np.int64)
         draft = self._whole(_Draft(none, none, _Chains.none(0), self._blocks))
-        gone = draft.evict(draft.rows, keep)
+        gone = draft.evict(draft.rows, retention)
         at_once(*self._changing(draft, {}, 0, {"_visits": self._visits - gone, "_evicted": self._evicted + gone}))
         return gone
 

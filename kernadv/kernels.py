@@ -128,10 +128,10 @@ class Kernel(ABC):
         edge; a product such as 0.29 * 100 counts as the whole number it is within `TIE`.
         """
         edge = xp.asarray(width, dtype=xp.float64) * self.support
-        finite = xp.isfinite(edge) & (edge < UNBOUNDED)
+        finite = abs(edge) < UNBOUNDED  # nor NaN
         edge = xp.where(finite, edge, 0.0)
-        whole = xp.round(edge)
-        exact = abs(edge - whole) <= TIE * whole.clip(1.0)
+        whole = edge.round()
+        exact = abs(edge - whole) <= TIE * xp.where(whole > 1.0, whole, 1.0)
         inner = whole if self.closed else whole - 1.0
         return xp.asarray(xp.where(finite, xp.where(exact, inner, xp.floor(edge)), UNBOUNDED), dtype=xp.int64)
 

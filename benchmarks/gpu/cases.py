@@ -12,7 +12,7 @@ from benchmarks.gpu.providers import flash_providers, nearest_providers, prequen
 from kernadv import KernelValueEstimator, Pooling
 from kernadv.clock import Relative
 from kernadv.kernels import get
-from kernadv.moments import Sample, Windows
+from kernadv.moments import Histories, Windows
 from kernadv.regression.operators import flash
 
 
@@ -100,7 +100,7 @@ def histories(device: torch.device, sizes: Sizes, fill: str, seed: int) -> dict[
     n = (sizes.group * there).int()
     at = torch.full((prompts,), 2 * visits + 1, dtype=torch.int32, device=device)
     grid = [Relative(0.02 + 0.06 * k) for k in range(sizes.bandwidths)]
-    packed = Sample(
+    packed = Histories(
         torch.cumsum(longest, 0) - longest, longest.int(), step[there], n[there], s[there].float(), s[there].float()
     )
     return {

@@ -23,7 +23,7 @@ from kernadv.clock import Bandwidth, Relative, Steps, Visits
 from kernadv.estimator import KernelValueEstimator
 from kernadv.groups import Groups, check_groups
 from kernadv.kernels import Kernel, get
-from kernadv.moments import Sample, Windows
+from kernadv.moments import Histories, Windows
 from kernadv.smoothers.local_linear import RANK
 from kernadv.smoothers.nadaraya_watson import UNDERFLOW
 
@@ -75,7 +75,7 @@ class KAE(LinearBaseline):
         first = np.ones(count, dtype=bool)
         first[1:] = groups.prompt[1:] != groups.prompt[:-1]
         start = np.maximum.accumulate(np.where(first, np.arange(count), 0))
-        past = Sample(start, np.arange(count) - start, groups.step, groups.n.astype(np.float64), groups.s, groups.ss)
+        past = Histories(start, np.arange(count) - start, groups.step, groups.n.astype(np.float64), groups.s, groups.ss)
         windows = Windows.of([self.bandwidth], self.kernel, past, groups.step)
         backend = moments.select().backend
         m = backend.ragged_moments(past, windows, self.kernel)

@@ -54,10 +54,10 @@ class DeviceBatch:
         Whether a place is the first of its group.
     given : DeviceIds
         As they came.
-    kind : torch dtype
-        Of the results.
-    unscored, refused : (B,) bool
-        Rows whose reward is NaN, and those whose reward or weight cannot be used, in their own order.
+    rewards : (B,) tensor
+        As they came, in the rows' own order.
+    refused : (B,) bool
+        Rows whose reward or weight cannot be used, in that order.
     unit : () float64
         Of the weights; 0 while none came.
     row, last : (B,) int64
@@ -68,8 +68,7 @@ class DeviceBatch:
 
     alike = None
     given: DeviceIds
-    kind: torch.dtype
-    unscored: Tensor
+    rewards: Tensor
     refused: Tensor
     unit: Tensor
     row: Tensor
@@ -168,12 +167,12 @@ class DeviceBatch:
 
     def advantages(self, value: Tensor) -> Tensor:
         """Reward - value of the rows, of their type; 0 where a reward is NaN, NaN where it is refused.  # (B,)"""
-        return torch.where(self.unscored, 0.0, self._rows(self.z - value)).to(self.kind)
+        return torch.where(self.rewards.isnan(), 0.0, self._rows(self.z - value)).to(self._kind)
 
     def restore(self, x: Tensor) -> Tensor:
         """Numbers of the places as those of the rows, of the type of the rewards.  # (B,)"""
         rows = self._rows(x)
-        return rows.to(self.kind) if rows.is_floating_point() else rows
+        return rows.to(self._kind) if rows.is_floating_point() else rows
 
     def of_steps(self, values: AnyArray) -> Tensor:
         """One number a step of the batch at every place.  # (B, 1)"""
@@ -181,6 +180,11 @@ class DeviceBatch:
             return upload(values, self.z.device)[self.tick][:, None]
         kind = torch.float64 if values.dtype.kind == "f" else torch.int64
         return torch.full((1, 1), values[0].item(), dtype=kind, device=self.z.device).expand(len(self.z), 1)
+
+    @property
+    def _kind(self) -> torch.dtype:
+        """Type of the results."""
+        return self.rewards.dtype if self.rewards.is_floating_point() else torch.float32
 
     def _rows(self, x: Tensor) -> Tensor:
         return torch.empty_like(x).index_copy_(0, self.order, x)

@@ -10,7 +10,7 @@ from kernadv.device.table import FREE, Table
 from kernadv.device.visits import Visits
 
 
-def evict(visits: Visits, room: int, keep: Retention) -> Tensor:
+def evict(visits: Visits, room: int, retention: Retention) -> Tensor:
     """Forget what can never matter again, and put the rest in order of its steps, newest first.  In place.
 
     Parameters
@@ -18,7 +18,7 @@ def evict(visits: Visits, room: int, keep: Retention) -> Tensor:
     visits : Visits
     room : int
         R.
-    keep : Retention
+    retention : Retention
 
     Returns
     -------
@@ -30,7 +30,7 @@ def evict(visits: Visits, room: int, keep: Retention) -> Tensor:
     left = place < size[:, None]
     step = torch.where(left, visits.step[:-1].view(-1, room), -(2**62))
     ranked, order = step.sort(dim=1, descending=True)
-    oldest, span, latest = keep.clamped()
+    oldest, span, latest = retention.clamped()
     cut = (ranked[:, :1] - span).clamp(min=oldest)
     live = left & ((place < latest) | (ranked >= cut))
     for part in visits[:4]:

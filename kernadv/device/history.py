@@ -14,7 +14,7 @@ from kernadv.device.table import Found, Table
 from kernadv.device.transfer import Bound, upload
 from kernadv.device.visits import NONE, Visits
 from kernadv.groups import Groups, WeightedGroups
-from kernadv.moments import Sample
+from kernadv.moments import Histories
 
 #: Room for prompts and for visits of each at first.
 PROMPTS, VISITS = 1024, 8
@@ -79,12 +79,12 @@ class DeviceHistory:
         found = self.table.find(ids)
         return torch.where(found.hit, found.row, self.prompts), found
 
-    def sample(self, rows: Tensor, wanted: Tensor) -> Sample:
+    def histories(self, rows: Tensor, wanted: Tensor) -> Histories:
         """Visits of the prompts in `rows` where they are `wanted`, of a history of `Groups`; nothing is copied."""
-        return Sample(rows * self.room, torch.where(wanted, self.visits.size[rows], 0), *self.visits[:4])
+        return Histories(rows * self.room, torch.where(wanted, self.visits.size[rows], 0), *self.visits[:4])
 
     def visit_lag(self, rows: Tensor, at: Tensor, k: int) -> Tensor:
-        """As `Sample.visit_lag`, of each of the rows.  # (B,) float64"""
+        """As `Histories.visit_lag`, of each of the rows.  # (B,) float64"""
         lag = at[:, None] - self.visits.steps(rows, self.room)
         seen = (torch.arange(self.room, device=self.device) < self.visits.size[rows, None]) & (lag >= 0)
         far = torch.where(seen, lag, -1).amax(1)
@@ -92,14 +92,14 @@ class DeviceHistory:
         some = torch.where(far < 0, 1, far + 1)
         return torch.where(seen.sum(1) >= k, near, some).double()
 
-    def append(self, batch: DeviceBatch, keep: Retention, notes: Tensor | None = None) -> bool:
+    def append(self, batch: DeviceBatch, retention: Retention, notes: Tensor | None = None) -> bool:
         """Add the groups of a batch that have a scored row; a (prompt, step) that exists is merged.
 
         Parameters
         ----------
         batch : DeviceBatch of B rows
             Which holds what `find` says of its keys, now.
-        keep : Retention
+        retention : Retention
             What of the history can still matter.
         notes : (B, noted) float64, optional
             What is noted of the prompt of each group from now on, the same for all groups of a prompt.
@@ -110,7 +110,7 @@ class DeviceHistory:
             Whether everything else was forgotten, with the prompts that have nothing more.
         """
         stored = batch.first & (batch.visits[0] > 0)
-        packed = self._reserve(len(batch.keys), len(batch.clock), keep)
+        packed = self._reserve(len(batch.keys), len(batch.clock), retention)
         found = self.table.find(batch.keys) if packed else batch.found
         wanted = stored
         if batch.tick is not None:  # a prompt is entered at its first group with a scored row
@@ -127,33 +127,33 @@ class DeviceHistory:
         if notes is not None:
             self.notes[torch.where(stored, row, self.prompts)] = torch.where(stored[:, None], notes, 0.0)
         if self.max_visits is not None:
-            self._count(torch.stack(lost), row, keep, self.max_visits)
+            self._count(torch.stack(lost), row, retention, self.max_visits)
         if 2 * self._prompts.most > self.prompts:
             self._prompts.ask(self.table.used)
         if 2 * self._fullest.most > self.room:
             self._fullest.ask(self.visits.size.amax())
-        return self._cap(len(batch.keys), keep) or packed
+        return self._cap(len(batch.keys), retention) or packed
 
-    def oldest(self, keep: Retention) -> int:
+    def oldest(self, retention: Retention) -> int:
         """A step before which no visit is left by an `append` that forgot, as far as the host has seen."""
-        return self._oldest.most if keep.visits else max(self._oldest.most, keep.oldest)
+        return self._oldest.most if retention.visits else max(self._oldest.most, retention.oldest)
 
-    def _count(self, lost: Tensor, row: Tensor, keep: Retention, most: int) -> None:
+    def _count(self, lost: Tensor, row: Tensor, retention: Retention, most: int) -> None:
         """Count the visits that were lost because a prompt may have at most so many.  lost: (T, B) steps, of T puts"""
-        oldest, span, latest = keep.clamped()
+        oldest, span, latest = retention.clamped()
         cut = (self.visits.newest[row] - span).clamp(min=oldest) if latest <= most else -NONE
         over = (lost < cut).sum()
         self.evicted += over
         self.dropped += (lost < NONE).sum() - over
 
-    def _cap(self, added: int, keep: Retention) -> bool:
+    def _cap(self, added: int, retention: Retention) -> bool:
         """Keep to `max_total` after at most so many visits were added; returns whether rows were given anew."""
         if self.max_total is None:
             return False
         self._total.add(added)
         near = self._total.most > self.max_total  # whether it is passed is decided on the device
         if near:
-            self._evict(keep)
+            self._evict(retention)
             self.dropped += eviction.drop_oldest(self.table, self.visits, self.room, self.max_total)
             self._pack()
             place = torch.arange(self.room, device=self.device)
@@ -163,7 +163,7 @@ class DeviceHistory:
             self._total.ask(self.visits.size.sum())
         return near
 
-    def _reserve(self, prompts: int, visits: int, keep: Retention) -> bool:
+    def _reserve(self, prompts: int, visits: int, retention: Retention) -> bool:
         """Have room for that many more prompts, and visits of each; returns whether rows were given anew."""
         self._calls += 1
         known, fullest = self._prompts.most, self._fullest.most
@@ -171,9 +171,9 @@ class DeviceHistory:
         growing = self.room != self.max_visits
         tight = growing and fullest + visits > 0.75 * self.room and self._calls - self._evicted_at > self.room // 4
         crowded = known + prompts > 0.75 * self.prompts and known - self._least >= self.prompts // 8
-        crowded &= keep != KEEP_ALL and self._calls - self._packed_at > PAUSE
+        crowded &= retention != KEEP_ALL and self._calls - self._packed_at > PAUSE
         if tight or crowded:  # early, so that the host knows what is left before there is need to grow
-            self._evict(keep)
+            self._evict(retention)
         if crowded:
             self._pack()
         if self._prompts.most + prompts > self.prompts:
@@ -199,9 +199,9 @@ class DeviceHistory:
         self.notes = torch.cat([self.notes, more])  # the last ones are 0, too
         self.visits, self.room = Visits(*moved), room
 
-    def _evict(self, keep: Retention) -> None:
+    def _evict(self, retention: Retention) -> None:
         """Forget what can never matter again."""
-        self.evicted += eviction.evict(self.visits, self.room, keep)
+        self.evicted += eviction.evict(self.visits, self.room, retention)
         self._fullest.ask(self.visits.size.amax())
         self._evicted_at = self._calls
 

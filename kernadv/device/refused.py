@@ -26,7 +26,7 @@ class Refused:
             self._known.ask(self._count)
             self._tell(self._known.most)
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Warn of what has not come back; waits for the device."""
         if not self._told:
             self._tell(int(self._count))

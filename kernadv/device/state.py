@@ -126,8 +126,7 @@ class DeviceState:
         self.rule.check_step(clock[0], self.newest)
         check_id_type(self.id_type, given.kind)
         batch = DeviceBatch(self.names.keys(given, self.device), z, tick, clock, w)
-        batch.given, batch.unscored, batch.refused, batch.unit = given, rewards.isnan(), refused, unit
-        batch.kind = rewards.dtype if rewards.is_floating_point() else torch.float32
+        batch.given, batch.rewards, batch.refused, batch.unit = given, rewards.detach(), refused, unit
         batch.row, batch.found = self.history.find(batch.keys)
         batch.last = self.history.visits.newest[batch.row]
         return batch
@@ -169,14 +168,14 @@ class DeviceState:
         else:
             width = bandwidth.half_width(np.array(batch.clock), lambda k: np.empty(0))
             windows = Windows(batch.step, batch.of_steps(width), batch.of_steps(kernel.reach(width)))
-        sample = self.history.sample(batch.row, batch.first)
-        return windows.width, ops.trusted_moments(sample, windows, kernel, "float64").reshape(9, -1)
+        past = self.history.histories(batch.row, batch.first)
+        return windows.width, ops.trusted_moments(past, windows, kernel, "float64").reshape(9, -1)
 
     @property
     def counters(self) -> Counters:
         """As `History.counters`; waits for the device."""
         self._check_whole()
-        self._refused.settle()
+        self._refused.finish()
         size, before = self.history.visits.size, self._counters
         evicted, dropped = int(self.history.evicted), int(self.history.dropped)
         return Counters(int((size > 0).sum()), int(size.sum()), before.evicted + evicted, before.dropped + dropped)
@@ -184,18 +183,7 @@ class DeviceState:
     @property
     def last(self) -> dict[str, AnyArray]:
         """As in `HostState`; waits for the device."""
-        if "first" not in self._last:
-            return self._last
-        part = {name: x.cpu().numpy() for name, x in self._last.items()}
-        first, last = part["first"], part["last"]
-        known = first & (last > 0)
-        return {
-            "n_eff": part["n_eff"],
-            "defined": part["defined"],
-            "width": np.broadcast_to(part["width"][:, 0], first.shape)[first],
-            "gap": np.maximum(part["step"] - last, 0)[known],
-            "scored": ~np.isnan(part["z"]),
-        }
+        return {name: np.asarray(x.cpu() if isinstance(x, Tensor) else x) for name, x in self._last.items()}
 
     @property
     def learned(self) -> Pool | None:
@@ -212,11 +200,11 @@ class DeviceState:
         newest = max(self.newest, batch.newest)
         if batch.given.kind is str and batch.given.ids is not None:
             self.names.enter(batch.given.ids, newest)
-        keep = self.rule.keep(newest)
+        retention = self.rule.retention(newest)
         with torch.inference_mode(False):
             notes = self.rule.learn(prediction, self.pool) if prediction and self.pool else None
-            if self.history.append(batch, keep, notes):
-                self.names.forget(self.history.oldest(keep))
+            if self.history.append(batch, retention, notes):
+                self.names.forget(self.history.oldest(retention))
             self.seen += batch.own.sum(1)
             if batch.weight is not None:
                 self._unit.copy_(batch.unit)

@@ -93,14 +93,14 @@ class PlainRule(Rule):
 
     def pieces(self, prediction: Prediction, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
         """The kernel's weights, as shares."""
-        lag, width = at - visits.step, prediction.width[0]
+        lag, width = at - visits.step, prediction.width[0, 0]
         inside = (lag >= 0) & (lag <= self.kernel.reach(width))
         weight = np.where(inside, self.kernel.profile(lag / width), 0.0) * visits.n
         return {"weights": weight / weight.sum() if weight.any() else weight}
 
-    def retention(self, step: int, late: int) -> Retention:
+    def _retention(self, newest: int, late: int) -> Retention:
         """That of the bandwidth."""
-        return self.bandwidth.retention(step, self.kernel, late)
+        return self.bandwidth.retention(newest, self.kernel, late)
 
     def config(self, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
         """Bandwidth and kernel."""

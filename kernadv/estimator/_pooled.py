@@ -41,8 +41,6 @@ class PooledRule(Rule):
     allow_late : bool or int
     """
 
-    learns = True
-
     def __init__(self, how: Pooling, features: Features | None, weighted: bool, allow_late: bool | int = False) -> None:
         super().__init__(allow_late)
         self.how, self.features, self.weighted = how, features, weighted
@@ -75,7 +73,9 @@ class PooledRule(Rule):
 
     def learn(self, prediction: Prediction, pool: Pool) -> Any:
         """Learn from the groups with a scored trace."""
-        _, asked, forecast = prediction.basis
+        before, asked, forecast = prediction.basis
+        if pool is not before:
+            pool.copy_from(before)
         if asked.features is not None:
             pool.expect(asked.features.shape[1])
         return pool.learn(asked, forecast)
@@ -122,7 +122,7 @@ class PooledRule(Rule):
             "filter_weights": np.array(weights),
         }
 
-    def retention(self, step: int, late: int) -> Retention:
+    def _retention(self, newest: int, late: int) -> Retention:
         """All: the values come from the notes, the visits explain them."""
         return KEEP_ALL
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import AnyArray, FloatArray
@@ -26,8 +26,8 @@ class Prediction(NamedTuple):
     Attributes
     ----------
     estimate : Estimate of (B,) arrays
-    width : array
-        Half-widths of the windows in steps, for `metrics`; NaN where there is no single one.
+    width : (N, 1) array, or one that broadcasts
+        Half-width of each group's window in steps, for `metrics`; NaN where there is no single one.
     basis : Any
         What the rule made them from.
     """
@@ -83,7 +83,6 @@ class Rule(ABC):
     bandwidth: Bandwidth | None = None
     kernel: Kernel | None = None
     features: Features | None = None
-    learns: ClassVar[bool] = False
 
     def __init__(self, allow_late: bool | int) -> None:
         self.allow_late = allow_late
@@ -97,7 +96,14 @@ class Rule(ABC):
         return None
 
     def learn(self, prediction: Prediction, pool: Pool) -> Any:
-        """Learn from a batch that was predicted; returns what is then noted of each group's prompt.  # (N, noted)"""
+        """Learn from a batch that was predicted; returns what is then noted of each group's prompt.  # (N, noted)
+
+        Parameters
+        ----------
+        prediction : Prediction
+        pool : Pool
+            Takes over what the prediction was made from, if it is another one, and learns.
+        """
         raise NotImplementedError
 
     @abstractmethod
@@ -108,13 +114,13 @@ class Rule(ABC):
     def pieces(self, prediction: Prediction, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
         """The ``weights`` of the visits in the value of a single group without traces, and what else made it."""
 
-    @abstractmethod
-    def retention(self, step: int, late: int) -> Retention:
-        """What of the history can still matter at steps >= step - late."""
-
-    def keep(self, newest: int) -> Retention:
+    def retention(self, newest: int) -> Retention:
         """What of the history can still matter after a batch."""
-        return KEEP_ALL if self.allow_late is True else self.retention(newest, int(self.allow_late))
+        return KEEP_ALL if self.allow_late is True else self._retention(newest, int(self.allow_late))
+
+    @abstractmethod
+    def _retention(self, newest: int, late: int) -> Retention:
+        """What can still matter at steps >= newest - late."""
 
     def check_step(self, earliest: int, newest: int) -> None:
         """Refuse steps before the newest one seen, as far as they may not be late."""

@@ -261,7 +261,7 @@ class KernelValueEstimator:
     def _observing(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> list[Call]:
         """The calls for `at_once` that remember a batch."""
         state, batch = self._read(prompt_ids, rewards, step, weights)
-        prediction = state.predict(batch) if self._rule.learns else None
+        prediction = None if state.pool is None else state.predict(batch)
         return list(state.learning(batch, prediction))
 
     def observe_offline(self, prompt_ids: Any, pass_rates: Any, rollouts: int, *, age: int = 10) -> None:
@@ -363,14 +363,10 @@ class KernelValueEstimator:
             standard deviation of a step of the logit of a value, and ``discount``, the rate a step at which a past loses its
             worth.
         """
-        state, last = self._state, self._state.last
-        held = state.counters
+        state = self._state
+        last, held = state.last, state.counters
         return {
-            "n_eff": _mean(last["n_eff"][last["defined"]]) if last else math.nan,
-            "cold_fraction": 1.0 - _mean(last["defined"]) if last else math.nan,
-            "bandwidth_steps": _mean(last["width"]) if last else math.nan,
-            "revisit_gap": _mean(last["gap"]) if last else math.nan,
-            "unscored_rows": float((~last["scored"]).sum()) if last else math.nan,
+            **_of_last_call(last),
             "history_visits": float(held.visits),
             "history_prompts": float(held.prompts),
             "dropped_visits": float(held.dropped),
@@ -490,6 +486,21 @@ def _check_cold_start(cold_start: str | float) -> str | float:
         raise ArgumentError(
             f"cold_start must be 'batch_mean', 'error' or a finite number, got {cold_start!r:.80}"
         ) from None
+
+
+def _of_last_call(last: Mapping[str, AnyArray]) -> dict[str, float]:
+    """Numbers of a batch from what `HostState.describe` says of it; NaN without any."""
+    if not last:
+        return dict.fromkeys(("n_eff", "cold_fraction", "bandwidth_steps", "revisit_gap", "unscored_rows"), math.nan)
+    first, before = last["first"], last["last"]
+    gap = np.maximum(last["step"] - before, 0)[first & (before > 0)]
+    return {
+        "n_eff": _mean(last["n_eff"][last["defined"]]),
+        "cold_fraction": 1.0 - _mean(last["defined"]),
+        "bandwidth_steps": _mean(np.broadcast_to(last["width"][:, 0], first.shape)[first]),
+        "revisit_gap": _mean(gap),
+        "unscored_rows": float(np.isnan(last["z"]).sum()),
+    }
 
 
 def _mean(x: AnyArray) -> float:

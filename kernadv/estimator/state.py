@@ -95,10 +95,8 @@ class HostState:
         history, visits, notes = self.history.counted_in(batch.unit), batch.visits, None
         learned: dict[str, Any] = {"last": self.last if last is None else last}
         if prediction and self.pool and self._spare and batch.scored.any():
-            fresh = self._spare
-            fresh.copy_from(prediction.basis[0])
-            notes = self.rule.learn(prediction, fresh)[np.searchsorted(batch.prompt, np.arange(len(batch.ids)))]
-            learned |= {"pool": fresh, "_spare": self.pool}
+            notes = self.rule.learn(prediction, self._spare)[np.searchsorted(batch.prompt, np.arange(len(batch.ids)))]
+            learned |= {"pool": self._spare, "_spare": self.pool}
         ids, rows, stored = batch.ids, batch.rows.copy(), visits.n > 0
         if not stored.all():
             prompts, index = np.unique(visits.prompt[stored], return_inverse=True)
@@ -106,7 +104,7 @@ class HostState:
             visits = visits.take(stored)._replace(prompt=index)
             notes = None if notes is None else notes[prompts]
         newest = max(self.history.newest, batch.newest)
-        appending = history.appending(ids, visits, self.rule.keep(newest), newest, rows, notes)
+        appending = history.appending(ids, visits, self.rule.retention(newest), newest, rows, notes)
         if batch.unit:
             appending.append((history.__dict__.update, {"unit": max(history.unit, batch.unit)}))
         learned |= {"history": history, "seen": self.seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])}
@@ -114,14 +112,9 @@ class HostState:
 
     def describe(self, batch: Batch, prediction: Prediction) -> dict[str, AnyArray]:
         """What `metrics` says of a batch, before it is learned from."""
-        known = batch.last > 0
-        return {
-            "n_eff": prediction.estimate.n_eff,
-            "defined": prediction.estimate.defined,
-            "width": prediction.width,
-            "gap": np.maximum(batch.step - batch.last, 0)[known],
-            "scored": batch.scored,
-        }
+        estimate, first = prediction.estimate, np.ones(len(batch.step), bool)
+        return {"n_eff": estimate.n_eff, "defined": estimate.defined, "width": prediction.width, "first": first,
+                "z": batch.z, "last": batch.last, "step": batch.step}  # fmt: skip
 
     def notes(self, batch: Batch) -> FloatArray:
         """What is noted of each group's prompt.  # (N, noted)"""
@@ -133,10 +126,10 @@ class HostState:
         return self.rule.features.rows(batch.ids, columns)[batch.prompt]
 
     def past(self, batch: Batch, bandwidth: Bandwidth, kernel: Kernel) -> tuple[FloatArray, Moments]:
-        """Half-width of the window of each group, and moments of its past.  # (N,), (N, 1) each"""
-        with self.history.borrowed(batch.rows[batch.prompt]) as sample:
-            windows = Windows.of([bandwidth], kernel, sample, batch.step)
-            return windows.width[:, 0], self.backend.backend.ragged_moments(sample, windows, kernel)
+        """Half-width of the window of each group, and moments of its past.  # (N, 1) each"""
+        with self.history.temporary_histories(batch.rows[batch.prompt]) as past:
+            windows = Windows.of([bandwidth], kernel, past, batch.step)
+            return windows.width, self.backend.backend.ragged_moments(past, windows, kernel)
 
     @property
     def counters(self) -> Counters:

@@ -11,9 +11,9 @@ import os
 from typing import Any, NamedTuple, cast
 
 from kernadv._errors import BackendError, check_choice
-from kernadv.moments._base import Backend, Moments, Sample, Windows
+from kernadv.moments._base import Backend, Histories, Moments, Windows
 
-__all__ = ["BACKENDS", "Backend", "Moments", "Sample", "Selection", "Windows", "on_device", "select"]
+__all__ = ["BACKENDS", "Backend", "Histories", "Moments", "Selection", "Windows", "on_device", "select"]
 
 #: Every backend by name, in the order in which "auto" tries them for arrays on the CPU.
 BACKENDS = ("numba", "numpy", "torch", "triton")

@@ -1,4 +1,4 @@
-"""The primitive's inputs and output: a ragged sample, the windows around the queries, their weighted moments."""
+"""The primitive's inputs and output: ragged histories, the windows around the queries, their weighted moments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kernadv.clock import Bandwidth
 from kernadv.kernels import Kernel
 
 
-class Sample(NamedTuple):
+class Histories(NamedTuple):
     """Ragged histories: query q owns the entries ``start[q] : start[q] + length[q]``.
 
     An entry is one visit: the step and the count, sum and sum of squares of its rewards.  Within a query the steps
@@ -67,16 +67,16 @@ class Windows(NamedTuple):
     reach: IntArray
 
     @staticmethod
-    def of(bandwidths: list[Bandwidth], kernel: Kernel, sample: Sample, at: IntArray) -> Windows:
+    def of(bandwidths: list[Bandwidth], kernel: Kernel, histories: Histories, at: IntArray) -> Windows:
         """Windows of a list of bandwidths at the steps `at`."""
         width = np.empty((len(at), len(bandwidths)))
         for column, bandwidth in enumerate(bandwidths):
-            width[:, column] = bandwidth.half_width(at, lambda k: sample.visit_lag(at, k))
+            width[:, column] = bandwidth.half_width(at, lambda k: histories.visit_lag(at, k))
         return Windows(at, width, kernel.reach(width))
 
 
 class Moments(NamedTuple):
-    """Weighted moments of a sample around queries; d = x_j - x is minus the lag.
+    """Weighted moments of histories around queries; d = x_j - x is minus the lag.
 
     ``s_k = sum w d^k``, ``t_k = sum w d^k z``, ``q_k = sum w^2 d^k``, ``r0 = sum w z^2``, each (Q, H), the sums running
     over the traces.  They hold the value and the squared norm of the hat vector of the Nadaraya-Watson and the
@@ -107,5 +107,5 @@ class Backend(Protocol):
     def unavailable(self) -> str | None:
         """Why the backend cannot run here, or None."""
 
-    def ragged_moments(self, sample: Sample, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
+    def ragged_moments(self, histories: Histories, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
         """Moments of every query and bandwidth, in the asked dtype ("float64" or "float32")."""

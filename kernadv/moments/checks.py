@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
-from kernadv.moments._base import Sample, Windows
+from kernadv.moments._base import Histories, Windows
 
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 REAL = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -21,20 +21,20 @@ def check_dtype(dtype: str) -> None:
     check_choice(dtype, "dtype", ("float64", "float32"))
 
 
-def check_sample(sample: Sample) -> None:
+def check_histories(histories: Histories) -> None:
     """Refuse histories whose tensors do not fit together."""
-    check_list("start", sample.start, STEP, len(sample.start))
-    check_list("length", sample.length, STEP, len(sample.start))
-    check_list("step", sample.step, STEP, len(sample.step))
-    check_list("n", sample.n, WHOLE + REAL, len(sample.step))
-    check_list("s", sample.s, REAL, len(sample.step))
-    check_list("ss", sample.ss, REAL, len(sample.step))
-    one_device(zip(Sample._fields, sample, strict=True))
+    check_list("start", histories.start, STEP, len(histories.start))
+    check_list("length", histories.length, STEP, len(histories.start))
+    check_list("step", histories.step, STEP, len(histories.step))
+    check_list("n", histories.n, WHOLE + REAL, len(histories.step))
+    check_list("s", histories.s, REAL, len(histories.step))
+    check_list("ss", histories.ss, REAL, len(histories.step))
+    one_device(zip(Histories._fields, histories, strict=True))
 
 
-def check_windows(windows: Windows, sample: Sample) -> None:
-    """Refuse windows that do not fit the sample; the values of tensors on the CPU are looked at, too."""
-    queries = len(sample.start)
+def check_windows(windows: Windows, histories: Histories) -> None:
+    """Refuse windows that do not fit the histories; the values of tensors on the CPU are looked at, too."""
+    queries = len(histories.start)
     check_list("at", windows.at, STEP, queries)
     for name, tensor, kinds in (("width", windows.width, REAL[:2]), ("reach", windows.reach, STEP)):
         check_kind(name, tensor, kinds)
@@ -42,7 +42,7 @@ def check_windows(windows: Windows, sample: Sample) -> None:
             raise ArgumentError(f"{name} must be ({queries}, H), got {tuple(tensor.shape)}")
     if not windows.width.shape[1]:
         raise ArgumentError("windows must hold at least one bandwidth, got H = 0")
-    one_device([("step", sample.step), *zip(Windows._fields, windows, strict=True)])
+    one_device([("step", histories.step), *zip(Windows._fields, windows, strict=True)])
     _positive(windows.width)
 
 

@@ -14,7 +14,7 @@ from numba import prange
 from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
-from kernadv.moments._base import Moments, Sample, Windows
+from kernadv.moments._base import Histories, Moments, Windows
 
 #: Weight table entries that are worth making at once (32 MB); larger jobs are split over the queries.
 TABLE = 2**22
@@ -27,39 +27,39 @@ def unavailable() -> str | None:
     return None if importlib.util.find_spec("numba") else "numba is not installed: pip install numba"
 
 
-def ragged_moments(sample: Sample, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
+def ragged_moments(histories: Histories, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
     """Moments of every query and bandwidth; see `Moments`.  The sums run in float64 whatever the result's dtype."""
     out = np.empty((9, *windows.width.shape))
-    _fill(out, sample, windows, kernel, np.arange(len(windows.at)))
+    _fill(out, histories, windows, kernel, np.arange(len(windows.at)))
     return Moments(*out.astype(dtype, copy=False))
 
 
-def _fill(out: FloatArray, sample: Sample, windows: Windows, kernel: Kernel, rows: IntArray) -> None:
+def _fill(out: FloatArray, histories: Histories, windows: Windows, kernel: Kernel, rows: IntArray) -> None:
     """Write the moments of the queries `rows`, splitting them until their weight table is small."""
     if not len(rows) or not windows.width.shape[1]:
         return
     width = windows.width[rows]
-    length = sample.length[rows]
+    length = histories.length[rows]
     longest = int(length.max())
     some = length > 0
-    age = windows.at[rows[some]] - sample.step[sample.start[rows[some]]]
+    age = windows.at[rows[some]] - histories.step[histories.start[rows[some]]]
     lags = int(min(age.max(initial=0), max(windows.reach[rows].max(), 0))) + 1
     distinct, code = np.unique(width, return_inverse=True)
     by_lag = len(distinct) * lags <= max(width.size * longest, TABLE)
     if (len(distinct) * lags if by_lag else width.size * longest) > TABLE and len(rows) > 1:
         rows = rows[np.argsort(windows.at[rows], kind="stable")]
         for half in np.array_split(rows, 2):
-            _fill(out, sample, windows, kernel, half)
+            _fill(out, histories, windows, kernel, half)
         return
     if by_lag:
         table = kernel.profile(np.arange(lags) / distinct[:, None])
     else:  # a clock of very many steps: fewer visits than lags
-        entry = sample.start[rows][:, None] + np.arange(longest)
-        lag = windows.at[rows][:, None] - sample.step[np.minimum(entry, len(sample.step) - 1)]  # (R, longest)
+        entry = histories.start[rows][:, None] + np.arange(longest)
+        lag = windows.at[rows][:, None] - histories.step[np.minimum(entry, len(histories.step) - 1)]  # (R, longest)
         table = kernel.profile(lag[:, None, :] / width[:, :, None]).reshape(width.size, longest)
         code = np.arange(width.size)
     loop = _loop_parallel if int(length.sum()) * width.shape[1] > SERIAL else _loop
-    loop(out, rows, sample.start, sample.length, sample.step, sample.n, sample.s, sample.ss,
+    loop(out, rows, histories.start, histories.length, histories.step, histories.n, histories.s, histories.ss,
          windows.at, windows.reach, code.reshape(width.shape), table, by_lag)  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv.kernels import Kernel
-from kernadv.moments._base import Moments, Sample, Windows
+from kernadv.moments._base import Histories, Moments, Windows
 
 
 def unavailable() -> str | None:
@@ -13,12 +13,12 @@ def unavailable() -> str | None:
     return None
 
 
-def ragged_moments(sample: Sample, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
+def ragged_moments(histories: Histories, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
     """Moments of every query and bandwidth; see `Moments`.
 
     Parameters
     ----------
-    sample : Sample
+    histories : Histories
     windows : Windows, Q queries x H bandwidths
     kernel : Kernel
     dtype : {"float64", "float32"}
@@ -29,13 +29,13 @@ def ragged_moments(sample: Sample, windows: Windows, kernel: Kernel, dtype: str 
     Moments of (Q, H) arrays
     """
     out = np.zeros((9, *windows.width.shape))
-    for q, (start, length) in enumerate(zip(sample.start, sample.length, strict=True)):
+    for q, (start, length) in enumerate(zip(histories.start, histories.length, strict=True)):
         own = slice(start, start + length)
-        lag = windows.at[q] - sample.step[own]
+        lag = windows.at[q] - histories.step[own]
         for h, (width, reach) in enumerate(zip(windows.width[q], windows.reach[q], strict=True)):
             inside = (lag >= 0) & (lag <= reach)
             d = -lag[inside].astype(np.float64)
-            n, s, ss = sample.n[own][inside], sample.s[own][inside], sample.ss[own][inside]
+            n, s, ss = histories.n[own][inside], histories.s[own][inside], histories.ss[own][inside]
             w = kernel.profile(d / width)
             out[:3, q, h] = (w * n).sum(), (w * n * d).sum(), (w * n * d * d).sum()
             out[3:5, q, h] = (w * s).sum(), (w * s * d).sum()

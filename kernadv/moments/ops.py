@@ -13,8 +13,8 @@ from torch import Tensor
 from kernadv import kernels
 from kernadv.kernels import Kernel
 from kernadv.moments import torch_
-from kernadv.moments._base import Moments, Sample, Windows
-from kernadv.moments.checks import check_dtype, check_sample, check_windows
+from kernadv.moments._base import Histories, Moments, Windows
+from kernadv.moments.checks import check_dtype, check_histories, check_windows
 from kernadv.moments.dispatch import triton_module
 
 _KERNELS: dict[str, Kernel] = {}
@@ -47,12 +47,12 @@ def fused_module(name: str, *keys: str) -> Any:
     return triton_module(name)
 
 
-def ragged_moments(sample: Sample, windows: Windows, kernel: str | Kernel, dtype: str = "float32") -> Moments:
+def ragged_moments(histories: Histories, windows: Windows, kernel: str | Kernel, dtype: str = "float32") -> Moments:
     """Moments of every query and bandwidth in one pass over the histories; see `Moments`.
 
     Parameters
     ----------
-    sample, windows : of tensors, Q queries x H bandwidths
+    histories, windows : of tensors, Q queries x H bandwidths
         Histories may be packed, padded or rings: only `start` and `length` say where entries are, and their order does
         not matter.  A bandwidth of inf weighs the whole past alike; one that is not positive gives NaN.
     kernel : str or Kernel
@@ -64,15 +64,15 @@ def ragged_moments(sample: Sample, windows: Windows, kernel: str | Kernel, dtype
     ArgumentError, ArgumentTypeError
         If tensors differ in device or length, are not contiguous, or have a type that cannot be used.
     """
-    check_sample(sample)
-    check_windows(windows, sample)
+    check_histories(histories)
+    check_windows(windows, histories)
     check_dtype(dtype)
-    return Moments(*trusted_moments(sample, windows, kernel, dtype).unbind())
+    return Moments(*trusted_moments(histories, windows, kernel, dtype).unbind())
 
 
-def trusted_moments(sample: Sample, windows: Windows, kernel: str | Kernel, dtype: str) -> Tensor:
+def trusted_moments(histories: Histories, windows: Windows, kernel: str | Kernel, dtype: str) -> Tensor:
     """`ragged_moments` of arguments that need no check, (9, Q, H)."""
-    return _ragged_moments(*sample, *windows, kernel_key(kernel), dtype)
+    return _ragged_moments(*histories, *windows, kernel_key(kernel), dtype)
 
 
 @torch.library.custom_op("kernadv::ragged_moments", mutates_args=())
@@ -80,17 +80,17 @@ def _ragged_moments(
     start: Tensor, length: Tensor, step: Tensor, n: Tensor, s: Tensor, ss: Tensor,
     at: Tensor, width: Tensor, reach: Tensor, kernel: str, dtype: str,
 ) -> Tensor:  # fmt: skip
-    sample, windows = Sample(start, length, step, n, s, ss), Windows(at, width, reach)
-    return torch.stack(tuple(torch_.ragged_moments(sample, windows, kernel_of(kernel), dtype)))
+    histories, windows = Histories(start, length, step, n, s, ss), Windows(at, width, reach)
+    return torch.stack(tuple(torch_.ragged_moments(histories, windows, kernel_of(kernel), dtype)))
 
 
 @_ragged_moments.register_kernel("cuda")
 def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype):
-    sample, windows = Sample(start, length, step, n, s, ss), Windows(at, width, reach)
+    histories, windows = Histories(start, length, step, n, s, ss), Windows(at, width, reach)
     module = fused_module("kernadv.moments.triton_ragged", kernel)
     if module is None:
-        return torch.stack(tuple(torch_.ragged_moments(sample, windows, kernel_of(kernel), dtype)))
-    return module.ragged_moments(sample, windows, kernel_of(kernel), dtype)
+        return torch.stack(tuple(torch_.ragged_moments(histories, windows, kernel_of(kernel), dtype)))
+    return module.ragged_moments(histories, windows, kernel_of(kernel), dtype)
 
 
 @_ragged_moments.register_fake

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kernadv.kernels import Kernel
-from kernadv.moments._base import Moments, Sample, Windows
+from kernadv.moments._base import Histories, Moments, Windows
 
 #: Entries worked on at once; bounds the memory.
 CHUNK = 2**24
@@ -20,28 +20,28 @@ def unavailable() -> str | None:
 
 
 def ragged_moments(
-    sample: Sample, windows: Windows, kernel: Kernel, dtype: str = "float64", device: Any = None
+    histories: Histories, windows: Windows, kernel: Kernel, dtype: str = "float64", device: Any = None
 ) -> Moments:
     """Moments of every query and bandwidth; see `Moments`.
 
     Parameters
     ----------
-    sample, windows : of numpy arrays or of tensors
+    histories, windows : of numpy arrays or of tensors
     kernel : Kernel
     dtype : {"float64", "float32"}
         Type of the arithmetic and of the result.
     device : torch device, optional
-        Default: where the sample's tensors are, the CPU for arrays.
+        Default: where the histories' tensors are, the CPU for arrays.
 
     Returns
     -------
-    Moments of (Q, H) tensors on the device; arrays where the sample is of arrays and no device was given
+    Moments of (Q, H) tensors on the device; arrays where the histories are of arrays and no device was given
     """
     import torch
 
     real = getattr(torch, dtype)
-    start, length, step = (torch.as_tensor(part, device=device) for part in sample[:3])
-    n, s, ss = (torch.as_tensor(part, device=device) for part in sample[3:])
+    start, length, step = (torch.as_tensor(part, device=device) for part in histories[:3])
+    n, s, ss = (torch.as_tensor(part, device=device) for part in histories[3:])
     at, width, reach = (torch.as_tensor(part, device=start.device) for part in windows)
     queries, grid = width.shape
     out = torch.zeros((9, queries, grid), dtype=real, device=start.device)
@@ -65,4 +65,4 @@ def ragged_moments(
             stacked = torch.stack(terms, 1)
             out[:, own, h] = torch.segment_reduce(stacked, "sum", lengths=length[own], axis=0).T
         begin = end
-    return Moments(*(out.numpy() if isinstance(sample.step, np.ndarray) and device is None else out))
+    return Moments(*(out.numpy() if isinstance(histories.step, np.ndarray) and device is None else out))

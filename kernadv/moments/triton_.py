@@ -9,7 +9,7 @@ import numpy as np
 from kernadv._errors import BackendError
 from kernadv.kernels import Kernel
 from kernadv.moments import dispatch
-from kernadv.moments._base import Moments, Sample, Windows
+from kernadv.moments._base import Histories, Moments, Windows
 
 
 def unavailable() -> str | None:
@@ -17,12 +17,12 @@ def unavailable() -> str | None:
     return dispatch.unavailable()
 
 
-def ragged_moments(sample: Sample, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
+def ragged_moments(histories: Histories, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
     """Moments of every query and bandwidth; see `Moments`.
 
     Parameters
     ----------
-    sample, windows : of tensors on a GPU, or of numpy arrays
+    histories, windows : of tensors on a GPU, or of numpy arrays
         Arrays are copied to the GPU, and their moments back; it pays to keep them there.
     kernel : Kernel
     dtype : {"float64", "float32"}
@@ -49,8 +49,8 @@ def ragged_moments(sample: Sample, windows: Windows, kernel: Kernel, dtype: str 
             )
         return part
 
-    moved = Sample(*map(on_gpu, sample)), Windows(*map(on_gpu, windows))
+    moved = Histories(*map(on_gpu, histories)), Windows(*map(on_gpu, windows))
     made = ops.ragged_moments(*moved, kernel, dtype)
-    if isinstance(sample.step, np.ndarray):
+    if isinstance(histories.step, np.ndarray):
         return Moments(*(part.cpu().numpy() for part in made))
     return made

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from kernadv.kernels import Kernel
-from kernadv.moments._base import Sample, Windows
+from kernadv.moments._base import Histories, Windows
 from kernadv.moments.launch import OPTIONS, device_code, fused, here, real_type
 
 
@@ -113,19 +113,19 @@ def ragged_kernel(
     tl.store(cell + 8 * plane, tl.sum(r0, 1) + good, mask=mh)
 
 
-def ragged_moments(sample: Sample, windows: Windows, kernel: Kernel, dtype: str) -> torch.Tensor:
+def ragged_moments(histories: Histories, windows: Windows, kernel: Kernel, dtype: str) -> torch.Tensor:
     """The nine moments, (9, Q, H), in the order of `Moments`."""
     queries, grid = windows.width.shape
-    out = torch.empty((9, queries, grid), dtype=getattr(torch, dtype), device=sample.step.device)
+    out = torch.empty((9, queries, grid), dtype=getattr(torch, dtype), device=histories.step.device)
     if not queries * grid:
         return out
     code = fused(kernel)
     bh, bn, warps = blocks(grid)
-    with here(sample.step):
+    with here(histories.step):
         ragged_kernel[(queries, triton.cdiv(grid, bh))](
-            *sample, *windows, out, queries, grid, *windows.width.stride(), *windows.reach.stride(),
+            *histories, *windows, out, queries, grid, *windows.width.stride(), *windows.reach.stride(),
             WEIGHT=device_code(code.weight), A=code.a, B=code.b, EDGE=kernel.support != float("inf"),
-            NARROW=sample.step.dtype == windows.at.dtype == torch.int32, REAL=real_type(dtype), BH=bh, BN=bn,
+            NARROW=histories.step.dtype == windows.at.dtype == torch.int32, REAL=real_type(dtype), BH=bh, BN=bn,
             num_warps=warps, **OPTIONS,
         )  # fmt: skip
     return out

@@ -9,7 +9,7 @@ import torch
 
 from kernadv.clock import Relative, Steps
 from kernadv.kernels import KERNELS, Exponential, Power
-from kernadv.moments import Sample, Windows
+from kernadv.moments import Histories, Windows
 from kernadv.regression.operators import flash
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -69,7 +69,7 @@ def histories(seed, lengths, last=900):
     step = np.concatenate(steps) if len(steps) else np.empty(0, np.int64)
     n = rng.integers(1, 9, len(step)).astype(float)
     s = rng.binomial(n.astype(int), 0.4) + 0.25 * rng.integers(0, 3, len(step))
-    return Sample(np.cumsum(lengths) - lengths, lengths, step.astype(np.int64), n, s, s * s / n + 0.5)
+    return Histories(np.cumsum(lengths) - lengths, lengths, step.astype(np.int64), n, s, s * s / n + 0.5)
 
 
 def queries(sample, kernel, seed=0, last=900, grid=GRID):

@@ -23,7 +23,7 @@ from inputs import (
 
 from kernadv.clock import Relative, Steps
 from kernadv.kernels import KERNELS
-from kernadv.moments import Sample, Windows, triton_ragged
+from kernadv.moments import Histories, Windows, triton_ragged
 from kernadv.moments import numpy_ as reference
 from kernadv.regression.operators import prequential as scores
 from kernadv.regression.operators import triton_flash, triton_prequential, triton_weights
@@ -103,7 +103,7 @@ def test_packed_padded_and_ring_agree():
         turn = int(rng.integers(0, max(sample.length[q], 1)))
         for ring, part in zip(held, sample[2:], strict=True):
             ring[q * room : q * room + sample.length[q]] = np.roll(part[own], turn)
-    ring = Sample(np.arange(size) * room, sample.length, *held)
+    ring = Histories(np.arange(size) * room, sample.length, *held)
     close(triton_ragged.ragged_moments(tensors(ring), windows, kernel, "float64"), packed, 1e-13)
     shared = sample._replace(start=sample.start[[2, 2, 0, 1]], length=sample.length[[2, 2, 0, 1]])
     twice = triton_ragged.ragged_moments(
@@ -138,7 +138,7 @@ def test_bandwidth_of_zero_and_infinity(kernel):
 
 def test_edge_is_decided_on_integers():
     """29 / (0.29 * 100) is below 1 in floating point, but lies on the edge."""
-    sample = Sample(np.array([0]), np.array([1]), np.array([71]), *[np.ones(1)] * 3)
+    sample = Histories(np.array([0]), np.array([1]), np.array([71]), *[np.ones(1)] * 3)
     windows = Windows.of([Relative(0.29)], KERNELS["triangular"], sample, np.array([100]))
     for dtype in ("float64", "float32"):
         got = triton_ragged.ragged_moments(

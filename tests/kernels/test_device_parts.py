@@ -1,5 +1,7 @@
 """The parts of the history on a device, one by one: table, groups, what is forgotten, bounds."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from waiting import Forbidden, fake  # noqa: E402
 
+from kernadv.batch import read_batch  # noqa: E402
 from kernadv.clock import Retention  # noqa: E402
 from kernadv.device import groups, history, rows, state, transfer  # noqa: E402
 from kernadv.device.batch import DeviceBatch  # noqa: E402
@@ -47,7 +50,7 @@ def test_table_is_a_dictionary(rounds):
 def test_groups_are_those_of_a_double_loop(rows):
     ids, tick, z = (np.array(column) for column in zip(*rows, strict=True))
     made = DeviceBatch(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)), [1, 2, 3])
-    made.kind = torch.float64
+    made.rewards = torch.as_tensor(z)
     own = made.own
     got = groups.sum_of_groupmates(torch.cat([own, own[1:] ** 2]), made.group, made.end)
     others = torch.stack([made.restore(part) for part in got]).numpy()
@@ -193,3 +196,30 @@ def test_sums_elsewhere_are_the_same_where_torch_is_deterministic():
         assert torch.equal(groups.sum_elsewhere(changed, *ends)[:, 40], groups.sum_elsewhere(parts, *ends)[:, 40])
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.floats(-9, 9) | st.just(np.nan), st.floats(0.1, 5)),
+                min_size=1, max_size=30), st.booleans())  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_a_rule_is_told_the_same_of_a_batch_wherever_it_lies(rows, weighted):
+    """In main memory a group is a number, on a device the place of its first row."""
+    ids, tick, z, w = (np.array(column) for column in zip(*rows, strict=True))
+    w = np.where(np.isnan(z), 0.0, w)
+    here = read_batch(ids, z.astype(float), tick + 1)._replace(weight=w if weighted else None)
+    given = [torch.as_tensor(part) for part in (ids, z.astype(float), tick)]
+    there = DeviceBatch(*given, [1, 2, 3], torch.as_tensor(w) if weighted else None)
+    there.rewards = given[1]
+
+    def same(mine, theirs):
+        theirs = torch.as_tensor(theirs)
+        np.testing.assert_allclose(there.restore(theirs[there.group].double()).numpy(), mine[here.group], atol=1e-9)
+
+    for mine, theirs in zip(here.heard, there.heard, strict=True):
+        np.testing.assert_allclose(there.restore(theirs).numpy(), mine, atol=1e-9)
+    seen = SimpleNamespace(empty=False, low=0.0)
+    for mine, theirs in zip(here.sums(seen).sums, there.sums(seen).sums, strict=True):
+        same(mine, theirs)
+    for mine, theirs in zip((*here.extremes(), here.step, *here.visits[2:]),
+                            (*there.extremes(), there.step, *there.visits), strict=True):  # fmt: skip
+        same(mine, theirs)
+    assert (here.chain is None) == (len(here.prompt) == len(here.ids))

@@ -15,7 +15,7 @@ from kernadv.device import triton_groups, triton_rows, triton_table, triton_visi
 from kernadv.device.table import Table
 from kernadv.device.visits import Visits
 from kernadv.kernels import KERNELS
-from kernadv.moments import Sample, Windows, triton_ragged
+from kernadv.moments import Histories, Windows, triton_ragged
 from kernadv.regression.operators import flash, prequential, triton_flash, triton_prequential, triton_weights
 
 KERNEL = KERNELS["triangular"]
@@ -66,12 +66,12 @@ def sample():
     lengths = np.array([5, 0, 40])
     step = np.concatenate([np.arange(1, size + 1) for size in lengths])
     ones = np.ones(len(step))
-    made = Sample(np.cumsum(lengths) - lengths, lengths, step, ones, ones, ones)
-    return Sample(*(torch.as_tensor(part) for part in made))
+    made = Histories(np.cumsum(lengths) - lengths, lengths, step, ones, ones, ones)
+    return Histories(*(torch.as_tensor(part) for part in made))
 
 
 def windows(sample, count=16):
-    arrays = Sample(*(part.numpy() for part in sample))
+    arrays = Histories(*(part.numpy() for part in sample))
     made = Windows.of([Relative(0.1 * k) for k in range(1, count + 1)], KERNEL, arrays, np.full(3, 41))
     return Windows(*(torch.as_tensor(part) for part in made))
 

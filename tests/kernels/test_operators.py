@@ -9,7 +9,7 @@ from kernadv import KernadvError, Relative, Steps, Visits, kernels, moments, smo
 from kernadv.device import ops as device_ops  # noqa: E402
 from kernadv.device.rows import smooth_rows  # noqa: E402
 from kernadv.kernels import KERNELS, Kernel  # noqa: E402
-from kernadv.moments import Moments, Sample, Windows, dispatch, ops, triton_  # noqa: E402
+from kernadv.moments import Histories, Moments, Windows, dispatch, ops, triton_  # noqa: E402
 from kernadv.moments import numpy_ as reference  # noqa: E402
 from kernadv.regression.operators import flash, nearest  # noqa: E402
 from kernadv.regression.operators import ops as operators  # noqa: E402
@@ -24,7 +24,7 @@ def histories(seed=0, lengths=(0, 1, 3, 40, 17)):
     step = np.concatenate([np.sort(rng.choice(400, size, replace=False) + 1) for size in lengths])
     n = rng.integers(1, 9, len(step)).astype(float)
     s = rng.normal(size=len(step)) * n
-    return Sample(np.cumsum(lengths) - lengths, lengths, step, n, s, s * s / n + 1.0)
+    return Histories(np.cumsum(lengths) - lengths, lengths, step, n, s, s * s / n + 1.0)
 
 
 def tensors(arrays):
@@ -55,7 +55,7 @@ def test_reach_on_a_device(kernel):
 def test_weights_give_the_value(sample, windows):
     for degree, name in enumerate(("nadaraya_watson", "local_linear")):
         got = operators.batched_kernel_weights(sample, windows, "gaussian", degree, "float64")
-        made = reference.ragged_moments(Sample(*map(np.asarray, sample)), Windows(*map(np.asarray, windows)),
+        made = reference.ragged_moments(Histories(*map(np.asarray, sample)), Windows(*map(np.asarray, windows)),
                                         KERNELS["gaussian"])  # fmt: skip
         mean = sample.s / sample.n
         expected = smoothers.get(name)(made).value

@@ -8,7 +8,7 @@ import pytest
 from kernadv import KernadvError, Relative, Steps, Visits
 from kernadv.clock import TAIL
 from kernadv.kernels import KERNELS
-from kernadv.moments import Sample
+from kernadv.moments import Histories
 
 AT = np.array([1, 10, 100])
 
@@ -25,7 +25,7 @@ def test_steps_and_relative():
 
 def test_visits_is_the_distance_to_the_kth_latest_visit():
     step = np.array([2, 5, 9, 1, 4])
-    sample = Sample(np.array([0, 3, 5]), np.array([3, 2, 0]), step, *[np.ones(5)] * 3)
+    sample = Histories(np.array([0, 3, 5]), np.array([3, 2, 0]), step, *[np.ones(5)] * 3)
     at = np.array([10, 10, 10])
     width = lambda k: Visits(k).half_width(at, lambda j: sample.visit_lag(at, j))
     np.testing.assert_array_equal(width(1), [1, 6, 1])

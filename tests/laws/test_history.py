@@ -23,7 +23,7 @@ def append(history, ids, steps, rewards):
 
 def contents(history, ids):
     """Visits of each prompt as lists of (step, n, s, ss)."""
-    sample = history.sample(history.find(ids))
+    sample = history.histories(history.find(ids))
     out = {}
     for x, start, length in zip(ids, sample.start, sample.length, strict=True):
         own = slice(start, start + length)
@@ -157,13 +157,16 @@ def test_released_rows_are_used_again():
     assert len(history._blocks) <= 64
 
 
-def test_borrowed_samples_do_not_share_their_memory():
+def test_temporary_histories_do_not_share_their_memory():
     history = History()
     append(history, ["a", "b"], [1, 2], [1, 0])
-    with history.borrowed(history.find(["a"])) as one, history.borrowed(history.find(["b"])) as two:
+    with (
+        history.temporary_histories(history.find(["a"])) as one,
+        history.temporary_histories(history.find(["b"])) as two,
+    ):
         assert (one.step.tolist(), two.step.tolist()) == ([1], [2])
-    fresh = history.sample(history.find(["a"]))
-    with history.borrowed(history.find(["b"])):
+    fresh = history.histories(history.find(["a"]))
+    with history.temporary_histories(history.find(["b"])):
         assert fresh.step.tolist() == [1]
 
 

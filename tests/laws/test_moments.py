@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kernadv import KernadvError, Relative, Steps, Visits, moments
 from kernadv.kernels import KERNELS, Exponential
-from kernadv.moments import BACKENDS, Moments, Sample, Windows, numba_
+from kernadv.moments import BACKENDS, Histories, Moments, Windows, numba_
 from kernadv.moments import numpy_ as reference
 
 OTHERS = [name for name in BACKENDS if name not in ("numpy", "triton")]  # triton: tests/kernels
@@ -27,7 +27,7 @@ def ragged(rng, lengths, last=400, binary=False):
     n = rng.integers(1, 9, len(step)).astype(float)
     s = rng.binomial(n.astype(int), 0.3).astype(float) if binary else rng.normal(size=len(step)) * n
     ss = s.copy() if binary else s * s / n + rng.random(len(step))
-    return Sample(np.cumsum(lengths) - lengths, lengths.astype(np.int64), step, n, s, ss)
+    return Histories(np.cumsum(lengths) - lengths, lengths.astype(np.int64), step, n, s, ss)
 
 
 def definition(sample, windows, kernel):
@@ -131,7 +131,7 @@ def test_torch_chunks(monkeypatch):
 def test_edge_of_the_support_carries_no_weight():
     """A visit exactly one bandwidth away has weight 0 also where lag / width is below 1 in floating point."""
     kernel = KERNELS["triangular"]
-    sample = Sample(np.array([0]), np.array([1]), np.array([71]), *[np.ones(1)] * 3)
+    sample = Histories(np.array([0]), np.array([1]), np.array([71]), *[np.ones(1)] * 3)
     windows = Windows.of([Relative(0.29)], kernel, sample, np.array([100]))
     assert 29 / windows.width[0, 0] != 1.0
     for name in ["numpy", *OTHERS]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kernadv import Relative, Steps, Visits, smoothers
 from kernadv.kernels import KERNELS
-from kernadv.moments import Sample, Windows
+from kernadv.moments import Histories, Windows
 from kernadv.moments import numpy_ as reference
 
 every_smoother = pytest.mark.parametrize("name", smoothers.SMOOTHERS)
@@ -17,7 +17,7 @@ every_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda k:
 def fit(name, step, z, at, bandwidth, kernel):
     """Estimate from single rewards at `step`."""
     z = np.asarray(z, float)
-    sample = Sample(np.array([0]), np.array([len(z)]), np.asarray(step), np.ones(len(z)), z, z * z)
+    sample = Histories(np.array([0]), np.array([len(z)]), np.asarray(step), np.ones(len(z)), z, z * z)
     windows = Windows.of([bandwidth], kernel, sample, np.array([at]))
     estimate = smoothers.get(name)(reference.ragged_moments(sample, windows, kernel))
     return type(estimate)(*(part[0, 0] for part in estimate))

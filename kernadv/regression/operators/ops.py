@@ -11,8 +11,8 @@ from torch import Tensor
 from kernadv._errors import ArgumentError, check_choice
 from kernadv.clock import Bandwidth
 from kernadv.kernels import Kernel
-from kernadv.moments import Sample, Windows
-from kernadv.moments.checks import check_dtype, check_sample, check_windows
+from kernadv.moments import Histories, Windows
+from kernadv.moments.checks import check_dtype, check_histories, check_windows
 from kernadv.moments.ops import fused_module, kernel_key, kernel_of
 from kernadv.regression.operators import flash, prequential, weights
 from kernadv.regression.operators.flash import PRECISIONS, Fits, Points, check_points
@@ -20,23 +20,23 @@ from kernadv.regression.operators.prequential import Scores, half_widths
 
 
 def prequential_cv(
-    sample: Sample, bandwidths: Sequence[Bandwidth], kernel: str | Kernel, dtype: str = "float32"
+    histories: Histories, bandwidths: Sequence[Bandwidth], kernel: str | Kernel, dtype: str = "float32"
 ) -> Scores:
     """Prequential scores of H bandwidths over P whole histories, without temporaries; ascending steps.
 
     Parameters and results as in `prequential.prequential_cv`, with `Steps` and `Relative` bandwidths.
     """
-    check_sample(sample)
+    check_histories(histories)
     check_dtype(dtype)
     if not bandwidths:
         raise ArgumentError("bandwidths must hold at least one bandwidth, got none; e.g. [Steps(20)]")
-    slope, floor = half_widths(tuple(bandwidths), sample.step.device)
-    out = _prequential_cv(*sample, slope, floor, kernel_key(kernel), dtype)
+    slope, floor = half_widths(tuple(bandwidths), histories.step.device)
+    out = _prequential_cv(*histories, slope, floor, kernel_key(kernel), dtype)
     return Scores(out[0], out[1])
 
 
 def batched_kernel_weights(
-    sample: Sample,
+    histories: Histories,
     windows: Windows,
     kernel: str | Kernel,
     degree: int = 0,
@@ -47,12 +47,12 @@ def batched_kernel_weights(
 
     The sum of the lengths, `total`, is looked up where it is not given; that waits for the device.
     """
-    check_sample(sample)
-    check_windows(windows, sample)
+    check_histories(histories)
+    check_windows(windows, histories)
     check_dtype(dtype)
     _check_degree(degree)
-    total = int(sample.length.sum()) if total is None else total
-    return _kernel_weights(*sample, *windows, kernel_key(kernel), degree, total, dtype)
+    total = int(histories.length.sum()) if total is None else total
+    return _kernel_weights(*histories, *windows, kernel_key(kernel), degree, total, dtype)
 
 
 def flash_smoother(
@@ -113,14 +113,14 @@ def _prequential_cv(
     start: Tensor, length: Tensor, step: Tensor, n: Tensor, s: Tensor, ss: Tensor,
     slope: Tensor, floor: Tensor, kernel: str, dtype: str,
 ) -> Tensor:  # fmt: skip
-    sample = Sample(start, length, step, n, s, ss)
-    return prequential.prequential_cv(sample, slope, floor, kernel_of(kernel), dtype)
+    histories = Histories(start, length, step, n, s, ss)
+    return prequential.prequential_cv(histories, slope, floor, kernel_of(kernel), dtype)
 
 
 @_prequential_cv.register_kernel("cuda")
 def _(start, length, step, n, s, ss, slope, floor, kernel, dtype):
     module = fused_module("kernadv.regression.operators.triton_prequential", kernel) or prequential
-    return module.prequential_cv(Sample(start, length, step, n, s, ss), slope, floor, kernel_of(kernel), dtype)
+    return module.prequential_cv(Histories(start, length, step, n, s, ss), slope, floor, kernel_of(kernel), dtype)
 
 
 @_prequential_cv.register_fake
@@ -133,15 +133,15 @@ def _kernel_weights(
     start: Tensor, length: Tensor, step: Tensor, n: Tensor, s: Tensor, ss: Tensor, at: Tensor, width: Tensor,
     reach: Tensor, kernel: str, degree: int, total: int, dtype: str,
 ) -> Tensor:  # fmt: skip
-    sample, windows = Sample(start, length, step, n, s, ss), Windows(at, width, reach)
-    return weights.kernel_weights(sample, windows, kernel_of(kernel), degree, total, dtype)
+    histories, windows = Histories(start, length, step, n, s, ss), Windows(at, width, reach)
+    return weights.kernel_weights(histories, windows, kernel_of(kernel), degree, total, dtype)
 
 
 @_kernel_weights.register_kernel("cuda")
 def _(start, length, step, n, s, ss, at, width, reach, kernel, degree, total, dtype):
-    sample, windows = Sample(start, length, step, n, s, ss), Windows(at, width, reach)
+    histories, windows = Histories(start, length, step, n, s, ss), Windows(at, width, reach)
     module = fused_module("kernadv.regression.operators.triton_weights", kernel) or weights
-    return module.kernel_weights(sample, windows, kernel_of(kernel), degree, total, dtype)
+    return module.kernel_weights(histories, windows, kernel_of(kernel), degree, total, dtype)
 
 
 @_kernel_weights.register_fake

@@ -10,7 +10,7 @@ import torch
 from kernadv._errors import ArgumentError
 from kernadv.clock import Bandwidth, Relative, Steps
 from kernadv.kernels import Kernel
-from kernadv.moments import Sample
+from kernadv.moments import Histories
 
 
 class Scores(NamedTuple):
@@ -58,13 +58,13 @@ _cached_half_widths = lru_cache(maxsize=64)(_half_widths)
 
 
 def prequential_cv(
-    sample: Sample, slope: torch.Tensor, floor: torch.Tensor, kernel: Kernel, dtype: str = "float64"
+    histories: Histories, slope: torch.Tensor, floor: torch.Tensor, kernel: Kernel, dtype: str = "float64"
 ) -> torch.Tensor:
     """Score every bandwidth on every history: predict each visit from the earlier ones by Nadaraya-Watson.
 
     Parameters
     ----------
-    sample : Sample of tensors, P prompts
+    histories : Histories of tensors, P prompts
         Within a prompt the steps ascend.
     slope, floor : (H,) float64
         Half-widths ``max(step * slope, floor)``, see `half_widths`.
@@ -77,11 +77,11 @@ def prequential_cv(
         In the order of `Scores`.
     """
     real = getattr(torch, dtype)
-    out = torch.zeros((2, len(sample.start), len(slope)), dtype=real, device=sample.step.device)
-    for p, (start, length) in enumerate(zip(sample.start.tolist(), sample.length.tolist(), strict=True)):
+    out = torch.zeros((2, len(histories.start), len(slope)), dtype=real, device=histories.step.device)
+    for p, (start, length) in enumerate(zip(histories.start.tolist(), histories.length.tolist(), strict=True)):
         own = slice(start, start + length)
-        step = sample.step[own].long()
-        n, s, ss = (part[own].to(real) for part in sample[3:])
+        step = histories.step[own].long()
+        n, s, ss = (part[own].to(real) for part in histories[3:])
         lag = step[:, None] - step
         for h in range(len(slope)):
             width = torch.maximum(step.double() * slope[h], floor[h])[:, None]

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from kernadv.kernels import Kernel
-from kernadv.moments import Sample
+from kernadv.moments import Histories
 from kernadv.moments.launch import OPTIONS, device_code, fused, here, real_type
 
 #: Programs that keep a GPU busy; fewer prompts are split over several programs each.
@@ -102,20 +102,20 @@ def prequential_kernel(
 
 
 def prequential_cv(
-    sample: Sample, slope: torch.Tensor, floor: torch.Tensor, kernel: Kernel, dtype: str = "float64"
+    histories: Histories, slope: torch.Tensor, floor: torch.Tensor, kernel: Kernel, dtype: str = "float64"
 ) -> torch.Tensor:
     """Scores, (2, P, H); see `kernadv.regression.operators.prequential.prequential_cv`."""
-    prompts, grid = len(sample.start), len(slope)
+    prompts, grid = len(histories.start), len(slope)
     split = min(max(PROGRAMS // max(prompts * grid, 1), 1), 16)
     split = triton.next_power_of_2(split)
-    out = torch.empty((2, split, prompts, grid), dtype=getattr(torch, dtype), device=sample.step.device)
+    out = torch.empty((2, split, prompts, grid), dtype=getattr(torch, dtype), device=histories.step.device)
     code = fused(kernel)
     if prompts * grid:
-        with here(sample.step):
+        with here(histories.step):
             prequential_kernel[(prompts, grid, split)](
-                *sample, slope, floor, out[0], out[1], grid, min(kernel.support, 1e300),
+                *histories, slope, floor, out[0], out[1], grid, min(kernel.support, 1e300),
                 WEIGHT=device_code(code.weight), A=code.a, B=code.b,
-                EDGE=kernel.support != float("inf"), CLOSED=kernel.closed, NARROW=sample.step.dtype == torch.int32,
+                EDGE=kernel.support != float("inf"), CLOSED=kernel.closed, NARROW=histories.step.dtype == torch.int32,
                 REAL=real_type(dtype), SPLIT=split, BQ=32, BN=32, num_warps=4, **OPTIONS,
             )  # fmt: skip
     return out.sum(1)

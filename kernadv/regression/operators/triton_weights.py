@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from kernadv.kernels import Kernel
-from kernadv.moments import Sample, Windows
+from kernadv.moments import Histories, Windows
 from kernadv.moments.launch import OPTIONS, device_code, fused, here, real_type
 from kernadv.moments.triton_ragged import blocks
 from kernadv.regression.operators.weights import RANK, UNDERFLOW
@@ -104,18 +104,18 @@ def weights_kernel(
 
 
 def kernel_weights(
-    sample: Sample, windows: Windows, kernel: Kernel, degree: int, total: int, dtype: str = "float64"
+    histories: Histories, windows: Windows, kernel: Kernel, degree: int, total: int, dtype: str = "float64"
 ) -> torch.Tensor:
     """Normalised weights, (H, total); see `kernadv.regression.operators.weights.kernel_weights`."""
     queries, grid = windows.width.shape
-    out = torch.empty((grid, total), dtype=getattr(torch, dtype), device=sample.step.device)
+    out = torch.empty((grid, total), dtype=getattr(torch, dtype), device=histories.step.device)
     code = fused(kernel)
-    first = torch.cumsum(sample.length, 0) - sample.length
+    first = torch.cumsum(histories.length, 0) - histories.length
     bh, bn, warps = blocks(grid)
     if queries * grid * total:
-        with here(sample.step):
+        with here(histories.step):
             weights_kernel[(queries, triton.cdiv(grid, bh))](
-                *sample[:4], *windows, first, out, grid, total, *windows.width.stride(), *windows.reach.stride(),
+                *histories[:4], *windows, first, out, grid, total, *windows.width.stride(), *windows.reach.stride(),
                 WEIGHT=device_code(code.weight), A=code.a, B=code.b, EDGE=kernel.support != float("inf"),
                 REAL=real_type(dtype), LINE=degree == 1, RANK=RANK[dtype], TINY=UNDERFLOW[dtype],
                 BH=bh, BN=bn, num_warps=warps, **OPTIONS,

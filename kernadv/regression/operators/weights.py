@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from kernadv.kernels import Kernel
-from kernadv.moments import Sample, Windows
+from kernadv.moments import Histories, Windows
 
 #: A line is fitted only where its spread sxx exceeds this share of s2, and with it the rounding.
 RANK = {"float64": 1e-10, "float32": 1e-5}
@@ -14,13 +14,13 @@ UNDERFLOW = {"float64": 1e-140, "float32": 1e-18}
 
 
 def kernel_weights(
-    sample: Sample, windows: Windows, kernel: Kernel, degree: int, total: int, dtype: str = "float64"
+    histories: Histories, windows: Windows, kernel: Kernel, degree: int, total: int, dtype: str = "float64"
 ) -> torch.Tensor:
     """Normalised weight of every visit in every fit, ``value = sum_j weight_j * mean reward of visit j``.
 
     Parameters
     ----------
-    sample, windows : of tensors, Q queries x H bandwidths
+    histories, windows : of tensors, Q queries x H bandwidths
     kernel : Kernel
     degree : {0, 1}
         Nadaraya-Watson or local linear; the mean where all visits lie at one step.
@@ -31,16 +31,16 @@ def kernel_weights(
     Returns
     -------
     (H, total) tensor
-        The queries one after the other, each with its visits in the sample's order; they sum to 1, and are NaN where no
+        The queries one after the other, each with its visits in the histories' order; they sum to 1, and are NaN where no
         visit has weight.
     """
     real = getattr(torch, dtype)
-    out = torch.empty((windows.width.shape[1], total), dtype=real, device=sample.step.device)
+    out = torch.empty((windows.width.shape[1], total), dtype=real, device=histories.step.device)
     begin = 0
-    for q, (start, length) in enumerate(zip(sample.start.tolist(), sample.length.tolist(), strict=True)):
+    for q, (start, length) in enumerate(zip(histories.start.tolist(), histories.length.tolist(), strict=True)):
         own = slice(start, start + length)
-        lag = windows.at[q] - sample.step[own]
-        n, d = sample.n[own].to(real), -lag.to(real)
+        lag = windows.at[q] - histories.step[own]
+        n, d = histories.n[own].to(real), -lag.to(real)
         for h in range(len(out)):
             inside = (lag >= 0) & (lag <= windows.reach[q, h])
             u = torch.where(inside, -d, 0.0) / windows.width[q, h].to(real)
