@@ -10,9 +10,10 @@ import pytest
 
 from benchmarks.speed import memory
 from kernadv import LocalLinear, NadarayaWatson, Steps
-from kernadv.regression.bandwidth.leave_one_out import LeaveOneOut
 from kernadv.kernels import get
 from kernadv.moments import Sample, Windows, numba_
+from kernadv.regression import LinearSmoother
+from kernadv.regression.bandwidth import LeaveOneOut
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 SMOOTHERS = {"NW": NadarayaWatson, "LL": LocalLinear}
@@ -51,10 +52,10 @@ def test_line(measure, name, n, rounds, target, threads):
 def test_selection(measure, degree, name, threads):
     """Leave-one-out over 64 bandwidths."""
     x, y = curve(10**5)
-    how, selector = LocalPolynomialSpec(get("epanechnikov"), degree), LeaveOneOut(size=64)
+    smoother = LinearSmoother(LocalPolynomialSpec(get("epanechnikov"), degree), x, y[:, None], np.ones(len(y)))
     beside = {"target": "<= 1 s"} if threads == "all threads" else {}
     case = f"leave-one-out CV, 64 bandwidths and refinement, {name}, n = 100,000"
-    select = lambda: selector.select(how, x, y[:, None], np.ones(len(y)))
+    select = lambda: LeaveOneOut(size=64).select(smoother)
     measure(case, f"kernadv, {threads}", select, 3, threads=THREADS[threads], **beside)
 
 
