@@ -41,17 +41,17 @@ bench: $(VENV)/.test
 
 # Attacks on the estimator and the regressors, 25 minutes of two cores; OPTIONS=--short tries few of every kind, in two.
 robustness: $(VENV)/.test
-	$(BIN)/python benchmarks/robustness.py $(OPTIONS)
+	$(BIN)/python -m benchmarks.robustness $(OPTIONS)
 
 # The default estimator beside the floor, 40 minutes of two cores; OPTIONS=--short runs a few cells, in less than a minute.
 floor: $(VENV)/.test
-	$(BIN)/python benchmarks/floor.py $(OPTIONS)
+	$(BIN)/python -m benchmarks.floor $(OPTIONS)
 
 # Verify the fused kernels on this machine's GPU, then time them; with the Python that sees the GPU, else with .venv.
 gpu:
 	@if $(PYTHON) -c 'import sys, torch, triton; sys.exit(not torch.cuda.is_available())' 2>/dev/null; \
-		then $(PYTHON) benchmarks/gpu/run.py; \
-		else $(MAKE) $(VENV)/.test && $(BIN)/python benchmarks/gpu/run.py; fi
+		then $(PYTHON) -m benchmarks.gpu; \
+		else $(MAKE) $(VENV)/.test && $(BIN)/python -m benchmarks.gpu; fi
 
 # Every configuration of the fused kernels for every GPU they are shipped for; needs no GPU.
 aot: $(VENV)/.test
@@ -82,7 +82,7 @@ resolve: $(BIN)/uv
 	$(BIN)/python .ci/resolve.py --extras "$(FRAMEWORKS_EXTRAS)" --packages "$(FRAMEWORKS_PACKAGES)"
 
 readme: $(VENV)/.test
-	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python -m benchmarks.readme
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

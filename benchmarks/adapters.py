@@ -1,6 +1,6 @@
 """What the TRL adapter adds to a training step: medians over the tiny run of the example, on this machine.
 
-    OMP_NUM_THREADS=1 .venv-frameworks/bin/python benchmarks/adapters.py
+    OMP_NUM_THREADS=1 .venv-frameworks/bin/python -m benchmarks.adapters
 
 Of each step: the whole step, and what the two overridden methods take beyond those of TRL that they call.
 """

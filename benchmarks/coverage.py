@@ -1,6 +1,6 @@
 """How often intervals and bands hold the truth, and how short the standard errors for series fall.
 
-    python benchmarks/coverage.py [--designs 20]
+    python -m benchmarks.coverage [--designs 20]
 
 Simulated with known truth: about four CPU minutes.  Writes results/coverage.md, which the page on regression shows.  The
 seeds are not those of the tests.
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 from scipy.signal import lfilter
 
+from benchmarks import RESULTS
 from kernadv import inference
 from kernadv.inference import (
     Fit,
@@ -34,7 +34,6 @@ from kernadv.kernels import KERNELS
 from kernadv.regressors import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
 from kernadv.smoothers.local_polynomial import LocalPolynomialFit
 
-RESULTS = Path(__file__).parent / "results"
 Curve = Callable[[np.ndarray], np.ndarray]
 #: Curves, and the bandwidths that AICc chooses for them at n = 500 and noise of standard deviation 0.5.
 SINE: Curve = lambda x: np.sin(2 * np.pi * x)

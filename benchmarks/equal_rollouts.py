@@ -1,21 +1,19 @@
 """Methods that sample rollouts before training, beside the others at the same total number of rollouts.
 
-    python benchmarks/equal_rollouts.py
+    python -m benchmarks.equal_rollouts
 
-Reads results/comparison.parquet (``python benchmarks/comparison.py``) and writes results/equal_rollouts.md; nothing is
+Reads results/comparison.parquet (``python -m benchmarks.comparison``) and writes results/equal_rollouts.md; nothing is
 simulated.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 
+from benchmarks import RESULTS
+from benchmarks.comparison import at_equal_rollouts
 from kernadv.baselines import discover, discover_tuned
-from kernadv.comparison import at_equal_rollouts
 
-RESULTS = Path(__file__).parent / "results"
 #: Everything is divided by this method's error.
 REFERENCE = "kernadv"
 #: Methods without offline rollouts that stand beside those with.

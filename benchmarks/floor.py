@@ -1,6 +1,6 @@
 """The default estimator beside the floor, the posterior mean under the true law, on every simulated cell.
 
-    python benchmarks/floor.py [--seeds 20] [--workers 2] [--short]
+    python -m benchmarks.floor [--seeds 20] [--workers 2] [--short]
 
 Writes results/floor.md and results/floor.parquet (each run's errors, by seed): about 40 minutes of two cores for 20 seeds.
 `--short` runs a few cells once, in less than a minute, prints the table and writes nothing.
@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import polars as pl
-from comparison import FAMILIES, REFERENCE
 
+from benchmarks import RESULTS
+from benchmarks.comparison import Floor, compare, in_hindsight, summary
+from benchmarks.comparison.study import FAMILIES, REFERENCE
+from benchmarks.comparison.tables import CELL
 from kernadv.baselines import discover_tuned
 from kernadv.baselines.pooled import PooledKernel
-from kernadv.comparison import Floor, compare, in_hindsight, summary
-from kernadv.comparison.tables import CELL
 from kernadv.simulate import PROCESSES, SCHEDULES, posterior, simulate
 from kernadv.simulate.floor import SETS, TRAJECTORIES
 
-RESULTS = Path(__file__).parent / "results"
 DEFAULT, FLOOR = PooledKernel(), Floor()
 #: The floor without one of the sets of trajectories, for its Monte Carlo error.
 JACKKNIFE = [Floor(without=number) for number in range(SETS)]

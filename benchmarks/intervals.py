@@ -1,6 +1,6 @@
 """How often the intervals of the default estimator hold the true value, on every simulated scenario and the shipped log.
 
-    python benchmarks/intervals.py [--seeds 1] [--first 2]
+    python -m benchmarks.intervals [--seeds 1] [--first 2]
 
 Over every third step, which takes all places in a stay by turns.  The seeds begin with 2: with 0 and 1 the
 constants of the intervals were chosen.  Writes results/intervals.md, in about ten minutes.
@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.progress import track
 
 import kernadv
+from benchmarks import RESULTS
 from kernadv import KernelValueEstimator
 from kernadv.simulate import PROCESSES, SCHEDULES, Simulation, simulate
 
-RESULTS = Path(__file__).parent / "results"
 LEVELS = (0.5, 0.8, 0.95, 0.99)
 SIZES = (1, 2, 4, 8)
 BATCHES = (8, 64)

@@ -1,6 +1,6 @@
 """BASIS, and other methods that sample rollouts before training, with 8, 16 and 64 of them a prompt.
 
-    python benchmarks/offline_counts.py [--seeds 10] [--workers 2]
+    python -m benchmarks.offline_counts [--seeds 10] [--workers 2]
 
 Writes results/offline_counts.md: about half a CPU minute.
 """
@@ -8,14 +8,13 @@ Writes results/offline_counts.md: about half a CPU minute.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import polars as pl
 
+from benchmarks import RESULTS
+from benchmarks.comparison import compare
 from kernadv.baselines import discover
-from kernadv.comparison import compare
 
-RESULTS = Path(__file__).parent / "results"
 REFERENCE = "batch_mean_own"
 METHODS = (
     "basis",

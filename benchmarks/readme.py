@@ -1,6 +1,6 @@
 """Put the audit of the shipped log, its picture and the measured speeds into README.md.
 
-Command: ``python benchmarks/readme.py`` (or ``make readme``); a test checks that the audit's table is the current one.
+Command: ``python -m benchmarks.readme`` (or ``make readme``); a test checks that the audit's table is the current one.
 The picture needs Chromium and stays as it is without.
 """
 

@@ -1,6 +1,6 @@
 """Value baselines on a real log of reward counts, thinned to few traces a visit.
 
-    python benchmarks/real_log.py REWARDS.parquet [--subsets 20] [--first 5]
+    python -m benchmarks.real_log REWARDS.parquet [--subsets 20] [--first 5]
 
 The table needs the columns prompt_id, visit, n_correct and n_traces; visit is the clock.  Each visit keeps G of its traces
 at random; a value is scored against the mean of the R others, which are independent of it, less their noise:
@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks import RESULTS
 from kernadv.baselines import Baseline, LinearValues, discover, discover_tuned
 from kernadv.baselines.kae import KAE
 from kernadv.baselines.pooled import PooledKernel
 from kernadv.clock import Relative, Steps
 from kernadv.groups import aggregate
 
-RESULTS = Path(__file__).parent / "results"
 SIZES = (1, 2, 4)
 WINDOWS = [
     *map(Relative, (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 10.0)),

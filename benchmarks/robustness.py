@@ -1,6 +1,6 @@
 """Attacks on the estimator and the regressors, and how many succeed.
 
-    python benchmarks/robustness.py [--short] [--only KIND] [--seed N]
+    python -m benchmarks.robustness [--short] [--only KIND] [--seed N]
 
 Writes results/robustness.md and ends with an error if anything failed.  In full it takes some 25 minutes of two cores, with
 `--short`, which tries few cases of every kind and writes nothing, two.  With `--only` the rows of the other kinds stay.
@@ -21,11 +21,13 @@ from pathlib import Path
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # the parts use the cores
 
-from attacks import KINDS, Part, Row, in_processes, name_of  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
-RESULT = Path(__file__).parent / "results" / "robustness.md"
+from benchmarks import RESULTS  # noqa: E402
+from benchmarks.attacks import KINDS, Part, Row, in_processes, name_of  # noqa: E402
+
+RESULT = RESULTS / "robustness.md"
 #: Different failures of a row that are printed.
 SHOWN = 40
 
@@ -107,7 +109,7 @@ def header(options: str, seconds: float, only: Sequence[str] | None = None) -> s
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     what = f"Last made anew: {', '.join(sorted(only))}" if only else "Made"
     return (
-        f"# Robustness\n\nRemade by `python benchmarks/robustness.py {options}` (`make robustness`), which ends with an "
+        f"# Robustness\n\nRemade by `python -m benchmarks.robustness {options}` (`make robustness`), which ends with an "
         f"error if an attack succeeds; `--only KIND` makes the rows of a kind anew. {what}, {datetime.date.today()}, in "
         f"{seconds / 60:.0f} minutes on {machine}, {facts}.\n\n"
     )

@@ -1,11 +1,9 @@
 """Fixtures of the whole suite."""
 
-import importlib
 import json
+import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -13,8 +11,10 @@ import pytest
 ORACLES = Path(__file__).parent / "data" / "oracles"
 #: Third-party reward logs; beside the checkout where development happens, absent elsewhere.
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-#: The training study.
-RLVR = Path(__file__).parents[1] / "benchmarks" / "rlvr"
+# For `benchmarks`, which is never installed, here and in subprocesses; last, so that the installed kernadv is tested.
+ROOT = str(Path(__file__).parents[1])
+sys.path.append(ROOT)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), ROOT]))
 
 
 @pytest.fixture
@@ -32,34 +32,24 @@ def shared_data():
 
 
 @pytest.fixture(scope="module")
-def code() -> Iterator[dict[str, ModuleType]]:
-    """The modules of the benchmark, imported by path; their plain names are forgotten afterwards."""
+def one_torch_thread():
+    """As in the training study."""
     torch = pytest.importorskip("torch")
-    pytest.importorskip("rich")
-    pytest.importorskip("pyarrow")
-    if not RLVR.is_dir():
-        pytest.skip("benchmarks/rlvr is not part of the wheel")
-    names = [path.stem for path in RLVR.glob("*.py")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(RLVR))
-        for name in names:
-            patch.delitem(sys.modules, name, raising=False)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield {name: importlib.import_module(name) for name in names}
-        torch.set_num_threads(threads)
-        for name in names:
-            sys.modules.pop(name, None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
-def small(code, monkeypatch):
+def small(monkeypatch):
     """Few prompts, a tiny untrained model, and a reward that it earns by chance: a filler as the first character."""
-    monkeypatch.setattr(code["start"], "POOL", 16)
-    monkeypatch.setattr(code["start"], "HELD_OUT", 24)
-    monkeypatch.setattr(code["runs"], "SAVED_EVERY", 2)
-    fillers = tuple(code["alphabet"].FILLERS)
-    monkeypatch.setattr(
-        code["chain_sum"].ChainSum, "reward", lambda self, problem, trace: float(trace.startswith(fillers))
-    )
-    return code["start"].Sizes(width=32, layers=1, heads=2, base_steps=2, base_batch=8, steps=1, batch=8)
+    from benchmarks.rlvr.tasks import alphabet, chain_sum
+    from benchmarks.rlvr.training import runs, start
+
+    monkeypatch.setattr(start, "POOL", 16)
+    monkeypatch.setattr(start, "HELD_OUT", 24)
+    monkeypatch.setattr(runs, "SAVED_EVERY", 2)
+    fillers = tuple(alphabet.FILLERS)
+    monkeypatch.setattr(chain_sum.ChainSum, "reward", lambda self, problem, trace: float(trace.startswith(fillers)))
+    return start.Sizes(width=32, layers=1, heads=2, base_steps=2, base_batch=8, steps=1, batch=8)

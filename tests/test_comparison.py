@@ -1,19 +1,20 @@
 """The comparison of baselines over simulated runs: its numbers by hand, its pairing, its errors."""
 
-import importlib
 import math
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from kernadv import ArgumentError, KernadvError
+from kernadv import ArgumentError, ArgumentTypeError
 from kernadv.baselines import discover, discover_tuned
 from kernadv.baselines.kae import KAE
 from kernadv.clock import Steps
-from kernadv.comparison import Floor, at_equal_rollouts, compare, in_hindsight, side_information, summary
 from kernadv.simulate import Schedule, simulate
+
+pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
+from benchmarks.comparison import Floor, at_equal_rollouts, compare, in_hindsight, side_information, summary
+from benchmarks.equal_rollouts import markdown
 
 FOUND = discover()
 CHOSEN = [FOUND[name] for name in ("zero", "batch_mean", "group_mean", "rloo", "pvpo", "kae w=20", "oracle")]
@@ -21,7 +22,7 @@ CHOSEN = [FOUND[name] for name in ("zero", "batch_mean", "group_mean", "rloo", "
 
 @pytest.fixture(scope="module")
 def table():
-    return compare(CHOSEN, ["calib", "flat"], ["epochs"], [1, 2, 4], 3, batches=[64], workers=1, progress=False)
+    return compare(CHOSEN, ["calib", "flat"], ["epochs"], [1, 2, 4], 3, batches=[64], workers=1)
 
 
 def part(table, **chosen):
@@ -77,9 +78,7 @@ def test_who_takes_part_and_what_it_costs(table):
 
 
 def test_workers_do_not_change_the_table(table):
-    again = compare(
-        CHOSEN, ["calib", "flat"], ["epochs"], [1, 2, 4], [0, 1, 2], batches=[64], workers=2, progress=False
-    )
+    again = compare(CHOSEN, ["calib", "flat"], ["epochs"], [1, 2, 4], [0, 1, 2], batches=[64], workers=2)
     assert again.equals(table)
 
 
@@ -100,7 +99,7 @@ def test_summary_pairs_the_runs(table):
 
 def test_hindsight_takes_the_best_of_each_cell():
     grid = [KAE(Steps(w)) for w in (5, 40, math.inf)]
-    table = compare(grid, ["fast", "flat"], ["multi_pass"], [1, 4], 2, batches=[64], workers=1, progress=False)
+    table = compare(grid, ["fast", "flat"], ["multi_pass"], [1, 4], 2, batches=[64], workers=1)
     best = in_hindsight(table, [b.name for b in grid], "best")
     assert len(best) == len(part(table, method="kae w=5"))
     means = part(table, part="all").group_by("process", "group_size", "method").agg(pl.col("mse").mean())
@@ -111,15 +110,10 @@ def test_hindsight_takes_the_best_of_each_cell():
         in_hindsight(table, ["kae w=6"], "best")
 
 
-def test_the_committed_table_of_equal_rollouts(monkeypatch):
+def test_the_committed_table_of_equal_rollouts():
     """Ratios to the default's curve at the same number of rollouts, by hand, and who is marked."""
-    benchmarks = Path(__file__).parents[1] / "benchmarks"
-    if not benchmarks.is_dir():
-        pytest.skip("the benchmarks are not beside the tests")
-    monkeypatch.syspath_prepend(str(benchmarks))
-    markdown = importlib.import_module("equal_rollouts").markdown
     chosen = [FOUND[name] for name in ("kernadv", "spo", "pvpo", "rloo")]
-    made = compare(chosen, ["flat"], ["epochs"], [1, 2], 1, batches=[64], workers=1, progress=False)
+    made = compare(chosen, ["flat"], ["epochs"], [1, 2], 1, batches=[64], workers=1)
     mse = {(m, g): x for m, g, x in part(made, part="all").select("method", "group_size", "mse").iter_rows()}
     share = math.log(1 + 8 * 1024 / 12800) / math.log(2)
     ours = mse["kernadv", 1] ** (1 - share) * mse["kernadv", 2] ** share
@@ -152,7 +146,7 @@ def test_rollouts_before_training_are_charged(table):
 @pytest.fixture(scope="module")
 def batches():
     methods = [*CHOSEN, *(KAE(Steps(w)) for w in (2, 60)), Floor()]
-    arguments = {"batches": [4, 16], "parts": ["all"], "workers": 1, "progress": False}
+    arguments = {"batches": [4, 16], "parts": ["all"], "workers": 1}
     return compare(methods, ["flat", "continuous"], ["epochs"], [1, 2, 4], 2, **arguments)
 
 
@@ -205,7 +199,7 @@ def test_features_reach_the_baselines():
 def test_tuning_beats_a_wrong_setting_and_reads_no_truth():
     """The tuned family is close to its best member in hindsight, and far from its worst."""
     tuned = discover_tuned()["kae_steps tuned"]
-    table = compare([tuned, *tuned.grid], ["fast"], ["multi_pass"], [2], 3, batches=[64], workers=1, progress=False)
+    table = compare([tuned, *tuned.grid], ["fast"], ["multi_pass"], [2], 3, batches=[64], workers=1)
     mean = dict(part(table, part="all").group_by("method").agg(pl.col("mse").mean()).iter_rows())
     mine = mean.pop(tuned.name)
     assert mine < 1.05 * min(mean.values())
@@ -229,15 +223,21 @@ def test_tuning_beats_a_wrong_setting_and_reads_no_truth():
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ArgumentError, match=message):
-        compare(**({"baselines": CHOSEN, "seeds": 1, "progress": False} | arguments))
+        compare(**({"baselines": CHOSEN, "seeds": 1} | arguments))
 
 
-def test_polars_is_asked_for(monkeypatch):
-    def missing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(
-        KernadvError, match=r'needs polars, which is not installed; run: pip install "kernadv\[audit\]"'
-    ):
-        compare(CHOSEN)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: compare(["rloo"]), r"baselines must be a list of baselines, got \['rloo'\]; see disc"),
+        (lambda: compare(CHOSEN, "calib"), "processes must be a list of one name or more, got 'ca"),
+        (lambda: compare(CHOSEN, schedules=[]), r"schedules must be a list of one name or more, got"),
+        (lambda: compare(CHOSEN, batches=8), "batches must be a list of one number or more, got 8"),
+        (lambda: summary({"method": []}, "rloo"), "expected a table of benchmarks.comparison.compare, got dict"),
+        (lambda: in_hindsight(pl.DataFrame(), [], "x"), "expected a table of benchmarks.comparison.comp"),
+        (lambda: at_equal_rollouts(None), "expected a table of benchmarks.comparison.compare, got NoneT"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(call, message):
+    with pytest.raises(ArgumentTypeError, match=message):
+        call()

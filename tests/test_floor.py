@@ -9,28 +9,15 @@ import polars as pl
 import pytest
 
 from kernadv.baselines.pooled import PooledKernel
-from kernadv.comparison import side_information
 from kernadv.simulate import Schedule, posterior, simulate
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmarks are not beside the tests")
-
-
-@pytest.fixture(scope="module")
-def floor():
-    """The benchmark's module; forgotten afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        import floor
-
-        yield floor
-    for name in ("floor", "comparison"):
-        sys.modules.pop(name, None)
+pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
+from benchmarks import floor
+from benchmarks.comparison import side_information
 
 
 @pytest.fixture(scope="module")
-def table(floor):
+def table():
     return floor.measure(2, 1, processes=["calib", "clusters"], schedules=["epochs"], batches=[4, 8])
 
 
@@ -40,7 +27,7 @@ def mean_product(error):
     return np.mean(pairs)
 
 
-def test_floor_and_its_monte_carlo_error_are_those_of_the_sets(floor, table):
+def test_floor_and_its_monte_carlo_error_are_those_of_the_sets(table):
     row = floor.by_cell(table).row(by_predicate=(pl.col("process") == "calib") & (pl.col("batch") == 4)
                                    & (pl.col("group_size") == 8), named=True)  # fmt: skip
     runs = [simulate("calib", Schedule(batch=4, stay=1, blocks=16), 8, seed=seed) for seed in (0, 1)]
@@ -56,7 +43,7 @@ def test_floor_and_its_monte_carlo_error_are_those_of_the_sets(floor, table):
     assert floor.least_sample(only) == pytest.approx(least)
 
 
-def test_tables_leave_out_what_the_floor_does_not_bound(floor, table):
+def test_tables_leave_out_what_the_floor_does_not_bound(table):
     text = floor.markdown(table, 2, 7.0)
     cells = floor.by_cell(table)
     assert "Prompts of clusters share their paths" in text
@@ -70,12 +57,12 @@ def test_tables_leave_out_what_the_floor_does_not_bound(floor, table):
     assert text.count("(exact)") == 2 * 4
 
 
-def test_the_command_in_short(floor, monkeypatch, capsys):
+def test_the_command_in_short(monkeypatch, capsys):
     """It prints the tables, and writes none."""
     few = {"processes": ["flat"], "schedules": ["epochs"], "batches": [4]}
     monkeypatch.setattr(floor, "SHORT", few)
     monkeypatch.setattr(floor, "RESULTS", Path("/nowhere"))
-    monkeypatch.setattr(sys, "argv", ["floor.py", "--short", "--workers", "1"])
+    monkeypatch.setattr(sys, "argv", ["floor", "--short", "--workers", "1"])
     floor.main()
     shown = capsys.readouterr().out
     assert "1 paired run a cell" in shown

@@ -9,6 +9,19 @@ import pytest
 
 from kernadv.gradient import gradient_variance
 
+pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
+pytest.importorskip("torch")
+pytest.importorskip("rich")
+pytest.importorskip("pyarrow")
+from benchmarks.rlvr.banks import draw, full_gradients, gradients, values
+from benchmarks.rlvr.model import policy, scoring
+from benchmarks.rlvr.model.rollouts import roll_out, uniforms
+from benchmarks.rlvr.results import gradient_tables, value_tables
+from benchmarks.rlvr.tasks import TASKS
+from benchmarks.rlvr.training.start import Prompts, start
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 
 @pytest.fixture
 def scored():
@@ -19,9 +32,8 @@ def scored():
     return scores, rewards, rng
 
 
-def test_errors_from_inner_products_are_those_from_the_scores(code, scored):
+def test_errors_from_inner_products_are_those_from_the_scores(scored):
     """Also as `kernadv.gradient` has them, which reads the scores themselves."""
-    gradients = code["gradients"]
     scores, rewards, rng = scored
     rows = np.stack([rng.permutation(24).reshape(6, 4) for _ in range(3)], axis=1)  # (repeats, P, G)
     values = rng.random((6, 3, 4))
@@ -39,32 +51,31 @@ def test_errors_from_inner_products_are_those_from_the_scores(code, scored):
     given = {"mine": values.transpose(1, 0, 2).ravel()}
     table = gradient_variance(vectors, z, np.repeat(np.arange(18), 4), given, prompts=prompts, draws=1)
     assert total / 18 == pytest.approx(table["mine"].second_moment.estimate)
-    pairs = [code["gradients"].squared_mean(s @ s.T, z - rewards.mean()) for s, z in zip(scores, rewards, strict=True)]
+    pairs = [gradients.squared_mean(s @ s.T, z - rewards.mean()) for s, z in zip(scores, rewards, strict=True)]
     mine = table["mine"]
     assert total / 18 - np.mean(pairs) == pytest.approx(mine.variance.estimate)
 
 
-def test_the_squared_mean_has_no_noise(code):
+def test_the_squared_mean_has_no_noise():
     """Scores with a known mean, 6 traces: the mean over many draws is |E c s|^2, where the square of the mean is 4x that."""
     rng = np.random.default_rng(1)
     mean = np.array([0.5, -0.3, 0.2])
-    draws = [code["gradients"].squared_mean(s @ s.T, np.ones(6)) for s in mean + rng.normal(size=(4000, 6, 3))]
+    draws = [gradients.squared_mean(s @ s.T, np.ones(6)) for s in mean + rng.normal(size=(4000, 6, 3))]
     error = np.std(draws, ddof=1) / 4000**0.5
     assert abs(np.mean(draws) - mean @ mean) < 4 * error
     assert error < 0.05 * (mean @ mean)
 
 
-def test_the_noise_of_the_truth_is_subtracted(code):
+def test_the_noise_of_the_truth_is_subtracted():
     """An estimate 0.3 of values 0.2 and 0.9, truths of 5 rollouts."""
     rng = np.random.default_rng(2)
     for v in (0.2, 0.9):
-        found = code["values"].squared_error(0.3, rng.binomial(5, v, 40_000), 5)
+        found = values.squared_error(0.3, rng.binomial(5, v, 40_000), 5)
         assert abs(found.mean() - (0.3 - v) ** 2) < 4 * found.std() / 200
 
 
-def test_b_star_without_the_group(code, scored):
+def test_b_star_without_the_group(scored):
     """And the mean of both estimates of its error is nearer the best than either, over many draws."""
-    gradients = code["gradients"]
     _, rewards, rng = scored
     w = rng.exponential(size=(3, 24))
     rows = np.stack([np.arange(24).reshape(6, 4)] * 3, axis=1)
@@ -83,16 +94,16 @@ def test_b_star_without_the_group(code, scored):
     assert abs((inside + outside) / 2 - best) < 0.25 * (outside - best)
 
 
-def test_scores_are_those_of_the_package(code, small, tmp_path):
+def test_scores_are_those_of_the_package(small, tmp_path):
     """Of the tempered policy, too."""
     import torch
 
     from kernadv.scores import trace_scores
 
-    task = code["start"].TASKS["chain_sum"]()
-    model = code["start"].start(task, "low", 0, tmp_path, small)
-    problems = code["start"].Prompts(task).train[:6]
-    rollouts = code["rollouts"].roll_out(model, task, problems, code["rollouts"].uniforms(6, task.trace_length, 1), 0.7)
+    task = TASKS["chain_sum"]()
+    model = start(task, "low", 0, tmp_path, small)
+    problems = Prompts(task).train[:6]
+    rollouts = roll_out(model, task, problems, uniforms(6, task.trace_length, 1), 0.7)
     t = task.prompt_length
 
     def log_prob(call, prompt, tokens, mask):
@@ -102,41 +113,40 @@ def test_scores_are_those_of_the_package(code, small, tmp_path):
     inputs = rollouts.prompts, rollouts.traces.tokens, rollouts.traces.mask.float()
     with pytest.warns(UserWarning, match="batching rule"):
         expected = trace_scores(model, log_prob, inputs)
-    found, log_probability = code["scoring"].scores(model, *inputs[:2], 0.7, chunk=4)
+    found, log_probability = scoring.scores(model, *inputs[:2], 0.7, chunk=4)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4 * np.abs(expected).max())
-    direct = code["policy"].log_probability(model, *inputs[:2], 0.7)
+    direct = policy.log_probability(model, *inputs[:2], 0.7)
     assert torch.allclose(log_probability, direct.detach(), atol=1e-4)
 
 
-def test_from_paths_to_tables(code, small, tmp_path, monkeypatch):
+def test_from_paths_to_tables(small, tmp_path, monkeypatch):
     """Two short paths; stopped behind its first bank, a path goes on to the same second one."""
     import torch
 
-    banks = code["banks"]
-    monkeypatch.setattr(banks, "SCORED", 16)
-    monkeypatch.setattr(banks, "PART", 4)
-    monkeypatch.setattr(banks, "OFFLINE_ROLLOUTS", 1)
+    monkeypatch.setattr(draw, "SCORED", 16)
+    monkeypatch.setattr(draw, "PART", 4)
+    monkeypatch.setattr(draw, "OFFLINE_ROLLOUTS", 1)
     queue = [
         dataclasses.replace(plan, setting=dataclasses.replace(plan.setting, prompts=4, steps=12), checkpoints=(2, 12))
-        for plan in banks.plans()
+        for plan in draw.plans()
         if plan.setting.seed == 0 and plan.setting.profile == "low" and plan.setting.steps > 1
     ]
     for plan in queue:
-        banks.collect(dataclasses.replace(plan, checkpoints=(2,)), tmp_path, small)
-        banks.collect(plan, tmp_path, small)
+        draw.collect(dataclasses.replace(plan, checkpoints=(2,)), tmp_path, small)
+        draw.collect(plan, tmp_path, small)
     again = tmp_path / "again"
     again.mkdir()
     for path in tmp_path.glob("chain_sum-*-?.pt"):
         (again / path.name).write_bytes(path.read_bytes())
     (again / "chain_sum-base.pt").write_bytes((tmp_path / "chain_sum-base.pt").read_bytes())
-    banks.collect(queue[0], again, small)
+    draw.collect(queue[0], again, small)
     gram = [torch.load(queue[0].bank(folder, 12), weights_only=True)["gram"] for folder in (tmp_path, again)]
     assert torch.equal(*gram)
 
-    for module in ("values", "gradients", "full_gradients"):
-        monkeypatch.setattr(code[module], "plans", lambda: iter(queue))
-        monkeypatch.setattr("sys.argv", [module, "--banks", str(tmp_path), "--results", str(tmp_path)])
-        code[module].main()
-    made = code["value_tables"].tables(tmp_path) | code["gradient_tables"].tables(tmp_path)
+    for module in (values, gradients, full_gradients):
+        monkeypatch.setattr(module, "plans", lambda: iter(queue))
+        monkeypatch.setattr("sys.argv", [module.__name__, "--banks", str(tmp_path), "--results", str(tmp_path)])
+        module.main()
+    made = value_tables.tables(tmp_path) | gradient_tables.tables(tmp_path)
     assert {"Blocks", "Epochs", "All baselines", "The rule"} <= set(made)
     assert "nan" not in made["All baselines"]

@@ -1,4 +1,4 @@
-"""The attacks of benchmarks/robustness.py find the faults that are planted here, and the table says so."""
+"""The attacks of `benchmarks.robustness` find the faults that are planted here, and the table says so."""
 
 import functools
 import os
@@ -13,27 +13,11 @@ import pytest
 
 from kernadv import CheckpointError, KernelValueEstimator, LocalLinear, NadarayaWatson, Steps
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
+from benchmarks import attacks
 
-pytestmark = [
-    pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmarks are not beside the tests"),
-    # The attacks fork; other tests may have left threads, which Python warns of from 3.12 on.
-    pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
-]
-
-
-@pytest.fixture(scope="module")
-def attacks():
-    """The package of the attacks; forgotten afterwards."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import attacks
-
-        yield attacks
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-        for name in [name for name in sys.modules if name.split(".")[0] == "attacks"]:
-            del sys.modules[name]
+# The attacks fork; other tests may have left threads, which Python warns of from 3.12 on.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 
 class Halved(KernelValueEstimator):
@@ -63,13 +47,13 @@ class Slow(Halved):
 
 def plain(kind, **how):
     """A configuration of a plain estimator of that class."""
-    from attacks._estimators import Configuration
+    from benchmarks.attacks._estimators import Configuration
 
     return Configuration(lambda: kind(Steps(300.0), "uniform"), **how)
 
 
 @pytest.mark.parametrize("operation", ["observe", "advantages"])
-def test_interruptions_find_what_is_half_learned(attacks, operation):
+def test_interruptions_find_what_is_half_learned(operation):
     found = attacks.interruptions.raised("planted", operation, 150, 1, plain(Halved))
     assert found.failures.total() > 5
     assert any("state in between" in what and "kernadv/" in what for what in found.failures)
@@ -78,7 +62,7 @@ def test_interruptions_find_what_is_half_learned(attacks, operation):
     assert 5 < seen.failures.total() < seen.count
 
 
-def test_interruptions_find_what_goes_on_otherwise(attacks):
+def test_interruptions_find_what_goes_on_otherwise():
     """A fault that no state shows: the object alone remembers the calls that have begun."""
 
     class Counting(KernelValueEstimator):
@@ -96,7 +80,7 @@ def test_interruptions_find_what_goes_on_otherwise(attacks):
     assert any("going on differs" in what for what in found.failures)
 
 
-def test_every_bytecode_is_a_place(attacks):
+def test_every_bytecode_is_a_place():
     """Of a function with a known number of instructions, all are come to, and an exception hits each of them."""
     scene = attacks.interruptions.Scene(plain(KernelValueEstimator), "observe", 1)
     places = scene.places()
@@ -110,14 +94,14 @@ def test_every_bytecode_is_a_place(attacks):
         assert hit[-1] == place.where
 
 
-def test_timers_and_exhausted_memory_find_what_is_half_learned(attacks):
+def test_timers_and_exhausted_memory_find_what_is_half_learned():
     assert attacks.timers.interrupted("plain", 5, 1, plain(Slow)).failures.total() >= 1
     found = attacks.memory.failing_calls("planted", "observe", 3, 1, plain(Halved))
     assert found.failures.total() >= 1
     assert attacks.memory.failing_calls("sound", "observe", 3, 1, plain(KernelValueEstimator)).failures.total() == 0
 
 
-def test_kills_find_a_file_that_is_written_in_place(attacks):
+def test_kills_find_a_file_that_is_written_in_place():
     class InPlace(KernelValueEstimator):
         def save(self, path):
             super().save(f"{path}-other")
@@ -134,7 +118,7 @@ def test_kills_find_a_file_that_is_written_in_place(attacks):
     assert any("load raised CheckpointError" in what for what in found.failures)
 
 
-def test_kills_find_a_save_that_is_lost(attacks):
+def test_kills_find_a_save_that_is_lost():
     class Lazy(KernelValueEstimator):
         def save(self, path):
             if int(self.state_dict()["counters"][-1]) <= 1:
@@ -144,7 +128,7 @@ def test_kills_find_a_save_that_is_lost(attacks):
     assert any("not that of the last save" in what for what in found.failures)
 
 
-def test_checkpoints_find_loaders_that_accept_nonsense(attacks):
+def test_checkpoints_find_loaders_that_accept_nonsense():
     class Gullible(KernelValueEstimator):
         def load(self, path, *, strict=True):
             try:
@@ -163,7 +147,7 @@ def test_checkpoints_find_loaders_that_accept_nonsense(attacks):
     assert any("accepted, but then ZeroDivisionError" in what for what in failures)
 
 
-def test_checkpoints_count_crashes_raw_errors_changes_and_memory(attacks):
+def test_checkpoints_count_crashes_raw_errors_changes_and_memory():
     def planted(on_error):
         class Careless(KernelValueEstimator):
             def load(self, path, *, strict=True):
@@ -181,7 +165,7 @@ def test_checkpoints_count_crashes_raw_errors_changes_and_memory(attacks):
     assert any("more memory" in what for what in planted(lambda est: np.ones(10_000_000)))
 
 
-def test_calls_find_the_own_reward_and_reading_calls_that_write(attacks):
+def test_calls_find_the_own_reward_and_reading_calls_that_write():
     class Leaking(KernelValueEstimator):
         def values(self, prompt_ids, rewards, step, *, weights=None):
             found = super().values(prompt_ids, rewards, step, weights=weights)
@@ -202,7 +186,7 @@ def test_calls_find_the_own_reward_and_reading_calls_that_write(attacks):
     assert "the state has changed" in failures
 
 
-def test_fits_find_wide_intervals_and_raw_errors(attacks):
+def test_fits_find_wide_intervals_and_raw_errors():
     class Wide(LocalLinear):
         def interval(self, X, level=0.95, method="auto", groups=None):
             found = super().interval(X, level, method)
@@ -216,7 +200,7 @@ def test_fits_find_wide_intervals_and_raw_errors(attacks):
     assert any("summary raised KeyError" in what for what in failures)
 
 
-def test_permutations_weights_and_series_find_what_depends_on_them(attacks):
+def test_permutations_weights_and_series_find_what_depends_on_them():
     class Ordered(KernelValueEstimator):
         def advantages(self, prompt_ids, rewards, step, *, weights=None):
             found = super().advantages(prompt_ids, rewards, step, weights=weights)
@@ -229,7 +213,7 @@ def test_permutations_weights_and_series_find_what_depends_on_them(attacks):
         def predict(self, X, return_std=False, groups=None):
             return super().predict(X)
 
-    from attacks._estimators import Configuration
+    from benchmarks.attacks._estimators import Configuration
 
     assert attacks.permutations.estimator("planted", 3, 1, plain(Ordered)).failures.total() == 1
     weighted = Configuration(lambda: Ordered(weighted=True), weighted=True)
@@ -240,8 +224,8 @@ def test_permutations_weights_and_series_find_what_depends_on_them(attacks):
     assert sound.failures.total() == 0
 
 
-def test_answers_that_differ_are_named(attacks):
-    from attacks._answers import differing
+def test_answers_that_differ_are_named():
+    from benchmarks.attacks._answers import differing
 
     a = {"predict": np.array([1.0, np.nan]), "loo of rows": np.array([1.0, 2.0])}
     assert (
@@ -258,7 +242,7 @@ def test_answers_that_differ_are_named(attacks):
     ]
 
 
-def test_disks_find_files_left_and_saves_that_fail(attacks, monkeypatch):
+def test_disks_find_files_left_and_saves_that_fail(monkeypatch):
     class Untidy(KernelValueEstimator):
         def save(self, path):
             beside = Path(f"{path}.{os.getpid()}")
@@ -271,7 +255,7 @@ def test_disks_find_files_left_and_saves_that_fail(attacks, monkeypatch):
     assert any("FileNotFoundError" in what for what in attacks.disk.at_once("threads", 5, 1).failures)
 
 
-def test_a_part_that_dies_or_hangs_is_a_failure(attacks):
+def test_a_part_that_dies_or_hangs_is_a_failure():
     parts = [
         ("kills", functools.partial(attacks.Row, "kills", "nothing", 7)),
         ("disk", functools.partial(os._exit, 3)),
@@ -283,7 +267,7 @@ def test_a_part_that_dies_or_hangs_is_a_failure(attacks):
     assert list(rows["fits"].failures) == ["sleep(60,) hangs"]
 
 
-def test_rows_are_merged(attacks):
+def test_rows_are_merged():
     one, other = attacks.Row("a", "b", 2, slowest=1.0), attacks.Row("a", "b", 3, memory=5)
     other.fail("x", "first")
     other.fail("x", "second")
@@ -296,7 +280,8 @@ def test_the_command_writes_a_table_and_fails_if_an_attack_succeeds(tmp_path):
     path = tmp_path / "table.md"
     command = [
         sys.executable,
-        str(BENCHMARKS / "robustness.py"),
+        "-m",
+        "benchmarks.robustness",
         "--short",
         "--only",
         "disk",
@@ -308,5 +293,5 @@ def test_the_command_writes_a_table_and_fails_if_an_attack_succeeds(tmp_path):
     rows = [line.split(" | ") for line in path.read_text().splitlines() if line.startswith("| disk")]
     assert [(row[1], row[2]) for row in rows] == [("rename and fsync fail, of file and folder", "11")]
     assert (done.returncode != 0) == (rows[0][3] != "0"), done.stderr
-    assert "python benchmarks/robustness.py --short --seed 1" in path.read_text()
+    assert "python -m benchmarks.robustness --short --seed 1" in path.read_text()
     assert "numpy" in path.read_text()

@@ -2,69 +2,50 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
+import random
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "tiny_rlvr"
-MODULES = ("task", "model", "policy", "train", "summary", "run", "log_file")
+pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
+pytest.importorskip("torch")
+pytest.importorskip("rich")
+pytest.importorskip("pyarrow")
+from benchmarks.rlvr.files import write_table
+from benchmarks.rlvr.shipped_log import experiment, policy, summary, task
+from benchmarks.rlvr.shipped_log.log_file import to_table
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-@pytest.fixture(scope="module")
-def code() -> Iterator[dict[str, ModuleType]]:
-    """The modules of the benchmark, imported by path; their plain names are forgotten afterwards."""
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("rich")
-    pytest.importorskip("pyarrow")
-    if not FOLDER.is_dir():
-        pytest.skip("benchmarks/tiny_rlvr is not part of the wheel")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        for name in MODULES:
-            patch.delitem(sys.modules, name, raising=False)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield {name: importlib.import_module(name) for name in MODULES}
-        torch.set_num_threads(threads)
-        for name in MODULES:
-            sys.modules.pop(name)
-
-
-def test_the_answer_is_the_result_backwards(code):
-    task = code["task"]
-    assert task.Problem(37, "+", 48).prompt == "37+48="
-    assert task.Problem(37, "+", 48).answer == "58."
-    assert task.Problem(999, "+", 999).answer == "8991."
-    assert task.Problem(100, "-", 98).answer == "2."
+def test_the_answer_is_the_result_backwards():
+    assert task.problem(37, "+", 48).prompt == "37+48="
+    assert task.problem(37, "+", 48).answer == "58."
+    assert task.problem(999, "+", 999).answer == "8991."
+    assert task.problem(100, "-", 98).answer == "2."
 
 
 @pytest.mark.parametrize(
     ("completion", "right"),
     [("58.  ", 1.0), ("58.37", 1.0), ("58..=", 1.0), ("58   ", 0.0), ("580. ", 0.0), ("85.  ", 0.0), (".58. ", 0.0)],
 )
-def test_reward_is_an_exact_match_up_to_the_end_mark(code, completion, right):
-    task = code["task"]
-    answers = task.encode_answers([task.Problem(37, "+", 48).answer])
+def test_reward_is_an_exact_match_up_to_the_end_mark(completion, right):
+    answers = task.encode_answers([task.problem(37, "+", 48).answer])
     assert task.reward(task.encode_answers([completion]), answers).tolist() == [right]
 
 
-def test_exact_value_agrees_with_sampled_rewards(code):
+def test_exact_value_agrees_with_sampled_rewards():
     """Monte Carlo, 5,000 completions a prompt, of an untrained model with a sharpened last layer."""
     import torch
 
-    task, policy, summary = code["task"], code["policy"], code["summary"]
     torch.manual_seed(1)
-    model = code["model"].TinyTransformer(len(task.ALPHABET), task.PROMPT_LENGTH + task.ANSWER_LENGTH, width=16)
+    model = experiment.new_model(experiment.Config(width=16))
     with torch.no_grad():
         model.head.weight.mul_(4.0)
-    problems = [task.Problem(a, "-", b) for a in range(10, 40) for b in range(10, a + 1)]
+    problems = [task.problem(a, "-", b) for a in range(10, 40) for b in range(10, a + 1)]
     prompts, answers = task.encode_prompts(problems), task.encode_answers([problem.answer for problem in problems])
     values = policy.exact_value(model, prompts, answers)  # (N,)
 
@@ -77,12 +58,9 @@ def test_exact_value_agrees_with_sampled_rewards(code):
         assert abs(summary.z_score(rewards[None], values[row, None].double().numpy())) < 4.0
 
 
-def test_every_pass_shows_every_prompt_in_one_block(code):
-    import random
-
-    train = code["train"]
-    config = train.Config(pool=12, block=4, repeats=3, passes=2)
-    blocks = list(train.schedule(config, random.Random(0)))
+def test_every_pass_shows_every_prompt_in_one_block():
+    config = experiment.Config(pool=12, block=4, repeats=3, passes=2)
+    blocks = list(experiment.schedule(config, random.Random(0)))
     assert len(blocks) == config.steps == 18
     for start in range(0, 18, 3):
         assert blocks[start] == blocks[start + 1] == blocks[start + 2]
@@ -90,22 +68,21 @@ def test_every_pass_shows_every_prompt_in_one_block(code):
         assert sorted(chain(*blocks[start : start + 9 : 3])) == list(range(12))
 
 
-def test_a_seed_makes_one_log(code, tmp_path):
+def test_a_seed_makes_one_log(tmp_path):
     from pyarrow import parquet
-    from rich.progress import Progress
 
-    config = code["train"].Config(
+    config = experiment.Config(
         width=8, layers=1, heads=1, warm_up_steps=3, warm_up_batch=4, pool=4, block=2, repeats=2, passes=2, group=3
     )
 
     def table(seed):
-        return code["log_file"].to_table(code["run"].run(config, seed, Progress(disable=True)), config, seed)
+        return to_table(experiment.run(config, seed), config, seed)
 
     first = table(0)
     assert first.num_rows == config.steps * 2 * 3
     assert first.equals(table(0))
     assert not first.equals(table(1))
-    code["log_file"].write(first, tmp_path / "log.parquet")
+    write_table(first, tmp_path / "log.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
     assert parquet.read_table(tmp_path / "log.parquet").equals(first)
 

@@ -8,9 +8,21 @@ states are used, and the writer of checkpoints.
 
 from types import ModuleType
 
-from attacks import calls, checkpoints, disk, fits, interruptions, kills, memory, permutations, series, timers, weights
-from attacks._processes import in_processes, name_of
-from attacks._row import Part, Row
+from benchmarks.attacks import (
+    calls,
+    checkpoints,
+    disk,
+    fits,
+    interruptions,
+    kills,
+    memory,
+    permutations,
+    series,
+    timers,
+    weights,
+)
+from benchmarks.attacks._processes import in_processes, name_of
+from benchmarks.attacks._row import Part, Row
 
 #: Every kind by name.
 KINDS: dict[str, ModuleType] = {

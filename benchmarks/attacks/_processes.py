@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
-from attacks._row import Part, Row
+from benchmarks.attacks._row import Part, Row
 
 #: Wall-clock seconds that a part may take; a part that works takes a tenth of it.
 PATIENCE = 900.0

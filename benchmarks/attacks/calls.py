@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from attacks import _estimators
-from attacks._estimators import CONFIGURATIONS, same
-from attacks._row import Part, Row
+from benchmarks.attacks import _estimators
+from benchmarks.attacks._estimators import CONFIGURATIONS, same
+from benchmarks.attacks._row import Part, Row
 from kernadv import KernadvError, KernelValueEstimator, Relative, Steps, Visits
 from kernadv.pooling import Pooling
 

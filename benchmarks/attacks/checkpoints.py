@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attacks._estimators import CONFIGURATIONS, Configuration, State, same, warm_up
-from attacks._isolated import isolated
-from attacks._row import Part, Row
+from benchmarks.attacks._estimators import CONFIGURATIONS, Configuration, State, same, warm_up
+from benchmarks.attacks._isolated import isolated
+from benchmarks.attacks._row import Part, Row
 from kernadv import CheckpointError
 from kernadv._checkpoint import save_arrays  # the library's own writer, so that the checksum fits
 

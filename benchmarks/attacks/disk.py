@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attacks._estimators import CONFIGURATIONS, State, same, warm_up
-from attacks._row import Part, Row
+from benchmarks.attacks._estimators import CONFIGURATIONS, State, same, warm_up
+from benchmarks.attacks._row import Part, Row
 
 __all__ = ["KIND", "parts", "warm_up"]
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from attacks._answers import warm_up
-from attacks._row import Part, Row
+from benchmarks.attacks._answers import warm_up
+from benchmarks.attacks._row import Part, Row
 from kernadv import (
     BandwidthWarning,
     EmptyWindowWarning,

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import kernadv
-from attacks._estimators import CONFIGURATIONS, Configuration, Estimator, State, changed, same, warm_up
-from attacks._row import Part, Row
+from benchmarks.attacks._estimators import CONFIGURATIONS, Configuration, Estimator, State, changed, same, warm_up
+from benchmarks.attacks._row import Part, Row
 
 __all__ = ["KIND", "parts", "warm_up"]
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from attacks._estimators import CONFIGURATIONS, Configuration, Estimator, warm_up
-from attacks._row import Part, Row
+from benchmarks.attacks._estimators import CONFIGURATIONS, Configuration, Estimator, warm_up
+from benchmarks.attacks._row import Part, Row
 
 __all__ = ["KIND", "parts", "warm_up"]
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from attacks._estimators import CONFIGURATIONS, Configuration, warm_up
-from attacks._row import Part, Row
-from attacks.interruptions import INSIDE, OPERATIONS, Scene
+from benchmarks.attacks._estimators import CONFIGURATIONS, Configuration, warm_up
+from benchmarks.attacks._row import Part, Row
+from benchmarks.attacks.interruptions import INSIDE, OPERATIONS, Scene
 
 __all__ = ["KIND", "parts", "warm_up"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from attacks._answers import (
+from benchmarks.attacks._answers import (
     MODELS,
     SAMPLES,
     SELECTED,
@@ -23,8 +23,8 @@ from attacks._answers import (
     sample,
     warm_up,
 )
-from attacks._estimators import CONFIGURATIONS, Batch, Configuration
-from attacks._row import Part, Row
+from benchmarks.attacks._estimators import CONFIGURATIONS, Batch, Configuration
+from benchmarks.attacks._row import Part, Row
 
 __all__ = ["KIND", "parts", "warm_up"]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.special import beta
 
-from attacks._answers import differing, warm_up
-from attacks._row import Part, Row
+from benchmarks.attacks._answers import differing, warm_up
+from benchmarks.attacks._row import Part, Row
 from kernadv import KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
 from kernadv.kernels import Kernel
 

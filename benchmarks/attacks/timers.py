@@ -13,8 +13,8 @@ from types import FrameType
 
 import numpy as np
 
-from attacks._estimators import CONFIGURATIONS, Configuration, changed, same, warm_up
-from attacks._row import Part, Row
+from benchmarks.attacks._estimators import CONFIGURATIONS, Configuration, changed, same, warm_up
+from benchmarks.attacks._row import Part, Row
 
 __all__ = ["KIND", "parts", "warm_up"]
 

@@ -7,9 +7,19 @@ import warnings
 
 import numpy as np
 
-from attacks._answers import MODELS, SAMPLES, SELECTED, differing, of_fit, of_model, of_selection, sample, warm_up
-from attacks._estimators import CONFIGURATIONS, Configuration
-from attacks._row import Part, Row
+from benchmarks.attacks._answers import (
+    MODELS,
+    SAMPLES,
+    SELECTED,
+    differing,
+    of_fit,
+    of_model,
+    of_selection,
+    sample,
+    warm_up,
+)
+from benchmarks.attacks._estimators import CONFIGURATIONS, Configuration
+from benchmarks.attacks._row import Part, Row
 
 __all__ = ["KIND", "parts", "warm_up"]
 

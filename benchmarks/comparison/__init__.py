@@ -2,11 +2,25 @@
 
 All tables are polars data frames.  `compare` runs, `summary` sets every method against one of them with paired standard
 errors, `in_hindsight` picks the best of several settings knowing the truth, `at_equal_rollouts` charges rollouts from before
-training, and `Floor` is the best that any method can do.
+training, and `Floor` is the best that any method can do.  The study of all methods: `chosen` ones, `measure`, `report`.
 """
 
-from kernadv.comparison.floor import Floor
-from kernadv.comparison.run import compare, side_information
-from kernadv.comparison.tables import at_equal_rollouts, in_hindsight, summary
+from benchmarks.comparison.floor import Floor
+from benchmarks.comparison.markdown import against, report
+from benchmarks.comparison.run import compare, side_information
+from benchmarks.comparison.study import chosen, fair, measure
+from benchmarks.comparison.tables import at_equal_rollouts, in_hindsight, summary
 
-__all__ = ["Floor", "at_equal_rollouts", "compare", "in_hindsight", "side_information", "summary"]
+__all__ = [
+    "Floor",
+    "against",
+    "at_equal_rollouts",
+    "chosen",
+    "compare",
+    "fair",
+    "in_hindsight",
+    "measure",
+    "report",
+    "side_information",
+    "summary",
+]

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, import_extra
+from benchmarks.comparison.tables import CELL
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count
 from kernadv._typing import FloatArray, IntArray
 from kernadv.baselines import Baseline, Offline, SideInformation, Traces
-from kernadv.comparison.tables import CELL
+from kernadv.cli._progress import Bars
 from kernadv.simulate import PROCESSES, SCHEDULES, Process, Schedule, Simulation, posterior, simulate
-
-if TYPE_CHECKING:
-    import polars as pl
 
 #: Steps that share a row of the table, and the first steps, which have rows of their own.
 STEPS, FIRST = 10, 20
@@ -51,7 +49,6 @@ def compare(
     offline_rollouts: int = 8,
     parts: Sequence[str] = PARTS,
     workers: int = 2,
-    progress: bool = True,
 ) -> pl.DataFrame:
     """Run every baseline on every simulated run.
 
@@ -74,8 +71,6 @@ def compare(
         Parts of the runs that have rows in the table.
     workers : int
         Processes; with more than one the calling script needs ``if __name__ == "__main__"``.
-    progress : bool
-        Show a bar on a terminal.
 
     Returns
     -------
@@ -92,10 +87,7 @@ def compare(
     ------
     ArgumentError
         If an argument cannot be used.
-    KernadvError
-        If polars is not installed.
     """
-    polars = import_extra("polars", "a comparison", "audit")
     if not isinstance(baselines, (list, tuple)) or not all(isinstance(b, Baseline) for b in baselines):
         raise ArgumentTypeError(f"baselines must be a list of baselines, got {baselines!r:.80}; see discover()")
     lists = {
@@ -141,24 +133,23 @@ def compare(
         for p, s, b, seed in keys
     ]
     frames = []
-    with _bar(progress, len(tasks)) as advance:
+    with Bars() as bars, bars.bar("simulated runs") as show:
         for (process, schedule, batch, seed), columns in zip(
             keys, _map(tasks, check_count(workers, "workers")), strict=True
         ):
             frames.append(
-                polars.DataFrame(columns).with_columns(
-                    process=polars.lit(process),
-                    schedule=polars.lit(schedule),
-                    batch=polars.lit(batch, polars.Int32),
-                    seed=polars.lit(seed, polars.Int32),
-                    part=polars.col("part").replace_strict(dict(enumerate(PARTS)), return_dtype=polars.String),
-                    method=polars.col("method").replace_strict(dict(enumerate(names)), return_dtype=polars.String),
+                pl.DataFrame(columns).with_columns(
+                    process=pl.lit(process),
+                    schedule=pl.lit(schedule),
+                    batch=pl.lit(batch, pl.Int32),
+                    seed=pl.lit(seed, pl.Int32),
+                    part=pl.col("part").replace_strict(dict(enumerate(PARTS)), return_dtype=pl.String),
+                    method=pl.col("method").replace_strict(dict(enumerate(names)), return_dtype=pl.String),
                 )
             )
-            advance()
+            show(len(frames) / len(tasks), f"{process}, {schedule}")
     order = (*CELL, "seed", "method", "part", "at", *MEASURES)
-    table: pl.DataFrame = polars.concat(frames).fill_nan(None).select(order)
-    return table
+    return pl.concat(frames).fill_nan(None).select(order)
 
 
 #: Columns of numbers.
@@ -248,20 +239,3 @@ def _one_thread() -> None:
     import numba
 
     numba.set_num_threads(1)
-
-
-@contextmanager
-def _bar(show: bool, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, if it is a terminal and rich is installed."""
-    if not show:
-        yield lambda: None
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import Progress
-    except ImportError:
-        yield lambda: None
-        return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulated runs", total=total)
-        yield lambda: bar.advance(task)

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
-from kernadv._errors import ArgumentTypeError, check_choice, import_extra
-
-if TYPE_CHECKING:
-    import polars as pl
+from kernadv._errors import ArgumentTypeError, check_choice
 
 #: What identifies a simulated run without its seed.
 CELL = ["process", "schedule", "batch", "group_size"]
 
 
-def _polars(table: Any) -> Any:
-    """The module polars, after a check that it made the table.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If it is no table of `compare`.
-    """
-    polars = import_extra("polars", "a comparison", "audit")
-    if not isinstance(table, polars.DataFrame) or not {*CELL, "seed", "method", "part", "mse"} <= set(table.columns):
-        raise ArgumentTypeError(f"expected a table of kernadv.comparison.compare, got {type(table).__name__}")
-    return polars
+def _check_table(table: object) -> None:
+    """Raise ArgumentTypeError unless `compare` made the table."""
+    if not isinstance(table, pl.DataFrame) or not {*CELL, "seed", "method", "part", "mse"} <= set(table.columns):
+        raise ArgumentTypeError(f"expected a table of benchmarks.comparison.compare, got {type(table).__name__}")
 
 
 def summary(table: pl.DataFrame, reference: str) -> pl.DataFrame:
@@ -52,23 +41,23 @@ def summary(table: pl.DataFrame, reference: str) -> pl.DataFrame:
     ArgumentError
         If there is no such method.
     """
-    polars = _polars(table)
+    _check_table(table)
     check_choice(reference, "method", table["method"].unique().to_list())
-    whole = table.filter(polars.col("part") == "all")
-    base = whole.filter(polars.col("method") == reference).select(*CELL, "seed", base="mse")
+    whole = table.filter(pl.col("part") == "all")
+    base = whole.filter(pl.col("method") == reference).select(*CELL, "seed", base="mse")
     joined = whole.join(base, on=[*CELL, "seed"], how="left").with_columns(
-        ratio=polars.col("mse").mean().over(*CELL, "method") / polars.col("base").mean().over(*CELL, "method")
+        ratio=pl.col("mse").mean().over(*CELL, "method") / pl.col("base").mean().over(*CELL, "method")
     )
-    runs = polars.len().cast(polars.Float64).sqrt()
-    off = polars.col("mse") - polars.col("ratio") * polars.col("base")
+    runs = pl.len().cast(pl.Float64).sqrt()
+    off = pl.col("mse") - pl.col("ratio") * pl.col("base")
     return joined.group_by(*CELL, "method", maintain_order=True).agg(
-        polars.col("mse").mean(),
-        se=polars.col("mse").std() / runs,
-        ratio=polars.col("ratio").first(),
-        ratio_se=off.std() / runs / polars.col("base").mean(),
-        bias=polars.col("bias").mean(),
-        gradient_ratio=polars.col("gradient_ratio").mean(),
-        rollouts=polars.col("rollouts").first(),
+        pl.col("mse").mean(),
+        se=pl.col("mse").std() / runs,
+        ratio=pl.col("ratio").first(),
+        ratio_se=off.std() / runs / pl.col("base").mean(),
+        bias=pl.col("bias").mean(),
+        gradient_ratio=pl.col("gradient_ratio").mean(),
+        rollouts=pl.col("rollouts").first(),
     )
 
 
@@ -89,13 +78,13 @@ def in_hindsight(table: pl.DataFrame, methods: Sequence[str], name: str) -> pl.D
     polars.DataFrame
         The rows of the best one under the new name; concatenate them to the table.
     """
-    polars = _polars(table)
+    _check_table(table)
     for method in methods:
         check_choice(method, "method", table["method"].unique().to_list())
-    tried = table.filter(polars.col("method").is_in(list(methods)))
-    mean = tried.filter(polars.col("part") == "all").group_by(*CELL, "method").agg(polars.col("mse").mean())
+    tried = table.filter(pl.col("method").is_in(list(methods)))
+    mean = tried.filter(pl.col("part") == "all").group_by(*CELL, "method").agg(pl.col("mse").mean())
     best = mean.sort("mse").group_by(*CELL, maintain_order=True).first().select(*CELL, "method")
-    return tried.join(best, on=[*CELL, "method"]).with_columns(method=polars.lit(name))
+    return tried.join(best, on=[*CELL, "method"]).with_columns(method=pl.lit(name))
 
 
 def at_equal_rollouts(table: pl.DataFrame) -> pl.DataFrame:
@@ -110,10 +99,10 @@ def at_equal_rollouts(table: pl.DataFrame) -> pl.DataFrame:
         By process, schedule, batch, `rollouts` a visit and method: ``mse``, null beyond the largest group, and
         ``group_size``, null where interpolated.
     """
-    polars = _polars(table)
-    whole = table.filter(polars.col("part") == "all")
-    mean = whole.group_by(*CELL, "method", "rollouts", maintain_order=True).agg(polars.col("mse").mean())
-    paid = mean.filter(polars.col("rollouts") > polars.col("group_size")).rename({"method": "name"})
+    _check_table(table)
+    whole = table.filter(pl.col("part") == "all")
+    mean = whole.group_by(*CELL, "method", "rollouts", maintain_order=True).agg(pl.col("mse").mean())
+    paid = mean.filter(pl.col("rollouts") > pl.col("group_size")).rename({"method": "name"})
     rows = []
     runs = [name for name in CELL if name != "group_size"]
     for chosen, part in mean.group_by(runs, maintain_order=True):
@@ -127,7 +116,7 @@ def at_equal_rollouts(table: pl.DataFrame) -> pl.DataFrame:
                 value = float(np.exp(np.interp(np.log(budget), np.log(at), np.log(mse)))) if mse.all() else 0.0
                 rows.append((*chosen, budget, method, value if inside else None, size.get(budget)))
     kinds = {name: mean.schema[name] for name in runs} | {
-        "rollouts": polars.Float64, "method": polars.String, "mse": polars.Float64, "group_size": polars.Int64
+        "rollouts": pl.Float64, "method": pl.String, "mse": pl.Float64, "group_size": pl.Int64
     }  # fmt: skip
-    compared: pl.DataFrame = polars.DataFrame(rows, schema=kinds, orient="row")
+    compared: pl.DataFrame = pl.DataFrame(rows, schema=kinds, orient="row")
     return compared

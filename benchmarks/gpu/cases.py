@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from providers import flash_providers, nearest_providers, prequential_providers, ragged_providers
 
+from benchmarks.gpu.providers import flash_providers, nearest_providers, prequential_providers, ragged_providers
 from kernadv import KernelValueEstimator, Pooling
 from kernadv.clock import Relative
 from kernadv.kernels import get

@@ -1,6 +1,6 @@
 """Verify every fused kernel on this machine's GPU, then time it beside its peers.
 
-Command: ``python benchmarks/gpu/run.py`` (or ``make gpu``).  First the suite of the kernels must pass on the device, for
+Command: ``python -m benchmarks.gpu`` (or ``make gpu``).  First the suite of the kernels must pass on the device, for
 all types and sizes, and once more under compute-sanitizer on a small part where that is installed; then every case is
 timed, each provider after its numbers were compared, with inputs rotating through more than the second-level cache.  The
 rows go to ``benchmarks/results/gpu_<name>_<date>.csv``.  Needs numpy, scipy, torch, Triton, numba, scikit-learn,
@@ -21,17 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from benchmarks import RESULTS
+from benchmarks.gpu.cases import TARGET, Case, Sizes, cases
+from benchmarks.gpu.providers import largest_error
+from benchmarks.gpu.timing import Peak, Row, events, graphed, measure_peak, median, quantile, rotations, wall, write
+from kernadv.moments import triton_
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
-
-import torch  # noqa: E402
-from cases import TARGET, Case, Sizes, cases  # noqa: E402
-from providers import largest_error  # noqa: E402
-from timing import Peak, Row, events, graphed, measure_peak, median, quantile, rotations, wall, write  # noqa: E402
-
-from kernadv.moments import triton_  # noqa: E402
-
-RESULTS = ROOT / "benchmarks" / "results"
 SUITE = sorted(map(str, (ROOT / "tests" / "kernels").glob("suite_*.py")))
 #: Peers whose version is recorded.
 PACKAGES = ("torch", "triton", "numpy", "jax", "pykeops", "faiss", "cuml")
@@ -192,7 +190,3 @@ def versions() -> str:
 def slug(name: str) -> str:
     """A device's name for a file."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,7 @@
-"""Files that are whole or absent: written beside, flushed, renamed."""
+"""Torch and parquet files that are whole or absent."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from kernadv._checkpoint import replacing
+
 
 def save(state: Any, path: Path) -> None:
     """A torch file."""
-    _whole(path, lambda file: torch.save(state, file))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as beside, beside.open("wb") as file:
+        torch.save(state, file)
 
 
 def load(path: Path) -> Any:
@@ -23,14 +26,6 @@ def load(path: Path) -> Any:
 
 def write_table(table: pa.Table, path: Path) -> None:
     """A parquet file."""
-    _whole(path, lambda file: pq.write_table(table, file, compression="zstd", compression_level=19))
-
-
-def _whole(path: Path, write: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with replacing(path) as beside:
+        pq.write_table(table, beside, compression="zstd", compression_level=19)

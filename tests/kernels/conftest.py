@@ -1,4 +1,4 @@
-"""Fixtures of the kernels' tests, and the way to their helpers and to the benchmark."""
+"""Fixtures of the kernels' tests, and the way to their helpers."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "benchmarks" / "gpu")]
+sys.path.insert(0, str(HERE))
 
 if os.environ.get("TRITON_INTERPRET") == "1" and metadata.version("triton").startswith("3.6."):
     from triton.runtime import interpreter

@@ -14,13 +14,10 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch")
-GPU = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu"
-if not GPU.exists():
-    pytest.skip("the benchmarks are not beside these tests", allow_module_level=True)
-import cases  # noqa: E402
-import providers  # noqa: E402
-import run  # noqa: E402
-import timing  # noqa: E402
+pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
+from benchmarks.gpu import cases, providers, run, timing  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Numerics that hold on a device only: the others are the same in their own arithmetic.
 ROUGH = {"SDPA bfloat16": 2e-2}
@@ -28,7 +25,7 @@ ROUGH = {"SDPA bfloat16": 2e-2}
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_refuses_without_a_gpu():
-    done = subprocess.run([sys.executable, str(GPU / "run.py")], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.gpu"], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.strip() == "the kernels cannot be verified or timed here: torch sees no GPU on this machine"
 
@@ -105,7 +102,7 @@ def stopwatch(monkeypatch):
 
 def table_of_the_page(path, folder, monkeypatch):
     """What the page of the kernels makes of a file of results."""
-    cell = (GPU.parents[1] / "docs" / "kernels.md").read_text().partition("{code-cell} python")[2].partition("```")[0]
+    cell = (ROOT / "docs" / "kernels.md").read_text().partition("{code-cell} python")[2].partition("```")[0]
     lines = [line for line in cell.splitlines() if not line.startswith(":")]
     assert lines[-1].startswith("Markdown(")
     (folder / "docs").mkdir()
@@ -197,8 +194,7 @@ def test_needs_nothing_else(tmp_path):
              if not any(re.sub(r"[-_.]+", "-", package).lower() in allowed for package in packages)}  # fmt: skip
     assert {"polars", "safetensors", "hypothesis", "matplotlib"} & names
     (tmp_path / "sitecustomize.py").write_text(BLOCKED.format(names=names - {"kernadv", "__editable___kernadv_finder"}))
-    root = GPU.parents[1]
-    path = [str(tmp_path), str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(tmp_path), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TRITON_INTERPRET": "1",
                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # fmt: skip
     small = "test_number_of_bandwidths or test_flash_shapes or test_weights or gpu or captured"
@@ -209,7 +205,7 @@ def test_needs_nothing_else(tmp_path):
     assert " passed" in done.stdout
     del environment["TRITON_INTERPRET"]
     code = (
-        f"import sys; sys.path[:0] = [{str(GPU)!r}]; import run, cases, torch\n"
+        "import torch; from benchmarks.gpu import run, cases\n"
         "for case in cases.cases(torch.device('cpu'), cases.TINY): case.providers[next(iter(case.providers))](case.make(0))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -10,9 +10,11 @@ from scipy.special import beta, expit
 
 from kernadv import ArgumentError, ArgumentTypeError
 from kernadv.baselines import discover
-from kernadv.comparison import Floor, side_information
 from kernadv.simulate import PROCESSES, Process, Schedule, posterior, simulate
 from kernadv.simulate.floor import SETS
+
+pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
+from benchmarks.comparison import Floor, side_information
 
 SMALL = Schedule(batch=5, stay=3, blocks=2, steps=12)
 #: Turns every process into one that needs trajectories, and moves nothing.

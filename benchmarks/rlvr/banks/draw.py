@@ -4,7 +4,7 @@ A path trains with groups of 8 traces; the first 1 or 4 of each group are the hi
 group sizes are compared at the same policies.  At a checkpoint the path stops before its step; of each of the step's prompts
 520 fresh traces are sampled, and for the first 128 the inner products of their scores are kept.
 
-Command: ``python benchmarks/rlvr/banks.py``; stopped, it goes on where it was.
+Command: ``python -m benchmarks.rlvr.banks.draw``; stopped, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from files import load, save
-from progress import Bar
-from rollouts import Rollouts, pass_rates, roll_out, uniforms
-from scoring import scores
-from setting import Setting
-from start import TASKS, Prompts, Sizes, start
-from training import TRAIN, Training
+
+from benchmarks.rlvr.files import load, save
+from benchmarks.rlvr.model.rollouts import Rollouts, pass_rates, roll_out, uniforms
+from benchmarks.rlvr.model.scoring import scores
+from benchmarks.rlvr.tasks import TASKS
+from benchmarks.rlvr.training.loop import TRAIN, Training
+from benchmarks.rlvr.training.setting import Setting
+from benchmarks.rlvr.training.start import Prompts, Sizes, start
+from kernadv.cli._progress import Bars
 
 FRESH, OFFLINE = 2, 3  # streams of random numbers
 SCORED = 128  # traces of a prompt with scores
@@ -178,11 +180,12 @@ def collect(plan: Plan, folder: Path, sizes: Sizes, label: str = "") -> None:
     done = [step for step in plan.checkpoints if step not in missing and plan.state(folder, step).exists()]
     if done:
         training.load_state_dict(load(plan.state(folder, max(done))))
-    with Bar(label + plan.bank(folder, 0).stem, max(plan.checkpoints), training.done + 1) as bar:
+    with Bars() as bars, bars.bar(label + plan.bank(folder, 0).stem) as show:
         for step in missing:
             while training.done + 1 < step:
                 training.step()
-                bar.advance(f"mean reward {training.log['reward'][-1].float().mean():.2f}")
+                reward = training.log["reward"][-1].float().mean()
+                show(training.done / max(plan.checkpoints), f"mean reward {reward:.2f}")
             save(draw(training, plan), plan.bank(folder, step))
             save(training.state_dict(), plan.state(folder, step))
             for old in plan.checkpoints:

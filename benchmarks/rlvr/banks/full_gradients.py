@@ -4,7 +4,7 @@
 correlated over prompts.  Here the gradient of the whole batch is formed in all parameters for each repeat, and its variance
 over the repeats is compared with that sum, at the last checkpoint of each path.
 
-Command: ``python benchmarks/rlvr/full_gradients.py``
+Command: ``python -m benchmarks.rlvr.banks.full_gradients``
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from banks import Plan, ScoredTraining, fresh, plans
-from files import load, write_table
-from gradients import ONLINE, regroup, second_moments, squared_mean
-from progress import Bar
-from replays import Bank, read, table, values
-from scoring import scores
-from start import TASKS, Prompts, Sizes, start
+
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.banks.draw import Plan, ScoredTraining, fresh, plans
+from benchmarks.rlvr.banks.gradients import ONLINE, regroup, second_moments, squared_mean
+from benchmarks.rlvr.banks.replays import Bank, read, table, values
+from benchmarks.rlvr.files import load, write_table
+from benchmarks.rlvr.model.scoring import scores
+from benchmarks.rlvr.tasks import TASKS
+from benchmarks.rlvr.training.start import Prompts, Sizes, start
+from kernadv.cli._progress import Bars
 
 BASELINES = ("rloo", "batch", "default", "weighted-norm", "weighted-proxy-squared")
 GROUPS = (4, 8)
@@ -59,11 +62,11 @@ def compare(bank: Bank, folder: Path) -> list[dict[str, Any]]:
     sizes = [len(c) for c in coefficients]
     every = torch.cat(coefficients)  # (repeats of all cells, P, 128)
     total = torch.zeros(len(every), sum(p.numel() for p in model.parameters()))
-    with Bar(plan.bank(folder, bank.step).stem, count) as bar:
+    with Bars() as bars, bars.bar(plan.bank(folder, bank.step).stem) as show:
         for x, rows in enumerate(torch.arange(len(rollouts.prompts)).split(n)):
             found = scores(model, rollouts.prompts[rows], rollouts.traces.tokens[rows])[0]
             total.addmm_(every[:, x], found)
-            bar.advance("")
+            show((x + 1) / count, "")
     return [
         cell | {"full": float(part.var(0).sum()), "summed": float(added)}
         for cell, part, added in zip(cells, total.split(sizes), sums, strict=True)
@@ -74,7 +77,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--banks", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/rlvr"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     work: list[Plan] = [

@@ -1,9 +1,9 @@
-"""Errors of the policy gradient under each baseline, in all parameters, from the banks of `banks.py`.
+"""Errors of the policy gradient under each baseline, in all parameters, from the banks of `draw.py`.
 
 The gradient of a group is ``g = mean_g (Z^(g) - V^(g)) s^(g)``.  All baselines here are free of the own reward, so they
 share E g, and the mean squared error is ``E |g|^2 - |E g|^2``.  |g|^2 needs the inner products of the scores only.
 
-Command: ``python benchmarks/rlvr/gradients.py``; a bank that was done is not done again.
+Command: ``python -m benchmarks.rlvr.banks.gradients``; a bank that was done is not done again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from banks import plans
-from files import write_table
-from progress import Bar
-from replays import COLUMNS, GROUPS, Bank, Column, ScoreWeightedKAE, read, table, values, weighted
+
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.banks.draw import plans
+from benchmarks.rlvr.banks.replays import COLUMNS, GROUPS, Bank, Column, ScoreWeightedKAE, read, table, values, weighted
+from benchmarks.rlvr.files import write_table
+from kernadv.cli._progress import Bars
 
 WEIGHTS = {
     "norm": "|s|²",
@@ -189,21 +191,22 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Gradient errors of every baseline at the banks.")
     parser.add_argument("--banks", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/rlvr"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     work = [(plan, step) for plan in plans() if plan.scored for step in plan.checkpoints]
     measured, described = [], []
-    with Bar("gradients", len(work)) as bar:
-        for plan, step in work:
-            if plan.bank(arguments.banks, step).exists():
-                part = plan.bank(arguments.banks, step).with_suffix(".gradients.parquet")
+    with Bars() as bars, bars.bar("gradients") as show:
+        for number, (plan, step) in enumerate(work):
+            path = plan.bank(arguments.banks, step)
+            show(number / len(work), path.stem)
+            if path.exists():
+                part = path.with_suffix(".gradients.parquet")
                 bank = read(plan, step, arguments.banks)
                 if not part.exists():
                     rows = [row for group in GROUPS for row in measure(bank, group)]
                     write_table(table(rows, plan, step), part)
                 measured.append(pq.read_table(part))
                 described.append(table(list(describe(bank)), plan, step))
-            bar.advance(plan.bank(arguments.banks, step).stem)
     write_table(pa.concat_tables(measured), arguments.results / "gradients.parquet")
     write_table(pa.concat_tables(described), arguments.results / "gradient_prompts.parquet")
 

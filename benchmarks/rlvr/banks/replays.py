@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from banks import GROUP, OFFLINE_ROLLOUTS, Plan
-from files import load
 
+from benchmarks.rlvr.banks.draw import GROUP, OFFLINE_ROLLOUTS, Plan
+from benchmarks.rlvr.files import load
 from kernadv import KernelValueEstimator
 from kernadv.baselines import Offline, ValueEstimator, discover
 from kernadv.baselines.kae import KAE
@@ -22,7 +22,7 @@ POWERS = {"proxy-squared": ("proxy", 2), "surprisal-squared": ("surprisal", 2), 
 
 
 class Bank(NamedTuple):
-    """What `banks.draw` kept, as arrays.
+    """What `draw.draw` kept, as arrays.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Bank(NamedTuple):
     offline : Offline
         Eight rollouts of every prompt by the start.
     data : dict
-        As `banks.draw` returns it; histories as (steps, P, 8).
+        As `draw.draw` returns it; histories as (steps, P, 8).
     """
 
     plan: Plan

@@ -1,10 +1,10 @@
-"""Errors of the values of each baseline, from the banks of `banks.py`.
+"""Errors of the values of each baseline, from the banks of `draw.py`.
 
 At a checkpoint fresh groups are valued, and the truth is the mean of the prompt's other rollouts (at least 512), whose own
 noise is subtracted from the mean squared error.  Between checkpoints, at every step of the path, the truth is the mean of
 the traces that the smaller group leaves over, which says where in a block the errors are.
 
-Command: ``python benchmarks/rlvr/values.py``; a bank that was done is not done again.
+Command: ``python -m benchmarks.rlvr.banks.values``; a bank that was done is not done again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from banks import GROUP, plans
-from files import write_table
-from progress import Bar
-from replays import COLUMNS, GROUPS, Bank, Column, online, read, table, values
 
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.banks.draw import GROUP, plans
+from benchmarks.rlvr.banks.replays import COLUMNS, GROUPS, Bank, Column, online, read, table, values
+from benchmarks.rlvr.files import write_table
 from kernadv.baselines.beta import OfflineCounts
+from kernadv.cli._progress import Bars
 
 #: Own reward or not, as published.  The first three need nothing but the batch.
 COMPARED = {
@@ -88,7 +89,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Value errors of every baseline at the banks.")
     parser.add_argument("--banks", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/rlvr"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     work = [
         (plan, step)
@@ -97,10 +98,10 @@ def main() -> None:
         for step in plan.checkpoints
     ]
     found: dict[str, list[pa.Table]] = {"values": [], "value_prompts": [], "value_steps": []}
-    with Bar("values", len(work)) as bar:
-        for plan, step in work:
+    with Bars() as bars, bars.bar("values") as show:
+        for number, (plan, step) in enumerate(work):
             path = plan.bank(arguments.banks, step)
-            bar.advance(path.stem)
+            show(number / len(work), path.stem)
             if not path.exists():
                 continue
             part = path.with_suffix(".values.parquet")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from alphabet import END, PAD, counted
-from model import Transformer
 from torch import Tensor
 from torch.nn import functional as F
+
+from benchmarks.rlvr.model.transformer import Transformer
+from benchmarks.rlvr.tasks.alphabet import ALPHABET
 
 SEGMENT = 6  # characters after which the traces that ended are dropped
 
@@ -29,7 +30,7 @@ class Traces(NamedTuple):
     @property
     def mask(self) -> Tensor:
         """True for the characters of the trace.  # (B, L)"""
-        return counted(self.tokens)
+        return ALPHABET.counted(self.tokens)
 
 
 def sample(model: Transformer, prompts: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Traces:
@@ -51,7 +52,7 @@ def sample(model: Transformer, prompts: Tensor, uniforms: Tensor, temperature: f
 def _sample(model: Transformer, prompts: Tensor, uniforms: Tensor, temperature: float) -> Traces:
     (b, t), length = prompts.shape, uniforms.shape[1]
     now, cache = model.start(prompts)
-    tokens = prompts.new_full((b, length), PAD)
+    tokens = prompts.new_full((b, length), ALPHABET.pad)
     logits = now.new_zeros(b, length, now.shape[1])
     rows = torch.arange(b, device=prompts.device)  # that still write
     u, newest = uniforms.to(now), prompts[:, -1]
@@ -68,14 +69,14 @@ def _sample(model: Transformer, prompts: Tensor, uniforms: Tensor, temperature: 
             seen.append(now)
         written = torch.stack(drawn, 1)  # (rows, SEGMENT)
         tokens[rows, low:high], logits[rows, low:high] = written, torch.stack(seen, 1)
-        writes = (written != END).all(1)
+        writes = (written != ALPHABET.end).all(1)
         left = int(writes.sum())
         if not left:
             break
         if left < len(rows):
             rows, newest, u, cache = rows[writes], newest[writes], u[writes], cache.take(writes)
-    mask = counted(tokens)
-    return Traces(torch.where(mask, tokens, PAD), logits * mask[..., None])
+    mask = ALPHABET.counted(tokens)
+    return Traces(torch.where(mask, tokens, ALPHABET.pad), logits * mask[..., None])
 
 
 def log_probability(model: Transformer, prompts: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
@@ -96,7 +97,7 @@ def log_probability(model: Transformer, prompts: Tensor, tokens: Tensor, tempera
     sequence = torch.cat([prompts, tokens[:, :-1]], dim=1)
     logits = model(sequence)[:, prompts.shape[1] - 1 :] / temperature  # (B, L, vocabulary)
     negative = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
-    return -(negative * counted(tokens)).sum(-1)
+    return -(negative * ALPHABET.counted(tokens)).sum(-1)
 
 
 def backward(model: Transformer, prompts: Tensor, tokens: Tensor, coefficients: Tensor, chunk: int = 16) -> float:
@@ -109,7 +110,7 @@ def backward(model: Transformer, prompts: Tensor, tokens: Tensor, coefficients: 
     float
         The sum.
     """
-    length = counted(tokens).sum(1)
+    length = ALPHABET.counted(tokens).sum(1)
     rows = torch.nonzero(coefficients).squeeze(1)
     rows = rows[length[rows].argsort()]
     total = 0.0

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from alphabet import decode
-from model import Transformer
-from policy import Traces, sample
-from task import Problem, Task
 from torch import Tensor
-from warm_up import encode_prompts
 
+from benchmarks.rlvr.model.policy import Traces, sample
+from benchmarks.rlvr.model.transformer import Transformer
+from benchmarks.rlvr.model.warm_up import encode_prompts
+from benchmarks.rlvr.tasks import Problem, Task
+from benchmarks.rlvr.tasks.alphabet import ALPHABET
 from kernadv.scores import logit_norms
 
 
@@ -58,7 +58,7 @@ def roll_out(
     device = model.position.device
     prompts = encode_prompts(task, problems).to(device)
     traces = sample(model, prompts, draws.to(device), temperature)
-    texts = decode(traces.tokens)
+    texts = ALPHABET.decode(traces.tokens)
     rewards = np.array([task.reward(problem, text) for problem, text in zip(problems, texts, strict=True)])
     return Rollouts(prompts, traces, rewards)
 

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from alphabet import counted
-from model import Transformer
-from policy import log_probability
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from benchmarks.rlvr.model.policy import log_probability
+from benchmarks.rlvr.model.transformer import Transformer
+from benchmarks.rlvr.tasks.alphabet import ALPHABET
 
 LAYERS = (nn.Linear, nn.LayerNorm, nn.Embedding)
 
@@ -41,7 +42,7 @@ def scores(
     (B, D) and (B,) float32
         Columns in the order of ``model.parameters()``.
     """
-    length = counted(tokens).sum(1)
+    length = ALPHABET.counted(tokens).sum(1)
     out = prompts.new_empty((len(tokens), sum(p.numel() for p in model.parameters())), dtype=torch.float32)
     log_probabilities = out.new_empty(len(tokens))
     for part in length.argsort().split(chunk):

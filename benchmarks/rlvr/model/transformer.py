@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from alphabet import ALPHABET
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from benchmarks.rlvr.tasks.alphabet import ALPHABET
 
 
 class Cache(NamedTuple):
@@ -70,17 +71,21 @@ class Transformer(nn.Module):
         Longest sequence, prompt and trace together.
     width, layers, heads : int
         Size of the residual stream, number of blocks, attention heads a block.
+    vocabulary : int
+        Number of characters.
     """
 
-    def __init__(self, length: int, width: int = 96, layers: int = 2, heads: int = 4) -> None:
+    def __init__(
+        self, length: int, width: int = 96, layers: int = 2, heads: int = 4, vocabulary: int = len(ALPHABET)
+    ) -> None:
         super().__init__()
         self.shape = (length, width, layers, heads)
         self.length = length
-        self.token = nn.Embedding(len(ALPHABET), width)
+        self.token = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(0.02 * torch.randn(length, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, len(ALPHABET))
+        self.head = nn.Linear(width, vocabulary)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the next character at every place.  # (B, T) -> (B, T, vocabulary)"""

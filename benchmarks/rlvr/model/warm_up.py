@@ -6,16 +6,17 @@ import random
 from collections.abc import Iterator
 
 import torch
-from alphabet import encode
-from model import Transformer
-from policy import backward
-from skills import Skills
-from task import Problem, Task
+
+from benchmarks.rlvr.model.policy import backward
+from benchmarks.rlvr.model.transformer import Transformer
+from benchmarks.rlvr.tasks import Problem, Task
+from benchmarks.rlvr.tasks.alphabet import ALPHABET
+from benchmarks.rlvr.tasks.skills import Skills
 
 
 def encode_prompts(task: Task, problems: list[Problem]) -> torch.Tensor:
     """Prompts, padded on the left.  # (B, prompt_length)"""
-    return encode(problem.prompt.rjust(task.prompt_length) for problem in problems)
+    return ALPHABET.encode(problem.prompt.rjust(task.prompt_length) for problem in problems)
 
 
 def warm_up(
@@ -31,7 +32,7 @@ def warm_up(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.05, cycle_momentum=False)
     for _ in range(steps):
         problems = rng.choices(pool, k=batch)
-        written = encode(task.write(problem, skills, rng).ljust(task.trace_length) for problem in problems)
+        written = ALPHABET.encode(task.write(problem, skills, rng).ljust(task.trace_length) for problem in problems)
         optimizer.zero_grad()
         prompts = encode_prompts(task, problems).to(device)
         coefficients = torch.full((batch,), 1.0 / batch, device=device)

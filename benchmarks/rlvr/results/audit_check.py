@@ -3,7 +3,8 @@
 A run is repeated with fresh rollouts of every visited prompt before each update; they serve as the truth only.  The mean of
 n of them misses V by E V(1 - V) / n, which is subtracted from the true errors.
 
-Command: ``python benchmarks/rlvr/audit_check.py`` writes results/rlvr/audit_check.parquet, and the log of its first run.
+Command: ``python -m benchmarks.rlvr.results.audit_check`` writes results/rlvr/audit_check.parquet, and the log of its first
+run.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from collect import RESULTS
-from files import write_table
-from progress import Bar
-from queues import policies
-from rollouts import pass_rates
-from runs import Run, log_columns
-from setting import Setting
 
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.files import write_table
+from benchmarks.rlvr.model.rollouts import pass_rates
+from benchmarks.rlvr.training.queues import policies
+from benchmarks.rlvr.training.runs import Run, log_columns
+from benchmarks.rlvr.training.setting import Setting
 from kernadv.audit import audit
+from kernadv.cli._progress import Bars
 from kernadv.logs import read_log
 
 TRUTH = 2  # stream of random numbers
@@ -39,13 +40,13 @@ def with_truth(setting: Setting, folder: Path, rollouts: int) -> Path:
         return path
     training = Run(replace(setting, every=setting.steps), folder).training()
     rates = []
-    with Bar(path.stem, setting.steps) as bar:
+    with Bars() as bars, bars.bar(path.stem) as show:
         while training.done < setting.steps:
             problems = [training.problems.train[row] for row in training.schedule[training.done]]
             key = setting.seed, TRUTH, training.done
             rates.append(pass_rates(training.model, training.task, problems, rollouts, *key))
             training.step()
-            bar.advance(f"mean V {rates[-1].mean():.3f}")
+            show(training.done / setting.steps, f"mean V {rates[-1].mean():.3f}")
     value = np.repeat(np.concatenate(rates), setting.group)
     write_table(Run(setting, folder).table({**log_columns(training), "value": value.astype(np.float32)}), path)
     return path

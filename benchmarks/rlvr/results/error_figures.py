@@ -8,10 +8,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
-from gradient_results import RESULTS, cells, means, read, reference
-from gradient_tables import TITLES
-from value_tables import by_block
-from values import BY_STEP, COMPARED
+
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.banks.values import BY_STEP, COMPARED
+from benchmarks.rlvr.results.gradient_results import cells, means, read, reference
+from benchmarks.rlvr.results.gradient_tables import TITLES
+from benchmarks.rlvr.results.value_tables import by_block
 
 SHOWN = (
     "batch",

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-RESULTS = Path(__file__).parents[1] / "results" / "rlvr"
+from benchmarks.rlvr import RESULTS
+
 CHECKPOINT = ["profile", "seed", "temperature", "step"]
 DRAWS = 1000
 

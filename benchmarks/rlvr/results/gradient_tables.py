@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from gradient_results import RESULTS, Cell, cells, means, read, reference
-from gradients import ONLINE, ORACLES
-from policy_tables import markdown
 
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.banks.gradients import ONLINE, ORACLES
+from benchmarks.rlvr.results.gradient_results import Cell, cells, means, read, reference
+from benchmarks.rlvr.results.policy_tables import markdown
 from kernadv.gradient import implied_ratio
 
 GROUPS = (1, 4, 8)

@@ -7,9 +7,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
-from methods import METHODS
-from policy_results import complete, difference, scores
-from queues import COMPARED, STEPS
+
+from benchmarks.rlvr.results.policy_results import complete, difference, scores
+from benchmarks.rlvr.training.methods import METHODS
+from benchmarks.rlvr.training.queues import COMPARED, STEPS
 
 COLOR = dict(zip(("default", "kae", "batch", "rloo", "weighted", "none"), (f"C{k}" for k in range(6)), strict=True))
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from queues import TUNING_SEED
 from scipy import stats
 
-RESULTS = Path(__file__).parents[1] / "results" / "rlvr"
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.training.queues import TUNING_SEED
 
 
 def read(path: Path = RESULTS / "policies.parquet") -> pl.DataFrame:

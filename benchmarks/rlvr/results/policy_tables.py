@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import polars as pl
-from collect import recorded
-from methods import METHODS
-from policy_results import (
-    RESULTS,
+
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.results.policy_results import (
     Difference,
     best_rates,
     complete,
@@ -16,7 +15,9 @@ from policy_results import (
     study_runs,
     tuning_runs,
 )
-from queues import CHOSEN, COMPARED, LONG, RATES, SENSITIVITY, policies
+from benchmarks.rlvr.training.collect import recorded
+from benchmarks.rlvr.training.methods import METHODS
+from benchmarks.rlvr.training.queues import CHOSEN, COMPARED, LONG, RATES, SENSITIVITY, policies
 
 REFERENCES = ("none", "batch", "rloo")
 ROLLOUTS = 2560  # at which budgets are compared

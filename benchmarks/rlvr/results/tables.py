@@ -1,13 +1,11 @@
 """Every table of the page "Evidence" from the results in the repository.
 
-Command: ``python benchmarks/rlvr/tables.py``; the page itself calls the same functions.
+Command: ``python -m benchmarks.rlvr.results.tables``; the page itself calls the same functions.
 """
 
 from __future__ import annotations
 
-import gradient_tables
-import policy_tables
-import value_tables
+from benchmarks.rlvr.results import gradient_tables, policy_tables, value_tables
 
 SECTIONS = {
     "Values": value_tables.tables,

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from gradient_results import DRAWS, RESULTS
-from policy_tables import markdown
-from values import BY_STEP, COMPARED
+
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.banks.values import BY_STEP, COMPARED
+from benchmarks.rlvr.results.gradient_results import DRAWS
+from benchmarks.rlvr.results.policy_tables import markdown
 
 GROUPS = (1, 4, 8)
 

@@ -1,6 +1,6 @@
 """Run the tiny experiment from a seed, write its reward log, and print its summary numbers.
 
-Command: ``python benchmarks/tiny_rlvr/make_log.py --seed 0 --out kernadv/data/tiny_rlvr.parquet``
+Command: ``python -m benchmarks.rlvr.shipped_log --seed 0 --out kernadv/data/tiny_rlvr.parquet``
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from log_file import to_table, write
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from run import Run, run
-from summary import spread, z_score
-from train import Config
 
-SHIPPED = Path(__file__).parents[2] / "kernadv" / "data" / "tiny_rlvr.parquet"
+from benchmarks.rlvr.files import write_table
+from benchmarks.rlvr.shipped_log.experiment import Config, Run, run
+from benchmarks.rlvr.shipped_log.log_file import to_table
+from benchmarks.rlvr.shipped_log.summary import spread, z_score
+
+SHIPPED = Path(__file__).parents[3] / "kernadv" / "data" / "tiny_rlvr.parquet"
 
 
 def main() -> None:
@@ -33,10 +33,8 @@ def main() -> None:
     torch.set_num_threads(1)  # one order of summation, whatever the number of cores
     config = Config()
     console = Console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[shown]}"), console=console) as progress:
-        result = run(config, arguments.seed, progress)
-    write(to_table(result, config, arguments.seed), arguments.out)
+    result = run(config, arguments.seed)
+    write_table(to_table(result, config, arguments.seed), arguments.out)
     report(result, config, console)
     console.print(f"wrote {arguments.out} ({arguments.out.stat().st_size / 1000:.0f} kB)", soft_wrap=True)
 

@@ -1,19 +1,16 @@
-"""The reward log as a parquet file."""
+"""The reward log as a table."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from run import Run
-from train import Config
+
+from benchmarks.rlvr.shipped_log.experiment import Config, Run
 
 SCHEMA = pa.schema(
     [("step", pa.int32()), ("prompt_id", pa.string()), ("reward", pa.float32()), ("value", pa.float32())]
@@ -37,20 +34,10 @@ def to_table(result: Run, config: Config, seed: int) -> pa.Table:
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }
     metadata = {
-        "command": f"python benchmarks/tiny_rlvr/make_log.py --seed {seed}",
+        "command": f"python -m benchmarks.rlvr.shipped_log --seed {seed}",
         "seed": str(seed),
         "config": json.dumps(dataclasses.asdict(config)),
         "versions": json.dumps(versions),
         "license": "Apache-2.0",
     }
     return pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata))
-
-
-def write(table: pa.Table, out: Path) -> None:
-    """Write beside ``out``, flush to disk, then rename: ``out`` is never half a file."""
-    part = out.with_name(out.name + ".part")
-    with part.open("wb") as file:
-        pq.write_table(table, file, compression="zstd", compression_level=19)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(out)

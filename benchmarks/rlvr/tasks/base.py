@@ -6,8 +6,8 @@ import random
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-from alphabet import FILLERS
-from skills import Skills
+from benchmarks.rlvr.tasks.alphabet import FILLERS
+from benchmarks.rlvr.tasks.skills import Skills
 
 RECHECK = 0.25  # chance that a step is written twice
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 
-from skills import Skills
-from task import RECHECK, Problem, Task, backwards, written_step
+from benchmarks.rlvr.tasks.base import RECHECK, Problem, Task, backwards, written_step
+from benchmarks.rlvr.tasks.skills import Skills
 
 SWAPPED = 0.3  # chance that the operands of a step change places
 

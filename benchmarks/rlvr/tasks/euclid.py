@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from skills import Skills
-from task import RECHECK, Problem, Task, written_step
+from benchmarks.rlvr.tasks.base import RECHECK, Problem, Task, written_step
+from benchmarks.rlvr.tasks.skills import Skills
 
 LEAST, MOST = 2, 5  # divisions of a problem, if all are right
 

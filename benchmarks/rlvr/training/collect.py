@@ -1,6 +1,6 @@
 """Finished runs of a folder become the two small files that are kept in the repository.
 
-Command: ``python benchmarks/rlvr/collect.py``.  Runs that are there already and not in the folder stay.
+Command: ``python -m benchmarks.rlvr.training.collect``.  Runs that are there already and not in the folder stay.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
-from setting import Setting
 
-RESULTS = Path(__file__).parents[1] / "results" / "rlvr"
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.training.setting import Setting
 
 
 def evaluations(folder: Path) -> pl.DataFrame:

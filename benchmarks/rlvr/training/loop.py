@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from methods import METHODS, Advantages
-from model import Transformer
-from policy import backward
-from rollouts import pass_rates, roll_out, uniforms
-from setting import Setting
-from start import Prompts
-from task import Task
 
+from benchmarks.rlvr.model.policy import backward
+from benchmarks.rlvr.model.rollouts import pass_rates, roll_out, uniforms
+from benchmarks.rlvr.model.transformer import Transformer
+from benchmarks.rlvr.tasks import Task
+from benchmarks.rlvr.training.methods import METHODS, Advantages
+from benchmarks.rlvr.training.setting import Setting
+from benchmarks.rlvr.training.start import Prompts
 from kernadv.schedule import block_reuse
 
 TRAIN, EVALUATE = 0, 1  # streams of random numbers

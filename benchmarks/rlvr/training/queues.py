@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from setting import Setting
+from benchmarks.rlvr.training.setting import Setting
 
 SEEDS = range(8)
 TABLES = 4  # starts: seed s uses table s % 4

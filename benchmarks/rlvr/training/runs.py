@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from files import load, save, write_table
-from model import Transformer
-from progress import Bar
-from setting import Setting
-from start import TASKS, Prompts, Sizes, start
-from training import Training
+
+from benchmarks.rlvr.files import load, save, write_table
+from benchmarks.rlvr.model.transformer import Transformer
+from benchmarks.rlvr.tasks import TASKS
+from benchmarks.rlvr.training.loop import Training
+from benchmarks.rlvr.training.setting import Setting
+from benchmarks.rlvr.training.start import Prompts, Sizes, start
+from kernadv.cli._progress import Bars
 
 SAVED_EVERY = 50  # steps
 STUDY = Sizes()
@@ -55,10 +57,10 @@ class Run:
         if self.result.exists():
             return
         training = self.training()
-        with Bar(label + self.setting.name, self.setting.steps, training.done) as bar:
+        with Bars() as bars, bars.bar(label + self.setting.name) as show:
             while training.done < self.setting.steps:
                 training.step()
-                bar.advance(f"held-out {training.evaluations[-1][1]:.3f}")
+                show(training.done / self.setting.steps, f"held-out {training.evaluations[-1][1]:.3f}")
                 if training.done % SAVED_EVERY == 0:
                     save(training.state_dict(), self.state)
         write_table(self.table(log_columns(training)), self.log)

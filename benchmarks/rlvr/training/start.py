@@ -1,26 +1,24 @@
 """The policies that training starts from: a base imitates a perfect teacher, then variants one with errors.
 
-Command: ``python benchmarks/rlvr/start.py`` makes every start of the study; one that is on disk is kept.
+Command: ``python -m benchmarks.rlvr.training.start`` makes every start of the study; one that is on disk is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from chain_sum import ChainSum
-from euclid import Euclid
-from files import load, save
-from model import Transformer
-from progress import Bar
-from skills import PROFILES, Skills
-from task import Problem, Task
-from warm_up import warm_up
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (ChainSum, Euclid)}
+from benchmarks.rlvr.files import load, save
+from benchmarks.rlvr.model.transformer import Transformer
+from benchmarks.rlvr.model.warm_up import warm_up
+from benchmarks.rlvr.tasks import TASKS, Problem, Task
+from benchmarks.rlvr.tasks.skills import PROFILES, Skills
+from kernadv.cli._progress import Bars
 
 POOL, HELD_OUT = 256, 512  # prompts to train on, to test on; the others are for the warm-up
 
@@ -74,12 +72,11 @@ def start(task: Task, profile: str, table: int, folder: Path, sizes: Sizes, devi
     if not base.exists():
         torch.manual_seed(0)
         model = Transformer(task.prompt_length + task.trace_length, sizes.width, sizes.layers, sizes.heads)
-        teach(
-            model.to(device), task, Skills(None, 0), sizes.base_steps, sizes.base_batch, sizes.base_rate, 0, base.stem
-        )
+        perfect = Skills(None, random.Random(0))
+        teach(model.to(device), task, perfect, sizes.base_steps, sizes.base_batch, sizes.base_rate, 0, base.stem)
         store(model, base)
     model = restore(load(base), device)
-    skills = Skills(PROFILES[profile], table)
+    skills = Skills(PROFILES[profile], random.Random(table))
     teach(model, task, skills, sizes.steps, sizes.batch, sizes.rate, 1 + table, path.stem)
     store(model, path)
     return model
@@ -89,9 +86,10 @@ def teach(
     model: Transformer, task: Task, skills: Skills, steps: int, batch: int, rate: float, seed: int, name: str
 ) -> None:
     """Warm-up with a progress bar."""
-    with Bar(name, steps) as bar:
-        for loss in warm_up(model, task, Prompts(task).warm_up, skills, steps, batch, rate, seed):
-            bar.advance(f"loss {loss:.2f}")
+    with Bars() as bars, bars.bar(name) as show:
+        losses = warm_up(model, task, Prompts(task).warm_up, skills, steps, batch, rate, seed)
+        for done, loss in enumerate(losses, 1):
+            show(done / steps, f"loss {loss:.2f}")
 
 
 def store(model: Transformer, path: Path) -> None:

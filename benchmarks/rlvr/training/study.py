@@ -1,7 +1,7 @@
 """The study of the policies: a queue of runs, most valuable first, that any number of processes work off.
 
-Command, once a core: ``python benchmarks/rlvr/study.py``; stopped, it goes on where it was.  Runs whose results are in the
-repository are left out, but for ``--again``.
+Command, once a core: ``python -m benchmarks.rlvr.training.study``; stopped, it goes on where it was.  Runs whose
+results are in the repository are left out, but for ``--again``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import fcntl
 from pathlib import Path
 
 import torch
-from collect import recorded
-from queues import QUEUES
-from runs import Run
-from setting import Setting
+
+from benchmarks.rlvr.training.collect import recorded
+from benchmarks.rlvr.training.queues import QUEUES
+from benchmarks.rlvr.training.runs import Run
+from benchmarks.rlvr.training.setting import Setting
 
 
 def work(settings: list[Setting], folder: Path, device: str) -> None:

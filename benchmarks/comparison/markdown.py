@@ -1,80 +1,16 @@
-"""Every value baseline on every simulated scenario: the default against the best of them, and each against KAE.
-
-    python benchmarks/comparison.py [--seeds 20] [--workers 2] [--features informative|noise | --pieces | --hindsight]
-
-Writes results/comparison.md and results/comparison.parquet (means over the paired runs): about two CPU hours for
-20 seeds.  With features, for the default with one piece changed, or for every setting of every tuned family in hindsight,
-only those are run, into files of their own.
-"""
+"""The default against the best of the others, and each method against KAE, as Markdown."""
 
 from __future__ import annotations
 
-import argparse
 import math
-from collections.abc import Iterable
-from pathlib import Path
 
 import polars as pl
 import polars.selectors as cs
 
-from kernadv.baselines import Baseline, discover, discover_tuned
-from kernadv.baselines.pooled import PooledKernel
-from kernadv.comparison import compare, in_hindsight, summary
-from kernadv.comparison.tables import CELL
-from kernadv.pooling import Pooling
-
-RESULTS = Path(__file__).parent / "results"
-REFERENCE = "kae in hindsight"
-#: The windows that KAE may choose from with the truth in hand.
-FAMILIES = ("kae_relative tuned", "kae_steps tuned")
-
-#: The default estimator, and with one piece changed.
-PIECES: list[Baseline] = [
-    PooledKernel(),
-    PooledKernel(Pooling(common=(0.0,)), name="common level fixed"),
-    PooledKernel(Pooling(priors=(1.0,)), name="one prior"),
-    PooledKernel(Pooling(discounts=()), name="no discounts"),
-    PooledKernel(Pooling(walks=(0.0,)), name="no walks"),
-    PooledKernel(Pooling(priors=(1.0,), walks=(0.1,), discounts=()), name="one filter"),
-]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--features", choices=("informative", "noise"))
-    parser.add_argument("--pieces", action="store_true")
-    parser.add_argument("--hindsight", action="store_true")
-    options = parser.parse_args()
-    every = chosen(options.features, options.pieces, options.hindsight)
-    table = measure(every, range(options.seeds), options.workers, options.features)
-    if options.hindsight:
-        (RESULTS / "hindsight.md").write_text(hindsight(table))
-        return
-    part = f"{options.features}_features" if options.features else "pieces" if options.pieces else ""
-    report(table, every, "_".join(filter(None, ["comparison", part])))
-
-
-def chosen(features: str | None = None, pieces: bool = False, settings: bool = False) -> dict[str, Baseline]:
-    """The methods to run, by name; those of KAE's windows are among them."""
-    tuned = discover_tuned()
-    families = FAMILIES if not settings else [name for name, family in tuned.items() if not family.offline_rollouts]
-    some: list[Baseline] = [*discover().values(), *tuned.values()]
-    if features:
-        some = [PooledKernel(), PooledKernel(features=True)]
-    elif pieces:
-        some = PIECES
-    elif settings:
-        some = [PooledKernel()]
-    return {b.name: b for b in (*some, *(member for family in families for member in tuned[family].grid))}
-
-
-def measure(
-    every: dict[str, Baseline], seeds: Iterable[int], workers: int, features: str | None = None
-) -> pl.DataFrame:
-    """The long table, by run: whole runs and their first steps."""
-    return compare(list(every.values()), seeds=list(seeds), workers=workers, features=features, parts=["all", "first"])
+from benchmarks import RESULTS
+from benchmarks.comparison.study import FAMILIES, REFERENCE, fair
+from benchmarks.comparison.tables import CELL, in_hindsight, summary
+from kernadv.baselines import Baseline, discover_tuned
 
 
 def report(table: pl.DataFrame, every: dict[str, Baseline], name: str) -> None:
@@ -85,16 +21,7 @@ def report(table: pl.DataFrame, every: dict[str, Baseline], name: str) -> None:
     found.with_columns(cs.float().cast(pl.Float32)).write_parquet(RESULTS / f"{name}.parquet", compression_level=19)
     first = "" if name != "comparison" else best(table, found, every) + "\n"
     shown = [REFERENCE, *(n for n in every if n not in grid)]
-    (RESULTS / f"{name}.md").write_text(first + markdown(found, shown, every))
-
-
-def fair(every: dict[str, Baseline]) -> list[str]:
-    """The methods that may be the best other: no rollouts from before training, no own reward, no truth."""
-    return [
-        n
-        for n, b in every.items()
-        if not (b.uses_own_reward or b.offline_rollouts or b.needs_truth or n.startswith("kernadv"))
-    ]
+    (RESULTS / f"{name}.md").write_text(first + by_scenario(found, shown, every))
 
 
 def against(means: pl.DataFrame, rivals: list[str]) -> pl.DataFrame:
@@ -171,7 +98,7 @@ def hindsight(table: pl.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown(found: pl.DataFrame, methods: list[str], every: dict[str, Baseline]) -> str:
+def by_scenario(found: pl.DataFrame, methods: list[str], every: dict[str, Baseline]) -> str:
     """A table a scenario: value MSE of the reference in thousandths, and the ratio of each method to it."""
     lines = [
         "Value MSE relative to KAE with the best window in hindsight (its own line: MSE x 1000), "
@@ -195,7 +122,3 @@ def markdown(found: pl.DataFrame, methods: list[str], every: dict[str, Baseline]
             flag += " offline" if baseline and baseline.offline_rollouts else ""
             lines.append(f"| {method} | {flag.strip()} | " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""The command: see `run.py`."""
+
+from benchmarks.gpu.run import main
+
+main()

@@ -1,0 +1,1 @@
+"""Runs of policy gradient: what they are, how they go, and how they lie on disk."""
