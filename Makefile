@@ -10,7 +10,7 @@ FRAMEWORKS_EXTRAS := audit,trl,torchrl,ray
 FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming pylatexenc cachetools fastapi uvicorn \
 	jaxtyping loguru httpx
 
-.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench robustness floor gpu aot kernels-with newest-triton \
+.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench ratios robustness floor gpu aot kernels-with newest-triton \
 	newest-numpy other-versions resolve readme docs wheel-test clean
 
 audit: $(VENV)/.audit
@@ -36,8 +36,16 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Every speed and memory number, in five minutes of two idle cores; none is worth printing before these tests pass.
 bench: $(VENV)/.test
-	$(BIN)/python benchmarks/speed/run.py
+	$(BIN)/python -m pytest -q tests/laws tests/oracles tests/test_audit.py tests/logs
+	$(BIN)/python -m pytest -q benchmarks/speed --benchmark-json=benchmarks/results/speed.json
+	$(BIN)/python -m benchmarks.speed
+
+# Whether we are still as far ahead of the peers as in the committed results; no time is compared, only ratios of one run.
+ratios: $(VENV)/.test
+	$(BIN)/python -m pytest -q benchmarks/speed --short --benchmark-json=$(VENV)/ratios.json
+	$(BIN)/python -m benchmarks.speed --check $(VENV)/ratios.json
 
 # Attacks on the estimator and the regressors, 25 minutes of two cores; OPTIONS=--short tries few of every kind, in two.
 robustness: $(VENV)/.test

@@ -45,7 +45,7 @@ def picture(path: Path) -> None:
 def speed() -> str:
     """The table of the measured speeds."""
     text = (ROOT / "benchmarks" / "results" / "speed.md").read_text()
-    return text[text.index("| what") :].rstrip()
+    return text[text.index("| what |") :].rstrip()
 
 
 def fill(text: str, name: str, content: str) -> str:

@@ -1,0 +1,168 @@
+"""Kernel regression beside its peers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.speed import memory
+from kernadv import LocalLinear, NadarayaWatson, Steps
+from kernadv.bandwidth.leave_one_out import LeaveOneOut
+from kernadv.kernels import get
+from kernadv.moments import Sample, Windows, numba_
+from kernadv.smoothers.local_polynomial import LocalPolynomialFit
+
+SMOOTHERS = {"NW": NadarayaWatson, "LL": LocalLinear}
+CORES = os.cpu_count() or 1
+THREADS = {"all threads": CORES, "one thread": 1}
+
+
+def curve(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy curve on a line, in order."""
+    rng = np.random.default_rng(seed)
+    x = np.sort(rng.random(n))
+    return x[:, None], np.sin(6 * x) + 0.3 * rng.normal(size=n)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize(
+    ("name", "n", "rounds", "target"),
+    [
+        ("NW", 10**5, 9, "<= 40 ms"),
+        ("NW", 10**6, 3, "<= 1 s"),
+        ("LL", 10**5, 9, "<= 66 ms"),
+        ("LL", 10**6, 3, "<= 1 s"),
+    ],
+)
+def test_line(measure, name, n, rounds, target, threads):
+    """Exact, at every design point."""
+    x, y = curve(n)
+    fitted = SMOOTHERS[name](bandwidth=0.05, kernel="epanechnikov").fit(x, y)
+    beside = {"target": target} if threads == "one thread" else {}
+    case = f"{name} exact, Epanechnikov, n = m = {n:,}"
+    measure(case, f"kernadv, {threads}", lambda: fitted.predict(x), rounds, threads=THREADS[threads], **beside)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize(("degree", "name"), [(0, "NW"), (1, "LL")])
+def test_selection(measure, degree, name, threads):
+    """Leave-one-out over 64 bandwidths."""
+    x, y = curve(10**5)
+    how, selector = LocalPolynomialFit(get("epanechnikov"), degree), LeaveOneOut(size=64)
+    beside = {"target": "<= 1 s"} if threads == "all threads" else {}
+    case = f"leave-one-out CV, 64 bandwidths and refinement, {name}, n = 100,000"
+    select = lambda: selector.select(how, x, y[:, None], np.ones(len(y)))
+    measure(case, f"kernadv, {threads}", select, 3, threads=THREADS[threads], **beside)
+
+
+CHOSEN = "{} Gaussian, n = 10,000: leave-one-out CV, fit, predict"
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("name", SMOOTHERS)
+def test_chosen(measure, name, threads):
+    """With a bandwidth by least-squares cross-validation."""
+    x, y = curve(10**4)
+    call = lambda: SMOOTHERS[name](kernel="gaussian").fit(x, y).predict(x)
+    measure(CHOSEN.format(name), f"kernadv, {threads}", call, 9, threads=THREADS[threads])
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.filterwarnings("ignore")  # the peer's own
+def test_chosen_by_statsmodels(measure):
+    """The whole search and its fit: more than a minute."""
+    peer = pytest.importorskip("statsmodels.nonparametric.kernel_regression").KernelReg
+    x, y = curve(10**4)
+
+    def call() -> Any:
+        found = peer(y, x, "c", reg_type="lc", bw="cv_ls")
+        found.fit()
+        return found
+
+    target = {"target": ">= 1000 times"}
+    found = measure(CHOSEN.format("NW"), "statsmodels KernelReg", call, 1, warm_up=0, **target)
+    ours = NadarayaWatson(kernel="gaussian").fit(x, y).bandwidth_[0]
+    assert found.bw[0] == pytest.approx(ours, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("NW", "NadarayaWatsonRegression"), ("LL", "LocalLinearRegression")], ids=["NW", "LL"]
+)
+def test_chosen_by_kernelsmooth(measure, name, kind):
+    """Its least-squares cross-validation and fit."""
+    peer = getattr(pytest.importorskip("kernelsmooth"), kind)
+    x, y = curve(10**4)
+    call = lambda: peer("lscv").fit(x, y).predict(x)
+    measure(CHOSEN.format(name), "kernelsmooth", call, 1, warm_up=0, target=">= 50 times")
+
+
+@pytest.fixture(params=[2, 3, 4], ids="d = {}".format)
+def cloud(request) -> tuple[str, np.ndarray, float]:
+    """A case, 20,000 points in a few dimensions, and a bandwidth whose windows hold 1% of them."""
+    d = request.param
+    x = np.random.default_rng(d).random((20_000, d))
+    case = f"LL Epanechnikov, d = {d}, 20,000 x 20,000, windows with 1% of the points"
+    return case, x, 0.5 * 0.01 ** (1 / d)
+
+
+def test_few_dimensions(measure, cloud):
+    """At every point."""
+    case, x, h = cloud
+    fitted = LocalLinear(bandwidth=h, kernel="epanechnikov").fit(x, x.sum(1))
+    measure(case, "kernadv, all threads", lambda: fitted.predict(x), 5)
+
+
+def test_few_dimensions_dense(measure, cloud):
+    """The weights alone, of a tenth of the points."""
+    case, x, h = cloud
+
+    def weights() -> None:
+        for low in range(0, len(x) // 10, 100):
+            u = (x[None] - x[low : low + 100, None]) / h
+            np.prod(np.where(np.abs(u) <= 1.0, 1.0 - u * u, 0.0), axis=2)
+
+    measure(case, "dense weights alone", weights, 1, warm_up=0, times=10)
+
+
+EIGHT = "NW Gaussian, d = 8, 10,000 x 10,000"
+
+
+def test_several_dimensions(measure):
+    """Memory is beyond the inputs."""
+    x, y = memory.cloud()
+    fitted = NadarayaWatson(bandwidth=0.4, kernel="gaussian").fit(x, y)
+    beside = {"memory": f"{memory.measured('several_dimensions')[0]:.0f} MiB", "target": "as fast as dense torch"}
+    measure(EIGHT, "kernadv, all threads", lambda: fitted.predict(x), 3, **beside)
+
+
+def test_several_dimensions_by_torch(measure):
+    """Three 10,000 x 10,000 matrices."""
+    torch = pytest.importorskip("torch")
+    x, y = memory.cloud()
+    z, w = torch.from_numpy(x / 0.4), torch.from_numpy(y)
+
+    def dense() -> Any:
+        weight = torch.exp(-0.5 * torch.cdist(z, z) ** 2)
+        return (weight @ w) / weight.sum(1)
+
+    ours = NadarayaWatson(bandwidth=0.4, kernel="gaussian").fit(x, y).predict(x)
+    beside = {"memory": f"{3 * 8 * 10**8 / 2**20:.0f} MiB", "target": "10 times the memory"}
+    found = measure(EIGHT, "dense torch", dense, 3, **beside)
+    np.testing.assert_allclose(found.numpy(), ours, atol=1e-8)
+
+
+def test_series(measure):
+    """At the newest step: the moments of the value estimator."""
+    count, length = 10_000, 100
+    z = (np.random.default_rng(0).random(count * length) < 0.4).astype(float)
+    start = np.arange(count) * length
+    sample = Sample(start, np.full(count, length), np.tile(np.arange(1, length + 1), count), np.ones(len(z)), z, z)
+    kernel = get("triangular")
+    widths = [Steps(w) for w in (3, 6, 12, 25, 50, 100, 200, 400)]
+    windows = Windows.of(widths, kernel, sample, np.full(count, length + 1))
+    case = "10,000 series x 100 points x 8 bandwidths, all nine moments"
+    call = lambda: numba_.ragged_moments(sample, windows, kernel)
+    measure(case, "kernadv, all threads", call, 15, target="<= 10 ms")
