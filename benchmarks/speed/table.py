@@ -29,7 +29,7 @@ def ratios(rows: Rows) -> dict[tuple[str, str], float]:
         (case, row["name"]): seconds(row) / seconds(ours)
         for case, (ours, *others) in cases(rows)
         for row in others
-        if not row["name"].startswith("kernadv")
+        if ours["name"].startswith("kernadv") and not row["name"].startswith("kernadv")
     }
 
 
