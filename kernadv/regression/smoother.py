@@ -285,6 +285,16 @@ class LinearSmoother:
             norm[queries] = (hat * hat) @ (1.0 / self.weights)
         return Estimates(value, centre, norm, defined)
 
+    # ------------------------------------------------------------------------------------------------ one curve
+
+    def smooth(self, at: FloatArray, derivative: tuple[int, ...] | None = None) -> LocalValues:
+        """Estimates of one curve with one bandwidth at queries (m, d), from moments; see `local.polynomial.smooth`."""
+        return smooth(self.spec, self.x, self.y, self.weights, at, self.bandwidth, derivative)
+
+    def squared_norm(self, at: FloatArray, values: LocalValues, variance: FloatArray | None = None) -> FloatArray:
+        """``sum_j l_j^2 variance_j`` of these estimates, see `local.polynomial.squared_norm`.  # (m,)"""
+        return squared_norm(self.spec, self.x, self.weights, at, self.bandwidth, values, variance)
+
     # ------------------------------------------------------------------------------------------------ the hat matrix
 
     @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate

@@ -75,7 +75,7 @@ class Ordered(LinearSmoother):
         """Number of series."""
         return int(self.label[-1]) + 1
 
-    def smooth(self, bandwidth: FloatArray) -> LocalValues:
+    def fitted(self, bandwidth: FloatArray) -> LocalValues:
         """Estimates at the design points, at one bandwidth (d,), or one a point (n, 1)."""
         smoother = self.with_bandwidth(bandwidth)
         return smoother.moments(smoother.points)

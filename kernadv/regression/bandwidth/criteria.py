@@ -44,7 +44,7 @@ def left_out(sample: Ordered, fit: LocalValues) -> Errors:
 
 def residuals(sample: Ordered, bandwidth: FloatArray) -> Errors:
     """Residuals of the fit to all points, with the diagonal of its hat matrix."""
-    fit = sample.smooth(bandwidth)
+    fit = sample.fitted(bandwidth)
     return Errors(sample.y - fit.value, leverage(fit, sample.weights))
 
 
@@ -67,7 +67,7 @@ class LeaveOneOut(CriterionSelector):
 
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors."""
-        return left_out(sample, sample.smooth(bandwidth))
+        return left_out(sample, sample.fitted(bandwidth))
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ class OneSided(CriterionSelector):
 
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors of the one-sided fit with the equivalent bandwidth."""
-        return left_out(sample, sample.smooth(bandwidth / one_sided_ratio(sample.spec.kernel)))
+        return left_out(sample, sample.fitted(bandwidth / one_sided_ratio(sample.spec.kernel)))
 
 
 @dataclass(frozen=True)

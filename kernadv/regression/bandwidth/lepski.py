@@ -12,7 +12,6 @@ from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._formula import formula_data
 from kernadv.regression.bandwidth._ordered import Ordered
-from kernadv.regression.local.polynomial import smooth, squared_norm
 from kernadv.regression.noise import difference_variance
 from kernadv.regression.smoother import LinearSmoother
 
@@ -78,10 +77,11 @@ class Lepski(Selector):
         self, sample: Ordered, queries: FloatArray, bandwidth: FloatArray, noise: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Ends of the intervals at one bandwidth; infinite where undefined.  # (m, C) each"""
-        fit = smooth(sample.spec, sample.x, sample.y, sample.weights, queries, bandwidth)
-        norm = squared_norm(
-            sample.spec, sample.x, sample.weights, queries, bandwidth, fit, 1.0 / sample.weights
-        )  # the variance of a response is sigma^2 over its weight
+        smoother = sample.with_bandwidth(bandwidth)
+        fit = smoother.smooth(queries)
+        norm = smoother.squared_norm(
+            queries, fit, 1.0 / sample.weights
+        )  # a response's variance is sigma^2 over its weight
         half = self.constant * np.sqrt(np.maximum(norm, 0.0)[:, None] * noise)
         rounding = 1e-9 * np.sqrt(sample.variance)
         known = (fit.defined & (norm * self.fewest <= sample.spec.degree + 1))[:, None]

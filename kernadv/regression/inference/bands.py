@@ -382,7 +382,7 @@ def _chosen(fit: LinearSmoother, bias_corrected: bool) -> LinearSmoother:
 def _band(
     fit: LinearSmoother, at: FloatArray, critical: float | FloatArray, error: FloatArray, bias_corrected: bool
 ) -> Interval:
-    estimate, half = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth).value, critical * error
+    estimate, half = fit.smooth(at).value, critical * error
     covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
     made = Interval(estimate, estimate - half, estimate + half, covers)
     return sound(made, fit.y, extremes(fit, at), effective_sample_size(fit, at), ndtr(-critical))

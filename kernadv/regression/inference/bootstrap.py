@@ -11,7 +11,6 @@ from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, chec
 from kernadv._typing import FloatArray
 from kernadv.regression.inference import variance
 from kernadv.regression.inference._base import SMOOTHED_TARGET, Interval, checked, ordered
-from kernadv.regression.local.polynomial import smooth
 from kernadv.regression.smoother import LinearSmoother
 
 MULTIPLIERS = ("rademacher", "mammen")
@@ -183,7 +182,7 @@ def bootstrap_error(
     at = fit.queries(at)
     columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
     for column, drawn in _draws(fit, scheme, draws, seed, progress):
-        columns[column].append(smooth(drawn.spec, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value)
+        columns[column].append(drawn.smooth(at).value)
     out = np.stack([np.concatenate(parts, axis=1).std(axis=1, ddof=1) for parts in columns], axis=1)
     return np.where(np.isnan(variance.standard_error(fit, at, "hc2")), np.nan, out)
 
@@ -237,7 +236,7 @@ def percentile_t(
     tail = 0.5 * (1.0 - check_level(level))
     fit, scheme = checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
-    estimate = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth).value
+    estimate = fit.smooth(at).value
     error = variance.standard_error(fit, at, scheme.method)
     columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
     for column, t in studentised(fit, at, scheme, draws, seed, progress):
@@ -261,7 +260,7 @@ def studentised(
     for column, drawn in _draws(fit, scheme, draws, seed, progress):
         spread = variance.standard_error(drawn, at, scheme.method)
         spread = np.where(spread == 0.0, np.inf, spread)  # a draw without noise is exact
-        yield column, smooth(drawn.spec, drawn.x, drawn.y, drawn.weights, at, drawn.bandwidth).value / spread
+        yield column, drawn.smooth(at).value / spread
 
 
 def _draws(

@@ -9,7 +9,7 @@ import numpy as np
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
 from kernadv.regression.inference._base import checked
-from kernadv.regression.local.polynomial import LocalValues, leverage, smooth, squared_norm
+from kernadv.regression.local.polynomial import LocalValues, leverage, smooth
 from kernadv.regression.smoother import LinearSmoother
 
 #: A leverage nearer to 1 than this leaves no residual to divide by.
@@ -51,7 +51,7 @@ class DegreesOfFreedom(NamedTuple):
 
 def at_design_points(fit: LinearSmoother) -> LocalValues:
     """The fit at its own design points.  # values (n, C)"""
-    return smooth(fit.spec, fit.x, fit.y, fit.weights, fit.x, fit.bandwidth)
+    return fit.smooth(fit.x)
 
 
 def effective_degrees_of_freedom(fit: LinearSmoother) -> DegreesOfFreedom:
@@ -90,7 +90,7 @@ def effective_degrees_of_freedom(fit: LinearSmoother) -> DegreesOfFreedom:
 def traces(fit: LinearSmoother, own: LocalValues) -> DegreesOfFreedom:
     """`effective_degrees_of_freedom` of a checked fit, from its values at the design points."""
     weights = fit.weights
-    norm = weights * squared_norm(fit.spec, fit.x, weights, fit.x, fit.bandwidth, own, 1.0 / weights)
+    norm = weights * fit.squared_norm(fit.x, own, 1.0 / weights)
     known = own.defined
     return DegreesOfFreedom(int(known.sum()), float(leverage(own, weights)[known].sum()), float(norm[known].sum()))
 
@@ -125,5 +125,5 @@ def effective_sample_size(fit: LinearSmoother, at: FloatArray) -> FloatArray:
     fit = checked(fit)
     at = fit.queries(at)
     values = smooth(fit.spec, fit.x, fit.y[:, :0], fit.weights, at, fit.bandwidth)
-    norm = squared_norm(fit.spec, fit.x, fit.weights, at, fit.bandwidth, values)
+    norm = fit.squared_norm(at, values)
     return np.asarray(1.0 / np.where(values.defined, norm, np.nan))

@@ -23,7 +23,7 @@ from kernadv.regression.inference.two_values import (
 )
 from kernadv.regression.inference.variance import standard_error
 from kernadv.regression.inference.window import extremes, sound
-from kernadv.regression.local.polynomial import derivative_order, smooth
+from kernadv.regression.local.polynomial import derivative_order
 from kernadv.regression.smoother import LinearSmoother, correction
 
 METHODS = ("auto", "normal", "robust", *PROPORTIONS)
@@ -299,7 +299,7 @@ def estimate_and_size(fit: LinearSmoother, at: FloatArray) -> tuple[FloatArray, 
 
 def _estimate(fit: LinearSmoother, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
     fit = checked(fit)
-    return smooth(fit.spec, fit.x, fit.y, fit.weights, fit.queries(at), fit.bandwidth, derivative).value
+    return fit.smooth(fit.queries(at), derivative).value
 
 
 def _around(

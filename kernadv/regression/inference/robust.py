@@ -14,7 +14,7 @@ from kernadv.regression.inference._base import checked
 from kernadv.regression.inference.degrees_of_freedom import SATURATED
 from kernadv.regression.inference.window import ROUNDING, in_window, kernel_weight
 from kernadv.regression.local.moments import exponents
-from kernadv.regression.local.polynomial import derivative_order, smooth
+from kernadv.regression.local.polynomial import derivative_order
 from kernadv.regression.noise import neighbour_residuals
 from kernadv.regression.smoother import LinearSmoother
 
@@ -182,7 +182,7 @@ def _sorted(fit: LinearSmoother) -> LinearSmoother:
 def _local(fit: LinearSmoother, at: FloatArray) -> _Local:
     """Every coefficient and the whole inverse at every query, from one pass of moments a coefficient."""
     powers = exponents(fit.x.shape[1], fit.spec.degree)
-    passes = [smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth, tuple(a)) for a in powers.tolist()]
+    passes = [fit.smooth(at, tuple(a)) for a in powers.tolist()]
     units = [np.prod(fit.bandwidth**a) / prod(factorial(i) for i in a.tolist()) for a in powers]
     coefficients = np.stack([unit * one.value for unit, one in zip(units, passes, strict=True)], axis=1)
     inverse = np.stack([unit * one.row for unit, one in zip(units, passes, strict=True)], axis=1)

@@ -26,7 +26,7 @@ from kernadv.regression.inference._base import checked
 from kernadv.regression.inference.degrees_of_freedom import SATURATED, at_design_points, traces
 from kernadv.regression.inference.dependent import cluster_variance, newey_west_variance
 from kernadv.regression.local.moments import local_moments
-from kernadv.regression.local.polynomial import LocalValues, leverage, smooth, squared_norm
+from kernadv.regression.local.polynomial import LocalValues, leverage
 from kernadv.regression.noise import difference_variance, neighbour_residuals
 from kernadv.regression.smoother import LinearSmoother
 
@@ -98,9 +98,9 @@ def standard_error(
     check_choice(method, "method", METHODS)
     fit = checked(fit)
     at = fit.queries(at)
-    values = smooth(fit.spec, fit.x, fit.y, fit.weights, at, fit.bandwidth, derivative)
+    values = fit.smooth(at, derivative)
     if method in ONE_VARIANCE:
-        norm = squared_norm(fit.spec, fit.x, fit.weights, at, fit.bandwidth, values, 1.0 / fit.weights)
+        norm = fit.squared_norm(at, values, 1.0 / fit.weights)
         variance = norm[:, None] * residual_variance(fit, method)
     elif method in EACH_VARIANCE:
         variance = _heteroskedastic(fit, at, values, response_variance(fit, method, neighbours))
@@ -227,7 +227,7 @@ def _heteroskedastic(fit: LinearSmoother, at: FloatArray, values: LocalValues, e
     """``sum_j l_j^2 each_j``; NaN where a response without a variance has weight."""
 
     def norm(variance: FloatArray) -> FloatArray:
-        return squared_norm(fit.spec, fit.x, fit.weights, at, fit.bandwidth, values, variance)
+        return fit.squared_norm(at, values, variance)
 
     unknown = np.asarray(np.isnan(each).any(1))
     known = np.where(unknown[:, None], 0.0, each)

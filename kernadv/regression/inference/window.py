@@ -7,6 +7,7 @@ from scipy.special import betaincinv
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.inference._base import Interval
+from kernadv.regression.local.polynomial import kernel_weights
 from kernadv.regression.smoother import LinearSmoother
 
 #: An interval this many times as wide as the range of the responses in its window tells nothing: NaN.
@@ -19,12 +20,7 @@ ROUNDING = 1e-12
 
 def kernel_weight(fit: LinearSmoother, near: IntArray, query: FloatArray) -> FloatArray:
     """``omega_j K(u_j)`` of some points.  # (k,)"""
-    u = (fit.x[near] - query) / fit.bandwidth
-    profile = fit.spec.kernel.profile
-    weight = profile(np.linalg.norm(u, axis=1)) if fit.spec.radial else np.prod(profile(u), axis=1)
-    if fit.spec.past:
-        weight = np.where(u[:, 0] <= 0.0, weight, 0.0)
-    return np.asarray(fit.weights[near] * weight)
+    return fit.weights[near] * kernel_weights(fit.spec, (fit.x[near] - query) / fit.bandwidth)
 
 
 def extremes(fit: LinearSmoother, at: FloatArray) -> tuple[FloatArray, FloatArray]:
