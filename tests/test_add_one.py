@@ -1,6 +1,5 @@
 """The examples of CONTRIBUTING, added to a copy of the package: each is one file, found and working."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -14,7 +13,6 @@ import kernadv
 
 CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 EXAMPLE = re.compile(r"```python\n# (?:at the end of )?(kernadv/\S+\.py)\n(.*?)```", re.DOTALL)
-SELECTORS = "kernadv.regression.bandwidth" if importlib.util.find_spec("kernadv.regression") else "kernadv.bandwidth"
 
 #: What is done with each addition, in a process that imports the copy.
 KERNEL = """
@@ -100,7 +98,7 @@ assert trainer.saved == "checkpoint"
 USES = {
     "kernadv/kernels.py": KERNEL,
     "kernadv/baselines/half_way.py": BASELINE,
-    f"{SELECTORS.replace('.', '/')}/wide.py": SELECTOR,
+    "kernadv/regression/bandwidth/wide.py": SELECTOR,
     "kernadv/logs/notebook.py": LOG,
     "kernadv/adapters/newcomer.py": ADAPTER,
 }
@@ -111,8 +109,7 @@ def examples():
     """The path and the lines of each example."""
     if not CONTRIBUTING.exists():
         pytest.skip("CONTRIBUTING.md is not beside the tests")
-    text = CONTRIBUTING.read_text().replace("kernadv.regression.bandwidth", SELECTORS)
-    return dict(EXAMPLE.findall(text.replace("kernadv/regression/bandwidth", SELECTORS.replace(".", "/"))))
+    return dict(EXAMPLE.findall(CONTRIBUTING.read_text()))
 
 
 @pytest.fixture(scope="module")
