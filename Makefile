@@ -91,6 +91,7 @@ resolve: $(BIN)/uv
 
 readme: $(VENV)/.test
 	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.architecture
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
