@@ -44,6 +44,6 @@ def test_a_wrong_example_is_found():
 
 def test_inference_has_examples():
     """Each public function and each bootstrap scheme shows a call."""
-    shown = {test.name.rpartition(".")[2] for name in MODULES if ".inference." in name for test in examples(name)}
+    shown = {test.name.rpartition(".")[2] for name in MODULES if ".regression." in name for test in examples(name)}
     public = {name for name in inference.__all__ if inspect.isfunction(getattr(inference, name))}
     assert public | {"Wild", "MovingBlocks"} <= shown

@@ -140,10 +140,14 @@ class LinearSmoother:
         )
 
     def _same_design(self, changes: dict[str, Any]) -> Self:
-        """Changed, but what is known of the design as a whole is kept."""
-        other = replace(self, **changes)
-        if "deficient" in self.__dict__:
-            other.__dict__["deficient"] = self.deficient
+        """Changed, but what is known of the design as a whole is kept; cheaper than `replace`."""
+        other = object.__new__(type(self))
+        kept = {
+            name: value
+            for name, value in self.__dict__.items()
+            if name in self.__dataclass_fields__ or name == "deficient"
+        }
+        other.__dict__.update(kept, **changes)
         return other
 
     def responses(self, columns: BoolArray) -> Self:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
@@ -37,12 +36,10 @@ class Ordered(LinearSmoother):
     Attributes
     ----------
     row : (n,) int
-        Row of each point in what was given.
+        Row of each point of the whole sample in what was given.
     """
 
     row: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
-
-    EACH: ClassVar[tuple[str, ...]] = (*LinearSmoother.EACH, "row")
 
     @property
     def span(self) -> FloatArray:

@@ -164,10 +164,10 @@ class KFold(CriterionSelector):
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Errors of every point from the other folds."""
         error, fold = np.empty_like(sample.y), self.assign(len(sample.x))
-        smoother = sample.with_bandwidth(bandwidth)
+        smoother, points = sample.with_bandwidth(bandwidth), sample.points
         for k in range(int(fold.max()) + 1):
             test = fold == k
-            error[test] = sample.y[test] - smoother.take(~test).moments(smoother.points.take(test)).value
+            error[test] = sample.y[test] - smoother.take(~test).moments(points.take(test)).value
         return Errors(error, np.zeros(len(error)))
 
 
