@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import betaincinv, ndtri
+from scipy.special import betaincinv
 
 from kernadv._errors import CheckpointError
 from kernadv._typing import AnyArray, FloatArray
@@ -15,7 +15,7 @@ from kernadv.clock import KEEP_ALL, Retention
 from kernadv.estimator._rule import Prediction, Rule, State
 from kernadv.features import Features
 from kernadv.groups import Groups, WeightedGroups
-from kernadv.pooling import NUMPY, Asked, Batched, Beliefs, Library, Pool, Pooling, columns_of
+from kernadv.pooling import NUMPY, Asked, Beliefs, Library, Pool, Pooling, columns_of
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch
@@ -81,24 +81,18 @@ class PooledRule(Rule):
         return pool.learn(asked, forecast)
 
     def interval(self, batch: Batch, prediction: Prediction, level: float) -> tuple[FloatArray, FloatArray]:
-        """From the Beta law with the mean and the variance of the filters' beliefs for rewards of two values; else normal.
+        """From a Beta law: the variance of the filters' beliefs, and their mean moved to where such predictions turned out.
 
         Covers the value under today's policy, in as far as some filter moves as the policy does.
         """
-        estimate, (pool, asked, _) = prediction.estimate, prediction.basis
-        value = estimate.value
+        (value, _, n_eff, _), (pool, _, forecast) = prediction.estimate, prediction.basis
         low, span = float(pool.running.low), float(pool.running.span)
         if span <= 0 or pool.running.empty:
             return np.full(len(value), -np.inf), np.full(len(value), np.inf)
-        inside = _inside(asked.batch, low, low + span)
-        if pool.running.two_values and not self.weighted and not inside.any():
-            n, p = estimate.n_eff, np.clip((value - low) / span, 0.0, 1.0)
-            lower, upper = _posterior(n * p, n * (1.0 - p), 1.0 - level)
-            return np.minimum(low + span * lower, value), np.maximum(low + span * upper, value)
-        half = ndtri((1.0 + level) / 2.0) * np.sqrt(estimate.variance)
-        if (inside < 0).any():
-            return value - half, value + half
-        return np.clip(value - half, low, low + span), np.clip(value + half, low, low + span)
+        p = pool.centre(forecast, batch.group, batch.heard[1], value)
+        n = n_eff * (pool.running.count * pool.running.weight)
+        lower, upper = _posterior(n * p, n * (1.0 - p), 1.0 - level)
+        return np.minimum(low + span * lower, value), np.maximum(low + span * upper, value)
 
     def pieces(self, prediction: Prediction, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
         """The visits' shares: what each brought to the rollouts that a belief is worth, less what was lost since."""
@@ -176,14 +170,6 @@ class PooledRule(Rule):
         if self.features is None:
             return 0
         return self.features.size or (pool.features.columns if pool and pool.features else 0)
-
-
-def _inside(batch: Batched, low: float, high: float) -> FloatArray:
-    """Where the rewards of each group lie: 0 at the ends of the range seen before, 1 inside, -1 outside.  # (N,)"""
-    low, high = low - batch.origin, high - batch.origin
-    product = (low + high) * batch.wwz - batch.wwzz - low * high * batch.ww  # sum of (z - low)(high - z)
-    rounding = 1e-6 * batch.ww * (high - low) ** 2 + 1e-12 * (batch.wwzz + abs(low * high) * batch.ww)
-    return np.asarray(np.sign(product) * (np.abs(product) > rounding))
 
 
 def _posterior(a: FloatArray, b: FloatArray, outside: float) -> tuple[FloatArray, FloatArray]:

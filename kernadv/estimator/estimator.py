@@ -227,10 +227,10 @@ class KernelValueEstimator:
     ) -> tuple[Any, Any]:
         """Lower and upper bounds for the value of each row's prompt.  Reads only.
 
-        Pooled: from the mean and the variance of what the filters, by weight, believe after the other traces of the group:
-        those of a Beta law for rewards of two values, else normal.  They cover the value under today's policy, in as far as
-        some filter moves as the policy does.  Plain: Jeffreys' interval on n_eff, or normal; it covers the smoothed target,
-        the past values as the kernel weighs them.
+        Pooled: those of a Beta law over the range of the rewards, with the variance of what the filters, by weight, believe
+        after the other traces of the group, and their mean moved to where such predictions turned out.  They cover the value
+        under today's policy, in as far as some filter moves as the policy does.  Plain: Jeffreys' interval on n_eff, or
+        normal; it covers the smoothed target, the past values as the kernel weighs them.
 
         Parameters
         ----------

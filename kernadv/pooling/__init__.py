@@ -6,6 +6,7 @@ Each piece stands alone in its file; `Pool` puts them together, and `Pooling` sa
 from kernadv.pooling._base import Batched, Pooled
 from kernadv.pooling._library import NUMPY, Library
 from kernadv.pooling.beliefs import Beliefs
+from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.common import CommonLevel
 from kernadv.pooling.features import FeaturePrior
 from kernadv.pooling.how import Members, Pooling
@@ -18,6 +19,7 @@ __all__ = [
     "Asked",
     "Batched",
     "Beliefs",
+    "Calibration",
     "Chain",
     "CommonLevel",
     "FeaturePrior",

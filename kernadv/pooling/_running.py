@@ -73,11 +73,6 @@ class Running(Pooled):
         return self.lib.ratio(self.size[1], self.size[0], 1.0)
 
     @property
-    def two_values(self) -> bool:
-        """All rewards seen were one of two values; may wait for the device."""
-        return not self.between[0]
-
-    @property
     def count(self) -> Any:
         """How many rewards of two values a reward counts, a unit of its weight: 1 for those of two values, more for rewards
         of less variance than V (1 - V), less where weights differ."""

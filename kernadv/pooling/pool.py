@@ -15,6 +15,7 @@ from kernadv.pooling._base import Batched, Pooled, check_shapes, share_of
 from kernadv.pooling._library import NUMPY, Array, Library
 from kernadv.pooling._running import Running
 from kernadv.pooling.beliefs import Beliefs, believed, carried, carried_back
+from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.common import CommonLevel
 from kernadv.pooling.features import FeaturePrior
 from kernadv.pooling.how import Pooling
@@ -150,6 +151,7 @@ class Pool:
         self.running = Running(lib)
         self.common = CommonLevel(how.common, lib)
         self.weights = PrequentialWeights(np.where(how.members.walk + how.members.discount > 0, 1.0, STILL), lib)
+        self.calibration = Calibration(lib)
         self.features: FeaturePrior | None = None
         if features:
             self.expect(features)
@@ -279,6 +281,30 @@ class Pool:
             mean(inner * gain * gain, w),
         ]
 
+    def centre(self, forecast: Forecast, group: Array, mass: Array, value: Array) -> Array:
+        """Where values are, as shares of the range: moved by how far such predictions were off, in as far as they are
+        predictions and not the mean of the other traces.
+
+        Parameters
+        ----------
+        forecast : Forecast of N groups
+        group : (B,) int64
+            Index of each row's group.
+        mass : (B,)
+            Sum W of the weights over the other scored traces of the row's group.
+        value : (B,)
+            Of `posterior`, from these.
+
+        Returns
+        -------
+        (B,), between 0 and 1
+        """
+        worth, heard = forecast.worth[group], (self.running.count * mass)[:, None]
+        past = self.lib.ratio(worth, worth + heard) @ forecast.weights
+        shift = self.calibration.shift(forecast.mean @ forecast.weights)[group]
+        low, high = self.running.range
+        return (share_of(value, low, high, self.lib.xp) + past * shift).clip(0.0, 1.0)
+
     def linear(self, forecast: Forecast, n: Array) -> tuple[Array, Array]:
         """The values of groups of n traces of weight 1 as a level, NaN where undefined, and the gain of the others' sum.
 
@@ -371,12 +397,16 @@ class Pool:
             now = self._moved(base, self._since(asked))
             again = self._shown(now, forecast.weights, inside, where(learned, count, self.running.count))
             shown = self._chosen(other, again, shown)
-        if not self.lib.rules_out(~learned & some):
-            self._begin(inside, ~learned & some)
+        first = ~learned & some
+        if not self.lib.rules_out(first):
+            self._begin(inside, first)
         told = number(learned)
         self.common.learn(told * shown.score.sum(), told * shown.information.sum(), elapsed, new=new)
+        predicted = lower + (upper - lower) * (forecast.mean @ forecast.weights)
+        typical = self.running.weight
+        self.calibration.learn(predicted, inside, told / typical, new=new)
         beliefs, loss, heard = self._chained(asked, base, inside)
-        self.weights.learn(loss, batch.w.sum() / self.running.weight, new=new)
+        self.weights.learn(loss, batch.w.sum() / typical, new=new)
         if self.features is not None and asked.features is not None:
             residual = self.lib.ratio(inside.wz, batch.w) - (lower + (upper - lower) * mean)
             own = self.lib.ratio(batch.w.sum(), batch.n.sum(), 1.0)  # of the first batch, which only they learn from
@@ -427,7 +457,7 @@ class Pool:
         s = xp.minimum((k * inside.wz)[:, None], n)
         beliefs = self._moved(base, abs(gap))
         alpha, beta = beliefs.at(level, xp)
-        loss = self._loss(alpha, alpha + beta, inside)
+        loss = self._loss(alpha, alpha + beta, inside, k)
         after = believed(alpha + s, beta + (n - s), level, xp)
         late = (gap < 0)[:, None]
         gain = where(late, base.variance / beliefs.variance, 1.0)
@@ -435,11 +465,10 @@ class Pool:
         fall = gain * gain * (beliefs.variance - after.variance)
         return Beliefs(logit, where(late, base.variance - fall, after.variance)), loss
 
-    def _loss(self, alpha: Array, worth: Array, inside: Batched) -> Array:
+    def _loss(self, alpha: Array, worth: Array, inside: Batched, k: Any) -> Array:
         """Sums over all traces of ``w^2 (z - V^(g))^2`` in squared typical weights, with V^(g) from the past and the other
-        traces of the group; what is left out is as heavy as a trace on average, by w^2.  # (M,)
+        traces of the group; what is left out is as heavy as a trace on average, by w^2; k: as `Running.count`.  # (M,)
         """
-        k, typical = self.running.count, self.running.weight
         each = self.lib.ratio(inside.www, inside.ww)
         others = inside.w - each
         # of a single trace what others show is rounding, which little worth magnifies
@@ -450,7 +479,7 @@ class Pool:
         aside = (k * (inside.w * centre - inside.wz) * several)[:, None]
         spread = within * ((worth + (k * inside.w)[:, None]) / rest) ** 2
         off = (centre[:, None] * worth - alpha + aside) / rest
-        return (spread + inside.ww[:, None] * off * off).sum(0) / typical**2
+        return (spread + inside.ww[:, None] * off * off).sum(0) / self.running.weight**2
 
     def _recalled(self, asked: Asked) -> Beliefs:
         """Beliefs at the newest visits, in shares of the present range; of prompts without one, the prior."""
@@ -511,9 +540,11 @@ class Pool:
         moved = (lower > 0) | (upper < 1)
         where = self.lib.xp.where
         self.common.carry(where(moved, mean, self.common.mean), where(moved, factor, 1.0))
-        self.weights.carry(upper - lower)
+        share = upper - lower
+        self.weights.carry(share)
+        self.calibration.carry(share)
         if self.features is not None:
-            self.features.carry(upper - lower)
+            self.features.carry(share)
 
     def _inside(self, batch: Batched) -> Batched:
         return batch.inside(self.running.range[0], self.running.range[1], self.lib.xp)
@@ -527,7 +558,12 @@ class Pool:
         return self.weights.weights() @ self._prior
 
     def _pieces(self) -> dict[str, Pooled]:
-        pieces: dict[str, Pooled] = {"running": self.running, "common": self.common, "weights": self.weights}
+        pieces: dict[str, Pooled] = {
+            "running": self.running,
+            "common": self.common,
+            "weights": self.weights,
+            "calibration": self.calibration,
+        }
         return pieces if self.features is None else {**pieces, "features": self.features}
 
     def state_dict(self) -> dict[str, Array]:

@@ -1,5 +1,6 @@
 """The default estimator against simulated truth: weighted values, components, explanations, intervals, checkpoints."""
 
+import copy
 from importlib.resources import files
 
 import matplotlib.pyplot as plt
@@ -160,7 +161,7 @@ def test_explanation_draws(estimator):
 
 
 #: Least and largest share of true values inside the intervals of each level.
-CALIBRATED = {0.5: (0.44, 0.76), 0.8: (0.75, 0.90), 0.95: (0.915, 0.985), 0.99: (0.97, 0.998)}
+CALIBRATED = {0.5: (0.48, 0.74), 0.8: (0.78, 0.87), 0.95: (0.935, 0.98), 0.99: (0.975, 0.997)}
 
 
 def check_coverage(batches):
@@ -181,7 +182,7 @@ def check_coverage(batches):
     covered = np.concatenate(inside, axis=1).mean(1)
     for (level, (least, most)), share in zip(CALIBRATED.items(), covered, strict=True):
         assert least <= share <= most, (level, share)
-    assert np.mean(width, axis=0)[2] < 0.65  # and not by saying nothing
+    assert np.mean(width, axis=0)[2] < 0.6  # and not by saying nothing
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,7 @@ def check_coverage(batches):
         ("jump", "multi_pass", 2),
         ("flat", "one_pass", 1),
         ("random_walk", "multi_pass", 4),
+        ("continuous", "epochs", 2),
     ],
 )
 def test_intervals_cover_the_true_value(process, schedule, size):
@@ -200,15 +202,35 @@ def test_intervals_cover_the_true_value(process, schedule, size):
     check_coverage((step, ids, z, run.value[group]) for step, ids, z, group in run.batches())
 
 
-@pytest.mark.parametrize("size", [1, 4])
-def test_intervals_cover_the_true_value_of_the_shipped_log(size):
-    """Values there run ahead to 1: intervals about them, uncorrected, hold 91 to 92% at nominal 95%."""
+def shipped(size):
+    """Step, ids, rewards and true values of the shipped log, with so many of the four traces of a group."""
     log = pl.read_parquet(files("kernadv") / "data" / "tiny_rlvr.parquet")
     kept = log.filter(pl.int_range(pl.len()) % 4 < size)
-    check_coverage(
-        (step, rows["prompt_id"].to_list(), rows["reward"].to_numpy().astype(float), rows["value"].to_numpy())
-        for (step,), rows in kept.group_by("step", maintain_order=True)
-    )
+    for (step,), rows in kept.group_by("step", maintain_order=True):
+        yield step, rows["prompt_id"].to_list(), rows["reward"].to_numpy().astype(float), rows["value"].to_numpy()
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_intervals_cover_the_true_value_of_the_shipped_log(size):
+    check_coverage(shipped(size))
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_predictions_that_run_ahead_are_seen(size):
+    """Predictions above .97 come true less often in the shipped log: uncorrected, intervals of 95% hold 72% there."""
+    estimator, inside, without = KernelValueEstimator(), [], []
+    for step, ids, z, truth in shipped(size):
+        ahead = np.asarray(estimator.values(ids, z, step).value) > 0.97
+        if step > 100 and ahead.any():
+            uncorrected = copy.deepcopy(estimator)
+            uncorrected._state.pool.calibration.keep(0.0)
+            for made, shares in ((estimator, inside), (uncorrected, without)):
+                low, high = made.intervals(ids, z, step)
+                shares.append(((low <= truth) & (truth <= high))[ahead])
+        estimator.observe(ids, z, step)
+    inside, without = np.concatenate(inside).mean(), np.concatenate(without).mean()
+    assert without < 0.75
+    assert 0.93 < inside < 0.99
 
 
 @pytest.mark.parametrize("through", ["dict", "file"])

@@ -85,6 +85,22 @@ def test_the_own_reward_never_enters(name, rewards):
 
 
 @every
+@pytest.mark.parametrize("rewards", ["bits", "real"])
+def test_the_own_reward_never_enters_an_interval(name, rewards):
+    """Bit for bit, once something was learned."""
+    est = MAKE[name]()
+    for count, batch in enumerate(batches(name, 19, steps=8, rewards=rewards)):
+        ids, z, at, weights = batch
+        before = est.intervals(ids, z, at, **weights)
+        for row in range(len(z) if count else 0):
+            for other in (1.0 - z[row], 1e3):
+                changed = np.where(np.arange(len(z)) == row, other, z)
+                for a, b in zip(before, est.intervals(ids, changed, at, **weights), strict=True):
+                    np.testing.assert_array_equal(a[row], b[row])
+        learn(est, batch)
+
+
+@every
 def test_only_the_past_and_the_batch_enter(name):
     """What is learned from a batch, with its own rewards changed, changes values of later batches only."""
     one, two = MAKE[name](), MAKE[name]()
@@ -136,6 +152,25 @@ def test_an_affine_map_of_the_rewards_maps_the_values(name, rewards, origin, uni
 
 
 @every
+@pytest.mark.parametrize("rewards", ["bits", "three", "real"])
+@pytest.mark.parametrize(("origin", "unit"), [(0.0, -1.0), (3.0, 0.25), (-2.0, -1.5)])
+def test_an_affine_map_of_the_rewards_maps_the_intervals(name, rewards, origin, unit):
+    """A mirror exchanges their ends; nor do they depend on the order of the rows."""
+    one, two = MAKE[name](), MAKE[name]()
+    rng = np.random.default_rng(20)
+    for ids, z, at, weights in batches(name, 20, rewards=rewards):
+        order = rng.permutation(len(z))
+        mapped = ids[order], origin + unit * z[order], at[order]
+        other = {key: w[order] for key, w in weights.items()}
+        expected = [origin + unit * end[order] for end in one.intervals(ids, z, at, **weights)]
+        got = two.intervals(*mapped, **other)
+        for a, b in zip(got, expected[:: int(np.sign(unit))], strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * abs(unit))
+        one.observe(ids, z, at, **weights)
+        two.observe(*mapped, **other)
+
+
+@every
 @pytest.mark.parametrize("origin", [1e3 / 3, -1e6 / 7, 1e6 / 3, 1e8 / 3])
 def test_an_origin_that_is_far_costs_no_more_digits_than_the_rewards_have(name, origin):
     """Rewards of two values stay such, wherever these are."""
@@ -143,7 +178,7 @@ def test_an_origin_that_is_far_costs_no_more_digits_than_the_rewards_have(name, 
     for ids, z, at, weights in batches(name, 16):
         a, b = one.advantages(ids, z, at, **weights), two.advantages(ids, origin + z, at, **weights)
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-15 * abs(origin))
-    assert two._state.pool.running.two_values
+    assert not two._state.pool.running.between[0]
 
 
 @every

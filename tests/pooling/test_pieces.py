@@ -14,12 +14,14 @@ from kernadv.pooling import (
     Asked,
     Batched,
     Beliefs,
+    Calibration,
     Chain,
     CommonLevel,
     FeaturePrior,
     Pool,
     PrequentialWeights,
     _running,
+    calibration,
     common,
     offline_features,
 )
@@ -248,7 +250,7 @@ def test_the_losses_are_those_of_values_without_the_own_reward(weights):
         z = [rng.binomial(1, 0.3, 4).astype(float) for _ in range(40)]
         w = [np.full(4, 2.0) if weights == "alike" else rng.gamma(4.0, 0.25, 4) for _ in range(40)]
         inside = batch_of(z, weights=w)
-        found = found + pool._loss(alpha, worth * np.ones((40, 1)), inside)
+        found = found + pool._loss(alpha, worth * np.ones((40, 1)), inside, pool.running.count)
         k = float(pool.running.count)
         for own, rewards, weight in zip(alpha, z, w, strict=True):
             value = (own + k * (weight @ rewards - weight * rewards)[:, None]) / (
@@ -265,11 +267,63 @@ def test_the_loss_of_a_trace_alone_is_that_of_the_past(worth):
     z = np.array([0.1, 0.7, 1 / 3])
     p = np.array([[0.2, 0.9], [0.3, 0.5], [1 / 3, 0.1]])
     inside = batch_of([[1e6 + x] for x in z]).inside(1e6, 1e6 + 1.0)
-    found = pool._loss(p * worth, np.full((3, 2), worth), inside)
+    found = pool._loss(p * worth, np.full((3, 2), worth), inside, pool.running.count)
     np.testing.assert_allclose(found, ((z[:, None] - p) ** 2).sum(0), rtol=1e-8)
 
 
 # ---------------------------------------------------------------- running totals
+
+
+def near(predicted):
+    """Of one prediction: how near it is to each knot, linearly between them."""
+    return [float(np.interp(predicted, calibration.KNOTS, unit)) for unit in np.eye(len(calibration.KNOTS))]
+
+
+def test_the_shift_is_the_mean_residual_of_such_predictions():
+    rng = np.random.default_rng(6)
+    piece, size = Calibration(), len(calibration.KNOTS)
+    residual, traces = [0.0] * size, [0.0] * size
+    for step in range(20):
+        new = float(step % 3 > 0)
+        predicted = np.r_[rng.random(4), 0.0, 1.0, calibration.KNOTS[2]]
+        groups = [rng.integers(0, 2, rng.integers(0, 4)).astype(float) for _ in predicted]
+        piece.learn(predicted, batch_of(groups), 1.0, new=new)
+        residual, traces = ([calibration.KEEP**new * x for x in part] for part in (residual, traces))
+        for p, z in zip(predicted, groups, strict=True):
+            for k, share in enumerate(near(p)):
+                residual[k] += share * sum(x - p for x in z)
+                traces[k] += share * len(z)
+    places = np.linspace(0.0, 1.0, 51)
+    at_knots = [r / (n + calibration.TRUST) for r, n in zip(residual, traces, strict=True)]
+    expected = [sum(a * b for a, b in zip(near(p), at_knots, strict=True)) for p in places]
+    np.testing.assert_allclose(piece.shift(places), expected, **CLOSE)
+
+
+def test_the_shift_is_found_where_it_is():
+    """Predictions of .98 that hold in 90% are .08 too high; those of the middle stay."""
+    rng, piece = np.random.default_rng(7), Calibration()
+    predicted = np.r_[np.full(50, 0.98), np.full(50, 0.4)]
+    for _ in range(400):
+        hits = rng.random(100) < np.r_[np.full(50, 0.9), np.full(50, 0.4)]
+        piece.learn(predicted, batch_of([[float(hit)] for hit in hits]), 1.0, new=1.0)
+    np.testing.assert_allclose(piece.shift(np.array([0.98, 0.4])), [-0.08, 0.0], atol=0.02)
+    shift, traces = piece.shift(np.array([0.98])), piece.sums[1].sum()
+    piece.carry(0.5)
+    assert piece.sums[1].sum() == pytest.approx(traces / 2)
+    assert 0.4 < piece.shift(np.array([0.98])) / shift < 0.5
+    piece.carry(0.0)
+    assert not piece.shift(np.array([0.98]))
+
+
+@pytest.mark.parametrize(("row", "value"), [(0, 2.0), (0, -2.0), (1, -1.0), (1, np.nan)])
+def test_a_shift_beyond_the_range_was_not_learned(row, value):
+    piece = Calibration()
+    piece.learn(np.array([0.5]), batch_of([[1.0]]), 1.0, new=0.0)
+    state = piece.state_dict()
+    Calibration().load_state_dict(state)
+    state["sums"][row, 3] = value
+    with pytest.raises(CheckpointError):
+        piece.load_state_dict(state)
 
 
 def batch_of(rewards, prompts=None, weights=None):
@@ -296,14 +350,14 @@ def test_the_range_and_the_mean_grow_with_what_is_seen():
     lower, upper = told(running, [[4.0], [2.0, 4.0]])
     assert (float(lower), float(upper)) == (0.0, 0.0)  # all before were at the low end
     assert (running.low, running.span) == (2.0, 2.0)
-    assert running.two_values
+    assert not running.between[0]
     keep = _running.KEEP_MEAN
     mass = keep * 2.0 + 3.0
     mean = 2.0 / mass  # of the shares: 0, 0, then 1, 0, 1
     assert running.mean == pytest.approx(mean)
     lower, upper = told(running, [[0.0, 8.0]])
     assert (float(lower), float(upper)) == (0.25, 0.5)
-    assert not running.two_values
+    assert running.between[0]
     before = (0.25 + 0.25 * mean) * keep * mass
     assert running.mean == pytest.approx((before + 1.0) / (keep * mass + 2.0))
 
@@ -336,6 +390,7 @@ class Loop:
         self.walks = how.common
         self.level = []  # mean, variance, evidence
         self.loss, self.traces = [0.0] * len(self.filters), 0.0
+        self.residual, self.seen = np.zeros(len(calibration.KNOTS)), np.zeros(len(calibration.KNOTS))
         self.beliefs, self.newest = {}, None  # prompt -> step and logit and variance of each filter
 
     def weights(self):
@@ -404,13 +459,17 @@ class Loop:
         scores = [self.score(prompt, step, z) for prompt, z in groups.items()]
         return sum(u for u, _ in scores), sum(i for _, i in scores)
 
+    def law(self, prompt, groups, step):
+        """alpha and beta of each filter for a prompt, by the level that the others show."""
+        others = {other: z for other, z in groups.items() if other != prompt}
+        level = self.averaged(self.joined(self.filtered(*self.shown(others, step), step), 1.0))
+        return self.beta(prompt, step, level)
+
     def values(self, groups, step):
         """Of each trace; groups: prompt -> rewards."""
         out = {}
         for prompt, rewards in groups.items():
-            others = {other: z for other, z in groups.items() if other != prompt}
-            level = self.averaged(self.joined(self.filtered(*self.shown(others, step), step), 1.0))
-            law, w, total, n = self.beta(prompt, step, level), self.weights(), sum(rewards), len(rewards)
+            law, w, total, n = self.law(prompt, groups, step), self.weights(), sum(rewards), len(rewards)
             out[prompt] = [
                 sum(u * (a + total - z) / (a + b + n - 1) for u, (a, b) in zip(w, law, strict=True)) for z in rewards
             ]
@@ -419,6 +478,12 @@ class Loop:
     def learn(self, groups, step):
         learned = self.newest is not None
         if learned:
+            self.residual, self.seen = calibration.KEEP * self.residual, calibration.KEEP * self.seen
+            for prompt, rewards in groups.items():
+                law = self.law(prompt, groups, step)
+                p = sum(u * a / (a + b) for u, (a, b) in zip(self.weights(), law, strict=True))
+                self.residual += np.array(near(p)) * (sum(rewards) - len(rewards) * p)
+                self.seen += np.array(near(p)) * len(rewards)
             self.level = self.joined(self.filtered(*self.shown(groups, step), step), common.KEEP)
         else:
             self.level = [self.begun(groups) for _ in self.walks]
@@ -460,6 +525,7 @@ def test_the_whole_is_a_loop_over_prompts_and_filters(how):
         value = np.clip(value + rng.normal(0, 0.05, 12), 0.01, 0.99)
         step += int(rng.integers(1, 4))
     np.testing.assert_allclose(est._state.pool.weights.weights(), loop.weights(), rtol=1e-9)
+    np.testing.assert_allclose(est._state.pool.calibration.sums, [loop.residual, loop.seen], rtol=1e-9, atol=1e-9)
 
 
 # ---------------------------------------------------------------- several groups of a prompt, and late ones

@@ -1,0 +1,72 @@
+"""How far predictions were off, by their place in the range of the rewards; for intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernadv._typing import FloatArray
+from kernadv.pooling._base import Batched, Pooled
+from kernadv.pooling._library import NUMPY, Array, Library
+
+#: Share of the sums that is kept from one step to the next.
+KEEP = 0.98
+#: Places, as shares of the range.
+KNOTS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
+#: Traces without a residual that are assumed at each knot beside those seen.
+TRUST = 100.0
+
+
+class Calibration(Pooled):
+    """The mean residual of the rewards as a function of what was predicted for them.
+
+    A prediction counts at the two `KNOTS` around it, the nearer the more, or at the one beyond which it lies; so does the
+    shift of a later one.  Predictions that run ahead to 0 or 1 are seen by that, which their own variance cannot tell.
+    """
+
+    sums: Array  # (2, K): discounted, of the residuals and of the traces
+
+    def __init__(self, lib: Library = NUMPY) -> None:
+        super().__init__(lib, sums=(2, len(KNOTS)))
+        slope = 1.0 / np.diff(KNOTS)
+        self._knots = lib.array(KNOTS)
+        self._before, self._after = lib.array([0.0, *-slope]), lib.array([*slope, 0.0])
+
+    def sound(self, arrays: dict[str, FloatArray]) -> bool:
+        """As `Pooled.sound`: no residual is larger than the range."""
+        residual, traces = arrays["sums"]
+        return bool((abs(residual) <= traces * (1.0 + 1e-9)).all())
+
+    def shift(self, predicted: Array) -> Array:
+        """How much higher than such predictions the rewards were, as a share of the range.  # (B,)"""
+        residual, traces = self.sums
+        return self._near(predicted) @ (residual / (traces + TRUST))
+
+    def learn(self, predicted: Array, batch: Batched, each: Any, *, new: Any) -> None:
+        """Add a batch.
+
+        Parameters
+        ----------
+        predicted : (B,)
+            As shares of the range.
+        batch : Batched of B groups
+            In shares of the range.
+        each : float
+            Traces that a unit of weight counts.
+        new : 1 or 0
+            Whether it is of a later step than all before.
+        """
+        w = batch.w
+        self.keep(KEEP**new)
+        self.sums += each * self.lib.xp.stack([batch.wz - w * predicted, w]) @ self._near(predicted)
+
+    def carry(self, factor: Any) -> None:
+        """The range of the rewards grew: shares of it are that much smaller, and as much is forgotten, as places moved."""
+        self.keep(factor)
+        self.sums[0] *= factor
+
+    def _near(self, share: Array) -> Array:
+        """How near each share is to each knot; they sum to 1.  # (B, K)"""
+        off = share[:, None] - self._knots
+        return (1.0 - self.lib.xp.maximum(off * self._after, off * self._before)).clip(0.0, 1.0)
