@@ -85,13 +85,12 @@ class PooledRule(Rule):
 
         Covers the value under today's policy, in as far as some filter moves as the policy does.
         """
-        estimate, (pool, _, forecast) = prediction.estimate, prediction.basis
-        value = estimate.value
+        (value, _, n_eff, _), (pool, _, forecast) = prediction.estimate, prediction.basis
         low, span = float(pool.running.low), float(pool.running.span)
         if span <= 0 or pool.running.empty:
             return np.full(len(value), -np.inf), np.full(len(value), np.inf)
         p = pool.centre(forecast, batch.group, batch.heard[1], value)
-        n = estimate.n_eff * (pool.running.count * pool.running.weight)
+        n = n_eff * (pool.running.count * pool.running.weight)
         lower, upper = _posterior(n * p, n * (1.0 - p), 1.0 - level)
         return np.minimum(low + span * lower, value), np.maximum(low + span * upper, value)
 
