@@ -13,7 +13,7 @@ from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.groups import Groups, WeightedGroups
 from kernadv.ids import Id, batch_codes
 from kernadv.moments import Moments
-from kernadv.pooling import Batched, Chain
+from kernadv.pooling import Chain, GroupSums
 from kernadv.smoothers import Estimate
 
 NONE = np.empty(0, np.int64)
@@ -71,7 +71,7 @@ class Batch(NamedTuple):
         return int(self.groups.step.max())
 
     @property
-    def home(self) -> IntArray:
+    def first_group(self) -> IntArray:
         """Index of the first group of each group's prompt.  # (N,)"""
         return np.asarray(np.searchsorted(self.prompt, self.prompt))
 
@@ -80,9 +80,9 @@ class Batch(NamedTuple):
         """Which groups are of one prompt; None: no prompt has two."""
         if len(self.prompt) == len(self.ids):
             return None
-        home = self.home
-        turn = np.arange(len(home)) - home
-        return Chain(home, turn, int(turn.max()) + 1)
+        first_group = self.first_group
+        turn = np.arange(len(first_group)) - first_group
+        return Chain(first_group, turn, int(turn.max()) + 1)
 
     @property
     def visits(self) -> Groups | WeightedGroups:
@@ -128,7 +128,7 @@ class Batch(NamedTuple):
         np.maximum.at(high, group, z)
         return low, high
 
-    def sums(self, seen: Any) -> Batched:
+    def sums(self, seen: Any) -> GroupSums:
         """The groups for a `Pool`, their squares counted from the least reward so that they lose no digits.
 
         Parameters
@@ -141,9 +141,9 @@ class Batch(NamedTuple):
         once, twice = (self._sum(2, power, origin) for power in (1, 2))
         n = self.groups.n.astype(np.float64)
         if self.weight is None:
-            return Batched(self.prompt, np.stack([n, n, self.groups.s, n, once, twice, n]), origin)
+            return GroupSums(self.prompt, np.stack([n, n, self.groups.s, n, once, twice, n]), origin)
         w, wz, ww, www = (self._sum(*powers) for powers in ((1, 0), (1, 1), (2, 0), (3, 0)))
-        return Batched(self.prompt, np.stack([n, w, wz, ww, once, twice, www]), origin)
+        return GroupSums(self.prompt, np.stack([n, w, wz, ww, once, twice, www]), origin)
 
     def smoothed(self, past: Moments, smoother: str) -> Estimate:
         """Values of the rows from the moments of each group's past, (N, 1), and the other traces of the group.  # (B,)"""

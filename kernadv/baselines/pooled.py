@@ -21,7 +21,7 @@ from kernadv.baselines._filled import Filled
 from kernadv.estimator import KernelValueEstimator
 from kernadv.groups import Groups, check_groups
 from kernadv.ids import Id
-from kernadv.pooling import Asked, Batched, Pool, Pooling, offline_features
+from kernadv.pooling import GroupSums, Pool, Pooling, Query, offline_features
 from kernadv.pooling.offline import pass_rate_logit
 
 
@@ -70,12 +70,12 @@ class PooledKernel(LinearBaseline):
             last = newest[here.prompt]
             gap = np.where(last > 0, step - last, 0.0)
             features = None if given is None else given[rows]
-            asked = Asked(
-                Batched.of(here), last > 0, notes[here.prompt], gap, lows[rows], highs[rows], step, features=features
+            query = Query(
+                GroupSums.of(here), last > 0, notes[here.prompt], gap, lows[rows], highs[rows], step, features=features
             )
-            forecast = pool.forecast(asked)
+            forecast = pool.forecast(query)
             level[rows], gain[rows] = pool.linear(forecast, here.n)
-            notes[here.prompt] = pool.learn(asked, forecast)
+            notes[here.prompt] = pool.learn(query, forecast)
             newest[here.prompt] = step
         return LinearValues(level, gain, np.zeros(count))
 

@@ -16,7 +16,7 @@ from kernadv.device.ops import sum_of_groupmates
 from kernadv.device.rows import smooth_rows
 from kernadv.device.table import Found
 from kernadv.device.transfer import upload
-from kernadv.pooling import Batched, Chain
+from kernadv.pooling import Chain, GroupSums
 from kernadv.smoothers import Estimate
 
 
@@ -48,7 +48,7 @@ class DeviceBatch:
         Of each place.
     group, end : (B,) int64
         Places of the row's group: ``group <= place < end``.
-    home, prompt_end : (B,) int64
+    first_group, prompt_end : (B,) int64
         Places of the row's prompt.
     first : (B,) bool
         Whether a place is the first of its group.
@@ -81,8 +81,8 @@ class DeviceBatch:
         if tick is None:
             self.keys, order = torch.sort(keys, stable=True)
             self.tick, self.step = None, torch.full_like(keys, clock[0])
-            self.home, self.prompt_end = _ends(self.keys)
-            self.group, self.end = self.home, self.prompt_end
+            self.first_group, self.prompt_end = _ends(self.keys)
+            self.group, self.end = self.first_group, self.prompt_end
             self.first = self.group == torch.arange(len(z), device=z.device)
         else:
             order = torch.sort(tick, stable=True).indices
@@ -90,7 +90,7 @@ class DeviceBatch:
             order = order[inner]
             self.tick = tick[order]
             self.step = upload(np.array(clock), z.device)[self.tick]
-            self.home, self.prompt_end = _ends(self.keys)
+            self.first_group, self.prompt_end = _ends(self.keys)
             new = torch.ones_like(keys)
             new[1:] = ((self.keys[1:] != self.keys[:-1]) | (self.tick[1:] != self.tick[:-1])).long()
             self.group, self.end = _ends(torch.cumsum(new, 0))
@@ -101,7 +101,7 @@ class DeviceBatch:
     @property
     def prompt(self) -> tuple[Tensor, Tensor]:
         """Where the prompt of each place begins and ends.  # (B,), (B,)"""
-        return self.home, self.prompt_end
+        return self.first_group, self.prompt_end
 
     @property
     def newest(self) -> int:
@@ -111,7 +111,7 @@ class DeviceBatch:
     @property
     def chain(self) -> Chain | None:
         """Which groups are of one prompt; None: no prompt has two."""
-        return None if self.tick is None else Chain(self.home, self.tick, len(self.clock))
+        return None if self.tick is None else Chain(self.first_group, self.tick, len(self.clock))
 
     @cached_property
     def scored(self) -> Tensor:
@@ -143,13 +143,13 @@ class DeviceBatch:
         )
         return low, -high
 
-    def sums(self, seen: object) -> Batched:
+    def sums(self, seen: object) -> GroupSums:
         """The groups for a `Pool`; squares are counted from 0, as those of the history are."""
         first = self._whole * self.first
         if self.weight is None:
             n, s, ss = first
             first = torch.stack([n, n, s, n, s, ss, n])
-        return Batched(self.prompt, first)
+        return GroupSums(self.prompt, first)
 
     def smoothed(self, past: Tensor, smoother: str) -> Estimate:
         """Values of the places from the moments of each group's past, (9, B), and the other traces of the group.
@@ -191,7 +191,7 @@ class DeviceBatch:
 
     @cached_property
     def _parts(self) -> Tensor:
-        """Of each trace 1, z and z^2; with weights what `Batched` sums.  # (3 or 7, B)"""
+        """Of each trace 1, z and z^2; with weights what `GroupSums` sums.  # (3 or 7, B)"""
         one, z = self.own
         if self.weight is None:
             return torch.stack([one, z, z * z])

@@ -115,7 +115,7 @@ class DeviceHistory:
         wanted = stored
         if batch.tick is not None:  # a prompt is entered at its first group with a scored row
             before = torch.cumsum(stored, 0)
-            wanted = stored & (before == (before - stored.long())[batch.home] + 1)
+            wanted = stored & (before == (before - stored.long())[batch.first_group] + 1)
         held = self.table
         row = ops.enter_ids(held.keys, held.rows, held.used, batch.keys, found, wanted)
         if batch.tick is not None:

@@ -15,7 +15,7 @@ from kernadv.clock import KEEP_ALL, Retention
 from kernadv.estimator._rule import Prediction, Rule, State
 from kernadv.features import Features
 from kernadv.groups import Groups, WeightedGroups
-from kernadv.pooling import NUMPY, Asked, Beliefs, Library, Pool, Pooling, columns_of
+from kernadv.pooling import NUMPY, Beliefs, Library, Pool, Pooling, Query, columns_of
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch
@@ -31,24 +31,26 @@ FEW = 2.0
 class PooledRule(Rule):
     """`Pool` over the beliefs that the history notes of each prompt; the other traces of the group join.
 
-    Of a `Prediction` the basis is the pool, what it was asked and its forecast.
+    Of a `Prediction` the basis is the pool, what it was query and its forecast.
 
     Parameters
     ----------
-    how : Pooling
+    settings : Pooling
     features : Features, optional
     weighted : bool
     allow_late : bool or int
     """
 
-    def __init__(self, how: Pooling, features: Features | None, weighted: bool, allow_late: bool | int = False) -> None:
+    def __init__(
+        self, settings: Pooling, features: Features | None, weighted: bool, allow_late: bool | int = False
+    ) -> None:
         super().__init__(allow_late)
-        self.how, self.features, self.weighted = how, features, weighted
+        self.settings, self.features, self.weighted = settings, features, weighted
         self.kind = WeightedGroups if weighted else Groups
         self.noted = self.fresh().width
 
     def __repr__(self) -> str:
-        return repr(self.how)
+        return repr(self.settings)
 
     def predict(self, batch: Batch | DeviceBatch, state: State) -> Prediction:
         """Values of the rows."""
@@ -56,29 +58,29 @@ class PooledRule(Rule):
         lib, where = state.lib, state.lib.xp.where
         notes = state.notes(batch)
         known = (batch.last > 0) & (notes[:, -1] > 0)
-        gap = lib.number(batch.step - where(known, batch.last, batch.step[batch.home]))
+        gap = lib.number(batch.step - where(known, batch.last, batch.step[batch.first_group]))
         features = None
         if self.features is not None:
             features = state.features(batch, pool.features.columns if pool.features else None)
         sums, (low, high) = batch.sums(pool.running), batch.extremes()
-        asked = Asked(sums, known, notes, gap, low, high, batch.newest, batch.chain, features)
-        forecast = pool.forecast(asked)
+        query = Query(sums, known, notes, gap, low, high, batch.newest, batch.chain, features)
+        forecast = pool.forecast(query)
         weight = pool.typical_weight(batch.weight, batch.scored)
         estimate = pool.posterior(forecast, batch.group, batch.heard, weight, batch.alike)
-        return Prediction(estimate, lib.zeros(1, 1) + np.nan, (pool, asked, forecast))
+        return Prediction(estimate, lib.zeros(1, 1) + np.nan, (pool, query, forecast))
 
     def fresh(self, lib: Library = NUMPY) -> Pool:
         """A pool that has seen nothing."""
-        return Pool(self.how, (self.features.size or 0) if self.features else 0, lib)
+        return Pool(self.settings, (self.features.size or 0) if self.features else 0, lib)
 
     def learn(self, prediction: Prediction, pool: Pool) -> Any:
         """Learn from the groups with a scored trace."""
-        before, asked, forecast = prediction.basis
+        before, query, forecast = prediction.basis
         if pool is not before:
             pool.copy_from(before)
-        if asked.features is not None:
-            pool.expect(asked.features.shape[1])
-        return pool.learn(asked, forecast)
+        if query.features is not None:
+            pool.expect(query.features.shape[1])
+        return pool.learn(query, forecast)
 
     def interval(self, batch: Batch, prediction: Prediction, level: float) -> tuple[FloatArray, FloatArray]:
         """From a Beta law: the variance of the filters' beliefs, and their mean moved to where such predictions turned out.
@@ -96,10 +98,10 @@ class PooledRule(Rule):
 
     def pieces(self, prediction: Prediction, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
         """The visits' shares: what each brought to the rollouts that a belief is worth, less what was lost since."""
-        pool, asked, forecast = prediction.basis
-        members, weights = self.how.members, forecast.weights
-        mass = (visits.w if isinstance(visits, WeightedGroups) else visits.n) * pool.running.count * asked.known[0]
-        level, offset = float(forecast.level[0]), float(pool.offset(asked)[0])
+        pool, query, forecast = prediction.basis
+        members, weights = self.settings.members, forecast.weights
+        mass = (visits.w if isinstance(visits, WeightedGroups) else visits.n) * pool.running.count * query.known[0]
+        level, offset = float(forecast.level[0]), float(pool.offset(query)[0])
         belief = Beliefs(np.zeros((1, len(weights))), 4.0 / members.prior[None])
         shares = np.zeros((len(mass), len(weights)))
         for visit, step in enumerate([*visits.step.tolist(), at]):
@@ -127,12 +129,12 @@ class PooledRule(Rule):
 
     def config(self, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
         """What is pooled, and how; the number of features, which is 0 in the state of a function that was not asked yet."""
-        how, theirs = self.how, columns_of(arrays)
+        settings, theirs = self.settings, columns_of(arrays)
         return {
-            "priors": how.priors,
-            "walks": how.walks,
-            "discounts": how.discounts,
-            "common": how.common,
+            "priors": settings.priors,
+            "walks": settings.walks,
+            "discounts": settings.discounts,
+            "common": settings.common,
             "weighted": self.weighted,
             "features": (self._columns(pool) or theirs) * (theirs > 0) if self.features else None,
             "format": FORMAT,
@@ -141,7 +143,7 @@ class PooledRule(Rule):
     def metrics(self, pool: Pool | None) -> dict[str, float]:
         """Of the pool: the mean reward, what the prior is worth in rollouts, how far prompts move in a step."""
         assert pool is not None
-        weights, members = pool.weights.weights(), self.how.members
+        weights, members = pool.weights.weights(), self.settings.members
         return {
             "pooled_mean": float(pool.mean),
             "kappa": float(pool.prior),

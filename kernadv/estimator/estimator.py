@@ -154,15 +154,17 @@ class KernelValueEstimator:
                 raise ArgumentError(
                     f"smoother={smoother!r} belongs to the plain estimator: give it a bandwidth, e.g. Steps(20)"
                 )
-            how = Pooling() if pooling is None else pooling
-            if not isinstance(how, Pooling):
-                raise ArgumentTypeError(f"pooling must be a Pooling, got {how!r:.80}; e.g. Pooling(walks=(0.0, 0.1))")
+            settings = Pooling() if pooling is None else pooling
+            if not isinstance(settings, Pooling):
+                raise ArgumentTypeError(
+                    f"pooling must be a Pooling, got {settings!r:.80}; e.g. Pooling(walks=(0.0, 0.1))"
+                )
             if kernel is not None:
                 raise ArgumentError(
                     f"kernel={kernel!r:.80} belongs to the plain estimator: give it a bandwidth, e.g. Steps(20)"
                 )
             source = None if features is None else Features(features)
-            self._rule = PooledRule(how, source, self.weighted, self.allow_late)
+            self._rule = PooledRule(settings, source, self.weighted, self.allow_late)
         history = History(max_visits, max_total, self._rule.noted, self._rule.kind)
         self._state = self._at(None, history, np.zeros(2), self._rule.fresh(), {})
 

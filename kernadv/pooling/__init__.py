@@ -3,33 +3,33 @@
 Each piece stands alone in its file; `Pool` puts them together, and `Pooling` says which filters are run.
 """
 
-from kernadv.pooling._base import Batched, Pooled
+from kernadv.pooling._base import GroupSums, PoolPiece
 from kernadv.pooling._library import NUMPY, Library
 from kernadv.pooling.beliefs import Beliefs
 from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.common import CommonLevel
 from kernadv.pooling.features import FeaturePrior
-from kernadv.pooling.how import Members, Pooling
 from kernadv.pooling.offline import offline_features
-from kernadv.pooling.pool import Asked, Chain, Forecast, Pool, columns_of
+from kernadv.pooling.pool import Chain, Forecast, Pool, Query, columns_of
+from kernadv.pooling.settings import Members, Pooling
 from kernadv.pooling.weights import PrequentialWeights
 
 __all__ = [
     "NUMPY",
-    "Asked",
-    "Batched",
     "Beliefs",
     "Calibration",
     "Chain",
     "CommonLevel",
     "FeaturePrior",
     "Forecast",
+    "GroupSums",
     "Library",
     "Members",
     "Pool",
-    "Pooled",
+    "PoolPiece",
     "Pooling",
     "PrequentialWeights",
+    "Query",
     "columns_of",
     "offline_features",
 ]

@@ -19,7 +19,7 @@ from kernadv.groups import Groups
 from kernadv.pooling._library import Array, Library
 
 
-class Batched(NamedTuple):
+class GroupSums(NamedTuple):
     """The rewards of B groups, each with the weights w of its traces; w = 1 for the plain value.
 
     A group without a scored trace has n = 0, and all sums 0; nothing is learned from it.
@@ -39,10 +39,10 @@ class Batched(NamedTuple):
     origin: Any = 0.0
 
     @staticmethod
-    def of(groups: Groups) -> Batched:
+    def of(groups: Groups) -> GroupSums:
         """Traces of weight 1."""
         n = groups.n.astype(np.float64)
-        return Batched(groups.prompt, np.stack([n, n, groups.s, n, groups.s, groups.ss, n]))
+        return GroupSums(groups.prompt, np.stack([n, n, groups.s, n, groups.s, groups.ss, n]))
 
     @property
     def n(self) -> Array:
@@ -79,7 +79,7 @@ class Batched(NamedTuple):
         """Sum of w^3.  # (B,)"""
         return self.sums[6]
 
-    def inside(self, low: Any, high: Any, xp: Any = np) -> Batched:
+    def inside(self, low: Any, high: Any, xp: Any = np) -> GroupSums:
         """With the share of the range in the place of each reward, at most 1 on average; 0 in an empty range."""
         n, w, wz, ww, wwz, wwzz, www = self.sums
         span = high - low
@@ -88,9 +88,9 @@ class Batched(NamedTuple):
         low = low - self.origin
         wwzz = xp.minimum((wwzz - low * (2.0 * wwz - low * ww)).clip(0.0), span * span * ww) * factor * factor
         wwz = xp.minimum((wwz - low * ww).clip(0.0), span * ww) * factor
-        return Batched(self.prompt, xp.stack([n, w, wz, ww, wwz, wwzz, www]))
+        return GroupSums(self.prompt, xp.stack([n, w, wz, ww, wwz, wwzz, www]))
 
-    def only(self, rows: Array) -> Batched:
+    def only(self, rows: Array) -> GroupSums:
         """The other groups as if they had no scored trace."""
         return self._replace(sums=self.sums * rows)
 
@@ -99,7 +99,7 @@ class Batched(NamedTuple):
         return (self.wwzz - 2.0 * value * self.wwz + value * value * self.ww).clip(0.0)
 
 
-class Pooled:
+class PoolPiece:
     """A piece whose state is a few float arrays, all of them views of one.
 
     Parameters
@@ -141,7 +141,7 @@ class Pooled:
         """Keep that share of all of the state."""
         self._state *= share
 
-    def copy_from(self, other: Pooled) -> None:
+    def copy_from(self, other: PoolPiece) -> None:
         """Take over the state of another piece of the same shapes."""
         self._state[:] = other._state
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernadv._typing import FloatArray
-from kernadv.pooling._base import Batched, Pooled, share_of
+from kernadv.pooling._base import GroupSums, PoolPiece, share_of
 from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Traces seen are fewer; and limits of their mean weight, in units.
@@ -20,7 +20,7 @@ TRUST, VARIANCE = 8.0, 0.1
 COUNTS = 0.1, 20.0
 
 
-class Running(Pooled):
+class Running(PoolPiece):
     """What was seen so far, whatever the prompt; in shares of the range of the rewards, which is 0 to 1."""
 
     range: Array  # smallest and largest reward
@@ -36,7 +36,7 @@ class Running(Pooled):
         super().__init__(lib, range=2, sums=2, noise=2, size=2, between=1, uneven=1)
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
-        """As `Pooled.sound`: the mean lies in the range."""
+        """As `PoolPiece.sound`: the mean lies in the range."""
         (total, product), (low, high), size = arrays["sums"], arrays["range"], arrays["size"]
         if not (super().sound(arrays) and total >= 0 and low <= high):
             return False
@@ -83,14 +83,14 @@ class Running(Pooled):
         learned = ((binary + start) * w / (noise + start * w).clip(least)).clip(low, high)
         return self.lib.xp.where(self.between + self.uneven > 0, learned, 1.0)[0] / w
 
-    def learn(self, mean: Array, error: Array, batch: Batched, low: Any, high: Any, *, new: Any) -> tuple[Any, Any]:
+    def learn(self, mean: Array, error: Array, batch: GroupSums, low: Any, high: Any, *, new: Any) -> tuple[Any, Any]:
         """Add a batch.
 
         Parameters
         ----------
         mean, error : (B,)
             Predictions as shares of the range before the batch, and their variance about the values.
-        batch : Batched of B groups
+        batch : GroupSums of B groups
         low, high : float
             Smallest and largest of its rewards.
         new : 1 or 0

@@ -46,7 +46,7 @@ class Beliefs(NamedTuple):
         gap : (B, 1)
             From 0.
         walk, discount : (M,)
-            As in `kernadv.pooling.how.Members`.
+            As in `kernadv.pooling.settings.Members`.
         """
         grown = self.variance * xp.exp((discount * gap).clip(0.0, LARGEST_EXPONENT)) + walk * walk * gap
         return self._replace(variance=grown.clip(0.0, LARGEST_VARIANCE))

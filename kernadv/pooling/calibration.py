@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.pooling._base import Batched, Pooled
+from kernadv.pooling._base import GroupSums, PoolPiece
 from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Share of the sums that is kept from one step to the next.
@@ -18,7 +18,7 @@ KNOTS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 TRUST = 100.0
 
 
-class Calibration(Pooled):
+class Calibration(PoolPiece):
     """The mean residual of the rewards as a function of what was predicted for them.
 
     A prediction counts at the two `KNOTS` around it, the nearer the more, or at the one beyond which it lies; so does the
@@ -34,7 +34,7 @@ class Calibration(Pooled):
         self._before, self._after = lib.array([0.0, *-slope]), lib.array([*slope, 0.0])
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
-        """As `Pooled.sound`: no residual is larger than the range."""
+        """As `PoolPiece.sound`: no residual is larger than the range."""
         residual, traces = arrays["sums"]
         return bool((abs(residual) <= traces * (1.0 + 1e-9)).all())
 
@@ -43,14 +43,14 @@ class Calibration(Pooled):
         residual, traces = self.sums
         return self._near(predicted) @ (residual / (traces + TRUST))
 
-    def learn(self, predicted: Array, batch: Batched, each: Any, *, new: Any) -> None:
+    def learn(self, predicted: Array, batch: GroupSums, each: Any, *, new: Any) -> None:
         """Add a batch.
 
         Parameters
         ----------
         predicted : (B,)
             As shares of the range.
-        batch : Batched of B groups
+        batch : GroupSums of B groups
             In shares of the range.
         each : float
             Traces that a unit of weight counts.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kernadv._typing import FloatArray
-from kernadv.pooling._base import Pooled
+from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Rollouts at either end of the range that are assumed beside those of the first batch.
@@ -20,7 +20,7 @@ STILL = 10.0
 LONGEST = 1e12
 
 
-class CommonLevel(Pooled):
+class CommonLevel(PoolPiece):
     """A level on the logit scale that moves by a random walk, by Kalman filters, one for each of J speeds; their mean is
     weighted by how well they predicted what the batches showed.
 
@@ -50,7 +50,7 @@ class CommonLevel(Pooled):
         self._odds = lib.array([0.0 if walk else math.log(STILL) for walk in walks])
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
-        """As `Pooled.sound`."""
+        """As `PoolPiece.sound`."""
         return bool((arrays["variance"] >= 0).all() and (abs(arrays["mean"]) <= 1e6).all())
 
     def expected(self) -> Any:

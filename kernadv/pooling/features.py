@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.pooling._base import Pooled, is_gram
+from kernadv.pooling._base import PoolPiece, is_gram
 from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Random cosines beside the features themselves.
@@ -20,7 +20,7 @@ ROUNDING, LEAST = 1e-12, 1e-100
 LEAST_PENALTY = 1e-9
 
 
-class FeaturePrior(Pooled):
+class FeaturePrior(PoolPiece):
     """Ridge regression of the rewards on the features of their prompts, pooled over prompts and past steps,
 
         mu(x) = mu + gamma (f(x) - fbar)' beta,   beta = (F'F + kappa D diag(var f))^-1 F'y.
@@ -69,7 +69,7 @@ class FeaturePrior(Pooled):
         }
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
-        """As `Pooled.sound`."""
+        """As `PoolPiece.sound`."""
         sums = arrays["mean"][0], arrays["trial"][1]
         spread = arrays["spread"]
         return bool(min(sums) >= 0 and ((spread == 0) | (spread >= LEAST)).all() and is_gram(arrays["gram"]))

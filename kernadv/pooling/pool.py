@@ -11,14 +11,14 @@ from kernadv._arrays import LAST_STEP
 from kernadv._errors import CheckpointError
 from kernadv._states import whole_numbers
 from kernadv._typing import FloatArray
-from kernadv.pooling._base import Batched, Pooled, check_shapes, share_of
+from kernadv.pooling._base import GroupSums, PoolPiece, check_shapes, share_of
 from kernadv.pooling._library import NUMPY, Array, Library
 from kernadv.pooling._running import Running
 from kernadv.pooling.beliefs import Beliefs, believed, carried, carried_back
 from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.common import CommonLevel
 from kernadv.pooling.features import FeaturePrior
-from kernadv.pooling.how import Pooling
+from kernadv.pooling.settings import Pooling
 from kernadv.pooling.weights import PrequentialWeights
 from kernadv.smoothers import Estimate
 
@@ -32,12 +32,12 @@ FARTHEST = 1e100
 LEAST_PRIOR = 0.01
 
 
-class Asked(NamedTuple):
+class Query(NamedTuple):
     """N groups of prompts, and what is noted of these.
 
     Attributes
     ----------
-    batch : Batched of N groups
+    batch : GroupSums of N groups
     known : (N,) bool
         Whether anything is noted of the prompt.
     notes : (N, 2 + 2 M)
@@ -55,7 +55,7 @@ class Asked(NamedTuple):
         NaN where a prompt has none.
     """
 
-    batch: Batched
+    batch: GroupSums
     known: Array
     notes: Array
     gap: Array
@@ -71,14 +71,14 @@ class Chain(NamedTuple):
 
     Attributes
     ----------
-    home : (N,) int64
+    first_group : (N,) int64
         Index of the first group of each group's prompt.
     turn : (N,) int64
         Below `turns`; another one for each group of a prompt.
     turns : int
     """
 
-    home: Array
+    first_group: Array
     turn: Array
     turns: int
 
@@ -100,7 +100,7 @@ class Forecast(NamedTuple):
         Low end and length of the range of the rewards: in the first batch of those of the other prompts.
     base : Beliefs
         At the newest visits.
-    shown : Shown
+    evidence : LevelEvidence
         What the groups show at the expected common level.
     """
 
@@ -111,10 +111,10 @@ class Forecast(NamedTuple):
     low: Array
     span: Array
     base: Beliefs
-    shown: Shown
+    evidence: LevelEvidence
 
 
-class Shown(NamedTuple):
+class LevelEvidence(NamedTuple):
     """What N groups show of the common level, and their values at the expected one.
 
     Attributes
@@ -131,7 +131,7 @@ class Shown(NamedTuple):
     error: Array
 
 
-Parts = TypeVar("Parts", Beliefs, Shown)
+Parts = TypeVar("Parts", Beliefs, LevelEvidence)
 
 
 class Pool:
@@ -139,23 +139,25 @@ class Pool:
 
     Parameters
     ----------
-    how : Pooling
+    settings : Pooling
     features : int
         Number of features of a prompt; 0: none.
     lib : Library
     """
 
-    def __init__(self, how: Pooling, features: int = 0, lib: Library = NUMPY) -> None:
-        self.how, self.lib = how, lib
+    def __init__(self, settings: Pooling, features: int = 0, lib: Library = NUMPY) -> None:
+        self.settings, self.lib = settings, lib
         self.newest = lib.zeros(1)  # step
         self.running = Running(lib)
-        self.common = CommonLevel(how.common, lib)
-        self.weights = PrequentialWeights(np.where(how.members.walk + how.members.discount > 0, 1.0, STILL), lib)
+        self.common = CommonLevel(settings.common, lib)
+        self.weights = PrequentialWeights(
+            np.where(settings.members.walk + settings.members.discount > 0, 1.0, STILL), lib
+        )
         self.calibration = Calibration(lib)
         self.features: FeaturePrior | None = None
         if features:
             self.expect(features)
-        self._prior, self._walk, self._discount = map(lib.array, how.members)
+        self._prior, self._walk, self._discount = map(lib.array, settings.members)
 
     @property
     def width(self) -> int:
@@ -191,21 +193,21 @@ class Pool:
         for own, learned in zip(self._pieces().values(), other._pieces().values(), strict=True):
             own.copy_from(learned)
 
-    def forecast(self, asked: Asked) -> Forecast:
+    def forecast(self, query: Query) -> Forecast:
         """Predict a batch; its rewards enter only through the other prompts, for the common level."""
         xp, others = self.lib.xp, self.lib.sum_of_others
-        batch, running = asked.batch, self.running
-        weights, base = self.weights.weights(), self._recalled(asked)
-        beliefs = self._moved(base, self._since(asked))
-        shown = self._shown(beliefs, weights, self._inside(batch), running.count)
-        elsewhere = others(batch.prompt, shown.score, shown.information)
-        level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(asked.step))
+        batch, running = query.batch, self.running
+        weights, base = self.weights.weights(), self._recalled(query)
+        beliefs = self._moved(base, self._since(query))
+        evidence = self._evidence(beliefs, weights, self._inside(batch), running.count)
+        elsewhere = others(batch.prompt, evidence.score, evidence.information)
+        level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(query.step))
         low, span, told = (x + 0.0 * level for x in (running.low, running.span, self.lib.number(~running.empty)))
         if not self.lib.rules_out(running.empty):
-            level, low, span, told = self._of_others(asked, (level, low, span, told))
+            level, low, span, told = self._of_others(query, (level, low, span, told))
         alpha, beta = beliefs.at(level[:, None], xp)
         worth = alpha + beta
-        return Forecast(weights, alpha / worth, worth * told[:, None], level, low, span, base, shown)
+        return Forecast(weights, alpha / worth, worth * told[:, None], level, low, span, base, evidence)
 
     def posterior(
         self,
@@ -317,20 +319,20 @@ class Pool:
         level = forecast.span * mean + forecast.low * (1.0 - gain * (n - 1.0))
         return where(gain > 0, level, np.nan), gain
 
-    def _of_others(self, asked: Asked, learned: tuple[Array, ...]) -> tuple[Array, ...]:
+    def _of_others(self, query: Query, learned: tuple[Array, ...]) -> tuple[Array, ...]:
         """Level, range and whether they are known, of each group: what was learned, or at first what other prompts show."""
         where, ratio, others = self.lib.xp.where, self.lib.ratio, self.lib.sum_of_others
-        batch, worth = asked.batch, self._different(asked.batch)
+        batch, worth = query.batch, self._different(query.batch)
         right, count = others(batch.prompt, worth * ratio(batch.wz, batch.w), worth)
         told = count > 0
-        low, minus_high = (self._least_elsewhere(batch.prompt, part) for part in (asked.low, -asked.high))
+        low, minus_high = (self._least_elsewhere(batch.prompt, part) for part in (query.low, -query.high))
         low, span = where(told, low, 0.0), where(told, -minus_high - low, 0.0)
         inside = where(span > 0, (right - low * count) / where(span > 0, span, 1.0), 0.0).clip(0.0)
         level = self.common.starting(self.lib.xp.minimum(inside, count), count)[0]
         first = level, low, span, self.lib.number(told)
         return tuple(where(self.running.empty, here, there) for here, there in zip(first, learned, strict=True))
 
-    def _different(self, batch: Batched) -> Array:
+    def _different(self, batch: GroupSums) -> Array:
         """How many rollouts of different prompts those of each group are worth.  # (N,)"""
         kappa, n = self._kappa, batch.n * (batch.w > 0)
         return n * (kappa + 1.0) / (n + kappa)
@@ -366,12 +368,12 @@ class Pool:
         first = where((others > 0) & (total > 0), self.lib.ratio(total, others), 1.0)
         return where(self.running.empty, first, self.running.weight)
 
-    def learn(self, asked: Asked, forecast: Forecast) -> Array:
+    def learn(self, query: Query, forecast: Forecast) -> Array:
         """Learn from a batch after it was predicted.
 
         Parameters
         ----------
-        asked, forecast
+        query, forecast
             As given to `forecast`, and made by it.
 
         Returns
@@ -380,73 +382,75 @@ class Pool:
             What is noted of the prompt of each group after it; 0, if no trace of it ever weighed anything.
         """
         xp, number, where = self.lib.xp, self.lib.number, self.lib.xp.where
-        batch, known = asked.batch, asked.known
+        batch, known = query.batch, query.known
         some = batch.w.sum() > 0
-        new = number((asked.step > self.newest) & some)[0]
-        elapsed = self._elapsed(asked.step) * number(some)
+        new = number((query.step > self.newest) & some)[0]
+        elapsed = self._elapsed(query.step) * number(some)
         learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
-        base, shown, count = forecast.base, forecast.shown, self.running.count
-        limits = asked.low.min(), asked.high.max()
+        base, evidence, count = forecast.base, forecast.evidence, self.running.count
+        limits = query.low.min(), query.high.max()
         low, high = (where(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
-        lower, upper = self.running.learn(shown.centre, shown.error, batch, low, high, new=new)
+        lower, upper = self.running.learn(evidence.centre, evidence.error, batch, low, high, new=new)
         inside = self._inside(batch)
         other = (lower > 0) | (upper < 1) | ~learned
         if not self.lib.rules_out(other):  # another range: all is placed in it
             self._carry(lower, upper)
-            base = self._chosen(other, self._recalled(asked), base)
-            now = self._moved(base, self._since(asked))
-            again = self._shown(now, forecast.weights, inside, where(learned, count, self.running.count))
-            shown = self._chosen(other, again, shown)
+            base = self._chosen(other, self._recalled(query), base)
+            now = self._moved(base, self._since(query))
+            again = self._evidence(now, forecast.weights, inside, where(learned, count, self.running.count))
+            evidence = self._chosen(other, again, evidence)
         first = ~learned & some
         if not self.lib.rules_out(first):
             self._begin(inside, first)
         told = number(learned)
-        self.common.learn(told * shown.score.sum(), told * shown.information.sum(), elapsed, new=new)
+        self.common.learn(told * evidence.score.sum(), told * evidence.information.sum(), elapsed, new=new)
         predicted = lower + (upper - lower) * (forecast.mean @ forecast.weights)
         typical = self.running.weight
         self.calibration.learn(predicted, inside, told / typical, new=new)
-        beliefs, loss, heard = self._chained(asked, base, inside)
+        beliefs, loss, heard = self._chained(query, base, inside)
         self.weights.learn(loss, batch.w.sum() / typical, new=new)
-        if self.features is not None and asked.features is not None:
+        if self.features is not None and query.features is not None:
             residual = self.lib.ratio(inside.wz, batch.w) - (lower + (upper - lower) * mean)
             own = self.lib.ratio(batch.w.sum(), batch.n.sum(), 1.0)  # of the first batch, which only they learn from
             share = batch.w / where(learned, weight, own)
-            self.features.learn(asked.features, self._kappa, residual, share, ~known, new=new)
-        self.newest[:] = where(new > 0, asked.step, self.newest)
-        ends = self.running.range + xp.zeros_like(asked.gap)[:, None]
+            self.features.learn(query.features, self._kappa, residual, share, ~known, new=new)
+        self.newest[:] = where(new > 0, query.step, self.newest)
+        ends = self.running.range + xp.zeros_like(query.gap)[:, None]
         return where(heard[:, None], xp.concatenate([ends, beliefs.logit, beliefs.variance], axis=1), 0.0)
 
-    def _begin(self, inside: Batched, first: Any) -> None:
+    def _begin(self, inside: GroupSums, first: Any) -> None:
         """Take the common level from a batch, if it is the first."""
         worth = self._different(inside)
         self.common.begin((worth * self.lib.ratio(inside.wz, inside.w)).sum(), worth.sum(), first)
 
-    def _chained(self, asked: Asked, base: Beliefs, inside: Batched) -> tuple[Beliefs, Array, Array]:
+    def _chained(self, query: Query, base: Beliefs, inside: GroupSums) -> tuple[Beliefs, Array, Array]:
         """Beliefs of each group's prompt after the batch, losses of the filters, and whether anything is known of it."""
-        chain = asked.chain
+        chain = query.chain
         if chain is None:
-            beliefs, loss = self._updated(base, asked.gap, inside)
-            return beliefs, loss, asked.known | (inside.w > 0)
+            beliefs, loss = self._updated(base, query.gap, inside)
+            return beliefs, loss, query.known | (inside.w > 0)
         xp, where = self.lib.xp, self.lib.xp.where
-        size, home = len(inside.n), chain.home
+        size, first_group = len(inside.n), chain.first_group
         none = xp.zeros_like(base.logit[:1])
-        held = [xp.concatenate([part, none]) for part in base]  # of each prompt at its home; the last row is for nobody
-        ahead = xp.concatenate([0.0 * asked.gap, 0.0 * asked.gap[:1]])  # steps of its newest visit beyond that before
-        seen = xp.concatenate([asked.known, asked.known[:1]])
+        held = [
+            xp.concatenate([part, none]) for part in base
+        ]  # of each prompt, at its first group; the last row is for nobody
+        ahead = xp.concatenate([0.0 * query.gap, 0.0 * query.gap[:1]])  # steps of its newest visit beyond that before
+        seen = xp.concatenate([query.known, query.known[:1]])
         loss = 0.0
         for turn in range(chain.turns):
             now = (chain.turn == turn) & (inside.n > 0)
-            gap = where(seen[home], asked.gap - ahead[home], 0.0)
-            after, lost = self._updated(Beliefs(*(part[home] for part in held)), gap, inside.only(now))
+            gap = where(seen[first_group], query.gap - ahead[first_group], 0.0)
+            after, lost = self._updated(Beliefs(*(part[first_group] for part in held)), gap, inside.only(now))
             loss = loss + lost
-            place = where(now, home, size)
+            place = where(now, first_group, size)
             for part, new in zip(held, after, strict=True):
                 part[place] = new
-            ahead[place] = where(seen[home], ahead[home] + gap.clip(0.0), asked.gap)
-            seen[place] = seen[home] | (inside.w > 0)
-        return Beliefs(*(part[home] for part in held)), loss, seen[home]
+            ahead[place] = where(seen[first_group], ahead[first_group] + gap.clip(0.0), query.gap)
+            seen[place] = seen[first_group] | (inside.w > 0)
+        return Beliefs(*(part[first_group] for part in held)), loss, seen[first_group]
 
-    def _updated(self, base: Beliefs, gap: Array, inside: Batched) -> tuple[Beliefs, Array]:
+    def _updated(self, base: Beliefs, gap: Array, inside: GroupSums) -> tuple[Beliefs, Array]:
         """Beliefs after a group each, and the losses of the filters.
 
         A late group shows what the prompt was: what the belief at that step gains, the one of today gains in proportion.
@@ -465,7 +469,7 @@ class Pool:
         fall = gain * gain * (beliefs.variance - after.variance)
         return Beliefs(logit, where(late, base.variance - fall, after.variance)), loss
 
-    def _loss(self, alpha: Array, worth: Array, inside: Batched, k: Any) -> Array:
+    def _loss(self, alpha: Array, worth: Array, inside: GroupSums, k: Any) -> Array:
         """Sums over all traces of ``w^2 (z - V^(g))^2`` in squared typical weights, with V^(g) from the past and the other
         traces of the group; what is left out is as heavy as a trace on average, by w^2; k: as `Running.count`.  # (M,)
         """
@@ -481,41 +485,41 @@ class Pool:
         off = (centre[:, None] * worth - alpha + aside) / rest
         return (spread + inside.ww[:, None] * off * off).sum(0) / self.running.weight**2
 
-    def _recalled(self, asked: Asked) -> Beliefs:
+    def _recalled(self, query: Query) -> Beliefs:
         """Beliefs at the newest visits, in shares of the present range; of prompts without one, the prior."""
         xp, where = self.lib.xp, self.lib.xp.where
         size = len(self._prior)
-        known = asked.known[:, None]
+        known = query.known[:, None]
         low, high = self.running.range
-        lower, upper = (share_of(asked.notes[:, end], low, high, xp)[:, None] for end in (0, 1))
-        stale = known & (((asked.notes[:, 0] != low) | (asked.notes[:, 1] != high))[:, None])
-        logit = where(known, asked.notes[:, 2 : 2 + size], self.offset(asked)[:, None])
-        variance = where(known, asked.notes[:, 2 + size :], 4.0 / self._prior)
+        lower, upper = (share_of(query.notes[:, end], low, high, xp)[:, None] for end in (0, 1))
+        stale = known & (((query.notes[:, 0] != low) | (query.notes[:, 1] != high))[:, None])
+        logit = where(known, query.notes[:, 2 : 2 + size], self.offset(query)[:, None])
+        variance = where(known, query.notes[:, 2 + size :], 4.0 / self._prior)
         if self.lib.rules_out(stale.any()):
             return Beliefs(logit, variance)
         level = self.common.expected()
         placed, slope = carried(logit + carried_back(level, lower, upper, xp), lower, upper, xp)
         return Beliefs(where(stale, placed - level, logit), where(stale, variance * slope * slope, variance))
 
-    def offset(self, asked: Asked) -> Array:
+    def offset(self, query: Query) -> Array:
         """How far features place the prior from the common level.  # (N,)"""
-        none = 0.0 * asked.gap
-        if self.features is None or asked.features is None:
+        none = 0.0 * query.gap
+        if self.features is None or query.features is None:
             return none
         mean = self.running.mean + none
-        moved = mean + self.features.weight() * self.features.deviation(asked.features, self._kappa)
+        moved = mean + self.features.weight() * self.features.deviation(query.features, self._kappa)
         here, there = (x.clip(LEAST_PRIOR, 1.0 - LEAST_PRIOR) for x in (mean, moved))
         log = self.lib.xp.log
         return log(there / (1.0 - there)) - log(here / (1.0 - here))
 
-    def _since(self, asked: Asked) -> Array:
+    def _since(self, query: Query) -> Array:
         """Steps between the newest visit of each group's prompt and the group, 0 of prompts without one.  # (N,)"""
-        return self.lib.xp.where(asked.known, abs(asked.gap), 0.0)
+        return self.lib.xp.where(query.known, abs(query.gap), 0.0)
 
     def _moved(self, beliefs: Beliefs, gap: Array) -> Beliefs:
         return beliefs.later(gap[:, None], self._walk, self._discount, self.lib.xp)
 
-    def _shown(self, beliefs: Beliefs, weights: Array, inside: Batched, count: Any) -> Shown:
+    def _evidence(self, beliefs: Beliefs, weights: Array, inside: GroupSums, count: Any) -> LevelEvidence:
         """What each group shows; count: as `Running.count`."""
         xp = self.lib.xp
         alpha, beta = beliefs.at(self.common.expected(), xp)
@@ -527,7 +531,7 @@ class Pool:
         n = count * inside.w
         slope = noise / (error * n + noise).clip(1e-300)
         score = slope * (count * inside.wz - n * centre)
-        return Shown(score, slope * noise * n, centre, error)
+        return LevelEvidence(score, slope * noise * n, centre, error)
 
     def _chosen(self, condition: Any, first: Parts, second: Parts) -> Parts:
         """Either of two tuples of arrays."""
@@ -546,7 +550,7 @@ class Pool:
         if self.features is not None:
             self.features.carry(share)
 
-    def _inside(self, batch: Batched) -> Batched:
+    def _inside(self, batch: GroupSums) -> GroupSums:
         return batch.inside(self.running.range[0], self.running.range[1], self.lib.xp)
 
     def _elapsed(self, step: Any) -> Any:
@@ -557,8 +561,8 @@ class Pool:
     def _kappa(self) -> Any:
         return self.weights.weights() @ self._prior
 
-    def _pieces(self) -> dict[str, Pooled]:
-        pieces: dict[str, Pooled] = {
+    def _pieces(self) -> dict[str, PoolPiece]:
+        pieces: dict[str, PoolPiece] = {
             "running": self.running,
             "common": self.common,
             "weights": self.weights,
@@ -586,7 +590,7 @@ class Pool:
         columns = columns_of(state)
         if columns:  # before anything of that size is made
             check_shapes(_of_piece(state, "features"), FeaturePrior.shapes(columns))
-        fresh = Pool(self.how, columns, self.lib)
+        fresh = Pool(self.settings, columns, self.lib)
         unknown = [name for name in state if name.startswith("pool.") and name not in fresh._names()]
         if unknown:
             raise CheckpointError(f"the pooled state holds {', '.join(unknown)[:80]}, unknown here: it is damaged")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kernadv._typing import FloatArray
-from kernadv.pooling._base import Pooled
+from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._library import NUMPY, Array, Library
 
 #: Share of the losses that is kept from one step to the next.
@@ -17,7 +17,7 @@ TRUST, VARIANCE = 2.0, 0.2
 RATE = 0.25
 
 
-class PrequentialWeights(Pooled):
+class PrequentialWeights(PoolPiece):
     """Weights of M predictors, ``w_m ~ o_m exp(-L_m / (4 v))``, the same for all prompts.
 
     L_m is the discounted sum of the squared distances of the rewards from what predictor m said of them before, from the

@@ -501,7 +501,7 @@ def test_damaged_notes_are_refused(damage):
 @pytest.mark.parametrize("saved", [trained(), trained(pooling=SMALL)], ids=["same width", "another width"])
 def test_without_strict_the_visits_come_without_what_was_learned(saved):
     """Also saved again, and loaded; then it learns as a new one does."""
-    how = Pooling(common=(0.0, 0.5)) if saved._rule.how == Pooling() else Pooling()
+    how = Pooling(common=(0.0, 0.5)) if saved._rule.settings == Pooling() else Pooling()
     est = KernelValueEstimator(pooling=how)
     est.load_state_dict(saved.state_dict(), strict=False)
     assert est.metrics()["history_visits"] == saved.metrics()["history_visits"]

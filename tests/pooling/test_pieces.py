@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from kernadv import CheckpointError, KernelValueEstimator, Pooling
 from kernadv.pooling import (
     NUMPY,
-    Asked,
-    Batched,
     Beliefs,
     Calibration,
     Chain,
     CommonLevel,
     FeaturePrior,
+    GroupSums,
     Pool,
     PrequentialWeights,
+    Query,
     _running,
     calibration,
     common,
@@ -333,7 +333,9 @@ def batch_of(rewards, prompts=None, weights=None):
         [len(z), w.sum(), w @ z, w @ w, (w * w) @ z, (w * w) @ (z * z), (w**3).sum()]
         for z, w in zip(map(np.asarray, rewards), map(np.asarray, weights), strict=True)
     ]
-    return Batched(np.arange(len(rewards)) if prompts is None else np.asarray(prompts), np.array(sums, float).T.copy())
+    return GroupSums(
+        np.arange(len(rewards)) if prompts is None else np.asarray(prompts), np.array(sums, float).T.copy()
+    )
 
 
 def told(running, rewards, new=1.0, predicted=0.5, error=0.0):
@@ -538,12 +540,12 @@ def asked(pool, rewards, prompts, steps, notes=None, newest=None):
     notes = np.zeros((size, pool.width)) if notes is None else notes
     newest = np.zeros(size) if newest is None else np.asarray(newest, float)
     known = newest[prompts] > 0
-    home = np.searchsorted(prompts, prompts)
-    turn = np.arange(len(prompts)) - home
-    chain = Chain(home, turn, int(turn.max()) + 1) if turn.any() else None
-    gap = steps - np.where(known, newest[prompts], steps[home])
+    first_group = np.searchsorted(prompts, prompts)
+    turn = np.arange(len(prompts)) - first_group
+    chain = Chain(first_group, turn, int(turn.max()) + 1) if turn.any() else None
+    gap = steps - np.where(known, newest[prompts], steps[first_group])
     ends = (np.array([end(z) for z in rewards]) for end in (np.min, np.max))
-    return Asked(batch_of(rewards, prompts), known, notes[prompts], gap, *ends, steps.max(), chain)
+    return Query(batch_of(rewards, prompts), known, notes[prompts], gap, *ends, steps.max(), chain)
 
 
 def beliefs_of(pool, ask):
@@ -590,7 +592,7 @@ def test_a_late_group_counts_as_much_as_its_prompt_has_not_moved_since():
 def test_a_group_of_a_billion(gap):
     pool, notes = used()
     ask = asked(pool, [[1.0]], [0], [9], notes, [9 - gap])
-    ask = ask._replace(batch=Batched(ask.batch.prompt, np.array([[1e9, 1e9, 3e8, 1e9, 3e8, 3e8, 1e9]]).T))
+    ask = ask._replace(batch=GroupSums(ask.batch.prompt, np.array([[1e9, 1e9, 3e8, 1e9, 3e8, 3e8, 1e9]]).T))
     after = beliefs_of(pool, ask)[0]
     size = len(after) // 2
     assert (after[size:] > 0).all()
