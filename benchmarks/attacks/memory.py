@@ -30,7 +30,7 @@ ALLOCATING = (
     "maximum", "minimum", "flatnonzero", "clip", "partition",
 )  # fmt: skip
 #: Steps by which the address space grows, in bytes, and how many there are at most.
-GRAIN, GRAINS = 1 << 19, 400
+GRAIN, GRAINS = 1 << 19, 600
 #: Bytes from which on an array is asked of the system.
 THRESHOLD = 1 << 16
 #: Rows of a batch whose arrays are each asked of the system; smaller ones come from what the process has already.
