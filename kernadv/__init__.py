@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kernadv._errors import CheckpointError as CheckpointError
     from kernadv._errors import KernadvError as KernadvError
     from kernadv._errors import LogError as LogError
+    from kernadv._errors import MissingExtraError as MissingExtraError
     from kernadv.clock import Relative as Relative
     from kernadv.clock import Steps as Steps
     from kernadv.clock import Visits as Visits
@@ -46,6 +47,7 @@ _HOME = {
     "LocalPolynomial": "kernadv.regression",
     "NadarayaWatson": "kernadv.regression",
     "LogError": "kernadv._errors",
+    "MissingExtraError": "kernadv._errors",
     "Pooling": "kernadv.pooling",
     "Relative": "kernadv.clock",
     "Steps": "kernadv.clock",
