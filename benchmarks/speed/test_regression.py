@@ -11,7 +11,7 @@ import pytest
 from benchmarks.speed import memory
 from kernadv import LocalLinear, NadarayaWatson, Steps
 from kernadv.kernels import get
-from kernadv.moments import Sample, Windows, numba_
+from kernadv.moments import Histories, Windows, numba_
 from kernadv.regression import LinearSmoother
 from kernadv.regression.bandwidth import LeaveOneOut
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -160,7 +160,7 @@ def test_series(measure):
     count, length = 10_000, 100
     z = (np.random.default_rng(0).random(count * length) < 0.4).astype(float)
     start = np.arange(count) * length
-    sample = Sample(start, np.full(count, length), np.tile(np.arange(1, length + 1), count), np.ones(len(z)), z, z)
+    sample = Histories(start, np.full(count, length), np.tile(np.arange(1, length + 1), count), np.ones(len(z)), z, z)
     kernel = get("triangular")
     widths = [Steps(w) for w in (3, 6, 12, 25, 50, 100, 200, 400)]
     windows = Windows.of(widths, kernel, sample, np.full(count, length + 1))
