@@ -64,7 +64,7 @@ def history() -> list[float]:
     est = KernelValueEstimator(Steps(np.inf))
     for batch in batches():
         est.observe(*batch)
-    return [peak() - before, est._history.nbytes / 2**20]
+    return [peak() - before, est._state.history.nbytes / 2**20]
 
 
 MEMORY = {function.__name__: function for function in (several_dimensions, history)}
