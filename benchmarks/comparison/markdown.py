@@ -85,7 +85,7 @@ def hindsight(table: pl.DataFrame) -> str:
     means = table.filter(part="all").group_by(*CELL, "method", maintain_order=True).agg(pl.col("mse").mean())
     lines = [
         f"The default estimator against every tuned family with the best of its settings in each cell, chosen knowing the "
-        f"truth; {table['seed'].n_unique()} paired runs a cell.",
+        f"truth; paired runs a cell: {table['seed'].n_unique()}.",
         "",
         "| family | settings | prompts a step | default / family: geometric mean | most | cells above 1 |",
         "|---|---:|---:|---:|---:|---:|",
