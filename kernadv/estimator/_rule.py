@@ -96,7 +96,9 @@ class Rule(ABC):
         return None
 
     def learn(self, prediction: Prediction, pool: Pool) -> Any:
-        """Learn from a batch that was predicted; returns what is then noted of each group's prompt.  # (N, noted)
+        """Learn from a batch that was predicted; returns what is then noted of each group's prompt, (N, noted).
+
+        Only asked of rules with a pool.
 
         Parameters
         ----------
@@ -104,7 +106,7 @@ class Rule(ABC):
         pool : Pool
             Takes over what the prediction was made from, if it is another one, and learns.
         """
-        raise NotImplementedError
+        return None
 
     @abstractmethod
     def interval(self, batch: Batch, prediction: Prediction, level: float) -> tuple[FloatArray, FloatArray]:
