@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from kernadv._typing import AnyArray
-from kernadv.device.groups import sum_elsewhere
+from kernadv.device.groups import smooth_rows, sum_elsewhere, sum_of_groupmates
 from kernadv.device.ids import DeviceIds
-from kernadv.device.ops import sum_of_groupmates
-from kernadv.device.rows import smooth_rows
-from kernadv.device.table import Found
 from kernadv.device.transfer import upload
 from kernadv.pooling import Chain, GroupSums
 from kernadv.smoothers import Estimate
@@ -60,10 +57,10 @@ class DeviceBatch:
         Rows whose reward or weight cannot be used, in that order.
     unit : () float64
         Of the weights; 0 while none came.
-    row, last : (B,) int64
-        Of the history that the batch was read against, and the newest step of each place's prompt there; 0: it has none.
-    found : Found
-        Where its table has the keys.
+    row, hit, place : (B,)
+        What `DeviceHistory.find` says of the keys, in the history that the batch was read against.
+    last : (B,) int64
+        Newest step of each place's prompt there; 0: it has none.
     """
 
     alike = None
@@ -72,8 +69,9 @@ class DeviceBatch:
     refused: Tensor
     unit: Tensor
     row: Tensor
+    hit: Tensor
+    place: Tensor
     last: Tensor
-    found: Found
 
     def __init__(
         self, keys: Tensor, z: Tensor, tick: Tensor | None, clock: list[int], weight: Tensor | None = None

@@ -1,12 +1,16 @@
-"""Sums over the rows of a batch on a device, where what belongs together lies together."""
-
-from __future__ import annotations
+"""What the rows of a batch on a device take from each other; rows of a group, and of a prompt, lie together."""
 
 import torch
 from torch import Tensor
 
+from kernadv import smoothers
+from kernadv.moments import Moments
+from kernadv.moments.dispatch import fused_operator, triton_module
 
-def sum_of_groupmates(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+TRITON = "kernadv.device.triton_kernels"
+
+
+def sum_by_doubling(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     """Sums over the other rows of each row's group.
 
     Running sums from the front and from the back of each group, by doubling: the own part never enters, not even in
@@ -34,6 +38,12 @@ def sum_of_groupmates(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     return sums[0] + sums[1].flip(1)
 
 
+#: Sums over the other rows of each row's group, see `sum_by_doubling`.
+sum_of_groupmates = fused_operator(
+    "sum_of_groupmates", sum_by_doubling, TRITON, like=lambda parts, begin, end: torch.empty_like(parts)
+)
+
+
 def sum_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     """Sums over all places but those from `begin` to `end`, which never enter, not even in rounding.  # (K, B)
 
@@ -57,3 +67,48 @@ def _running_sums(parts: Tensor) -> Tensor:
         parts = parts + torch.nn.functional.pad(parts[:, :-reach], (reach, 0))
         reach *= 2
     return parts
+
+
+def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
+    """Smooth each row's past and the others of its group.
+
+    Parameters
+    ----------
+    past : (9, B) float64
+        `Moments` of the past of each group, at the place of its first row.
+    z, begin, end : (B,)
+        As in `sum_by_doubling`.
+    smoother : str
+
+    Returns
+    -------
+    (8, B) float64
+        Value, variance and n_eff (0 where undefined); count, sum and sum of squares of the rewards of the whole group; 1 and
+        the own reward, 0 and 0 where it is NaN.
+    """
+    scored = ~z.isnan()
+    own = torch.where(scored, z, 0.0)
+    one = scored.double()
+    parts = torch.stack([one, own, own * own])
+    others = sum_by_doubling(parts, begin, end)
+    rows = Moments(*past[:, begin]).add_at_query(*others)
+    value, variance, n_eff, _ = smoothers.get(smoother)(rows, torch)
+    return torch.cat([torch.stack([value, variance, n_eff]), others + parts, parts[:2]])
+
+
+@torch.library.custom_op("kernadv::smooth_rows", mutates_args=())
+def smooth_rows(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
+    """`estimates`, on a GPU by the fused kernel."""
+    return estimates(past, z, begin, end, smoother)
+
+
+@smooth_rows.register_kernel("cuda")
+def _(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
+    module = triton_module(TRITON)
+    fused = module is not None and smoother in module.DEGREES
+    return module.smooth_rows(past, z, begin, end, smoother) if fused else estimates(past, z, begin, end, smoother)
+
+
+@smooth_rows.register_fake
+def _(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
+    return z.new_empty((8, len(z)))

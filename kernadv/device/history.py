@@ -8,11 +8,10 @@ from torch import Tensor
 
 from kernadv._typing import FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
-from kernadv.device import eviction, ops
 from kernadv.device.batch import DeviceBatch
-from kernadv.device.table import Found, Table
+from kernadv.device.table import Table, enter_ids
 from kernadv.device.transfer import Bound, upload
-from kernadv.device.visits import NONE, Visits
+from kernadv.device.visits import NONE, Visits, drop_oldest, evict, pack, put_visits
 from kernadv.groups import Groups, WeightedGroups
 from kernadv.moments import Histories
 
@@ -35,7 +34,7 @@ class DeviceHistory:
     max_visits : int, optional
         Hard cap on the visits kept of a prompt: the oldest makes room, and is counted in `dropped`.
     max_total : int, optional
-        Hard cap on the visits kept in all, see `kernadv.device.eviction.drop_oldest`.
+        Hard cap on the visits kept in all, see `kernadv.device.visits.drop_oldest`.
     noted : int
         Numbers that are noted of each prompt beside its visits.
 
@@ -74,10 +73,10 @@ class DeviceHistory:
         """Prompts that there is room for, P."""
         return len(self.visits.size) - 1
 
-    def find(self, ids: Tensor) -> tuple[Tensor, Found]:
-        """Rows of the ids; P where a prompt is unknown, which has no visits; and where the table has them.  # (B,)"""
-        found = self.table.find(ids)
-        return torch.where(found.hit, found.row, self.prompts), found
+    def find(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Table.find`, with the row P, which has no visits, where a prompt is unknown.  # (B,) each"""
+        row, hit, place = self.table.find(ids)
+        return torch.where(hit, row, self.prompts), hit, place
 
     def histories(self, rows: Tensor, wanted: Tensor) -> Histories:
         """Visits of the prompts in `rows` where they are `wanted`, of a history of `Groups`; nothing is copied."""
@@ -111,19 +110,19 @@ class DeviceHistory:
         """
         stored = batch.first & (batch.visits[0] > 0)
         packed = self._reserve(len(batch.keys), len(batch.clock), retention)
-        found = self.table.find(batch.keys) if packed else batch.found
+        found = self.find(batch.keys) if packed else (batch.row, batch.hit, batch.place)
         wanted = stored
         if batch.tick is not None:  # a prompt is entered at its first group with a scored row
             before = torch.cumsum(stored, 0)
             wanted = stored & (before == (before - stored.long())[batch.first_group] + 1)
         held = self.table
-        row = ops.enter_ids(held.keys, held.rows, held.used, batch.keys, found, wanted)
+        row = enter_ids(held.keys, held.rows, held.used, batch.keys, *found, wanted)
         if batch.tick is not None:
             row = self.find(batch.keys)[0]
         lost = []
         for tick, step in enumerate(batch.clock):
             now = stored if batch.tick is None else stored & (batch.tick == tick)
-            lost.append(ops.put_visits(self.visits, row, now, batch.visits, step, self.room))
+            lost.append(put_visits(*self.visits, row, now, batch.visits, step, self.room))
         if notes is not None:
             self.notes[torch.where(stored, row, self.prompts)] = torch.where(stored[:, None], notes, 0.0)
         if self.max_visits is not None:
@@ -154,7 +153,7 @@ class DeviceHistory:
         near = self._total.most > self.max_total  # whether it is passed is decided on the device
         if near:
             self._evict(retention)
-            self.dropped += eviction.drop_oldest(self.table, self.visits, self.room, self.max_total)
+            self.dropped += drop_oldest(self.table, self.visits, self.room, self.max_total)
             self._pack()
             place = torch.arange(self.room, device=self.device)
             there = torch.where(place < self.visits.size[:-1, None], self.visits.step[:-1].view(-1, self.room), NONE)
@@ -201,13 +200,13 @@ class DeviceHistory:
 
     def _evict(self, retention: Retention) -> None:
         """Forget what can never matter again."""
-        self.evicted += eviction.evict(self.visits, self.room, retention)
+        self.evicted += evict(self.visits, self.room, retention)
         self._fullest.ask(self.visits.size.amax())
         self._evicted_at = self._calls
 
     def _pack(self) -> None:
         """Forget the prompts without visits."""
-        eviction.pack(self.table, self.visits, self.room, self.notes)
+        pack(self.table, self.visits, self.room, self.notes)
         self._prompts.ask(self.table.used)
         self._packed_at, self._least = self._calls, 2**62
 

@@ -7,6 +7,7 @@ it would have to wait for.  The numbers are those of the CPU, in float64.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +24,7 @@ from kernadv.device.batch import DeviceBatch
 from kernadv.device.features import DeviceFeatures
 from kernadv.device.history import DeviceHistory
 from kernadv.device.ids import Names, read_ids
-from kernadv.device.refused import Refused
-from kernadv.device.transfer import send, upload
+from kernadv.device.transfer import Bound, send, upload
 from kernadv.history import Counters, History, check_id_type
 from kernadv.ids import Id
 from kernadv.kernels import Kernel
@@ -127,7 +127,7 @@ class DeviceState:
         check_id_type(self.id_type, given.kind)
         batch = DeviceBatch(self.names.keys(given, self.device), z, tick, clock, w)
         batch.given, batch.rewards, batch.refused, batch.unit = given, rewards.detach(), refused, unit
-        batch.row, batch.found = self.history.find(batch.keys)
+        batch.row, batch.hit, batch.place = self.history.find(batch.keys)
         batch.last = self.history.visits.newest[batch.row]
         return batch
 
@@ -225,6 +225,40 @@ class DeviceState:
             raise KernadvError(
                 f"an exception came while a batch entered the history on {self.device}, which may now hold a part of it; "
                 "load the last checkpoint into this estimator, or make a new one"
+            )
+
+
+class Refused:
+    """Rows whose reward or weight cannot be used: an error in main memory, here a warning.
+
+    It counts them on the device, and warns once, when the host has learned of some without waiting.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self._known = Bound(device)
+        self._told = False
+
+    def add(self, refused: Tensor) -> None:
+        """Count the rows of a batch.  refused: (B,) bool"""
+        if not self._told:
+            self._count += refused.sum()
+            self._known.ask(self._count)
+            self._tell(self._known.most)
+
+    def finish(self) -> None:
+        """Warn of what has not come back; waits for the device."""
+        if not self._told:
+            self._tell(int(self._count))
+
+    def _tell(self, count: int) -> None:
+        if count:
+            self._told = True
+            warnings.warn(
+                f"{count} rows so far had a reward that is infinite or beyond {LARGEST_REWARD:g}, or a weight that is "
+                "negative or not finite: they count as not scored, and the advantage is NaN.  Look for them where the "
+                "rewards are made; a trace that cannot be scored has the reward NaN, and then the advantage 0",
+                stacklevel=5,  # add, store, advantages or observe
             )
 
 

@@ -1,22 +1,12 @@
 """Prompt ids to rows, on the device: a sorted table that takes in a batch without making the host wait."""
 
-from __future__ import annotations
-
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from kernadv.moments.dispatch import fused_operator
+
 #: Key of a free place; places beyond the used ones are never looked at, so an id may have this value, too.
 FREE = 2**63 - 1
-
-
-class Found(NamedTuple):
-    """Of B ids: the row, whether it is there at all, and the place where the id is or would be."""
-
-    row: Tensor
-    hit: Tensor
-    place: Tensor
 
 
 class Table:
@@ -43,14 +33,16 @@ class Table:
             self.keys = torch.cat([self.keys, self.keys.new_full((more,), FREE)])
             self.rows = torch.cat([self.rows, self.rows.new_zeros(more)])
 
-    def find(self, ids: Tensor) -> Found:
-        """Where the ids are, in any order."""
+    def find(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Row of each id, whether it is there at all, and the place where it is or would be; ids in any order."""
         place = torch.searchsorted(self.keys, ids)
         near = place.clamp(max=len(self.keys) - 1)
-        return Found(self.rows[near], (place < self.used) & (self.keys[near] == ids), place)
+        return self.rows[near], (place < self.used) & (self.keys[near] == ids), place
 
 
-def enter(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, found: Found, wanted: Tensor) -> Tensor:
+def enter(
+    keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, row: Tensor, hit: Tensor, place: Tensor, wanted: Tensor
+) -> Tensor:
     """Take in the ids that are `wanted` and not there yet, in place; rows of all of these.
 
     Parameters
@@ -58,8 +50,8 @@ def enter(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, found: Found, w
     keys, rows, used
         Of a `Table`, with room for all of the ids.
     ids : (B,) int64, ascending
-    found : Found
-        As `Table.find` says of these ids, now.
+    row, hit, place
+        What `Table.find` says of these ids, now.
     wanted : (B,) bool
         True at most once for equal ids.
 
@@ -68,7 +60,6 @@ def enter(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, found: Found, w
     (B,) int64
         Row where the id is wanted; elsewhere it means nothing.
     """
-    row, hit, place = found
     fresh = wanted & ~hit
     rank = torch.cumsum(fresh, 0)
     before = rank - fresh.long()  # new ids that are smaller
@@ -84,3 +75,13 @@ def enter(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, found: Found, w
         held.copy_(merged[:end])
     used += rank[-1]
     return own
+
+
+#: `enter`, on a GPU by the fused kernel.
+enter_ids = fused_operator(
+    "enter_ids",
+    enter,
+    "kernadv.device.triton_kernels",
+    like=lambda keys, rows, used, ids, row, hit, place, wanted: torch.empty_like(ids),
+    mutates=("keys", "rows", "used"),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -35,3 +36,32 @@ def triton_module(name: str) -> Any:
         warnings.warn(f"torch computes the {kernel} kernel on the GPU, more slowly: {reason}", stacklevel=2)
         return None
     return importlib.import_module(name)
+
+
+def fused_operator(
+    name: str, reference: Callable[..., Any], module: str, *, like: Callable[..., Any], mutates: Sequence[str] = ()
+) -> Any:
+    """A torch operator: `reference`, but on a GPU the function called `name` of a module of fused kernels, if it can run.
+
+    Parameters
+    ----------
+    name : str
+    reference : callable
+        Takes tensors, numbers and text.
+    module : str
+        As in `triton_module`.
+    like : callable
+        An empty tensor like the result, for the compiler.
+    mutates : sequence of str
+        Arguments that change in place.
+    """
+    import torch
+
+    def on_gpu(*arguments: Any) -> Any:
+        fused = triton_module(module)
+        return (reference if fused is None else getattr(fused, name))(*arguments)
+
+    operator = torch.library.custom_op(f"kernadv::{name}", reference, mutates_args=mutates)
+    operator.register_kernel("cuda")(on_gpu)
+    operator.register_fake(like)
+    return operator

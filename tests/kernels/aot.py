@@ -20,7 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from kernadv._fused import Fused
-from kernadv.device import triton_groups, triton_rows, triton_table, triton_visits
+from kernadv.device import triton_kernels
 from kernadv.kernels import KERNELS, Exponential
 from kernadv.moments import triton_ragged
 from kernadv.moments.launch import OPTIONS, device_code, real_type
@@ -162,30 +162,30 @@ def _device_history() -> Iterator[Configuration]:
     for line in (False, True):
         yield Configuration(
             f"rows-{'ll' if line else 'nw'}",
-            triton_rows.rows_kernel,
+            triton_kernels.rows_kernel,
             {"past": real, "z": real, "begin": whole, "end": whole, "out": real, "B": "i32"},
-            {"LINE": line, "RANK": 1e-10, "TINY": 1e-140, "ROWS": triton_rows.ROWS},
+            {"LINE": line, "RANK": 1e-10, "TINY": 1e-140, "BLOCK": triton_kernels.BLOCK},
             {"num_warps": 4},
         )
     for columns in (4, 8):
         yield Configuration(
             f"others K{columns}",
-            triton_groups.others_kernel,
+            triton_kernels.others_kernel,
             {"parts": real, "begin": whole, "end": whole, "out": real, "B": "i32", "K": "i32"},
-            {"COLUMNS": columns, "ROWS": triton_groups.ROWS},
+            {"COLUMNS": columns, "BLOCK": triton_kernels.BLOCK},
             {"num_warps": 4},
         )
     yield Configuration(
         "enter",
-        triton_table.merge_kernel,
+        triton_kernels.merge_kernel,
         table | {"hit": "*i1", "fresh": "*i1", "C": "i32", "B": "i32"},
-        {"HALVINGS": 17, "BLOCK": triton_table.BLOCK},
+        {"HALVINGS": 17, "BLOCK": triton_kernels.BLOCK},
         {"num_warps": 4},
     )
     for room in (8, 64, 512):
         yield Configuration(
             f"put R{room}",
-            triton_visits.put_kernel,
+            triton_kernels.put_kernel,
             visits | {"rows": whole, "now": "*i1", "sums": real, "lost": whole, "B": "i32", "at": "i32", "room": "i32"},
             {"BR": room},
             {"num_warps": 1 if room <= 256 else 4},

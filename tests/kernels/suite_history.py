@@ -10,19 +10,8 @@ from inputs import DEVICE, MARKS, close, histories, queries
 
 from kernadv import KernelValueEstimator
 from kernadv.clock import Steps
-from kernadv.device import (
-    batch,
-    groups,
-    history,
-    table,
-    triton_groups,
-    triton_rows,
-    triton_table,
-    triton_visits,
-    visits,
-)
+from kernadv.device import batch, groups, history, table, triton_kernels, visits
 from kernadv.device.batch import DeviceBatch
-from kernadv.device.rows import estimates
 from kernadv.kernels import KERNELS
 from kernadv.moments import numpy_ as reference
 
@@ -33,7 +22,7 @@ def on_device(*arrays):
     return [torch.as_tensor(part).to(DEVICE) for part in arrays]
 
 
-@pytest.mark.parametrize("smoother", triton_rows.DEGREES)
+@pytest.mark.parametrize("smoother", triton_kernels.DEGREES)
 @pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300])
 def test_estimates_of_the_rows(rows, smoother):
     """Groups of unequal size that lie across programs; rewards that are not there, pasts that are empty or one step."""
@@ -47,8 +36,8 @@ def test_estimates_of_the_rows(rows, smoother):
                                     KERNELS["triangular"])  # fmt: skip
     (past,) = on_device(np.stack(past)[:, :, 0])
     arguments = past, made.z, made.group, made.end, smoother
-    expected = estimates(*arguments)
-    for mine, theirs in zip(triton_rows.estimates(*arguments), expected, strict=True):
+    expected = groups.estimates(*arguments)
+    for mine, theirs in zip(triton_kernels.smooth_rows(*arguments), expected, strict=True):
         close(mine, theirs.cpu(), 1e-9)
 
 
@@ -60,12 +49,12 @@ def test_others_of_a_group(rows, columns):
     ids, parts = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=(columns, rows))
     made = DeviceBatch(*on_device(ids, np.zeros(rows)), None, [1])
     (parts,) = on_device(parts)
-    got = triton_groups.sum_of_groupmates(parts, made.group, made.end)
-    close(got, groups.sum_of_groupmates(parts, made.group, made.end).cpu(), 1e-12)
+    got = triton_kernels.sum_of_groupmates(parts, made.group, made.end)
+    close(got, groups.sum_by_doubling(parts, made.group, made.end).cpu(), 1e-12)
     for row in range(0, rows, 50):
         changed = parts.clone()
         changed[:, row] = 1e200
-        assert torch.equal(triton_groups.sum_of_groupmates(changed, made.group, made.end)[:, row], got[:, row])
+        assert torch.equal(triton_kernels.sum_of_groupmates(changed, made.group, made.end)[:, row], got[:, row])
 
 
 @pytest.mark.parametrize(("size", "rows"), [(64, 5), (129, 40), (300, 128), (512, 300)])
@@ -83,8 +72,8 @@ def test_ids_are_taken_in(size, rows):
             break
         ids, wanted = on_device(ids, wanted)
         found = theirs.find(ids)
-        want = table.enter(theirs.keys, theirs.rows, theirs.used, ids, found, wanted)
-        got = triton_table.enter(mine.keys, mine.rows, mine.used, ids, mine.find(ids), wanted)
+        want = table.enter(theirs.keys, theirs.rows, theirs.used, ids, *found, wanted)
+        got = triton_kernels.enter_ids(mine.keys, mine.rows, mine.used, ids, *mine.find(ids), wanted)
         used = int(theirs.used)
         assert int(mine.used) == used
         assert torch.equal(got[wanted], want[wanted])
@@ -113,7 +102,7 @@ def test_visits_are_put(room):
         sums = rng.integers(1, 9, (3, 7)).astype(float)
         rows = np.where(now, rows, prompts)
         arguments = [*on_device(rows, now, sums), step, room]
-        got, want = triton_visits.put(mine, *arguments), visits.put(theirs, *arguments)
+        got, want = triton_kernels.put_visits(*mine, *arguments), visits.put(*theirs, *arguments)
         assert torch.equal(got, want)
         lost += int((want < visits.NONE).sum())
         for a, b in zip(mine[:4], theirs[:4], strict=True):
@@ -125,15 +114,14 @@ def test_visits_are_put(room):
 
 def test_a_history_made_of_them(monkeypatch):
     """All of them together, as a GPU runs them, over many batches and a growing history."""
-    from kernadv.device import ops as operators
     from kernadv.moments import ops, triton_ragged
 
     rng = np.random.default_rng(30)
     here = KernelValueEstimator.kae(0.4, backend="numba")
     there = KernelValueEstimator.kae(0.4, backend="torch" if DEVICE == "cpu" else "auto")
-    monkeypatch.setattr(batch, "smooth_rows", triton_rows.estimates)
-    monkeypatch.setattr(operators, "enter_ids", triton_table.enter)
-    monkeypatch.setattr(operators, "put_visits", triton_visits.put)
+    monkeypatch.setattr(batch, "smooth_rows", triton_kernels.smooth_rows)
+    monkeypatch.setattr(history, "enter_ids", triton_kernels.enter_ids)
+    monkeypatch.setattr(history, "put_visits", triton_kernels.put_visits)
     monkeypatch.setattr(ops, "trusted_moments", triton_ragged.ragged_moments)
     monkeypatch.setattr(history, "PROMPTS", 8)
     for step in range(1, 13):

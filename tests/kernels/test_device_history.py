@@ -275,7 +275,7 @@ def test_operators_of_a_call(name):
     est.advantages(ids, z, 1)
     with Dispatched() as watch:
         est.advantages(ids, z, 2)
-    assert {"kernadv.ragged_moments.default", "kernadv.places.default", "kernadv.enter_ids.default",
+    assert {"kernadv.ragged_moments.default", "kernadv.smooth_rows.default", "kernadv.enter_ids.default",
             "kernadv.put_visits.default"} <= set(watch.operators)  # fmt: skip
     assert sum(watch.operators.values()) <= 59, watch.operators
 

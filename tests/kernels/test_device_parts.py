@@ -13,7 +13,7 @@ from waiting import Forbidden, fake  # noqa: E402
 
 from kernadv.batch import read_batch  # noqa: E402
 from kernadv.clock import Retention  # noqa: E402
-from kernadv.device import groups, history, rows, state, transfer  # noqa: E402
+from kernadv.device import groups, history, state, transfer  # noqa: E402
 from kernadv.device.batch import DeviceBatch  # noqa: E402
 from kernadv.device.features import DeviceFeatures  # noqa: E402
 from kernadv.device.ids import Names, read_ids  # noqa: E402
@@ -32,15 +32,15 @@ def test_table_is_a_dictionary(rounds):
     for batch in rounds:
         ids = torch.tensor(sorted(key for key, _ in batch))
         found = table.find(ids)
-        assert found.hit.tolist() == [key in known for key in ids.tolist()]
+        assert found[1].tolist() == [key in known for key in ids.tolist()]
         first = torch.cat([torch.ones(1, dtype=torch.bool), ids[1:] != ids[:-1]])
         some = torch.tensor([dict(batch)[key] for key in ids.tolist()])
-        rows = enter(table.keys, table.rows, table.used, ids, found, first & some)
+        rows = enter(table.keys, table.rows, table.used, ids, *found, first & some)
         for key in dict.fromkeys(ids[first & some].tolist()):
             known.setdefault(key, len(known))
         assert rows[first & some].tolist() == [known[key] for key in ids[first & some].tolist()]
     every = torch.tensor(list(known) or [0])
-    assert table.find(every).row[: len(known)].tolist() == list(known.values())
+    assert table.find(every)[0][: len(known)].tolist() == list(known.values())
     assert int(table.used) == len(known)
 
 
@@ -85,7 +85,7 @@ def test_places_without_the_fused_kernel_do_not_wait(smoother):
         z, edge = torch.empty(60, dtype=torch.float64), torch.empty(60, dtype=torch.int64)
         past = torch.empty(9, 60, dtype=torch.float64)
         with Forbidden() as watch:
-            out = rows.estimates(past, z, edge, edge, smoother)
+            out = groups.estimates(past, z, edge, edge, smoother)
     assert out.shape == (8, 60)
     assert watch.calls > 40
 
@@ -135,10 +135,10 @@ def test_prompts_without_visits_leave(rows, oldest):
     held._pack()
     left = {key: sorted(step for step in own if step >= oldest) for key, own in steps.items()}
     left = {key: own for key, own in left.items() if own}
-    found = held.table.find(torch.tensor(sorted(steps) or [0]))
-    assert found.hit.tolist() == [key in left for key in sorted(steps) or [0]]
-    assert found.row[found.hit].tolist() == [list(left).index(key) for key in sorted(left)]
-    for key, row in zip(sorted(left), found.row[found.hit].tolist(), strict=True):
+    rows, hit, _ = held.table.find(torch.tensor(sorted(steps) or [0]))
+    assert hit.tolist() == [key in left for key in sorted(steps) or [0]]
+    assert rows[hit].tolist() == [list(left).index(key) for key in sorted(left)]
+    for key, row in zip(sorted(left), rows[hit].tolist(), strict=True):
         cells = slice(row * held.room, row * held.room + int(held.visits.size[row]))
         assert held.visits.step[cells].tolist() == left[key][::-1]
         assert held.visits.first[cells].tolist() == left[key][::-1]
@@ -150,7 +150,7 @@ def test_prompts_without_visits_leave(rows, oldest):
     assert int(held.evicted) == sum(map(len, steps.values())) - sum(map(len, left.values()))
     new = torch.arange(100, 140)
     yes = torch.ones(40, dtype=torch.bool)
-    got = enter(held.table.keys, held.table.rows, held.table.used, new, held.table.find(new), yes)
+    got = enter(held.table.keys, held.table.rows, held.table.used, new, *held.table.find(new), yes)
     assert got.tolist() == list(range(len(left), len(left) + 40))
 
 

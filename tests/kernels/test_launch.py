@@ -11,7 +11,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from kernadv.clock import Relative, Steps
-from kernadv.device import triton_groups, triton_rows, triton_table, triton_visits
+from kernadv.device import triton_kernels
 from kernadv.device.table import Table
 from kernadv.device.visits import Visits
 from kernadv.kernels import KERNELS
@@ -51,8 +51,8 @@ class Device:
 def device(monkeypatch):
     made = Device()
     kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
-               triton_flash.flash_kernel, triton_groups.others_kernel, triton_rows.rows_kernel,
-               triton_table.merge_kernel, triton_visits.put_kernel)  # fmt: skip
+               triton_flash.flash_kernel, triton_kernels.others_kernel, triton_kernels.rows_kernel,
+               triton_kernels.merge_kernel, triton_kernels.put_kernel)  # fmt: skip
     for kernel in kernels:
         kernel.device_caches.clear()
     monkeypatch.setattr(driver, "_active", made)
@@ -100,26 +100,26 @@ def test_weights(device, sample):
 
 def test_rows(device):
     z, ends = torch.ones(300, dtype=torch.float64), torch.zeros((2, 300), dtype=torch.int64)
-    triton_rows.estimates(torch.ones((9, 300), dtype=torch.float64), z, *ends, "local_linear")
+    triton_kernels.smooth_rows(torch.ones((9, 300), dtype=torch.float64), z, *ends, "local_linear")
     assert device.launched[0][0] == (3, 1, 1)
 
 
 def test_groups(device):
     parts, ends = torch.ones((6, 300), dtype=torch.float64), torch.zeros((2, 300), dtype=torch.int64)
-    triton_groups.sum_of_groupmates(parts, *ends)
+    triton_kernels.sum_of_groupmates(parts, *ends)
     assert device.launched[0][0] == (3, 1, 1)
 
 
 def test_history(device):
     """Steps are not compiled in: one binary serves all that fit 32 bits."""
     table, ids = Table(torch.device("cpu"), 300), torch.arange(200)
-    triton_table.enter(table.keys, table.rows, table.used, ids, table.find(ids), ids > 0)
+    triton_kernels.enter_ids(table.keys, table.rows, table.used, ids, *table.find(ids), ids > 0)
     kinds = [torch.int64, torch.int32, torch.float64, torch.float64]
     visits = Visits(*(torch.zeros(81, dtype=kind) for kind in kinds), *torch.zeros((2, 11)).long())
     for step in (1, 2, 16, 33):
-        triton_visits.put(visits, ids % 10, ids < 10, torch.ones((3, 200), dtype=torch.float64), step, 8)
+        triton_kernels.put_visits(*visits, ids % 10, ids < 10, torch.ones((3, 200), dtype=torch.float64), step, 8)
     assert [grid for grid, _ in device.launched] == [(5, 1, 1)] + 4 * [(200, 1, 1)]
-    assert len(triton_visits.put_kernel.device_caches[0][0]) == 1
+    assert len(triton_kernels.put_kernel.device_caches[0][0]) == 1
 
 
 @pytest.mark.parametrize("precision", flash.PRECISIONS)

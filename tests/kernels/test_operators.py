@@ -6,8 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kernadv import KernadvError, Relative, Steps, Visits, kernels, moments, smoothers  # noqa: E402
-from kernadv.device import ops as device_ops  # noqa: E402
-from kernadv.device.rows import smooth_rows  # noqa: E402
+from kernadv.device import groups, table, visits  # noqa: E402
 from kernadv.kernels import KERNELS, Kernel  # noqa: E402
 from kernadv.moments import Histories, Moments, Windows, dispatch, ops, triton_  # noqa: E402
 from kernadv.moments import numpy_ as reference  # noqa: E402
@@ -104,19 +103,19 @@ def calls(sample, windows):
         ops._ragged_moments: (*sample, *windows, key, "float32"),
         operators._prequential_cv: (*sample, slope, floor, key, "float64"),
         operators._kernel_weights: (*sample, *windows, key, 1, total, "float64"),
-        smooth_rows: (
+        groups.smooth_rows: (
             torch.rand((9, 4), dtype=torch.float64) + 1.0,
             z[0],
             torch.tensor([0, 0, 2, 2]),
             torch.tensor([2, 2, 4, 4]),
             "nadaraya_watson",
         ),
-        device_ops.sum_of_groupmates: (
+        groups.sum_of_groupmates: (
             torch.rand((3, 4), dtype=torch.float64),
             torch.tensor([0, 0, 2, 2]),
             torch.tensor([2, 2, 4, 4]),
         ),
-        device_ops._enter_ids: (
+        table.enter_ids: (
             torch.tensor([3, 5, 2**63 - 1, 2**63 - 1]),
             torch.tensor([1, 0, 0, 0]),
             torch.tensor(2),
@@ -126,7 +125,7 @@ def calls(sample, windows):
             torch.tensor([1, 1]),
             torch.tensor([True, True]),
         ),
-        device_ops._put_visits: (
+        visits.put_visits: (
             torch.zeros(9, dtype=torch.int64),
             torch.zeros(9, dtype=torch.int32),
             *torch.zeros((2, 9), dtype=torch.float64),

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kernadv.device import history, refused
+from kernadv.device import history, state
 
 FETCH = {"item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__",
          "nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "equal", "allclose", "is_nonzero",
@@ -61,7 +61,7 @@ class Unanswered:
 
 def leave_unanswered(monkeypatch):
     """From now on no counter comes back."""
-    for module in (history, refused):
+    for module in (history, state):
         monkeypatch.setattr(module, "Bound", Unanswered)
 
 
