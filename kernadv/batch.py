@@ -66,6 +66,11 @@ class Batch(NamedTuple):
         return self.groups.step
 
     @property
+    def first(self) -> BoolArray:
+        """Whether an entry of `step` and `last` is the first of its group: all are, but on a device.  # (N,)"""
+        return np.ones(len(self.step), bool)
+
+    @property
     def newest(self) -> int:
         """Newest step."""
         return int(self.groups.step.max())

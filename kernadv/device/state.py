@@ -19,21 +19,22 @@ from kernadv._at_once import Call
 from kernadv._errors import ArgumentError, ArgumentTypeError, KernadvError
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.clock import Bandwidth, Visits
-from kernadv.device.arrays import TorchLibrary
 from kernadv.device.batch import DeviceBatch
 from kernadv.device.features import DeviceFeatures
 from kernadv.device.history import DeviceHistory
 from kernadv.device.ids import Names, read_ids
+from kernadv.device.namespace import TorchNamespace
 from kernadv.device.transfer import Bound, send, upload
 from kernadv.history import Counters, History, check_id_type
 from kernadv.ids import Id
 from kernadv.kernels import Kernel
 from kernadv.moments import Windows, ops
 from kernadv.pooling import Pool
+from kernadv.smoothers import Estimate
 from kernadv.units import MOST_UNITS, in_units, unit_for
 
 if TYPE_CHECKING:
-    from kernadv.estimator._rule import Prediction, Rule
+    from kernadv.estimator._rule import Rule
 
 
 class DeviceState:
@@ -53,7 +54,7 @@ class DeviceState:
     pool : Pool or None
         Is copied, too.
     last : dict of arrays
-        Of the last call of `advantages`, as `HostState.describe` makes them.
+        As in `HostState`.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class DeviceState:
         pool: Pool | None,
         last: dict[str, AnyArray],
     ) -> None:
-        self.rule, self.device, self.lib = rule, device, TorchLibrary(device)
+        self.rule, self.device, self.xp = rule, device, TorchNamespace(device)
         self.newest, self.id_type = history.newest, history.id_type
         self.names = Names()
         self._counters = history.counters
@@ -79,7 +80,7 @@ class DeviceState:
             self.seen = upload(seen, device)
             self._unit = upload(np.array(history.unit), device)
             self._refused = Refused(device)
-            self.pool = rule.fresh(self.lib)
+            self.pool = rule.fresh(self.xp)
             if self.pool is not None and pool is not None:
                 self.pool.load_state_dict(pool.state_dict())
             if ids:
@@ -131,25 +132,17 @@ class DeviceState:
         batch.last = self.history.visits.newest[batch.row]
         return batch
 
-    def predict(self, batch: DeviceBatch) -> Prediction:
-        """Values of a batch that was read."""
+    def predict(self, batch: DeviceBatch) -> tuple[Estimate, Any]:
+        """Values of a batch that was read, and what they were made from."""
         return self.rule.predict(batch, self)
 
-    def learning(
-        self, batch: DeviceBatch, prediction: Prediction | None, last: dict[str, Any] | None = None
-    ) -> list[Call]:
+    def learning(self, batch: DeviceBatch, made_from: Any, last: dict[str, Any] | None = None) -> list[Call]:
         """The call for `at_once` that learns from a batch and adds it to the history.
 
         The tensors change in place, one after the other: an exception in between leaves a history that is refused from then
         on.
         """
-        return [(self._learn, batch, prediction, last)]
-
-    def describe(self, batch: DeviceBatch, prediction: Prediction) -> dict[str, Any]:
-        """What `metrics` says of a batch, before it is learned from."""
-        estimate = prediction.estimate
-        return {"n_eff": estimate.n_eff, "defined": estimate.defined, "width": prediction.width, "first": batch.first,
-                "z": batch.z, "last": batch.last, "step": batch.step}  # fmt: skip
+        return [(self._learn, batch, made_from, last)]
 
     def notes(self, batch: DeviceBatch) -> Tensor:
         """What is noted of each place's prompt.  # (B, noted)"""
@@ -195,14 +188,14 @@ class DeviceState:
         pool.load_state_dict(self.pool.state_dict())
         return pool
 
-    def _learn(self, batch: DeviceBatch, prediction: Prediction | None, last: dict[str, Any] | None) -> None:
+    def _learn(self, batch: DeviceBatch, made_from: Any, last: dict[str, Any] | None) -> None:
         self._whole = False
         newest = max(self.newest, batch.newest)
         if batch.given.kind is str and batch.given.ids is not None:
             self.names.enter(batch.given.ids, newest)
         retention = self.rule.retention(newest)
         with torch.inference_mode(False):
-            notes = self.rule.learn(prediction, self.pool) if prediction and self.pool else None
+            notes = self.rule.learn(made_from, self.pool) if made_from is not None and self.pool else None
             if self.history.append(batch, retention, notes):
                 self.names.forget(self.history.oldest(retention))
             self.seen += batch.own.sum(1)

@@ -14,10 +14,11 @@ from kernadv._errors import ArgumentError, CheckpointError
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import Bandwidth, Relative, Retention, Steps, Visits
-from kernadv.estimator._rule import Prediction, Rule, State
+from kernadv.estimator._rule import Rule, State
 from kernadv.groups import Groups, WeightedGroups
 from kernadv.kernels import Kernel
 from kernadv.pooling import Pool
+from kernadv.smoothers import Estimate
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch
@@ -65,22 +66,25 @@ class PlainRule(Rule):
     def __repr__(self) -> str:
         return f"{self.bandwidth!r}, kernel={self.kernel.name!r}, smoother={self.smoother!r}"
 
-    def predict(self, batch: Batch | DeviceBatch, state: State) -> Prediction:
-        """Values of the rows."""
+    def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
+        """Values of the rows, and the half-widths of their windows."""
         width, past = state.past(batch, self.bandwidth, self.kernel)
-        return Prediction(batch.smoothed(past, self.smoother), width)
+        return batch.smoothed(past, self.smoother), width
+
+    def half_width(self, made_from: Any) -> Any:
+        """As `predict` says."""
+        return made_from
 
     def restored(self, pool: Pool | None, arrays: Mapping[str, Any] | None) -> None:
         """Nothing is learned beside the history."""
         if arrays is not None and any(name.startswith("pool.") for name in arrays):
             raise CheckpointError("the state holds what a pooled estimator learned: it is damaged")
 
-    def interval(self, batch: Batch, prediction: Prediction, level: float) -> tuple[FloatArray, FloatArray]:
+    def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:
         """Jeffreys' interval on n_eff where the value lies in [0, 1]; elsewhere normal.
 
         Covers the smoothed target, the mean of the past values as the kernel weighs them.
         """
-        estimate = prediction.estimate
         value, n = estimate.value, estimate.n_eff
         tail = (1.0 - level) / 2.0
         unit = estimate.defined & (value >= 0.0) & (value <= 1.0)
@@ -91,9 +95,9 @@ class PlainRule(Rule):
         high = np.where(unit, np.where(p < 1, betaincinv(a, b, 1.0 - tail), 1.0), value + half)
         return low, high
 
-    def pieces(self, prediction: Prediction, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
+    def pieces(self, made_from: Any, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
         """The kernel's weights, as shares."""
-        lag, width = at - visits.step, prediction.width[0, 0]
+        lag, width = at - visits.step, made_from[0, 0]
         inside = (lag >= 0) & (lag <= self.kernel.reach(width))
         weight = np.where(inside, self.kernel.profile(lag / width), 0.0) * visits.n
         return {"weights": weight / weight.sum() if weight.any() else weight}

@@ -12,10 +12,11 @@ from kernadv._errors import CheckpointError
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import KEEP_ALL, Retention
-from kernadv.estimator._rule import Prediction, Rule, State
+from kernadv.estimator._rule import Rule, State
 from kernadv.features import Features
 from kernadv.groups import Groups, WeightedGroups
-from kernadv.pooling import NUMPY, Beliefs, Library, Pool, Pooling, Query, columns_of
+from kernadv.pooling import NUMPY, ArrayNamespace, Beliefs, Pool, Pooling, Query, columns_of
+from kernadv.smoothers import Estimate
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch
@@ -30,8 +31,6 @@ FEW = 2.0
 
 class PooledRule(Rule):
     """`Pool` over the beliefs that the history notes of each prompt; the other traces of the group join.
-
-    Of a `Prediction` the basis is the pool, what it was query and its forecast.
 
     Parameters
     ----------
@@ -52,13 +51,13 @@ class PooledRule(Rule):
     def __repr__(self) -> str:
         return repr(self.settings)
 
-    def predict(self, batch: Batch | DeviceBatch, state: State) -> Prediction:
-        """Values of the rows."""
+    def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
+        """Values of the rows; and the pool, what it was asked and what it forecast."""
         pool: Pool = state.pool
-        lib, where = state.lib, state.lib.xp.where
+        xp, where = state.xp, state.xp.where
         notes = state.notes(batch)
         known = (batch.last > 0) & (notes[:, -1] > 0)
-        gap = lib.number(batch.step - where(known, batch.last, batch.step[batch.first_group]))
+        gap = xp.number(batch.step - where(known, batch.last, batch.step[batch.first_group]))
         features = None
         if self.features is not None:
             features = state.features(batch, pool.features.columns if pool.features else None)
@@ -67,27 +66,27 @@ class PooledRule(Rule):
         forecast = pool.forecast(query)
         weight = pool.typical_weight(batch.weight, batch.scored)
         estimate = pool.posterior(forecast, batch.group, batch.heard, weight, batch.alike)
-        return Prediction(estimate, lib.zeros(1, 1) + np.nan, (pool, query, forecast))
+        return estimate, (pool, query, forecast)
 
-    def fresh(self, lib: Library = NUMPY) -> Pool:
+    def fresh(self, xp: ArrayNamespace = NUMPY) -> Pool:
         """A pool that has seen nothing."""
-        return Pool(self.settings, (self.features.size or 0) if self.features else 0, lib)
+        return Pool(self.settings, (self.features.size or 0) if self.features else 0, xp)
 
-    def learn(self, prediction: Prediction, pool: Pool) -> Any:
+    def learn(self, made_from: Any, pool: Pool) -> Any:
         """Learn from the groups with a scored trace."""
-        before, query, forecast = prediction.basis
+        before, query, forecast = made_from
         if pool is not before:
             pool.copy_from(before)
         if query.features is not None:
             pool.expect(query.features.shape[1])
         return pool.learn(query, forecast)
 
-    def interval(self, batch: Batch, prediction: Prediction, level: float) -> tuple[FloatArray, FloatArray]:
+    def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:
         """From a Beta law: the variance of the filters' beliefs, and their mean moved to where such predictions turned out.
 
         Covers the value under today's policy, in as far as some filter moves as the policy does.
         """
-        (value, _, n_eff, _), (pool, _, forecast) = prediction.estimate, prediction.basis
+        (value, _, n_eff, _), (pool, _, forecast) = estimate, made_from
         low, span = float(pool.running.low), float(pool.running.span)
         if span <= 0 or pool.running.empty:
             return np.full(len(value), -np.inf), np.full(len(value), np.inf)
@@ -96,9 +95,9 @@ class PooledRule(Rule):
         lower, upper = _posterior(n * p, n * (1.0 - p), 1.0 - level)
         return np.minimum(low + span * lower, value), np.maximum(low + span * upper, value)
 
-    def pieces(self, prediction: Prediction, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
+    def pieces(self, made_from: Any, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
         """The visits' shares: what each brought to the rollouts that a belief is worth, less what was lost since."""
-        pool, query, forecast = prediction.basis
+        pool, query, forecast = made_from
         members, weights = self.settings.members, forecast.weights
         mass = (visits.w if isinstance(visits, WeightedGroups) else visits.n) * pool.running.count * query.known[0]
         level, offset = float(forecast.level[0]), float(pool.offset(query)[0])
@@ -118,7 +117,6 @@ class PooledRule(Rule):
             "weights": (shares / (alpha + beta)) @ weights,
             "prior": float(pool.reward(1.0 / (1.0 + np.exp(-level - offset)))),
             "kappa": float(pool.prior),
-            "strength": float(prediction.estimate.n_eff[0]),
             "filters": [tuple(map(float, member)) for member in zip(*members, strict=True)],
             "filter_weights": np.array(weights),
         }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import AnyArray, FloatArray
@@ -13,28 +15,11 @@ from kernadv.clock import KEEP_ALL, Bandwidth, Retention
 from kernadv.features import Features
 from kernadv.groups import Groups, WeightedGroups
 from kernadv.kernels import Kernel
-from kernadv.pooling import NUMPY, Library, Pool
+from kernadv.pooling import NUMPY, ArrayNamespace, Pool
 from kernadv.smoothers import Estimate
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch
-
-
-class Prediction(NamedTuple):
-    """Values of a batch.
-
-    Attributes
-    ----------
-    estimate : Estimate of (B,) arrays
-    width : (N, 1) array, or one that broadcasts
-        Half-width of each group's window in steps, for `metrics`; NaN where there is no single one.
-    basis : Any
-        What the rule made them from.
-    """
-
-    estimate: Estimate
-    width: Any
-    basis: Any = None
 
 
 class State(Protocol):
@@ -43,8 +28,8 @@ class State(Protocol):
     pool: Any
 
     @property
-    def lib(self) -> Library:
-        """The library of the arrays there."""
+    def xp(self) -> ArrayNamespace:
+        """The namespace of the arrays there."""
 
     def notes(self, batch: Any) -> Any:
         """What is noted of each group's prompt.  # (N, noted)"""
@@ -88,32 +73,37 @@ class Rule(ABC):
         self.allow_late = allow_late
 
     @abstractmethod
-    def predict(self, batch: Batch | DeviceBatch, state: State) -> Prediction:
-        """Values of the rows; reads only."""
+    def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
+        """Values of the rows, and what they were made from; reads only."""
 
-    def fresh(self, lib: Library = NUMPY) -> Pool | None:
+    def half_width(self, made_from: Any) -> Any:
+        """Half-width of each group's window in steps, for `metrics`; NaN where there is no single one.  # (N, 1)"""
+        return np.full((1, 1), np.nan)
+
+    def fresh(self, xp: ArrayNamespace = NUMPY) -> Pool | None:
         """What learns beside the history, before it has seen anything; None: nothing does."""
         return None
 
-    def learn(self, prediction: Prediction, pool: Pool) -> Any:
+    def learn(self, made_from: Any, pool: Pool) -> Any:
         """Learn from a batch that was predicted; returns what is then noted of each group's prompt, (N, noted).
 
         Only asked of rules with a pool.
 
         Parameters
         ----------
-        prediction : Prediction
+        made_from : Any
+            As `predict` says.
         pool : Pool
             Takes over what the prediction was made from, if it is another one, and learns.
         """
         return None
 
     @abstractmethod
-    def interval(self, batch: Batch, prediction: Prediction, level: float) -> tuple[FloatArray, FloatArray]:
+    def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:
         """Lower and upper bound of the true value of each row.  # (B,), (B,)"""
 
     @abstractmethod
-    def pieces(self, prediction: Prediction, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
+    def pieces(self, made_from: Any, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
         """The ``weights`` of the visits in the value of a single group without traces, and what else made it."""
 
     def retention(self, newest: int) -> Retention:

@@ -222,7 +222,7 @@ class KernelValueEstimator:
             If an argument cannot be used; nothing has changed then.
         """
         state, batch = self._read(prompt_ids, rewards, step, weights)
-        return Estimate(*(batch.restore(part) for part in state.predict(batch).estimate))
+        return Estimate(*(batch.restore(part) for part in state.predict(batch)[0]))
 
     def intervals(
         self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, level: float = 0.95
@@ -249,10 +249,10 @@ class KernelValueEstimator:
         self._check_weights(weights)
         state = self._on_host()
         batch = state.read(prompt_ids, rewards, step, weights)
-        prediction = state.predict(batch)
+        estimate, made_from = state.predict(batch)
         low, high = (
-            batch.restore(np.where(prediction.estimate.defined, bound, np.nan))
-            for bound in self._rule.interval(batch, prediction, level)
+            batch.restore(np.where(estimate.defined, bound, np.nan))
+            for bound in self._rule.interval(batch, estimate, made_from, level)
         )
         return low, high
 
@@ -263,8 +263,8 @@ class KernelValueEstimator:
     def _observing(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> list[Call]:
         """The calls for `at_once` that remember a batch."""
         state, batch = self._read(prompt_ids, rewards, step, weights)
-        prediction = None if state.pool is None else state.predict(batch)
-        return list(state.learning(batch, prediction))
+        made_from = None if state.pool is None else state.predict(batch)[1]
+        return list(state.learning(batch, made_from))
 
     def observe_offline(self, prompt_ids: Any, pass_rates: Any, rollouts: int, *, age: int = 10) -> None:
         """Add rollouts that were scored before training, as a visit `age` steps before step 1.
@@ -324,9 +324,11 @@ class KernelValueEstimator:
     def _advantages(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> tuple[Any, list[Call]]:
         """Advantages of a batch, and the calls for `at_once` that remember it."""
         state, batch = self._read(prompt_ids, rewards, step, weights)
-        prediction = state.predict(batch)
-        out = batch.advantages(self._filled(state, batch, prediction.estimate))
-        return out, state.learning(batch, prediction, state.describe(batch, prediction))
+        estimate, made_from = state.predict(batch)
+        out = batch.advantages(self._filled(state, batch, estimate))
+        last = {"n_eff": estimate.n_eff, "defined": estimate.defined, "width": self._rule.half_width(made_from),
+                "first": batch.first, "z": batch.z, "last": batch.last, "step": batch.step}  # fmt: skip
+        return out, state.learning(batch, made_from, last)
 
     def explain(self, prompt_id: str | int, step: int | None = None) -> Explanation:
         """How a prompt's value comes about, before any trace of `step`: a dict, with a `plot`.
@@ -463,7 +465,7 @@ class KernelValueEstimator:
 
     def _filled(self, state: HostState | DeviceState, batch: Any, estimate: Estimate) -> Any:
         """Values, and what stands in for those of rows without any observation; to look for an error waits for a device."""
-        value, defined, where = estimate.value, estimate.defined, state.lib.xp.where
+        value, defined, where = estimate.value, estimate.defined, state.xp.where
         if isinstance(self.cold_start, float):
             return where(defined, value, self.cold_start)
         if self.cold_start == "error":
@@ -473,7 +475,7 @@ class KernelValueEstimator:
                     "nothing was stored; use cold_start='batch_mean' or a constant"
                 )
             return value
-        if state.lib.certain(defined):
+        if state.xp.certain(defined):
             return value
         return where(defined, value, batch.mean_of_other_prompts(state.seen[1] / state.seen[0].clip(1.0)))
 
@@ -491,7 +493,7 @@ def _check_cold_start(cold_start: str | float) -> str | float:
 
 
 def _of_last_call(last: Mapping[str, AnyArray]) -> dict[str, float]:
-    """Numbers of a batch from what `HostState.describe` says of it; NaN without any."""
+    """Numbers of the last call of `advantages`, from what it kept of its batch; NaN without any."""
     if not last:
         return dict.fromkeys(("n_eff", "cold_fraction", "bandwidth_steps", "revisit_gap", "unscored_rows"), math.nan)
     first, before = last["first"], last["last"]

@@ -59,12 +59,13 @@ def explain(state: HostState, batch: Batch) -> Explanation:
     (prompt,), at = batch.ids, batch.newest
     if batch.rows[0] < 0:
         raise ArgumentError(f"prompt {prompt!r} is not in the history; it holds {state.counters.prompts} prompts")
-    prediction, visits = state.predict(batch), state.history.visits(batch.rows)
-    low, high = state.rule.interval(batch, prediction, 0.95)
-    value, pieces = float(prediction.estimate.value[0]), state.rule.pieces(prediction, visits, at)
+    (estimate, made_from), visits = state.predict(batch), state.history.visits(batch.rows)
+    low, high = state.rule.interval(batch, estimate, made_from, 0.95)
+    value, n_eff, pieces = float(estimate.value[0]), float(estimate.n_eff[0]), state.rule.pieces(made_from, visits, at)
     if "prior" in pieces:
         share = float(pieces["weights"].sum())
         pieces["adjustment"] = value - float(pieces["weights"] @ visits.mean) - (1.0 - share) * pieces["prior"]
+        pieces["strength"] = n_eff
     return Explanation(
         prompt_id=prompt,
         step=at,
@@ -72,7 +73,7 @@ def explain(state: HostState, batch: Batch) -> Explanation:
         traces=visits.n,
         mean_rewards=visits.mean,
         value=value,
-        n_eff=float(prediction.estimate.n_eff[0]),
+        n_eff=n_eff,
         lower=float(low[0]),
         upper=float(high[0]),
         **pieces,

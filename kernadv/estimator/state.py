@@ -11,11 +11,12 @@ from kernadv._at_once import Call
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch, read_batch
 from kernadv.clock import Bandwidth
-from kernadv.estimator._rule import Prediction, Rule
+from kernadv.estimator._rule import Rule
 from kernadv.history import Counters, History, check_id_type
 from kernadv.kernels import Kernel
 from kernadv.moments import Moments, Selection, Windows
 from kernadv.pooling import NUMPY, Pool
+from kernadv.smoothers import Estimate
 from kernadv.units import in_units, unit_for
 
 
@@ -33,11 +34,11 @@ class HostState:
     pool : Pool or None
         What the rule has learned.
     last : dict of arrays
-        Of the last call of `advantages`, as `describe` makes them; empty before.
+        What `metrics` needs of the last call of `advantages`; empty before.
     """
 
     device = None
-    lib = NUMPY
+    xp = NUMPY
 
     def __init__(
         self,
@@ -75,27 +76,25 @@ class HostState:
         rows = self.history.find(batch.ids)
         return batch._replace(rows=rows, last=self.history.newest_step(rows)[batch.prompt])
 
-    def predict(self, batch: Batch) -> Prediction:
-        """Values of a batch that was read."""
+    def predict(self, batch: Batch) -> tuple[Estimate, Any]:
+        """Values of a batch that was read, and what they were made from."""
         return self.rule.predict(batch, self._counted_in(batch.unit))
 
-    def learning(
-        self, batch: Batch, prediction: Prediction | None, last: dict[str, AnyArray] | None = None
-    ) -> list[Call]:
+    def learning(self, batch: Batch, made_from: Any, last: dict[str, AnyArray] | None = None) -> list[Call]:
         """The calls for `at_once` that learn from a batch and add it to the history.
 
         Parameters
         ----------
         batch : Batch
-        prediction : Prediction, optional
-            Of the batch, needed if the rule learns beside the history.
+        made_from : Any
+            What `predict` says of the batch; None, if nothing is learned beside the history.
         last : dict, optional
-            As made by `describe`; None: of an earlier batch.
+            As in `HostState`; None: that of an earlier batch stays.
         """
         history, visits, notes = self.history.counted_in(batch.unit), batch.visits, None
         learned: dict[str, Any] = {"last": self.last if last is None else last}
-        if prediction and self.pool and self._spare and batch.scored.any():
-            notes = self.rule.learn(prediction, self._spare)[np.searchsorted(batch.prompt, np.arange(len(batch.ids)))]
+        if made_from is not None and self.pool and self._spare and batch.scored.any():
+            notes = self.rule.learn(made_from, self._spare)[np.searchsorted(batch.prompt, np.arange(len(batch.ids)))]
             learned |= {"pool": self._spare, "_spare": self.pool}
         ids, rows, stored = batch.ids, batch.rows.copy(), visits.n > 0
         if not stored.all():
@@ -109,12 +108,6 @@ class HostState:
             appending.append((history.__dict__.update, {"unit": max(history.unit, batch.unit)}))
         learned |= {"history": history, "seen": self.seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])}
         return [*appending, (self.__dict__.update, learned)]
-
-    def describe(self, batch: Batch, prediction: Prediction) -> dict[str, AnyArray]:
-        """What `metrics` says of a batch, before it is learned from."""
-        estimate, first = prediction.estimate, np.ones(len(batch.step), bool)
-        return {"n_eff": estimate.n_eff, "defined": estimate.defined, "width": prediction.width, "first": first,
-                "z": batch.z, "last": batch.last, "step": batch.step}  # fmt: skip
 
     def notes(self, batch: Batch) -> FloatArray:
         """What is noted of each group's prompt.  # (N, noted)"""

@@ -4,7 +4,7 @@ Each piece stands alone in its file; `Pool` puts them together, and `Pooling` sa
 """
 
 from kernadv.pooling._base import GroupSums, PoolPiece
-from kernadv.pooling._library import NUMPY, Library
+from kernadv.pooling._namespace import NUMPY, ArrayNamespace
 from kernadv.pooling.beliefs import Beliefs
 from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.common import CommonLevel
@@ -16,6 +16,7 @@ from kernadv.pooling.weights import PrequentialWeights
 
 __all__ = [
     "NUMPY",
+    "ArrayNamespace",
     "Beliefs",
     "Calibration",
     "Chain",
@@ -23,7 +24,6 @@ __all__ = [
     "FeaturePrior",
     "Forecast",
     "GroupSums",
-    "Library",
     "Members",
     "Pool",
     "PoolPiece",

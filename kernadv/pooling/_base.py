@@ -16,7 +16,7 @@ from kernadv._errors import CheckpointError
 from kernadv._states import real_numbers
 from kernadv._typing import FloatArray
 from kernadv.groups import Groups
-from kernadv.pooling._library import Array, Library
+from kernadv.pooling._namespace import Array, ArrayNamespace
 
 
 class GroupSums(NamedTuple):
@@ -27,7 +27,7 @@ class GroupSums(NamedTuple):
     Attributes
     ----------
     prompt : (B,) int64
-        Index of the group's prompt; on a device, what its `Library.sum_of_others` takes.
+        Index of the group's prompt; on a device, what its `ArrayNamespace.sum_of_others` takes.
     sums : (7, B) float64
         Sums over the traces of 1, w, w z, w^2, w^2 u, w^2 u^2 and w^3, with u = z - origin.
     origin : float
@@ -104,7 +104,7 @@ class PoolPiece:
 
     Parameters
     ----------
-    lib : Library
+    xp : ArrayNamespace
     **shapes
         Of the arrays, by name; they are 0 at first.
 
@@ -116,10 +116,10 @@ class PoolPiece:
 
     positive: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, lib: Library, **shapes: int | tuple[int, ...]) -> None:
-        self.lib = lib
+    def __init__(self, xp: ArrayNamespace, **shapes: int | tuple[int, ...]) -> None:
+        self.xp = xp
         self._shapes = {name: shape if isinstance(shape, tuple) else (shape,) for name, shape in shapes.items()}
-        self._state = lib.zeros(sum(map(math.prod, self._shapes.values())))
+        self._state = xp.zeros(sum(map(math.prod, self._shapes.values())))
         self.__dict__.update(self._views(self._state))
 
     def _views(self, state: Array) -> dict[str, Array]:
@@ -147,7 +147,7 @@ class PoolPiece:
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the state's arrays."""
-        return self._views(self.lib.host(self._state))
+        return self._views(self.xp.host(self._state))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the state; on an error it stays as it was.
@@ -164,7 +164,7 @@ class PoolPiece:
             raise CheckpointError(
                 f"no {type(self).__name__} can have learned what the pooled state holds: it is damaged"
             )
-        self._state[:] = self.lib.array(np.concatenate([array.ravel() for array in arrays.values()]))
+        self._state[:] = self.xp.array(np.concatenate([array.ravel() for array in arrays.values()]))
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
         """Whether finite arrays can be what learning left."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import GroupSums, PoolPiece, share_of
-from kernadv.pooling._library import NUMPY, Array, Library
+from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
 #: Traces seen are fewer; and limits of their mean weight, in units.
 MOST, LEAST_WEIGHT, MOST_WEIGHT = 2.0**53, 2.0**-260, 2.0**110
@@ -32,8 +32,8 @@ class Running(PoolPiece):
 
     positive = ("size", "between", "uneven")
 
-    def __init__(self, lib: Library = NUMPY) -> None:
-        super().__init__(lib, range=2, sums=2, noise=2, size=2, between=1, uneven=1)
+    def __init__(self, xp: ArrayNamespace = NUMPY) -> None:
+        super().__init__(xp, range=2, sums=2, noise=2, size=2, between=1, uneven=1)
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
         """As `PoolPiece.sound`: the mean lies in the range."""
@@ -65,12 +65,12 @@ class Running(PoolPiece):
     @property
     def mean(self) -> Any:
         """Recent mean reward as a share of the range; 0 while empty."""
-        return self.lib.ratio(self.sums[1], self.sums[0])
+        return self.xp.ratio(self.sums[1], self.sums[0])
 
     @property
     def weight(self) -> Any:
         """Mean weight of a trace; 1 while empty."""
-        return self.lib.ratio(self.size[1], self.size[0], 1.0)
+        return self.xp.ratio(self.size[1], self.size[0], 1.0)
 
     @property
     def count(self) -> Any:
@@ -81,7 +81,7 @@ class Running(PoolPiece):
         low, high = COUNTS
         least = 1e-3 * start * w
         learned = ((binary + start) * w / (noise + start * w).clip(least)).clip(low, high)
-        return self.lib.xp.where(self.between + self.uneven > 0, learned, 1.0)[0] / w
+        return self.xp.where(self.between + self.uneven > 0, learned, 1.0)[0] / w
 
     def learn(self, mean: Array, error: Array, batch: GroupSums, low: Any, high: Any, *, new: Any) -> tuple[Any, Any]:
         """Add a batch.
@@ -101,7 +101,7 @@ class Running(PoolPiece):
         lower, upper : float
             The range before as shares of the present one; 0 and 1 where it is still the same.
         """
-        xp, number = self.lib.xp, self.lib.number
+        xp = self.xp
         first, (a, b), weight = self.empty, (self.range[0] + 0.0, self.range[1] + 0.0), batch.w.sum()
         c, d = xp.where(first, low, xp.minimum(low, a)), xp.where(first, high, xp.maximum(high, b))
         wide = d - c > LEAST_SPAN
@@ -120,9 +120,9 @@ class Running(PoolPiece):
         u = (upper - lower) ** 2 * error
         noise = xp.stack([(batch.w * (p * (1.0 - p) - u)).sum(), (inside.squares(p) - batch.ww * u).sum()])
         self.noise *= KEEP**new
-        self.noise += noise * number(~first)
-        self.between += number(between) * (1.0 - self.between)
-        self.uneven += number(uneven) * (1.0 - self.uneven)
+        self.noise += noise * xp.number(~first)
+        self.between += xp.number(between) * (1.0 - self.between)
+        self.uneven += xp.number(uneven) * (1.0 - self.uneven)
         self.sums *= KEEP_MEAN**new
         self.sums += xp.stack([weight, inside.wz.sum()])
         self.size *= KEEP**new

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernadv.pooling._library import Array
+from kernadv.pooling._namespace import Array
 
 #: Largest log odds, largest variance of a logit, and largest exponent of a discount.
 LARGEST_LOGIT, LARGEST_VARIANCE, LARGEST_EXPONENT = 40.0, 1e15, 60.0

@@ -8,7 +8,7 @@ import numpy as np
 
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import GroupSums, PoolPiece
-from kernadv.pooling._library import NUMPY, Array, Library
+from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.98
@@ -27,11 +27,11 @@ class Calibration(PoolPiece):
 
     sums: Array  # (2, K): discounted, of the residuals and of the traces
 
-    def __init__(self, lib: Library = NUMPY) -> None:
-        super().__init__(lib, sums=(2, len(KNOTS)))
+    def __init__(self, xp: ArrayNamespace = NUMPY) -> None:
+        super().__init__(xp, sums=(2, len(KNOTS)))
         slope = 1.0 / np.diff(KNOTS)
-        self._knots = lib.array(KNOTS)
-        self._before, self._after = lib.array([0.0, *-slope]), lib.array([*slope, 0.0])
+        self._knots = xp.array(KNOTS)
+        self._before, self._after = xp.array([0.0, *-slope]), xp.array([*slope, 0.0])
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
         """As `PoolPiece.sound`: no residual is larger than the range."""
@@ -59,7 +59,7 @@ class Calibration(PoolPiece):
         """
         w = batch.w
         self.keep(KEEP**new)
-        self.sums += each * self.lib.xp.stack([batch.wz - w * predicted, w]) @ self._near(predicted)
+        self.sums += each * self.xp.stack([batch.wz - w * predicted, w]) @ self._near(predicted)
 
     def carry(self, factor: Any) -> None:
         """The range of the rewards grew: shares of it are that much smaller, and as much is forgotten, as places moved."""
@@ -69,4 +69,4 @@ class Calibration(PoolPiece):
     def _near(self, share: Array) -> Array:
         """How near each share is to each knot; they sum to 1.  # (B, K)"""
         off = share[:, None] - self._knots
-        return (1.0 - self.lib.xp.maximum(off * self._after, off * self._before)).clip(0.0, 1.0)
+        return (1.0 - self.xp.maximum(off * self._after, off * self._before)).clip(0.0, 1.0)

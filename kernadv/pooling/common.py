@@ -8,7 +8,7 @@ from typing import Any
 
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import PoolPiece
-from kernadv.pooling._library import NUMPY, Array, Library
+from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
 #: Rollouts at either end of the range that are assumed beside those of the first batch.
 START = 0.5
@@ -31,7 +31,7 @@ class CommonLevel(PoolPiece):
     ----------
     walks : sequence of float
         Standard deviation of a step.
-    lib : Library
+    xp : ArrayNamespace
 
     References
     ----------
@@ -43,11 +43,11 @@ class CommonLevel(PoolPiece):
     variance: Array
     evidence: Array
 
-    def __init__(self, walks: Sequence[float], lib: Library = NUMPY) -> None:
-        super().__init__(lib, mean=len(walks), variance=len(walks), evidence=len(walks))
+    def __init__(self, walks: Sequence[float], xp: ArrayNamespace = NUMPY) -> None:
+        super().__init__(xp, mean=len(walks), variance=len(walks), evidence=len(walks))
         self.variance += 2.0 / START
-        self._steps = lib.array(walks) ** 2
-        self._odds = lib.array([0.0 if walk else math.log(STILL) for walk in walks])
+        self._steps = xp.array(walks) ** 2
+        self._odds = xp.array([0.0 if walk else math.log(STILL) for walk in walks])
 
     def sound(self, arrays: dict[str, FloatArray]) -> bool:
         """As `PoolPiece.sound`."""
@@ -77,12 +77,12 @@ class CommonLevel(PoolPiece):
     def starting(self, right: Array, rollouts: Array) -> tuple[Array, Array]:
         """Mean and variance of the level after so many first rollouts of different prompts, `right` of them.  # as these"""
         a, b = right + START, rollouts - right + START
-        return self.lib.xp.log(a / b), 1.0 / a + 1.0 / b
+        return self.xp.log(a / b), 1.0 / a + 1.0 / b
 
     def begin(self, right: Any, rollouts: Any, first: Any) -> None:
         """Start there, if `first`."""
         for part, start in zip((self.mean, self.variance), self.starting(right, rollouts), strict=True):
-            part[:] = self.lib.xp.where(first, start, part)
+            part[:] = self.xp.where(first, start, part)
 
     def learn(self, score: Any, information: Any, elapsed: Any, *, new: Any) -> None:
         """Learn from one batch; new: 1 at a later step, else 0."""
@@ -99,7 +99,7 @@ class CommonLevel(PoolPiece):
 
     def _updated(self, score: Array, information: Array, elapsed: Any) -> tuple[Array, Array, Array]:
         """Mean, variance and log-likelihood of each filter after each batch.  # (B, J) each"""
-        xp = self.lib.xp
+        xp = self.xp
         u, i = score[:, None], information[:, None]
         variance = self.variance + self._steps * elapsed.clip(0.0, LONGEST)
         surprise = u - i * (self.mean - self.expected())
@@ -110,7 +110,7 @@ class CommonLevel(PoolPiece):
 
     def _weights(self, evidence: Array) -> Array:
         """Over the last axis; they sum to 1."""
-        xp = self.lib.xp
+        xp = self.xp
         evidence = evidence + self._odds
-        raw = xp.exp(evidence - self.lib.largest(evidence))
+        raw = xp.exp(evidence - xp.amax(evidence, -1, keepdims=True))
         return raw / raw.sum(-1)[..., None]

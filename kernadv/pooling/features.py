@@ -8,7 +8,7 @@ import numpy as np
 
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import PoolPiece, is_gram
-from kernadv.pooling._library import NUMPY, Array, Library
+from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
 #: Random cosines beside the features themselves.
 COSINES = 32
@@ -33,7 +33,7 @@ class FeaturePrior(PoolPiece):
     ----------
     columns : int
         Number D of features.
-    lib : Library
+    xp : ArrayNamespace
 
     References
     ----------
@@ -48,12 +48,12 @@ class FeaturePrior(PoolPiece):
     cross: Array
     trial: Array  # discounted sums of deviation x residual and of squared deviations
 
-    def __init__(self, columns: int, lib: Library = NUMPY) -> None:
-        super().__init__(lib, **self.shapes(columns))
+    def __init__(self, columns: int, xp: ArrayNamespace = NUMPY) -> None:
+        super().__init__(xp, **self.shapes(columns))
         rng = np.random.default_rng(0)
-        self._frequency = lib.array(rng.normal(size=(columns, COSINES)) / np.sqrt(columns))
-        self._phase = lib.array(rng.uniform(0.0, 2.0 * np.pi, COSINES))
-        self._unit = lib.array(np.eye(columns + COSINES))
+        self._frequency = xp.array(rng.normal(size=(columns, COSINES)) / np.sqrt(columns))
+        self._phase = xp.array(rng.uniform(0.0, 2.0 * np.pi, COSINES))
+        self._unit = xp.array(np.eye(columns + COSINES))
 
     @staticmethod
     def shapes(columns: int) -> dict[str, tuple[int, ...]]:
@@ -82,12 +82,12 @@ class FeaturePrior(PoolPiece):
     def deviation(self, features: Array, kappa: Any) -> Array:
         """``(f(x) - fbar)' beta``, 0 for rows of NaN (prompts without features).  features: (B, D) -> (B,)"""
         known, f = self._map(features)
-        beta = self.lib.solve(self._system(kappa), self.cross)
-        return (f - self.lib.ratio(self.mean[1:], self.mean[0])) @ beta * known
+        beta = self.xp.solve(self._system(kappa), self.cross)
+        return (f - self.xp.ratio(self.mean[1:], self.mean[0])) @ beta * known
 
     def weight(self) -> Any:
         """gamma."""
-        return self.lib.ratio(self.trial[0], self.trial[1]).clip(0.0, 1.0)
+        return self.xp.ratio(self.trial[0], self.trial[1]).clip(0.0, 1.0)
 
     def learn(
         self,
@@ -115,19 +115,19 @@ class FeaturePrior(PoolPiece):
         new : 1 or 0
             Whether the batch is of a later step than all before.
         """
-        xp, number = self.lib.xp, self.lib.number
+        xp = self.xp
         known = ~xp.isnan(features[:, 0]) & (weight > 0)
-        count = number(known).sum()
-        enough = number(count >= 2)
+        count = xp.number(known).sum()
+        enough = xp.number(count >= 2)
         w = weight * known * enough
-        y = residual - self.lib.ratio((w * residual).sum(), w.sum())
-        self._standardise(features, known, count, number(self.mean[0] <= 0) * enough)
+        y = residual - self.xp.ratio((w * residual).sum(), w.sum())
+        self._standardise(features, known, count, xp.number(self.mean[0] <= 0) * enough)
         f = self._map(features)[1]
         total = w @ f
         for state in (self.mean, self.gram, self.cross):
             state *= KEEP ** (new * enough)
         self.mean += xp.concatenate([w.sum().reshape(1), total])
-        f = f - self.lib.ratio(total, w.sum())
+        f = f - self.xp.ratio(total, w.sum())
         self.gram += (f * w[:, None]).T @ f
         self.cross += (w * y) @ f
         self._try(f, y, w * fresh, kappa, new)
@@ -139,10 +139,10 @@ class FeaturePrior(PoolPiece):
 
     def _standardise(self, features: Array, known: Array, count: Any, first: Any) -> None:
         """Take centre and spread from a batch, if it is the first."""
-        where = self.lib.xp.where
+        where = self.xp.where
         x = where(known[:, None], features, 0.0)
-        centre = self.lib.ratio(x.sum(0), count)
-        spread = self.lib.ratio((((x - centre) * known[:, None]) ** 2).sum(0), count) ** 0.5
+        centre = self.xp.ratio(x.sum(0), count)
+        spread = self.xp.ratio((((x - centre) * known[:, None]) ** 2).sum(0), count) ** 0.5
         self.centre += (centre - self.centre) * first
         varies = spread > (ROUNDING * abs(centre)).clip(LEAST)
         self.spread += (where(varies, spread, 1.0) - self.spread) * first
@@ -152,29 +152,29 @@ class FeaturePrior(PoolPiece):
 
         f are the rows of the design, centred, and w the weights, 0 where a prompt is not new.
         """
-        several = self.lib.number(w > 0).sum() >= 2
-        if self.lib.rules_out(several):
+        several = self.xp.number(w > 0).sum() >= 2
+        if self.xp.rules_out(several):
             return
-        several = self.lib.number(several)
+        several = self.xp.number(several)
         f = f * several  # nothing was learned yet, perhaps: what is divided by no system stays finite
-        pull = self.lib.solve(self._system(kappa), f.T)
+        pull = self.xp.solve(self._system(kappa), f.T)
         own = w * (f * pull.T).sum(1)
         d = (self.cross @ pull - own * y) / (1.0 - own).clip(1e-6)
         share = w * several
-        d, y = d - self.lib.ratio(share @ d, share.sum()), y - self.lib.ratio(share @ y, share.sum())
+        d, y = d - self.xp.ratio(share @ d, share.sum()), y - self.xp.ratio(share @ y, share.sum())
         self.trial *= KEEP ** (new * several)
-        self.trial += self.lib.xp.stack([(share * d) @ y, (share * d) @ d])
+        self.trial += self.xp.stack([(share * d) @ y, (share * d) @ d])
 
     def _system(self, kappa: Any) -> Array:
         """``F'F`` with the penalty.  # (D + COSINES, D + COSINES)"""
         size = len(self.cross)
-        variance = self.lib.ratio(self.gram.diagonal(), self.mean[0])
+        variance = self.xp.ratio(self.gram.diagonal(), self.mean[0])
         least = LEAST_PENALTY * (self.gram.trace() / size + self.mean[0]).clip(1e-280)
         return self.gram + (kappa * size * variance).clip(least) * self._unit
 
     def _map(self, features: Array) -> tuple[Array, Array]:
         """Which prompts have features; their standardised features and the cosines.  # (B,), (B, D + COSINES)"""
-        xp = self.lib.xp
+        xp = self.xp
         known = ~xp.isnan(features[:, 0])
         x = (xp.where(known[:, None], features, 0.0) - self.centre) / (self.spread + (self.spread <= 0))
         cosines = (2.0 / COSINES) ** 0.5 * xp.cos(x @ self._frequency + self._phase)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from kernadv._errors import CheckpointError
 from kernadv._states import whole_numbers
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import GroupSums, PoolPiece, check_shapes, share_of
-from kernadv.pooling._library import NUMPY, Array, Library
+from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 from kernadv.pooling._running import Running
 from kernadv.pooling.beliefs import Beliefs, believed, carried, carried_back
 from kernadv.pooling.calibration import Calibration
@@ -100,8 +100,10 @@ class Forecast(NamedTuple):
         Low end and length of the range of the rewards: in the first batch of those of the other prompts.
     base : Beliefs
         At the newest visits.
-    evidence : LevelEvidence
-        What the groups show at the expected common level.
+    score, information : (N,)
+        What each group shows of the common level, as in `CommonLevel`.
+    value, error : (N,)
+        At the expected common level, mean of the value, as a share of the range, and its variance.
     """
 
     weights: Array
@@ -111,53 +113,36 @@ class Forecast(NamedTuple):
     low: Array
     span: Array
     base: Beliefs
-    evidence: LevelEvidence
-
-
-class LevelEvidence(NamedTuple):
-    """What N groups show of the common level, and their values at the expected one.
-
-    Attributes
-    ----------
-    score, information : (N,)
-        As in `CommonLevel`.
-    centre, error : (N,)
-        Mean of the value, as a share of the range, and its variance.
-    """
-
     score: Array
     information: Array
-    centre: Array
+    value: Array
     error: Array
 
 
-Parts = TypeVar("Parts", Beliefs, LevelEvidence)
-
-
 class Pool:
-    """State and rules of a `Pooling`; arrays in, arrays out, all of the library's kind.
+    """State and rules of a `Pooling`; arrays in, arrays out, all of the namespace's kind.
 
     Parameters
     ----------
     settings : Pooling
     features : int
         Number of features of a prompt; 0: none.
-    lib : Library
+    xp : ArrayNamespace
     """
 
-    def __init__(self, settings: Pooling, features: int = 0, lib: Library = NUMPY) -> None:
-        self.settings, self.lib = settings, lib
-        self.newest = lib.zeros(1)  # step
-        self.running = Running(lib)
-        self.common = CommonLevel(settings.common, lib)
+    def __init__(self, settings: Pooling, features: int = 0, xp: ArrayNamespace = NUMPY) -> None:
+        self.settings, self.xp = settings, xp
+        self.newest = xp.zeros(1)  # step
+        self.running = Running(xp)
+        self.common = CommonLevel(settings.common, xp)
         self.weights = PrequentialWeights(
-            np.where(settings.members.walk + settings.members.discount > 0, 1.0, STILL), lib
+            np.where(settings.members.walk + settings.members.discount > 0, 1.0, STILL), xp
         )
-        self.calibration = Calibration(lib)
+        self.calibration = Calibration(xp)
         self.features: FeaturePrior | None = None
         if features:
             self.expect(features)
-        self._prior, self._walk, self._discount = map(lib.array, settings.members)
+        self._prior, self._walk, self._discount = map(xp.array, settings.members)
 
     @property
     def width(self) -> int:
@@ -181,10 +166,10 @@ class Pool:
     def expect(self, features: int) -> None:
         """From now on every prompt comes with that many features."""
         if self.features is None:
-            self.features = FeaturePrior(features, self.lib)
+            self.features = FeaturePrior(features, self.xp)
 
     def copy_from(self, other: Pool) -> None:
-        """Take over what another pool has learned, of the same `Pooling` and library."""
+        """Take over what another pool has learned, of the same `Pooling` and namespace."""
         self.newest[:] = other.newest
         if other.features is None:
             self.features = None
@@ -195,19 +180,20 @@ class Pool:
 
     def forecast(self, query: Query) -> Forecast:
         """Predict a batch; its rewards enter only through the other prompts, for the common level."""
-        xp, others = self.lib.xp, self.lib.sum_of_others
+        xp = self.xp
         batch, running = query.batch, self.running
         weights, base = self.weights.weights(), self._recalled(query)
         beliefs = self._moved(base, self._since(query))
-        evidence = self._evidence(beliefs, weights, self._inside(batch), running.count)
-        elsewhere = others(batch.prompt, evidence.score, evidence.information)
+        score, information, value, error = self._evidence(beliefs, weights, self._inside(batch), running.count)
+        elsewhere = xp.sum_of_others(batch.prompt, score, information)
         level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(query.step))
-        low, span, told = (x + 0.0 * level for x in (running.low, running.span, self.lib.number(~running.empty)))
-        if not self.lib.rules_out(running.empty):
+        low, span, told = (x + 0.0 * level for x in (running.low, running.span, xp.number(~running.empty)))
+        if not xp.rules_out(running.empty):
             level, low, span, told = self._of_others(query, (level, low, span, told))
         alpha, beta = beliefs.at(level[:, None], xp)
         worth = alpha + beta
-        return Forecast(weights, alpha / worth, worth * told[:, None], level, low, span, base, evidence)
+        mean, worth = alpha / worth, worth * told[:, None]
+        return Forecast(weights, mean, worth, level, low, span, base, score, information, value, error)
 
     def posterior(
         self,
@@ -236,7 +222,7 @@ class Pool:
         Estimate of (B,)
             ``defined`` is False where neither the past nor a trace says anything.
         """
-        running, where = self.running, self.lib.xp.where
+        running, where = self.running, self.xp.where
         _, mass, total = others
         low, span = forecast.low[group], forecast.span[group]
         k = where(running.empty, 1.0 / weight, running.count)
@@ -251,7 +237,7 @@ class Pool:
         n_eff = (abs(centre * (1.0 - centre)) / spread.clip(1e-300) - 1.0).clip(1e-3) / (k * weight)
         defined, alone = gain > 0, forecast.worth[:, 0][group] <= 0
         variance = where(defined & ~running.empty, span**2 * spread, np.nan)
-        value = where(alone, self.lib.ratio(total, mass), low + span * level + gain * above)
+        value = where(alone, self.xp.ratio(total, mass), low + span * level + gain * above)
         return Estimate(where(defined, value, np.nan), variance, where(defined, n_eff, 0.0), defined)
 
     def _joined(self, forecast: Forecast, group: Array, heard: Array) -> list[Array]:
@@ -265,9 +251,9 @@ class Pool:
             The mean is the first plus the second times x.  The variance of the means is the third, twice the fourth and the
             fifth times 1, x and x^2; the mean of the variances the sixth, the seventh and minus the eighth times these.
         """
-        w, worth, mean = forecast.weights, forecast.worth[group], self.lib.averages
+        w, worth, mean = forecast.weights, forecast.worth[group], self.xp.averages
         bottom = worth + heard[:, None]
-        gain = self.lib.ratio(1.0, bottom)
+        gain = self.xp.ratio(1.0, bottom)
         level = forecast.mean[group] * worth * gain
         inner = 1.0 / (bottom + 1.0)
         a, b = mean(level, w), mean(gain, w)
@@ -302,34 +288,34 @@ class Pool:
         (B,), between 0 and 1
         """
         worth, heard = forecast.worth[group], (self.running.count * mass)[:, None]
-        past = self.lib.ratio(worth, worth + heard) @ forecast.weights
+        past = self.xp.ratio(worth, worth + heard) @ forecast.weights
         shift = self.calibration.shift(forecast.mean @ forecast.weights)[group]
         low, high = self.running.range
-        return (share_of(value, low, high, self.lib.xp) + past * shift).clip(0.0, 1.0)
+        return (share_of(value, low, high, self.xp) + past * shift).clip(0.0, 1.0)
 
     def linear(self, forecast: Forecast, n: Array) -> tuple[Array, Array]:
         """The values of groups of n traces of weight 1 as a level, NaN where undefined, and the gain of the others' sum.
 
         # (N,) each
         """
-        where, w = self.lib.xp.where, forecast.weights
+        where, w = self.xp.where, forecast.weights
         k = where(self.running.empty, 1.0, self.running.count)
-        pull = self.lib.ratio(1.0, forecast.worth + (k * (n - 1.0))[:, None])
+        pull = self.xp.ratio(1.0, forecast.worth + (k * (n - 1.0))[:, None])
         mean, gain = (forecast.worth * forecast.mean * pull) @ w, (k * pull) @ w
         level = forecast.span * mean + forecast.low * (1.0 - gain * (n - 1.0))
         return where(gain > 0, level, np.nan), gain
 
     def _of_others(self, query: Query, learned: tuple[Array, ...]) -> tuple[Array, ...]:
         """Level, range and whether they are known, of each group: what was learned, or at first what other prompts show."""
-        where, ratio, others = self.lib.xp.where, self.lib.ratio, self.lib.sum_of_others
+        where, ratio, others = self.xp.where, self.xp.ratio, self.xp.sum_of_others
         batch, worth = query.batch, self._different(query.batch)
         right, count = others(batch.prompt, worth * ratio(batch.wz, batch.w), worth)
         told = count > 0
         low, minus_high = (self._least_elsewhere(batch.prompt, part) for part in (query.low, -query.high))
         low, span = where(told, low, 0.0), where(told, -minus_high - low, 0.0)
         inside = where(span > 0, (right - low * count) / where(span > 0, span, 1.0), 0.0).clip(0.0)
-        level = self.common.starting(self.lib.xp.minimum(inside, count), count)[0]
-        first = level, low, span, self.lib.number(told)
+        level = self.common.starting(self.xp.minimum(inside, count), count)[0]
+        first = level, low, span, self.xp.number(told)
         return tuple(where(self.running.empty, here, there) for here, there in zip(first, learned, strict=True))
 
     def _different(self, batch: GroupSums) -> Array:
@@ -339,7 +325,7 @@ class Pool:
 
     def _least_elsewhere(self, prompt: Any, x: Array) -> Array:
         """The least x of the groups of the other prompts.  # (N,)"""
-        xp, key = self.lib.xp, self.lib.key(prompt)
+        xp, key = self.xp, self.xp.key(prompt)
         least = x.min()
         here = x == least
         one = xp.where(here, key, key.max()).min()
@@ -362,10 +348,10 @@ class Pool:
         """
         if weight is None:
             return self.running.weight
-        where = self.lib.xp.where
-        count = self.lib.number(scored)
+        where = self.xp.where
+        count = self.xp.number(scored)
         total, others = weight.sum() - weight, count.sum() - count
-        first = where((others > 0) & (total > 0), self.lib.ratio(total, others), 1.0)
+        first = where((others > 0) & (total > 0), self.xp.ratio(total, others), 1.0)
         return where(self.running.empty, first, self.running.weight)
 
     def learn(self, query: Query, forecast: Forecast) -> Array:
@@ -381,37 +367,37 @@ class Pool:
         (N, 2 + 2 M)
             What is noted of the prompt of each group after it; 0, if no trace of it ever weighed anything.
         """
-        xp, number, where = self.lib.xp, self.lib.number, self.lib.xp.where
+        xp, where = self.xp, self.xp.where
         batch, known = query.batch, query.known
         some = batch.w.sum() > 0
-        new = number((query.step > self.newest) & some)[0]
-        elapsed = self._elapsed(query.step) * number(some)
+        new = xp.number((query.step > self.newest) & some)[0]
+        elapsed = self._elapsed(query.step) * xp.number(some)
         learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
-        base, evidence, count = forecast.base, forecast.evidence, self.running.count
+        base, score, information, count = forecast.base, forecast.score, forecast.information, self.running.count
         limits = query.low.min(), query.high.max()
         low, high = (where(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
-        lower, upper = self.running.learn(evidence.centre, evidence.error, batch, low, high, new=new)
+        lower, upper = self.running.learn(forecast.value, forecast.error, batch, low, high, new=new)
         inside = self._inside(batch)
         other = (lower > 0) | (upper < 1) | ~learned
-        if not self.lib.rules_out(other):  # another range: all is placed in it
+        if not xp.rules_out(other):  # another range: all is placed in it
             self._carry(lower, upper)
-            base = self._chosen(other, self._recalled(query), base)
+            base = Beliefs(*(where(other, x, y) for x, y in zip(self._recalled(query), base, strict=True)))
             now = self._moved(base, self._since(query))
             again = self._evidence(now, forecast.weights, inside, where(learned, count, self.running.count))
-            evidence = self._chosen(other, again, evidence)
+            score, information = (where(other, x, y) for x, y in zip(again, (score, information), strict=False))
         first = ~learned & some
-        if not self.lib.rules_out(first):
+        if not xp.rules_out(first):
             self._begin(inside, first)
-        told = number(learned)
-        self.common.learn(told * evidence.score.sum(), told * evidence.information.sum(), elapsed, new=new)
+        told = xp.number(learned)
+        self.common.learn(told * score.sum(), told * information.sum(), elapsed, new=new)
         predicted = lower + (upper - lower) * (forecast.mean @ forecast.weights)
         typical = self.running.weight
         self.calibration.learn(predicted, inside, told / typical, new=new)
         beliefs, loss, heard = self._chained(query, base, inside)
         self.weights.learn(loss, batch.w.sum() / typical, new=new)
         if self.features is not None and query.features is not None:
-            residual = self.lib.ratio(inside.wz, batch.w) - (lower + (upper - lower) * mean)
-            own = self.lib.ratio(batch.w.sum(), batch.n.sum(), 1.0)  # of the first batch, which only they learn from
+            residual = self.xp.ratio(inside.wz, batch.w) - (lower + (upper - lower) * mean)
+            own = self.xp.ratio(batch.w.sum(), batch.n.sum(), 1.0)  # of the first batch, which only they learn from
             share = batch.w / where(learned, weight, own)
             self.features.learn(query.features, self._kappa, residual, share, ~known, new=new)
         self.newest[:] = where(new > 0, query.step, self.newest)
@@ -421,7 +407,7 @@ class Pool:
     def _begin(self, inside: GroupSums, first: Any) -> None:
         """Take the common level from a batch, if it is the first."""
         worth = self._different(inside)
-        self.common.begin((worth * self.lib.ratio(inside.wz, inside.w)).sum(), worth.sum(), first)
+        self.common.begin((worth * self.xp.ratio(inside.wz, inside.w)).sum(), worth.sum(), first)
 
     def _chained(self, query: Query, base: Beliefs, inside: GroupSums) -> tuple[Beliefs, Array, Array]:
         """Beliefs of each group's prompt after the batch, losses of the filters, and whether anything is known of it."""
@@ -429,7 +415,7 @@ class Pool:
         if chain is None:
             beliefs, loss = self._updated(base, query.gap, inside)
             return beliefs, loss, query.known | (inside.w > 0)
-        xp, where = self.lib.xp, self.lib.xp.where
+        xp, where = self.xp, self.xp.where
         size, first_group = len(inside.n), chain.first_group
         none = xp.zeros_like(base.logit[:1])
         held = [
@@ -455,7 +441,7 @@ class Pool:
 
         A late group shows what the prompt was: what the belief at that step gains, the one of today gains in proportion.
         """
-        xp, where = self.lib.xp, self.lib.xp.where
+        xp, where = self.xp, self.xp.where
         level, k = self.common.expected(), self.running.count
         n = (k * inside.w)[:, None]
         s = xp.minimum((k * inside.wz)[:, None], n)
@@ -473,12 +459,12 @@ class Pool:
         """Sums over all traces of ``w^2 (z - V^(g))^2`` in squared typical weights, with V^(g) from the past and the other
         traces of the group; what is left out is as heavy as a trace on average, by w^2; k: as `Running.count`.  # (M,)
         """
-        each = self.lib.ratio(inside.www, inside.ww)
+        each = self.xp.ratio(inside.www, inside.ww)
         others = inside.w - each
         # of a single trace what others show is rounding, which little worth magnifies
         several = others > ALONE * inside.w
         rest = worth + (k * others * several)[:, None]
-        centre = self.lib.ratio(inside.wwz, inside.ww)  # the mean, by w^2
+        centre = self.xp.ratio(inside.wwz, inside.ww)  # the mean, by w^2
         within = ((inside.wwzz - centre * inside.wwz).clip(0.0) * several)[:, None]
         aside = (k * (inside.w * centre - inside.wz) * several)[:, None]
         spread = within * ((worth + (k * inside.w)[:, None]) / rest) ** 2
@@ -487,7 +473,7 @@ class Pool:
 
     def _recalled(self, query: Query) -> Beliefs:
         """Beliefs at the newest visits, in shares of the present range; of prompts without one, the prior."""
-        xp, where = self.lib.xp, self.lib.xp.where
+        xp, where = self.xp, self.xp.where
         size = len(self._prior)
         known = query.known[:, None]
         low, high = self.running.range
@@ -495,7 +481,7 @@ class Pool:
         stale = known & (((query.notes[:, 0] != low) | (query.notes[:, 1] != high))[:, None])
         logit = where(known, query.notes[:, 2 : 2 + size], self.offset(query)[:, None])
         variance = where(known, query.notes[:, 2 + size :], 4.0 / self._prior)
-        if self.lib.rules_out(stale.any()):
+        if self.xp.rules_out(stale.any()):
             return Beliefs(logit, variance)
         level = self.common.expected()
         placed, slope = carried(logit + carried_back(level, lower, upper, xp), lower, upper, xp)
@@ -509,19 +495,19 @@ class Pool:
         mean = self.running.mean + none
         moved = mean + self.features.weight() * self.features.deviation(query.features, self._kappa)
         here, there = (x.clip(LEAST_PRIOR, 1.0 - LEAST_PRIOR) for x in (mean, moved))
-        log = self.lib.xp.log
+        log = self.xp.log
         return log(there / (1.0 - there)) - log(here / (1.0 - here))
 
     def _since(self, query: Query) -> Array:
         """Steps between the newest visit of each group's prompt and the group, 0 of prompts without one.  # (N,)"""
-        return self.lib.xp.where(query.known, abs(query.gap), 0.0)
+        return self.xp.where(query.known, abs(query.gap), 0.0)
 
     def _moved(self, beliefs: Beliefs, gap: Array) -> Beliefs:
-        return beliefs.later(gap[:, None], self._walk, self._discount, self.lib.xp)
+        return beliefs.later(gap[:, None], self._walk, self._discount, self.xp)
 
-    def _evidence(self, beliefs: Beliefs, weights: Array, inside: GroupSums, count: Any) -> LevelEvidence:
-        """What each group shows; count: as `Running.count`."""
-        xp = self.lib.xp
+    def _evidence(self, beliefs: Beliefs, weights: Array, inside: GroupSums, count: Any) -> tuple[Array, ...]:
+        """Score, information, value and error of `Forecast`; count: as `Running.count`."""
+        xp = self.xp
         alpha, beta = beliefs.at(self.common.expected(), xp)
         worth = alpha + beta
         p = alpha / worth
@@ -531,18 +517,13 @@ class Pool:
         n = count * inside.w
         slope = noise / (error * n + noise).clip(1e-300)
         score = slope * (count * inside.wz - n * centre)
-        return LevelEvidence(score, slope * noise * n, centre, error)
-
-    def _chosen(self, condition: Any, first: Parts, second: Parts) -> Parts:
-        """Either of two tuples of arrays."""
-        where = self.lib.xp.where
-        return type(first)(*(where(condition, x, y) for x, y in zip(first, second, strict=True)))
+        return score, slope * noise * n, centre, error
 
     def _carry(self, lower: Any, upper: Any) -> None:
         """What was learned in shares of the range before, in those of the present one; see `Running.learn`."""
-        mean, factor = carried(self.common.mean, lower, upper, self.lib.xp)
+        mean, factor = carried(self.common.mean, lower, upper, self.xp)
         moved = (lower > 0) | (upper < 1)
-        where = self.lib.xp.where
+        where = self.xp.where
         self.common.carry(where(moved, mean, self.common.mean), where(moved, factor, 1.0))
         share = upper - lower
         self.weights.carry(share)
@@ -551,11 +532,11 @@ class Pool:
             self.features.carry(share)
 
     def _inside(self, batch: GroupSums) -> GroupSums:
-        return batch.inside(self.running.range[0], self.running.range[1], self.lib.xp)
+        return batch.inside(self.running.range[0], self.running.range[1], self.xp)
 
     def _elapsed(self, step: Any) -> Any:
         """Steps since the newest batch that was learned from."""
-        return self.lib.xp.where(self.running.empty, 0.0 * self.newest, step - self.newest)[0]
+        return self.xp.where(self.running.empty, 0.0 * self.newest, step - self.newest)[0]
 
     @property
     def _kappa(self) -> Any:
@@ -577,7 +558,7 @@ class Pool:
             for name, piece in self._pieces().items()
             for key, array in piece.state_dict().items()
         }
-        return {"pool.newest": self.lib.host(self.newest).astype(np.int64), **arrays}
+        return {"pool.newest": self.xp.host(self.newest).astype(np.int64), **arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the state; on an error it stays as it was.
@@ -590,14 +571,14 @@ class Pool:
         columns = columns_of(state)
         if columns:  # before anything of that size is made
             check_shapes(_of_piece(state, "features"), FeaturePrior.shapes(columns))
-        fresh = Pool(self.settings, columns, self.lib)
+        fresh = Pool(self.settings, columns, self.xp)
         unknown = [name for name in state if name.startswith("pool.") and name not in fresh._names()]
         if unknown:
             raise CheckpointError(f"the pooled state holds {', '.join(unknown)[:80]}, unknown here: it is damaged")
         newest = whole_numbers(np.asarray(state.get("pool.newest", np.nan)), 0, LAST_STEP)
         if newest is None or len(newest) != 1:
             raise CheckpointError("the state of the pool has no newest step: it is damaged, or saved without pooling")
-        fresh.newest = self.lib.array(newest)
+        fresh.newest = self.xp.array(newest)
         for name, piece in fresh._pieces().items():
             piece.load_state_dict(_of_piece(state, name))
         self.__dict__ = fresh.__dict__

@@ -7,7 +7,7 @@ from typing import Any
 
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import PoolPiece
-from kernadv.pooling._library import NUMPY, Array, Library
+from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
 #: Share of the losses that is kept from one step to the next.
 KEEP = 0.98
@@ -27,7 +27,7 @@ class PrequentialWeights(PoolPiece):
     ----------
     odds : sequence of float
         Prior weights o, of any sum.
-    lib : Library
+    xp : ArrayNamespace
 
     References
     ----------
@@ -40,15 +40,15 @@ class PrequentialWeights(PoolPiece):
 
     positive = ("loss", "traces")
 
-    def __init__(self, odds: Sequence[float] | FloatArray, lib: Library = NUMPY) -> None:
-        super().__init__(lib, loss=len(odds), traces=1)
-        self._odds = lib.array(odds)
+    def __init__(self, odds: Sequence[float] | FloatArray, xp: ArrayNamespace = NUMPY) -> None:
+        super().__init__(xp, loss=len(odds), traces=1)
+        self._odds = xp.array(odds)
 
     def weights(self) -> Array:
         """They sum to 1.  # (M,)"""
         least = self.loss.min()
         variance = (least + TRUST * VARIANCE) / (self.traces + TRUST)
-        raw = self._odds * self.lib.xp.exp(-RATE * (self.loss - least) / variance)
+        raw = self._odds * self.xp.exp(-RATE * (self.loss - least) / variance)
         return raw / raw.sum()
 
     def learn(self, loss: Array, traces: Any, *, new: Any) -> None:

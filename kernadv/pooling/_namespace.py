@@ -1,4 +1,4 @@
-"""The array library of the pooled pieces: numpy here; on a device the estimator brings another one.
+"""The array namespace of the pooled pieces: numpy's here; on a device the estimator brings torch's.
 
 What is learned stays where it is, as arrays.  The pieces choose with `where` and factors of 0 or 1 instead of branches, so
 that nothing asks a device for a number and waits for it.
@@ -12,20 +12,17 @@ import numpy as np
 
 from kernadv._typing import FloatArray
 
-#: Of a library: a numpy array or a tensor.
+#: A numpy array or a tensor.
 Array = Any
 
 
-class Library:
-    """numpy, and what numpy and torch do not have in common.
+class ArrayNamespace:
+    """The functions of numpy that torch has too (``where``, ``stack``, ...), and those that differ, under one name."""
 
-    Attributes
-    ----------
-    xp : module
-        For ``where``, ``stack`` and the like.
-    """
+    _module: Any = np
 
-    xp: Any = np
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
 
     def array(self, x: Any) -> Any:
         """Numbers of the host, in float64."""
@@ -64,10 +61,6 @@ class Library:
         """Weighted sums of the rows, each the same to the last bit wherever it stands.  # (B, M), (M,) -> (B,)"""
         return np.einsum("bm,m->b", x, weights)
 
-    def largest(self, x: Array) -> Array:
-        """Of the last axis, which stays with length 1."""
-        return x.max(-1, keepdims=True)
-
     def solve(self, system: Array, right: Array) -> Array:
         """Solution for a symmetric positive definite system.  # (J, J), (J,) or (J, K)"""
         return np.linalg.solve(system, right)
@@ -87,4 +80,4 @@ class Library:
         return out
 
 
-NUMPY = Library()
+NUMPY = ArrayNamespace()

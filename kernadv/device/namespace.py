@@ -1,4 +1,4 @@
-"""torch for the pooled pieces: what is learned stays on a device, and nothing waits for it."""
+"""The array namespace of the pooled pieces on a device: what is learned stays there, and nothing waits for it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 from kernadv._typing import FloatArray
 from kernadv.device.groups import sum_elsewhere
 from kernadv.device.transfer import upload
-from kernadv.pooling import Library
+from kernadv.pooling import ArrayNamespace
 
 
-class TorchLibrary(Library):
-    """Tensors of float64 on a device.
+class TorchNamespace(ArrayNamespace):
+    """That of torch, for tensors of float64 on a device.
 
     Parameters
     ----------
     device : torch device
     """
 
-    xp = torch
+    _module = torch
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -62,10 +62,6 @@ class TorchLibrary(Library):
     def averages(self, x: Tensor, weights: Tensor) -> Tensor:
         """Weighted sums of the rows.  # (B, M), (M,) -> (B,)"""
         return x @ weights
-
-    def largest(self, x: Tensor) -> Tensor:
-        """Of the last axis, which stays with length 1."""
-        return x.amax(-1, keepdim=True)
 
     def solve(self, system: Tensor, right: Tensor) -> Tensor:
         """By Cholesky's factors: other solvers look whether they succeeded."""
