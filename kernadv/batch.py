@@ -146,9 +146,9 @@ class Batch(NamedTuple):
         once, twice = (self._sum(2, power, origin) for power in (1, 2))
         n = self.groups.n.astype(np.float64)
         if self.weight is None:
-            return GroupSums(self.prompt, np.stack([n, n, self.groups.s, n, once, twice, n]), origin)
+            return GroupSums(self.prompt, n, n, self.groups.s, n, once, twice, n, origin)
         w, wz, ww, www = (self._sum(*powers) for powers in ((1, 0), (1, 1), (2, 0), (3, 0)))
-        return GroupSums(self.prompt, np.stack([n, w, wz, ww, once, twice, www]), origin)
+        return GroupSums(self.prompt, n, w, wz, ww, once, twice, www, origin)
 
     def smoothed(self, past: Moments, smoother: str) -> Estimate:
         """Values of the rows from the moments of each group's past, (N, 1), and the other traces of the group.  # (B,)"""

@@ -6,7 +6,7 @@ rewards are all that is ever needed of them: exact, and G times smaller than the
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from kernadv._typing import AnyArray, FloatArray, IntArray
 
 #: Prompts, and traces of a group, are fewer.
 MOST = 2**31 - 1
+#: Weights up to that many units are counted as they are; larger ones get a new unit, in which those before are small.
+MOST_UNITS = 2.0**100
+#: Weights below that many units count as 0.
+LEAST_UNITS = 2.0**-200
 
 
 class Groups(NamedTuple):
@@ -83,6 +87,36 @@ class WeightedGroups(NamedTuple):
     def mean(self) -> FloatArray:
         """Weighted mean reward; 0 where all weights are 0.  # (N,)"""
         return np.asarray(self.wz / np.maximum(self.w, 1e-300))
+
+
+def unit_for(largest: Any, unit: Any, xp: Any = np) -> Any:
+    """The power of two in which the weights of a batch are counted: that of the batches before, unless it outgrows it.
+
+    Only the ratios of weights matter, and in such units their products fit, whatever their size.
+
+    Parameters
+    ----------
+    largest : float
+        Of the weights.
+    unit : float
+        Of the batches before; 0: there was none.
+    xp : module
+        Of the arrays.
+    """
+    outgrown = (largest > 0) & (largest / MOST_UNITS > unit)
+    return xp.where((unit <= 0) & (largest > 0) | outgrown, _near_power(largest, xp), unit)
+
+
+def in_units(weights: Any, unit: Any, xp: Any = np) -> Any:
+    """Weights in a unit; 0 where they are below `LEAST_UNITS`."""
+    share = weights / (unit + (unit <= 0))
+    return xp.where(share >= LEAST_UNITS, share, 0.0)
+
+
+def _near_power(x: Any, xp: Any) -> Any:
+    """The power of two nearest on a logarithmic scale, of x > 0."""
+    share = xp.frexp(x + (x <= 0))[0]  # from .5 to 1
+    return (x + (x <= 0)) / share * xp.where(share < 0.5**0.5, 0.5, 1.0)
 
 
 def check_groups(groups: Groups) -> Groups:

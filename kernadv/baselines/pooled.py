@@ -17,12 +17,12 @@ from kernadv.baselines._base import (
     Traces,
     ValueEstimator,
 )
-from kernadv.baselines._filled import Filled
+from kernadv.baselines.kae import Filled
 from kernadv.estimator import KernelValueEstimator
 from kernadv.groups import Groups, check_groups
 from kernadv.ids import Id
 from kernadv.pooling import GroupSums, Pool, Pooling, Query, offline_features
-from kernadv.pooling.offline import pass_rate_logit
+from kernadv.pooling.features import pass_rate_logit
 
 
 class PooledKernel(LinearBaseline):

@@ -146,8 +146,8 @@ class DeviceBatch:
         first = self._whole * self.first
         if self.weight is None:
             n, s, ss = first
-            first = torch.stack([n, n, s, n, s, ss, n])
-        return GroupSums(self.prompt, first)
+            return GroupSums(self.prompt, n, n, s, n, s, ss, n)
+        return GroupSums(self.prompt, *first)
 
     def smoothed(self, past: Tensor, smoother: str) -> Estimate:
         """Values of the places from the moments of each group's past, (9, B), and the other traces of the group.

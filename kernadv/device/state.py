@@ -25,13 +25,13 @@ from kernadv.device.history import DeviceHistory
 from kernadv.device.ids import Names, read_ids
 from kernadv.device.namespace import TorchNamespace
 from kernadv.device.transfer import Bound, send, upload
+from kernadv.groups import MOST_UNITS, in_units, unit_for
 from kernadv.history import Counters, History, check_id_type
 from kernadv.ids import Id
 from kernadv.kernels import Kernel
 from kernadv.moments import Windows, ops
 from kernadv.pooling import Pool
 from kernadv.smoothers import Estimate
-from kernadv.units import MOST_UNITS, in_units, unit_for
 
 if TYPE_CHECKING:
     from kernadv.estimator._rule import Rule

@@ -8,8 +8,7 @@ import triton
 import triton.language as tl
 
 from kernadv.moments.launch import OPTIONS, here
-from kernadv.smoothers.local_linear import RANK
-from kernadv.smoothers.nadaraya_watson import UNDERFLOW
+from kernadv.smoothers import RANK, UNDERFLOW
 
 #: Rows of a batch, or places of a table, of a program.
 BLOCK = 128

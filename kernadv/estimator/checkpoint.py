@@ -14,10 +14,9 @@ from kernadv._states import as_arrays, real_numbers
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.estimator._rule import Rule
 from kernadv.estimator.state import HostState
-from kernadv.groups import WeightedGroups
+from kernadv.groups import MOST_UNITS, WeightedGroups
 from kernadv.history import History
 from kernadv.pooling import Pool
-from kernadv.units import MOST_UNITS
 
 #: Rewards ever observed, at most; as many are counted exactly.
 MOST_SEEN = 2.0**53

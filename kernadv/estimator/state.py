@@ -12,12 +12,12 @@ from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch, read_batch
 from kernadv.clock import Bandwidth
 from kernadv.estimator._rule import Rule
+from kernadv.groups import in_units, unit_for
 from kernadv.history import Counters, History, check_id_type
 from kernadv.kernels import Kernel
 from kernadv.moments import Moments, Selection, Windows
 from kernadv.pooling import NUMPY, Pool
 from kernadv.smoothers import Estimate
-from kernadv.units import in_units, unit_for
 
 
 class HostState:

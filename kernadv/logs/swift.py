@@ -17,8 +17,8 @@ import polars as pl
 from kernadv.logs import ALIASES, Chunk, Query, Reader, Selection, select
 from kernadv.logs._blocks import distinct, mark
 from kernadv.logs._errors import broken_line
+from kernadv.logs._files import filled
 from kernadv.logs._jsonl import records, series
-from kernadv.logs._listing import filled
 
 _FILE = "completions.jsonl"
 _HEAD = 1 << 16

@@ -8,8 +8,7 @@ from typing import ClassVar
 
 from kernadv._errors import LogError
 from kernadv.logs import Chunk, Query, Reader, select
-from kernadv.logs._files import ENDINGS, column_names, stream
-from kernadv.logs._listing import filled, inside
+from kernadv.logs._files import ENDINGS, column_names, filled, inside, stream
 
 
 class Table(Reader):

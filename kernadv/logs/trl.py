@@ -21,8 +21,7 @@ import pyarrow.parquet as parquet
 from kernadv._errors import LogError
 from kernadv.logs import ALIASES, Chunk, Query, Reader, select
 from kernadv.logs._blocks import distinct, mark, runs
-from kernadv.logs._files import column_names, named, stream
-from kernadv.logs._listing import filled, numbered
+from kernadv.logs._files import column_names, filled, named, numbered, stream
 
 _PATTERN = r"completions_(\d+)\.parquet"
 _COLUMNS = {"step", "prompt", "completion", "advantage"}

@@ -15,8 +15,7 @@ import polars as pl
 
 from kernadv._errors import LogError
 from kernadv.logs import ALIASES, Chunk, Notes, Query, Reader, select
-from kernadv.logs._files import column_names, stream
-from kernadv.logs._listing import filled, numbered
+from kernadv.logs._files import column_names, filled, numbered, stream
 
 _PATTERN = r"(\d+)\.jsonl"
 _ALIASES = ALIASES | {"step": ("step",), "prompt": ("input",)}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
-from kernadv.moments._base import Histories, Windows
+from kernadv.moments import Histories, Windows
 
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 REAL = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv.kernels import Kernel
-from kernadv.moments._base import Histories, Moments, Windows
+from kernadv.moments import Histories, Moments, Windows
 
 
 def unavailable() -> str | None:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from kernadv import kernels
 from kernadv.kernels import Kernel
-from kernadv.moments import torch_
-from kernadv.moments._base import Histories, Moments, Windows
+from kernadv.moments import Histories, Moments, Windows, torch_
 from kernadv.moments.checks import check_dtype, check_histories, check_windows
 from kernadv.moments.dispatch import triton_module
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kernadv.kernels import Kernel
-from kernadv.moments._base import Histories, Moments, Windows
+from kernadv.moments import Histories, Moments, Windows
 
 #: Entries worked on at once; bounds the memory.
 CHUNK = 2**24

@@ -8,8 +8,7 @@ import numpy as np
 
 from kernadv._errors import BackendError
 from kernadv.kernels import Kernel
-from kernadv.moments import dispatch
-from kernadv.moments._base import Histories, Moments, Windows
+from kernadv.moments import Histories, Moments, Windows, dispatch
 
 
 def unavailable() -> str | None:

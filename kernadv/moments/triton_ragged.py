@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from kernadv.kernels import Kernel
-from kernadv.moments._base import Histories, Windows
+from kernadv.moments import Histories, Windows
 from kernadv.moments.launch import OPTIONS, device_code, fused, here, real_type
 
 

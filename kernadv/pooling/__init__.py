@@ -8,8 +8,7 @@ from kernadv.pooling._namespace import NUMPY, ArrayNamespace
 from kernadv.pooling.beliefs import Beliefs
 from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.common import CommonLevel
-from kernadv.pooling.features import FeaturePrior
-from kernadv.pooling.offline import offline_features
+from kernadv.pooling.features import FeaturePrior, offline_features
 from kernadv.pooling.pool import Chain, Forecast, Pool, Query, columns_of
 from kernadv.pooling.settings import Members, Pooling
 from kernadv.pooling.weights import PrequentialWeights

@@ -28,71 +28,42 @@ class GroupSums(NamedTuple):
     ----------
     prompt : (B,) int64
         Index of the group's prompt; on a device, what its `ArrayNamespace.sum_of_others` takes.
-    sums : (7, B) float64
+    n, w, wz, ww, wwz, wwzz, www : (B,) float64
         Sums over the traces of 1, w, w z, w^2, w^2 u, w^2 u^2 and w^3, with u = z - origin.
     origin : float
         A reward near the others, so that their squares lose no digits.
     """
 
     prompt: Any
-    sums: Array
+    n: Array
+    w: Array
+    wz: Array
+    ww: Array
+    wwz: Array
+    wwzz: Array
+    www: Array
     origin: Any = 0.0
 
     @staticmethod
     def of(groups: Groups) -> GroupSums:
         """Traces of weight 1."""
         n = groups.n.astype(np.float64)
-        return GroupSums(groups.prompt, np.stack([n, n, groups.s, n, groups.s, groups.ss, n]))
-
-    @property
-    def n(self) -> Array:
-        """Number of traces.  # (B,)"""
-        return self.sums[0]
-
-    @property
-    def w(self) -> Array:
-        """Sum of the weights.  # (B,)"""
-        return self.sums[1]
-
-    @property
-    def wz(self) -> Array:
-        """Sum of w z.  # (B,)"""
-        return self.sums[2]
-
-    @property
-    def ww(self) -> Array:
-        """Sum of w^2.  # (B,)"""
-        return self.sums[3]
-
-    @property
-    def wwz(self) -> Array:
-        """Sum of w^2 u.  # (B,)"""
-        return self.sums[4]
-
-    @property
-    def wwzz(self) -> Array:
-        """Sum of w^2 u^2.  # (B,)"""
-        return self.sums[5]
-
-    @property
-    def www(self) -> Array:
-        """Sum of w^3.  # (B,)"""
-        return self.sums[6]
+        return GroupSums(groups.prompt, n, n, groups.s, n, groups.s, groups.ss, n)
 
     def inside(self, low: Any, high: Any, xp: Any = np) -> GroupSums:
-        """With the share of the range in the place of each reward, at most 1 on average; 0 in an empty range."""
-        n, w, wz, ww, wwz, wwzz, www = self.sums
+        """With rewards as shares of the range, at most 1 on average; 0 in an empty range."""
+        prompt, n, w, wz, ww, wwz, wwzz, www, origin = self
         span = high - low
         factor = xp.where(span > 0, 1.0, 0.0) / xp.where(span > 0, span, 1.0)
         wz = xp.minimum((wz - low * w).clip(0.0), span * w) * factor
-        low = low - self.origin
+        low = low - origin
         wwzz = xp.minimum((wwzz - low * (2.0 * wwz - low * ww)).clip(0.0), span * span * ww) * factor * factor
         wwz = xp.minimum((wwz - low * ww).clip(0.0), span * ww) * factor
-        return GroupSums(self.prompt, xp.stack([n, w, wz, ww, wwz, wwzz, www]))
+        return GroupSums(prompt, n, w, wz, ww, wwz, wwzz, www)
 
     def only(self, rows: Array) -> GroupSums:
         """The other groups as if they had no scored trace."""
-        return self._replace(sums=self.sums * rows)
+        return self._replace(**{name: getattr(self, name) * rows for name in self._fields[1:8]})
 
     def squares(self, value: Array) -> Array:
         """Sum over the traces of ``w^2 (z - value)^2``.  # (B,)"""

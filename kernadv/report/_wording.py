@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from kernadv.audit import Audit, Finding, Interval
-from kernadv.report._report import Report
+from kernadv.report import Report
 
 #: Baselines with a systematic error, which may go with the score norm.
 DOUBTFUL_GRADIENT = ("zero", "batch_mean")

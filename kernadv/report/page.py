@@ -11,8 +11,8 @@ from jinja2 import Environment, StrictUndefined
 
 from kernadv import __version__
 from kernadv.audit import Finding, Interval
+from kernadv.report import Report
 from kernadv.report import _wording as wording
-from kernadv.report._report import Report
 from kernadv.report.plots import plots
 
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kernadv.audit import Finding, Interval
+from kernadv.report import Report
 from kernadv.report import _wording as wording
-from kernadv.report._report import Report
 
 
 class _Column(NamedTuple):

@@ -334,7 +334,7 @@ def batch_of(rewards, prompts=None, weights=None):
         for z, w in zip(map(np.asarray, rewards), map(np.asarray, weights), strict=True)
     ]
     return GroupSums(
-        np.arange(len(rewards)) if prompts is None else np.asarray(prompts), np.array(sums, float).T.copy()
+        np.arange(len(rewards)) if prompts is None else np.asarray(prompts), *np.array(sums, float).T.copy()
     )
 
 
@@ -592,7 +592,7 @@ def test_a_late_group_counts_as_much_as_its_prompt_has_not_moved_since():
 def test_a_group_of_a_billion(gap):
     pool, notes = used()
     ask = asked(pool, [[1.0]], [0], [9], notes, [9 - gap])
-    ask = ask._replace(batch=GroupSums(ask.batch.prompt, np.array([[1e9, 1e9, 3e8, 1e9, 3e8, 3e8, 1e9]]).T))
+    ask = ask._replace(batch=GroupSums(ask.batch.prompt, *np.array([[1e9, 1e9, 3e8, 1e9, 3e8, 3e8, 1e9]]).T))
     after = beliefs_of(pool, ask)[0]
     size = len(after) // 2
     assert (after[size:] > 0).all()
