@@ -1,4 +1,4 @@
-"""Arrays at the public door: numpy arrays, torch tensors and plain sequences in, the same kind out."""
+"""Arguments and results of public calls: numpy arrays, torch tensors and plain sequences in, the same kind out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_tensor(x: Any) -> bool:
 
 
 def read_tensor(tensor: Any, name: str) -> AnyArray:
-    """The numbers of a torch tensor, floats in float64, or raise if there are none to be had."""
+    """The numbers of a torch tensor, floats in float64, or raise if it holds none."""
     tensor = tensor.detach()
     if tensor.is_complex():
         raise ArgumentTypeError(f"{name} must be real numbers, got a tensor of {tensor.dtype}")
@@ -40,7 +40,7 @@ def read_tensor(tensor: Any, name: str) -> AnyArray:
 
 
 def check_floats(values: Any, name: str, ndim: int | None = None) -> FloatArray:
-    """Return numbers as a float64 array of `ndim` dimensions (None: any), or raise if they are none."""
+    """Return numbers as a float64 array of `ndim` dimensions (None: any), or raise if they are not numbers."""
     array = _floats(values, name)[1]
     if ndim is not None and array.ndim != ndim:
         raise ArgumentError(f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, got shape {array.shape}")
@@ -65,7 +65,7 @@ def row_order(*columns: AnyArray) -> IntArray:
 
 
 def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
-    """Rewards as float64, and the way back to the kind they came in.
+    """Rewards as float64, and a function that turns results back into their kind.
 
     Parameters
     ----------

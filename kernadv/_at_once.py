@@ -1,4 +1,4 @@
-"""Several changes that nothing comes between: how a prepared batch becomes the state."""
+"""Several changes that nothing can interrupt: how a prepared batch becomes part of the state."""
 
 from __future__ import annotations
 

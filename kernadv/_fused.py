@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import triton.language as tl  # whoever compiles the functions puts it in their reach
+    import triton.language as tl  # defined by `kernadv.moments.launch.device_code`
 
 
 class Fused(NamedTuple):

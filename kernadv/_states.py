@@ -1,4 +1,4 @@
-"""Arrays of a saved state, looked at before anything is built from them: a file may say what it likes."""
+"""Checks of the arrays of a saved state, before anything is built from them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def as_arrays(state: Any) -> dict[str, AnyArray]:
 
 
 def whole_numbers(array: AnyArray, low: int, high: int) -> IntArray | None:
-    """A list of whole numbers in [low, high] as int64, compared in its own type; None: it is none.  # (N,)"""
+    """Whole numbers in [low, high] as int64, compared in their own type; None if it holds anything else.  # (N,)"""
     if array.dtype.kind not in "iu" or array.ndim != 1:
         return None
     if len(array) and not low <= int(array.min()) <= int(array.max()) <= high:
@@ -50,7 +50,7 @@ def whole_numbers(array: AnyArray, low: int, high: int) -> IntArray | None:
 def real_numbers(
     array: AnyArray, shape: tuple[int, ...], low: float = -math.inf, high: float = math.inf
 ) -> FloatArray | None:
-    """Finite numbers of that shape in [low, high] as float64; None: they are none."""
+    """Finite numbers of that shape in [low, high] as float64; None if it holds anything else."""
     if array.dtype.kind not in "iuf" or array.shape != shape:
         return None
     with np.errstate(all="ignore"):

@@ -116,8 +116,10 @@ class Batch(NamedTuple):
 
     @property
     def alike(self) -> tuple[IntArray, IntArray] | None:
-        """Rows of a group that are scored, and those that are not, have as many others each: the place of each row among
-        such sets, and a row of each; None with weights.  # (B,), (2 N,)"""
+        """Rows of equal value: those of a group that are scored, and those that are not.  None with weights.
+
+        Returns the index of each row's set, (B,), and a row of each set, (2 N,).
+        """
         if self.weight is not None:
             return None
         size = len(self.prompt)
@@ -126,7 +128,7 @@ class Batch(NamedTuple):
         return place, row
 
     def extremes(self) -> tuple[FloatArray, FloatArray]:
-        """Smallest and largest reward of each group; infinite, and minus that, where none is scored.  # (N,), (N,)"""
+        """Smallest and largest reward of each group; inf and -inf where none is scored.  # (N,), (N,)"""
         low, high = np.full(len(self.prompt), np.inf), np.full(len(self.prompt), -np.inf)
         group, z = self.group[self.scored], self.z[self.scored]
         np.minimum.at(low, group, z)

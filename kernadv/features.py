@@ -65,7 +65,7 @@ class Features:
         return np.array(keys, np.int64), np.array(rows, np.float64).reshape(len(keys), self.size or 0)
 
     def rows(self, ids: Sequence[Id], expected: int | None = None) -> FloatArray:
-        """Features of the prompts; NaN where a prompt has none, which is said once.  # (P, D)
+        """Features of the prompts; NaN where a prompt has none, with one warning.  # (P, D)
 
         Raises
         ------

@@ -175,7 +175,7 @@ def aggregate(prompt: IntArray, step: IntArray, n: IntArray, s: FloatArray, ss: 
 
 
 def _order(prompt: IntArray, step: IntArray) -> IntArray:
-    """Order by prompt, then by step; as one key, where it fits 64 bits, the sort is four times faster."""
+    """Order by prompt, then by step: as one key where that fits 64 bits, which sorts four times faster."""
     low, span = int(step.min()), int(step.max()) - int(step.min()) + 1
     if int(prompt.min()) < 0 or (int(prompt.max()) + 1) * span >= 2**63:
         return np.asarray(np.lexsort((step, prompt)), np.int64)

@@ -32,7 +32,7 @@ from kernadv.moments import Histories
 FORMAT = 1
 #: Names of those arrays, without the ones that hold the ids; of weighted visits "s" and "ss" hold wz and w.
 NAMES = ("format", "length", "step", "n", "s", "ss", "counters")
-#: Visits at which the history is swept for those that can no longer matter for the first time; then whenever it doubled.
+#: Number of visits at which those that can no longer matter are first evicted; afterwards whenever it has doubled.
 FIRST_SWEEP = 4096
 
 
@@ -49,14 +49,14 @@ class Counters(NamedTuple):
 
 
 class _Spare:
-    """Numbers of rows, or of blocks, that nothing uses: those that came back, and all from `used` on."""
+    """Free rows, or free blocks, by number: those that came back, and all from `used` on."""
 
     def __init__(self) -> None:
         self.used = self.count = 0
         self.back = np.empty(0, np.int32)  # (>= count,)
 
     def first(self, k: int) -> IntArray:
-        """The next k of them, which stay spare.  # (k,)"""
+        """The next k free ones, without taking them.  # (k,)"""
         came = self.back[max(self.count - k, 0) : self.count][::-1]
         return np.concatenate([came, np.arange(self.used, self.used + k - len(came))])
 
@@ -86,7 +86,7 @@ class _Chains(NamedTuple):
 
 
 class _Draft:
-    """Chains of some rows as they will be.
+    """The chains of some rows after a change that readers do not see yet.
 
     Parameters
     ----------
@@ -124,8 +124,8 @@ class _Draft:
 class History:
     """Per-(prompt, step) sufficient statistics of the rewards.
 
-    A batch is in whole or not at all, whatever exception comes and when: it is written where no reader looks, and enters by
-    `at_once`.
+    A batch is added whole or not at all, whatever exception comes and when: it is written where no reader looks, and then
+    enters by `at_once`.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class History:
     newest : int
         Newest step seen.
     unit : float
-        In which weights are counted; 0 while there are none.
+        Unit in which weights are counted; 0 while there are none.
 
     Raises
     ------
@@ -283,7 +283,7 @@ class History:
         return [*noting, *self._changing(draft, names, taken, state)]
 
     def _name(self, names: dict[Id, int]) -> None:
-        """Have room for some rows, and their ids entered, which no reader looks at while the rows are spare."""
+        """Make room for some rows and enter their ids; no reader looks at them while the rows are spare."""
         have, needed = len(self._chains.size), max(names.values()) + 1
         if needed > have:
             more = _Chains.none(max(needed, have + have // 4, 64) - have)
@@ -410,12 +410,14 @@ class History:
         return out
 
     def counted_in(self, unit: float) -> History:
-        """This history, or where its weights are counted in a smaller unit a copy of it, with all visits in that one; what
-        was noted of the prompts then says nothing."""
+        """This history; if its weights are counted in a smaller unit, a copy with all visits in the larger one.
+
+        In a copy nothing is noted of the prompts.
+        """
         if not 0.0 < self.unit < unit:
             return self
         other, blocks, share = copy(self), self._blocks.copy(), self.unit / unit
-        with np.errstate(invalid="ignore"):  # of what unused blocks hold
+        with np.errstate(invalid="ignore"):  # in unused blocks
             blocks["first"] *= share
             blocks["second"] *= share
         other._blocks, other._notes, other.unit = blocks, np.zeros_like(self._notes), unit

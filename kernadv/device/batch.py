@@ -1,4 +1,4 @@
-"""A batch on a device: rows sorted into groups, so that what belongs together lies together."""
+"""A batch on a device: rows sorted so that those of a group lie together."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kernadv.smoothers import Estimate
 
 
 class DeviceBatch:
-    """B rows in the order of their prompt, then of their step; nothing here makes the host wait.
+    """B rows sorted by prompt, then by step; nothing here makes the host wait.
 
-    It is asked what `kernadv.batch.Batch` is asked, with a group at the place of its first row, and as many places as rows.
+    It answers as `kernadv.batch.Batch` does, but arrays over the groups have B entries, those of a group at its first row.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ class DeviceBatch:
     first : (B,) bool
         Whether a place is the first of its group.
     given : DeviceIds
-        As they came.
+        The ids as they were given.
     rewards : (B,) tensor
-        As they came, in the rows' own order.
+        As they were given, in the order of the rows.
     refused : (B,) bool
         Rows whose reward or weight cannot be used, in that order.
     unit : () float64
@@ -134,7 +134,7 @@ class DeviceBatch:
         return (others[0], others[0], others[1]) if self.weight is None else (others[0], others[1], others[2])
 
     def extremes(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest reward of each group; infinite, and minus that, where none is scored.  # (B,), (B,)"""
+        """Smallest and largest reward of each group; inf and -inf where none is scored.  # (B,), (B,)"""
         missing, none = self.z.isnan(), torch.full_like(self.z, math.inf)
         low, high = (
             none.scatter_reduce(0, self.group, torch.where(missing, none, sign * self.z), "amin") for sign in (1, -1)

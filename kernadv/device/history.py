@@ -43,7 +43,7 @@ class DeviceHistory:
     table : Table
     visits : Visits
     notes : (P + 1, noted) float64
-        The last are of no prompt and stay 0.
+        The last row belongs to no prompt and stays 0.
     room : int
         R.
     dropped, evicted : () int64

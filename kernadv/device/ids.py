@@ -1,4 +1,4 @@
-"""Ids of prompts on a device: whole numbers, as they are or in the place of text."""
+"""Ids of prompts on a device: whole numbers, and for text a hash."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read_ids(prompt_ids: Any, rows: int) -> DeviceIds:
 
 
 class Names:
-    """Text ids and the whole numbers that stand for them: hashes, so that they are the same wherever they are made."""
+    """Text ids and the whole numbers that stand for them: hashes, the same in every process."""
 
     def __init__(self) -> None:
         self._key: dict[Id, int] = {}

@@ -36,7 +36,7 @@ class TorchNamespace(ArrayNamespace):
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
     def number(self, truth: Tensor) -> Tensor:
-        """1 where true, 0 elsewhere, in float64."""
+        """1.0 where true, 0.0 elsewhere."""
         return truth.double()
 
     def host(self, x: Tensor) -> FloatArray:

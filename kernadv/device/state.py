@@ -1,7 +1,7 @@
-"""The state of an estimator where the rewards are: history, smoothing and advantages on the device, and no waiting for it.
+"""The state of an estimator on a device: history, smoothing and advantages where the rewards are.
 
-The host knows the steps, the numbers of rows and the ids that are given as text; it never asks the device for anything that
-it would have to wait for.  The numbers are those of the CPU, in float64.
+The host knows the steps, the numbers of rows and the ids that are given as text.  It never waits for the device.  Values are
+in float64 and agree with those of the CPU.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 class DeviceState:
     """As `kernadv.estimator.state.HostState`, on a device.
 
-    Weights are counted in the unit of the first ones for good: to change it would pass over the whole history.  One that is
-    more than `MOST_UNITS` of it counts as so much.
+    The unit of the weights is fixed by the first ones, because a change would pass over the whole history.  A weight of more
+    than `MOST_UNITS` counts as `MOST_UNITS`.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class DeviceState:
         return f"history on {self.device}"
 
     def to_host(self) -> tuple[History, FloatArray, Pool | None, dict[str, AnyArray]]:
-        """What another state is made of, in main memory; waits for the device."""
+        """As in `HostState`, in main memory; waits for the device."""
         counters, last, pool = self.counters, self.last, self.learned
         keys, visits, notes = self.history.arrays(self.rule.kind)
         ids: list[Id] = self.names.of(keys) if self.id_type is str else keys.tolist()

@@ -1,4 +1,4 @@
-"""Prompt ids to rows, on the device: a sorted table that takes in a batch without making the host wait."""
+"""From prompt ids to rows, on a device: a sorted table that takes in a batch without making the host wait."""
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class Table:
 def enter(
     keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor, row: Tensor, hit: Tensor, place: Tensor, wanted: Tensor
 ) -> Tensor:
-    """Take in the ids that are `wanted` and not there yet, in place; rows of all of these.
+    """Take in the ids that are `wanted` and not there yet, in place; returns the rows of the wanted ones.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ class Bound:
     def __init__(self, device: torch.device) -> None:
         on_gpu = device.type == "cuda" and torch.cuda.is_available()
         self._buffer = torch.zeros(1, dtype=torch.int64, device="cpu", pin_memory=on_gpu)
-        self._value = self._buffer.numpy()  # the same memory: looking at it is no operation of torch
+        self._value = self._buffer.numpy()  # the same memory: reading it is not an operation of torch
         self._event = torch.cuda.Event() if on_gpu else None
         self._asked = -1  # what had been added when the counter was sent; -1: none is on its way
         self._added = 0

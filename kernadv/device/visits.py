@@ -25,7 +25,7 @@ class Visits(NamedTuple):
         int64, int32, float64 and float64: step, count and two sums, s and ss of `Groups` or wz and w of `WeightedGroups`;
         the last place takes what must not be stored.
     size, newest : (P + 1,) int64
-        Visits and newest step of each prompt; the last is of no prompt and stays 0.
+        Visits and newest step of each prompt; the last belongs to no prompt and stays 0.
     """
 
     step: Tensor
@@ -97,7 +97,7 @@ put_visits = fused_operator(
 
 
 def evict(visits: Visits, room: int, retention: Retention) -> Tensor:
-    """Forget what can never matter again, and put the rest in order of its steps, newest first.  In place.
+    """Forget what can never matter again, and sort the rest by step, newest first.  In place.
 
     Parameters
     ----------

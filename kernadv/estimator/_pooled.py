@@ -21,16 +21,16 @@ from kernadv.smoothers import Estimate
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch
 
-#: Of the pool's arrays; a state of another one is of another configuration.
+#: Version of the pool's arrays; a state of another version counts as one of another configuration.
 FORMAT = 3
-#: Rollouts added against the end of an interval that the value touches, so that no interval has the width 0.
+#: Rollouts added at an end of the range that the value touches, so that no interval has width 0.
 END = 0.05
-#: Rollouts of one reward below which the interval leaves less out on that side; none, where there are none.
+#: With fewer rollouts than this on one side, the interval leaves less out on that side, and nothing if there are none.
 FEW = 2.0
 
 
 class PooledRule(Rule):
-    """`Pool` over the beliefs that the history notes of each prompt; the other traces of the group join.
+    """The `Pool`'s value from the beliefs that the history notes of each prompt, and the other traces of the group.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class PooledRule(Rule):
     def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:
         """From a Beta law: the variance of the filters' beliefs, and their mean moved to where such predictions turned out.
 
-        Covers the value under today's policy, in as far as some filter moves as the policy does.
+        Covers the value under today's policy, provided that some filter moves as the policy does.
         """
         (value, _, n_eff, _), (pool, _, forecast) = estimate, made_from
         low, span = float(pool.running.low), float(pool.running.span)
@@ -96,7 +96,7 @@ class PooledRule(Rule):
         return np.minimum(low + span * lower, value), np.maximum(low + span * upper, value)
 
     def pieces(self, made_from: Any, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
-        """The visits' shares: what each brought to the rollouts that a belief is worth, less what was lost since."""
+        """The share of each visit: the rollouts that it added to the beliefs, less what they have lost since."""
         pool, query, forecast = made_from
         members, weights = self.settings.members, forecast.weights
         mass = (visits.w if isinstance(visits, WeightedGroups) else visits.n) * pool.running.count * query.known[0]
@@ -122,11 +122,11 @@ class PooledRule(Rule):
         }
 
     def _retention(self, newest: int, late: int) -> Retention:
-        """All: the values come from the notes, the visits explain them."""
+        """All visits: the values come from the notes, and the visits explain them."""
         return KEEP_ALL
 
     def config(self, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
-        """What is pooled, and how; the number of features, which is 0 in the state of a function that was not asked yet."""
+        """The settings, and the number of features; a function that was not asked yet leaves it 0."""
         settings, theirs = self.settings, columns_of(arrays)
         return {
             "priors": settings.priors,
@@ -139,7 +139,7 @@ class PooledRule(Rule):
         }
 
     def metrics(self, pool: Pool | None) -> dict[str, float]:
-        """Of the pool: the mean reward, what the prior is worth in rollouts, how far prompts move in a step."""
+        """The mean reward, what the prior is worth in rollouts, and how fast prompts move."""
         assert pool is not None
         weights, members = pool.weights.weights(), self.settings.members
         return {
@@ -150,7 +150,7 @@ class PooledRule(Rule):
         }
 
     def restored(self, pool: Pool | None, arrays: Mapping[str, Any] | None) -> Pool:
-        """Another pool."""
+        """A pool with the saved arrays, or a fresh one."""
         fresh = self.fresh()
         if arrays is None:
             return fresh
@@ -173,9 +173,9 @@ class PooledRule(Rule):
 
 
 def _posterior(a: FloatArray, b: FloatArray, outside: float) -> tuple[FloatArray, FloatArray]:
-    """Limits of a Beta variable of a and b rollouts: equal tails, moved away from an end with fewer than `FEW` rollouts.
+    """Limits of a Beta variable of a and b rollouts: equal tails, unless an end has fewer than `FEW` rollouts.
 
-    A posterior that touches an end has its highest density there; equal tails would leave out just that end.
+    Such a posterior is densest at that end, and equal tails would leave out just that end.
     """
     short = 0.5 * np.minimum(np.minimum(a, b) / FEW, 1.0)  # share of the tail mass at the nearer end
     below = outside * np.where(a <= b, short, 1.0 - short)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class State(Protocol):
-    """What a rule sees of the place where the history lies, in main memory or on a device."""
+    """What a rule sees of a `HostState` or a `DeviceState`."""
 
     pool: Any
 
@@ -42,7 +42,7 @@ class State(Protocol):
 
 
 class Rule(ABC):
-    """From batch and history to values, wherever they lie: it holds no state of its own.
+    """From a batch and the history to values, in main memory or on a device.  It holds no state of its own.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Rule(ABC):
         return np.full((1, 1), np.nan)
 
     def fresh(self, xp: ArrayNamespace = NUMPY) -> Pool | None:
-        """What learns beside the history, before it has seen anything; None: nothing does."""
+        """A pool that has seen nothing; None if the rule learns nothing beside the history."""
         return None
 
     def learn(self, made_from: Any, pool: Pool) -> Any:
@@ -115,7 +115,7 @@ class Rule(ABC):
         """What can still matter at steps >= newest - late."""
 
     def check_step(self, earliest: int, newest: int) -> None:
-        """Refuse steps before the newest one seen, as far as they may not be late."""
+        """Refuse steps that are later than `allow_late` permits."""
         late = self.allow_late
         if late is True or earliest >= newest - int(late):
             return
@@ -124,10 +124,10 @@ class Rule(ABC):
 
     @abstractmethod
     def config(self, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
-        """What a saved state depends on, as JSON; what the rule and `pool` leave open it takes from the saved `arrays`."""
+        """What a saved state depends on, for JSON.  What the rule and `pool` leave open is taken from the saved `arrays`."""
 
     def metrics(self, pool: Pool | None) -> dict[str, float]:
-        """Numbers of what was learned for a logger."""
+        """Numbers for a logger, of what was learned."""
         return {}
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""State of an estimator as arrays in a mapping, without pickle, whole or not at all."""
+"""The state of an estimator as a mapping of arrays, without pickle; it is loaded whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kernadv.pooling import Pool
 
 #: Rewards ever observed, at most; as many are counted exactly.
 MOST_SEEN = 2.0**53
-#: What sums that were rounded may differ by, relative to them; and squares of rewards near the smallest float64.
+#: Relative rounding error of a sum; and least square of a reward, against underflow.
 ROUNDING, LEAST = 1e-6, 1e-300
 
 
@@ -34,7 +34,7 @@ def to_arrays(state: HostState) -> dict[str, AnyArray]:
 def from_arrays(
     state: Any, rule: Rule, pool: Pool | None, max_visits: int | None, max_total: int | None, *, strict: bool
 ) -> tuple[History, FloatArray, Pool | None, dict[str, AnyArray]]:
-    """What a `HostState` is made of, from what `to_arrays` made of one.
+    """The arguments that make a `HostState`, from the arrays of `to_arrays`.
 
     Parameters
     ----------

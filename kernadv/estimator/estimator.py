@@ -231,7 +231,7 @@ class KernelValueEstimator:
 
         Pooled: those of a Beta law over the range of the rewards, with the variance of what the filters, by weight, believe
         after the other traces of the group, and their mean moved to where such predictions turned out.  They cover the value
-        under today's policy, in as far as some filter moves as the policy does.  Plain: Jeffreys' interval on n_eff, or
+        under today's policy, provided that some filter moves as the policy does.  Plain: Jeffreys' interval on n_eff, or
         normal; it covers the smoothed target, the past values as the kernel weighs them.
 
         Parameters
@@ -428,7 +428,7 @@ class KernelValueEstimator:
         return self.__dict__.copy()
 
     def _at(self, device: Any, *parts: Any) -> HostState | DeviceState:
-        """The state on a device, or in main memory, of what `to_host` says of another."""
+        """A state on a device (None: in main memory) from what `to_host` of another one returned."""
         if device is None:
             return HostState(self._rule, self.backend, *parts)
         from kernadv.device.state import DeviceState
@@ -436,7 +436,7 @@ class KernelValueEstimator:
         return DeviceState(self._rule, device, *parts)
 
     def _on(self, device: Any) -> HostState | DeviceState:
-        """The state there, which moves if it is elsewhere."""
+        """The state on that device; it is moved there if it is elsewhere."""
         if self._state.device != device:
             self._state = self._at(device, *self._state.to_host())
         return self._state
@@ -448,7 +448,7 @@ class KernelValueEstimator:
         return state
 
     def _read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> tuple[Any, Batch | DeviceBatch]:
-        """The state where the rewards are, if the rule works there, and the batch, checked against it."""
+        """The state, where the rewards are if the rule works there, and the batch, checked against it."""
         there = self._rule.on_device and moments.on_device(self._wanted, rewards)
         state: Any = self._on(rewards.device if there else None)
         self._check_weights(weights)
@@ -464,7 +464,7 @@ class KernelValueEstimator:
             raise ArgumentError("weights need an estimator that expects them: KernelValueEstimator(weighted=True)")
 
     def _filled(self, state: HostState | DeviceState, batch: Any, estimate: Estimate) -> Any:
-        """Values, and what stands in for those of rows without any observation; to look for an error waits for a device."""
+        """Values, with `cold_start` in rows without any observation; on a device only "error" waits for it."""
         value, defined, where = estimate.value, estimate.defined, state.xp.where
         if isinstance(self.cold_start, float):
             return where(defined, value, self.cold_start)

@@ -51,13 +51,13 @@ class HostState:
     ) -> None:
         self.rule, self.backend = rule, backend
         self.history, self.seen, self.pool, self.last = history, seen, pool, last
-        self._spare = rule.fresh()  # learns next, and takes the place of the pool
+        self._spare = rule.fresh()  # learns next, then replaces the pool
 
     def __repr__(self) -> str:
         return f"visits={self.history.counters.visits}"
 
     def to_host(self) -> tuple[History, FloatArray, Pool | None, dict[str, AnyArray]]:
-        """What another state is made of."""
+        """The arguments that make another state."""
         return self.history, self.seen, self.pool, self.last
 
     def read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any = None) -> Batch:
@@ -135,7 +135,7 @@ class HostState:
         return self.pool
 
     def _counted_in(self, unit: float) -> HostState:
-        """This state, or where weights outgrow those before one in which only the visits are left of these."""
+        """This state; if the unit of the weights grows, a copy without what was learned beside the visits."""
         history = self.history.counted_in(unit)
         if history is self.history:
             return self

@@ -55,7 +55,7 @@ def _positive(width: torch.Tensor) -> None:
 
 
 def check_list(name: str, tensor: Any, kinds: tuple[torch.dtype, ...], length: int) -> None:
-    """Refuse what is no contiguous list of that many numbers of these types."""
+    """Refuse anything but a contiguous tensor of that many numbers of these types."""
     check_kind(name, tensor, kinds)
     if tensor.ndim != 1 or len(tensor) != length:
         raise ArgumentError(f"{name} must have shape ({length},), got {tuple(tensor.shape)}")
@@ -66,7 +66,7 @@ def check_list(name: str, tensor: Any, kinds: tuple[torch.dtype, ...], length: i
 
 
 def check_kind(name: str, tensor: Any, kinds: tuple[torch.dtype, ...]) -> None:
-    """Refuse what is no tensor of one of these types."""
+    """Refuse anything but a tensor of one of these types."""
     if not isinstance(tensor, torch.Tensor):
         raise ArgumentTypeError(f"{name} must be a tensor, got {type(tensor).__name__}; use torch.as_tensor")
     if tensor.dtype not in kinds:

@@ -1,4 +1,4 @@
-"""Whether the fused kernels can run here: the one place that decides, for every operator."""
+"""Whether the fused kernels can run here, and operators that choose between them and torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unavailable() -> str | None:
 
 @cache
 def triton_module(name: str) -> Any:
-    """The module of a fused kernel, e.g. "kernadv.moments.triton_ragged"; None, said once, where Triton cannot run."""
+    """The module of a fused kernel, e.g. "kernadv.moments.triton_ragged"; None, with a warning, where Triton cannot run."""
     reason = unavailable()
     if reason is not None:
         kernel = name.rpartition("triton_")[2]

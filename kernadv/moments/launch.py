@@ -24,7 +24,7 @@ OPTIONS = {"enable_fp_fusion": True}
 
 @cache
 def device_code(function: Callable[..., Any]) -> Any:
-    """The function as Triton compiles it into a kernel; with Triton's language in its reach."""
+    """The function, with Triton's language as its global `tl`, as Triton compiles it into a kernel."""
     seen = FunctionType(function.__code__, {**function.__globals__, "tl": tl}, function.__name__)
     seen.__module__, seen.__qualname__ = function.__module__, function.__qualname__
     return triton.jit(seen)

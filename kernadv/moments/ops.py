@@ -34,7 +34,7 @@ def kernel_of(key: str) -> Kernel:
 
 @cache
 def fused_module(name: str, *keys: str) -> Any:
-    """As `triton_module`; also None, said once, where one of the kernels is not fused."""
+    """As `triton_module`; also None, with one warning, where one of the kernels is not fused."""
     for kernel in map(kernel_of, keys):
         if kernel.triton_profile() is None:
             warnings.warn(

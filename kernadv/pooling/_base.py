@@ -62,7 +62,7 @@ class GroupSums(NamedTuple):
         return GroupSums(prompt, n, w, wz, ww, wwz, wwzz, www)
 
     def only(self, rows: Array) -> GroupSums:
-        """The other groups as if they had no scored trace."""
+        """These rows; the other groups as if they had no scored trace.  rows: (B,) bool"""
         return self._replace(**{name: getattr(self, name) * rows for name in self._fields[1:8]})
 
     def squares(self, value: Array) -> Array:
@@ -113,7 +113,7 @@ class PoolPiece:
         self._state *= share
 
     def copy_from(self, other: PoolPiece) -> None:
-        """Take over the state of another piece of the same shapes."""
+        """Copy the state of another piece of the same shapes."""
         self._state[:] = other._state
 
     def state_dict(self) -> dict[str, Array]:
@@ -143,7 +143,7 @@ class PoolPiece:
 
 
 def check_shapes(state: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FloatArray]:
-    """The arrays of a piece's state, compared with what they must be before anything is made of that size."""
+    """The arrays of a piece's state, after checking their shapes: nothing of a wrong size is made."""
     arrays = {}
     for name, shape in shapes.items():
         array = np.asarray(state.get(name, np.nan))
@@ -158,7 +158,7 @@ def check_shapes(state: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -
 
 
 def is_gram(x: FloatArray, beside: float = 1e-9) -> bool:
-    """Whether a matrix is symmetric and, but for that share of its mean diagonal, positive semidefinite.  # (J, J)"""
+    """Whether a matrix is symmetric and positive semidefinite, up to that share of its mean diagonal.  # (J, J)"""
     trace = float(np.trace(x))
     if not 0.0 < trace < math.inf:
         return not x.any()

@@ -33,7 +33,7 @@ class ArrayNamespace:
         return np.zeros(shape)
 
     def number(self, truth: Any) -> Any:
-        """1 where true, 0 elsewhere, in float64."""
+        """1.0 where true, 0.0 elsewhere."""
         return np.asarray(truth, np.float64)
 
     def host(self, x: Array) -> FloatArray:

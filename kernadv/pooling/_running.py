@@ -8,15 +8,15 @@ from kernadv._typing import FloatArray
 from kernadv.pooling._base import GroupSums, PoolPiece, share_of
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
-#: Traces seen are fewer; and limits of their mean weight, in units.
+#: Most traces seen, and limits of their mean weight in units.
 MOST, LEAST_WEIGHT, MOST_WEIGHT = 2.0**53, 2.0**-260, 2.0**110
-#: Rewards nearer to each other than that are as good as equal; squares of shares of the range then fit.
+#: Rewards nearer to each other than this count as equal, so that squares of shares of the range fit a float.
 LEAST_SPAN = 1e-100
 #: Share of the sums that is kept from one step to the next: of the mean, and of the rest.
 KEEP_MEAN, KEEP = 0.8, 0.97
-#: Rollouts of that variance, as a share of the squared range, that a reward of two values is worth beside what was seen.
+#: Prior for the noise: so many rollouts, of that variance as a share of the squared range.
 TRUST, VARIANCE = 8.0, 0.1
-#: Limits of what a reward counts, in rewards of two values.
+#: Limits of `Running.count`.
 COUNTS = 0.1, 20.0
 
 

@@ -1,4 +1,4 @@
-"""How far predictions were off, by their place in the range of the rewards; for intervals."""
+"""How far predictions were off, by where in the range of the rewards they lay; for intervals."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ TRUST = 100.0
 
 
 class Calibration(PoolPiece):
-    """The mean residual of the rewards as a function of what was predicted for them.
+    """The mean residual of the rewards as a function of the prediction.
 
-    A prediction counts at the two `KNOTS` around it, the nearer the more, or at the one beyond which it lies; so does the
-    shift of a later one.  Predictions that run ahead to 0 or 1 are seen by that, which their own variance cannot tell.
+    A prediction is shared between the two `KNOTS` around it, more to the nearer one; beyond the last knot it counts there
+    alone.  The shift of a later prediction is interpolated in the same way.  It corrects predictions that run ahead to 0 or
+    1, which their own variance does not show.
     """
 
     sums: Array  # (2, K): discounted, of the residuals and of the traces
@@ -62,7 +63,7 @@ class Calibration(PoolPiece):
         self.sums += each * self.xp.stack([batch.wz - w * predicted, w]) @ self._near(predicted)
 
     def carry(self, factor: Any) -> None:
-        """The range of the rewards grew: shares of it are that much smaller, and as much is forgotten, as places moved."""
+        """After the range grew: shares of it are smaller by this factor, and as much is forgotten, as the places moved."""
         self.keep(factor)
         self.sums[0] *= factor
 

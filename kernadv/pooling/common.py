@@ -1,4 +1,4 @@
-"""The common level: how the whole policy moved, as the batch's other prompts show it."""
+"""The common level: how far the policy as a whole has moved, judged from the batch's other prompts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LONGEST = 1e12
 
 
 class CommonLevel(PoolPiece):
-    """A level on the logit scale that moves by a random walk, by Kalman filters, one for each of J speeds; their mean is
-    weighted by how well they predicted what the batches showed.
+    """A level on the logit scale that moves by a random walk.  J Kalman filters follow it, one for each speed; their mean is
+    weighted by how well they predicted the batches.
 
     A batch shows the level as a score u, the sum of its groups' derivatives of the log-likelihood at the expected level, and
     their information i: as one normal observation of variance 1 / i.
@@ -54,16 +54,16 @@ class CommonLevel(PoolPiece):
         return bool((arrays["variance"] >= 0).all() and (abs(arrays["mean"]) <= 1e6).all())
 
     def expected(self) -> Any:
-        """The level before a batch is seen; a random walk stays where it is."""
+        """The level expected before a batch is seen: that of the last one, as for any random walk."""
         return self._weights(self.evidence) @ self.mean
 
     def shown(self, score: Array, information: Array, elapsed: Any) -> Array:
-        """The level after batches that show it.
+        """The level that each of B batches would show.
 
         Parameters
         ----------
         score, information : (B,)
-            Each of another batch.
+            One of each batch.
         elapsed : float
             Steps since the last one was learned from.
 
@@ -75,12 +75,12 @@ class CommonLevel(PoolPiece):
         return (self._weights(self.evidence + evidence) * mean).sum(1)
 
     def starting(self, right: Array, rollouts: Array) -> tuple[Array, Array]:
-        """Mean and variance of the level after so many first rollouts of different prompts, `right` of them.  # as these"""
+        """Mean and variance of the level after the first rollouts, of different prompts, `right` of them with reward 1."""
         a, b = right + START, rollouts - right + START
         return self.xp.log(a / b), 1.0 / a + 1.0 / b
 
     def begin(self, right: Any, rollouts: Any, first: Any) -> None:
-        """Start there, if `first`."""
+        """Set the level as in `starting`, if `first`."""
         for part, start in zip((self.mean, self.variance), self.starting(right, rollouts), strict=True):
             part[:] = self.xp.where(first, start, part)
 
@@ -93,7 +93,7 @@ class CommonLevel(PoolPiece):
         self.evidence -= self.evidence.max()
 
     def carry(self, mean: Array, factor: Array) -> None:
-        """Take over the levels on another scale, whose variances are factor^2 of these."""
+        """Replace the levels by those on another scale, on which the variances are factor^2 times as large."""
         self.mean[:] = mean
         self.variance *= factor * factor
 

@@ -18,11 +18,11 @@ from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 COSINES = 32
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.98
-#: A feature that varies by less than that share of its mean does not vary but for rounding; nor by less than that.
+#: A feature is constant if it varies by less than the first as a share of its mean, or by less than the second.
 ROUNDING, LEAST = 1e-12, 1e-100
-#: Of a coefficient, as a share of the mean sum of squares, and of the weights: deviations that are rounding tell nothing.
+#: Least penalty of a coefficient, as a share of the mean sum of squares and of the weights.
 LEAST_PENALTY = 1e-9
-#: Of a pass rate: as many rollouts as a visit of a history counts.
+#: Most rollouts of a pass rate, as many as a visit of a history counts.
 MOST_ROLLOUTS = 2**31 - 1
 
 
@@ -139,7 +139,7 @@ class FeaturePrior(PoolPiece):
         self._try(f, y, w * fresh, kappa, new)
 
     def carry(self, factor: Any) -> None:
-        """The rewards are counted in units that make them that much smaller."""
+        """After the range grew: shares of it are smaller by this factor."""
         self.cross *= factor
         self.trial *= factor * factor
 
@@ -191,8 +191,7 @@ def offline_features(prompt_ids: Sequence[Id], pass_rates: Sequence[float], roll
     """Features for `KernelValueEstimator(features=...)` from rollouts scored before training.
 
     The feature is the logit of the pass rate, ``log((k + 1/2) / (n - k + 1/2))`` for k of n rollouts.  The regression
-    learns what it is worth as the policy moves away from the one that was measured; as rewards of an earlier step, the
-    rollouts would keep the weight that the windows give to their age.
+    learns what the feature is worth as the policy moves away from the one that was measured.
 
     Parameters
     ----------

@@ -24,31 +24,31 @@ from kernadv.smoothers import Estimate
 
 #: Prior odds of a filter by which prompts do not move, to each by which they do.
 STILL = 2.0
-#: Where the others of a group weigh less, as a share of it, a trace is as good as alone.
+#: A trace counts as alone where the others of its group weigh less than this share of the group.
 ALONE = 1e-9
-#: Rewards are looked at so many ranges from the range.
+#: Rewards further away than that many ranges are clipped.
 FARTHEST = 1e100
 #: Shares of the range within which features place the prior mean.
 LEAST_PRIOR = 0.01
 
 
 class Query(NamedTuple):
-    """N groups of prompts, and what is noted of these.
+    """N groups, and what the history notes of their prompts.
 
     Attributes
     ----------
     batch : GroupSums of N groups
     known : (N,) bool
-        Whether anything is noted of the prompt.
+        Whether the history notes anything of the prompt.
     notes : (N, 2 + 2 M)
-        The range of the rewards at its last visit, and the beliefs then; of prompts that are not known they mean nothing.
+        The range of the rewards at its last visit, and the beliefs then; meaningless for prompts that are not known.
     gap : (N,)
-        Steps from its newest visit to the group's; below 0 for a group that comes late.  Of a prompt that is not known,
-        from its first group of the batch.
+        Steps from the prompt's newest visit to the group; below 0 for a group that comes late.  For a prompt that is not
+        known, steps from its first group in the batch.
     low, high : (N,)
-        Smallest and largest reward of each group; infinite, and minus that, where none is scored.
+        Smallest and largest reward of each group; inf and -inf where none is scored.
     step : int
-        Newest of the batch.
+        Newest step of the batch.
     chain : Chain or None
         None: no prompt has two groups.
     features : (N, D) or None
@@ -84,7 +84,7 @@ class Chain(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """What is known of N groups before their rewards are looked at, but for those of other prompts.
+    """What is known of N groups from the past and from the rewards of the batch's other prompts.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class Forecast(NamedTuple):
     level : (N,)
         The common level that the other prompts show.
     low, span : (N,)
-        Low end and length of the range of the rewards: in the first batch of those of the other prompts.
+        Low end and length of the range of the rewards; in the first batch, of the rewards of the other prompts.
     base : Beliefs
         At the newest visits.
     score, information : (N,)
@@ -169,7 +169,7 @@ class Pool:
             self.features = FeaturePrior(features, self.xp)
 
     def copy_from(self, other: Pool) -> None:
-        """Take over what another pool has learned, of the same `Pooling` and namespace."""
+        """Copy what another pool of the same `Pooling` and namespace has learned."""
         self.newest[:] = other.newest
         if other.features is None:
             self.features = None
@@ -179,7 +179,7 @@ class Pool:
             own.copy_from(learned)
 
     def forecast(self, query: Query) -> Forecast:
-        """Predict a batch; its rewards enter only through the other prompts, for the common level."""
+        """Predict a batch.  Its rewards enter only through the common level, each for the other prompts."""
         xp = self.xp
         batch, running = query.batch, self.running
         weights, base = self.weights.weights(), self._recalled(query)
@@ -203,7 +203,7 @@ class Pool:
         weight: Any,
         places: tuple[Array, Array] | None = None,
     ) -> Estimate:
-        """The other traces of the group join: the mean over the filters of ``(nu p + k T) / (nu + k W)``.
+        """Values with the other traces of the group: the mean over the filters of ``(nu p + k T) / (nu + k W)``.
 
         Parameters
         ----------
@@ -213,7 +213,7 @@ class Pool:
         others : three (B,) arrays
             Count, sum W of the weights w and sum T of w z over the other scored traces of the row's group.
         weight : () or (B,)
-            Of a typical trace, while nothing was learned.
+            Of a typical trace.
         places : two arrays of int64, optional
             Rows of one group and one W may share a place: the place of each row, (B,), and a row of each place, (U,).
 
@@ -270,8 +270,9 @@ class Pool:
         ]
 
     def centre(self, forecast: Forecast, group: Array, mass: Array, value: Array) -> Array:
-        """Where values are, as shares of the range: moved by how far such predictions were off, in as far as they are
-        predictions and not the mean of the other traces.
+        """Values as shares of the range, corrected by how far such predictions were off.
+
+        The correction counts as much as the value rests on the prediction, and not on the other traces of the group.
 
         Parameters
         ----------
@@ -306,7 +307,7 @@ class Pool:
         return where(gain > 0, level, np.nan), gain
 
     def _of_others(self, query: Query, learned: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Level, range and whether they are known, of each group: what was learned, or at first what other prompts show."""
+        """Level, range and whether they are known, by group: as learned, or in the first batch from the other prompts."""
         where, ratio, others = self.xp.where, self.xp.ratio, self.xp.sum_of_others
         batch, worth = query.batch, self._different(query.batch)
         right, count = others(batch.prompt, worth * ratio(batch.wz, batch.w), worth)
@@ -319,7 +320,7 @@ class Pool:
         return tuple(where(self.running.empty, here, there) for here, there in zip(first, learned, strict=True))
 
     def _different(self, batch: GroupSums) -> Array:
-        """How many rollouts of different prompts those of each group are worth.  # (N,)"""
+        """The number of rollouts of different prompts that tell as much as those of each group.  # (N,)"""
         kappa, n = self._kappa, batch.n * (batch.w > 0)
         return n * (kappa + 1.0) / (n + kappa)
 
@@ -334,7 +335,7 @@ class Pool:
         return xp.where(own, xp.where(own, np.inf, x).min(), least)
 
     def typical_weight(self, weight: Array | None, scored: Array) -> Array:
-        """Mean weight of a trace: of those seen, or at first of the batch's other traces.
+        """Mean weight of a trace among those seen; in the first batch, among its other traces.
 
         Parameters
         ----------
@@ -420,7 +421,7 @@ class Pool:
         none = xp.zeros_like(base.logit[:1])
         held = [
             xp.concatenate([part, none]) for part in base
-        ]  # of each prompt, at its first group; the last row is for nobody
+        ]  # of each prompt, at its first group; the last row takes what must not be stored
         ahead = xp.concatenate([0.0 * query.gap, 0.0 * query.gap[:1]])  # steps of its newest visit beyond that before
         seen = xp.concatenate([query.known, query.known[:1]])
         loss = 0.0
@@ -520,7 +521,7 @@ class Pool:
         return score, slope * noise * n, centre, error
 
     def _carry(self, lower: Any, upper: Any) -> None:
-        """What was learned in shares of the range before, in those of the present one; see `Running.learn`."""
+        """Express what was learned in shares of the old range in shares of the present one; see `Running.learn`."""
         mean, factor = carried(self.common.mean, lower, upper, self.xp)
         moved = (lower > 0) | (upper < 1)
         where = self.xp.where

@@ -1,4 +1,4 @@
-"""The choice of what is pooled."""
+"""The settings of the pooled estimator."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Pooling:
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If a tuple is empty, but for `discounts`, or holds a number that is out of range or repeated.
+        If a tuple other than `discounts` is empty, or one holds a number that is out of range or repeated.
     """
 
     priors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)

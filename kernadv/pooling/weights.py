@@ -1,4 +1,4 @@
-"""How much each filter counts: what predicted best so far, over all prompts."""
+"""The weights of the filters, by how well each has predicted so far, over all prompts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
 #: Share of the losses that is kept from one step to the next.
 KEEP = 0.98
-#: Traces of that loss that are assumed beside those seen.
+#: Prior for the loss: so many traces, with that loss each.
 TRUST, VARIANCE = 2.0, 0.2
-#: The rate of the weights is so much over the variance of a reward; 1/2 would be the posterior for normal rewards.
+#: The rate of the weights times the variance of a reward; 1/2 would give the posterior for normal rewards.
 RATE = 0.25
 
 
 class PrequentialWeights(PoolPiece):
     """Weights of M predictors, ``w_m ~ o_m exp(-L_m / (4 v))``, the same for all prompts.
 
-    L_m is the discounted sum of the squared distances of the rewards from what predictor m said of them before, from the
-    past and the other traces of the group; v the smallest of them a trace.
+    L_m is the discounted sum of the squared errors of predictor m, whose predictions come from the past and the other traces
+    of the group; v is the smallest L_m, divided by the number of traces.
 
     Parameters
     ----------
@@ -58,6 +58,6 @@ class PrequentialWeights(PoolPiece):
         self.traces += traces
 
     def carry(self, factor: Any) -> None:
-        """The range of the rewards grew: shares of it are that much smaller than those before."""
+        """After the range grew: shares of it are smaller by this factor."""
         self.loss *= factor * factor
         self.traces *= factor > 0
