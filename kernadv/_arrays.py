@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,28 @@ def is_tensor(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach")
 
 
-def read_tensor(tensor: Any, name: str) -> AnyArray:
-    """The numbers of a torch tensor, floats in float64, or raise if it holds none."""
-    tensor = tensor.detach()
+def check_real(tensor: Any, name: str) -> Any:
+    """Return a torch tensor without its gradient, or raise if it holds complex numbers."""
     if tensor.is_complex():
         raise ArgumentTypeError(f"{name} must be real numbers, got a tensor of {tensor.dtype}")
+    return tensor.detach()
+
+
+def check_rows(shape: Sequence[int], rows: int) -> None:
+    """Refuse rewards of a shape other than one a prompt id, and an empty batch."""
+    if len(shape) != 1:
+        raise ArgumentError(
+            f"rewards must have one dimension, one a row, got shape {tuple(shape)}; sum over tokens first"
+        )
+    if shape[0] != rows:
+        raise ArgumentError(f"one reward a prompt id: got {rows} prompt ids and {shape[0]} rewards")
+    if not rows:
+        raise ArgumentError("the batch is empty: pass at least one row")
+
+
+def read_tensor(tensor: Any, name: str) -> AnyArray:
+    """The numbers of a torch tensor, floats in float64, or raise if it holds none."""
+    tensor = check_real(tensor, name)
     try:
         return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).cpu().numpy())
     except (TypeError, RuntimeError):  # sparse; without memory, on the device "meta"
@@ -114,12 +131,7 @@ def read_rewards(rewards: Any, rows: int) -> tuple[FloatArray, Restore]:
             except FloatingPointError:
                 raise _too_large(dtype) from None
 
-    if z.ndim != 1:
-        raise ArgumentError(f"rewards must have one dimension, one a row, got shape {z.shape}; sum over tokens first")
-    if len(z) != rows:
-        raise ArgumentError(f"one reward a prompt id: got {rows} prompt ids and {len(z)} rewards")
-    if not rows:
-        raise ArgumentError("the batch is empty: pass at least one row")
+    check_rows(z.shape, rows)
     huge = np.abs(z) > LARGEST_REWARD
     if huge.any():
         row = int(np.flatnonzero(huge)[0])

@@ -43,15 +43,28 @@ class LogError(KernadvError):
 
 def check_positive(value: float, name: str, hint: str, *, allow_inf: bool = False) -> float:
     """Return `value` as a float, or raise if it is not a positive number."""
-    try:
-        if isinstance(value, (bool, str)) or getattr(value, "ndim", 0) > 0:
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ArgumentTypeError(f"{name} must be a number, got {value!r}; {hint}") from None
+    number = _number(value, name, hint)
     if not number > 0 or (math.isinf(number) and not allow_inf):
         raise ArgumentError(f"{name} must be positive{'' if allow_inf else ' and finite'}, got {value!r}; {hint}")
     return number
+
+
+def check_level(level: float) -> float:
+    """Return a confidence level, or raise if it does not lie strictly between 0 and 1."""
+    hint = "for 95% say 0.95"
+    number = _number(level, "level", hint)
+    if not 0.0 < number < 1.0:
+        raise ArgumentError(f"level must lie strictly between 0 and 1, got {level!r}; {hint}")
+    return number
+
+
+def _number(value: float, name: str, hint: str) -> float:
+    try:
+        if isinstance(value, (bool, str)) or getattr(value, "ndim", 0) > 0:
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentTypeError(f"{name} must be a number, got {value!r}; {hint}") from None
 
 
 def check_choice(value: str, name: str, known: Iterable[str]) -> str:
@@ -103,16 +116,3 @@ def import_extra(module: str, what: str, extra: str) -> Any:
         raise MissingExtraError(
             f'{what} needs {module}, which is not installed; run: pip install "kernadv[{extra}]"'
         ) from None
-
-
-def check_level(level: float) -> float:
-    """Return a confidence level, or raise if it does not lie strictly between 0 and 1."""
-    try:
-        if isinstance(level, (bool, str)) or getattr(level, "ndim", 0) > 0:
-            raise TypeError
-        number = float(level)
-    except (TypeError, ValueError, OverflowError):
-        raise ArgumentTypeError(f"level must be a number, got {level!r}; for 95% say 0.95") from None
-    if not 0.0 < number < 1.0:
-        raise ArgumentError(f"level must lie strictly between 0 and 1, got {level!r}; for 95% say 0.95")
-    return number

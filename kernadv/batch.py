@@ -13,7 +13,7 @@ from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.groups import Groups, WeightedGroups
 from kernadv.ids import Id, batch_codes
 from kernadv.moments import Moments
-from kernadv.pooling import Chain, GroupSums
+from kernadv.pooling import NUMPY, Chain, GroupSums
 from kernadv.smoothers import Estimate
 
 NONE = np.empty(0, np.int64)
@@ -159,9 +159,8 @@ class Batch(NamedTuple):
 
     def mean_of_other_prompts(self, otherwise: float) -> FloatArray:
         """Mean reward of the batch's other prompts for each row; `otherwise` where there is none.  # (B,)"""
-        n, s = (_sum_of_other_entries(_sums(self.prompt, x, len(self.ids))) for x in (self.groups.n, self.groups.s))
-        mean = np.where(n > 0, s / np.maximum(n, 1.0), otherwise)
-        return np.asarray(mean[self.prompt[self.group]])
+        n, s = NUMPY.sum_of_others(self.prompt, self.groups.n, self.groups.s)
+        return np.asarray(np.where(n > 0, s / np.maximum(n, 1.0), otherwise)[self.group])
 
     def advantages(self, value: FloatArray) -> Any:
         """Reward - value, of the kind of the rewards; 0 where a reward is NaN.  # (B,)"""
@@ -234,10 +233,3 @@ def sum_of_groupmates(group: IntArray, z: FloatArray, scored: BoolArray, groups:
 
 def _sums(code: IntArray, x: AnyArray, size: int) -> FloatArray:
     return np.bincount(code, x, size).astype(np.float64)
-
-
-def _sum_of_other_entries(x: FloatArray) -> FloatArray:
-    """Sum of all entries but the own one, which never enters, not even in rounding.  # (P,)"""
-    before = np.concatenate([[0.0], np.cumsum(x[:-1])])
-    after = np.concatenate([np.cumsum(x[:0:-1])[::-1], [0.0]])
-    return np.asarray(before + after)

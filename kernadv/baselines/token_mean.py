@@ -11,19 +11,17 @@ from kernadv.baselines._base import (
     NOTHING,
     Baseline,
     LinearBaseline,
-    LinearValues,
     Offline,
     SideInformation,
     Traces,
     TraceValues,
     ValueEstimator,
-    reciprocal,
     row_values,
     scored_groups,
 )
 from kernadv.baselines.beta import EventCounts
 from kernadv.baselines.constant import Zero
-from kernadv.baselines.group_mean import check_weight
+from kernadv.baselines.group_mean import AsymmetricMean, check_weight
 from kernadv.batch import read_batch
 from kernadv.groups import Groups
 from kernadv.smoothers import Estimate
@@ -95,19 +93,10 @@ class _CentredOnline:
         self._running.observe(prompt_ids, rewards, step)
 
 
-class _MeanOfSeveral(LinearBaseline):
-    """The group mean, and 0 for a single trace: verl's convention."""
-
-    def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
-        """The mean of groups of two or more."""
-        share = np.where(groups.n > 1, reciprocal(groups.n), 0.0)
-        return LinearValues(0.0 * share, share, share)
-
-
 BASELINES = (
     TokenCentred(Zero(), "reinforce_pp", "mean over the batch's tokens, own reward (REINFORCE++)"),
     TokenCentred(
-        _MeanOfSeveral(),
+        AsymmetricMean(0.0),  # the group mean, and 0 for a single trace: verl's convention
         "reinforce_pp_baseline",
         "group mean, centred over the batch's tokens, own reward (REINFORCE++-baseline)",
     ),

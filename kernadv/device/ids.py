@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._errors import ArgumentTypeError
 from kernadv._typing import IntArray
 from kernadv.device.transfer import send, upload
 from kernadv.ids import Id, batch_codes, id_key
@@ -34,23 +34,17 @@ class DeviceIds(NamedTuple):
     code: IntArray | None
 
 
-def read_ids(prompt_ids: Any, rows: int) -> DeviceIds:
-    """Check the ids of a batch of that many rows."""
+def read_ids(prompt_ids: Any) -> tuple[DeviceIds, int]:
+    """Check the ids of a batch; returns them, and the number of rows."""
     if isinstance(prompt_ids, Tensor):
         if prompt_ids.ndim != 1 or prompt_ids.dtype not in WHOLE:
             raise ArgumentTypeError(
                 f"prompt_ids must be one whole number a row, got a tensor of {str(prompt_ids.dtype)[6:]}, shape "
                 f"{tuple(prompt_ids.shape)}"
             )
-        given, count = DeviceIds(int, prompt_ids, None, None), len(prompt_ids)
-    else:
-        ids, code = batch_codes(prompt_ids)
-        given, count = DeviceIds(type(ids[0]) if ids else int, None, ids, code), len(code)
-    if count != rows:
-        raise ArgumentError(f"one reward a prompt id: got {count} prompt ids and {rows} rewards")
-    if not rows:
-        raise ArgumentError("the batch is empty: pass at least one row")
-    return given
+        return DeviceIds(int, prompt_ids, None, None), len(prompt_ids)
+    ids, code = batch_codes(prompt_ids)
+    return DeviceIds(type(ids[0]) if ids else int, None, ids, code), len(code)
 
 
 class Names:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv._arrays import LARGEST_REWARD, LARGEST_WEIGHT, check_floats, read_steps
+from kernadv._arrays import LARGEST_REWARD, LARGEST_WEIGHT, check_floats, check_real, check_rows, read_steps
 from kernadv._at_once import Call
-from kernadv._errors import ArgumentError, ArgumentTypeError, KernadvError
+from kernadv._errors import ArgumentError, KernadvError
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.clock import Bandwidth, Visits
 from kernadv.device.batch import DeviceBatch
@@ -106,8 +106,9 @@ class DeviceState:
     def read(self, prompt_ids: Any, rewards: Tensor, step: Any, weights: Any = None) -> DeviceBatch:
         """Check a batch, also against the history, and look its prompts up."""
         self._check_whole()
-        z = _rewards(rewards)
-        given = read_ids(prompt_ids, len(z))
+        z = check_real(rewards, "rewards").double()
+        given, rows = read_ids(prompt_ids)
+        check_rows(z.shape, rows)
         refused = z.abs() > LARGEST_REWARD
         w = None if weights is None else _weights(weights, len(z), self.device)
         if w is not None:
@@ -255,22 +256,10 @@ class Refused:
             )
 
 
-def _rewards(rewards: Tensor) -> Tensor:
-    """Rewards as float64."""
-    if rewards.is_complex():
-        raise ArgumentTypeError(f"rewards must be real numbers, got a tensor of {rewards.dtype}")
-    if rewards.ndim != 1:
-        raise ArgumentError(
-            f"rewards must have one dimension, one a row, got shape {tuple(rewards.shape)}; sum over tokens first"
-        )
-    return rewards.detach().double()
-
-
 def _weights(weights: Any, rows: int, device: torch.device) -> Tensor:
     """Weights as float64 on the device."""
-    w = weights.detach() if isinstance(weights, Tensor) else upload(check_floats(weights, "weights"), device)
-    if w.is_complex():
-        raise ArgumentTypeError(f"weights must be real numbers, got a tensor of {w.dtype}")
+    tensor = isinstance(weights, Tensor)
+    w = check_real(weights, "weights") if tensor else upload(check_floats(weights, "weights"), device)
     if w.shape != (rows,):
         raise ArgumentError(f"one weight a row: got {rows} rows and weights of shape {tuple(w.shape)}")
     return send(w.double(), device)

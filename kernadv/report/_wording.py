@@ -134,25 +134,17 @@ def is_better(audit: Audit) -> bool:
 def usage(report: Report) -> str:
     """Three lines of Python: the default estimator, or the best bandwidth where its error is smaller."""
     best = report.audit.finding(report.audit.best)
-    if error(report.audit.finding("kernadv")).estimate <= error(best).estimate:
-        return (
-            "from kernadv import KernelValueEstimator\n"
-            "estimator = KernelValueEstimator()\n"
-            "advantages = estimator.advantages(prompt_ids, rewards, step)"
-        )
-    kernel = "" if report.kernel == "triangular" else f", kernel={report.kernel!r}"
-    width = "float('inf')" if best.bandwidth == math.inf else f"{best.bandwidth:g}"
-    if best.clock == "relative":
-        return (
-            "from kernadv import KernelValueEstimator\n"
-            f"estimator = KernelValueEstimator.kae(h={width}{kernel})\n"
-            "advantages = estimator.advantages(prompt_ids, rewards, step)"
-        )
-    clock = "Visits" if best.clock == "visits" else "Steps"
+    names, made = "KernelValueEstimator", "KernelValueEstimator()"
+    if error(report.audit.finding("kernadv")).estimate > error(best).estimate:
+        kernel = "" if report.kernel == "triangular" else f", kernel={report.kernel!r}"
+        width = "float('inf')" if best.bandwidth == math.inf else f"{best.bandwidth:g}"
+        if best.clock == "relative":
+            made = f"KernelValueEstimator.kae(h={width}{kernel})"
+        else:
+            clock = "Visits" if best.clock == "visits" else "Steps"
+            names, made = f"KernelValueEstimator, {clock}", f"KernelValueEstimator({clock}({width}){kernel})"
     return (
-        f"from kernadv import KernelValueEstimator, {clock}\n"
-        f"estimator = KernelValueEstimator({clock}({width}){kernel})\n"
-        "advantages = estimator.advantages(prompt_ids, rewards, step)"
+        f"from kernadv import {names}\nestimator = {made}\nadvantages = estimator.advantages(prompt_ids, rewards, step)"
     )
 
 

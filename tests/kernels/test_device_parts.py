@@ -171,7 +171,7 @@ def test_what_comes_from_main_memory_is_pinned(monkeypatch):
     pinned, there = [], torch.device("meta")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(len(x)) or x)
-    given = read_ids(torch.arange(5, dtype=torch.int32), 5)
+    given, _ = read_ids(torch.arange(5, dtype=torch.int32))
     assert Names().keys(given, there).dtype == torch.int64
     assert state._weights(torch.ones(6, dtype=torch.bfloat16), 6, there).dtype == torch.float64
     assert state._weights([1.0] * 7, 7, there).dtype == torch.float64
