@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice
-from kernadv.logs._base import Chunk, Notes, Query, Reader, RewardLog, Selection
+from kernadv.logs._base import Chunk, Notes, Query, Reader, RewardLog, Selection, some
 from kernadv.logs._columns import ALIASES, ROLES, select
-from kernadv.logs._errors import some
 
 __all__ = ["ALIASES", "Chunk", "Notes", "Query", "Reader", "RewardLog", "Selection", "formats", "read_log", "select"]
 

@@ -1,14 +1,15 @@
-"""What every reader of a reward log shares: the question asked, the chunks that answer it, and the result."""
+"""What every reader of a reward log shares: the question asked, the chunks that answer it, the result, and its errors."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from kernadv._errors import LogError
 from kernadv._typing import FloatArray
 from kernadv.groups import Groups
 
@@ -147,3 +148,33 @@ class Reader(ABC):
     @abstractmethod
     def frames(self, query: Query) -> Iterator[Chunk]:
         """Yield the log chunk by chunk, in bounded memory."""
+
+
+def missing_columns(
+    missing: Mapping[str, str | None], found: Iterable[str], source: object, tried: Mapping[str, Iterable[str]]
+) -> LogError:
+    """Build the error for absent columns: role -> column that the caller named, or None if names were tried."""
+    parts = []
+    for role, column in missing.items():
+        if column is not None:
+            parts.append(f"no column {column!r} (for {role})")
+        else:
+            parts.append(f"no {role} column (tried {', '.join(tried[role])}): name it with --map {role}=COLUMN")
+    return LogError(f"{source}: {'; '.join(parts)}. Columns found: {some(found, 40)}")
+
+
+def broken_line(source: object, line: int, detail: str) -> LogError:
+    """Build the error for a line that is not the JSON expected."""
+    return LogError(f"{source}, line {line}: {detail}; repair or remove the line")
+
+
+def without_rows(path: object) -> LogError:
+    """Build the error for a log that is empty."""
+    return LogError(f"{path}: the log is empty, expected at least one row with a step, a prompt and a reward")
+
+
+def some(names: Iterable[str], most: int = 10) -> str:
+    """List the first names, and how many more there are."""
+    listed = list(names)
+    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return (", ".join(listed[:most]) + rest) or "nothing"

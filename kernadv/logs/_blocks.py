@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from kernadv.logs._base import Chunk, Notes
-from kernadv.logs._prompts import canonical_texts
+from kernadv.logs._values import canonical_texts
 
 _MARK = "__mark__"
 _NOTE = "{n} rows dropped that were dumped again by a later logging step"

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kernadv._errors import LogError
-from kernadv.logs._base import Notes, Query, Selection
-from kernadv.logs._errors import missing_columns, some
+from kernadv.logs._base import Notes, Query, Selection, missing_columns, some
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "step": (

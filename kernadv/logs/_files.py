@@ -16,8 +16,7 @@ import pyarrow.parquet as parquet
 
 from kernadv._errors import LogError
 from kernadv.logs import _jsonl
-from kernadv.logs._base import Chunk, Selection
-from kernadv.logs._errors import missing_columns, some, without_rows
+from kernadv.logs._base import Chunk, Selection, missing_columns, some, without_rows
 
 _CSV_BLOCK = 1 << 21
 _PARQUET_ROWS = 1 << 15

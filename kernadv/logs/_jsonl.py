@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.json as arrow_json
 
-from kernadv.logs._errors import broken_line
-from kernadv.logs._prompts import canonical
+from kernadv.logs._base import broken_line
+from kernadv.logs._values import canonical
 
 _BLOCK = 1 << 23
 _HEAD = 100

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
+from itertools import count
+
+import numpy as np
 import polars as pl
 
 from kernadv._errors import LogError
+from kernadv._typing import IntArray
 from kernadv.groups import Groups, aggregate
-from kernadv.logs._base import Chunk, Query, RewardLog
-from kernadv.logs._errors import without_rows
-from kernadv.logs._prompts import PromptIndex
+from kernadv.logs._base import Chunk, Query, RewardLog, without_rows
 from kernadv.logs._values import integers, numbers, prompt_texts, refuse
 
 _PENDING = 1 << 21
+#: A longer text of a prompt is known by its digest.
+_LONGEST_KEY = 64
+
+
+def prompt_key(text: str) -> str:
+    """Return a text of at most 64 characters as it is, a longer one as ``sha256:<hex digest>``: stable across runs."""
+    if len(text) <= _LONGEST_KEY:
+        return text
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+class PromptIndex:
+    """Row numbers of prompts, in their order of appearance; of a long text only its digest is remembered."""
+
+    def __init__(self) -> None:
+        self._rows: defaultdict[str, int] = defaultdict(count().__next__)
+        self._integral = True
+
+    def rows(self, texts: pl.Series, integral: bool) -> IntArray:
+        """Return the row number of each prompt; a new prompt gets the next one.
+
+        Parameters
+        ----------
+        texts : (M,) Series of str
+            Prompts, see `prompt_texts`.
+        integral : bool
+            Whether the log holds them as integers.
+        """
+        self._integral &= integral
+        short = (texts.str.len_bytes().max() or 0) <= _LONGEST_KEY  # type: ignore[operator]
+        keys = texts.to_list() if short else map(prompt_key, texts.to_list())
+        return np.fromiter(map(self._rows.__getitem__, keys), dtype=np.int64, count=len(texts))
+
+    def ids(self) -> list[str] | list[int]:
+        """Return the id of each row: integers if the whole log has integers, strings otherwise."""
+        return list(map(int, self._rows)) if self._integral else list(self._rows)
 
 
 class Reducer:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import polars as pl
 
 from kernadv._arrays import LARGEST_REWARD
 from kernadv._errors import LogError
 from kernadv.logs._base import Chunk
-from kernadv.logs._prompts import canonical_texts
 
 _MISSING = ("", "na", "n/a", "nan", "null", "none")
 _NUMBER = "a finite number, a boolean, or nothing (an unscorable row)"
@@ -65,6 +67,17 @@ def prompt_texts(chunk: Chunk) -> tuple[pl.Series, bool]:
     return texts, series.dtype.is_integer()
 
 
+def canonical(value: Any) -> str:
+    """Return one text for equal messages: sorted keys, no white space, absent and null fields alike."""
+    return json.dumps(_without_nulls(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def canonical_texts(series: pl.Series) -> pl.Series:
+    """Return the canonical text of each entry of a nested column, null for null."""
+    texts = [None if item is None else canonical(item) for item in series.to_list()]
+    return pl.Series(series.name, texts, dtype=pl.String)
+
+
 def refuse(chunk: Chunk, column: str, bad: pl.Series, expected: str) -> None:
     """Raise a LogError that shows the first bad value of a column and its row, if there is one."""
     if bad.any():
@@ -94,3 +107,11 @@ def _not_a_number(series: pl.Series) -> pl.Series:
     if series.dtype.is_float():
         return series.is_nan().fill_null(False)
     return pl.repeat(False, len(series), eager=True)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_nulls(item) for item in value]
+    return value

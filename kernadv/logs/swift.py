@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import polars as pl
 
 from kernadv.logs import ALIASES, Chunk, Query, Reader, Selection, select
+from kernadv.logs._base import broken_line
 from kernadv.logs._blocks import distinct, mark
-from kernadv.logs._errors import broken_line
 from kernadv.logs._files import filled
 from kernadv.logs._jsonl import records, series
 
