@@ -62,7 +62,7 @@ class Batch(NamedTuple):
 
     @property
     def step(self) -> IntArray:
-        """Of each group.  # (N,)"""
+        """Step of each group.  # (N,)"""
         return self.groups.step
 
     @property

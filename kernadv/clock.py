@@ -34,7 +34,7 @@ class Retention(NamedTuple):
     visits: int
 
     def clamped(self) -> Retention:
-        """The same with limits that fit 64 bits."""
+        """A copy with limits that fit 64 bits."""
         return Retention(*(max(-UNBOUNDED, min(limit, UNBOUNDED)) for limit in self))
 
 

@@ -15,11 +15,11 @@ from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._states import real_numbers, whole_numbers
 from kernadv._typing import AnyArray, FloatArray, IntArray
 
-#: Prompts, and traces of a group, are fewer.
+#: Most prompts, and most traces of a group.
 MOST = 2**31 - 1
-#: Weights up to that many units are counted as they are; larger ones get a new unit, in which those before are small.
+#: Largest weight in units; beyond it the unit grows, and earlier weights become small.
 MOST_UNITS = 2.0**100
-#: Weights below that many units count as 0.
+#: Weights below this many units count as 0.
 LEAST_UNITS = 2.0**-200
 
 

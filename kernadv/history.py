@@ -81,7 +81,7 @@ class _Chains(NamedTuple):
 
     @staticmethod
     def none(prompts: int) -> _Chains:
-        """Of prompts without visits."""
+        """The chains of prompts without visits."""
         return _Chains(np.full(prompts, -1, np.int32), np.zeros(prompts, np.int32), np.zeros(prompts, np.int8))
 
 
@@ -210,7 +210,7 @@ class History:
         return np.fromiter(map(self._table.get, ids, repeat(-1)), np.int64, len(ids))
 
     def notes(self, rows: IntArray) -> FloatArray:
-        """What is noted of the prompts in `rows`; where a row is -1 it means nothing.  # (P, noted)"""
+        """What is noted of the prompts in `rows`; meaningless where a row is -1.  # (P, noted)"""
         if not len(self._notes):
             return np.zeros((len(rows), self._notes.shape[1]))
         return np.asarray(self._notes[np.maximum(rows, 0)])
@@ -385,7 +385,7 @@ class History:
         return Histories(*self._gathered(self._chains, rows, buffer))
 
     def visits(self, rows: IntArray) -> Groups | WeightedGroups:
-        """The same of a history of either kind; ``prompt`` indexes `rows`."""
+        """Visits of the prompts in `rows`, of a history of either kind; ``prompt`` indexes `rows`."""
         _, length, step, n, *sums = self._gathered(self._chains, rows)
         return self.kind(np.repeat(np.arange(len(rows)), length), step, n.astype(np.int64), *sums)
 

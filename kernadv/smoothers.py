@@ -110,7 +110,7 @@ def local_linear(moments: Moments, xp: Any = np) -> Estimate:
     )
 
 
-#: Of moments, and of the module of their arrays (numpy if left out).
+#: A function of moments, and of the namespace of their arrays (numpy if left out).
 Smoother = Callable[..., Estimate]
 
 #: Every smoother of a history by name.

@@ -44,7 +44,7 @@ class JamesStein(LinearBaseline):
     name = "jspo"
     title = "James-Stein (JSPO)"
     min_group = 2
-    #: Of the denominator, as published.
+    #: Added to the denominator, as published.
     eps = 1e-6
 
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
@@ -58,7 +58,7 @@ class JamesStein(LinearBaseline):
 
 
 class EmpiricalBayes(LinearBaseline):
-    """The same with the noise subtracted and the leave-one-out mean's own variance:
+    """`JamesStein` with the noise subtracted, and the variance of the leave-one-out mean:
 
     ``lambda = v / (v + tau^2)``, v = mean s_k^2 / (G - 1), tau^2 = max(0, s - mean s_k^2 / m).  At G = 1 it is the mean
     of the step's other prompts.

@@ -173,7 +173,7 @@ class DeviceBatch:
         return rows.to(self._kind) if rows.is_floating_point() else rows
 
     def of_steps(self, values: AnyArray) -> Tensor:
-        """One number a step of the batch at every place.  # (B, 1)"""
+        """The number of its step at each place, from one number a step of the batch.  # (B, 1)"""
         if self.tick is not None:
             return upload(values, self.z.device)[self.tick][:, None]
         kind = torch.float64 if values.dtype.kind == "f" else torch.int64
@@ -189,7 +189,7 @@ class DeviceBatch:
 
     @cached_property
     def _parts(self) -> Tensor:
-        """Of each trace 1, z and z^2; with weights what `GroupSums` sums.  # (3 or 7, B)"""
+        """1, z and z^2 of each trace; with weights the terms of `GroupSums`.  # (3 or 7, B)"""
         one, z = self.own
         if self.weight is None:
             return torch.stack([one, z, z * z])

@@ -15,9 +15,9 @@ from kernadv.device.visits import NONE, Visits, drop_oldest, evict, pack, put_vi
 from kernadv.groups import Groups, WeightedGroups
 from kernadv.moments import Histories
 
-#: Room for prompts and for visits of each at first.
+#: Initial room for prompts, and for visits of each.
 PROMPTS, VISITS = 1024, 8
-#: Calls between two times that prompts are forgotten, which costs as much as several calls.
+#: Least number of calls between two evictions of prompts, each of which costs as much as several calls.
 PAUSE = 8
 
 

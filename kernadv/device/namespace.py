@@ -15,7 +15,7 @@ from kernadv.pooling import ArrayNamespace
 
 
 class TorchNamespace(ArrayNamespace):
-    """That of torch, for tensors of float64 on a device.
+    """The functions of torch, for tensors of float64 on a device.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class TorchNamespace(ArrayNamespace):
         return x @ weights
 
     def solve(self, system: Tensor, right: Tensor) -> Tensor:
-        """By Cholesky's factors: other solvers look whether they succeeded."""
+        """Solved by Cholesky's factors: other solvers wait to see whether they succeeded."""
         factor = torch.linalg.cholesky_ex(system).L
         return torch.cholesky_solve(right.reshape(len(right), -1), factor).reshape(right.shape)
 

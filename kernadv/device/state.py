@@ -150,7 +150,7 @@ class DeviceState:
         return self.history.notes[batch.row]
 
     def features(self, batch: DeviceBatch, columns: int | None) -> Tensor:
-        """Of each place's prompt, NaN where it has none.  # (B, D)"""
+        """Features of each place's prompt, NaN where it has none.  # (B, D)"""
         assert self._features is not None
         return self._features.rows(batch.given, columns)[batch.order]
 

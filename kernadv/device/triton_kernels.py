@@ -10,7 +10,7 @@ import triton.language as tl
 from kernadv.moments.launch import OPTIONS, here
 from kernadv.smoothers import RANK, UNDERFLOW
 
-#: Rows of a batch, or places of a table, of a program.
+#: Rows of a batch, or places of a table, that a program owns.
 BLOCK = 128
 #: Smoothers that `rows_kernel` knows, each with its degree.
 DEGREES = {"nadaraya_watson": 0, "local_linear": 1}

@@ -12,7 +12,7 @@ from kernadv.clock import Retention
 from kernadv.device.table import FREE, Table
 from kernadv.moments.dispatch import fused_operator
 
-#: Beyond every step.
+#: A step beyond every other.
 NONE = 2**62
 
 

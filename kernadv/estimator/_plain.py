@@ -72,7 +72,7 @@ class PlainRule(Rule):
         return batch.smoothed(past, self.smoother), width
 
     def half_width(self, made_from: Any) -> Any:
-        """As `predict` says."""
+        """The half-widths that `predict` returned."""
         return made_from
 
     def restored(self, pool: Pool | None, arrays: Mapping[str, Any] | None) -> None:
@@ -103,7 +103,7 @@ class PlainRule(Rule):
         return {"weights": weight / weight.sum() if weight.any() else weight}
 
     def _retention(self, newest: int, late: int) -> Retention:
-        """That of the bandwidth."""
+        """The retention of the bandwidth."""
         return self.bandwidth.retention(newest, self.kernel, late)
 
     def config(self, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:

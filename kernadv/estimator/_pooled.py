@@ -82,7 +82,7 @@ class PooledRule(Rule):
         return pool.learn(query, forecast)
 
     def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:
-        """From a Beta law: the variance of the filters' beliefs, and their mean moved to where such predictions turned out.
+        """From a Beta law with the variance of the filters' beliefs, and their mean corrected by the errors of the past.
 
         Covers the value under today's policy, provided that some filter moves as the policy does.
         """

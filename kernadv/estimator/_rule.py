@@ -35,7 +35,7 @@ class State(Protocol):
         """What is noted of each group's prompt.  # (N, noted)"""
 
     def features(self, batch: Any, columns: int | None) -> Any:
-        """Of each group's prompt, as many as `columns` if that is known.  # (N, D)"""
+        """Features of each group's prompt, as many as `columns` if that is known.  # (N, D)"""
 
     def past(self, batch: Any, bandwidth: Bandwidth, kernel: Kernel) -> tuple[Any, Any]:
         """Half-width of the window of each group, and moments of its past, for `Batch.smoothed`."""

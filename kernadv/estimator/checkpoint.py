@@ -18,7 +18,7 @@ from kernadv.groups import MOST_UNITS, WeightedGroups
 from kernadv.history import History
 from kernadv.pooling import Pool
 
-#: Rewards ever observed, at most; as many are counted exactly.
+#: Most rewards ever observed: up to here a float counts exactly.
 MOST_SEEN = 2.0**53
 #: Relative rounding error of a sum; and least square of a reward, against underflow.
 ROUNDING, LEAST = 1e-6, 1e-300

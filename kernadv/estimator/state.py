@@ -114,7 +114,7 @@ class HostState:
         return self.history.notes(batch.rows[batch.prompt])
 
     def features(self, batch: Batch, columns: int | None) -> FloatArray:
-        """Of each group's prompt, NaN where it has none.  # (N, D)"""
+        """Features of each group's prompt, NaN where it has none.  # (N, D)"""
         assert self.rule.features is not None
         return self.rule.features.rows(batch.ids, columns)[batch.prompt]
 
@@ -126,7 +126,7 @@ class HostState:
 
     @property
     def counters(self) -> Counters:
-        """Of the history."""
+        """Counters of the history."""
         return self.history.counters
 
     @property

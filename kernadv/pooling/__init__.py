@@ -1,4 +1,4 @@
-"""What the prompts share: priors, speeds and a common level, chosen by what predicted best; a prior from features.
+"""What the prompts share: filters weighted by how well they predicted, a common level, and a prior from features.
 
 Each piece stands alone in its file; `Pool` puts them together, and `Pooling` says which filters are run.
 """

@@ -1,4 +1,4 @@
-"""What the pooled pieces share: their inputs, and state that is a few small arrays.
+"""What the pooled pieces share: the sums of a batch, and a state of a few small arrays.
 
 Each piece is useful alone: it predicts from the past and learns from a batch after the batch was predicted.
 """

@@ -21,7 +21,7 @@ COUNTS = 0.1, 20.0
 
 
 class Running(PoolPiece):
-    """What was seen so far, whatever the prompt; in shares of the range of the rewards, which is 0 to 1."""
+    """What was seen so far, over all prompts, in shares of the range of the rewards."""
 
     range: Array  # smallest and largest reward
     sums: Array  # discounted sums of w and of w share
@@ -74,8 +74,10 @@ class Running(PoolPiece):
 
     @property
     def count(self) -> Any:
-        """How many rewards of two values a reward counts, a unit of its weight: 1 for those of two values, more for rewards
-        of less variance than V (1 - V), less where weights differ."""
+        """How many 0/1 rewards a reward is worth, a unit of its weight.
+
+        1 for 0/1 rewards, more for rewards with less variance than V (1 - V), less where weights differ.
+        """
         w, (binary, noise) = self.weight, self.noise
         start = TRUST * VARIANCE * w
         low, high = COUNTS

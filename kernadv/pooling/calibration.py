@@ -14,7 +14,7 @@ from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 KEEP = 0.98
 #: Places, as shares of the range.
 KNOTS = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
-#: Traces without a residual that are assumed at each knot beside those seen.
+#: Prior at each knot: so many traces without a residual.
 TRUST = 100.0
 
 

@@ -10,11 +10,11 @@ from kernadv._typing import FloatArray
 from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
-#: Rollouts at either end of the range that are assumed beside those of the first batch.
+#: Prior for the first batch: so many rollouts at either end of the range.
 START = 0.5
 #: Share of the evidence that is kept from one step to the next.
 KEEP = 0.98
-#: Prior odds of a level that does not move, to each that does.
+#: Prior odds of a level that does not move, against each that does.
 STILL = 10.0
 #: Steps over which the level moves at most.
 LONGEST = 1e12

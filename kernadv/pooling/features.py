@@ -14,7 +14,7 @@ from kernadv.ids import Id, batch_codes
 from kernadv.pooling._base import PoolPiece, is_gram
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
-#: Random cosines beside the features themselves.
+#: Number of random cosines beside the features themselves.
 COSINES = 32
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.98
@@ -63,7 +63,7 @@ class FeaturePrior(PoolPiece):
 
     @staticmethod
     def shapes(columns: int) -> dict[str, tuple[int, ...]]:
-        """Of the arrays, by name."""
+        """Shapes of the arrays, by name."""
         size = columns + COSINES
         return {
             "centre": (columns,),

@@ -22,13 +22,13 @@ from kernadv.pooling.settings import Pooling
 from kernadv.pooling.weights import PrequentialWeights
 from kernadv.smoothers import Estimate
 
-#: Prior odds of a filter by which prompts do not move, to each by which they do.
+#: Prior odds of a filter in which prompts do not move, against each in which they do.
 STILL = 2.0
 #: A trace counts as alone where the others of its group weigh less than this share of the group.
 ALONE = 1e-9
 #: Rewards further away than that many ranges are clipped.
 FARTHEST = 1e100
-#: Shares of the range within which features place the prior mean.
+#: Features keep the prior mean at least this share of the range away from its ends.
 LEAST_PRIOR = 0.01
 
 
@@ -595,7 +595,7 @@ class Pool:
         return bool(within.all() and (notes[:, 2 + size :] > 0).all() and (abs(notes[:, 2 : 2 + size]) <= 1e6).all())
 
     def _names(self) -> set[str]:
-        """Of the arrays of the state."""
+        """Names of the arrays of the state."""
         return {"pool.newest"} | {
             f"pool.{name}.{key}" for name, piece in self._pieces().items() for key in piece._shapes
         }

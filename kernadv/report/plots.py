@@ -16,10 +16,10 @@ from kernadv.report import Report
 from kernadv.report import _wording as wording
 from kernadv.report._svg import COLOURS, svg
 
-#: Dashes of the baselines that are lines in a plot.
+#: Dash patterns of the baselines that are drawn as lines.
 DASHES = {"batch_mean": (0, (1, 1.5)), "group_mean": (0, (6, 2, 1, 2)), "rloo": (0, (5, 2)), "kernadv": "solid"}
 
-#: Errors up to this size are rounding.
+#: Errors up to this size are rounding errors.
 ROUNDING = 1e-20
 
 _MARKERS = {

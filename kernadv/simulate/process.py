@@ -10,7 +10,7 @@ from scipy.special import betaincinv, expit, logit, ndtr
 from kernadv._errors import check_count, check_flag, check_range
 from kernadv._typing import FloatArray, IntArray
 
-#: Cosines a smooth path is the sum of.
+#: Number of cosines whose sum is a smooth path.
 HARMONICS = 12
 
 
