@@ -87,7 +87,7 @@ class Features:
                 first = ids[int(np.flatnonzero(missing)[0])]
                 warnings.warn(
                     f"{int(missing.sum())} of {len(ids)} prompts have no features, the first is {first!r}: their prior is "
-                    "the mean over prompts; said once",
+                    "the mean over prompts; this warning comes once",
                     stacklevel=4,
                 )
             return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,7 @@ def unavailable() -> str | None:
     return None if importlib.util.find_spec("torch") else 'torch is not installed: pip install "kernadv[torch]"'
 
 
-def ragged_moments(
-    histories: Histories, windows: Windows, kernel: Kernel, dtype: str = "float64", device: Any = None
-) -> Moments:
+def ragged_moments(histories: Histories, windows: Windows, kernel: Kernel, dtype: str = "float64") -> Moments:
     """Moments of every query and bandwidth; see `Moments`.
 
     Parameters
@@ -30,19 +27,16 @@ def ragged_moments(
     kernel : Kernel
     dtype : {"float64", "float32"}
         Type of the arithmetic and of the result.
-    device : torch device, optional
-        Default: where the histories' tensors are, the CPU for arrays.
 
     Returns
     -------
-    Moments of (Q, H) tensors on the device; arrays where the histories are of arrays and no device was given
+    Moments of (Q, H) tensors, or of arrays where the histories are of arrays
     """
     import torch
 
     real = getattr(torch, dtype)
-    start, length, step = (torch.as_tensor(part, device=device) for part in histories[:3])
-    n, s, ss = (torch.as_tensor(part, device=device) for part in histories[3:])
-    at, width, reach = (torch.as_tensor(part, device=start.device) for part in windows)
+    start, length, step, n, s, ss = map(torch.as_tensor, histories)
+    at, width, reach = map(torch.as_tensor, windows)
     queries, grid = width.shape
     out = torch.zeros((9, queries, grid), dtype=real, device=start.device)
     begin = 0
@@ -65,4 +59,4 @@ def ragged_moments(
             stacked = torch.stack(terms, 1)
             out[:, own, h] = torch.segment_reduce(stacked, "sum", lengths=length[own], axis=0).T
         begin = end
-    return Moments(*(out.numpy() if isinstance(histories.step, np.ndarray) and device is None else out))
+    return Moments(*(out.numpy() if isinstance(histories.step, np.ndarray) else out))

@@ -157,22 +157,6 @@ def check_shapes(state: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -
     return arrays
 
 
-def is_gram(x: FloatArray, beside: float = 1e-9) -> bool:
-    """Whether a matrix is symmetric and positive semidefinite, up to that share of its mean diagonal.  # (J, J)"""
-    trace = float(np.trace(x))
-    if not 0.0 < trace < math.inf:
-        return not x.any()
-    if np.abs(x - x.T).max() > beside * trace:
-        return False
-    x = x / trace
-    x[np.diag_indices_from(x)] += beside / len(x)
-    try:
-        np.linalg.cholesky(x)
-    except np.linalg.LinAlgError:
-        return False
-    return True
-
-
 def share_of(reward: Any, low: Any, high: Any, xp: Any = np) -> Any:
     """Place in a range: 0 at its low end, 1 at its high one; 0 in an empty range."""
     some = high > low

@@ -11,7 +11,7 @@ from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import FloatArray
 from kernadv.ids import Id, batch_codes
-from kernadv.pooling._base import PoolPiece, is_gram
+from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
 #: Number of random cosines beside the features themselves.
@@ -22,6 +22,8 @@ KEEP = 0.98
 ROUNDING, LEAST = 1e-12, 1e-100
 #: Least penalty of a coefficient, as a share of the mean sum of squares and of the weights.
 LEAST_PENALTY = 1e-9
+#: Rounding that a saved Gram matrix may show.
+SLACK = 1e-9
 #: Most rollouts of a pass rate, as many as a visit of a history counts.
 MOST_ROLLOUTS = 2**31 - 1
 
@@ -78,7 +80,7 @@ class FeaturePrior(PoolPiece):
         """As `PoolPiece.sound`."""
         sums = arrays["mean"][0], arrays["trial"][1]
         spread = arrays["spread"]
-        return bool(min(sums) >= 0 and ((spread == 0) | (spread >= LEAST)).all() and is_gram(arrays["gram"]))
+        return bool(min(sums) >= 0 and ((spread == 0) | (spread >= LEAST)).all() and _is_gram(arrays["gram"]))
 
     @property
     def columns(self) -> int:
@@ -185,6 +187,22 @@ class FeaturePrior(PoolPiece):
         x = (xp.where(known[:, None], features, 0.0) - self.centre) / (self.spread + (self.spread <= 0))
         cosines = (2.0 / COSINES) ** 0.5 * xp.cos(x @ self._frequency + self._phase)
         return known, xp.concatenate([x, cosines], axis=1)
+
+
+def _is_gram(x: FloatArray) -> bool:
+    """Whether a matrix is symmetric and positive semidefinite, up to `SLACK` of its mean diagonal.  # (J, J)"""
+    trace = float(np.trace(x))
+    if not 0.0 < trace < np.inf:
+        return not x.any()
+    if np.abs(x - x.T).max() > SLACK * trace:
+        return False
+    x = x / trace
+    x[np.diag_indices_from(x)] += SLACK / len(x)
+    try:
+        np.linalg.cholesky(x)
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def offline_features(prompt_ids: Sequence[Id], pass_rates: Sequence[float], rollouts: int) -> dict[Id, FloatArray]:

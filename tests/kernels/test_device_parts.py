@@ -79,7 +79,7 @@ def test_others_take_nothing_from_elsewhere():
 
 
 @pytest.mark.parametrize("smoother", ["nadaraya_watson", "local_linear"])
-def test_places_without_the_fused_kernel_do_not_wait(smoother):
+def test_rows_without_the_fused_kernel_do_not_wait(smoother):
     """As on a GPU without Triton."""
     with fake():
         z, edge = torch.empty(60, dtype=torch.float64), torch.empty(60, dtype=torch.int64)

@@ -363,8 +363,8 @@ def test_the_pool_is_one_graph():
             break
 
 
-# ---------------------------------------------------------------- the library of the pieces
-def test_library_is_that_of_numpy():
+# ---------------------------------------------------------------- the namespace of the pieces
+def test_the_namespace_agrees_with_that_of_numpy():
     """What torch does otherwise: the same numbers."""
     from kernadv.device.namespace import TorchNamespace
 
