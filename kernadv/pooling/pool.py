@@ -13,7 +13,7 @@ from kernadv._states import whole_numbers
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import GroupSums, PoolPiece, check_shapes, share_of
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
-from kernadv.pooling._running import Running
+from kernadv.pooling._running import LEAST_SPAN, Running
 from kernadv.pooling.beliefs import Beliefs, believed, carried, carried_back
 from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.common import CommonLevel
@@ -313,7 +313,8 @@ class Pool:
         right, count = others(batch.prompt, worth * ratio(batch.wz, batch.w), worth)
         told = count > 0
         low, minus_high = (self._least_elsewhere(batch.prompt, part) for part in (query.low, -query.high))
-        low, span = where(told, low, 0.0), where(told, -minus_high - low, 0.0)
+        span = -minus_high - low
+        low, span = where(told, low, 0.0), where(told & (span > LEAST_SPAN), span, 0.0)
         inside = where(span > 0, (right - low * count) / where(span > 0, span, 1.0), 0.0).clip(0.0)
         level = self.common.starting(self.xp.minimum(inside, count), count)[0]
         first = level, low, span, self.xp.number(told)
