@@ -1,7 +1,7 @@
-"""Bandwidths on the clock of training: how far back a prompt's history is smoothed.
+"""Bandwidths in training time: how far back a prompt's history is smoothed.
 
 Steps are whole numbers and start at 1 (a relative bandwidth is 0 at step 0).  A bandwidth turns a step into a half-width
-in steps, and says which part of a history can never again carry weight, so that it can be forgotten.
+in steps, and says which part of a history can never carry weight again, so that it can be forgotten.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ TAIL = 1e-12
 
 
 class Retention(NamedTuple):
-    """What of a prompt's history can still matter: a visit is kept if it is among the latest `visits`, or if its step
-    is at least `oldest` and at least the prompt's newest step minus `span`."""
+    """The part of a prompt's history that can still matter: a visit is kept if it is among the latest `visits`, or if its
+    step is at least `oldest` and at least the prompt's newest step minus `span`."""
 
     oldest: int
     span: int
@@ -42,7 +42,7 @@ KEEP_ALL = Retention(-UNBOUNDED, UNBOUNDED, 0)
 
 
 class Bandwidth(ABC):
-    """A rule that gives the half-width, in steps, of the window that looks back from a step."""
+    """A rule for the half-width, in steps, of the window that looks back from a step."""
 
     @abstractmethod
     def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
@@ -50,7 +50,7 @@ class Bandwidth(ABC):
 
     @abstractmethod
     def retention(self, step: int, kernel: Kernel, late: int) -> Retention:
-        """What must be kept so that no estimate at a step >= `step - late` changes."""
+        """The part of a history to keep so that no estimate at a step >= `step - late` changes."""
 
     @property
     @abstractmethod
@@ -60,7 +60,7 @@ class Bandwidth(ABC):
 
 @dataclass(frozen=True)
 class Steps(Bandwidth):
-    """A fixed window of `width` steps; inf weighs the whole past alike.
+    """A fixed window of `width` steps; with inf the whole past has equal weight.
 
     Parameters
     ----------
@@ -84,10 +84,10 @@ class Steps(Bandwidth):
         return np.full(len(step), float(self.width))
 
     def retention(self, step: int, kernel: Kernel, late: int) -> Retention:
-        """Compact kernels: the support.  Others: `TAIL` of the weight of the prompt's newest visit.
+        """Compact kernels: the support.  Others: visits with at least `TAIL` of the weight of the prompt's newest visit.
 
-        For the kernels without an edge (log-concave) K(a + b) / K(a) <= K(b), so a visit that is b steps older than the
-        newest one has at most K(b / width) of its weight, at every later step.
+        The kernels without an edge are log-concave, so K(a + b) / K(a) <= K(b).  A visit that is b steps older than the
+        newest one therefore has at most K(b / width) of its weight at every later step.
         """
         if math.isinf(kernel.support):  # a late query lies before the newest visit, and may have nothing but old ones
             return KEEP_ALL if late else Retention(-UNBOUNDED, _tail_lag(kernel, self.width), 0)
@@ -151,9 +151,9 @@ class Relative(Bandwidth):
 class Visits(Bandwidth):
     """k nearest neighbours in time: the half-width is the distance to the k-th latest visit.
 
-    With the uniform kernel this is the mean of the last k visits.  Kernels that vanish at their edge give the k-th visit
-    itself the weight 0, as in locally weighted regression.  With fewer than k visits the window ends one step beyond the
-    first of them, so that all count.
+    With the uniform kernel this gives the mean over the last k visits.  Kernels that vanish at their edge give the k-th
+    visit itself the weight 0, as in locally weighted regression.  With fewer than k visits, the window ends one step beyond
+    the first of them, so that all count.
 
     Parameters
     ----------

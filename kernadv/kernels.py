@@ -1,12 +1,12 @@
 """Kernels: the weight functions K(u) of a lag u = (x_j - x) / bandwidth.
 
-Every kernel is scaled to K(0) = 1 and is even.  The **bandwidth is the half-width of a compact kernel's support and the
-scale of the others**.  To add a kernel, write a subclass here and enter an instance in `KERNELS`; nothing else has to
-know it.  A kernel without an edge may say from which lag on it is 0 (`Kernel.zero_beyond`): series are then smoothed
-together, which is faster for many short ones, with the same result.
+Every kernel is even and scaled to K(0) = 1.  The **bandwidth is the half-width of a compact kernel's support and the
+scale of the others**.  To add a kernel, write a subclass here and add an instance to `KERNELS`; no other code has to
+change.  A kernel without an edge may state the lag beyond which it is 0 (`Kernel.zero_beyond`).  Several series are then
+smoothed together, which is faster for many short ones and gives the same result.
 
-With the one-sided moments ``mu_k = int_0^S u^k K(u) du`` and ``nu_k = int_0^S u^k K(u)^2 du`` all constants follow; a
-kernel states its moments in closed form and the tests integrate them.
+All constants follow from the one-sided moments ``mu_k = int_0^S u^k K(u) du`` and ``nu_k = int_0^S u^k K(u)^2 du``.  A
+kernel states its moments in closed form, and the tests check them by numerical integration.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ UNDERFLOW = 750.0
 
 
 class OneSided(NamedTuple):
-    """Constants of estimation at the right end of the data, where only the past is seen.
+    """Constants of estimation at the right end of the data, where only the past is known.
 
-    For lambda traces a step, variance sigma^2 of one reward and bandwidth w, the Nadaraya-Watson estimate has bias
+    For lambda traces per step, variance sigma^2 of one reward and bandwidth w, the Nadaraya-Watson estimate has bias
     ``nw_bias * w * m'`` and variance ``nw_variance * sigma^2 / (lambda w)``; the local-linear estimate has bias
     ``ll_bias * w^2 * m''`` and variance ``ll_variance * sigma^2 / (lambda w)``.
 
@@ -57,12 +57,12 @@ class Kernel(ABC):
     Attributes
     ----------
     name : str
-        The field's name, used at the public door and in reports.
+        The usual name of the kernel, used in arguments and reports.
     support : float
         K(u) = 0 for |u| > support; inf for kernels without an edge.
     closed : bool
-        True if K is positive at the edge of its support (uniform): a point at distance exactly equal to the bandwidth
-        then counts.
+        True if K is positive at the edge of its support (uniform): a point at a distance of exactly one bandwidth then
+        counts.
     """
 
     support: float = 1.0
@@ -87,20 +87,20 @@ class Kernel(ABC):
 
     @property
     def edge(self) -> float:
-        """Largest |u| that counts: rounding errors neither take a point out of a closed support nor into an open one.
+        """Largest |u| that counts: rounding errors neither remove a point from a closed support nor add one to an open one.
 
-        Else a window on a grid such as 0, 0.1, 0.2, ... would hold its outermost points here and there; with weights of
-        1e-16 they would determine what the others leave open.
+        Otherwise a window on a grid such as 0, 0.1, 0.2, ... would contain its outermost points only now and then; with
+        weights of 1e-16 these would determine whatever the other points leave undetermined.
         """
         return self.support * (1.0 + TIE if self.closed else 1.0 - ROUNDING)
 
     @property
     def zero_beyond(self) -> float:
-        """Lag beyond which K is exactly 0 in float64; inf where a kernel without an edge does not say one."""
+        """Lag beyond which K is exactly 0 in float64; inf if a kernel without an edge does not state one."""
         return max(self.edge, self.support)
 
     def profile(self, u: Any, xp: Any = np) -> Any:
-        """K(u), elementwise and shape preserving, for numpy arrays or, with ``xp=torch``, tensors."""
+        """K(u), elementwise, for numpy arrays or, with ``xp=torch``, tensors of any shape."""
         distance = xp.abs(u)
         if math.isinf(self.support):
             return self.formula(distance, xp)
@@ -113,19 +113,19 @@ class Kernel(ABC):
         Raises
         ------
         ArgumentError
-            If the kernel has no derivative that says how an estimate changes.
+            If the kernel has no derivative that describes how an estimate changes.
         """
         raise ArgumentError(f"the {self.name} kernel has no derivative; use a smooth kernel, such as epanechnikov")
 
     def triton_profile(self) -> Fused | None:
-        """The kernel as code for a GPU; None: it is not fused, and torch computes it there."""
+        """The kernel as code for a GPU; None: it is not fused, and torch computes it on the GPU."""
         return None
 
     def reach(self, width: Any, xp: Any = np) -> Any:
-        """Largest whole number of steps that has positive weight at bandwidth `width` (any shape); `xp` is numpy or torch.
+        """Largest whole number of steps with positive weight at bandwidth `width` (any shape); `xp` is numpy or torch.
 
-        Membership is decided on integers, because ``lag / width`` in floating point may fall on either side of the
-        edge; a product such as 0.29 * 100 counts as the whole number it is within `TIE`.
+        Membership in the window is decided on integers, because ``lag / width`` in floating point may fall on either side
+        of the edge; a product such as 0.29 * 100 that is within `TIE` of a whole number counts as that number.
         """
         edge = xp.asarray(width, dtype=xp.float64) * self.support
         finite = abs(edge) < UNBOUNDED  # nor NaN
@@ -147,7 +147,7 @@ class Kernel(ABC):
 
     @property
     def one_sided(self) -> OneSided:
-        """Boundary constants of the Nadaraya-Watson and the local-linear estimate."""
+        """Boundary constants of the Nadaraya-Watson and local-linear estimates."""
         m0, m1, m2, m3 = (self.moment(k) for k in range(4))
         v0, v1, v2 = (self.square_moment(k) for k in range(3))
         det = m0 * m2 - m1 * m1
@@ -352,7 +352,7 @@ KERNELS: dict[str, Kernel] = {
 
 
 def get(kernel: str | Kernel) -> Kernel:
-    """Return the kernel of that name; a `Kernel` is returned as it is.
+    """Return the kernel with that name; a `Kernel` is returned as it is.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""KernelValueEstimator: the value of each prompt under the moving policy, from its past rewards and its group."""
+"""KernelValueEstimator: the value of each prompt under the changing policy, from its past rewards and its group."""
 
 from __future__ import annotations
 
@@ -47,13 +47,14 @@ if TYPE_CHECKING:
 class KernelValueEstimator:
     """Value of each prompt, smoothed over the steps of training, leave-one-out within the group.
 
-    Without a `bandwidth` it is the **pooled** estimator.  M filters of the prompt's past, which differ in what the prior is
-    worth and in how fast they take prompts to move, each say p_m of its value, worth nu_m rollouts; the weights w_m, equal
-    for all prompts, go by what predicted best so far; and all p_m are moved as the batch's other prompts show:
+    Without a `bandwidth` it is the **pooled** estimator.  M filters run over the prompt's past; they differ in what the
+    prior is worth and in how fast they assume prompts move.  Filter m predicts the value p_m, worth nu_m rollouts.  The
+    weights w_m, equal for all prompts, favour the filters that have predicted best so far, and all p_m follow the changes
+    that the batch's other prompts show:
 
         V^(g) = sum_m w_m (nu_m p_m + sum of the others' rewards) / (nu_m + G - 1).
 
-    What is learned comes from past batches only.
+    Everything that is learned comes from past batches.
 
     With a `bandwidth` w it is **plain**: for trace g of prompt x at step i, with the prompt's past visits (I_j, Z_j),
 
@@ -64,30 +65,30 @@ class KernelValueEstimator:
     bandwidth : Bandwidth, optional
         `Relative(h)` (w = i h, the paper's), `Steps(w)` or `Visits(k)` (k-NN in time).  None: pooled.
     kernel : str or Kernel, optional
-        Of the plain estimator: a name in `kernadv.kernels.KERNELS`, or an object; default: "triangular".
+        Kernel of the plain estimator: a name in `kernadv.kernels.KERNELS`, or an object; default: "triangular".
     smoother : {"nadaraya_watson", "local_linear"}
-        Of the plain estimator.
+        Smoother of the plain estimator.
     pooling : Pooling, optional
         The filters, and how the level that the prompts share may move; default: `Pooling()`.
     features : mapping or callable, optional
         Prompt id -> vector, or list of ids -> (P, D) array: features whose regression gives the prior mean.
     weighted : bool
-        Estimate the weighted value ``E[w Z] / E[w]``, for the weights w given with each batch.  With the squared norm of a
-        trace's score it is the baseline of least gradient variance.
+        Estimate the weighted value ``E[w Z] / E[w]``, for the weights w given with each batch.  If w is the squared norm of
+        the trace's score (the gradient of its log-probability), this is the baseline of least gradient variance.
     cold_start : "batch_mean", "error" or float
-        Value of a row without any observation, used by `advantages`: the mean of the other prompts' rewards of the batch
-        (without other prompts, the mean of all rewards observed before; 0 at the very first), an error, or a constant.
+        Value of a row without any observation, used by `advantages`: the mean reward of the other prompts of the batch
+        (without other prompts, the mean of all rewards observed before, or 0 if there are none), an error, or a constant.
         The pooled estimator leaves rows undefined only before it has seen anything.
     allow_late : bool or int
         Accept steps lower than the newest one seen (asynchronous rollouts): any (True), or up to that many steps late.
         Plain: a late row is smoothed over the visits at or before its own step.  Pooled: the belief of the prompt's newest
-        visit gets as vague as the steps between are many.
+        visit becomes vaguer with the number of steps in between.
     max_visits, max_total : int, optional
-        Hard caps on the visits kept of a prompt and in all; `metrics()["dropped_visits"]` counts what they cost.  Pooled,
-        they change a value only where a prompt lost all its visits, and with them what was noted of it.
+        Hard caps on the visits kept per prompt and in total; `metrics()["dropped_visits"]` counts the visits lost to them.
+        Pooled: they change a value only where a prompt has lost all its visits, and with them its beliefs.
     backend : str
-        Backend of the moments, see `kernadv.moments.select`; also where the plain estimator's history is, see
-        `kernadv.moments.on_device`.
+        Backend of the moments, see `kernadv.moments.select`; it also decides where the plain estimator's history is kept,
+        see `kernadv.moments.on_device`.
 
     Raises
     ------
@@ -96,23 +97,25 @@ class KernelValueEstimator:
 
     Notes
     -----
-    Whatever exception ends a call, and when (Ctrl-C, an error of a signal handler, no memory): either all of a batch was
-    learned from and added, or nothing, and `save` in a signal handler writes one of the two.  On a GPU a history that an
-    exception left with a part of a batch is refused from then on, until a checkpoint is loaded.
+    If an exception ends a call, whatever it is and whenever it comes (Ctrl-C, an error in a signal handler, no memory),
+    either all of the batch was learned from and added or none of it; `save` in a signal handler writes one of these two
+    states.  On a GPU, a history that an exception left with part of a batch is refused until a checkpoint is loaded.
 
-    With rewards on a GPU the history is kept there, and nothing makes the host wait.  It follows the rewards; `intervals`,
-    `explain`, `state_dict` and copies bring it back to main memory.  So several threads may call `values` at a time if the
-    history is already where the rewards of all of them are; while one calls anything else, no other may use the object.
+    With rewards on a GPU the history is kept there, and nothing makes the host wait.  The history follows the rewards;
+    `intervals`, `explain`, `state_dict` and copies bring it back to main memory.  Several threads may call `values` at the
+    same time if the history is already where all their rewards are.  While a thread makes any other call, no other thread
+    may use the object.
 
-    The plain estimator forgets visits that can never again carry weight from time to time: beyond the support for compact
-    kernels, below 1e-12 of the weight of the prompt's newest visit for the others.  Compact kernels: no estimate changes by
-    it; others: by no more than that share.  The pooled one forgets nothing.  Its values come from 2 + 2 M numbers that it
-    notes of every prompt (592 bytes); the visits, 29 bytes each, are kept for `explain` alone, and `max_visits` bounds them.
+    From time to time the plain estimator forgets visits that can never matter again: those outside the support of a compact
+    kernel or, for other kernels, those with less than 1e-12 of the weight of the prompt's newest visit.  With compact
+    kernels this changes no estimate; with others, by no more than that share.  The pooled estimator forgets nothing.  Its
+    values come from 2 + 2 M numbers that it stores for every prompt (592 bytes).  The visits, 29 bytes each, are kept only
+    for `explain`, and `max_visits` bounds them.
 
     References
     ----------
-    Kernelized Advantage Estimation, arXiv 2604.28005, section 3, for the plain one; West, Harrison and Migon (1985), dynamic
-    generalized linear models, JASA 80, for the filters of the pooled one.
+    Kernelized Advantage Estimation, arXiv 2604.28005, section 3, for the plain estimator; West, Harrison and Migon (1985),
+    dynamic generalized linear models, JASA 80, for the filters of the pooled one.
 
     Examples
     --------
@@ -196,20 +199,20 @@ class KernelValueEstimator:
         return self._rule.kernel
 
     def values(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Estimate:
-        """Value of each row's prompt, without the row's own reward.  Reads only.
+        """Value of each row's prompt, without the row's own reward.  Only reads.
 
         Parameters
         ----------
         prompt_ids : sequence of str or of int  # (B,)
             In any order; groups may differ in size.
         rewards : array, tensor or sequence of float  # (B,)
-            NaN: could not be scored; the trace then counts for no other.
+            NaN: could not be scored; the trace is then ignored in the values of the others.
         step : int, or (B,) ints
             Training step at generation (policy version), from 1.
         weights : array, tensor or sequence of float  # (B,)
-            Weight of each trace, from 0 to 1e300; needed if, and only if, the estimator is `weighted`.  Only their ratios
-            matter: a weight that is 1e-60 of the largest ones counts as 0, and where all before were 1e-30 of it or less,
-            what was learned beside the history starts anew.
+            Weight of each trace, from 0 to 1e300; required if and only if the estimator is `weighted`.  Only their ratios
+            matter: a weight that is 1e-60 of the largest counts as 0, and if all earlier weights were 1e-30 of the new ones
+            or less, everything learned besides the history starts anew.
 
         Returns
         -------
@@ -227,12 +230,13 @@ class KernelValueEstimator:
     def intervals(
         self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, level: float = 0.95
     ) -> tuple[Any, Any]:
-        """Lower and upper bounds for the value of each row's prompt.  Reads only.
+        """Lower and upper bounds for the value of each row's prompt.  Only reads.
 
-        Pooled: those of a Beta law over the range of the rewards, with the variance of what the filters, by weight, believe
-        after the other traces of the group, and their mean moved to where such predictions turned out.  They cover the value
-        under today's policy, provided that some filter moves as the policy does.  Plain: Jeffreys' interval on n_eff, or
-        normal; it covers the smoothed target, the past values as the kernel weighs them.
+        Pooled: the bounds of a Beta distribution over the range of the rewards.  Its variance is that of the filters'
+        weighted beliefs after the other traces of the group; its mean is theirs, corrected by how such predictions turned
+        out before.  The bounds cover the value under the current policy, provided that some filter moves as the policy does.
+        Plain: Jeffreys' interval on n_eff, or a normal one; it covers the smoothed target, the past values weighted by the
+        kernel.
 
         Parameters
         ----------
@@ -269,7 +273,7 @@ class KernelValueEstimator:
     def observe_offline(self, prompt_ids: Any, pass_rates: Any, rollouts: int, *, age: int = 10) -> None:
         """Add rollouts that were scored before training, as a visit `age` steps before step 1.
 
-        For the plain estimator; the pooled one takes them as features, see `kernadv.pooling.offline_features`.
+        This is for the plain estimator; the pooled one takes them as features, see `kernadv.pooling.offline_features`.
 
         Parameters
         ----------
@@ -277,9 +281,9 @@ class KernelValueEstimator:
         pass_rates : sequence of float in [0, 1]  # (P,)
             Share of each prompt's rollouts with reward 1.
         rollouts : int
-            Number of rollouts a prompt, below 2^31.
+            Number of rollouts per prompt, below 2^31.
         age : int
-            Steps by which they are older than step 1, up to 2^53: the larger, the less they weigh.
+            Number of steps by which they are older than step 1, up to 2^53; the larger, the less they count.
 
         Raises
         ------
@@ -305,7 +309,7 @@ class KernelValueEstimator:
         """``rewards - values``, then `observe`.  Parameters and errors as in `values`.
 
         All rows are smoothed over the history before the batch.  A row whose reward is NaN has advantage 0 and is not
-        stored.  With rewards on a GPU, where nothing waits, an infinite one is no error: it is not stored either, its
+        stored.  With rewards on a GPU, where nothing waits, an infinite reward is not an error: it is not stored either, its
         advantage is NaN, and a warning follows.
 
         Returns
@@ -331,7 +335,7 @@ class KernelValueEstimator:
         return out, state.learning(batch, made_from, last)
 
     def explain(self, prompt_id: str | int, step: int | None = None) -> Explanation:
-        """How a prompt's value comes about, before any trace of `step`: a dict, with a `plot`.
+        """How a prompt's value is computed, before any trace of `step`: a dict with a `plot` method.
 
         Parameters
         ----------
@@ -357,15 +361,14 @@ class KernelValueEstimator:
         Returns
         -------
         dict
-            Of the last call of `advantages` (NaN before it): ``n_eff``, the mean effective sample size of the values, or
+            About the last call of `advantages` (NaN before it): ``n_eff``, the mean effective sample size of the values, or
             how many rollouts they are worth; ``cold_fraction``, the share of rows without any observation;
             ``bandwidth_steps``, the mean half-width of the windows in steps, NaN if pooled; ``revisit_gap``, the mean number
-            of steps since a known prompt's last visit; ``unscored_rows``, the rows with a NaN reward.  Of the history:
-            ``history_visits`` and ``history_prompts``, its size; ``dropped_visits``, those lost to `max_visits` or
-            `max_total` so far that could still matter.  Of the pooled estimator: ``pooled_mean``, the recent mean reward;
-            and, as means over the filters by their weights, ``kappa``, the rollouts that the prior is worth, ``walk``, the
-            standard deviation of a step of the logit of a value, and ``discount``, the rate a step at which a past loses its
-            worth.
+            of steps since a known prompt's last visit; ``unscored_rows``, the rows with a NaN reward.  About the history:
+            ``history_visits`` and ``history_prompts``, its size; ``dropped_visits``, the visits lost to `max_visits` or
+            `max_total` so far that could still matter.  About the pooled estimator: ``pooled_mean``, the recent mean reward;
+            and, as weighted means over the filters, ``kappa``, the rollouts that the prior is worth, ``walk``, the standard
+            deviation of a step of a value's logit, and ``discount``, the rate per step at which the past loses its worth.
         """
         state = self._state
         last, held = state.last, state.counters
@@ -378,7 +381,7 @@ class KernelValueEstimator:
         }
 
     def state_dict(self) -> dict[str, AnyArray]:
-        """All state as plain arrays, with the configuration beside it."""
+        """The whole state as plain arrays, with the configuration."""
         return to_arrays(self._on_host())
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
@@ -389,9 +392,9 @@ class KernelValueEstimator:
         state : mapping of arrays
             As made by `state_dict`.
         strict : bool
-            Refuse a state saved under another bandwidth, kernel, pooling, number of features or `allow_late`: visits that
-            could not matter under those may have been forgotten.  Without `strict` the visits are loaded, and what was
-            learned beside them starts anew: all that the pooled estimator makes values from.
+            Refuse a state saved with another bandwidth, kernel, pooling, number of features or `allow_late`, because visits
+            that could not matter there may have been forgotten.  Without `strict` the visits are loaded and everything else
+            that was learned starts anew; this includes all that the pooled estimator computes values from.
 
         Raises
         ------
@@ -407,11 +410,11 @@ class KernelValueEstimator:
         return [(self.__dict__.update, {"_state": loaded})]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to a safetensors file; a crash in the middle leaves the old file whole."""
+        """Write the state to a safetensors file; a crash in the middle leaves the old file intact."""
         save_arrays(path, self.state_dict())
 
     def load(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
-        """Replace the state by the one in `path`; on an error it stays as it was.
+        """Replace the state with the one in `path`; on an error it stays as it was.
 
         Raises
         ------

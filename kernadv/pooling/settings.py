@@ -13,7 +13,7 @@ from kernadv._typing import FloatArray
 
 
 class Members(NamedTuple):
-    """The M filters: every prior with every way to move.
+    """The M filters: every prior combined with every way to move.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Members(NamedTuple):
     walk : (M,) float64
         Standard deviation of a step of the logit.
     discount : (M,) float64
-        Rate a step at which a past loses its worth.
+        Rate per step at which the past loses its worth.
     """
 
     prior: FloatArray
@@ -32,18 +32,18 @@ class Members(NamedTuple):
 
 @dataclass(frozen=True)
 class Pooling:
-    """The filters that are run for every prompt, and how the level that the prompts share may move.
+    """The filters that run for every prompt, and how the level that the prompts share may move.
 
     Parameters
     ----------
     priors : tuple of float
         Numbers of rollouts that the prior is worth, above 0.
     walks : tuple of float
-        How prompts may move: standard deviations, from 0, of the step of a random walk of the value's logit.
+        How prompts may move: standard deviations, from 0, of the steps of a random walk of the value's logit.
     discounts : tuple of float
-        Other ways to move: rates, above 0, at which the past of a prompt loses its worth, a step.
+        Other ways to move: rates per step, above 0, at which the past of a prompt loses its worth.
     common : tuple of float
-        Standard deviations of the step of the common level's random walk; 0 alone: it does not move.
+        Standard deviations of the steps of the common level's random walk; with 0 alone it does not move.
 
     Raises
     ------

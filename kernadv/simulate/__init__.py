@@ -1,13 +1,13 @@
-"""Training runs with known truth: reward processes, prompt schedules and the rollouts they give.
+"""Training runs with known truth: reward processes, prompt schedules and the rollouts they produce.
 
 The value of prompt x at step t is
 
     V_x(t) = sigmoid( a_x sd(t) + mu(t) + d_x(t) ),    a_x ~ N(0, 1),    g(t) = 1 - exp(-t / time_constant),
     mu(t) = start + rise g(t),    sd(t) = spread + spread_rise g(t),
 
-with d_x a path of its own, and rewards are Bernoulli(V), or Beta draws with mean V.  One seed gives the same prompts, truth,
-features and offline rollouts for every group size, and the first traces of a large group are those of a small one:
-comparisons across group sizes and methods are paired.  `posterior` is the best that an estimator can do.
+where d_x is the prompt's own path.  Rewards are Bernoulli(V), or Beta draws with mean V.  One seed gives the same prompts,
+truth, features and offline rollouts for every group size, and the first traces of a large group are those of a small one,
+so that comparisons across group sizes and methods are paired.  `posterior` is the best that an estimator can do.
 """
 
 from kernadv.simulate.floor import Posterior, posterior

@@ -4,18 +4,18 @@ The value of trace g of a prompt at step t is
 
     V^(g) = E[ V(t) | rewards of the prompt before t, rewards of the other traces of its group at t ],
 
-with the law of a single prompt.  Prompts that are independent given the law say nothing of each other, so no estimator that
-reads the rewards of the run alone, and leaves the own one out, has a smaller expected squared error.  Only in `clusters`,
-whose prompts share paths, a smaller one is possible.  Rollouts from before training and features are not in it.
+under the law of a single prompt.  Prompts that are independent given the law say nothing about each other, so no estimator
+that reads only the rewards of the run, and not a trace's own one, has a smaller expected squared error.  A smaller one is
+possible only in `clusters`, whose prompts share paths.  Rollouts from before training and features are not used.
 
-A law is represented by K states with weights w and values V_k(t), and Bayes' rule runs forward over the visits,
+A law is represented by K states with weights w and values V_k(t).  Bayes' rule runs forward over the visits,
 
     w_k <- w_k p(rewards of the group | V_k(t)).
 
-Where the logit moves as a Markov process around a known path (levels, walks and leaps) the states are a grid of logits, the
-weights are convolved with the law of the moves between the visits, and the answer is exact up to the grid.  Else the states
-are trajectories drawn from the process: importance sampling with the law itself as the proposal (Robert and Casella 2004,
-Monte Carlo Statistical Methods, section 3.3).  They come in independent sets, which tell the Monte Carlo error.
+Where the logit is a Markov process around a known path (levels, walks and leaps), the states are a grid of logits, the
+weights are convolved with the law of the moves between the visits, and the answer is exact up to the grid.  Otherwise the
+states are trajectories drawn from the process: importance sampling with the law itself as the proposal (Robert and Casella
+2004, Monte Carlo Statistical Methods, section 3.3).  They come in independent sets, which show the Monte Carlo error.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Posterior(NamedTuple):
         return np.asarray(self.sets.var(axis=0, ddof=1) / count if count > 1 else np.zeros(self.sets.shape[1:]))
 
     def without(self, number: int) -> Posterior:
-        """The answer of the other sets; the same answer where there is but one."""
+        """The answer of the other sets, or the same answer if there is only one set."""
         return self if len(self.sets) == 1 else Posterior(np.delete(self.sets, number, axis=0), self.ess)
 
 
@@ -82,7 +82,7 @@ def posterior(run: Simulation) -> Posterior:
     Raises
     ------
     ArgumentTypeError
-        If it is no simulated run.
+        If it is not a simulated run.
 
     Examples
     --------
@@ -147,7 +147,7 @@ def _states(process: Process, steps: int) -> _States:
 
 
 def _is_markov(process: Process) -> bool:
-    """The logit minus a path known beforehand is a Markov process."""
+    """Whether the logit minus a path known in advance is a Markov process."""
     own_season = process.season and process.season_phases
     return not (
         process.wiggle or (process.spread and process.spread_rise) or process.forgetting or own_season or process.linear
@@ -155,7 +155,7 @@ def _is_markov(process: Process) -> bool:
 
 
 def _level_weights(process: Process, grid: FloatArray) -> FloatArray:
-    """Law of the level times its spread on the grid; a spread far below the spacing leaves all weight at 0.  # (K,)"""
+    """Law of the level times its spread on the grid; with a spread far below the spacing, all weight is at 0.  # (K,)"""
     if not process.spread:
         return np.asarray(grid == 0.0, np.float64)
     level, shape = grid / process.spread, process.level_shape
@@ -190,10 +190,10 @@ def _normal(sd: float, states: int) -> FloatArray:
 
 
 def _likelihood(process: Process, value: FloatArray, rewards: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The log-likelihood of a reward as a scalar product, of a table over the states and terms of the reward.
+    """The log-likelihood of a reward as a scalar product of a table over the states and terms of the reward.
 
     Empty where rewards are 0 or 1: powers of V and 1 - V are faster.  A reward that was rounded to 0 or 1 has the
-    probability of what is rounded so, of Beta(a, b) near 0: x^a / (a B(a, b)).
+    probability of everything that is rounded to it; for Beta(a, b) near 0 this is x^a / (a B(a, b)).
 
     Returns
     -------
@@ -254,7 +254,7 @@ def _filter(
 
 @compiled()
 def _move(weight: FloatArray, law: FloatArray, other: FloatArray) -> None:
-    """Convolve the weights, of sum 1, with the law of a move; what leaves the grid is lost, and what rounding would lose."""
+    """Convolve the weights, of sum 1, with the law of a move; what leaves the grid, or is lost to rounding, is dropped."""
     states, half = len(weight), len(law) // 2
     low, high = 0, states
     while weight[low] < 1e-17:
@@ -320,7 +320,7 @@ def _observe(
     before: FloatArray,
     found: FloatArray,
 ) -> None:
-    """Rewards of any law.  The others of a trace are those before it and those after it: its own never enters."""
+    """Rewards of any law.  The others of a trace are those before it and those after it; its own reward never enters."""
     size, states = len(terms), len(v)
     after[size] = 0.0  # row g: log-likelihood of the traces from g on
     for g in range(size - 1, -1, -1):

@@ -21,39 +21,39 @@ class Process:
     Parameters
     ----------
     start, rise : float
-        Mean logit at step 0, and how much it has risen in the end.
+        Mean logit at step 0, and its rise in the long run.
     spread, spread_rise : float
         Standard deviation of the logits over prompts at step 0, and its rise.
     time_constant : float
         Time constant of both rises.
     wiggle, wiggle_length : float
-        Standard deviation and length scale of every prompt's own smooth path (squared exponential covariance).
+        Standard deviation and length scale of each prompt's own smooth path (squared exponential covariance).
     walk : float
-        Standard deviation of the steps of every prompt's own random walk.
+        Standard deviation of the steps of each prompt's own random walk.
     jump : float
         Added to all logits from the middle of the run on.
     forgetting, decline : float
-        Share of the prompts that are forgotten: their logits fall linearly, by `decline` over the run.
+        Share of the prompts that are forgotten, and how far their logits fall, linearly over the run.
     level_shape : float
         The levels a are logits of draws from Beta(level_shape, level_shape); 0: standard normal.
     leap, leap_rate : float
-        Standard deviation of the leaps of single prompts, and the probability of one at each step.
+        Standard deviation of the leaps of single prompts, and the probability of a leap at each step.
     season, season_length, season_phases : float
         Amplitude and period of a sine, and the share of a period over which the phases of the prompts are spread: 0 is one
-        sine for all, 1 a sine of every prompt's own.
+        sine for all prompts, 1 a sine of its own for each.
     clusters : int
-        Prompts x with the same x mod clusters share their own paths (wiggle, walk, leaps, phase) and differ by their levels
-        alone; 0: every prompt has its own.
+        Prompts x with the same x mod clusters share their paths (wiggle, walk, leaps, phase) and differ only in their
+        levels; 0: every prompt has its own path.
     linear : bool
-        The value goes in a straight line from where the logits start to where they end.
+        The value moves in a straight line from where the logits start to where they end.
     concentration : float
         Rewards are drawn from Beta(concentration V, concentration (1 - V)), with mean V and variance V (1 - V) / (1 +
-        concentration); 0, the limit: they are 1 with probability V, else 0.
+        concentration).  With 0, the limit, they are 1 with probability V, else 0.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If a parameter is not a finite number in its range, `clusters` no whole number, or `linear` no flag.
+        If a parameter is not a finite number in its range, `clusters` is not a whole number, or `linear` is not a bool.
     """
 
     start: float = 0.85
@@ -110,7 +110,7 @@ class Process:
         prompts, steps : int
             Number of prompts, and of steps of the run.
         seed : int
-            The same seed gives the same paths, whichever points of them are asked for.
+            The same seed gives the same paths, whichever of their points are requested.
         """
         rng = np.random.default_rng([seed, 0])
         grown = 1.0 - np.exp(-step / self.time_constant)
@@ -136,26 +136,26 @@ class Process:
         return np.asarray(found)
 
     def _levels(self, normal: FloatArray) -> FloatArray:
-        """Levels a from standard normal draws, by the quantiles of their law."""
+        """Levels a from standard normal draws, by the quantiles of their distribution."""
         if not self.level_shape:
             return normal
         low = betaincinv(self.level_shape, self.level_shape, ndtr(-np.abs(normal)))
         return np.asarray(np.copysign(logit(np.maximum(low, np.finfo(np.float64).tiny)), normal))
 
     def draw(self, rng: np.random.Generator, value: FloatArray) -> FloatArray:
-        """A reward of each value."""
+        """A reward for each value."""
         if not self.concentration:
             return (rng.random(value.shape) < value).astype(np.float64)
         return rng.beta(*self.shapes(value))
 
     def shapes(self, value: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The two shapes of the Beta law of the rewards of each value, above 0 where the value is rounded to 0 or 1."""
+        """Both shapes of the Beta law of each value's rewards, kept above 0 where the value is rounded to 0 or 1."""
         least = np.finfo(np.float64).tiny
         a, b = (np.maximum(self.concentration * part, least) for part in (value, 1.0 - value))
         return a, b
 
     def variance(self, value: FloatArray) -> FloatArray:
-        """Variance of a reward of each value."""
+        """Variance of a reward, for each value."""
         return value * (1.0 - value) / (1.0 + self.concentration)
 
 
@@ -167,11 +167,11 @@ def _walks(moves: FloatArray) -> FloatArray:
 _CALIBRATED = Process(rise=4.2, spread_rise=3.2, wiggle=0.5)
 
 #: Reward processes by name.  `calib` follows the value errors printed in Table 1 of arXiv 2604.28005 (mean V(1-V) from .14
-#: to .04), `fast` rises in 25 steps, `flat` does not move; `jump`, `forget` are `calib` with a fall of all logits in
+#: to .04), `fast` rises in 25 steps, `flat` does not move; `jump` and `forget` are `calib` with a fall of all logits in
 #: mid-run, and with a fifth of the prompts forgotten; in `random_walk` every prompt goes its own way.  In `leaps` prompts
-#: jump by themselves, 1.2 times a run on average; `u_shaped` starts at values from Beta(.4, .4); in `seasonal` all go up and
-#: down together, `rare` has few right answers; in `clusters` four sets of prompts move together; `continuous` is
-#: `random_walk` with rewards between 0 and 1; in `linear` values go in straight lines.
+#: jump on their own, 1.2 times a run on average; `u_shaped` starts at values from Beta(.4, .4); in `seasonal` all go up and
+#: down together; `rare` has few right answers; in `clusters` four sets of prompts move together; `continuous` is
+#: `random_walk` with rewards between 0 and 1; in `linear` values move in straight lines.
 PROCESSES: dict[str, Process] = {
     "calib": _CALIBRATED,
     "fast": Process(start=-1.0, rise=6.0, spread_rise=2.2, time_constant=25.0, wiggle=0.5),

@@ -1,4 +1,4 @@
-"""Which prompts a step visits."""
+"""The prompts that each step visits."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from kernadv._typing import IntArray
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which prompts a step visits: blocks of `batch` prompts, each kept for `stay` steps.
+    """The prompts that each step visits: blocks of `batch` prompts, each kept for `stay` steps.
 
     Parameters
     ----------
     batch : int
-        Prompts of a step.
+        Prompts per step.
     stay : int
         Consecutive steps with the same prompts.
     blocks : int, optional
-        Number of blocks, cycled through; None: every block is new, one pass.
+        Number of blocks, cycled through; None: every block is new, a single pass.
     steps : int
         Length of the run.
     shuffle : bool
-        Deal the prompts to new blocks at every pass.
+        Assign the prompts to new blocks at every pass.
 
     Raises
     ------
@@ -48,11 +48,11 @@ class Schedule:
 
     @property
     def prompts(self) -> int:
-        """Number of prompts of the run."""
+        """Number of prompts in the run."""
         return self.batch * (-(-self.steps // self.stay) if self.blocks is None else self.blocks)
 
     def visits(self, seed: int) -> tuple[IntArray, IntArray, IntArray]:
-        """Prompt, step and position in the stay (from 1) of each visit, by prompt and step.  # 3 x (N,)"""
+        """Prompt, step and position in the stay (from 1) of each visit, sorted by prompt, then step.  # 3 x (N,)"""
         step = np.arange(1, self.steps + 1)
         stay, position = (step - 1) // self.stay, (step - 1) % self.stay + 1
         blocks = self.prompts // self.batch
@@ -66,8 +66,8 @@ class Schedule:
         return prompt.ravel()[order], step[tick], position[tick]
 
 
-#: Schedules by name: fresh prompts for 10 steps each; four blocks for 10 steps each, five times over; every prompt at each
-#: 16th step.
+#: Schedules by name: fresh prompts for 10 steps each; four blocks for 10 steps each, five times over; every prompt at
+#: every 16th step.
 SCHEDULES: dict[str, Schedule] = {
     "one_pass": Schedule(),
     "multi_pass": Schedule(blocks=4),

@@ -24,26 +24,26 @@ class Simulation(NamedTuple):
     Attributes
     ----------
     groups : Groups
-        Sorted by prompt, then by step, as an audit or a baseline reads them.
+        Sorted by prompt, then by step, as the audit and the baselines expect.
     value : (N,) float64
         True value V of each group's prompt at its step.
     rewards : (N, G) float64
-        0 or 1, or between them if the process says so; the traces in the order they were sampled.
+        0 or 1, or in between if the process says so; traces are in the order in which they were sampled.
     length : (N, G) float64
         Response length of each trace in tokens.
     position, visit : (N,) int64
-        Place of the step in its stay, and number of the visit of the prompt, both from 1.
+        Position of the step in its stay, and number of the prompt's visit, both from 1.
     initial_value : (P,) float64
         True value before training.
     offline : (P,) int64 or float64
-        Sum of the rewards of `offline_rollouts` of the policy before training.
+        Sum of the rewards of `offline_rollouts` rollouts of the policy before training.
     offline_rollouts : int
     features : (P, 1) float64
-        The logit of the initial value plus noise: what an encoder may know of a prompt's difficulty.
+        The logit of the initial value plus noise: what an encoder may know about a prompt's difficulty.
     noise_features : (P, 1) float64
         Pure noise of standard deviation 1.
     process : Process
-        Where all this was drawn from.
+        The process from which all this was drawn.
     """
 
     groups: Groups
@@ -60,7 +60,7 @@ class Simulation(NamedTuple):
     process: Process
 
     def batches(self) -> Iterator[tuple[int, IntArray, FloatArray, IntArray]]:
-        """Step, prompt ids (B,), rewards (B,) and index of the group (B,) of each step's rows, in the order of training."""
+        """Step, prompt ids (B,), rewards (B,) and group index (B,) of each step's rows, in the order of training."""
         order = np.argsort(self.groups.step, kind="stable")
         steps, start = np.unique(self.groups.step[order], return_index=True)
         size = self.rewards.shape[1]
@@ -88,15 +88,15 @@ def simulate(
     schedule : str or Schedule
         Name in `SCHEDULES`, or an object.
     group_size : int
-        Traces a prompt and step, G.
+        Traces per prompt and step, G.
     seed : int
         From 0.
     offline_rollouts : int
-        Traces a prompt sampled before training, from 0.
+        Traces per prompt sampled before training, from 0.
     feature_noise : float
         Standard deviation of the noise of the features, in logits.
     length_ratio : float
-        Mean response length of a wrong answer over that of a right one.
+        Ratio of the mean response length of wrong answers to that of right ones.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def simulate(
 
 
 def _offline(process: Process, value: FloatArray, drawn: int, rng: np.random.Generator) -> IntArray | FloatArray:
-    """Sums of the rewards of some rollouts of each value."""
+    """Sum of the rewards of the offline rollouts, for each value."""
     if not process.concentration:
         return np.asarray(rng.binomial(drawn, value))
     return np.asarray(process.draw(rng, np.tile(value, (drawn, 1))).sum(0))
