@@ -22,11 +22,6 @@ def from_gaussian(kernel: Kernel) -> float:
     return canonical(kernel) / canonical(Gaussian())
 
 
-def from_epanechnikov(kernel: Kernel) -> float:
-    """Bandwidth of `kernel` that smooths as much as an Epanechnikov kernel of half-width 1."""
-    return canonical(kernel) / canonical(EPANECHNIKOV)
-
-
 def one_sided_ratio(kernel: Kernel) -> float:
     """Optimal two-sided over optimal one-sided bandwidth of local linear regression.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -14,6 +13,7 @@ from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._ordered import Ordered, prepare
 from kernadv.regression.bandwidth._search import refine
+from kernadv.regression.local.polynomial import leverage
 from kernadv.regression.smoother import LinearSmoother
 
 #: A curve whose values differ by less than this share is flat.
@@ -87,9 +87,11 @@ class CriterionSelector(Selector):
             if low >= high:
                 raise ArgumentError(f"bounds must be 0 < low < high, got {self.bounds!r}")
 
-    @abstractmethod
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
-        """Errors of all points at one bandwidth (d,)."""
+        """Errors of all points at one bandwidth (d,), or one a point (n, 1); by default the residuals of the fit to all."""
+        smoother = sample.with_bandwidth(bandwidth)
+        fit = smoother.moments(smoother.points)
+        return Errors(sample.y - fit.value, leverage(fit, sample.weights))
 
     def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
         """Criterion; by default the weighted mean of squares, summed over the responses.  NaN if an error is.
@@ -168,10 +170,13 @@ class CriterionSelector(Selector):
 
     def at(self, sample: Ordered, bandwidth: FloatArray, scored: BoolArray) -> float:
         """Criterion at one bandwidth over the scored points; inf if one of them has no estimate."""
-        errors, weights = self.errors(sample, bandwidth), sample.weights
+        return self.over(scored, self.errors(sample, bandwidth), sample.weights, sample.variance)
+
+    def over(self, scored: BoolArray, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
+        """`score` of some of the points; inf where it is not finite."""
         if not scored.all():
             errors, weights = Errors(errors.error[scored], errors.leverage[scored]), weights[scored]
-        score = self.score(errors, weights, sample.variance)
+        score = self.score(errors, weights, variance)
         return score if np.isfinite(score) else float("inf")
 
     def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:

@@ -11,13 +11,11 @@ from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.bandwidth._constants import one_sided_ratio
 from kernadv.regression.bandwidth._criterion import ROUNDING, CriterionSelector, Errors
-from kernadv.regression.bandwidth._ordered import Ordered, check_shapes
+from kernadv.regression.bandwidth._ordered import Ordered
 from kernadv.regression.local.moments import exponents, local_moments
 from kernadv.regression.local.polynomial import (
     LocalPolynomialSpec,
-    LocalValues,
     kernel_weights,
-    leverage,
     smooth,
 )
 from kernadv.regression.local.solve import SURE, solve_local
@@ -28,24 +26,11 @@ from kernadv.regression.smoother import LinearSmoother
 OTHERS = 1e-6
 
 
-def left_out(sample: Ordered, fit: LocalValues) -> Errors:
-    """Errors of every point from all others: ``y_i - m_(-i)(x_i) = (y_i - m(x_i)) / (1 - l_i(x_i))``.
-
-    Parameters
-    ----------
-    sample : Ordered
-    fit : LocalValues
-        At the design points.
-    """
-    others = 1.0 - leverage(fit, sample.weights)
+def left_out(residuals: Errors) -> Errors:
+    """Errors of every point from all others: ``y_i - m_(-i)(x_i) = (y_i - m(x_i)) / (1 - l_i(x_i))``."""
+    others = 1.0 - residuals.leverage
     others[~(others > OTHERS)] = np.nan
-    return Errors((sample.y - fit.value) / others[:, None], np.zeros(len(others)))
-
-
-def residuals(sample: Ordered, bandwidth: FloatArray) -> Errors:
-    """Residuals of the fit to all points, with the diagonal of its hat matrix."""
-    fit = sample.fitted(bandwidth)
-    return Errors(sample.y - fit.value, leverage(fit, sample.weights))
+    return Errors(residuals.error / others[:, None], np.zeros(len(others)))
 
 
 @dataclass(frozen=True)
@@ -67,7 +52,7 @@ class LeaveOneOut(CriterionSelector):
 
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors."""
-        return left_out(sample, sample.fitted(bandwidth))
+        return left_out(super().errors(sample, bandwidth))
 
 
 @dataclass(frozen=True)
@@ -81,10 +66,6 @@ class GCV(CriterionSelector):
 
     name = "gcv"
     criterion: ClassVar[str] = "generalised CV"
-
-    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
-        """Residuals and leverages."""
-        return residuals(sample, bandwidth)
 
     def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
         """GCV of the scored points."""
@@ -110,10 +91,6 @@ class AICc(CriterionSelector):
     name = "aicc"
     criterion: ClassVar[str] = "AICc"
     logarithmic: ClassVar[bool] = True
-
-    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
-        """Residuals and leverages."""
-        return residuals(sample, bandwidth)
 
     def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
         """AICc of the scored points."""
@@ -271,18 +248,18 @@ class OneSided(CriterionSelector):
 
     def prepare(self, smoother: LinearSmoother) -> Ordered:
         """Checked data, with the one-sided fit."""
-        check_shapes(smoother)
-        spec, d = smoother.spec, smoother.x.shape[1]
+        sample = super().prepare(replace(smoother, spec=replace(smoother.spec, degree=1, past=True)))
+        spec, d = smoother.spec, sample.x.shape[1]
         if d > 1 or spec.past or spec.degree > 1:
             raise ArgumentError(
                 f"one_sided is for two-sided fits of degree 0 or 1 on a line, got degree {spec.degree} in {d} "
                 f"dimension{'s' if d > 1 else ''}{', one-sided' if spec.past else ''}; use leave_one_out"
             )
-        return super().prepare(replace(smoother, spec=replace(spec, degree=1, past=True)))
+        return sample
 
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors of the one-sided fit with the equivalent bandwidth."""
-        return left_out(sample, sample.fitted(bandwidth / one_sided_ratio(sample.spec.kernel)))
+        return left_out(super().errors(sample, bandwidth / one_sided_ratio(sample.spec.kernel)))
 
 
 @dataclass(frozen=True)

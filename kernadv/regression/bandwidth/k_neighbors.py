@@ -69,7 +69,7 @@ class KNeighbors(CriterionSelector):
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors with ``bandwidth[0]`` neighbours."""
         width = _distance(sample, sample.x, int(bandwidth[0]) + 1)  # the point itself is the first
-        return left_out(sample, sample.fitted(width[:, None]))
+        return left_out(super().errors(sample, width[:, None]))
 
     def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """Bandwidths (m, 1) of the best k; see `Selector.select`.

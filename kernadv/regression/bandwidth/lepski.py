@@ -10,8 +10,7 @@ from kernadv._errors import check_count, check_positive
 from kernadv._typing import FloatArray
 from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
-from kernadv.regression.bandwidth._formula import formula_data
-from kernadv.regression.bandwidth._ordered import Ordered
+from kernadv.regression.bandwidth._ordered import Ordered, prepare_curve
 from kernadv.regression.noise import difference_variance
 from kernadv.regression.smoother import LinearSmoother
 
@@ -57,8 +56,8 @@ class Lepski(Selector):
 
     def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """A bandwidth (m, 1) at the queries, by default the design points; see `Selector.select`."""
-        sample = formula_data(self.name, smoother, degrees=(0, 1, 2, 3), past=True)
-        queries = (smoother.x if at is None else at) - smoother.x[sample.row[0]]
+        sample = prepare_curve(self.name, smoother, degrees=(0, 1, 2, 3), past=True)
+        queries = sample.shifted(smoother, at)
         low, high = sample.bounds()
         grid = low * (high / low) ** np.linspace(0.0, 1.0, self.size)[:, None]
         noise = difference_variance(sample.x[:, 0], sample.y, sample.weights)
