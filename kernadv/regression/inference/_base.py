@@ -54,10 +54,9 @@ def checked(fit: LinearSmoother) -> LinearSmoother:
     kept = weights > 0
     if not kept.any():
         raise ArgumentError("expected at least one point with a positive weight, got none")
-    if kept.all():
-        return LinearSmoother(fit.spec, x, y, weights / weights.mean(), bandwidth, cluster)
-    rest = None if cluster is None else cluster[kept]
-    return LinearSmoother(fit.spec, x[kept], y[kept], weights[kept] / weights[kept].mean(), bandwidth, rest)
+    if not kept.all():
+        x, y, weights, cluster = x[kept], y[kept], weights[kept], None if cluster is None else cluster[kept]
+    return LinearSmoother(fit.spec, x, y, weights / weights.mean(), bandwidth, cluster)
 
 
 def check_one_curve(fit: LinearSmoother) -> None:
@@ -69,11 +68,6 @@ def check_one_curve(fit: LinearSmoother) -> None:
         raise ArgumentError(
             f"kernadv.regression.inference does not know {reason}; ask interval, band, or predict with return_std"
         )
-
-
-def ordered(fit: LinearSmoother) -> LinearSmoother:
-    """The same points by x, then y and weight: what is drawn for them does not depend on the order they came in."""
-    return fit.take(fit.sorted_rows())
 
 
 class Interval(NamedTuple):

@@ -17,7 +17,7 @@ from kernadv.regression.inference.bands import BandParts, largest_t
 from kernadv.regression.inference.bootstrap import Wild
 from kernadv.regression.inference.degrees_of_freedom import SATURATED
 from kernadv.regression.inference.intervals import IntervalParts
-from kernadv.regression.inference.window import in_window, sound
+from kernadv.regression.inference.window import in_window, interval_around
 from kernadv.regression.points import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
@@ -78,7 +78,7 @@ def estimate_and_size(fit: LinearSmoother, at: Points) -> tuple[FloatArray, Floa
     return got.value, 1.0 / got.norm
 
 
-def sup_t(fit: LinearSmoother, at: Points, level: float, covers: str) -> Interval:
+def sup_t(fit: LinearSmoother, at: Points, level: float) -> Interval:
     """As `multiplier_bootstrap` with `Wild`: each draw of the noise is divided by its own standard error (HC3)."""
     residuals, others = _residuals(fit)
     noise_of = np.nan_to_num(residuals / np.sqrt(others))
@@ -96,7 +96,7 @@ def sup_t(fit: LinearSmoother, at: Points, level: float, covers: str) -> Interva
             drawn.append(np.nan_to_num(t))
         critical[c], known = largest_t(np.concatenate(drawn, axis=1), level)
         got.variance[~known, c] = np.nan
-    return _around(fit, got, critical, ndtr(-critical), covers)
+    return _around(fit, got, critical, ndtr(-critical), SMOOTHED_TARGET)
 
 
 def largest_normal(fit: LinearSmoother, at: Points, level: float) -> float:
@@ -137,9 +137,7 @@ def _around(
     fit: LinearSmoother, got: _Estimates, times: float | FloatArray, tail: float | FloatArray, covers: str
 ) -> Interval:
     """``value -+ times standard error``, where the responses of the window can tell that much."""
-    half = times * np.sqrt(got.variance)
-    made = Interval(got.value, got.value - half, got.value + half, covers)
-    return sound(made, fit.y, got.window, 1.0 / got.norm, tail)
+    return interval_around(got.value, times * np.sqrt(got.variance), fit.y, got.window, 1.0 / got.norm, tail, covers)
 
 
 def _estimates(fit: LinearSmoother, at: Points, each: FloatArray) -> _Estimates:

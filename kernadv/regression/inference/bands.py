@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,14 +12,13 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from kernadv._errors import ArgumentError, check_choice, check_level, check_positive, check_range
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, checked, ordered
+from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, checked
 from kernadv.regression.inference.bootstrap import BATCH, MovingBlocks, Wild, chosen_scheme, studentised
-from kernadv.regression.inference.degrees_of_freedom import at_design_points, effective_sample_size, traces
+from kernadv.regression.inference.degrees_of_freedom import effective_sample_size, traces
 from kernadv.regression.inference.dependent import hat_blocks
-from kernadv.regression.inference.intervals import estimate_and_size
-from kernadv.regression.inference.two_values import PROPORTION, by_column, check_two_values, proportion_interval, wider
+from kernadv.regression.inference.intervals import around, estimate_and_size
+from kernadv.regression.inference.two_values import PROPORTION, by_column, proportion_interval, wider
 from kernadv.regression.inference.variance import ONE_VARIANCE, standard_error
-from kernadv.regression.inference.window import extremes, sound
 from kernadv.regression.local.polynomial import smooth
 from kernadv.regression.smoother import LinearSmoother
 
@@ -37,7 +37,7 @@ class BandParts(NamedTuple):
     Attributes
     ----------
     usual : callable
-        (smoother, queries, level, what it covers) -> Interval.
+        (smoother, queries, level) -> Interval.
     critical : callable
         (smoother, queries, level) -> critical value of the largest normal error.
     estimate_and_size : callable
@@ -101,25 +101,38 @@ def band(
     (True, True)
     """
     check_choice(method, "method of a band", METHODS)
-    fit = _chosen(fit, False)
+    fit = _on_a_line(fit)
     return make_band(fit, fit.queries(at), level, bias_corrected, MOMENTS if method == "sup_t" else TUBE)
 
 
 def make_band(fit: LinearSmoother, at: Any, level: float, bias_corrected: bool, parts: BandParts) -> Interval:
     """`band`, whatever its parts are computed from; `at` is what they take."""
     check_level(level)
-    covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
+    chosen, covers = _chosen(fit, bias_corrected)
 
     def two(columns: BoolArray) -> Interval:
-        own = fit.responses(columns)
-        pairs, made = check_two_values(own.y, PROPORTION), []
+        own, made = fit.responses(columns), []
         for one in (own.raised(), own) if bias_corrected else (own,):
             tail = float(ndtr(-parts.critical(one, at, level)))
-            made.append(proportion_interval(*parts.estimate_and_size(one, at), pairs, tail, PROPORTION, covers))
-        return wider(*made) if bias_corrected else made[0]
+            made.append(proportion_interval(own.y, *parts.estimate_and_size(one, at), tail, PROPORTION, covers))
+        return reduce(wider, made)
 
-    chosen = fit.raised() if bias_corrected else fit
-    return by_column(fit.y, two, lambda columns: parts.usual(chosen.responses(columns), at, level, covers))
+    return by_column(fit.y, two, lambda columns: parts.usual(chosen.responses(columns), at, level))._replace(
+        covers=covers
+    )
+
+
+def _chosen(fit: LinearSmoother, bias_corrected: bool) -> tuple[LinearSmoother, str]:
+    """The fit that a band is made of, and what the band covers."""
+    return (fit.raised(), REGRESSION_FUNCTION) if bias_corrected else (fit, SMOOTHED_TARGET)
+
+
+def _on_a_line(fit: LinearSmoother) -> LinearSmoother:
+    """`checked`, in one dimension."""
+    fit = checked(fit)
+    if fit.x.shape[1] != 1:
+        raise ArgumentError(f"bands are for one dimension, got {fit.x.shape[1]}; use pointwise intervals")
+    return fit
 
 
 def tube(
@@ -176,11 +189,11 @@ def tube(
     """
     check_level(level)
     check_choice(method, "method", ONE_VARIANCE)
-    fit = _chosen(fit, bias_corrected)
+    fit, covers = _chosen(_on_a_line(fit), bias_corrected)
     at = fit.queries(at)
-    freedom = traces(fit, at_design_points(fit)).enough().residual if method == "homoskedastic" else np.inf
+    freedom = traces(fit, fit.smooth(fit.x)).enough().residual if method == "homoskedastic" else np.inf
     critical = _tube_critical_value(fit, at, level, freedom)
-    return _band(fit, at, critical, standard_error(fit, at, method), bias_corrected)
+    return around(fit, at, critical * standard_error(fit, at, method), ndtr(-critical), covers)
 
 
 def kappa(fit: LinearSmoother, low: float, high: float) -> float:
@@ -211,7 +224,7 @@ def kappa(fit: LinearSmoother, low: float, high: float) -> float:
     >>> round(kappa(fit, -1.0, 1.0), 4)  # pi / 2
     1.5708
     """
-    fit = _chosen(fit, False)
+    fit = _on_a_line(fit)
     low, high = (check_range(end, name, -np.inf) for name, end in (("low", low), ("high", high)))
     chords, length, before = CHORDS[0], 0.0, np.inf
     while chords <= CHORDS[1] and abs(length - before) > LENGTH * length:
@@ -337,16 +350,13 @@ def multiplier_bootstrap(
     (True, 'regression function')
     """
     check_level(level)
-    fit, scheme = _chosen(fit, bias_corrected), chosen_scheme(scheme)
+    (fit, covers), scheme = _chosen(_on_a_line(fit), bias_corrected), chosen_scheme(scheme)
     at = fit.queries(at)
-    error = standard_error(fit, at, scheme.method)
-    drawn: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
-    for column, t in studentised(fit, at, scheme, draws, seed):
-        drawn[column].append(np.nan_to_num(np.abs(t)))
-    made = [largest_t(np.concatenate(parts, axis=1), level) for parts in drawn]
-    for column, (_, known) in enumerate(made):
-        error[~known, column] = np.nan
-    return _band(fit, at, np.array([critical for critical, _ in made]), error, bias_corrected)
+    error, critical = standard_error(fit, at, scheme.method), np.empty(fit.y.shape[1])
+    for c, t in enumerate(studentised(fit, at, scheme, draws, seed)):
+        critical[c], known = largest_t(np.nan_to_num(np.abs(t)), level)
+        error[~known, c] = np.nan
+    return around(fit, at, critical * error, ndtr(-critical), covers)
 
 
 def largest_t(t: FloatArray, level: float) -> tuple[float, BoolArray]:
@@ -362,7 +372,7 @@ def largest_t(t: FloatArray, level: float) -> tuple[float, BoolArray]:
 
 def largest_normal(fit: LinearSmoother, at: FloatArray, level: float) -> float:
     """Level-quantile of the largest ``|l(x)'e| / |l(x)|`` over the queries, e independent and normal: simulated."""
-    fit = ordered(fit)
+    fit = fit.take(fit.sorted_rows())
     rng, root = np.random.default_rng(0), np.sqrt(effective_sample_size(fit, at))[:, None]
     largest = []
     for low in range(0, DRAWS, BATCH):
@@ -370,22 +380,6 @@ def largest_normal(fit: LinearSmoother, at: FloatArray, level: float) -> float:
         t = smooth(fit.spec, fit.x, noise, fit.weights, at, fit.bandwidth).value * root
         largest.append(np.nan_to_num(np.abs(t)).max(axis=0, initial=0.0))
     return float(np.quantile(np.concatenate(largest), level))
-
-
-def _chosen(fit: LinearSmoother, bias_corrected: bool) -> LinearSmoother:
-    fit = checked(fit)
-    if fit.x.shape[1] != 1:
-        raise ArgumentError(f"bands are for one dimension, got {fit.x.shape[1]}; use pointwise intervals")
-    return fit.raised() if bias_corrected else fit
-
-
-def _band(
-    fit: LinearSmoother, at: FloatArray, critical: float | FloatArray, error: FloatArray, bias_corrected: bool
-) -> Interval:
-    estimate, half = fit.smooth(at).value, critical * error
-    covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
-    made = Interval(estimate, estimate - half, estimate + half, covers)
-    return sound(made, fit.y, extremes(fit, at), effective_sample_size(fit, at), ndtr(-critical))
 
 
 def _arc(fit: LinearSmoother, grid: FloatArray) -> float:
@@ -404,13 +398,5 @@ def _arc(fit: LinearSmoother, grid: FloatArray) -> float:
     return total
 
 
-def _sup_t(fit: LinearSmoother, at: FloatArray, level: float, covers: str) -> Interval:
-    return multiplier_bootstrap(fit, at, level)._replace(covers=covers)
-
-
-def _tube(fit: LinearSmoother, at: FloatArray, level: float, covers: str) -> Interval:
-    return tube(fit, at, level)._replace(covers=covers)
-
-
-MOMENTS = BandParts(_sup_t, largest_normal, estimate_and_size)
-TUBE = BandParts(_tube, _tube_critical_value, estimate_and_size)
+MOMENTS = BandParts(multiplier_bootstrap, largest_normal, estimate_and_size)
+TUBE = BandParts(tube, _tube_critical_value, estimate_and_size)

@@ -10,7 +10,7 @@ import numpy as np
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_level
 from kernadv._typing import FloatArray
 from kernadv.regression.inference import variance
-from kernadv.regression.inference._base import SMOOTHED_TARGET, Interval, checked, ordered
+from kernadv.regression.inference._base import SMOOTHED_TARGET, Interval, checked
 from kernadv.regression.smoother import LinearSmoother
 
 MULTIPLIERS = ("rademacher", "mammen")
@@ -180,10 +180,8 @@ def bootstrap_error(
     """
     fit, scheme = checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
-    columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
-    for column, drawn in _draws(fit, scheme, draws, seed, progress):
-        columns[column].append(drawn.smooth(at).value)
-    out = np.stack([np.concatenate(parts, axis=1).std(axis=1, ddof=1) for parts in columns], axis=1)
+    drawn = _resampled(fit, lambda drawn: drawn.smooth(at).value, scheme, draws, seed, progress)
+    out = np.stack([estimates.std(axis=1, ddof=1) for estimates in drawn], axis=1)
     return np.where(np.isnan(variance.standard_error(fit, at, "hc2")), np.nan, out)
 
 
@@ -238,12 +236,9 @@ def percentile_t(
     at = fit.queries(at)
     estimate = fit.smooth(at).value
     error = variance.standard_error(fit, at, scheme.method)
-    columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
-    for column, t in studentised(fit, at, scheme, draws, seed, progress):
-        columns[column].append(t)
     low, high = np.empty_like(estimate), np.empty_like(estimate)
-    for c, parts in enumerate(columns):
-        quantiles = np.quantile(np.concatenate(parts, axis=1), [tail, 1.0 - tail], axis=1)
+    for c, t in enumerate(studentised(fit, at, scheme, draws, seed, progress)):
+        quantiles = np.quantile(t, [tail, 1.0 - tail], axis=1)
         low[:, c], high[:, c] = estimate[:, c] - quantiles[::-1] * error[:, c]
     return Interval(estimate, low, high, SMOOTHED_TARGET)
 
@@ -255,24 +250,31 @@ def studentised(
     draws: int,
     seed: int,
     progress: Progress | None = None,
-) -> Iterator[tuple[int, FloatArray]]:
-    """``t* = (mhat* - E* mhat*) / se*`` of some draws: (which response, (m, draws)); NaN without a standard error."""
-    for column, drawn in _draws(fit, scheme, draws, seed, progress):
-        spread = variance.standard_error(drawn, at, scheme.method)
-        spread = np.where(spread == 0.0, np.inf, spread)  # a draw without noise is exact
-        yield column, drawn.smooth(at).value / spread
+) -> Iterator[FloatArray]:
+    """``t* = (mhat* - E* mhat*) / se*`` of each response, (m, draws); NaN without a standard error."""
+
+    def t(drawn: LinearSmoother) -> FloatArray:
+        error = variance.standard_error(drawn, at, scheme.method)
+        return np.asarray(drawn.smooth(at).value / np.where(error == 0.0, np.inf, error))  # no noise: an exact draw
+
+    return _resampled(fit, t, scheme, draws, seed, progress)
 
 
-def _draws(
-    fit: LinearSmoother, scheme: Wild | MovingBlocks, draws: int, seed: int, progress: Progress | None
-) -> Iterator[tuple[int, LinearSmoother]]:
-    """Fits whose responses are the noise of some draws: (which response, fit with draws as responses).
+def _resampled(
+    fit: LinearSmoother,
+    statistic: Callable[[LinearSmoother], FloatArray],
+    scheme: Wild | MovingBlocks,
+    draws: int,
+    seed: int,
+    progress: Progress | None,
+) -> Iterator[FloatArray]:
+    """A statistic (m, draws) of fits to noise alone, for each response; the draws are the responses of these fits.
 
     A linear smoother turns ``m + noise`` into ``S m + S noise``: without m, estimates are deviations from their mean.
     Points without a residual have no noise: estimates that rest on them have no standard error.
     """
     check_count(draws, "draws", 2)
-    fit = ordered(fit)
+    fit = fit.take(fit.sorted_rows())
     root = np.sqrt(fit.weights)[:, None]
     residuals = root * variance.resampling_residuals(fit)
     lonely = int(np.isnan(residuals[:, 0]).sum())
@@ -280,11 +282,13 @@ def _draws(
         raise ArgumentError(
             f"blocks need the residual of every point, and {lonely} are too lonely to have one; widen the bandwidth"
         )
-    residuals = np.nan_to_num(residuals)
     rng, total = np.random.default_rng(check_count(seed, "seed", 0)), draws * residuals.shape[1]
-    for column in range(residuals.shape[1]):
+    for column, residual in enumerate(np.nan_to_num(residuals).T):
+        parts = []
         for low in range(0, draws, BATCH):
             size = min(BATCH, draws - low)
-            yield column, replace(fit, y=scheme.noise(residuals[:, column], fit.x[:, 0], size, rng) / root)
+            noise = scheme.noise(residual, fit.x[:, 0], size, rng)
+            parts.append(statistic(replace(fit, y=noise / root)))
             if progress is not None:
                 progress(column * draws + low + size, total)
+        yield np.concatenate(parts, axis=1)

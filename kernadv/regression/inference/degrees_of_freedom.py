@@ -49,9 +49,10 @@ class DegreesOfFreedom(NamedTuple):
         return self
 
 
-def at_design_points(fit: LinearSmoother) -> LocalValues:
-    """The fit at its own design points.  # values (n, C)"""
-    return fit.smooth(fit.x)
+def others(leverages: FloatArray) -> FloatArray:
+    """``1 - l_jj``, the weight of the other responses; NaN where it leaves no residual to divide by.  # (n,)"""
+    rest = 1.0 - leverages
+    return np.where(rest > SATURATED, rest, np.nan)
 
 
 def effective_degrees_of_freedom(fit: LinearSmoother) -> DegreesOfFreedom:
@@ -84,7 +85,7 @@ def effective_degrees_of_freedom(fit: LinearSmoother) -> DegreesOfFreedom:
     3.0
     """
     fit = checked(fit)
-    return traces(fit, at_design_points(fit))
+    return traces(fit, fit.smooth(fit.x))
 
 
 def traces(fit: LinearSmoother, own: LocalValues) -> DegreesOfFreedom:

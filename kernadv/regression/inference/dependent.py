@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.regression.inference.degrees_of_freedom import SATURATED, at_design_points
+from kernadv.regression.inference.degrees_of_freedom import SATURATED
 from kernadv.regression.local.polynomial import ROWS, LocalValues, hat_matrix
 from kernadv.regression.smoother import LinearSmoother
 
@@ -50,8 +50,13 @@ def cluster_variance(
         raise ArgumentError("cluster-robust variances need at least 2 clusters, got 1")
     factor = groups / (groups - 1.0) * (len(group) - 1.0) / freedom
     out = np.empty((len(at), residuals.shape[1]))
-    for rows, column, score in _scores(fit, at, values, residuals, group):
-        out[rows, column] = factor * (score**2).sum(1)
+    order = np.argsort(group, kind="stable")
+    first = np.flatnonzero(np.diff(group[order], prepend=-1))
+    for rows, hat in hat_blocks(fit, at, values):
+        hat = hat[:, order]
+        for column, residual in enumerate(residuals[order].T):
+            score = np.add.reduceat(hat * residual, first, axis=1)
+            out[rows, column] = factor * (score**2).sum(1)
     return out
 
 
@@ -129,7 +134,7 @@ def _merged(fit: LinearSmoother, residuals: FloatArray) -> _Merged:
 def _residual_covariance(merged: _Merged, group: IntArray, lag: int) -> csr_array:
     """``k o (R diag(noise) R')``, ``R = I - S``: covariance of the residuals of independent noise, in the band of k."""
     fit, n = merged.fit, len(group)
-    own = at_design_points(fit)
+    own = fit.smooth(fit.x)
     entries: list[tuple[FloatArray, IntArray, IntArray]] = []
     for low in range(0, n, ROWS):
         high = min(low + ROWS, n)
@@ -153,15 +158,3 @@ def hat_blocks(fit: LinearSmoother, at: FloatArray, values: LocalValues) -> Iter
         part = values.take(np.arange(rows.start, rows.stop))
         hat = hat_matrix(fit.spec, fit.x, fit.weights, at[rows], fit.bandwidth, part)
         yield rows, np.where(part.defined[:, None], hat, 0.0)
-
-
-def _scores(
-    fit: LinearSmoother, at: FloatArray, values: LocalValues, residuals: FloatArray, group: IntArray
-) -> Iterator[tuple[slice, int, FloatArray]]:
-    """Sums of ``l_j e_j`` over the points of each group: (which queries, which response, (rows, groups))."""
-    order = np.argsort(group, kind="stable")
-    first = np.flatnonzero(np.diff(group[order], prepend=-1))
-    for rows, hat in hat_blocks(fit, at, values):
-        sorted_hat = hat[:, order]
-        for column in range(residuals.shape[1]):
-            yield rows, column, np.add.reduceat(sorted_hat * residuals[order, column], first, axis=1)

@@ -17,12 +17,11 @@ from kernadv.regression.inference.two_values import (
     PROPORTION,
     PROPORTIONS,
     by_column,
-    check_two_values,
     proportion_interval,
     wider,
 )
 from kernadv.regression.inference.variance import standard_error
-from kernadv.regression.inference.window import extremes, sound
+from kernadv.regression.inference.window import extremes, interval_around
 from kernadv.regression.local.polynomial import derivative_order
 from kernadv.regression.smoother import LinearSmoother, correction
 
@@ -112,13 +111,12 @@ def make_interval(fit: LinearSmoother, at: Any, level: float, method: str, parts
     if method == "robust":
         return parts.robust(fit, at, level)
     if method in PROPORTIONS:
-        return _proportion(fit, at, tail, method, SMOOTHED_TARGET, parts)
+        return proportion_interval(fit.y, *parts.estimate_and_size(fit, at), tail, method, SMOOTHED_TARGET)
 
     def two(columns: BoolArray) -> Interval:
         own = fit.responses(columns)
-        return wider(
-            *(_proportion(one, at, tail, PROPORTION, REGRESSION_FUNCTION, parts) for one in (own.raised(), own))
-        )
+        sizes = (parts.estimate_and_size(one, at) for one in (own.raised(), own))
+        return wider(*(proportion_interval(own.y, *size, tail, PROPORTION, REGRESSION_FUNCTION) for size in sizes))
 
     return by_column(fit.y, two, lambda columns: parts.robust(fit.responses(columns), at, level))
 
@@ -158,10 +156,10 @@ def normal(
     >>> round(float(result.low[0, 0]), 2), round(float(result.high[0, 0]), 2), result.covers  # 2 -+ 1.96 / 2
     (1.02, 2.98, 'smoothed target')
     """
-    z = _quantile(level)
+    z, tail = ndtri(0.5 + 0.5 * check_level(level)), 0.5 * (1.0 - level)
     fit = checked(fit)
     error = standard_error(fit, at, method, derivative=derivative, neighbours=neighbours, lag=lag)
-    return _around(fit, at, derivative, _estimate(fit, at, derivative), z * error, level, SMOOTHED_TARGET)
+    return around(fit, at, z * error, tail, SMOOTHED_TARGET, derivative=derivative)
 
 
 def robust_bias_corrected(
@@ -215,22 +213,22 @@ def robust_bias_corrected(
     >>> round(float(result.low[0, 0]), 9), round(float(result.high[0, 0]), 9), result.covers
     (1.0, 1.0, 'regression function')
     """
-    z = _quantile(level)
+    z, tail = ndtri(0.5 + 0.5 * check_level(level)), 0.5 * (1.0 - level)
     check_choice(method, "method", (*robust.METHODS, "homoskedastic", "difference", "cluster", "hac"))
     check_choice(reference, "reference", ("t", "normal"))
     fit = checked(fit)
     derivative = derivative_order(fit.spec, fit.x.shape[1], derivative)
     more = correction(fit.spec, sum(derivative))
+    up = fit.raised(more)
     if method in robust.METHODS:
         both = robust.robust_estimate(fit, at, method, derivative=derivative, rho=rho, neighbours=neighbours, more=more)
         freedom = np.where(both.freedom >= ENOUGH, both.freedom, np.nan)
         half = (stdtrit(freedom, 0.5 + 0.5 * level) if reference == "t" else z) * both.corrected_error
-        return _around(fit.raised(more), at, derivative, both.corrected, half, level, REGRESSION_FUNCTION)
+        return around(up, at, half, tail, REGRESSION_FUNCTION, derivative=derivative, estimate=both.corrected)
     if rho != 1.0:
         raise ArgumentError(f"method {method!r} corrects with one bandwidth: rho must be 1, got {rho!r}")
-    up = fit.raised(more)
     error = standard_error(up, at, method, derivative=derivative, lag=lag)
-    return _around(up, at, derivative, _estimate(up, at, derivative), z * error, level, REGRESSION_FUNCTION)
+    return around(up, at, z * error, tail, REGRESSION_FUNCTION, derivative=derivative)
 
 
 def proportion(
@@ -284,44 +282,32 @@ def proportion(
     check_choice(method, "method", PROPORTIONS)
     fit = checked(fit)
     covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
-    return _proportion(fit.raised() if bias_corrected else fit, at, tail, method, covers, MOMENTS)
-
-
-def _proportion(fit: LinearSmoother, at: Any, tail: float, method: str, covers: str, parts: IntervalParts) -> Interval:
-    pairs = check_two_values(fit.y, method)
-    return proportion_interval(*parts.estimate_and_size(fit, at), pairs, tail, method, covers)
+    chosen = fit.raised() if bias_corrected else fit
+    return proportion_interval(fit.y, *estimate_and_size(chosen, at), tail, method, covers)
 
 
 def estimate_and_size(fit: LinearSmoother, at: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The estimate (m, C) and n_eff (m,) at the queries."""
-    return _estimate(fit, at, None), effective_sample_size(fit, at)
+    return fit.smooth(fit.queries(at)).value, effective_sample_size(fit, at)
 
 
-def _estimate(fit: LinearSmoother, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
-    fit = checked(fit)
-    return fit.smooth(fit.queries(at), derivative).value
-
-
-def _around(
+def around(
     fit: LinearSmoother,
     at: FloatArray,
-    derivative: tuple[int, ...] | None,
-    estimate: FloatArray,
     half: FloatArray,
-    level: float,
+    tail: float | FloatArray,
     covers: str,
+    *,
+    derivative: tuple[int, ...] | None = None,
+    estimate: FloatArray | None = None,
 ) -> Interval:
-    """``estimate -+ half``; of values, not of derivatives, where the responses of the window can tell that much."""
-    made = Interval(estimate, estimate - half, estimate + half, covers)
-    if derivative is not None and any(derivative):
-        return made
+    """`interval_around` an estimate, by default that of the fit; for derivatives plainly ``estimate -+ half``."""
     at = fit.queries(at)
-    return sound(made, fit.y, extremes(fit, at), effective_sample_size(fit, at), 0.5 * (1.0 - level))
-
-
-def _quantile(level: float) -> float:
-    """Two-sided normal quantile."""
-    return float(ndtri(0.5 + 0.5 * check_level(level)))
+    if estimate is None:
+        estimate = fit.smooth(at, derivative).value
+    if derivative is not None and any(derivative):
+        return Interval(estimate, estimate - half, estimate + half, covers)
+    return interval_around(estimate, half, fit.y, extremes(fit, at), effective_sample_size(fit, at), tail, covers)
 
 
 MOMENTS = IntervalParts(normal, robust_bias_corrected, estimate_and_size)

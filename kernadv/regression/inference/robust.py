@@ -11,7 +11,7 @@ import numpy as np
 from kernadv._errors import check_choice, check_count, check_positive
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.inference._base import checked
-from kernadv.regression.inference.degrees_of_freedom import SATURATED
+from kernadv.regression.inference.degrees_of_freedom import others
 from kernadv.regression.inference.window import ROUNDING, in_window, kernel_weight
 from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import derivative_order
@@ -136,7 +136,8 @@ def robust_estimate(
     check_positive(rho, "rho", "it is h / b; 1 uses one bandwidth for both")
     check_count(neighbours, "neighbours")
     check_count(more, "more")
-    fit = _sorted(checked(fit))
+    fit = checked(fit)
+    fit = fit.take(np.argsort(fit.x[:, 0], kind="stable"))
     at = fit.queries(at)
     first = _local(fit, at)
     second = _local(replace(fit.raised(more), bandwidth=fit.bandwidth / rho), at)
@@ -174,11 +175,6 @@ def robust_estimate(
     return out
 
 
-def _sorted(fit: LinearSmoother) -> LinearSmoother:
-    order = np.argsort(fit.x[:, 0], kind="stable")
-    return replace(fit, x=fit.x[order], y=fit.y[order], weights=fit.weights[order])
-
-
 def _local(fit: LinearSmoother, at: FloatArray) -> _Local:
     """Every coefficient and the whole inverse at every query, from one pass of moments a coefficient."""
     powers = exponents(fit.x.shape[1], fit.spec.degree)
@@ -212,8 +208,7 @@ def _inflation(own: _Window, fitted: _Window, method: str) -> FloatArray:
         return np.full(points, points / (points - coefficients) if points > coefficients else np.nan)
     if method not in ("hc2", "hc3"):
         return np.ones(points)
-    rest = 1.0 - (own.monomials * own.dual).sum(1)
-    rest = np.where(rest > SATURATED, rest, np.nan)
+    rest = others((own.monomials * own.dual).sum(1))
     return np.asarray(1.0 / (rest if method == "hc2" else rest**2))
 
 

@@ -35,18 +35,6 @@ def two_values(y: FloatArray) -> FloatArray:
     return pairs
 
 
-def check_two_values(y: FloatArray, method: str) -> FloatArray:
-    """`two_values` of responses that all have them, or raise."""
-    pairs = two_values(y)
-    if np.isnan(pairs).any():
-        other = y[:, np.isnan(pairs[:, 0])][:, 0]
-        raise ArgumentError(
-            f"method {method!r} needs responses that are 0 or 1, or of two other values in a column, got {len(set(other))} "
-            f"from {other.min():g} to {other.max():g}; use method='robust'"
-        )
-    return pairs
-
-
 def by_column(y: FloatArray, two: Callable[[BoolArray], Interval], other: Callable[[BoolArray], Interval]) -> Interval:
     """The intervals of `two` for the columns of two values, those of `other` for the rest; both cover the same.
 
@@ -69,22 +57,34 @@ def by_column(y: FloatArray, two: Callable[[BoolArray], Interval], other: Callab
 
 
 def proportion_interval(
-    estimate: FloatArray, size: FloatArray, pairs: FloatArray, tail: float | FloatArray, method: str, covers: str
+    y: FloatArray, estimate: FloatArray, size: FloatArray, tail: float | FloatArray, method: str, covers: str
 ) -> Interval:
     """The interval around estimates from n_eff responses of two values; the estimates are clipped to these.
 
     Parameters
     ----------
+    y : (n, C)
+        All responses.
     estimate : (m, C)
     size : (m,)
         n_eff.
-    pairs : (C, 2)
-        The two values.
     tail : float or (C,)
         Chance of an error on one side.
     method : {"wilson", "jeffreys", "uniform"}
     covers : str
+
+    Raises
+    ------
+    ArgumentError
+        If a column has other values.
     """
+    pairs = two_values(y)
+    if np.isnan(pairs).any():
+        other = y[:, np.isnan(pairs[:, 0])][:, 0]
+        raise ArgumentError(
+            f"method {method!r} needs responses that are 0 or 1, or of two other values in a column, got {len(set(other))} "
+            f"from {other.min():g} to {other.max():g}; use method='robust'"
+        )
     lower, unit = pairs[:, 0], pairs[:, 1] - pairs[:, 0]
     share = np.clip((estimate - lower) / unit, 0.0, 1.0)
     trials, tails = (np.broadcast_to(part, share.shape) for part in (size[:, None], tail))

@@ -23,7 +23,7 @@ import numpy as np
 from kernadv._errors import ArgumentError, check_choice, check_count
 from kernadv._typing import FloatArray
 from kernadv.regression.inference._base import checked
-from kernadv.regression.inference.degrees_of_freedom import SATURATED, at_design_points, traces
+from kernadv.regression.inference.degrees_of_freedom import others, traces
 from kernadv.regression.inference.dependent import cluster_variance, newey_west_variance
 from kernadv.regression.local.moments import local_moments
 from kernadv.regression.local.polynomial import LocalValues, leverage
@@ -151,7 +151,7 @@ def residual_variance(fit: LinearSmoother, method: str = "homoskedastic") -> Flo
                 f"difference-based variance needs at least 3 points on a line, got x of shape {fit.x.shape}"
             )
         return difference_variance(fit.x[:, 0], fit.y, fit.weights)
-    own = at_design_points(fit)
+    own = fit.smooth(fit.x)
     freedom = traces(fit, own).enough().residual
     return np.asarray(fit.weights[own.defined] @ (fit.y - own.value)[own.defined] ** 2 / freedom)
 
@@ -192,15 +192,14 @@ def response_variance(fit: LinearSmoother, method: str = "hc3", neighbours: int 
     if method == "nearest":
         unit = 1.0 if fit.x.shape[1] == 1 else fit.bandwidth
         return neighbour_residuals(fit.x / unit, fit.y, check_count(neighbours, "neighbours"), fit.weights) ** 2
-    own = at_design_points(fit)
+    own = fit.smooth(fit.x)
     squared = (fit.y - own.value) ** 2
     if method == "hc0":
         return np.asarray(squared)
     if method == "hc1":
         freedom = traces(fit, own).enough()
         return np.asarray(squared * (freedom.points / freedom.residual))
-    rest = 1.0 - leverage(own, fit.weights)
-    rest = np.where(rest > SATURATED, rest, np.nan)[:, None]
+    rest = others(leverage(own, fit.weights))[:, None]
     return np.asarray(squared / (rest if method == "hc2" else rest**2))
 
 
@@ -215,12 +214,11 @@ def resampling_residuals(fit: LinearSmoother) -> FloatArray:
         If no point has a residual.
     """
     fit = checked(fit)
-    own = at_design_points(fit)
-    rest = 1.0 - leverage(own, fit.weights)
-    known = own.defined & (rest > SATURATED)
-    if not known.any():
+    own = fit.smooth(fit.x)
+    residuals = (fit.y - own.value) / np.sqrt(others(leverage(own, fit.weights)))[:, None]
+    if np.isnan(residuals).all():
         raise ArgumentError("no point has a neighbour within the bandwidth, so there are no residuals; widen it")
-    return np.asarray((fit.y - own.value) / np.sqrt(np.where(known, rest, np.nan))[:, None])
+    return np.asarray(residuals)
 
 
 def _heteroskedastic(fit: LinearSmoother, at: FloatArray, values: LocalValues, each: FloatArray) -> FloatArray:
@@ -257,7 +255,7 @@ def _asymptotic(fit: LinearSmoother, at: FloatArray, derivative: tuple[int, ...]
 
 
 def _dependent(fit: LinearSmoother, at: FloatArray, values: LocalValues, method: str, lag: int | None) -> FloatArray:
-    own = at_design_points(fit)
+    own = fit.smooth(fit.x)
     if not own.defined.all():
         raise ArgumentError(
             f"method {method!r} needs the residual of every point, and {int((~own.defined).sum())} have too few "

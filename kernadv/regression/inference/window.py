@@ -1,4 +1,4 @@
-"""What the responses in a window can tell: limits that are wider than that, or narrower, are no interval."""
+"""Intervals around an estimate, where the responses in its window can tell that much."""
 
 from __future__ import annotations
 
@@ -45,14 +45,16 @@ def in_window(weight: FloatArray) -> BoolArray:
     return np.asarray((weight > 0.0) & (weight > NEGLIGIBLE * weight.max(axis=-1, initial=0.0, keepdims=True)))
 
 
-def sound(
-    interval: Interval,
+def interval_around(
+    estimate: FloatArray,
+    half: FloatArray,
     y: FloatArray,
     window: tuple[FloatArray, FloatArray],
     size: FloatArray,
     tail: float | FloatArray,
+    covers: str,
 ) -> Interval:
-    """The interval, where the responses of its window can tell that much.
+    """``estimate -+ half``, where the responses of the window can tell that much.
 
     * Where it is more than 100 times as wide as the range of the responses in its window: NaN.
     * Where it has no width, since all the responses in the window are the same, though others differ: nothing was seen of
@@ -62,8 +64,7 @@ def sound(
 
     Parameters
     ----------
-    interval : Interval
-        (m, C).
+    estimate, half : (m, C)
     y : (n, C)
         All responses.
     window : (m, C) and (m, C)
@@ -72,9 +73,9 @@ def sound(
         n_eff.
     tail : float or (C,)
         Chance of an error on one side.
+    covers : str
     """
-    estimate, lower, upper, covers = interval
-    least, most = y.min(axis=0), y.max(axis=0)
+    lower, upper, least, most = estimate - half, estimate + half, y.min(axis=0), y.max(axis=0)
     (low, high), rounding = window, ROUNDING * (most - least)
     seen = np.where(high - low > rounding, high - low, most - least)
     undecided = (upper - lower > WIDEST * seen) & (most > least)
