@@ -90,12 +90,10 @@ def band(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import band
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 41)[:, None]
-    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
-    >>> fit = LinearSmoother(spec, x, np.zeros((41, 1)), np.ones(41), np.array([0.5]))
+    >>> fit = LocalLinear(0.5, kernel="triangular").fit(x, np.zeros((41, 1))).as_fit()
     >>> got = band(fit, x)  # no success: a band of probabilities all the same
     >>> bool((got.low == 0.0).all()), bool(((got.high > 0.1) & (got.high < 0.6)).all())
     (True, True)
@@ -177,12 +175,10 @@ def tube(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import normal, tube
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
-    >>> fit = LinearSmoother(spec, x, np.sin(9 * x), np.ones(21), np.array([0.3]))
+    >>> fit = LocalLinear(0.3, kernel="triangular").fit(x, np.sin(9 * x)).as_fit()
     >>> everywhere, each = tube(fit, x), normal(fit, x, method="homoskedastic")
     >>> bool((everywhere.high > each.high).all()), everywhere.covers
     (True, 'smoothed target')
@@ -216,11 +212,10 @@ def kappa(fit: LinearSmoother, low: float, high: float) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import kappa
-    >>> from kernadv.kernels import get
     >>> x = np.array([[-1.0], [1.0]])  # a line through two points: l turns by a right angle
-    >>> fit = LinearSmoother(LocalPolynomialSpec(get("gaussian"), degree=1), x, x, np.ones(2), np.array([1.0]))
+    >>> fit = LocalLinear(1.0, kernel="gaussian").fit(x, x).as_fit()
     >>> round(kappa(fit, -1.0, 1.0), 4)  # pi / 2
     1.5708
     """
@@ -339,12 +334,10 @@ def multiplier_bootstrap(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import multiplier_bootstrap, normal
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
-    >>> fit = LinearSmoother(spec, x, np.sin(9 * x), np.ones(21), np.array([0.3]))
+    >>> fit = LocalLinear(0.3, kernel="triangular").fit(x, np.sin(9 * x)).as_fit()
     >>> band = multiplier_bootstrap(fit, x, draws=200, bias_corrected=True)
     >>> bool((band.high > normal(fit.raised(), x).high).all()), band.covers
     (True, 'regression function')

@@ -167,12 +167,10 @@ def bootstrap_error(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import bootstrap_error, standard_error
-    >>> from kernadv.kernels import get
     >>> rng = np.random.default_rng(0)
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((50, 1)), rng.normal(size=(50, 1))).as_fit()
     >>> at = np.zeros((1, 1))
     >>> ratio = bootstrap_error(fit, at, draws=4000) / standard_error(fit, at, "hc2")
     >>> bool(abs(ratio[0, 0] - 1.0) < 0.05)
@@ -221,12 +219,10 @@ def percentile_t(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import percentile_t
-    >>> from kernadv.kernels import get
     >>> rng = np.random.default_rng(0)
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((50, 1)), rng.normal(size=(50, 1))).as_fit()
     >>> result = percentile_t(fit, np.zeros((1, 1)))
     >>> bool(result.low[0, 0] < result.estimate[0, 0] < result.high[0, 0]), result.covers
     (True, 'smoothed target')

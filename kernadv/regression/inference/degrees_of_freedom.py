@@ -73,12 +73,9 @@ def effective_degrees_of_freedom(fit: LinearSmoother) -> DegreesOfFreedom:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import effective_degrees_of_freedom
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [1.0, 3.0, 1.0, 3.0]).as_fit()  # the mean of y
     >>> effective_degrees_of_freedom(fit)  # one for the mean
     DegreesOfFreedom(points=4, trace=1.0, squared_trace=1.0)
     >>> effective_degrees_of_freedom(fit).residual
@@ -115,11 +112,10 @@ def effective_sample_size(fit: LinearSmoother, at: FloatArray) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import effective_sample_size
-    >>> from kernadv.kernels import get
     >>> x = np.array([[0.0], [0.5]])
-    >>> fit = LinearSmoother(LocalPolynomialSpec(get("triangular")), x, x, np.ones(2), np.array([1.0]))
+    >>> fit = NadarayaWatson(1.0, kernel="triangular").fit(x, x).as_fit()
     >>> round(float(effective_sample_size(fit, x[:1])[0]), 9)  # weights 1 and .5: (1 + .5)^2 / (1 + .25)
     1.8
     """

@@ -87,13 +87,12 @@ def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: s
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalPolynomial
     >>> from kernadv.regression.inference import interval
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
     >>> won = (x > 0.5).astype(float)
     >>> for degree, y in [(0, won), (0, x), (1, won)]:
-    ...     fit = LinearSmoother(LocalPolynomialSpec(get("triangular"), degree), x, y, np.ones(21), np.array([0.3]))
+    ...     fit = LocalPolynomial(degree, bandwidth=0.3, kernel="triangular").fit(x, y).as_fit()
     ...     print(interval(fit, x).covers)
     regression function
     regression function
@@ -146,12 +145,9 @@ def normal(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import normal
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [1.0, 3.0, 1.0, 3.0]).as_fit()  # the mean of y
     >>> result = normal(fit, np.zeros((1, 1)), method="hc0")
     >>> round(float(result.low[0, 0]), 2), round(float(result.high[0, 0]), 2), result.covers  # 2 -+ 1.96 / 2
     (1.02, 2.98, 'smoothed target')
@@ -203,12 +199,10 @@ def robust_bias_corrected(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import robust_bias_corrected
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
-    >>> fit = LinearSmoother(spec, x, x**2, np.ones(21), np.array([0.3]))  # no noise
+    >>> fit = LocalLinear(0.3, kernel="triangular").fit(x, x**2).as_fit()  # no noise
     >>> result = robust_bias_corrected(fit, np.array([[1.0]]))  # the bias of a parabola is all corrected
     >>> round(float(result.low[0, 0]), 9), round(float(result.high[0, 0]), 9), result.covers
     (1.0, 1.0, 'regression function')
@@ -268,12 +262,9 @@ def proportion(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import proportion
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[0.0], [0.0], [0.0], [0.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [0.0, 0.0, 0.0, 0.0]).as_fit()  # the mean of y
     >>> low, high = proportion(fit, np.zeros((1, 1)), method="wilson")[1:3]
     >>> float(low[0, 0]), round(float(high[0, 0]), 4)  # no success in 4: 0 and z^2 / (4 + z^2), z = 1.96
     (0.0, 0.4899)

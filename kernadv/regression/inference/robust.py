@@ -123,11 +123,10 @@ def robust_estimate(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import robust_estimate
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 2001)[:, None]
-    >>> fit = LinearSmoother(LocalPolynomialSpec(get("triangular"), degree=1), x, x**2, np.ones(2001), np.array([0.3]))
+    >>> fit = LocalLinear(0.3, kernel="triangular").fit(x, x**2).as_fit()
     >>> both = robust_estimate(fit, np.array([[0.0]]))  # bias of a line at the end: -h^2 m'' / 20, and m(0) = 0
     >>> round(float(both.conventional[0, 0]), 3), abs(round(float(both.corrected[0, 0]), 9))
     (-0.009, 0.0)

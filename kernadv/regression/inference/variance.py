@@ -84,12 +84,9 @@ def standard_error(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import standard_error
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [1.0, 3.0, 1.0, 3.0]).as_fit()  # the mean of y
     >>> float(standard_error(fit, np.zeros((1, 1)), "hc0")[0, 0])  # sqrt(sum (y - 2)^2) / 4
     0.5
     >>> round(float(standard_error(fit, np.zeros((1, 1)), "homoskedastic")[0, 0]), 4)  # sqrt(sum (y - 2)^2 / 3 / 4)
@@ -134,12 +131,9 @@ def residual_variance(fit: LinearSmoother, method: str = "homoskedastic") -> Flo
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import residual_variance
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [1.0, 3.0, 1.0, 3.0]).as_fit()  # the mean of y
     >>> float(residual_variance(fit)[0])  # sum (y - 2)^2 / 3
     1.3333333333333333
     """
@@ -176,12 +170,9 @@ def response_variance(fit: LinearSmoother, method: str = "hc3", neighbours: int 
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import response_variance
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[1.0], [3.0], [1.0], [5.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [1.0, 3.0, 1.0, 5.0]).as_fit()  # the mean of y
     >>> response_variance(fit, "hc0")[:, 0]  # (y - 2.5)^2
     array([2.25, 0.25, 2.25, 6.25])
     >>> response_variance(fit, "hc3")[:, 0]  # as if each point had been left out: (y - mean of the others)^2
