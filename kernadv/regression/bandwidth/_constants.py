@@ -1,4 +1,4 @@
-"""Constants by which a bandwidth for one kernel becomes the equivalent one for another."""
+"""Factors between bandwidths of different kernels that smooth equally."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selectors that minimise a curve: every bandwidth is scored on the same points."""
+"""Selectors that minimise a criterion over bandwidths; every bandwidth is scored on the same points."""
 
 from __future__ import annotations
 
@@ -45,12 +45,11 @@ class CriterionSelector(Selector):
 
     In d dimensions the grid scales the standard deviations by one factor; the refinement then goes through the dimensions.
 
-    A criterion is undefined at points whose window holds too few others.  Points for which that is so even at the widest
-    bandwidth (no past, a series of one point) are left out.  A bandwidth that leaves any other point undefined scores inf.
-    A few isolated points can so forbid every narrow bandwidth.  Where the curve ends there before it has risen, it is
-    computed again over the points that are defined at the narrowest bandwidth that leaves no more than the share
-    `undefined` of them without an estimate, **the same ones for every bandwidth**; if its minimum lies where all points
-    would not have allowed it, it is used.
+    A criterion is undefined at points whose window holds too few others.  Points that are undefined even at the widest
+    bandwidth (no past, a series of one point) are left out.  A bandwidth that leaves any other point undefined scores inf,
+    so a few isolated points can rule out every narrow bandwidth.  If the curve stops there before it has risen, it is
+    computed again without the points, at most the share `undefined`, that stop it, **the same ones for every bandwidth**.
+    The second curve is used if its minimum lies at a bandwidth that the first one ruled out.
 
     Parameters
     ----------
@@ -101,14 +100,13 @@ class CriterionSelector(Selector):
         errors : Errors
             Of the points that are scored.
         weights : (n,)
-            Their weights.
         variance : (C,)
-            Variance of the responses, a unit for what counts as rounding.
+            Variance of the responses: mean squares far below it are rounding errors.
         """
         return float(np.einsum("i,ic,ic", weights, errors.error, errors.error) / weights.sum())
 
     def prepare(self, smoother: LinearSmoother) -> Ordered:
-        """Checked data, with the fit that the criterion looks at."""
+        """Checked data, with the fit that the criterion is about."""
         return prepare(smoother)
 
     def grid(self, sample: Ordered) -> FloatArray:

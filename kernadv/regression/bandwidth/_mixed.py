@@ -1,4 +1,4 @@
-"""Bandwidths of mixed designs: those of the continuous columns and the lambdas of the categorical ones, chosen together.
+"""Mixed designs: the bandwidths of continuous columns and the lambdas of categorical ones, chosen together.
 
 References
 ----------
@@ -26,12 +26,11 @@ from kernadv.regression.smoother import LinearSmoother
 
 #: Criteria that follow from the fit at the design points and its leverages.
 CRITERIA = (LeaveOneOut, GCV, AICc)
-#: Lambdas of the first search, as shares of the largest ones; with more columns than this they move together.
+#: Lambdas of the first search, as shares of the largest ones; with more than `APART` columns they move together.
 SHARES, APART = (0.0, 0.05, 0.15, 0.4, 1.0), 3
 #: Starting points that are refined.
 STARTS = 3
-#: Digits of a criterion in the search, binary ones: rounding errors, which change with the scale of the weights, would lead
-#: it elsewhere.
+#: Binary digits of a criterion in the search: rounding errors, which depend on the scale of the weights, must not steer it.
 BITS = 34
 
 

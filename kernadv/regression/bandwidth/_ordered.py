@@ -1,4 +1,4 @@
-"""The data of a selection: checked, in one order, with the series apart."""
+"""The data of a selection: checked, sorted, with the series apart."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ MOST_DIMENSIONS = 3
 
 @dataclass(frozen=True)
 class Ordered(LinearSmoother):
-    """A smoother whose bandwidth is selected; the order its rows came in does not matter.
+    """A smoother whose bandwidth is selected; the order of the rows that were given does not matter.
 
-    Points of positive weight, sorted by series, then x, y and weight.  Between points of one x the order looks at y: nothing
-    may be cut or paired there.  x begins at 0 in each series (first dimension), and at 0 (the others); y is centred in each
-    series; the mean weight is 1; series are numbered from 0 on, None if there is only one.
+    Points of positive weight, sorted by series, then x, y and weight.  Ties in x are sorted by y: nothing may be cut or
+    paired within a tie.  The first dimension of x begins at 0 in each series, the others at 0; y is centred in each series;
+    the mean weight is 1; series are numbered from 0, None if there is only one.
 
     Attributes
     ----------
     row : (n,) int
-        Row of each point of the whole sample in what was given.
+        Row of each point in the data that were given.
     """
 
     row: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def span(self) -> FloatArray:
-        """Range of the design in each dimension; in the first one the largest of any series.  # (d,)"""
+        """Range of the design in each dimension; in the first, the largest of any series.  # (d,)"""
         return np.asarray(self.x.max(0))
 
     @cached_property
@@ -75,9 +75,9 @@ class Ordered(LinearSmoother):
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Narrowest and widest bandwidth of a search.  # (d,), (d,)
 
-        On a line from the distance within which most points have ``degree + 1`` distinct others, to twice the range, for
-        the Epanechnikov kernel, and the canonical equivalent for others; in d dimensions a multiple of the standard
-        deviations, from a quarter of ``n^(-1/d)`` to where the narrowest one is twice the range.
+        For the Epanechnikov kernel; others get the canonical equivalent.  On a line, from the distance within which most
+        points have ``degree + 1`` distinct others to twice the range.  In d dimensions multiples of the standard deviations,
+        from a quarter of ``n^(-1/d)`` to where the narrowest one is twice its range.
         """
         factor = canonical(self.spec.kernel) / canonical(EPANECHNIKOV)
         if self.x.shape[1] == 1:

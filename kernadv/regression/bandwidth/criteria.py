@@ -38,7 +38,7 @@ class LeaveOneOut(CriterionSelector):
     """``CV(h) = sum_i omega_i (y_i - m_(-i)(x_i; h))^2 / sum_i omega_i``.
 
     Unbiased for the prediction error if the errors are independent.  Exact for every kernel, degree and dimension, at the
-    cost of one smooth a bandwidth: leaving a point out of a least squares fit multiplies its residual by
+    cost of one smooth per bandwidth: leaving a point out of a least squares fit multiplies its residual by
     ``1 / (1 - l_i(x_i))``.
 
     References
@@ -108,13 +108,13 @@ class AICc(CriterionSelector):
 class KFold(CriterionSelector):
     """Mean squared error of each of k random folds predicted from the others.
 
-    The folds are drawn over the sorted points, so that they depend on the data and the seed only, not on the order of the
-    rows.  Estimates come from ``n (k - 1) / k`` points: the bandwidth is slightly too wide for n.  Costs k fits a bandwidth.
+    The folds are drawn over the sorted points, so they depend on the data and the seed only, not on the order of the rows.
+    Estimates come from ``n (k - 1) / k`` points: the bandwidth is slightly too wide for n.  Costs k fits per bandwidth.
 
     Parameters
     ----------
     folds : int
-        Number of folds; no more than points are made.
+        Number of folds, at most the number of points.
     seed : int
         Of the assignment to folds.
 
@@ -152,14 +152,14 @@ class KFold(CriterionSelector):
 class HBlock(CriterionSelector):
     """Mean squared error of every point predicted without the points within `block` places of it in its series.
 
-    Places are the distinct values of x, of its first dimension, in ascending order: points that share one are left out
+    Places are the distinct values of the first dimension of x, in ascending order.  Points that share a place are left out
     together, as they are summed in the "hac" variance of `kernadv.regression.inference.standard_error`.  If errors further
-    apart than `block` places are uncorrelated, the score is unbiased for the prediction error, where leave-one-out would
-    follow the noise.
+    apart than `block` places are uncorrelated, the score is unbiased for the prediction error; leave-one-out would follow
+    the noise.
 
-    The moments of the ``2 block + 1`` places left out are taken from the moments of all points, and each local system is
-    solved again: exact, in O(block n) on top of a smooth a bandwidth.  A point whose block holds all but 1e-6 of the
-    weight counts as undefined.  The bandwidth is optimal for the sample without the blocks: keep them narrow.
+    The moments of the ``2 block + 1`` places are subtracted from those of all points, and each local system is solved
+    again: exact, and O(block n) per bandwidth on top of a smooth.  A point whose block holds all but 1e-6 of the weight
+    counts as undefined.  The bandwidth is optimal for the sample without the blocks: keep them narrow.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ class OneSided(CriterionSelector):
 
     The one-sided fit needs a wider window, where leave-one-out varies much less; the ratio of the optimal bandwidths of
     the two fits, `one_sided_ratio`, depends on the kernel only.  For two-sided fits of degree 0 or 1 on a line; with degree
-    0 the design bias is neglected.  The grid and the curve are those of the two-sided bandwidth; the bounds too.
+    0 the design bias is neglected.  Bounds, grid and curve are in terms of the two-sided bandwidth.
 
     References
     ----------
@@ -266,8 +266,8 @@ class OneSided(CriterionSelector):
 class Prequential(CriterionSelector):
     """Mean squared error of every point predicted from strictly earlier points of its series.
 
-    Earlier means smaller in the first dimension; ties are not used.  The fit is one-sided whatever `spec.past` says.  If
-    the errors are martingale differences given the past, the expected score is the noise plus the risk of the estimate,
+    Earlier means smaller in the first dimension; ties are not used.  The fit is one-sided, whatever `spec.past` is.  If the
+    errors are martingale differences given the past, the expected score is the noise plus the risk of the estimate,
     for any kernel and with feedback from the responses to the design.
 
     References

@@ -26,7 +26,7 @@ NEIGHBORS = 3
 
 @dataclass(frozen=True)
 class MSEOptimal(Selector):
-    """Direct plug-in bandwidth of a local polynomial, one a query, with the bias and the variance of the window itself.
+    """Direct plug-in bandwidth of a local polynomial, one per query, with the bias and the variance of its own window.
 
     At a query c the error of the coefficient nu of a fit of degree p with bandwidth h is about
     ``h^(2(p+1-nu)) (B1 + h B2)^2 + V / (n h^(2 nu + 1))``.  Where p - nu is odd, B1 leads, and
@@ -34,13 +34,16 @@ class MSEOptimal(Selector):
         h = ((2 nu + 1) V / (2 n (p + 1 - nu) (B1^2 + R)))^(1 / (2 p + 3)).
 
     Where it is even, B1 is 0 inside a uniform design, and h minimises ``h^(2(p+1-nu)) ((B1 + h B2)^2 + R) + V / (n h^(2 nu +
-    1))`` over the range of x.  B1 and V come from the weighted design in a normal-reference window and from
-    nearest-neighbour residuals, so they are right at the boundary and under heteroscedasticity; the derivatives of order
-    p + 1 and p + 2 in B1 and B2 from fits of a higher degree, whose bandwidths follow from the same formula one stage
-    before, the first ones from polynomials over the whole range; R is three times the variance of the estimate of B1 (not
-    in the first stage), which keeps h bounded where the derivative is near 0.  The result is the one of the R package
-    nprobust (``lpbwselect(bwselect="mse-dpi")``); in the even case without R only, because there nprobust adds R to B1,
-    whose square has the unit of R, so that its h changes with the units of x and y.
+    1))`` over the range of x.
+
+    B1 and V come from the weighted design in a normal-reference window and from nearest-neighbour residuals, so they are
+    right at the boundary and under heteroscedasticity.  The derivatives of order p + 1 and p + 2 in B1 and B2 come from
+    fits of a higher degree.  The bandwidths of these follow from the same formula one stage before, those of the first
+    stage from polynomials over the whole range.  R is three times the variance of the estimate of B1 (not in the first
+    stage); it keeps h bounded where the derivative is near 0.
+
+    The result is that of the R package nprobust (``lpbwselect(bwselect="mse-dpi")``), in the even case only without R:
+    there nprobust adds R to B1, whose square has the unit of R, and its h changes with the units of x and y.
 
     Parameters
     ----------
@@ -51,7 +54,7 @@ class MSEOptimal(Selector):
     fewest : int
         No bandwidth is below the distance to this many points.
     knots : int
-        Most queries for which the rule is computed; between them its logarithm is interpolated.
+        Largest number of queries for which the rule is computed; its logarithm is interpolated between them.
 
     References
     ----------
@@ -103,16 +106,16 @@ class MSEOptimal(Selector):
 
 @dataclass(frozen=True)
 class MSERule(Selector):
-    """``h = (V sigma^2 / (4 n f(c) (B m''(c) / 2)^2))^(1/5)`` for local linear fits, one a query.
+    """``h = (V sigma^2 / (4 n f(c) (B m''(c) / 2)^2))^(1/5)`` for local linear fits, one per query.
 
-    sigma^2 is that of a quartic over the whole design, f(c) the share of points in a normal-reference window, m''(c) from
-    a local quartic with the range as its bandwidth, B and V the boundary constants of the kernel, at every query.  The
-    result is the one of the R package nprobust (``lpbwselect(bwselect="mse-rot")``).
+    sigma^2 comes from a quartic over the whole design, f(c) from the share of points in a normal-reference window, m''(c)
+    from a local quartic with the range as its bandwidth; B and V are the boundary constants of the kernel, at every query.
+    The result is that of the R package nprobust (``lpbwselect(bwselect="mse-rot")``).
 
     Parameters
     ----------
     knots : int
-        Most queries for which the rule is computed; between them its logarithm is interpolated.
+        Largest number of queries for which the rule is computed; its logarithm is interpolated between them.
 
     References
     ----------

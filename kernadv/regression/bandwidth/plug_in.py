@@ -27,26 +27,26 @@ class PlugIn(Selector):
     """``h = delta_0(K) (sigma^2 (b - a) / (theta_22 n))^(1/5)``: asymptotically optimal for a local linear fit on a line.
 
     ``theta_rs = n^-1 sum m^(r)(x_i) m^(s)(x_i)``.  Quartics on blocks, their number chosen by Mallows' Cp, give sigma^2 and
-    theta_24; these the bandwidth of a local cubic fit for theta_22; and that the bandwidth of a local linear fit for
-    sigma^2.  The local fits are Gaussian, cut at 4 standard deviations, on linearly binned data, so that the result is the
-    one of Wand's R package KernSmooth (`dpill`), which is O(n).
+    theta_24.  From these follows the bandwidth of a local cubic fit for theta_22, and from that the bandwidth of a local
+    linear fit for sigma^2.  The local fits are Gaussian, cut at 4 standard deviations, on linearly binned data: O(n), and
+    the result of Wand's R package KernSmooth (`dpill`).
 
     For degree 0 the rule neglects the design bias of the local constant.  Responses share one bandwidth: their sigma^2 and
     theta are summed.
 
-    Ties in x stay together: a block ends behind the last point of a tie, and one that the trimming would cut is kept.
-    `dpill` cuts by row number, so that its result depends on the order of the rows where x has ties.
+    Ties in x stay together: a block ends after the last point of a tie, and a tie that the trimming would cut is kept.
+    `dpill` cuts by row number; where x has ties, its result depends on the order of the rows.
 
     Parameters
     ----------
     blocks : int
-        Most blocks of the quartic fits; no more than leave each of them more than 5 distinct x.
+        Largest number of blocks; each keeps more than 5 distinct x.
     divisor : int
         Fewest points of a block.
     trim : float
         Share of the points left out at each end.
     boundary : float
-        Share of the grid at each end that is not used for theta_22.
+        Share of the grid at each end that is left out of theta_22.
     size : int
         Bins.
 
@@ -80,14 +80,7 @@ class PlugIn(Selector):
         return sample.kept(bandwidth * from_gaussian(sample.spec.kernel), "direct plug-in rule")
 
     def gaussian(self, x: FloatArray, y: FloatArray, weights: FloatArray) -> float:
-        """Bandwidth for a Gaussian kernel; inf if the curvature is 0.
-
-        Parameters
-        ----------
-        x : (n,) ascending
-        y : (n, C)
-        weights : (n,)
-        """
+        """Bandwidth for a Gaussian kernel, x ascending; inf if the curvature is 0."""
         n, width = len(x), float(x[-1] - x[0])
         first = self.quartics(x, y, weights)
         if first.theta24 == 0.0 or first.variance <= 1e-20 * float((weights @ y**2).sum()) / n:
@@ -121,7 +114,7 @@ class PlugIn(Selector):
                 "leave_one_out, or give a bandwidth"
             )
         fits = {}
-        for blocks in range(1, most + 1):  # of n // blocks points, the last with the rest; each moved behind its tie
+        for blocks in range(1, most + 1):  # of n // blocks points, the last with the rest; no cut within a tie
             cuts = [0, *np.searchsorted(first, np.arange(1, blocks) * (n // blocks)).tolist(), len(first)]
             if min(high - low for low, high in pairwise(cuts)) > QUARTIC:
                 fits[blocks] = _blockwise(x, y, weights, [*first[cuts[:-1]].tolist(), n])
@@ -156,34 +149,15 @@ def _blockwise(x: FloatArray, y: FloatArray, weights: FloatArray, cuts: list[int
 
 
 class Bins(NamedTuple):
-    """Sums of linearly binned data on M equally spaced grid points.
+    """Linearly binned data on M equally spaced grid points."""
 
-    Attributes
-    ----------
-    step : float
-        Distance of the grid points.
-    counts : (M,)
-        Weights.
-    sums : (C, M)
-        Weighted responses.
-    """
-
-    step: float
-    counts: FloatArray
-    sums: FloatArray
+    step: float  # between grid points
+    counts: FloatArray  # (M,) weights
+    sums: FloatArray  # (C, M) weighted responses
 
 
 def linear_bins(x: FloatArray, y: FloatArray, weights: FloatArray, size: int) -> Bins:
-    """Share every point between the two grid points around it, in proportion to its nearness.
-
-    Parameters
-    ----------
-    x : (n,) ascending
-    y : (n, C)
-    weights : (n,)
-    size : int
-        M; the grid spans the range of x.
-    """
+    """Share every point, x ascending, between the two grid points around it, in proportion to its nearness."""
     step = float(x[-1] - x[0]) / (size - 1)
     place = (x - x[0]) / step
     left = np.minimum(place.astype(np.int64), size - 2)
@@ -195,23 +169,15 @@ def linear_bins(x: FloatArray, y: FloatArray, weights: FloatArray, size: int) ->
 
 
 class BinnedFit(NamedTuple):
-    """Local polynomial fit at the grid points.
+    """A derivative of a local polynomial fit at the grid points."""
 
-    Attributes
-    ----------
-    value : (C, M)
-        Estimate of the derivative.
-    leverage, norm : (M,)
-        ``l_g(g)`` and ``sum_j l_j(g)^2`` of a point at the grid point.
-    """
-
-    value: FloatArray
-    leverage: FloatArray
-    norm: FloatArray
+    value: FloatArray  # (C, M)
+    leverage: FloatArray  # (M,) l_g(g) of a point at the grid point
+    norm: FloatArray  # (M,) sum_j l_j(g)^2
 
 
 def binned_fit(bins: Bins, bandwidth: float, degree: int, derivative: int) -> BinnedFit:
-    """Gaussian local polynomial of a degree: its derivative of an order at every grid point."""
+    """The derivative of an order of a Gaussian local polynomial of a degree."""
     half = min(int(CUT * bandwidth / bins.step), len(bins.counts) - 1)
     lag = np.arange(-half, half + 1) * (bins.step / bandwidth)
     weight = np.exp(-0.5 * lag * lag)

@@ -18,8 +18,8 @@ from kernadv.regression.smoother import LinearSmoother
 class NormalReference(Selector):
     """``h_j = c A_j n^(-1/(4 + d)) delta_0(K) / delta_0(Gaussian)``, ``A = min(sd, IQR / 1.349)``.
 
-    A scale to start from: it looks at the design only, not at the responses.  With series, n is the mean number of points
-    of a series and A the spread of the time within them.
+    A scale to start from: it depends on the design only, not on the responses.  With series, n is the mean number of points
+    of a series, and A the spread within them.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class NormalReference(Selector):
             check_positive(self.factor, "factor", "it multiplies the spread of the design")
 
     def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
-        """One bandwidth a dimension; see `Selector.select`."""
+        """One bandwidth per dimension; see `Selector.select`."""
         sample = prepare(smoother)
         d = sample.x.shape[1]
         factor = (4.0 / (d + 2.0)) ** (1.0 / (d + 4.0)) if self.factor is None else self.factor
@@ -63,7 +63,7 @@ def spread(x: FloatArray) -> FloatArray:
 class QuarticRule(Selector):
     """``h = delta_0(K) (sigma^2 int w_0 / sum_i m''(x_i)^2 w_0(x_i))^(1/5)``, m and sigma^2 from a global quartic.
 
-    w_0 is 1 except near the ends of the design.  For local linear fits on a line; for degree 0 the design bias is
+    w_0 is 1, except near the ends of the design.  For local linear fits on a line; for degree 0 the design bias is
     neglected.  Too wide for curves that a quartic cannot follow.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Bands on a line that hold at all queries at once."""
+"""Bands on a line, which hold at all queries simultaneously."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kernadv.regression.smoother import LinearSmoother
 
 #: The curve of unit hat vectors is cut into twice as many chords until its length changes by less than this share.
 LENGTH = 1e-3
-#: Chords at the start and at most.
+#: Fewest and most chords.
 CHORDS = (256, 16384)
 #: Draws for the largest of many normal errors.
 DRAWS = 1000
@@ -32,7 +32,7 @@ METHODS = ("sup_t", "tube")
 
 
 class BandParts(NamedTuple):
-    """What bands are made of: by a method, from moments or from rows of the hat matrix.
+    """How bands are computed: by a method, from moments or from rows of the hat matrix.
 
     Attributes
     ----------
@@ -52,18 +52,18 @@ class BandParts(NamedTuple):
 def band(
     fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "sup_t", *, bias_corrected: bool = False
 ) -> Interval:
-    """Band of the method that suits the data, each column of the responses by itself.
+    """Band of the method that suits each column of the responses.
 
-    Errors are taken as independent.  For others: `multiplier_bootstrap` with ``scheme=MovingBlocks()``, a block bootstrap
-    along the line.  For clusters there are intervals only: `robust_bias_corrected` with ``method="cluster"``.
+    Errors are taken as independent.  For errors correlated along the line use `multiplier_bootstrap` with
+    ``scheme=MovingBlocks()``.  For clusters there are only intervals: `robust_bias_corrected` with ``method="cluster"``.
 
     **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` the regression function.
 
-    Responses of two values, whatever these are, get Jeffreys' limits with n_eff responses, at the level at which a normal
-    error of the estimate would be that large somewhere: the residuals of rare successes, which draws and formulas need, are
-    0 in most windows.  With `bias_corrected`, the wider limits of two such bands, of the fit and of the raised one, or those
-    of the fit alone where the window is too small for the other.  Simulated (benchmarks/coverage.py), a nominal 95% with
-    `bias_corrected` covers 97 to 99% with a fixed bandwidth, 94 to 98% with one that leave-one-out chooses.
+    Columns of two values get Jeffreys' limits with n_eff responses, at the level at which a normal error of the estimate
+    would be that large somewhere: with rare successes the residuals are 0 in most windows, of no use to draws and formulas.
+    With `bias_corrected` they get the wider limits of two such bands, of the fit and of the raised fit, or those of the fit
+    alone where the window is too small for the other.  Simulated (benchmarks/coverage.py), a nominal 95% with
+    `bias_corrected` covers 97 to 99% with a fixed bandwidth, 94 to 98% with one chosen by leave-one-out.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def band(
     Returns
     -------
     Interval
-        NaN where the responses of the window do not tell, as in `interval`.
+        NaN where the responses of the window say too little, as in `interval`.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def band(
 
 
 def make_band(fit: LinearSmoother, at: Any, level: float, bias_corrected: bool, parts: BandParts) -> Interval:
-    """`band`, whatever its parts are computed from; `at` is what they take."""
+    """`band`, computed from these parts; `at` is what they take."""
     check_level(level)
     chosen, covers = _chosen(fit, bias_corrected)
 
@@ -141,7 +141,7 @@ def tube(
     *,
     bias_corrected: bool = False,
 ) -> Interval:
-    """``mhat(x) +- c sigma |l(x)|`` for all x between the smallest and the largest query at once.
+    """``mhat(x) +- c sigma |l(x)|`` for all x between the smallest and the largest query, simultaneously.
 
     ``|l|^2 = sum_j l_j^2 / omega_j`` with the weights omega of the fit.  c solves ``P(c) = 1 - level`` of
     `tube_probability`, with the residual degrees of freedom of sigma for "homoskedastic".
@@ -193,9 +193,9 @@ def tube(
 
 
 def kappa(fit: LinearSmoother, low: float, high: float) -> float:
-    """Arc length of ``l(x) / |l(x)|`` from low to high: how many independent comparisons a band makes, times pi.
+    """Arc length of ``l(x) / |l(x)|`` from low to high: pi times the number of independent comparisons of a band.
 
-    l are the hat vectors of responses of one variance, those of the fit over the square roots of its weights.
+    l are the hat vectors of the fit over the square roots of its weights: those of responses of one variance.
 
     **Covers** nothing by itself: it is a property of the smoother.
 
@@ -269,7 +269,7 @@ def tube_critical_value(arc: float, level: float = 0.95, freedom: float = np.inf
 
 
 def _tube_critical_value(fit: LinearSmoother, at: FloatArray, level: float, freedom: float = np.inf) -> float:
-    """That of all x between the smallest and the largest query."""
+    """`tube_critical_value` for all x between the smallest and the largest query."""
     if not len(at):
         raise ArgumentError("a band needs at least one query; it holds between the smallest and the largest")
     return tube_critical_value(kappa(fit, float(at.min()), float(at.max())), level, freedom)
@@ -285,12 +285,11 @@ def multiplier_bootstrap(
     seed: int = 0,
     bias_corrected: bool = False,
 ) -> Interval:
-    """``mhat(x) +- c se(x)`` at all queries at once (sup-t), c by the bootstrap of the largest t.
+    """``mhat(x) +- c se(x)`` at all queries simultaneously (sup-t), c by a bootstrap of the largest t.
 
-    A draw is ``max_x |t*(x)|`` with ``t* = (mhat* - E* mhat*) / se*`` of responses that are drawn anew; c is its
-    level-quantile.  The standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.
-    Dividing each draw by its own standard error is what keeps the level at boundaries of small samples: with one standard
-    error for all draws, c would know nothing of how uncertain that is.
+    A draw is ``max_x |t*(x)|`` with ``t* = (mhat* - E* mhat*) / se*`` of resampled responses; c is its level-quantile.  The
+    standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.  Dividing each draw by its own
+    standard error keeps the level at boundaries of small samples, where the standard error itself is uncertain.
 
     **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` (`LinearSmoother.raised`, same
     bandwidth) the regression function.  For independent responses, whatever their variances, or with `MovingBlocks` for
@@ -303,7 +302,7 @@ def multiplier_bootstrap(
     fit : LinearSmoother
         In one dimension.
     at : (m, 1)
-        Queries: the band holds at these, so take a grid that is fine against the bandwidth.
+        Queries: the band holds at these, so take a grid much finer than the bandwidth.
     level : float
         Strictly between 0 and 1.
     scheme : Wild or MovingBlocks, default Wild()
@@ -317,12 +316,12 @@ def multiplier_bootstrap(
     -------
     Interval
         NaN where the estimate is undefined, rests on a point without a residual, or has a standard error with less than one
-        degree of freedom, as the draws show; the band holds at the other queries.
+        degree of freedom according to the draws; the band holds at the other queries.
 
     Raises
     ------
     ArgumentError
-        More than one dimension, no residuals at all, or blocks over points without one; bad arrays.
+        More than one dimension, no residuals, or blocks over points without one; bad arrays.
 
     References
     ----------
@@ -353,10 +352,10 @@ def multiplier_bootstrap(
 
 
 def largest_t(t: FloatArray, level: float) -> tuple[float, BoolArray]:
-    """Critical value of a sup-t band from its draws ``|t|`` (m, draws), and the queries that it is for.
+    """Critical value of a sup-t band from its draws ``|t|`` (m, draws), and the queries for which it holds.
 
-    A query whose own quantile lies beyond that of Student's t with 1 degree of freedom has no standard error to speak of;
-    the others must not pay for it.  No band is narrower than a normal interval.
+    A query whose own quantile lies beyond that of Student's t with 1 degree of freedom is left out: its standard error is
+    worthless.  No band is narrower than a normal interval.
     """
     tail = 0.5 + 0.5 * level
     known = np.quantile(t, level, axis=1) <= stdtrit(1.0, tail)

@@ -1,4 +1,4 @@
-"""Bootstrap of the residuals: the responses of all draws are the columns of one `smooth`."""
+"""Bootstrap of the residuals; the draws are the columns of the responses of one fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kernadv.regression.smoother import LinearSmoother
 MULTIPLIERS = ("rademacher", "mammen")
 #: Draws smoothed at once.
 BATCH = 256
-#: Called with the number of draws done and their total.
+#: Called with the number of draws that are done and their total.
 Progress = Callable[[int, int], None]
 
 
@@ -29,7 +29,7 @@ class Wild:
     Attributes
     ----------
     multiplier : {"rademacher", "mammen"}
-        +-1 with equal chances; or Mammen's two points, whose third moment is 1 too.
+        +-1 with equal chances; or Mammen's two points, whose third moment is 1 as well.
 
     References
     ----------
@@ -65,19 +65,18 @@ class Wild:
 
 @dataclass(frozen=True)
 class MovingBlocks:
-    """Blocks of successive residuals, in order of the first dimension, are drawn with replacement, less their mean.
+    """Blocks of successive residuals along the first dimension are drawn with replacement, less their mean.
 
-    Points that share a place there come in an order that is drawn too, anew for every `BATCH` draws: nothing says which
-    succeeds which.  Residuals move from point to point times the square root of the weight of the one and over that of the
-    other.
+    Points that share a place have no order; a random one is drawn for every `BATCH` draws.  A residual that moves to another
+    point is multiplied by the square root of its own weight and divided by that of the other.
 
-    For stationary noise whose correlation fades within a block.  The smoothing bias in the residuals counts as correlation:
-    take a bandwidth that does not oversmooth.
+    For stationary noise whose correlation fades within a block.  Smoothing bias in the residuals counts as correlation: take
+    a bandwidth that does not oversmooth.
 
     Attributes
     ----------
     length : int or None
-        Points a block; None takes the cube root of n, rounded up.
+        Points per block; None takes the cube root of n, rounded up.
 
     References
     ----------
@@ -148,7 +147,7 @@ def bootstrap_error(
     at : (m, d)
         Queries.
     scheme : Wild or MovingBlocks, default Wild()
-        How noise is drawn from the residuals, which are first divided by sqrt(1 - leverage).
+        How noise is drawn from the residuals over sqrt(1 - leverage).
     draws : int
         At least 2.
     seed : int
@@ -158,7 +157,7 @@ def bootstrap_error(
     Raises
     ------
     ArgumentError
-        No residuals at all, or blocks over points without one; fewer than 2 draws; bad arrays.
+        No residuals, or blocks over points without one; fewer than 2 draws; bad arrays.
 
     References
     ----------
@@ -197,7 +196,7 @@ def percentile_t(
 
     The standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.
 
-    **Covers** the smoothed target: t* is centred at the mean of the draws.  On the fit of a higher degree
+    **Covers** the smoothed target: t* is centred at the mean of the draws.  For a fit of a higher degree
     (``fit.raised()``) the smoothing bias is of a smaller order.
 
     Parameters

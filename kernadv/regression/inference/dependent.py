@@ -1,6 +1,6 @@
 """Variance of an estimate whose responses are correlated: within clusters, or along the first dimension.
 
-Both need sums of ``l_j(x) e_j`` over groups of points, so that hat vectors are formed, a block of queries at a time.
+Both sum ``l_j(x) e_j`` over groups of points, from hat vectors of a block of queries at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def cluster_variance(
 ) -> FloatArray:
     """``f sum_g (sum_{j in g} l_j e_j)^2`` (CR1), with ``f = G / (G - 1) (n - 1) / freedom``.  # (m, C)
 
-    With one cluster a point it is HC1, n / freedom times HC0.
+    With each point a cluster of its own it is HC1, n / freedom times HC0.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def cluster_variance(
         The fit at the queries.
     residuals : (n, C)
     freedom : float
-        Residual degrees of freedom, in the place of n - k in a regression with k coefficients.
+        Residual degrees of freedom: n - k in a regression with k coefficients.
 
     References
     ----------
@@ -65,13 +65,13 @@ def newey_west_variance(
 ) -> FloatArray:
     """``f sum_ts k_ts g_t g_s``, ``k_ts = max(1 - |t - s| / (L + 1), 0)``, ``g_t`` the sum of ``l_j e_j`` at t.  # (m, C)
 
-    t counts the distinct values of the first dimension in ascending order; points that share one are summed first, so
-    that neither their order nor their correlation matters.
+    t counts the distinct values of the first dimension in ascending order.  Points that share one are summed first: neither
+    their order nor their correlation matters.
 
     Residuals are smaller than the noise, and a smoother makes neighbouring ones negatively correlated.  The factor f makes
-    the variance unbiased for independent noise of the variances ``sigma^2 / omega``: what noise of these variances gives the
-    estimate, over the mean of the sum for the residuals ``R = I - S`` times such noise.  It lacks 20-50% without f at the
-    ends of 300 points.  NaN where the residuals have lost the noise.  Costs O(n (n + m)).
+    the variance unbiased for independent noise of the variances ``sigma^2 / omega``.  It is the variance of the estimate
+    under such noise, over the mean of the sum for the residuals ``R = I - S`` times such noise.  Without f, 20-50% are
+    missing at the ends of 300 points.  NaN where the residuals have lost the noise.  Costs O(n (n + m)).
 
     Parameters
     ----------
@@ -109,18 +109,10 @@ def newey_west_variance(
 
 
 class _Merged(NamedTuple):
-    """Points in ascending order, those in one place merged into one.
+    """Points in ascending order, with those in one place merged into one."""
 
-    Attributes
-    ----------
-    fit : LinearSmoother
-        The places, their weighted mean residuals as responses, their total weights.
-    noise : (n,)
-        Variance of that mean for independent noise of variance 1 / omega: ``1 / sum omega``.
-    """
-
-    fit: LinearSmoother
-    noise: FloatArray
+    fit: LinearSmoother  # the places, their weighted mean residuals as responses, their total weights
+    noise: FloatArray  # (n,) variance of that mean for independent noise of variance 1 / omega: 1 / sum omega
 
 
 def _merged(fit: LinearSmoother, residuals: FloatArray) -> _Merged:

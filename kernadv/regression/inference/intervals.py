@@ -1,4 +1,4 @@
-"""Pointwise intervals, each saying what it covers."""
+"""Pointwise intervals; each says what it covers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METHODS = ("auto", "normal", "robust", *PROPORTIONS)
 
 
 class IntervalParts(NamedTuple):
-    """What intervals are made of: from moments, or from rows of the hat matrix.
+    """How intervals are computed: from moments, or from rows of the hat matrix.
 
     Attributes
     ----------
@@ -44,18 +44,18 @@ class IntervalParts(NamedTuple):
     estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]
 
 
-#: Fewest degrees of freedom of an interval: 1, but for rounding.
+#: Fewest degrees of freedom of an interval: 1, less rounding.
 ENOUGH = 1.0 - 1e-9
 
 
 def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "auto") -> Interval:
     """Interval of the method that suits the data.
 
-    Errors are taken as independent.  For others: `robust_bias_corrected` with ``method="cluster"``, of
-    ``dataclasses.replace(fit, cluster=...)``, or with ``method="hac"`` along the first dimension; or a block bootstrap,
+    Errors are taken as independent.  For others use `robust_bias_corrected` with ``method="cluster"`` on
+    ``dataclasses.replace(fit, cluster=...)``, or with ``method="hac"`` along the first dimension; or the block bootstrap of
     `percentile_t` with ``scheme=MovingBlocks()``.
 
-    **Covers** what the method covers; the result says which.  auto: the regression function.
+    **Covers** what the method covers, as the result says; "auto" covers the regression function.
 
     Parameters
     ----------
@@ -65,19 +65,18 @@ def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: s
     level : float
         Strictly between 0 and 1.
     method : {"auto", "normal", "robust", "wilson", "jeffreys", "uniform"}
-        auto, each column of the responses by itself: `robust_bias_corrected`; for responses of two values, whatever these
-        are, the wider limits of two `proportion` (jeffreys), of the fit and of the one that is corrected for bias, because a
-        standard error is 0 wherever a window holds one kind of response only.  Where the window is too small for the
-        correction, the fit alone: there it is the smoothed target that these cover.
+        "auto" is `robust_bias_corrected`, except for columns of two values, where the standard error is 0 in every window
+        that holds only one of them.  These get the wider limits of two `proportion` (jeffreys), with and without bias
+        correction; where the window is too small for the correction, those without, which cover the smoothed target.
 
     Returns
     -------
     Interval
-        NaN where the responses of the window do not tell: too few for the correction (`robust_bias_corrected`), limits
-        farther apart than 100 times their range, or all responses of the column are the same.  A column of zeros, of ones or
-        of minus ones alone is taken as one of 0 and 1, or of -1 and 1.  Where only those of the window are the same, the
-        limits allow for others that were not seen there: a share q as small, or as large, as any of the column, with q the
-        upper limit of Jeffreys for none in n_eff.
+        NaN where the responses of the window say too little: they are too few for the correction
+        (`robust_bias_corrected`), the limits are farther apart than 100 times their range, or all responses of the column
+        are the same.  A column of zeros, ones or minus ones alone counts as one of 0 and 1, or of -1 and 1.  Where only the
+        responses of the window are the same, the limits allow for a share q of responses as small, or as large, as any of
+        the column; q is the upper limit of Jeffreys for none in n_eff.
 
     Raises
     ------
@@ -102,7 +101,7 @@ def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: s
 
 
 def make_interval(fit: LinearSmoother, at: Any, level: float, method: str, parts: IntervalParts) -> Interval:
-    """`interval`, whatever its parts are computed from; `at` is what they take."""
+    """`interval`, computed from these parts; `at` is what they take."""
     check_choice(method, "method", METHODS)
     tail = 0.5 * (1.0 - check_level(level))
     if method == "normal":
@@ -133,7 +132,7 @@ def normal(
     """``mhat(x) +- z se(x)``.
 
     **Covers** the smoothed target E mhat(x); m(x) itself only if the bandwidth is so small that the bias is negligible.
-    Its quantiles are normal: where few points carry the estimate, as at boundaries, 95% cover a point or two less.
+    Its quantiles are normal: where few points carry the estimate, as at boundaries, a nominal 95% covers 1 or 2% less.
 
     Parameters
     ----------
@@ -170,10 +169,10 @@ def robust_bias_corrected(
     lag: int | None = None,
     reference: str = "t",
 ) -> Interval:
-    """Centre at the bias-corrected estimate, with the standard error of that.
+    """The bias-corrected estimate -+ a quantile times its own standard error.
 
-    **Covers** the regression function m(x), at boundaries too, for a bandwidth that is good for the estimate itself.  The
-    bias is estimated with one degree more, or two where one would not do, see `kernadv.regression.inference.correction`.
+    **Covers** the regression function m(x), at boundaries too, with a bandwidth that suits the estimate itself.  The bias is
+    estimated with one degree more, or two where one does nothing, see `kernadv.regression.inference.correction`.
 
     Parameters
     ----------
@@ -182,14 +181,14 @@ def robust_bias_corrected(
     level : float
         Strictly between 0 and 1.
     method : str
-        One of its methods (nearest, hc0 to hc3: residuals of the window at each query); or, with rho = 1, "homoskedastic",
-        "difference", "cluster" or "hac": the `standard_error` of the fit of `correction` degrees more.
+        "nearest", "hc0" to "hc3": residuals of the window at each query, as in `robust_estimate`.  With rho = 1 also
+        "homoskedastic", "difference", "cluster" and "hac": the `standard_error` of the fit of `correction` degrees more.
     lag : int, optional
         L of "hac".
     reference : {"t", "normal"}
-        Quantiles of Student's t with the Satterthwaite degrees of freedom of the standard error, for the methods that have
-        them, or of the normal distribution, as the reference does.  Close to a boundary 95% by the normal quantiles
-        cover 91-93% at n = 500.
+        Quantiles of the normal distribution, as in the paper, or of Student's t with the Satterthwaite degrees of freedom
+        of the standard error, for the methods that have them.  Close to a boundary a nominal 95% with normal quantiles
+        covers 91-93% at n = 500.
 
     References
     ----------
@@ -228,10 +227,10 @@ def robust_bias_corrected(
 def proportion(
     fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = PROPORTION, *, bias_corrected: bool = False
 ) -> Interval:
-    """Intervals from responses of two values, as 0 and 1, with n_eff = 1 / sum l_j^2 responses behind each estimate.
+    """Intervals from responses of two values, such as 0 and 1, n_eff = 1 / sum l_j^2 of them behind each estimate.
 
-    Never empty, never outside the two values, and of positive width where all responses in the window agree; there the
-    nearer limit is that value itself.  Errors are taken as independent.
+    Never empty, never outside the two values.  Where all responses in the window agree, one limit is their value, and the
+    width is positive.  Errors are taken as independent.
 
     **Covers** the smoothed target E mhat(x); with `bias_corrected`, the regression function.  A nominal 95% at a
     probability of .02 and n_eff from 8 to 10 covers, computed exactly for one-sided windows of the kernels: Jeffreys 94-99%,
@@ -250,14 +249,14 @@ def proportion(
         Wilson's score interval, or the equal-tailed interval of Beta(a + n_eff p, a + n_eff (1 - p)) with a = 1/2
         (Jeffreys) or a = 1.  Jeffreys is shorter near 0 and 1, a little wider between.
     bias_corrected : bool
-        Use the fit of `correction` degrees more with the same bandwidth, and its smaller n_eff.
+        Use the fit of `correction` degrees more with the same bandwidth, with its smaller n_eff.
 
     References
     ----------
     Wilson (1927), JASA 22.  Brown, Cai and DasGupta (2001), Interval estimation for a binomial proportion, Statistical
     Science 16.
     Kott (2017), Survey Methodology 43; Franco, Little, Louis and Slud (2019), Journal of Survey Statistics and
-    Methodology 7 (the effective sample size in the place of n).
+    Methodology 7 (the effective sample size instead of n).
 
     Examples
     --------

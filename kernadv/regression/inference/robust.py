@@ -18,9 +18,9 @@ from kernadv.regression.local.polynomial import derivative_order
 from kernadv.regression.noise import neighbour_residuals
 from kernadv.regression.smoother import LinearSmoother
 
-#: Residuals of the window around each query.
+#: Kinds of residuals of the window around each query.
 METHODS = ("nearest", "hc0", "hc1", "hc2", "hc3")
-#: Share of the variance that the residuals of a window must show on average: with less, 95% cover 25 to 90%.
+#: Share of the variance that the residuals of a window must show on average: with less, a nominal 95% covers 25 to 90%.
 SHOWN = 0.2
 #: With a smaller share the fit interpolates its window, and residuals are rounding errors.
 INTERPOLATED = 1e-9
@@ -34,12 +34,12 @@ class RobustEstimate(NamedTuple):
     conventional, conventional_error : (m, C) float64
         Degree p, bandwidth h; refers to the smoothed target.
     corrected, corrected_error : (m, C) float64
-        Degree p, bandwidth h, less its leading bias estimated with degree p + 1, bandwidth b; refers to the regression
-        function.  The error is NaN where the fit of degree p + 1 interpolates its window.
+        The same less its leading bias, estimated with degree p + 1 and bandwidth b; refers to the regression function.
+        The error is NaN where the fit of degree p + 1 interpolates its window.
     freedom : (m, 1) float64
         Satterthwaite degrees of freedom of `corrected_error`: few near a boundary, where few points carry the estimate.
-        NaN where they say nothing: the fit all but interpolates its window, so that for noise of one variance the residuals
-        would show less than a fifth of the variance of the estimate.
+        NaN where the fit nearly interpolates its window: for noise of one variance the residuals would show less than a
+        fifth of the variance of the estimate.
     """
 
     conventional: FloatArray
@@ -78,12 +78,12 @@ def robust_estimate(
     neighbours: int = 3,
     more: int = 1,
 ) -> RobustEstimate:
-    """Bias-correct the estimate and charge the correction's own variance.
+    """Bias-correct the estimate; the standard error includes the variance of the correction.
 
-    With hat vector l of the estimate and ``beta_a`` the coefficients of degree p + 1 of a local polynomial of that degree
+    With hat vector l of the estimate and ``beta_a`` the coefficients of order p + 1 of a local polynomial of degree p + 1
     with bandwidth ``b = h / rho``, the corrected estimate is ``sum_j l_j y_j - sum_{|a| = p + 1} (sum_j l_j (x_j - x)^a)
     beta_a``: again linear in y.  With rho = 1 it is the fit of degree p + 1.  Both variances are ``sum_j l_j^2 e_j^2`` over
-    the window, with e from the window's own polynomial (hc0 to hc3), or nearest neighbours in the window.
+    the window, with e from the window's own polynomial (hc0 to hc3), or from nearest neighbours in the window.
 
     **Covers** the regression function: ``corrected +- t * corrected_error``, t the quantile of Student's t with `freedom`.
     ``conventional +- z * conventional_error`` covers the smoothed target.
@@ -95,7 +95,7 @@ def robust_estimate(
     at : (m, d)
         Queries.
     method : {"nearest", "hc0", "hc1", "hc2", "hc3"}
-        hc1 multiplies by k / (k - number of coefficients), k points in the window; hc2 and hc3 use the leverages in the
+        hc1 multiplies by k / (k - number of coefficients) with k points in the window; hc2 and hc3 use the leverages of the
         fit of degree p for both.
     derivative : d orders, optional
         As in `smooth`.
@@ -104,13 +104,13 @@ def robust_estimate(
     neighbours : int
         J of "nearest".
     more : int
-        The bias is estimated with the degree p + `more`, in the place of p + 1 above: all orders between.  Inside the data
-        1 does nothing for even p less the order of the derivative, see `kernadv.regression.inference.correction`.
+        The bias is estimated with degree p + `more` instead of p + 1, in all orders above p.  Inside the data 1 does nothing
+        if p less the order of the derivative is even, see `kernadv.regression.inference.correction`.
 
     Raises
     ------
     ArgumentError
-        Unknown method, rho not positive, arrays that do not belong together.
+        Unknown method, rho not positive, arrays whose shapes do not match.
 
     References
     ----------
@@ -175,7 +175,7 @@ def robust_estimate(
 
 
 def _local(fit: LinearSmoother, at: FloatArray) -> _Local:
-    """Every coefficient and the whole inverse at every query, from one pass of moments a coefficient."""
+    """Every coefficient and the whole inverse at every query, from one pass of moments per coefficient."""
     powers = exponents(fit.x.shape[1], fit.spec.degree)
     passes = [fit.smooth(at, tuple(a)) for a in powers.tolist()]
     units = [np.prod(fit.bandwidth**a) / prod(factorial(i) for i in a.tolist()) for a in powers]
@@ -201,7 +201,7 @@ def _bias(hat: FloatArray, own: _Window, other: _Window, second: _Local, q: int)
 
 
 def _inflation(own: _Window, fitted: _Window, method: str) -> FloatArray:
-    """What the squared residuals of `fitted` are multiplied with; leverages are those of `own`.  # (k,)"""
+    """Factors of the squared residuals of `fitted`; leverages are those of `own`.  # (k,)"""
     points, coefficients = fitted.monomials.shape
     if method == "hc1":
         return np.full(points, points / (points - coefficients) if points > coefficients else np.nan)
@@ -222,7 +222,7 @@ def _residuals(
 
 
 def _silent(fit: LinearSmoother, near: IntArray, fitted: _Window, error: FloatArray) -> BoolArray:
-    """Responses that differ, with equal ones in each place and no more places than coefficients: no residual.  # (C,)"""
+    """Responses without a residual: they differ, but not within a place, in no more places than coefficients.  # (C,)"""
     rounding = ROUNDING * np.ptp(fit.y, axis=0)
     silent = error <= rounding
     if silent.any():
@@ -235,9 +235,8 @@ def _silent(fit: LinearSmoother, near: IntArray, fitted: _Window, error: FloatAr
 def _satterthwaite(variance: FloatArray, inflation: FloatArray, fitted: _Window) -> tuple[float, float]:
     """``(tr D R R')^2 / tr (D R R')^2`` of the variance ``e' D e``, with residuals ``e = R y``, ``R = I - P Q'``.
 
-    D is ``diag(l^2)``, inflated.  ``R R' = I + U S U'`` with ``U = [P, Q]``, so that only small matrices occur.  NaN where
-    the share that the mean of the estimated variance, tr D R R', has of the variance, tr diag(l^2), is too small; and that
-    share.
+    D is ``diag(l^2)``, inflated.  ``R R' = I + U S U'`` with ``U = [P, Q]``: only small matrices occur.  Also the share that
+    the mean of the estimated variance, tr D R R', has of the variance, tr diag(l^2); where it is too small, NaN.
     """
     squares = variance * inflation
     size = fitted.monomials.shape[1]

@@ -1,4 +1,4 @@
-"""Responses of two values: which columns have them, and Jeffreys' and Wilson's limits in their units."""
+"""Responses of two values: which columns have them, and Jeffreys' and Wilson's limits for them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression.inference._base import Interval
 
 PROPORTIONS = ("wilson", "jeffreys", "uniform")
-#: The one that "auto" takes: with weights and rare successes Wilson covers less.
+#: That of "auto": with weights and rare successes Wilson covers less.
 PROPORTION = "jeffreys"
 #: Responses of a window agree if a smaller share differs: rounding errors.
 AGREE = 1e-12
-#: Values that go together where a column has one of them only.
+#: Pairs to which a column with only one of the values is taken to belong.
 USUAL = ((0.0, 1.0), (-1.0, 1.0))
 
 
 def two_values(y: FloatArray) -> FloatArray:
-    """The two values of each column of the responses, the lower one first; NaN for other columns.  # (C, 2)
+    """The two values of each column of the responses, the lower first; NaN for other columns.  # (C, 2)
 
-    A column of zeros, of ones or of minus ones alone has the values 0 and 1, or -1 and 1: rare successes must not change
-    what is estimated.  Two responses that differ are no evidence of two values, unless they are such a pair.
+    A column of zeros, ones or minus ones alone has the values 0 and 1, or -1 and 1: rare successes must not change what is
+    estimated.  Two responses that differ are no evidence of two values, unless they are such a pair.
     """
     pairs = np.stack([y.min(axis=0), y.max(axis=0)], axis=1)
     for c, pair in enumerate(pairs):
@@ -36,15 +36,9 @@ def two_values(y: FloatArray) -> FloatArray:
 
 
 def by_column(y: FloatArray, two: Callable[[BoolArray], Interval], other: Callable[[BoolArray], Interval]) -> Interval:
-    """The intervals of `two` for the columns of two values, those of `other` for the rest; both cover the same.
+    """The intervals of `two` for the columns (C,) bool of two values, those of `other` for the rest; both cover the same.
 
-    NaN for columns in which all responses are the same, without a second value: nothing says how much they vary.
-
-    Parameters
-    ----------
-    y : (n, C)
-    two, other : callable
-        Of the columns, (C,) bool.
+    NaN for columns whose responses are all the same, without a second value: their variance is unknown.
     """
     chosen = ~np.isnan(two_values(y)[:, 0])
     parts = [(columns, make(columns)) for columns, make in ((chosen, two), (~chosen, other)) if columns.any()]

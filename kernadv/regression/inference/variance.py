@@ -1,6 +1,6 @@
 """Standard errors of an estimate ``mhat(x) = sum_j l_j(x) y_j``.
 
-All of them measure the scatter of the estimate around its own mean: they know nothing of its bias.
+All of them measure the scatter of the estimate around its own mean, not its bias.
 
 | method | variance of the estimate | assumes |
 |---|---|---|
@@ -12,8 +12,8 @@ All of them measure the scatter of the estimate around its own mean: they know n
 | cluster | sum over clusters of (sum l_j e_j)^2 | clusters independent |
 | hac | Newey-West along the first dimension, unbiased for independent errors | correlation that fades with distance |
 
-omega are the observation weights, l the weights of the responses in the estimate.  No method looks at the order of the
-points, nor at the unit of omega.
+omega are the observation weights, l the weights of the responses in the estimate.  No method depends on the order of the
+points or on the unit of omega.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from kernadv.regression.smoother import LinearSmoother
 
 ONE_VARIANCE = ("homoskedastic", "difference")
 EACH_VARIANCE = ("hc0", "hc1", "hc2", "hc3", "nearest")
-#: A local variance below that share of the mean square is a rounding error.
+#: A local variance below this share of the mean square is a rounding error.
 ROUNDING = 1e-12
 METHODS = (*ONE_VARIANCE, *EACH_VARIANCE, "asymptotic", "cluster", "hac")
 
@@ -48,8 +48,8 @@ def standard_error(
 ) -> FloatArray:
     """Standard error of the estimate, or of a derivative of it, at the queries.  # (m, C)
 
-    **Covers** the smoothed target E mhat(x): ``estimate +- z * standard_error`` says nothing of m(x) itself unless the bias
-    is negligible; see `kernadv.regression.inference.intervals.robust_bias_corrected`.
+    **Covers** the smoothed target E mhat(x): ``estimate +- z * standard_error`` covers m(x) only if the bias is
+    negligible; see `kernadv.regression.inference.intervals.robust_bias_corrected`.
 
     Parameters
     ----------
@@ -68,13 +68,13 @@ def standard_error(
     Returns
     -------
     (m, C) float64
-        NaN where the estimate is undefined, or rests on a point whose own residual is: its window holds too few points,
-        or, for hc2 and hc3, its leverage is 1.
+        NaN where the estimate is undefined, or rests on a point without a residual: its window holds too few points, or,
+        for hc2 and hc3, its leverage is 1.
 
     Raises
     ------
     ArgumentError
-        Unknown method, arrays that do not belong together, too few residual degrees of freedom, no clusters.
+        Unknown method, arrays whose shapes do not match, too few residual degrees of freedom, no clusters.
 
     References
     ----------
@@ -109,18 +109,18 @@ def standard_error(
 
 
 def residual_variance(fit: LinearSmoother, method: str = "homoskedastic") -> FloatArray:
-    """The variance sigma^2 of a response of the mean weight; those of the others are ``sigma^2 / omega``.  # (C,)
+    """The variance sigma^2 of a response of the mean weight; in general it is ``sigma^2 / omega``.  # (C,)
 
-    **Covers** neither target: it is the variance of the noise, which "homoskedastic" overstates by the squared smoothing
-    bias and "difference" does not.
+    **Covers** neither target: it is the variance of the noise.  "homoskedastic" overstates it by the squared smoothing bias,
+    "difference" does not.
 
     Parameters
     ----------
     fit : LinearSmoother
     method : {"homoskedastic", "difference"}
-        ``sum omega e^2 / freedom`` with the residual degrees of freedom of `effective_degrees_of_freedom`, or the mean
-        square of the distance of each response from the line through its neighbours in x, responses at one x giving their
-        own variance; see `kernadv.regression.noise.difference_variance`.
+        ``sum omega e^2 / freedom`` with the residual degrees of freedom of `effective_degrees_of_freedom`; or the mean
+        square of the distances of the responses from the lines through their neighbours, see
+        `kernadv.regression.noise.difference_variance`.
 
     References
     ----------
@@ -195,7 +195,7 @@ def response_variance(fit: LinearSmoother, method: str = "hc3", neighbours: int 
 
 
 def resampling_residuals(fit: LinearSmoother) -> FloatArray:
-    """``e_j / sqrt(1 - l_jj)``, with the variance of the noise if that is sigma^2 / omega: what is drawn from.  # (n, C)
+    """``e_j / sqrt(1 - l_jj)``, from which a bootstrap draws; they have the variance of noise of sigma^2 / omega.  # (n, C)
 
     **Covers** neither target by itself.  NaN at points without a residual: their window is too small, or their leverage 1.
 
@@ -213,7 +213,7 @@ def resampling_residuals(fit: LinearSmoother) -> FloatArray:
 
 
 def _heteroskedastic(fit: LinearSmoother, at: FloatArray, values: LocalValues, each: FloatArray) -> FloatArray:
-    """``sum_j l_j^2 each_j``; NaN where a response without a variance has weight."""
+    """``sum_j l_j^2 each_j``; NaN where a response without a variance has a weight."""
 
     def norm(variance: FloatArray) -> FloatArray:
         return fit.squared_norm(at, values, variance)
