@@ -34,20 +34,15 @@ from kernadv._errors import ArgumentTypeError, check_choice
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._criterion import CriterionSelector
 
-
-def _discover() -> dict[str, Selector]:
-    found: dict[str, Selector] = {}
-    for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_"):
-            for selector in importlib.import_module(f"{__name__}.{module.name}").SELECTORS:
-                found[selector.name] = selector
-    return found
-
-
 #: Every selector by name, with its default settings.
 #:
 #: :meta hide-value:
-SELECTORS: dict[str, Selector] = _discover()
+SELECTORS: dict[str, Selector] = {
+    selector.name: selector
+    for module in pkgutil.iter_modules(__path__)
+    if not module.name.startswith("_")
+    for selector in importlib.import_module(f"{__name__}.{module.name}").SELECTORS
+}
 _CLASSES: dict[str, type[Selector]] = {type(selector).__name__: type(selector) for selector in SELECTORS.values()}
 
 __all__ = ["SELECTORS", "CriterionSelector", "Selection", "Selector", "get", *sorted(_CLASSES)]

@@ -170,5 +170,5 @@ def _along(
         bracket = steps[max(index - 1, 0)] - at, steps[min(index + 1, len(steps) - 1)] - at
     if not fine or not bracket[1] > bracket[0]:
         return place, value
-    step, value = golden(lambda t: score(np.exp(place + t * direction)), *bracket, (0.0, value))
+    step, value = golden(function, *bracket, (0.0, value))
     return place + step * direction, value

@@ -13,11 +13,7 @@ from kernadv.regression.bandwidth._constants import one_sided_ratio
 from kernadv.regression.bandwidth._criterion import ROUNDING, CriterionSelector, Errors
 from kernadv.regression.bandwidth._ordered import Ordered
 from kernadv.regression.local.moments import exponents, local_moments
-from kernadv.regression.local.polynomial import (
-    LocalPolynomialSpec,
-    kernel_weights,
-    smooth,
-)
+from kernadv.regression.local.polynomial import kernel_weights, smooth
 from kernadv.regression.local.solve import SURE, solve_local
 from kernadv.regression.series import apart
 from kernadv.regression.smoother import LinearSmoother
@@ -201,10 +197,18 @@ class HBlock(CriterionSelector):
             )
         total = sums[:, 0, 0].copy()
         z, offset = x / bandwidth, 0
+
+        def leave_out(query: IntArray, other: IntArray) -> None:
+            """Subtract the moments of one other spot from those of each query."""
+            u = z[other] - z[query]  # (q, d)
+            weight = kernel_weights(spec, u)
+            for k, power in enumerate(all_powers):
+                sums[query, :, k] -= (weight * np.prod(u**power, axis=1) * channels[:, other]).T
+
         while len(near := np.flatnonzero(place[offset:] - place[: len(place) - offset] <= block)):
-            _leave_out(sums, spec, z, channels, all_powers, near, near + offset)
+            leave_out(near, near + offset)
             if offset:
-                _leave_out(sums, spec, z, channels, all_powers, near + offset, near)
+                leave_out(near + offset, near)
             offset += 1
         sums[~(sums[:, 0, 0] > OTHERS * total)] = 0.0
         solved = solve_local(sums, powers, all_powers)
@@ -212,22 +216,6 @@ class HBlock(CriterionSelector):
         if ties:
             value = np.repeat(value, np.diff(spots, append=len(sample.x)), axis=0)
         return Errors(sample.y - value, np.zeros(len(value)))
-
-
-def _leave_out(
-    sums: FloatArray,
-    spec: LocalPolynomialSpec,
-    z: FloatArray,
-    channels: FloatArray,
-    powers: IntArray,
-    query: IntArray,
-    other: IntArray,
-) -> None:
-    """Subtract the moments of one other spot from those of each query, in place."""
-    u = z[other] - z[query]  # (q, d)
-    weight = kernel_weights(spec, u)
-    for k, power in enumerate(powers):
-        sums[query, :, k] -= (weight * np.prod(u**power, axis=1) * channels[:, other]).T
 
 
 @dataclass(frozen=True)

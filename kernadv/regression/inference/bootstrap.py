@@ -9,8 +9,10 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_level
 from kernadv._typing import FloatArray
-from kernadv.regression.inference import variance
 from kernadv.regression.inference._base import SMOOTHED_TARGET, Interval, checked
+from kernadv.regression.inference.degrees_of_freedom import others
+from kernadv.regression.inference.variance import standard_error
+from kernadv.regression.local.polynomial import leverage
 from kernadv.regression.smoother import LinearSmoother
 
 MULTIPLIERS = ("rademacher", "mammen")
@@ -179,7 +181,7 @@ def bootstrap_error(
     at = fit.queries(at)
     drawn = _resampled(fit, lambda drawn: drawn.smooth(at).value, scheme, draws, seed, progress)
     out = np.stack([estimates.std(axis=1, ddof=1) for estimates in drawn], axis=1)
-    return np.where(np.isnan(variance.standard_error(fit, at, "hc2")), np.nan, out)
+    return np.where(np.isnan(standard_error(fit, at, "hc2")), np.nan, out)
 
 
 def percentile_t(
@@ -230,7 +232,7 @@ def percentile_t(
     fit, scheme = checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
     estimate = fit.smooth(at).value
-    error = variance.standard_error(fit, at, scheme.method)
+    error = standard_error(fit, at, scheme.method)
     low, high = np.empty_like(estimate), np.empty_like(estimate)
     for c, t in enumerate(studentised(fit, at, scheme, draws, seed, progress)):
         quantiles = np.quantile(t, [tail, 1.0 - tail], axis=1)
@@ -249,7 +251,7 @@ def studentised(
     """``t* = (mhat* - E* mhat*) / se*`` of each response, (m, draws); NaN without a standard error."""
 
     def t(drawn: LinearSmoother) -> FloatArray:
-        error = variance.standard_error(drawn, at, scheme.method)
+        error = standard_error(drawn, at, scheme.method)
         return np.asarray(drawn.smooth(at).value / np.where(error == 0.0, np.inf, error))  # no noise: an exact draw
 
     return _resampled(fit, t, scheme, draws, seed, progress)
@@ -271,7 +273,7 @@ def _resampled(
     check_count(draws, "draws", 2)
     fit = fit.take(fit.sorted_rows())
     root = np.sqrt(fit.weights)[:, None]
-    residuals = root * variance.resampling_residuals(fit)
+    residuals = root * resampling_residuals(fit)
     lonely = int(np.isnan(residuals[:, 0]).sum())
     if lonely and isinstance(scheme, MovingBlocks):
         raise ArgumentError(
@@ -287,3 +289,12 @@ def _resampled(
             if progress is not None:
                 progress(column * draws + low + size, total)
         yield np.concatenate(parts, axis=1)
+
+
+def resampling_residuals(fit: LinearSmoother) -> FloatArray:
+    """``e_j / sqrt(1 - l_jj)``, which have the variance of noise of sigma^2 / omega; NaN where there is none.  # (n, C)"""
+    own = fit.smooth(fit.x)
+    residuals = (fit.y - own.value) / np.sqrt(others(leverage(own, fit.weights)))[:, None]
+    if np.isnan(residuals).all():
+        raise ArgumentError("no point has a neighbour within the bandwidth, so there are no residuals; widen it")
+    return np.asarray(residuals)

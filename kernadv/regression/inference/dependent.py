@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -86,20 +85,20 @@ def newey_west_variance(
     Driscoll and Kraay (1998), Review of Economics and Statistics 80 (sums at each time).
     Bell and McCaffrey (2002), Survey Methodology 28 (a variance that is unbiased under a working model).
     """
-    merged = _merged(fit, residuals)
-    times, group = np.unique(merged.fit.x[:, 0], return_inverse=True)
+    fit = _merged(fit, residuals)
+    times, group = np.unique(fit.x[:, 0], return_inverse=True)
     if lag is None:
         lag = int(4.0 * (len(times) / 100.0) ** (2.0 / 9.0))
     elif lag < 0:
         raise ArgumentError(f"lag must be a whole number >= 0, got {lag!r}")
-    expected = _residual_covariance(merged, group, lag)
+    expected, noise = _residual_covariance(fit, group, lag), 1.0 / fit.weights
     first = np.searchsorted(group, np.arange(len(times)))
     out = np.empty((len(at), residuals.shape[1]))
-    for rows, hat in hat_blocks(merged.fit, at, values):
-        exact, mean = hat**2 @ merged.noise, ((hat @ expected) * hat).sum(1)
+    for rows, hat in hat_blocks(fit, at, values):
+        exact, mean = hat**2 @ noise, ((hat @ expected) * hat).sum(1)
         enough = mean > SATURATED * exact
         factor = np.divide(exact, mean, out=np.full(len(hat), np.nan), where=enough)
-        for column, residual in enumerate(merged.fit.y.T):
+        for column, residual in enumerate(fit.y.T):
             score = np.add.reduceat(hat * residual, first, axis=1)
             total = (score**2).sum(1)
             for k in range(1, min(lag, len(times) - 1) + 1):
@@ -108,25 +107,18 @@ def newey_west_variance(
     return out
 
 
-class _Merged(NamedTuple):
-    """Points in ascending order, with those in one place merged into one."""
-
-    fit: LinearSmoother  # the places, their weighted mean residuals as responses, their total weights
-    noise: FloatArray  # (n,) variance of that mean for independent noise of variance 1 / omega: 1 / sum omega
-
-
-def _merged(fit: LinearSmoother, residuals: FloatArray) -> _Merged:
+def _merged(fit: LinearSmoother, residuals: FloatArray) -> LinearSmoother:
+    """Places in ascending order, with the weighted mean residuals as responses, and the total weights of their points."""
     places, place = np.unique(fit.x, axis=0, return_inverse=True)
     place = place.ravel()  # numpy 2.0 keeps two dimensions
     total: FloatArray = np.bincount(place, fit.weights).astype(np.float64)
     mean = np.stack([np.bincount(place, fit.weights * column) / total for column in residuals.T], axis=1)
-    return _Merged(replace(fit, x=places, y=mean, weights=total), 1.0 / total)
+    return replace(fit, x=places, y=mean, weights=total)
 
 
-def _residual_covariance(merged: _Merged, group: IntArray, lag: int) -> csr_array:
-    """``k o (R diag(noise) R')``, ``R = I - S``: covariance of the residuals of independent noise, in the band of k."""
-    fit, n = merged.fit, len(group)
-    own = fit.smooth(fit.x)
+def _residual_covariance(fit: LinearSmoother, group: IntArray, lag: int) -> csr_array:
+    """``k o (R diag(1 / omega) R')``, ``R = I - S``: covariance of the residuals of independent noise, in the band of k."""
+    own, noise, n = fit.smooth(fit.x), 1.0 / fit.weights, len(group)
     entries: list[tuple[FloatArray, IntArray, IntArray]] = []
     for low in range(0, n, ROWS):
         high = min(low + ROWS, n)
@@ -135,7 +127,7 @@ def _residual_covariance(merged: _Merged, group: IntArray, lag: int) -> csr_arra
         rest = -hat_matrix(fit.spec, fit.x, fit.weights, fit.x[start:stop], fit.bandwidth, part)
         rest[np.arange(stop - start), np.arange(start, stop)] += 1.0
         distance = np.abs(group[low:high, None] - group[start:stop])
-        covariance = (rest[low - start : high - start] * merged.noise) @ rest.T
+        covariance = (rest[low - start : high - start] * noise) @ rest.T
         block = np.maximum(1.0 - distance / (lag + 1.0), 0.0) * covariance
         i, j = np.nonzero(block)
         entries.append((block[i, j], i + low, j + start))

@@ -194,24 +194,6 @@ def response_variance(fit: LinearSmoother, method: str = "hc3", neighbours: int 
     return np.asarray(squared / (rest if method == "hc2" else rest**2))
 
 
-def resampling_residuals(fit: LinearSmoother) -> FloatArray:
-    """``e_j / sqrt(1 - l_jj)``, from which a bootstrap draws; they have the variance of noise of sigma^2 / omega.  # (n, C)
-
-    **Covers** neither target by itself.  NaN at points without a residual: their window is too small, or their leverage 1.
-
-    Raises
-    ------
-    ArgumentError
-        If no point has a residual.
-    """
-    fit = checked(fit)
-    own = fit.smooth(fit.x)
-    residuals = (fit.y - own.value) / np.sqrt(others(leverage(own, fit.weights)))[:, None]
-    if np.isnan(residuals).all():
-        raise ArgumentError("no point has a neighbour within the bandwidth, so there are no residuals; widen it")
-    return np.asarray(residuals)
-
-
 def _heteroskedastic(fit: LinearSmoother, at: FloatArray, values: LocalValues, each: FloatArray) -> FloatArray:
     """``sum_j l_j^2 each_j``; NaN where a response without a variance has a weight."""
 
