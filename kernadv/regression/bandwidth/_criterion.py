@@ -87,7 +87,7 @@ class CriterionSelector(Selector):
                 raise ArgumentError(f"bounds must be 0 < low < high, got {self.bounds!r}")
 
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
-        """Errors of all points at one bandwidth (d,), or one a point (n, 1); by default the residuals of the fit to all."""
+        """Errors of all points at one bandwidth (d,), or one per point (n, 1); by default residuals."""
         smoother = sample.with_bandwidth(bandwidth)
         fit = smoother.moments(smoother.points)
         return Errors(sample.y - fit.value, leverage(fit, sample.weights))
@@ -119,18 +119,7 @@ class CriterionSelector(Selector):
         return np.asarray(low * (high / low)[0] ** np.linspace(0.0, 1.0, self.size)[:, None])
 
     def curve(self, sample: Ordered, grid: FloatArray) -> tuple[FloatArray, BoolArray]:
-        """Criterion on a grid of bandwidths, and the points it was computed from.
-
-        Parameters
-        ----------
-        sample : Ordered
-        grid : (H, d)
-            Ascending.
-
-        Returns
-        -------
-        curve : (H,)
-        scored : (n,) bool
+        """Criterion (H,) on an ascending grid (H, d), and the points (n,) bool that it was computed from.
 
         Raises
         ------
@@ -140,16 +129,16 @@ class CriterionSelector(Selector):
         ever = self._defined(sample, grid[-1])
         if not ever.any():
             raise ArgumentError("no bandwidth leaves any point an estimate from the others: too few points, or series")
-        curve, scored, first = self._over(sample, grid, ever, 0)
+        curve, scored, first = self._curve_over(sample, grid, ever, 0)
         allowed = int(self.undefined * ever.sum())
         if first == 0 or allowed == 0 or not np.isfinite(curve[first]):
             return curve, scored
         if self._contrast(curve[first], curve.min(), sample) > RISEN:
             return curve, scored
-        spared, kept, _ = self._over(sample, grid, ever, allowed)
+        spared, kept, _ = self._curve_over(sample, grid, ever, allowed)
         return (spared, kept) if int(np.argmin(spared)) < first else (curve, scored)
 
-    def _over(
+    def _curve_over(
         self, sample: Ordered, grid: FloatArray, ever: BoolArray, allowed: int
     ) -> tuple[FloatArray, BoolArray, int]:
         """Curve over the points defined at the first bandwidth that leaves at most `allowed` of `ever` undefined."""
@@ -168,9 +157,9 @@ class CriterionSelector(Selector):
 
     def at(self, sample: Ordered, bandwidth: FloatArray, scored: BoolArray) -> float:
         """Criterion at one bandwidth over the scored points; inf if one of them has no estimate."""
-        return self.over(scored, self.errors(sample, bandwidth), sample.weights, sample.variance)
+        return self.score_over(scored, self.errors(sample, bandwidth), sample.weights, sample.variance)
 
-    def over(self, scored: BoolArray, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
+    def score_over(self, scored: BoolArray, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
         """`score` of some of the points; inf where it is not finite."""
         if not scored.all():
             errors, weights = Errors(errors.error[scored], errors.leverage[scored]), weights[scored]

@@ -89,7 +89,7 @@ def select_mixed(selector: Selector, smoother: LinearSmoother) -> Selection:
         return Selection(grid[-1], grid, zero, selector.criterion, True, True, 0.0, largest)
 
     def score(place: FloatArray) -> float:
-        value = selector.over(scored, errors(np.exp(place[:dimensions]), place[dimensions:]), weights, variance)
+        value = selector.score_over(scored, errors(np.exp(place[:dimensions]), place[dimensions:]), weights, variance)
         mantissa, exponent = frexp(value)
         return ldexp(round(mantissa * 2**BITS), exponent - BITS) if isfinite(value) else value
 

@@ -28,26 +28,13 @@ DRAWS, BATCH = 1000, 200
 
 
 class _Estimates(NamedTuple):
-    """At m queries, for C responses.
+    """At m queries, for C responses."""
 
-    Attributes
-    ----------
-    value : (m, C)
-    norm : (m,)
-        ``sum_j l_j^2``, 1 / n_eff.
-    fourth : (m,)
-        ``sum_j l_j^4``.
-    window : (m, C) and (m, C)
-        The smallest and the largest response in each window.
-    variance : (m, C)
-        ``sum_j l_j^2 e_j^2`` of residuals e; NaN where points without a residual have a share in it.
-    """
-
-    value: FloatArray
-    norm: FloatArray
-    fourth: FloatArray
-    window: tuple[FloatArray, FloatArray]
-    variance: FloatArray
+    value: FloatArray  # (m, C)
+    norm: FloatArray  # (m,) sum_j l_j^2, 1 / n_eff
+    fourth: FloatArray  # (m,) sum_j l_j^4
+    window: tuple[FloatArray, FloatArray]  # (m, C) each, the smallest and the largest response in each window
+    variance: FloatArray  # (m, C) sum_j l_j^2 e_j^2; NaN where points without a residual have a share in it
 
 
 def normal(fit: LinearSmoother, at: Points, level: float) -> Interval:

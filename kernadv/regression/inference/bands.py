@@ -32,21 +32,11 @@ METHODS = ("sup_t", "tube")
 
 
 class BandParts(NamedTuple):
-    """How bands are computed: by a method, from moments or from rows of the hat matrix.
+    """How bands are computed, by a method, from moments or from rows: functions of a smoother and queries."""
 
-    Attributes
-    ----------
-    usual : callable
-        (smoother, queries, level) -> Interval.
-    critical : callable
-        (smoother, queries, level) -> critical value of the largest normal error.
-    estimate_and_size : callable
-        As in `IntervalParts`.
-    """
-
-    usual: Callable[..., Interval]
-    critical: Callable[..., float]
-    estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]
+    usual: Callable[..., Interval]  # and of the level
+    critical: Callable[..., float]  # and of the level: critical value of the largest normal error
+    estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]  # as in `IntervalParts`
 
 
 def band(
@@ -115,22 +105,8 @@ def make_band(fit: LinearSmoother, at: Any, level: float, bias_corrected: bool, 
             made.append(proportion_interval(own.y, *parts.estimate_and_size(one, at), tail, PROPORTION, covers))
         return reduce(wider, made)
 
-    return by_column(fit.y, two, lambda columns: parts.usual(chosen.responses(columns), at, level))._replace(
-        covers=covers
-    )
-
-
-def _chosen(fit: LinearSmoother, bias_corrected: bool) -> tuple[LinearSmoother, str]:
-    """The fit that a band is made of, and what the band covers."""
-    return (fit.raised(), REGRESSION_FUNCTION) if bias_corrected else (fit, SMOOTHED_TARGET)
-
-
-def _on_a_line(fit: LinearSmoother) -> LinearSmoother:
-    """`checked`, in one dimension."""
-    fit = checked(fit)
-    if fit.x.shape[1] != 1:
-        raise ArgumentError(f"bands are for one dimension, got {fit.x.shape[1]}; use pointwise intervals")
-    return fit
+    made = by_column(fit.y, two, lambda columns: parts.usual(chosen.responses(columns), at, level))
+    return made._replace(covers=covers)
 
 
 def tube(
@@ -372,6 +348,19 @@ def largest_normal(fit: LinearSmoother, at: FloatArray, level: float) -> float:
         t = smooth(fit.spec, fit.x, noise, fit.weights, at, fit.bandwidth).value * root
         largest.append(np.nan_to_num(np.abs(t)).max(axis=0, initial=0.0))
     return float(np.quantile(np.concatenate(largest), level))
+
+
+def _chosen(fit: LinearSmoother, bias_corrected: bool) -> tuple[LinearSmoother, str]:
+    """The fit that a band is made of, and what the band covers."""
+    return (fit.raised(), REGRESSION_FUNCTION) if bias_corrected else (fit, SMOOTHED_TARGET)
+
+
+def _on_a_line(fit: LinearSmoother) -> LinearSmoother:
+    """`checked`, in one dimension."""
+    fit = checked(fit)
+    if fit.x.shape[1] != 1:
+        raise ArgumentError(f"bands are for one dimension, got {fit.x.shape[1]}; use pointwise intervals")
+    return fit
 
 
 def _arc(fit: LinearSmoother, grid: FloatArray) -> float:

@@ -29,19 +29,11 @@ METHODS = ("auto", "normal", "robust", *PROPORTIONS)
 
 
 class IntervalParts(NamedTuple):
-    """How intervals are computed: from moments, or from rows of the hat matrix.
+    """How intervals are computed, from moments or from rows of the hat matrix: functions of a smoother and queries."""
 
-    Attributes
-    ----------
-    normal, robust : callable
-        (smoother, queries, level) -> Interval.
-    estimate_and_size : callable
-        (smoother, queries) -> the estimate (m, C) and n_eff (m,).
-    """
-
-    normal: Callable[..., Interval]
-    robust: Callable[..., Interval]
-    estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]
+    normal: Callable[..., Interval]  # and of the level
+    robust: Callable[..., Interval]  # and of the level
+    estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]  # the estimate (m, C) and n_eff (m,)
 
 
 #: Fewest degrees of freedom of an interval: 1, less rounding.

@@ -53,24 +53,14 @@ def by_column(y: FloatArray, two: Callable[[BoolArray], Interval], other: Callab
 def proportion_interval(
     y: FloatArray, estimate: FloatArray, size: FloatArray, tail: float | FloatArray, method: str, covers: str
 ) -> Interval:
-    """The interval around estimates from n_eff responses of two values; the estimates are clipped to these.
+    """The interval around estimates (m, C) from n_eff = `size` (m,) responses of two values, to which they are clipped.
 
-    Parameters
-    ----------
-    y : (n, C)
-        All responses.
-    estimate : (m, C)
-    size : (m,)
-        n_eff.
-    tail : float or (C,)
-        Chance of an error on one side.
-    method : {"wilson", "jeffreys", "uniform"}
-    covers : str
+    `tail`, a number or (C,), is the chance of an error on one side.
 
     Raises
     ------
     ArgumentError
-        If a column has other values.
+        If a column of y (n, C) has other values.
     """
     pairs = two_values(y)
     if np.isnan(pairs).any():
