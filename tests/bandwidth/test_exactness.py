@@ -139,7 +139,7 @@ def test_residual_criteria(degree):
     """GCV and AICc with weights, from the dense hat matrix of the degree that is fitted."""
     sample = sample_of(LocalPolynomialSpec(KERNELS["triangular"], degree))
     h, w = np.array([0.4037]), sample.weights
-    fit = sample.fitted(h)
+    fit = sample.with_bandwidth(h).smooth(sample.x)
     hat = hat_matrix(sample.spec, sample.x, w, sample.x, h, fit)
     n, trace = len(w), np.trace(hat)
     squares = w @ (sample.y - hat @ sample.y) ** 2 / w.sum()

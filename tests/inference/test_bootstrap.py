@@ -9,9 +9,15 @@ from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv.kernels import KERNELS
 from kernadv.regression import LinearSmoother
 from kernadv.regression.inference.bands import multiplier_bootstrap
-from kernadv.regression.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
+from kernadv.regression.inference.bootstrap import (
+    MovingBlocks,
+    Wild,
+    bootstrap_error,
+    percentile_t,
+    resampling_residuals,
+)
 from kernadv.regression.inference.intervals import normal
-from kernadv.regression.inference.variance import resampling_residuals, standard_error
+from kernadv.regression.inference.variance import standard_error
 from kernadv.regression.local.polynomial import LocalPolynomialSpec, smooth
 
 AT = np.array([[0.2], [0.5], [1.0]])

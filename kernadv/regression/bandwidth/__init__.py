@@ -1,9 +1,8 @@
 """Bandwidth selectors, one protocol.
 
-A new selector is a new file with a tuple `SELECTORS` of objects; it is found by walking this package, and its class is
-an attribute of it.
+To add a selector, write a file with a tuple `SELECTORS`; the package finds it and exports its class.
 
-Settings are in the classes: ``LocalLinear(HBlock(block=5))``; a name stands for a class with its default settings.
+Settings belong to the classes: ``LocalLinear(HBlock(block=5))``.  A name stands for a class with its default settings.
 
 | name | class | idea | use |
 |---|---|---|---|
@@ -19,10 +18,10 @@ Settings are in the classes: ``LocalLinear(HBlock(block=5))``; a name stands for
 | `rule_of_thumb`, `silverman` | `NormalReference` | the spread of the design only | a scale to start from |
 | `mse_optimal` | `MSEOptimal` | the formula at each query | curvature that changes; derivatives |
 | `mse_rule` | `MSERule` | the same from one quartic | a first look at it |
-| `lepski` | `Lepski` | the widest bandwidth that agrees with all narrower ones | unknown smoothness |
+| `lepski` | `Lepski` | at each query the widest bandwidth that agrees with all narrower ones | unknown smoothness |
 | `k_neighbors` | `KNeighbors` | number of neighbours by leave-one-out | designs of very uneven density |
 
-With categorical columns `leave_one_out`, `gcv` and `aicc` choose lambda as well.
+`leave_one_out`, `gcv` and `aicc` also choose the lambdas of categorical columns.
 """
 
 from __future__ import annotations
@@ -35,20 +34,15 @@ from kernadv._errors import ArgumentTypeError, check_choice
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._criterion import CriterionSelector
 
-
-def _discover() -> dict[str, Selector]:
-    found: dict[str, Selector] = {}
-    for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_"):
-            for selector in importlib.import_module(f"{__name__}.{module.name}").SELECTORS:
-                found[selector.name] = selector
-    return found
-
-
 #: Every selector by name, with its default settings.
 #:
 #: :meta hide-value:
-SELECTORS: dict[str, Selector] = _discover()
+SELECTORS: dict[str, Selector] = {
+    selector.name: selector
+    for module in pkgutil.iter_modules(__path__)
+    if not module.name.startswith("_")
+    for selector in importlib.import_module(f"{__name__}.{module.name}").SELECTORS
+}
 _CLASSES: dict[str, type[Selector]] = {type(selector).__name__: type(selector) for selector in SELECTORS.values()}
 
 __all__ = ["SELECTORS", "CriterionSelector", "Selection", "Selector", "get", *sorted(_CLASSES)]

@@ -12,28 +12,28 @@ from kernadv.regression.smoother import LinearSmoother
 
 @dataclass(frozen=True)
 class Selection:
-    """A selected bandwidth and the curve it was read from.
+    """A selected bandwidth, and the curve that it minimises.
 
     Attributes
     ----------
     bandwidth : (d,) or (m, 1) float64
-        One a dimension, or one a query (local selectors); always positive and finite, but for the 0 of `k_neighbors` where k
-        points or more lie at the query.
+        One per dimension, or one per query (local selectors).  Finite and positive; `k_neighbors` gives 0 where k points or
+        more lie at the query.
     grid : (H, d) float64
-        Bandwidths of the first search, ascending; the minimum is then refined between them.  One row for a plug-in; numbers
-        of neighbours for `k_neighbors`.
+        Bandwidths of the first search, ascending; the minimum is then refined between them.  A plug-in has one row;
+        `k_neighbors` has numbers of neighbours.
     curve : (H,) float64
-        Criterion on the grid, inf where it is undefined there; NaN for a plug-in, which minimises nothing.
+        Criterion on the grid, inf where it is undefined; NaN for a plug-in, which minimises nothing.
     criterion : str
         What `curve` is, with its formula's name: "leave-one-out CV", "AICc", ...
     at_edge : bool
         True if the smallest value lies at an end of the grid: the optimum may lie beyond.
     flat : bool
-        True if the criterion hardly changes over the grid, so that the choice means little.
+        True if the criterion hardly changes over the grid: the choice then means little.
     value : float
         Criterion at the selected bandwidth; NaN for a plug-in.
     smoothing : (c,) float64, or None
-        Lambda of each categorical column.  The curve then has the smallest value over them at each bandwidth.
+        Lambda of each categorical column; the curve is then the minimum over lambda at each bandwidth.
     """
 
     bandwidth: FloatArray
@@ -71,6 +71,6 @@ class Selector(ABC):
         Raises
         ------
         ArgumentError
-            If the data cannot determine a bandwidth: fewer than 3 points, constant x, a dimension the selector does not
-            handle, no bandwidth of the grid with a finite criterion.
+            If the data do not determine a bandwidth: fewer than 3 points, constant x, a number of dimensions that the
+            selector does not handle, no bandwidth with a finite criterion.
         """

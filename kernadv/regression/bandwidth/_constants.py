@@ -1,4 +1,4 @@
-"""Constants by which a bandwidth for one kernel becomes the equivalent one for another."""
+"""Factors between bandwidths of different kernels that smooth equally."""
 
 from __future__ import annotations
 
@@ -20,11 +20,6 @@ def canonical(kernel: Kernel) -> float:
 def from_gaussian(kernel: Kernel) -> float:
     """Bandwidth of `kernel` that smooths as much as a Gaussian of bandwidth 1."""
     return canonical(kernel) / canonical(Gaussian())
-
-
-def from_epanechnikov(kernel: Kernel) -> float:
-    """Bandwidth of `kernel` that smooths as much as an Epanechnikov kernel of half-width 1."""
-    return canonical(kernel) / canonical(EPANECHNIKOV)
 
 
 def one_sided_ratio(kernel: Kernel) -> float:

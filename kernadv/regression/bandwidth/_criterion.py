@@ -1,8 +1,7 @@
-"""Selectors that minimise a curve: every bandwidth is scored on the same points."""
+"""Selectors that minimise a criterion over bandwidths; every bandwidth is scored on the same points."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -14,6 +13,7 @@ from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._ordered import Ordered, prepare
 from kernadv.regression.bandwidth._search import refine
+from kernadv.regression.local.polynomial import leverage
 from kernadv.regression.smoother import LinearSmoother
 
 #: A curve whose values differ by less than this share is flat.
@@ -45,12 +45,11 @@ class CriterionSelector(Selector):
 
     In d dimensions the grid scales the standard deviations by one factor; the refinement then goes through the dimensions.
 
-    A criterion is undefined at points whose window holds too few others.  Points for which that is so even at the widest
-    bandwidth (no past, a series of one point) are left out.  A bandwidth that leaves any other point undefined scores inf.
-    A few isolated points can so forbid every narrow bandwidth.  Where the curve ends there before it has risen, it is
-    computed again over the points that are defined at the narrowest bandwidth that leaves no more than the share
-    `undefined` of them without an estimate, **the same ones for every bandwidth**; if its minimum lies where all points
-    would not have allowed it, it is used.
+    A criterion is undefined at points whose window holds too few others.  Points that are undefined even at the widest
+    bandwidth (no past, a series of one point) are left out.  A bandwidth that leaves any other point undefined scores inf,
+    so a few isolated points can rule out every narrow bandwidth.  If the curve stops there before it has risen, it is
+    computed again without the points, at most the share `undefined`, that stop it, **the same ones for every bandwidth**.
+    The second curve is used if its minimum lies at a bandwidth that the first one ruled out.
 
     Parameters
     ----------
@@ -87,9 +86,11 @@ class CriterionSelector(Selector):
             if low >= high:
                 raise ArgumentError(f"bounds must be 0 < low < high, got {self.bounds!r}")
 
-    @abstractmethod
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
-        """Errors of all points at one bandwidth (d,)."""
+        """Errors of all points at one bandwidth (d,), or one per point (n, 1); by default residuals."""
+        smoother = sample.with_bandwidth(bandwidth)
+        fit = smoother.moments(smoother.points)
+        return Errors(sample.y - fit.value, leverage(fit, sample.weights))
 
     def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
         """Criterion; by default the weighted mean of squares, summed over the responses.  NaN if an error is.
@@ -99,14 +100,13 @@ class CriterionSelector(Selector):
         errors : Errors
             Of the points that are scored.
         weights : (n,)
-            Their weights.
         variance : (C,)
-            Variance of the responses, a unit for what counts as rounding.
+            Variance of the responses: mean squares far below it are rounding errors.
         """
         return float(np.einsum("i,ic,ic", weights, errors.error, errors.error) / weights.sum())
 
     def prepare(self, smoother: LinearSmoother) -> Ordered:
-        """Checked data, with the fit that the criterion looks at."""
+        """Checked data, with the fit that the criterion is about."""
         return prepare(smoother)
 
     def grid(self, sample: Ordered) -> FloatArray:
@@ -119,18 +119,7 @@ class CriterionSelector(Selector):
         return np.asarray(low * (high / low)[0] ** np.linspace(0.0, 1.0, self.size)[:, None])
 
     def curve(self, sample: Ordered, grid: FloatArray) -> tuple[FloatArray, BoolArray]:
-        """Criterion on a grid of bandwidths, and the points it was computed from.
-
-        Parameters
-        ----------
-        sample : Ordered
-        grid : (H, d)
-            Ascending.
-
-        Returns
-        -------
-        curve : (H,)
-        scored : (n,) bool
+        """Criterion (H,) on an ascending grid (H, d), and the points (n,) bool that it was computed from.
 
         Raises
         ------
@@ -140,16 +129,16 @@ class CriterionSelector(Selector):
         ever = self._defined(sample, grid[-1])
         if not ever.any():
             raise ArgumentError("no bandwidth leaves any point an estimate from the others: too few points, or series")
-        curve, scored, first = self._over(sample, grid, ever, 0)
+        curve, scored, first = self._curve_over(sample, grid, ever, 0)
         allowed = int(self.undefined * ever.sum())
         if first == 0 or allowed == 0 or not np.isfinite(curve[first]):
             return curve, scored
         if self._contrast(curve[first], curve.min(), sample) > RISEN:
             return curve, scored
-        spared, kept, _ = self._over(sample, grid, ever, allowed)
+        spared, kept, _ = self._curve_over(sample, grid, ever, allowed)
         return (spared, kept) if int(np.argmin(spared)) < first else (curve, scored)
 
-    def _over(
+    def _curve_over(
         self, sample: Ordered, grid: FloatArray, ever: BoolArray, allowed: int
     ) -> tuple[FloatArray, BoolArray, int]:
         """Curve over the points defined at the first bandwidth that leaves at most `allowed` of `ever` undefined."""
@@ -168,10 +157,13 @@ class CriterionSelector(Selector):
 
     def at(self, sample: Ordered, bandwidth: FloatArray, scored: BoolArray) -> float:
         """Criterion at one bandwidth over the scored points; inf if one of them has no estimate."""
-        errors, weights = self.errors(sample, bandwidth), sample.weights
+        return self.score_over(scored, self.errors(sample, bandwidth), sample.weights, sample.variance)
+
+    def score_over(self, scored: BoolArray, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
+        """`score` of some of the points; inf where it is not finite."""
         if not scored.all():
             errors, weights = Errors(errors.error[scored], errors.leverage[scored]), weights[scored]
-        score = self.score(errors, weights, sample.variance)
+        score = self.score(errors, weights, variance)
         return score if np.isfinite(score) else float("inf")
 
     def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:

@@ -1,4 +1,4 @@
-"""Bandwidths of mixed designs: those of the continuous columns and the lambdas of the categorical ones, chosen together.
+"""Mixed designs: the bandwidths of continuous columns and the lambdas of categorical ones, chosen together.
 
 References
 ----------
@@ -15,47 +15,23 @@ import numpy as np
 from scipy.optimize import minimize
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import BoolArray, FloatArray
+from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.regression.bandwidth._ordered import Ordered, prepare
-from kernadv.regression.bandwidth.criteria import GCV, OTHERS, AICc, LeaveOneOut
+from kernadv.regression.bandwidth.criteria import GCV, AICc, LeaveOneOut, left_out
 from kernadv.regression.level_moments import LevelMoments, few_levels
 from kernadv.regression.local.solve import SURE
 from kernadv.regression.smoother import LinearSmoother
 
 #: Criteria that follow from the fit at the design points and its leverages.
 CRITERIA = (LeaveOneOut, GCV, AICc)
-#: Lambdas of the first search, as shares of the largest ones; with more columns than this they move together.
+#: Lambdas of the first search, as shares of the largest ones; with more than `APART` columns they move together.
 SHARES, APART = (0.0, 0.05, 0.15, 0.4, 1.0), 3
 #: Starting points that are refined.
 STARTS = 3
-#: Digits of a criterion in the search, binary ones: rounding errors, which change with the scale of the weights, would lead
-#: it elsewhere.
+#: Binary digits of a criterion in the search: rounding errors, which depend on the scale of the weights, must not steer it.
 BITS = 34
-
-
-class _Criterion:
-    """Errors at the design points for any bandwidth and lambda."""
-
-    def __init__(self, smoother: LinearSmoother) -> None:
-        self.smoother = smoother
-        few = few_levels(smoother, smoother.points)
-        self.moments = LevelMoments(smoother, smoother.points) if few else None
-
-    def errors(self, selector: CriterionSelector, bandwidth: FloatArray, smoothing: FloatArray) -> Errors:
-        """Errors of a criterion at one bandwidth (d,) and lambda (c,)."""
-        smoother = self.smoother
-        if self.moments is None:
-            value, centre, _, _ = smoother.with_bandwidth(bandwidth, smoothing).estimate(smoother.points)
-        else:
-            solved = self.moments.solve(bandwidth, smoothing)
-            value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
-            centre = solved.row[:, 0]
-        error, own = smoother.y - value, smoother.weights * centre
-        if not isinstance(selector, LeaveOneOut):
-            return Errors(error, own)
-        return Errors(error / np.where(1.0 - own > OTHERS, 1.0 - own, np.nan)[:, None], np.zeros(len(own)))
 
 
 def select_mixed(selector: Selector, smoother: LinearSmoother) -> Selection:
@@ -83,11 +59,28 @@ def select_mixed(selector: Selector, smoother: LinearSmoother) -> Selection:
             "a column: the half-width or scale of continuous columns, lambda of categorical ones"
         )
     smoother = smoother.take(smoother.sorted_rows())
-    errors, ordered = _Criterion(smoother), _continuous(smoother)
+    points, weights = smoother.points, smoother.weights / smoother.weights.mean()
+    moments = LevelMoments(smoother, points) if few_levels(smoother, points) else None
     dimensions = smoother.x.shape[1]
+    if dimensions:
+        ordered = prepare(smoother)
+    else:
+        centred = smoother.y - np.average(smoother.y, axis=0, weights=smoother.weights)
+        ordered = Ordered(smoother.spec, smoother.x, centred, weights, row=np.arange(len(weights)))
     largest = np.array([category.largest for category in smoother.categories])
     grid = selector.grid(ordered) if dimensions else np.empty((1, 0))
-    scored = np.asarray(np.isfinite(errors.errors(selector, grid[-1], largest).error).all(1))
+
+    def errors(bandwidth: FloatArray, smoothing: FloatArray) -> Errors:
+        if moments is None:
+            value, centre, _, _ = smoother.with_bandwidth(bandwidth, smoothing).estimate(points)
+        else:
+            solved = moments.solve(bandwidth, smoothing)
+            value = np.where(solved.pivot[:, None] > SURE, solved.coefficients[:, 0], np.nan)
+            centre = solved.row[:, 0]
+        residuals = Errors(smoother.y - value, smoother.weights * centre)
+        return left_out(residuals) if isinstance(selector, LeaveOneOut) else residuals
+
+    scored = np.asarray(np.isfinite(errors(grid[-1], largest).error).all(1))
     if not scored.any():
         raise ArgumentError("no bandwidth leaves any point an estimate from the others: too few points")
     variance = ordered.variance
@@ -96,7 +89,7 @@ def select_mixed(selector: Selector, smoother: LinearSmoother) -> Selection:
         return Selection(grid[-1], grid, zero, selector.criterion, True, True, 0.0, largest)
 
     def score(place: FloatArray) -> float:
-        value = _score(errors, selector, np.exp(place[:dimensions]), place[dimensions:], scored, variance)
+        value = selector.score_over(scored, errors(np.exp(place[:dimensions]), place[dimensions:]), weights, variance)
         mantissa, exponent = frexp(value)
         return ldexp(round(mantissa * 2**BITS), exponent - BITS) if isfinite(value) else value
 
@@ -108,7 +101,7 @@ def select_mixed(selector: Selector, smoother: LinearSmoother) -> Selection:
     if not np.isfinite(scores).any():
         raise ArgumentError(f"{selector.criterion} is undefined at every bandwidth; give one number a column")
     worst = float(scores[np.isfinite(scores)].max())
-    limit = worst + 10.0 * abs(worst) + 1.0  # in the place of inf
+    limit = worst + 10.0 * abs(worst) + 1.0  # instead of inf
     bounds = [*zip(np.log(grid[0]), np.log(grid[-1]), strict=True), *((0.0, top) for top in largest.tolist())]
     best, value = starts[int(np.argmin(scores))], float(scores.min())
     for start in np.argsort(scores, kind="stable")[:STARTS]:
@@ -127,27 +120,3 @@ def select_mixed(selector: Selector, smoother: LinearSmoother) -> Selection:
     flat = bool(dimensions) and selector.flat(curve[finite], ordered)
     bandwidth = np.exp(best[:dimensions])
     return Selection(bandwidth, grid, curve, selector.criterion, edge, flat, value, best[dimensions:])
-
-
-def _score(
-    criterion: _Criterion,
-    selector: CriterionSelector,
-    bandwidth: FloatArray,
-    smoothing: FloatArray,
-    scored: BoolArray,
-    variance: FloatArray,
-) -> float:
-    """Criterion; inf where a scored point has no estimate."""
-    errors = criterion.errors(selector, bandwidth, smoothing)
-    errors = Errors(errors.error[scored], errors.leverage[scored])
-    value = selector.score(errors, criterion.smoother.weights[scored] / criterion.smoother.weights.mean(), variance)
-    return value if np.isfinite(value) else float("inf")
-
-
-def _continuous(smoother: LinearSmoother) -> Ordered:
-    """The continuous part as the selectors take it."""
-    if smoother.x.shape[1]:
-        return prepare(smoother)
-    y, weights = smoother.y, smoother.weights
-    centred = y - np.average(y, axis=0, weights=weights)
-    return Ordered(smoother.spec, smoother.x, centred, weights / weights.mean(), row=np.arange(len(y)))

@@ -1,4 +1,4 @@
-"""The data of a selection: checked, in one order, with the series apart."""
+"""The data of a selection: checked, sorted, with the series apart."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from kernadv._arrays import row_order
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.regression.bandwidth._constants import from_epanechnikov
-from kernadv.regression.local.polynomial import LocalValues
+from kernadv.regression.bandwidth._base import Selection
+from kernadv.regression.bandwidth._constants import EPANECHNIKOV, canonical
 from kernadv.regression.neighbours import nearest
 from kernadv.regression.smoother import LinearSmoother
 
@@ -27,23 +27,23 @@ MOST_DIMENSIONS = 3
 
 @dataclass(frozen=True)
 class Ordered(LinearSmoother):
-    """A smoother whose bandwidth is selected; the order its rows came in does not matter.
+    """A smoother whose bandwidth is selected; the order of the rows that were given does not matter.
 
-    Points of positive weight, sorted by series, then x, y and weight.  Between points of one x the order looks at y: nothing
-    may be cut or paired there.  x begins at 0 in each series (first dimension), and at 0 (the others); y is centred in each
-    series; the mean weight is 1; series are numbered from 0 on, None if there is only one.
+    Points of positive weight, sorted by series, then x, y and weight.  Ties in x are sorted by y: nothing may be cut or
+    paired within a tie.  The first dimension of x begins at 0 in each series, the others at 0; y is centred in each series;
+    the mean weight is 1; series are numbered from 0, None if there is only one.
 
     Attributes
     ----------
     row : (n,) int
-        Row of each point of the whole sample in what was given.
+        Row of each point in the data that were given.
     """
 
     row: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def span(self) -> FloatArray:
-        """Range of the design in each dimension; in the first one the largest of any series.  # (d,)"""
+        """Range of the design in each dimension; in the first, the largest of any series.  # (d,)"""
         return np.asarray(self.x.max(0))
 
     @cached_property
@@ -72,19 +72,14 @@ class Ordered(LinearSmoother):
         """Number of series."""
         return int(self.label[-1]) + 1
 
-    def fitted(self, bandwidth: FloatArray) -> LocalValues:
-        """Estimates at the design points, at one bandwidth (d,), or one a point (n, 1)."""
-        smoother = self.with_bandwidth(bandwidth)
-        return smoother.moments(smoother.points)
-
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """Narrowest and widest bandwidth of a search.  # (d,), (d,)
 
-        On a line from the distance within which most points have ``degree + 1`` distinct others, to twice the range, for
-        the Epanechnikov kernel, and the canonical equivalent for others; in d dimensions a multiple of the standard
-        deviations, from a quarter of ``n^(-1/d)`` to where the narrowest one is twice the range.
+        For the Epanechnikov kernel; others get the canonical equivalent.  On a line, from the distance within which most
+        points have ``degree + 1`` distinct others to twice the range.  In d dimensions multiples of the standard deviations,
+        from a quarter of ``n^(-1/d)`` to where the narrowest one is twice its range.
         """
-        factor = from_epanechnikov(self.spec.kernel)
+        factor = canonical(self.spec.kernel) / canonical(EPANECHNIKOV)
         if self.x.shape[1] == 1:
             x = self.x[:, 0]
             apart = np.append(True, (np.diff(x) != 0.0) | (np.diff(self.label) != 0))
@@ -96,17 +91,18 @@ class Ordered(LinearSmoother):
         low = 0.25 * len(self.x) ** (-1.0 / self.x.shape[1])
         return low * factor * scale, WIDEST * factor * (self.span / scale).max() * scale
 
+    def shifted(self, smoother: LinearSmoother, at: FloatArray | None) -> FloatArray:
+        """Queries in the units of this sample of one series; by default the design points as they were given.  # (m, d)"""
+        return np.asarray((smoother.x if at is None else at) - smoother.x[self.row[0]])
 
-def check_shapes(smoother: LinearSmoother) -> None:
-    """Raise unless the arrays are (n, d), (n, C), (n,) and (n,) or None."""
-    series = smoother.series
-    shapes = np.shape(smoother.x), np.shape(smoother.y), np.shape(smoother.weights)
-    n, series_shape = shapes[2], None if series is None else np.shape(series)
-    if [len(s) for s in shapes] != [2, 2, 1] or any(s[:1] != n for s in shapes) or series_shape not in (None, n):
-        raise ArgumentError(
-            f"expected x (n, d), y (n, C), weights (n,) and series (n,) or None, got shapes {', '.join(map(str, shapes))} "
-            f"and {series_shape}; a line is x[:, None]"
-        )
+    def kept(self, bandwidth: float, criterion: str) -> Selection:
+        """The bandwidth of an asymptotic formula on a line, kept between `bounds`.
+
+        `at_edge` and `flat` say that the formula went beyond, the latter to a straight line.
+        """
+        low, high = (float(bound[0]) for bound in self.bounds())
+        kept = np.array([min(max(bandwidth, low), high)])
+        return Selection(kept, kept[None], np.full(1, np.nan), criterion, bool(kept[0] != bandwidth), bandwidth >= high)
 
 
 def prepare(smoother: LinearSmoother) -> Ordered:
@@ -115,11 +111,17 @@ def prepare(smoother: LinearSmoother) -> Ordered:
     Raises
     ------
     ArgumentError
-        If there are fewer than 3 points of positive weight, values that are not finite, a dimension in which x is
-        constant (the first one: within every series), or series in more than 3 dimensions.
+        If the shapes do not match, there are fewer than 3 points of positive weight, values that are not finite, a dimension
+        in which x is constant (the first one: within every series), or series in more than 3 dimensions.
     """
-    check_shapes(smoother)
     x, y, weights, series = smoother.x, smoother.y, smoother.weights, smoother.series
+    shapes = np.shape(x), np.shape(y), np.shape(weights)
+    n, series_shape = shapes[2], None if series is None else np.shape(series)
+    if [len(s) for s in shapes] != [2, 2, 1] or any(s[:1] != n for s in shapes) or series_shape not in (None, n):
+        raise ArgumentError(
+            f"expected x (n, d), y (n, C), weights (n,) and series (n,) or None, got shapes {', '.join(map(str, shapes))} "
+            f"and {series_shape}; a line is x[:, None]"
+        )
     if not (np.isfinite(x).all() and np.isfinite(y).all() and np.isfinite(weights).all()) or (weights < 0.0).any():
         raise ArgumentError("a bandwidth is selected from finite x and y and weights >= 0; drop the other rows first")
     if series is not None and x.shape[1] > MOST_DIMENSIONS:
@@ -148,3 +150,25 @@ def prepare(smoother: LinearSmoother) -> Ordered:
     mean = np.add.reduceat(own[:, None] * values, begin) / np.add.reduceat(own, begin)[:, None]
     several = label if label[-1] else None
     return Ordered(smoother.spec, points, values - mean[label], own, series=several, row=used)
+
+
+def prepare_curve(
+    name: str, smoother: LinearSmoother, degrees: tuple[int, ...] = (0, 1), *, past: bool = False
+) -> Ordered:
+    """`prepare` for a selector that handles one curve on a line, one-sided only if `past` says so.
+
+    Raises
+    ------
+    ArgumentError
+        As `prepare`; if the fit is one-sided or of another degree, or there are several dimensions or series.
+    """
+    sample, spec, instead = prepare(smoother), smoother.spec, "use leave_one_out"
+    if smoother.x.shape[1] > 1:
+        raise ArgumentError(f"{name} is for one dimension, got {smoother.x.shape[1]}; {instead}")
+    if spec.past and not past:
+        raise ArgumentError(f"{name} is for two-sided smoothing; use prequential")
+    if spec.degree not in degrees:
+        raise ArgumentError(f"{name} is for degree {' or '.join(map(str, degrees))}, got {spec.degree}; {instead}")
+    if sample.n_series > 1:
+        raise ArgumentError(f"{name} is for one series, got {sample.n_series}; {instead} or prequential")
+    return sample

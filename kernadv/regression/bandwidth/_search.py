@@ -12,14 +12,14 @@ from kernadv.regression._threads import in_parallel
 
 #: Relative precision of a bandwidth; its standard deviation is rarely below a tenth.
 PRECISION = 2e-4
-#: Arguments of a search are multiples of this share of it: rounding errors of a criterion, which the scale of the weights
-#: changes, then do not show in a bandwidth.
+#: Arguments of a search are multiples of this: rounding errors of a criterion, which depend on the scale of the weights,
+#: then do not show in a bandwidth.
 GRAIN = PRECISION / 64.0
 #: Most rounds over the dimensions.
 ROUNDS = 8
 #: Half-width of the line search of a dimension in the first round, and its number of points.
 SPREAD, STEPS = 4.0, 9
-#: Number of points of that search in more dimensions than `FINE`.
+#: Number of points of that search in more than `FINE` dimensions.
 COARSE = 5
 #: Most dimensions whose bandwidths are refined to the last digit.
 FINE = 3
@@ -95,11 +95,11 @@ def golden(
 def refine(
     score: Callable[[FloatArray], float], grid: FloatArray, curve: FloatArray, low: FloatArray, high: FloatArray
 ) -> tuple[FloatArray, float]:
-    """Refine the minimum of a grid of bandwidths in proportion, then, in d > 1 dimensions, one dimension after the other.
+    """Refine the common factor of a grid of bandwidths, then, in d > 1 dimensions, one dimension after the other.
 
-    In 2 and 3 dimensions the turns through the dimensions go on until nothing moves.  In more there is one turn, on
-    `COARSE` bandwidths from a quarter to four times the one so far in each dimension, and then the common factor is refined
-    once more: about ``5 d + 15`` scores.
+    In 2 and 3 dimensions the rounds go on until nothing moves.  In more there is one round, over `COARSE` bandwidths from a
+    quarter to four times the present one in each dimension; then the common factor is refined once more.  That makes about
+    ``5 d + 15`` scores.
 
     Parameters
     ----------
@@ -170,5 +170,5 @@ def _along(
         bracket = steps[max(index - 1, 0)] - at, steps[min(index + 1, len(steps) - 1)] - at
     if not fine or not bracket[1] > bracket[0]:
         return place, value
-    step, value = golden(lambda t: score(np.exp(place + t * direction)), *bracket, (0.0, value))
+    step, value = golden(function, *bracket, (0.0, value))
     return place + step * direction, value

@@ -11,15 +11,9 @@ from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.bandwidth._constants import one_sided_ratio
 from kernadv.regression.bandwidth._criterion import ROUNDING, CriterionSelector, Errors
-from kernadv.regression.bandwidth._ordered import Ordered, check_shapes
+from kernadv.regression.bandwidth._ordered import Ordered
 from kernadv.regression.local.moments import exponents, local_moments
-from kernadv.regression.local.polynomial import (
-    LocalPolynomialSpec,
-    LocalValues,
-    kernel_weights,
-    leverage,
-    smooth,
-)
+from kernadv.regression.local.polynomial import kernel_weights, smooth
 from kernadv.regression.local.solve import SURE, solve_local
 from kernadv.regression.series import apart
 from kernadv.regression.smoother import LinearSmoother
@@ -28,24 +22,11 @@ from kernadv.regression.smoother import LinearSmoother
 OTHERS = 1e-6
 
 
-def left_out(sample: Ordered, fit: LocalValues) -> Errors:
-    """Errors of every point from all others: ``y_i - m_(-i)(x_i) = (y_i - m(x_i)) / (1 - l_i(x_i))``.
-
-    Parameters
-    ----------
-    sample : Ordered
-    fit : LocalValues
-        At the design points.
-    """
-    others = 1.0 - leverage(fit, sample.weights)
+def left_out(residuals: Errors) -> Errors:
+    """Errors of every point from all others: ``y_i - m_(-i)(x_i) = (y_i - m(x_i)) / (1 - l_i(x_i))``."""
+    others = 1.0 - residuals.leverage
     others[~(others > OTHERS)] = np.nan
-    return Errors((sample.y - fit.value) / others[:, None], np.zeros(len(others)))
-
-
-def residuals(sample: Ordered, bandwidth: FloatArray) -> Errors:
-    """Residuals of the fit to all points, with the diagonal of its hat matrix."""
-    fit = sample.fitted(bandwidth)
-    return Errors(sample.y - fit.value, leverage(fit, sample.weights))
+    return Errors(residuals.error / others[:, None], np.zeros(len(others)))
 
 
 @dataclass(frozen=True)
@@ -53,7 +34,7 @@ class LeaveOneOut(CriterionSelector):
     """``CV(h) = sum_i omega_i (y_i - m_(-i)(x_i; h))^2 / sum_i omega_i``.
 
     Unbiased for the prediction error if the errors are independent.  Exact for every kernel, degree and dimension, at the
-    cost of one smooth a bandwidth: leaving a point out of a least squares fit multiplies its residual by
+    cost of one smooth per bandwidth: leaving a point out of a least squares fit multiplies its residual by
     ``1 / (1 - l_i(x_i))``.
 
     References
@@ -67,7 +48,7 @@ class LeaveOneOut(CriterionSelector):
 
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors."""
-        return left_out(sample, sample.fitted(bandwidth))
+        return left_out(super().errors(sample, bandwidth))
 
 
 @dataclass(frozen=True)
@@ -81,10 +62,6 @@ class GCV(CriterionSelector):
 
     name = "gcv"
     criterion: ClassVar[str] = "generalised CV"
-
-    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
-        """Residuals and leverages."""
-        return residuals(sample, bandwidth)
 
     def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
         """GCV of the scored points."""
@@ -111,10 +88,6 @@ class AICc(CriterionSelector):
     criterion: ClassVar[str] = "AICc"
     logarithmic: ClassVar[bool] = True
 
-    def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
-        """Residuals and leverages."""
-        return residuals(sample, bandwidth)
-
     def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
         """AICc of the scored points."""
         left = len(weights) - float(errors.leverage.sum()) - 2.0
@@ -131,13 +104,13 @@ class AICc(CriterionSelector):
 class KFold(CriterionSelector):
     """Mean squared error of each of k random folds predicted from the others.
 
-    The folds are drawn over the sorted points, so that they depend on the data and the seed only, not on the order of the
-    rows.  Estimates come from ``n (k - 1) / k`` points: the bandwidth is slightly too wide for n.  Costs k fits a bandwidth.
+    The folds are drawn over the sorted points, so they depend on the data and the seed only, not on the order of the rows.
+    Estimates come from ``n (k - 1) / k`` points: the bandwidth is slightly too wide for n.  Costs k fits per bandwidth.
 
     Parameters
     ----------
     folds : int
-        Number of folds; no more than points are made.
+        Number of folds, at most the number of points.
     seed : int
         Of the assignment to folds.
 
@@ -175,14 +148,14 @@ class KFold(CriterionSelector):
 class HBlock(CriterionSelector):
     """Mean squared error of every point predicted without the points within `block` places of it in its series.
 
-    Places are the distinct values of x, of its first dimension, in ascending order: points that share one are left out
+    Places are the distinct values of the first dimension of x, in ascending order.  Points that share a place are left out
     together, as they are summed in the "hac" variance of `kernadv.regression.inference.standard_error`.  If errors further
-    apart than `block` places are uncorrelated, the score is unbiased for the prediction error, where leave-one-out would
-    follow the noise.
+    apart than `block` places are uncorrelated, the score is unbiased for the prediction error; leave-one-out would follow
+    the noise.
 
-    The moments of the ``2 block + 1`` places left out are taken from the moments of all points, and each local system is
-    solved again: exact, in O(block n) on top of a smooth a bandwidth.  A point whose block holds all but 1e-6 of the
-    weight counts as undefined.  The bandwidth is optimal for the sample without the blocks: keep them narrow.
+    The moments of the ``2 block + 1`` places are subtracted from those of all points, and each local system is solved
+    again: exact, and O(block n) per bandwidth on top of a smooth.  A point whose block holds all but 1e-6 of the weight
+    counts as undefined.  The bandwidth is optimal for the sample without the blocks: keep them narrow.
 
     Parameters
     ----------
@@ -224,10 +197,18 @@ class HBlock(CriterionSelector):
             )
         total = sums[:, 0, 0].copy()
         z, offset = x / bandwidth, 0
+
+        def leave_out(query: IntArray, other: IntArray) -> None:
+            """Subtract the moments of one other spot from those of each query."""
+            u = z[other] - z[query]  # (q, d)
+            weight = kernel_weights(spec, u)
+            for k, power in enumerate(all_powers):
+                sums[query, :, k] -= (weight * np.prod(u**power, axis=1) * channels[:, other]).T
+
         while len(near := np.flatnonzero(place[offset:] - place[: len(place) - offset] <= block)):
-            _leave_out(sums, spec, z, channels, all_powers, near, near + offset)
+            leave_out(near, near + offset)
             if offset:
-                _leave_out(sums, spec, z, channels, all_powers, near + offset, near)
+                leave_out(near + offset, near)
             offset += 1
         sums[~(sums[:, 0, 0] > OTHERS * total)] = 0.0
         solved = solve_local(sums, powers, all_powers)
@@ -237,29 +218,13 @@ class HBlock(CriterionSelector):
         return Errors(sample.y - value, np.zeros(len(value)))
 
 
-def _leave_out(
-    sums: FloatArray,
-    spec: LocalPolynomialSpec,
-    z: FloatArray,
-    channels: FloatArray,
-    powers: IntArray,
-    query: IntArray,
-    other: IntArray,
-) -> None:
-    """Subtract the moments of one other spot from those of each query, in place."""
-    u = z[other] - z[query]  # (q, d)
-    weight = kernel_weights(spec, u)
-    for k, power in enumerate(powers):
-        sums[query, :, k] -= (weight * np.prod(u**power, axis=1) * channels[:, other]).T
-
-
 @dataclass(frozen=True)
 class OneSided(CriterionSelector):
     """Leave-one-out CV of a one-sided local linear fit, its bandwidth times a constant of the kernel.
 
     The one-sided fit needs a wider window, where leave-one-out varies much less; the ratio of the optimal bandwidths of
     the two fits, `one_sided_ratio`, depends on the kernel only.  For two-sided fits of degree 0 or 1 on a line; with degree
-    0 the design bias is neglected.  The grid and the curve are those of the two-sided bandwidth; the bounds too.
+    0 the design bias is neglected.  Bounds, grid and curve are in terms of the two-sided bandwidth.
 
     References
     ----------
@@ -271,26 +236,26 @@ class OneSided(CriterionSelector):
 
     def prepare(self, smoother: LinearSmoother) -> Ordered:
         """Checked data, with the one-sided fit."""
-        check_shapes(smoother)
-        spec, d = smoother.spec, smoother.x.shape[1]
+        sample = super().prepare(replace(smoother, spec=replace(smoother.spec, degree=1, past=True)))
+        spec, d = smoother.spec, sample.x.shape[1]
         if d > 1 or spec.past or spec.degree > 1:
             raise ArgumentError(
                 f"one_sided is for two-sided fits of degree 0 or 1 on a line, got degree {spec.degree} in {d} "
                 f"dimension{'s' if d > 1 else ''}{', one-sided' if spec.past else ''}; use leave_one_out"
             )
-        return super().prepare(replace(smoother, spec=replace(spec, degree=1, past=True)))
+        return sample
 
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors of the one-sided fit with the equivalent bandwidth."""
-        return left_out(sample, sample.fitted(bandwidth / one_sided_ratio(sample.spec.kernel)))
+        return left_out(super().errors(sample, bandwidth / one_sided_ratio(sample.spec.kernel)))
 
 
 @dataclass(frozen=True)
 class Prequential(CriterionSelector):
     """Mean squared error of every point predicted from strictly earlier points of its series.
 
-    Earlier means smaller in the first dimension; ties are not used.  The fit is one-sided whatever `spec.past` says.  If
-    the errors are martingale differences given the past, the expected score is the noise plus the risk of the estimate,
+    Earlier means smaller in the first dimension; ties are not used.  The fit is one-sided, whatever `spec.past` is.  If the
+    errors are martingale differences given the past, the expected score is the noise plus the risk of the estimate,
     for any kernel and with feedback from the responses to the design.
 
     References

@@ -1,4 +1,4 @@
-"""Number of neighbours by leave-one-out, for bandwidths that follow the density of the design."""
+"""The number of neighbours by leave-one-out: bandwidths that follow the density of the design."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class KNeighbors(CriterionSelector):
     """Minimises the leave-one-out error over k, the bandwidth at x being the distance to its k-th nearest point.
 
     A point that is left out is predicted from the k nearest of the others, in closed form.  The distance is Euclidean for
-    radial kernels and the largest coordinate difference for products; it is 0 where k points or more lie at x, and their
-    mean is then the estimate.  Kernels that are 0 at their edge give the k-th point no weight.  The grid holds k; the
-    bandwidths (m, 1) are those at the queries, by default the design points, for the best k.  Costs O(n k) for a value of
-    k, in several dimensions O(n^2).
+    radial kernels and the largest coordinate difference for products.  Where k points or more lie at x it is 0, and their
+    mean is the estimate.  Kernels that are 0 at their edge give the k-th point no weight.  The grid holds values of k; the
+    bandwidths (m, 1) are those of the best k at the queries, by default the design points.  Costs O(n k) per value of k,
+    in several dimensions O(n^2).
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class KNeighbors(CriterionSelector):
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Leave-one-out errors with ``bandwidth[0]`` neighbours."""
         width = _distance(sample, sample.x, int(bandwidth[0]) + 1)  # the point itself is the first
-        return left_out(sample, sample.fitted(width[:, None]))
+        return left_out(super().errors(sample, width[:, None]))
 
     def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """Bandwidths (m, 1) of the best k; see `Selector.select`.

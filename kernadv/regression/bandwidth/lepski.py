@@ -10,24 +10,23 @@ from kernadv._errors import check_count, check_positive
 from kernadv._typing import FloatArray
 from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
-from kernadv.regression.bandwidth._formula import formula_data
-from kernadv.regression.bandwidth._ordered import Ordered
+from kernadv.regression.bandwidth._ordered import Ordered, prepare_curve
 from kernadv.regression.noise import difference_variance
 from kernadv.regression.smoother import LinearSmoother
 
 
 @dataclass(frozen=True)
 class Lepski(Selector):
-    """A bandwidth a query, by the intersection of confidence intervals.
+    """One bandwidth per query, by intersecting confidence intervals.
 
-    The intervals ``m(q; h) +- constant sigma |l(q; h)|`` are intersected from the narrowest bandwidth on; the last bandwidth
-    before the intersection is empty is chosen, where the bias is about as large as the standard deviation.  sigma is the
-    same everywhere and estimated from differences of neighbours and of ties.  With several responses, the first
+    The intervals ``m(q; h) +- constant sigma |l(q; h)|`` are intersected from the narrowest bandwidth upwards.  The last
+    bandwidth before the intersection becomes empty is chosen: there the bias is about as large as the standard deviation.
+    sigma is the same everywhere, estimated from differences of neighbours and of ties.  With several responses, the first
     contradiction counts.
 
-    Choosing at every query alone costs variance: on a curve of even roughness the risk is about twice that of one
-    bandwidth from cross-validation; it pays where narrow features stand on a smooth curve.  The defaults are a compromise
-    over three such curves at n = 400 and 1600.  The curve is the share of the queries at which the intersection is empty.
+    Choosing at every query separately costs variance: on a curve of even roughness the risk is about twice that of one
+    bandwidth from cross-validation.  It pays where narrow features stand on a smooth curve.  The defaults are a compromise
+    over three such curves at n = 400 and 1600.  `curve` is the share of the queries at which the intersection is empty.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ class Lepski(Selector):
     size : int
         Bandwidths of the log grid.
     fewest : float
-        Least effective sample size, ``1 / |l|^2``, of a bandwidth, for each coefficient of the local polynomial.
+        Least effective sample size ``1 / |l|^2`` per coefficient of the local polynomial.
 
     References
     ----------
@@ -57,8 +56,8 @@ class Lepski(Selector):
 
     def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """A bandwidth (m, 1) at the queries, by default the design points; see `Selector.select`."""
-        sample = formula_data(self.name, smoother, degrees=(0, 1, 2, 3), past=True)
-        queries = (smoother.x if at is None else at) - smoother.x[sample.row[0]]
+        sample = prepare_curve(self.name, smoother, degrees=(0, 1, 2, 3), past=True)
+        queries = sample.shifted(smoother, at)
         low, high = sample.bounds()
         grid = low * (high / low) ** np.linspace(0.0, 1.0, self.size)[:, None]
         noise = difference_variance(sample.x[:, 0], sample.y, sample.weights)
@@ -81,7 +80,7 @@ class Lepski(Selector):
         fit = smoother.smooth(queries)
         norm = smoother.squared_norm(
             queries, fit, 1.0 / sample.weights
-        )  # a response's variance is sigma^2 over its weight
+        )  # the variance of a response is sigma^2 / omega
         half = self.constant * np.sqrt(np.maximum(norm, 0.0)[:, None] * noise)
         rounding = 1e-9 * np.sqrt(sample.variance)
         known = (fit.defined & (norm * self.fewest <= sample.spec.degree + 1))[:, None]

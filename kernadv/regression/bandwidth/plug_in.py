@@ -12,13 +12,14 @@ import numpy as np
 from kernadv._errors import ArgumentError, check_count, check_range
 from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
-from kernadv.regression.bandwidth._binned import binned_fit, linear_bins
 from kernadv.regression.bandwidth._constants import from_gaussian
-from kernadv.regression.bandwidth._formula import formula_data, formula_selection
+from kernadv.regression.bandwidth._ordered import prepare_curve
 from kernadv.regression.smoother import LinearSmoother
 
 #: Parameters of a quartic.
 QUARTIC = 5
+#: Lag, in standard deviations, at which the Gaussian weights are cut.
+CUT = 4.0
 
 
 @dataclass(frozen=True)
@@ -26,32 +27,34 @@ class PlugIn(Selector):
     """``h = delta_0(K) (sigma^2 (b - a) / (theta_22 n))^(1/5)``: asymptotically optimal for a local linear fit on a line.
 
     ``theta_rs = n^-1 sum m^(r)(x_i) m^(s)(x_i)``.  Quartics on blocks, their number chosen by Mallows' Cp, give sigma^2 and
-    theta_24; these the bandwidth of a local cubic fit for theta_22; and that the bandwidth of a local linear fit for
-    sigma^2.  The local fits are Gaussian, cut at 4 standard deviations, on linearly binned data, so that the result is the
-    one of Wand's R package KernSmooth (`dpill`), which is O(n).
+    theta_24.  From these follows the bandwidth of a local cubic fit for theta_22, and from that the bandwidth of a local
+    linear fit for sigma^2.  The local fits are Gaussian, cut at 4 standard deviations, on linearly binned data: O(n), and
+    the result of Wand's R package KernSmooth (`dpill`).
 
     For degree 0 the rule neglects the design bias of the local constant.  Responses share one bandwidth: their sigma^2 and
     theta are summed.
 
-    Ties in x stay together: a block ends behind the last point of a tie, and one that the trimming would cut is kept.
-    `dpill` cuts by row number, so that its result depends on the order of the rows where x has ties.
+    Ties in x stay together: a block ends after the last point of a tie, and a tie that the trimming would cut is kept.
+    `dpill` cuts by row number; where x has ties, its result depends on the order of the rows.
 
     Parameters
     ----------
     blocks : int
-        Most blocks of the quartic fits; no more than leave each of them more than 5 distinct x.
+        Largest number of blocks; each keeps more than 5 distinct x.
     divisor : int
         Fewest points of a block.
     trim : float
         Share of the points left out at each end.
     boundary : float
-        Share of the grid at each end that is not used for theta_22.
+        Share of the grid at each end that is left out of theta_22.
     size : int
         Bins.
 
     References
     ----------
     Ruppert, Sheather and Wand (1995), An effective bandwidth selector for local least squares regression, JASA 90.
+    Fan and Marron (1994), Fast implementations of nonparametric curve estimators, JCGS 3; Wand and Jones (1995), Kernel
+    Smoothing, appendix D (binning).
     """
 
     name = "plug_in"
@@ -70,21 +73,14 @@ class PlugIn(Selector):
 
     def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """One bandwidth; see `Selector.select`.  If the responses are polynomials without noise, the widest one."""
-        sample = formula_data(self.name, smoother)
+        sample = prepare_curve(self.name, smoother)
         x, cut = sample.x[:, 0], int(self.trim * len(sample.x))
         kept = slice(int(np.searchsorted(x, x[cut])), int(np.searchsorted(x, x[len(x) - 1 - cut], "right")))
         bandwidth = self.gaussian(sample.x[kept, 0], sample.y[kept], sample.weights[kept])
-        return formula_selection(sample, bandwidth * from_gaussian(sample.spec.kernel), "direct plug-in rule")
+        return sample.kept(bandwidth * from_gaussian(sample.spec.kernel), "direct plug-in rule")
 
     def gaussian(self, x: FloatArray, y: FloatArray, weights: FloatArray) -> float:
-        """Bandwidth for a Gaussian kernel; inf if the curvature is 0.
-
-        Parameters
-        ----------
-        x : (n,) ascending
-        y : (n, C)
-        weights : (n,)
-        """
+        """Bandwidth for a Gaussian kernel, x ascending; inf if the curvature is 0."""
         n, width = len(x), float(x[-1] - x[0])
         first = self.quartics(x, y, weights)
         if first.theta24 == 0.0 or first.variance <= 1e-20 * float((weights @ y**2).sum()) / n:
@@ -118,7 +114,7 @@ class PlugIn(Selector):
                 "leave_one_out, or give a bandwidth"
             )
         fits = {}
-        for blocks in range(1, most + 1):  # of n // blocks points, the last with the rest; each moved behind its tie
+        for blocks in range(1, most + 1):  # of n // blocks points, the last with the rest; no cut within a tie
             cuts = [0, *np.searchsorted(first, np.arange(1, blocks) * (n // blocks)).tolist(), len(first)]
             if min(high - low for low, high in pairwise(cuts)) > QUARTIC:
                 fits[blocks] = _blockwise(x, y, weights, [*first[cuts[:-1]].tolist(), n])
@@ -150,6 +146,58 @@ def _blockwise(x: FloatArray, y: FloatArray, weights: FloatArray, cuts: list[int
         theta += float((weights[part] @ second * fourth).sum())
         squares += float((weights[part] @ (y[part] - design @ c) ** 2).sum())
     return Quartics(squares, squares / (n - QUARTIC * blocks), theta / n)
+
+
+class Bins(NamedTuple):
+    """Linearly binned data on M equally spaced grid points."""
+
+    step: float  # between grid points
+    counts: FloatArray  # (M,) weights
+    sums: FloatArray  # (C, M) weighted responses
+
+
+def linear_bins(x: FloatArray, y: FloatArray, weights: FloatArray, size: int) -> Bins:
+    """Share every point, x ascending, between the two grid points around it, in proportion to its nearness."""
+    step = float(x[-1] - x[0]) / (size - 1)
+    place = (x - x[0]) / step
+    left = np.minimum(place.astype(np.int64), size - 2)
+    share = np.clip(place - left, 0.0, 1.0)
+    table = np.zeros((1 + y.shape[1], size))
+    for row, values in zip(table, [weights, *(weights * y.T)], strict=True):
+        row += np.bincount(left, (1.0 - share) * values, size) + np.bincount(left + 1, share * values, size)
+    return Bins(step, table[0], table[1:])
+
+
+class BinnedFit(NamedTuple):
+    """A derivative of a local polynomial fit at the grid points."""
+
+    value: FloatArray  # (C, M)
+    leverage: FloatArray  # (M,) l_g(g) of a point at the grid point
+    norm: FloatArray  # (M,) sum_j l_j(g)^2
+
+
+def binned_fit(bins: Bins, bandwidth: float, degree: int, derivative: int) -> BinnedFit:
+    """The derivative of an order of a Gaussian local polynomial of a degree."""
+    half = min(int(CUT * bandwidth / bins.step), len(bins.counts) - 1)
+    lag = np.arange(-half, half + 1) * (bins.step / bandwidth)
+    weight = np.exp(-0.5 * lag * lag)
+    order = 2 * degree + 1
+    s = np.stack([_moving(weight * lag**k, bins.counts) for k in range(order)])
+    s2 = np.stack([_moving(weight**2 * lag**k, bins.counts) for k in range(order)])
+    t = np.stack([[_moving(weight * lag**k, row) for k in range(degree + 1)] for row in bins.sums])  # (C, p + 1, M)
+    index = np.add.outer(np.arange(degree + 1), np.arange(degree + 1))
+    inverse = np.linalg.pinv(s[index].transpose(2, 0, 1), hermitian=True)  # (M, p + 1, p + 1)
+    row = inverse[:, derivative]
+    factor = float(np.prod(np.arange(1, derivative + 1))) / bandwidth**derivative
+    value = factor * np.einsum("ma,cam->cm", row, t)
+    norm = np.einsum("ma,mab,mb->m", row, s2[index].transpose(2, 0, 1), row)
+    return BinnedFit(value, factor * row[:, 0], factor**2 * norm)
+
+
+def _moving(weight: FloatArray, values: FloatArray) -> FloatArray:
+    """``sum_l weight_l values_(g + l)`` at every grid point g.  # (M,)"""
+    half = len(weight) // 2
+    return np.asarray(np.convolve(values, weight[::-1])[half : half + len(values)], dtype=np.float64)
 
 
 SELECTORS = (PlugIn(),)

@@ -1,4 +1,4 @@
-"""Normal-reference bandwidths."""
+"""Rules of thumb: from the spread of the design, and from one quartic."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernadv._errors import check_positive
+from kernadv._errors import ArgumentError, check_positive, check_range
 from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
-from kernadv.regression.bandwidth._constants import from_gaussian
-from kernadv.regression.bandwidth._ordered import prepare
+from kernadv.regression.bandwidth._constants import canonical, from_gaussian
+from kernadv.regression.bandwidth._ordered import Ordered, prepare, prepare_curve
 from kernadv.regression.smoother import LinearSmoother
 
 
@@ -18,8 +18,8 @@ from kernadv.regression.smoother import LinearSmoother
 class NormalReference(Selector):
     """``h_j = c A_j n^(-1/(4 + d)) delta_0(K) / delta_0(Gaussian)``, ``A = min(sd, IQR / 1.349)``.
 
-    A scale to start from: it looks at the design only, not at the responses.  With series, n is the mean number of points
-    of a series and A the spread of the time within them.
+    A scale to start from: it depends on the design only, not on the responses.  With series, n is the mean number of points
+    of a series, and A the spread within them.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class NormalReference(Selector):
             check_positive(self.factor, "factor", "it multiplies the spread of the design")
 
     def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
-        """One bandwidth a dimension; see `Selector.select`."""
+        """One bandwidth per dimension; see `Selector.select`."""
         sample = prepare(smoother)
         d = sample.x.shape[1]
         factor = (4.0 / (d + 2.0)) ** (1.0 / (d + 4.0)) if self.factor is None else self.factor
@@ -59,4 +59,53 @@ def spread(x: FloatArray) -> FloatArray:
     return np.asarray(np.where(robust > 0.0, np.minimum(deviation, robust), deviation))
 
 
-SELECTORS = (NormalReference(), NormalReference("silverman", 0.9))
+@dataclass(frozen=True)
+class QuarticRule(Selector):
+    """``h = delta_0(K) (sigma^2 int w_0 / sum_i m''(x_i)^2 w_0(x_i))^(1/5)``, m and sigma^2 from a global quartic.
+
+    w_0 is 1, except near the ends of the design.  For local linear fits on a line; for degree 0 the design bias is
+    neglected.  Too wide for curves that a quartic cannot follow.
+
+    Parameters
+    ----------
+    boundary : float
+        Share of the range at each end where w_0 is 0.
+
+    References
+    ----------
+    Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, section 4.2.
+    """
+
+    name = "quartic_rule"
+    boundary: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_range(self.boundary, "boundary", 0.0, 0.49)
+
+    def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
+        """One bandwidth; see `Selector.select`.  If the quartic has no curvature, the widest one."""
+        sample = prepare_curve(self.name, smoother)
+        u, c, variance = quartic(sample)
+        if len(np.unique(u)) < 6:
+            raise ArgumentError(f"{self.name} needs at least 6 distinct x, got {len(np.unique(u))}; use leave_one_out")
+        half = float(sample.span[0]) / 2.0
+        inner = np.abs(u) <= 1.0 - 2.0 * self.boundary
+        second = np.polynomial.legendre.legval(u[inner], np.polynomial.legendre.legder(c, 2)) / half**2  # (C, n)
+        curvature = float((second**2 @ sample.weights[inner]).sum())
+        width = 2.0 * half * (1.0 - 2.0 * self.boundary)
+        straight = curvature * half**4 <= 1e-20 * float(sample.variance.sum()) * len(u)
+        bandwidth = np.inf if straight else canonical(sample.spec.kernel) * (variance * width / curvature) ** 0.2
+        return sample.kept(float(bandwidth), "quartic rule of thumb")
+
+
+def quartic(sample: Ordered) -> tuple[FloatArray, FloatArray, float]:
+    """One quartic over the design, scaled to [-1, 1]: the design (n,), Legendre coefficients (5, C), residual variance."""
+    u = np.asarray(sample.x[:, 0] / (float(sample.span[0]) / 2.0) - 1.0)
+    design = np.polynomial.legendre.legvander(u, 4)
+    root = np.sqrt(sample.weights)[:, None]
+    c = np.asarray(np.linalg.lstsq(root * design, root * sample.y, rcond=None)[0], np.float64)
+    squares = float((sample.weights @ (sample.y - design @ c) ** 2).sum())
+    return u, c, squares / max(len(u) - 5, 1)
+
+
+SELECTORS = (NormalReference(), NormalReference("silverman", 0.9), QuarticRule())

@@ -1,7 +1,7 @@
-"""How sure an estimate is: variances, intervals, bands, bootstrap, diagnostics.
+"""How certain an estimate is: variances, intervals, bands, bootstrap, diagnostics.
 
-Everything takes a `LinearSmoother`, and every interval and band says what it covers: the regression function m(x), or the
-smoothed target E mhat(x), which differs from it by the smoothing bias.
+The functions take a `LinearSmoother`, such as ``model.as_fit()`` of a fitted regressor.  Every interval and band says what
+it covers: the regression function m(x), or the smoothed target E mhat(x), which differs from it by the smoothing bias.
 """
 
 from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval

@@ -1,4 +1,4 @@
-"""What the inference functions share: the checks of the smoother they look at, and their result."""
+"""What the inference functions share: checks of their smoother, and their result."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from kernadv._typing import FloatArray
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.smoother import LinearSmoother
 
-#: What an interval or a band covers: m itself, or E of the estimate, which is m smoothed.
+#: What an interval or a band covers: m, or the expectation of the estimate, which is m smoothed.
 REGRESSION_FUNCTION = "regression function"
 SMOOTHED_TARGET = "smoothed target"
 
 
 def checked(fit: LinearSmoother) -> LinearSmoother:
-    """The smoother without its points of weight 0, the mean weight 1, or an error if its arrays do not belong together.
+    """The smoother without points of weight 0, its mean weight 1.
 
     Raises
     ------
     ArgumentTypeError
-        If it is no `LinearSmoother`, or its arrays hold no numbers.
+        If it is not a `LinearSmoother`, or its arrays hold no numbers.
     ArgumentError
-        For categorical columns, series, and bandwidths that change with the query, which only `LinearSmoother` itself and
-        the regressors know; on shapes that do not match, numbers that are not finite, negative weights, a bandwidth that is
-        not positive.
+        For categorical columns, series and bandwidths that change with the query; for shapes that do not match, numbers that
+        are not finite, negative weights, a bandwidth that is not positive.
     """
     if not isinstance(fit, LinearSmoother) or not isinstance(fit.spec, LocalPolynomialSpec):
         raise ArgumentTypeError(
@@ -54,10 +53,9 @@ def checked(fit: LinearSmoother) -> LinearSmoother:
     kept = weights > 0
     if not kept.any():
         raise ArgumentError("expected at least one point with a positive weight, got none")
-    if kept.all():
-        return LinearSmoother(fit.spec, x, y, weights / weights.mean(), bandwidth, cluster)
-    rest = None if cluster is None else cluster[kept]
-    return LinearSmoother(fit.spec, x[kept], y[kept], weights[kept] / weights[kept].mean(), bandwidth, rest)
+    if not kept.all():
+        x, y, weights, cluster = x[kept], y[kept], weights[kept], None if cluster is None else cluster[kept]
+    return LinearSmoother(fit.spec, x, y, weights / weights.mean(), bandwidth, cluster)
 
 
 def check_one_curve(fit: LinearSmoother) -> None:
@@ -71,11 +69,6 @@ def check_one_curve(fit: LinearSmoother) -> None:
         )
 
 
-def ordered(fit: LinearSmoother) -> LinearSmoother:
-    """The same points by x, then y and weight: what is drawn for them does not depend on the order they came in."""
-    return fit.take(fit.sorted_rows())
-
-
 class Interval(NamedTuple):
     """Intervals at m queries for C responses.
 
@@ -84,7 +77,7 @@ class Interval(NamedTuple):
     estimate, low, high : (m, C) float64
         NaN where undefined.
     covers : {"regression function", "smoothed target"}
-        What the interval covers with the stated level: m(x) itself, or E of the estimate, which is m smoothed.
+        What the interval covers at its level: m(x), or the expectation of the estimate, which is m smoothed.
     """
 
     estimate: FloatArray

@@ -1,6 +1,6 @@
-"""The parts of intervals and bands from rows of the hat matrix: in O(n) a query and, for bands, O(n^2) in memory.
+"""Intervals and bands from rows of the hat matrix: O(n) per query and, for bands, O(n^2) memory.
 
-They serve where there are no moments, see `LinearSmoother.intervals_by_rows`.  Errors are independent.
+For smoothers without moments, see `LinearSmoother.intervals_by_rows`.  Errors are taken as independent.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from kernadv._typing import FloatArray
 from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval
 from kernadv.regression.inference.bands import BandParts, largest_t
 from kernadv.regression.inference.bootstrap import Wild
-from kernadv.regression.inference.degrees_of_freedom import SATURATED
+from kernadv.regression.inference.degrees_of_freedom import others
 from kernadv.regression.inference.intervals import IntervalParts
-from kernadv.regression.inference.window import in_window, sound
+from kernadv.regression.inference.window import in_window, interval_around
 from kernadv.regression.points import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
@@ -28,46 +28,32 @@ DRAWS, BATCH = 1000, 200
 
 
 class _Estimates(NamedTuple):
-    """At m queries, for C responses.
+    """At m queries, for C responses."""
 
-    Attributes
-    ----------
-    value : (m, C)
-    norm : (m,)
-        ``sum_j l_j^2``, 1 / n_eff.
-    fourth : (m,)
-        ``sum_j l_j^4``.
-    window : (m, C) and (m, C)
-        The smallest and the largest response in each window.
-    variance : (m, C)
-        ``sum_j l_j^2 e_j^2`` of residuals e; NaN where points without one have a share of it.
-    """
-
-    value: FloatArray
-    norm: FloatArray
-    fourth: FloatArray
-    window: tuple[FloatArray, FloatArray]
-    variance: FloatArray
+    value: FloatArray  # (m, C)
+    norm: FloatArray  # (m,) sum_j l_j^2, 1 / n_eff
+    fourth: FloatArray  # (m,) sum_j l_j^4
+    window: tuple[FloatArray, FloatArray]  # (m, C) each, the smallest and the largest response in each window
+    variance: FloatArray  # (m, C) sum_j l_j^2 e_j^2; NaN where points without a residual have a share in it
 
 
 def normal(fit: LinearSmoother, at: Points, level: float) -> Interval:
     """``mhat -+ z se`` with the variance ``sum_j l_j^2 e_j^2 / (1 - l_jj)^2`` (HC3); **covers** the smoothed target."""
-    residuals, others = _residuals(fit)
+    residuals, rest = _residuals(fit)
     tail = 0.5 * (1.0 - level)
-    return _around(fit, _estimates(fit, at, residuals / others), ndtri(1.0 - tail), tail, SMOOTHED_TARGET)
+    return _around(fit, _estimates(fit, at, residuals / rest), ndtri(1.0 - tail), tail, SMOOTHED_TARGET)
 
 
 def robust(fit: LinearSmoother, at: Points, level: float) -> Interval:
     """The fit of `correction` degrees more with the same bandwidths; **covers** the regression function.
 
-    But for the bias that points of other levels bring where lambda > 0: nothing corrects that.  The variance is
-    ``sum_j l_j^2 e_j^2 / (1 - l_jj)`` (HC2), the quantiles are those of Student's t with ``(sum l^2)^2 / sum l^4``, less the
-    number of coefficients, degrees of freedom, or with 1 if these are fewer: the residuals are not those of one window,
-    which rarely leaves less.
+    The bias from points of other levels, where lambda > 0, is not corrected.  The variance is ``sum_j l_j^2 e_j^2 / (1 -
+    l_jj)`` (HC2).  The quantiles are those of Student's t with ``(sum l^2)^2 / sum l^4`` degrees of freedom, less the number
+    of coefficients, but at least 1: the residuals are not those of one window, which rarely leaves less.
     """
     fit, tail = fit.raised(), 0.5 * (1.0 - level)
-    residuals, others = _residuals(fit)
-    got = _estimates(fit, at, residuals / np.sqrt(others))
+    residuals, rest = _residuals(fit)
+    got = _estimates(fit, at, residuals / np.sqrt(rest))
     freedom = np.maximum(got.norm**2 / got.fourth - coefficients(fit.x.shape[1], fit.spec.degree), 1.0)
     return _around(fit, got, stdtrit(freedom, 1.0 - tail)[:, None], tail, REGRESSION_FUNCTION)
 
@@ -78,25 +64,25 @@ def estimate_and_size(fit: LinearSmoother, at: Points) -> tuple[FloatArray, Floa
     return got.value, 1.0 / got.norm
 
 
-def sup_t(fit: LinearSmoother, at: Points, level: float, covers: str) -> Interval:
-    """As `multiplier_bootstrap` with `Wild`: each draw of the noise is divided by its own standard error (HC3)."""
-    residuals, others = _residuals(fit)
-    noise_of = np.nan_to_num(residuals / np.sqrt(others))
+def sup_t(fit: LinearSmoother, at: Points, level: float) -> Interval:
+    """`multiplier_bootstrap` with `Wild`: each draw is divided by its own standard error (HC3)."""
+    residuals, rest = _residuals(fit)
+    noise_of = np.nan_to_num(residuals / np.sqrt(rest))
     own = np.nan_to_num(fit.hat(fit.points))
     rows = np.concatenate([hat for _, hat in fit.hat_blocks(at)])
     order = fit.sorted_rows()
-    rng, critical, got = np.random.default_rng(0), np.empty(noise_of.shape[1]), _estimates(fit, at, residuals / others)
+    rng, critical, got = np.random.default_rng(0), np.empty(noise_of.shape[1]), _estimates(fit, at, residuals / rest)
     for c in range(len(critical)):
         drawn = []
         for _ in range(DRAWS // BATCH):
             noise = np.empty((len(own), BATCH))
             noise[order] = Wild().noise(noise_of[order, c], np.zeros(len(own)), BATCH, rng)
-            spread = np.sqrt(rows**2 @ (np.nan_to_num((noise - own @ noise) / others)) ** 2)
+            spread = np.sqrt(rows**2 @ (np.nan_to_num((noise - own @ noise) / rest)) ** 2)
             t = np.abs(rows @ noise) / np.where(spread > 0.0, spread, np.inf)
             drawn.append(np.nan_to_num(t))
         critical[c], known = largest_t(np.concatenate(drawn, axis=1), level)
         got.variance[~known, c] = np.nan
-    return _around(fit, got, critical, ndtr(-critical), covers)
+    return _around(fit, got, critical, ndtr(-critical), SMOOTHED_TARGET)
 
 
 def largest_normal(fit: LinearSmoother, at: Points, level: float) -> float:
@@ -119,27 +105,25 @@ def _residuals(fit: LinearSmoother) -> tuple[FloatArray, FloatArray]:
     Returns
     -------
     residuals : (n, C)
-    others : (n, 1)
+    rest : (n, 1)
         ``1 - l_j(x_j)``.
     """
     own = fit.estimate(fit.points)
-    others = 1.0 - own.centre * fit.weights
-    known = own.defined & (others > SATURATED)
-    if not known.any():
+    rest = others(own.centre * fit.weights)[:, None]
+    residuals = np.where(np.isnan(rest), np.nan, fit.y - own.value)
+    if np.isnan(residuals).all():
         raise ArgumentError(
             "no point has another one with weight in its window, so there are no residuals; widen the bandwidth, or use a "
             "kernel that does not interpolate"
         )
-    return np.where(known[:, None], fit.y - own.value, np.nan), np.where(known, others, np.nan)[:, None]
+    return residuals, rest
 
 
 def _around(
     fit: LinearSmoother, got: _Estimates, times: float | FloatArray, tail: float | FloatArray, covers: str
 ) -> Interval:
     """``value -+ times standard error``, where the responses of the window can tell that much."""
-    half = times * np.sqrt(got.variance)
-    made = Interval(got.value, got.value - half, got.value + half, covers)
-    return sound(made, fit.y, got.window, 1.0 / got.norm, tail)
+    return interval_around(got.value, times * np.sqrt(got.variance), fit.y, got.window, 1.0 / got.norm, tail, covers)
 
 
 def _estimates(fit: LinearSmoother, at: Points, each: FloatArray) -> _Estimates:

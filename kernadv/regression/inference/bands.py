@@ -1,8 +1,9 @@
-"""Bands on a line that hold at all queries at once."""
+"""Bands on a line, which hold at all queries simultaneously."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,20 +12,19 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from kernadv._errors import ArgumentError, check_choice, check_level, check_positive, check_range
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, checked, ordered
+from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, checked
 from kernadv.regression.inference.bootstrap import BATCH, MovingBlocks, Wild, chosen_scheme, studentised
-from kernadv.regression.inference.degrees_of_freedom import at_design_points, effective_sample_size, traces
+from kernadv.regression.inference.degrees_of_freedom import effective_sample_size, traces
 from kernadv.regression.inference.dependent import hat_blocks
-from kernadv.regression.inference.intervals import estimate_and_size
-from kernadv.regression.inference.two_values import PROPORTION, by_column, check_two_values, proportion_interval, wider
+from kernadv.regression.inference.intervals import around, estimate_and_size
+from kernadv.regression.inference.two_values import PROPORTION, by_column, proportion_interval, wider
 from kernadv.regression.inference.variance import ONE_VARIANCE, standard_error
-from kernadv.regression.inference.window import extremes, sound
 from kernadv.regression.local.polynomial import smooth
 from kernadv.regression.smoother import LinearSmoother
 
 #: The curve of unit hat vectors is cut into twice as many chords until its length changes by less than this share.
 LENGTH = 1e-3
-#: Chords at the start and at most.
+#: Fewest and most chords.
 CHORDS = (256, 16384)
 #: Draws for the largest of many normal errors.
 DRAWS = 1000
@@ -32,38 +32,28 @@ METHODS = ("sup_t", "tube")
 
 
 class BandParts(NamedTuple):
-    """What bands are made of: by a method, from moments or from rows of the hat matrix.
+    """How bands are computed, by a method, from moments or from rows: functions of a smoother and queries."""
 
-    Attributes
-    ----------
-    usual : callable
-        (smoother, queries, level, what it covers) -> Interval.
-    critical : callable
-        (smoother, queries, level) -> critical value of the largest normal error.
-    estimate_and_size : callable
-        As in `IntervalParts`.
-    """
-
-    usual: Callable[..., Interval]
-    critical: Callable[..., float]
-    estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]
+    usual: Callable[..., Interval]  # and of the level
+    critical: Callable[..., float]  # and of the level: critical value of the largest normal error
+    estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]  # as in `IntervalParts`
 
 
 def band(
     fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "sup_t", *, bias_corrected: bool = False
 ) -> Interval:
-    """Band of the method that suits the data, each column of the responses by itself.
+    """Band of the method that suits each column of the responses.
 
-    Errors are taken as independent.  For others: `multiplier_bootstrap` with ``scheme=MovingBlocks()``, a block bootstrap
-    along the line.  For clusters there are intervals only: `robust_bias_corrected` with ``method="cluster"``.
+    Errors are taken as independent.  For errors correlated along the line use `multiplier_bootstrap` with
+    ``scheme=MovingBlocks()``.  For clusters there are only intervals: `robust_bias_corrected` with ``method="cluster"``.
 
     **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` the regression function.
 
-    Responses of two values, whatever these are, get Jeffreys' limits with n_eff responses, at the level at which a normal
-    error of the estimate would be that large somewhere: the residuals of rare successes, which draws and formulas need, are
-    0 in most windows.  With `bias_corrected`, the wider limits of two such bands, of the fit and of the raised one, or those
-    of the fit alone where the window is too small for the other.  Simulated (benchmarks/coverage.py), a nominal 95% with
-    `bias_corrected` covers 97 to 99% with a fixed bandwidth, 94 to 98% with one that leave-one-out chooses.
+    Columns of two values get Jeffreys' limits with n_eff responses, at the level at which a normal error of the estimate
+    would be that large somewhere: with rare successes the residuals are 0 in most windows, of no use to draws and formulas.
+    With `bias_corrected` they get the wider limits of two such bands, of the fit and of the raised fit, or those of the fit
+    alone where the window is too small for the other.  Simulated (benchmarks/coverage.py), a nominal 95% with
+    `bias_corrected` covers 97 to 99% with a fixed bandwidth, 94 to 98% with one chosen by leave-one-out.
 
     Parameters
     ----------
@@ -80,7 +70,7 @@ def band(
     Returns
     -------
     Interval
-        NaN where the responses of the window do not tell, as in `interval`.
+        NaN where the responses of the window say too little, as in `interval`.
 
     Raises
     ------
@@ -90,36 +80,33 @@ def band(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import band
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 41)[:, None]
-    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
-    >>> fit = LinearSmoother(spec, x, np.zeros((41, 1)), np.ones(41), np.array([0.5]))
+    >>> fit = LocalLinear(0.5, kernel="triangular").fit(x, np.zeros((41, 1))).as_fit()
     >>> got = band(fit, x)  # no success: a band of probabilities all the same
     >>> bool((got.low == 0.0).all()), bool(((got.high > 0.1) & (got.high < 0.6)).all())
     (True, True)
     """
     check_choice(method, "method of a band", METHODS)
-    fit = _chosen(fit, False)
+    fit = _on_a_line(fit)
     return make_band(fit, fit.queries(at), level, bias_corrected, MOMENTS if method == "sup_t" else TUBE)
 
 
 def make_band(fit: LinearSmoother, at: Any, level: float, bias_corrected: bool, parts: BandParts) -> Interval:
-    """`band`, whatever its parts are computed from; `at` is what they take."""
+    """`band`, computed from these parts; `at` is what they take."""
     check_level(level)
-    covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
+    chosen, covers = _chosen(fit, bias_corrected)
 
     def two(columns: BoolArray) -> Interval:
-        own = fit.responses(columns)
-        pairs, made = check_two_values(own.y, PROPORTION), []
+        own, made = fit.responses(columns), []
         for one in (own.raised(), own) if bias_corrected else (own,):
             tail = float(ndtr(-parts.critical(one, at, level)))
-            made.append(proportion_interval(*parts.estimate_and_size(one, at), pairs, tail, PROPORTION, covers))
-        return wider(*made) if bias_corrected else made[0]
+            made.append(proportion_interval(own.y, *parts.estimate_and_size(one, at), tail, PROPORTION, covers))
+        return reduce(wider, made)
 
-    chosen = fit.raised() if bias_corrected else fit
-    return by_column(fit.y, two, lambda columns: parts.usual(chosen.responses(columns), at, level, covers))
+    made = by_column(fit.y, two, lambda columns: parts.usual(chosen.responses(columns), at, level))
+    return made._replace(covers=covers)
 
 
 def tube(
@@ -130,7 +117,7 @@ def tube(
     *,
     bias_corrected: bool = False,
 ) -> Interval:
-    """``mhat(x) +- c sigma |l(x)|`` for all x between the smallest and the largest query at once.
+    """``mhat(x) +- c sigma |l(x)|`` for all x between the smallest and the largest query, simultaneously.
 
     ``|l|^2 = sum_j l_j^2 / omega_j`` with the weights omega of the fit.  c solves ``P(c) = 1 - level`` of
     `tube_probability`, with the residual degrees of freedom of sigma for "homoskedastic".
@@ -164,29 +151,27 @@ def tube(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import normal, tube
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
-    >>> fit = LinearSmoother(spec, x, np.sin(9 * x), np.ones(21), np.array([0.3]))
+    >>> fit = LocalLinear(0.3, kernel="triangular").fit(x, np.sin(9 * x)).as_fit()
     >>> everywhere, each = tube(fit, x), normal(fit, x, method="homoskedastic")
     >>> bool((everywhere.high > each.high).all()), everywhere.covers
     (True, 'smoothed target')
     """
     check_level(level)
     check_choice(method, "method", ONE_VARIANCE)
-    fit = _chosen(fit, bias_corrected)
+    fit, covers = _chosen(_on_a_line(fit), bias_corrected)
     at = fit.queries(at)
-    freedom = traces(fit, at_design_points(fit)).enough().residual if method == "homoskedastic" else np.inf
+    freedom = traces(fit, fit.smooth(fit.x)).enough().residual if method == "homoskedastic" else np.inf
     critical = _tube_critical_value(fit, at, level, freedom)
-    return _band(fit, at, critical, standard_error(fit, at, method), bias_corrected)
+    return around(fit, at, critical * standard_error(fit, at, method), ndtr(-critical), covers)
 
 
 def kappa(fit: LinearSmoother, low: float, high: float) -> float:
-    """Arc length of ``l(x) / |l(x)|`` from low to high: how many independent comparisons a band makes, times pi.
+    """Arc length of ``l(x) / |l(x)|`` from low to high: pi times the number of independent comparisons of a band.
 
-    l are the hat vectors of responses of one variance, those of the fit over the square roots of its weights.
+    l are the hat vectors of the fit over the square roots of its weights: those of responses of one variance.
 
     **Covers** nothing by itself: it is a property of the smoother.
 
@@ -203,15 +188,14 @@ def kappa(fit: LinearSmoother, low: float, high: float) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import kappa
-    >>> from kernadv.kernels import get
     >>> x = np.array([[-1.0], [1.0]])  # a line through two points: l turns by a right angle
-    >>> fit = LinearSmoother(LocalPolynomialSpec(get("gaussian"), degree=1), x, x, np.ones(2), np.array([1.0]))
+    >>> fit = LocalLinear(1.0, kernel="gaussian").fit(x, x).as_fit()
     >>> round(kappa(fit, -1.0, 1.0), 4)  # pi / 2
     1.5708
     """
-    fit = _chosen(fit, False)
+    fit = _on_a_line(fit)
     low, high = (check_range(end, name, -np.inf) for name, end in (("low", low), ("high", high)))
     chords, length, before = CHORDS[0], 0.0, np.inf
     while chords <= CHORDS[1] and abs(length - before) > LENGTH * length:
@@ -261,7 +245,7 @@ def tube_critical_value(arc: float, level: float = 0.95, freedom: float = np.inf
 
 
 def _tube_critical_value(fit: LinearSmoother, at: FloatArray, level: float, freedom: float = np.inf) -> float:
-    """That of all x between the smallest and the largest query."""
+    """`tube_critical_value` for all x between the smallest and the largest query."""
     if not len(at):
         raise ArgumentError("a band needs at least one query; it holds between the smallest and the largest")
     return tube_critical_value(kappa(fit, float(at.min()), float(at.max())), level, freedom)
@@ -277,12 +261,11 @@ def multiplier_bootstrap(
     seed: int = 0,
     bias_corrected: bool = False,
 ) -> Interval:
-    """``mhat(x) +- c se(x)`` at all queries at once (sup-t), c by the bootstrap of the largest t.
+    """``mhat(x) +- c se(x)`` at all queries simultaneously (sup-t), c by a bootstrap of the largest t.
 
-    A draw is ``max_x |t*(x)|`` with ``t* = (mhat* - E* mhat*) / se*`` of responses that are drawn anew; c is its
-    level-quantile.  The standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.
-    Dividing each draw by its own standard error is what keeps the level at boundaries of small samples: with one standard
-    error for all draws, c would know nothing of how uncertain that is.
+    A draw is ``max_x |t*(x)|`` with ``t* = (mhat* - E* mhat*) / se*`` of resampled responses; c is its level-quantile.  The
+    standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.  Dividing each draw by its own
+    standard error keeps the level at boundaries of small samples, where the standard error itself is uncertain.
 
     **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` (`LinearSmoother.raised`, same
     bandwidth) the regression function.  For independent responses, whatever their variances, or with `MovingBlocks` for
@@ -295,7 +278,7 @@ def multiplier_bootstrap(
     fit : LinearSmoother
         In one dimension.
     at : (m, 1)
-        Queries: the band holds at these, so take a grid that is fine against the bandwidth.
+        Queries: the band holds at these, so take a grid much finer than the bandwidth.
     level : float
         Strictly between 0 and 1.
     scheme : Wild or MovingBlocks, default Wild()
@@ -309,12 +292,12 @@ def multiplier_bootstrap(
     -------
     Interval
         NaN where the estimate is undefined, rests on a point without a residual, or has a standard error with less than one
-        degree of freedom, as the draws show; the band holds at the other queries.
+        degree of freedom according to the draws; the band holds at the other queries.
 
     Raises
     ------
     ArgumentError
-        More than one dimension, no residuals at all, or blocks over points without one; bad arrays.
+        More than one dimension, no residuals, or blocks over points without one; bad arrays.
 
     References
     ----------
@@ -326,34 +309,29 @@ def multiplier_bootstrap(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import multiplier_bootstrap, normal
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
-    >>> fit = LinearSmoother(spec, x, np.sin(9 * x), np.ones(21), np.array([0.3]))
+    >>> fit = LocalLinear(0.3, kernel="triangular").fit(x, np.sin(9 * x)).as_fit()
     >>> band = multiplier_bootstrap(fit, x, draws=200, bias_corrected=True)
     >>> bool((band.high > normal(fit.raised(), x).high).all()), band.covers
     (True, 'regression function')
     """
     check_level(level)
-    fit, scheme = _chosen(fit, bias_corrected), chosen_scheme(scheme)
+    (fit, covers), scheme = _chosen(_on_a_line(fit), bias_corrected), chosen_scheme(scheme)
     at = fit.queries(at)
-    error = standard_error(fit, at, scheme.method)
-    drawn: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
-    for column, t in studentised(fit, at, scheme, draws, seed):
-        drawn[column].append(np.nan_to_num(np.abs(t)))
-    made = [largest_t(np.concatenate(parts, axis=1), level) for parts in drawn]
-    for column, (_, known) in enumerate(made):
-        error[~known, column] = np.nan
-    return _band(fit, at, np.array([critical for critical, _ in made]), error, bias_corrected)
+    error, critical = standard_error(fit, at, scheme.method), np.empty(fit.y.shape[1])
+    for c, t in enumerate(studentised(fit, at, scheme, draws, seed)):
+        critical[c], known = largest_t(np.nan_to_num(np.abs(t)), level)
+        error[~known, c] = np.nan
+    return around(fit, at, critical * error, ndtr(-critical), covers)
 
 
 def largest_t(t: FloatArray, level: float) -> tuple[float, BoolArray]:
-    """Critical value of a sup-t band from its draws ``|t|`` (m, draws), and the queries that it is for.
+    """Critical value of a sup-t band from its draws ``|t|`` (m, draws), and the queries for which it holds.
 
-    A query whose own quantile lies beyond that of Student's t with 1 degree of freedom has no standard error to speak of;
-    the others must not pay for it.  No band is narrower than a normal interval.
+    A query whose own quantile lies beyond that of Student's t with 1 degree of freedom is left out: its standard error is
+    worthless.  No band is narrower than a normal interval.
     """
     tail = 0.5 + 0.5 * level
     known = np.quantile(t, level, axis=1) <= stdtrit(1.0, tail)
@@ -362,7 +340,7 @@ def largest_t(t: FloatArray, level: float) -> tuple[float, BoolArray]:
 
 def largest_normal(fit: LinearSmoother, at: FloatArray, level: float) -> float:
     """Level-quantile of the largest ``|l(x)'e| / |l(x)|`` over the queries, e independent and normal: simulated."""
-    fit = ordered(fit)
+    fit = fit.take(fit.sorted_rows())
     rng, root = np.random.default_rng(0), np.sqrt(effective_sample_size(fit, at))[:, None]
     largest = []
     for low in range(0, DRAWS, BATCH):
@@ -372,20 +350,17 @@ def largest_normal(fit: LinearSmoother, at: FloatArray, level: float) -> float:
     return float(np.quantile(np.concatenate(largest), level))
 
 
-def _chosen(fit: LinearSmoother, bias_corrected: bool) -> LinearSmoother:
+def _chosen(fit: LinearSmoother, bias_corrected: bool) -> tuple[LinearSmoother, str]:
+    """The fit that a band is made of, and what the band covers."""
+    return (fit.raised(), REGRESSION_FUNCTION) if bias_corrected else (fit, SMOOTHED_TARGET)
+
+
+def _on_a_line(fit: LinearSmoother) -> LinearSmoother:
+    """`checked`, in one dimension."""
     fit = checked(fit)
     if fit.x.shape[1] != 1:
         raise ArgumentError(f"bands are for one dimension, got {fit.x.shape[1]}; use pointwise intervals")
-    return fit.raised() if bias_corrected else fit
-
-
-def _band(
-    fit: LinearSmoother, at: FloatArray, critical: float | FloatArray, error: FloatArray, bias_corrected: bool
-) -> Interval:
-    estimate, half = fit.smooth(at).value, critical * error
-    covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
-    made = Interval(estimate, estimate - half, estimate + half, covers)
-    return sound(made, fit.y, extremes(fit, at), effective_sample_size(fit, at), ndtr(-critical))
+    return fit
 
 
 def _arc(fit: LinearSmoother, grid: FloatArray) -> float:
@@ -404,13 +379,5 @@ def _arc(fit: LinearSmoother, grid: FloatArray) -> float:
     return total
 
 
-def _sup_t(fit: LinearSmoother, at: FloatArray, level: float, covers: str) -> Interval:
-    return multiplier_bootstrap(fit, at, level)._replace(covers=covers)
-
-
-def _tube(fit: LinearSmoother, at: FloatArray, level: float, covers: str) -> Interval:
-    return tube(fit, at, level)._replace(covers=covers)
-
-
-MOMENTS = BandParts(_sup_t, largest_normal, estimate_and_size)
-TUBE = BandParts(_tube, _tube_critical_value, estimate_and_size)
+MOMENTS = BandParts(multiplier_bootstrap, largest_normal, estimate_and_size)
+TUBE = BandParts(tube, _tube_critical_value, estimate_and_size)

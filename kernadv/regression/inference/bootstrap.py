@@ -1,4 +1,4 @@
-"""Bootstrap of the residuals: the responses of all draws are the columns of one `smooth`."""
+"""Bootstrap of the residuals; the draws are the columns of the responses of one fit."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_level
 from kernadv._typing import FloatArray
-from kernadv.regression.inference import variance
-from kernadv.regression.inference._base import SMOOTHED_TARGET, Interval, checked, ordered
+from kernadv.regression.inference._base import SMOOTHED_TARGET, Interval, checked
+from kernadv.regression.inference.degrees_of_freedom import others
+from kernadv.regression.inference.variance import standard_error
+from kernadv.regression.local.polynomial import leverage
 from kernadv.regression.smoother import LinearSmoother
 
 MULTIPLIERS = ("rademacher", "mammen")
 #: Draws smoothed at once.
 BATCH = 256
-#: Called with the number of draws done and their total.
+#: Called with the number of draws that are done and their total.
 Progress = Callable[[int, int], None]
 
 
@@ -29,7 +31,7 @@ class Wild:
     Attributes
     ----------
     multiplier : {"rademacher", "mammen"}
-        +-1 with equal chances; or Mammen's two points, whose third moment is 1 too.
+        +-1 with equal chances; or Mammen's two points, whose third moment is 1 as well.
 
     References
     ----------
@@ -65,19 +67,18 @@ class Wild:
 
 @dataclass(frozen=True)
 class MovingBlocks:
-    """Blocks of successive residuals, in order of the first dimension, are drawn with replacement, less their mean.
+    """Blocks of successive residuals along the first dimension are drawn with replacement, less their mean.
 
-    Points that share a place there come in an order that is drawn too, anew for every `BATCH` draws: nothing says which
-    succeeds which.  Residuals move from point to point times the square root of the weight of the one and over that of the
-    other.
+    Points that share a place have no order; a random one is drawn for every `BATCH` draws.  A residual that moves to another
+    point is multiplied by the square root of its own weight and divided by that of the other.
 
-    For stationary noise whose correlation fades within a block.  The smoothing bias in the residuals counts as correlation:
-    take a bandwidth that does not oversmooth.
+    For stationary noise whose correlation fades within a block.  Smoothing bias in the residuals counts as correlation: take
+    a bandwidth that does not oversmooth.
 
     Attributes
     ----------
     length : int or None
-        Points a block; None takes the cube root of n, rounded up.
+        Points per block; None takes the cube root of n, rounded up.
 
     References
     ----------
@@ -148,7 +149,7 @@ def bootstrap_error(
     at : (m, d)
         Queries.
     scheme : Wild or MovingBlocks, default Wild()
-        How noise is drawn from the residuals, which are first divided by sqrt(1 - leverage).
+        How noise is drawn from the residuals over sqrt(1 - leverage).
     draws : int
         At least 2.
     seed : int
@@ -158,7 +159,7 @@ def bootstrap_error(
     Raises
     ------
     ArgumentError
-        No residuals at all, or blocks over points without one; fewer than 2 draws; bad arrays.
+        No residuals, or blocks over points without one; fewer than 2 draws; bad arrays.
 
     References
     ----------
@@ -167,12 +168,10 @@ def bootstrap_error(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import bootstrap_error, standard_error
-    >>> from kernadv.kernels import get
     >>> rng = np.random.default_rng(0)
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((50, 1)), rng.normal(size=(50, 1))).as_fit()
     >>> at = np.zeros((1, 1))
     >>> ratio = bootstrap_error(fit, at, draws=4000) / standard_error(fit, at, "hc2")
     >>> bool(abs(ratio[0, 0] - 1.0) < 0.05)
@@ -180,11 +179,9 @@ def bootstrap_error(
     """
     fit, scheme = checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
-    columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
-    for column, drawn in _draws(fit, scheme, draws, seed, progress):
-        columns[column].append(drawn.smooth(at).value)
-    out = np.stack([np.concatenate(parts, axis=1).std(axis=1, ddof=1) for parts in columns], axis=1)
-    return np.where(np.isnan(variance.standard_error(fit, at, "hc2")), np.nan, out)
+    drawn = _resampled(fit, lambda drawn: drawn.smooth(at).value, scheme, draws, seed, progress)
+    out = np.stack([estimates.std(axis=1, ddof=1) for estimates in drawn], axis=1)
+    return np.where(np.isnan(standard_error(fit, at, "hc2")), np.nan, out)
 
 
 def percentile_t(
@@ -201,7 +198,7 @@ def percentile_t(
 
     The standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.
 
-    **Covers** the smoothed target: t* is centred at the mean of the draws.  On the fit of a higher degree
+    **Covers** the smoothed target: t* is centred at the mean of the draws.  For a fit of a higher degree
     (``fit.raised()``) the smoothing bias is of a smaller order.
 
     Parameters
@@ -223,12 +220,10 @@ def percentile_t(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import percentile_t
-    >>> from kernadv.kernels import get
     >>> rng = np.random.default_rng(0)
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((50, 1)), rng.normal(size=(50, 1)), np.ones(50), np.ones(1))
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((50, 1)), rng.normal(size=(50, 1))).as_fit()
     >>> result = percentile_t(fit, np.zeros((1, 1)))
     >>> bool(result.low[0, 0] < result.estimate[0, 0] < result.high[0, 0]), result.covers
     (True, 'smoothed target')
@@ -237,13 +232,10 @@ def percentile_t(
     fit, scheme = checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
     estimate = fit.smooth(at).value
-    error = variance.standard_error(fit, at, scheme.method)
-    columns: list[list[FloatArray]] = [[] for _ in range(fit.y.shape[1])]
-    for column, t in studentised(fit, at, scheme, draws, seed, progress):
-        columns[column].append(t)
+    error = standard_error(fit, at, scheme.method)
     low, high = np.empty_like(estimate), np.empty_like(estimate)
-    for c, parts in enumerate(columns):
-        quantiles = np.quantile(np.concatenate(parts, axis=1), [tail, 1.0 - tail], axis=1)
+    for c, t in enumerate(studentised(fit, at, scheme, draws, seed, progress)):
+        quantiles = np.quantile(t, [tail, 1.0 - tail], axis=1)
         low[:, c], high[:, c] = estimate[:, c] - quantiles[::-1] * error[:, c]
     return Interval(estimate, low, high, SMOOTHED_TARGET)
 
@@ -255,36 +247,54 @@ def studentised(
     draws: int,
     seed: int,
     progress: Progress | None = None,
-) -> Iterator[tuple[int, FloatArray]]:
-    """``t* = (mhat* - E* mhat*) / se*`` of some draws: (which response, (m, draws)); NaN without a standard error."""
-    for column, drawn in _draws(fit, scheme, draws, seed, progress):
-        spread = variance.standard_error(drawn, at, scheme.method)
-        spread = np.where(spread == 0.0, np.inf, spread)  # a draw without noise is exact
-        yield column, drawn.smooth(at).value / spread
+) -> Iterator[FloatArray]:
+    """``t* = (mhat* - E* mhat*) / se*`` of each response, (m, draws); NaN without a standard error."""
+
+    def t(drawn: LinearSmoother) -> FloatArray:
+        error = standard_error(drawn, at, scheme.method)
+        return np.asarray(drawn.smooth(at).value / np.where(error == 0.0, np.inf, error))  # no noise: an exact draw
+
+    return _resampled(fit, t, scheme, draws, seed, progress)
 
 
-def _draws(
-    fit: LinearSmoother, scheme: Wild | MovingBlocks, draws: int, seed: int, progress: Progress | None
-) -> Iterator[tuple[int, LinearSmoother]]:
-    """Fits whose responses are the noise of some draws: (which response, fit with draws as responses).
+def _resampled(
+    fit: LinearSmoother,
+    statistic: Callable[[LinearSmoother], FloatArray],
+    scheme: Wild | MovingBlocks,
+    draws: int,
+    seed: int,
+    progress: Progress | None,
+) -> Iterator[FloatArray]:
+    """A statistic (m, draws) of fits to noise alone, for each response; the draws are the responses of these fits.
 
     A linear smoother turns ``m + noise`` into ``S m + S noise``: without m, estimates are deviations from their mean.
     Points without a residual have no noise: estimates that rest on them have no standard error.
     """
     check_count(draws, "draws", 2)
-    fit = ordered(fit)
+    fit = fit.take(fit.sorted_rows())
     root = np.sqrt(fit.weights)[:, None]
-    residuals = root * variance.resampling_residuals(fit)
+    residuals = root * resampling_residuals(fit)
     lonely = int(np.isnan(residuals[:, 0]).sum())
     if lonely and isinstance(scheme, MovingBlocks):
         raise ArgumentError(
             f"blocks need the residual of every point, and {lonely} are too lonely to have one; widen the bandwidth"
         )
-    residuals = np.nan_to_num(residuals)
     rng, total = np.random.default_rng(check_count(seed, "seed", 0)), draws * residuals.shape[1]
-    for column in range(residuals.shape[1]):
+    for column, residual in enumerate(np.nan_to_num(residuals).T):
+        parts = []
         for low in range(0, draws, BATCH):
             size = min(BATCH, draws - low)
-            yield column, replace(fit, y=scheme.noise(residuals[:, column], fit.x[:, 0], size, rng) / root)
+            noise = scheme.noise(residual, fit.x[:, 0], size, rng)
+            parts.append(statistic(replace(fit, y=noise / root)))
             if progress is not None:
                 progress(column * draws + low + size, total)
+        yield np.concatenate(parts, axis=1)
+
+
+def resampling_residuals(fit: LinearSmoother) -> FloatArray:
+    """``e_j / sqrt(1 - l_jj)``, which have the variance of noise of sigma^2 / omega; NaN where there is none.  # (n, C)"""
+    own = fit.smooth(fit.x)
+    residuals = (fit.y - own.value) / np.sqrt(others(leverage(own, fit.weights)))[:, None]
+    if np.isnan(residuals).all():
+        raise ArgumentError("no point has a neighbour within the bandwidth, so there are no residuals; widen it")
+    return np.asarray(residuals)

@@ -1,4 +1,4 @@
-"""Degrees of freedom of a linear smoother, and the effective sample size behind each estimate."""
+"""Degrees of freedom of a linear smoother, leverages, and the effective sample size behind each estimate."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class DegreesOfFreedom(NamedTuple):
     Attributes
     ----------
     points : int
-        Design points where the fit is defined; n, unless the bandwidth leaves some of them alone.
+        Design points where the fit is defined: n, unless some are alone in their window.
     trace : float
         ``tr S``: the effective degrees of freedom (edf).
     squared_trace : float
-        ``sum_ij S_ij^2 omega_i / omega_j``: ``tr S'S``, the sum of the squared norms of the hat vectors, if the observation
-        weights omega are equal; otherwise that of the responses times sqrt(omega), which have one variance.
+        ``sum_ij S_ij^2 omega_i / omega_j`` with the observation weights omega: ``tr S'S`` for the responses times
+        sqrt(omega), which have one variance.
     """
 
     points: int
@@ -36,7 +36,7 @@ class DegreesOfFreedom(NamedTuple):
 
     @property
     def residual(self) -> float:
-        """``n - 2 tr S + squared_trace``: E sum omega e^2 = sigma^2 times this, for an unbiased fit."""
+        """``n - 2 tr S + squared_trace``: for an unbiased fit E sum omega e^2 is sigma^2 times this."""
         return self.points - 2.0 * self.trace + self.squared_trace
 
     def enough(self) -> DegreesOfFreedom:
@@ -49,9 +49,10 @@ class DegreesOfFreedom(NamedTuple):
         return self
 
 
-def at_design_points(fit: LinearSmoother) -> LocalValues:
-    """The fit at its own design points.  # values (n, C)"""
-    return fit.smooth(fit.x)
+def others(leverages: FloatArray) -> FloatArray:
+    """``1 - l_jj``, the weight of the other responses; NaN where it leaves no residual to divide by.  # (n,)"""
+    rest = 1.0 - leverages
+    return np.where(rest > SATURATED, rest, np.nan)
 
 
 def effective_degrees_of_freedom(fit: LinearSmoother) -> DegreesOfFreedom:
@@ -72,19 +73,16 @@ def effective_degrees_of_freedom(fit: LinearSmoother) -> DegreesOfFreedom:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import effective_degrees_of_freedom
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [1.0, 3.0, 1.0, 3.0]).as_fit()  # the mean of y
     >>> effective_degrees_of_freedom(fit)  # one for the mean
     DegreesOfFreedom(points=4, trace=1.0, squared_trace=1.0)
     >>> effective_degrees_of_freedom(fit).residual
     3.0
     """
     fit = checked(fit)
-    return traces(fit, at_design_points(fit))
+    return traces(fit, fit.smooth(fit.x))
 
 
 def traces(fit: LinearSmoother, own: LocalValues) -> DegreesOfFreedom:
@@ -96,11 +94,11 @@ def traces(fit: LinearSmoother, own: LocalValues) -> DegreesOfFreedom:
 
 
 def effective_sample_size(fit: LinearSmoother, at: FloatArray) -> FloatArray:
-    """``n_eff(x) = 1 / sum_j l_j(x)^2``: as many equally weighted responses have a mean of the same variance.  # (m,)
+    """``n_eff(x) = 1 / sum_j l_j(x)^2``: the mean of as many equally weighted responses has the same variance.  # (m,)
 
-    For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  Observation weights enter through l alone: it is the number of
+    For degree 0 this is Kish's ``(sum w)^2 / sum w^2``.  Observation weights enter through l alone: this is the number of
     trials behind a proportion, and no weight changes the variance p (1 - p) of a response that is 0 or 1.  **Covers**
-    neither target by itself; in intervals it stands for the smoothed one, since bias plays no part in it.
+    neither target by itself; intervals that use it alone cover the smoothed one, since it does not measure bias.
 
     Raises
     ------
@@ -114,11 +112,10 @@ def effective_sample_size(fit: LinearSmoother, at: FloatArray) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import effective_sample_size
-    >>> from kernadv.kernels import get
     >>> x = np.array([[0.0], [0.5]])
-    >>> fit = LinearSmoother(LocalPolynomialSpec(get("triangular")), x, x, np.ones(2), np.array([1.0]))
+    >>> fit = NadarayaWatson(1.0, kernel="triangular").fit(x, x).as_fit()
     >>> round(float(effective_sample_size(fit, x[:1])[0]), 9)  # weights 1 and .5: (1 + .5)^2 / (1 + .25)
     1.8
     """

@@ -1,20 +1,19 @@
 """Variance of an estimate whose responses are correlated: within clusters, or along the first dimension.
 
-Both need sums of ``l_j(x) e_j`` over groups of points, so that hat vectors are formed, a block of queries at a time.
+Both sum ``l_j(x) e_j`` over groups of points, from hat vectors of a block of queries at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
-from kernadv.regression.inference.degrees_of_freedom import SATURATED, at_design_points
+from kernadv.regression.inference.degrees_of_freedom import SATURATED
 from kernadv.regression.local.polynomial import ROWS, LocalValues, hat_matrix
 from kernadv.regression.smoother import LinearSmoother
 
@@ -24,7 +23,7 @@ def cluster_variance(
 ) -> FloatArray:
     """``f sum_g (sum_{j in g} l_j e_j)^2`` (CR1), with ``f = G / (G - 1) (n - 1) / freedom``.  # (m, C)
 
-    With one cluster a point it is HC1, n / freedom times HC0.
+    With each point a cluster of its own it is HC1, n / freedom times HC0.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ def cluster_variance(
         The fit at the queries.
     residuals : (n, C)
     freedom : float
-        Residual degrees of freedom, in the place of n - k in a regression with k coefficients.
+        Residual degrees of freedom: n - k in a regression with k coefficients.
 
     References
     ----------
@@ -50,8 +49,13 @@ def cluster_variance(
         raise ArgumentError("cluster-robust variances need at least 2 clusters, got 1")
     factor = groups / (groups - 1.0) * (len(group) - 1.0) / freedom
     out = np.empty((len(at), residuals.shape[1]))
-    for rows, column, score in _scores(fit, at, values, residuals, group):
-        out[rows, column] = factor * (score**2).sum(1)
+    order = np.argsort(group, kind="stable")
+    first = np.flatnonzero(np.diff(group[order], prepend=-1))
+    for rows, hat in hat_blocks(fit, at, values):
+        hat = hat[:, order]
+        for column, residual in enumerate(residuals[order].T):
+            score = np.add.reduceat(hat * residual, first, axis=1)
+            out[rows, column] = factor * (score**2).sum(1)
     return out
 
 
@@ -60,13 +64,13 @@ def newey_west_variance(
 ) -> FloatArray:
     """``f sum_ts k_ts g_t g_s``, ``k_ts = max(1 - |t - s| / (L + 1), 0)``, ``g_t`` the sum of ``l_j e_j`` at t.  # (m, C)
 
-    t counts the distinct values of the first dimension in ascending order; points that share one are summed first, so
-    that neither their order nor their correlation matters.
+    t counts the distinct values of the first dimension in ascending order.  Points that share one are summed first: neither
+    their order nor their correlation matters.
 
     Residuals are smaller than the noise, and a smoother makes neighbouring ones negatively correlated.  The factor f makes
-    the variance unbiased for independent noise of the variances ``sigma^2 / omega``: what noise of these variances gives the
-    estimate, over the mean of the sum for the residuals ``R = I - S`` times such noise.  It lacks 20-50% without f at the
-    ends of 300 points.  NaN where the residuals have lost the noise.  Costs O(n (n + m)).
+    the variance unbiased for independent noise of the variances ``sigma^2 / omega``.  It is the variance of the estimate
+    under such noise, over the mean of the sum for the residuals ``R = I - S`` times such noise.  Without f, 20-50% are
+    missing at the ends of 300 points.  NaN where the residuals have lost the noise.  Costs O(n (n + m)).
 
     Parameters
     ----------
@@ -81,20 +85,20 @@ def newey_west_variance(
     Driscoll and Kraay (1998), Review of Economics and Statistics 80 (sums at each time).
     Bell and McCaffrey (2002), Survey Methodology 28 (a variance that is unbiased under a working model).
     """
-    merged = _merged(fit, residuals)
-    times, group = np.unique(merged.fit.x[:, 0], return_inverse=True)
+    fit = _merged(fit, residuals)
+    times, group = np.unique(fit.x[:, 0], return_inverse=True)
     if lag is None:
         lag = int(4.0 * (len(times) / 100.0) ** (2.0 / 9.0))
     elif lag < 0:
         raise ArgumentError(f"lag must be a whole number >= 0, got {lag!r}")
-    expected = _residual_covariance(merged, group, lag)
+    expected, noise = _residual_covariance(fit, group, lag), 1.0 / fit.weights
     first = np.searchsorted(group, np.arange(len(times)))
     out = np.empty((len(at), residuals.shape[1]))
-    for rows, hat in hat_blocks(merged.fit, at, values):
-        exact, mean = hat**2 @ merged.noise, ((hat @ expected) * hat).sum(1)
+    for rows, hat in hat_blocks(fit, at, values):
+        exact, mean = hat**2 @ noise, ((hat @ expected) * hat).sum(1)
         enough = mean > SATURATED * exact
         factor = np.divide(exact, mean, out=np.full(len(hat), np.nan), where=enough)
-        for column, residual in enumerate(merged.fit.y.T):
+        for column, residual in enumerate(fit.y.T):
             score = np.add.reduceat(hat * residual, first, axis=1)
             total = (score**2).sum(1)
             for k in range(1, min(lag, len(times) - 1) + 1):
@@ -103,33 +107,18 @@ def newey_west_variance(
     return out
 
 
-class _Merged(NamedTuple):
-    """Points in ascending order, those in one place merged into one.
-
-    Attributes
-    ----------
-    fit : LinearSmoother
-        The places, their weighted mean residuals as responses, their total weights.
-    noise : (n,)
-        Variance of that mean for independent noise of variance 1 / omega: ``1 / sum omega``.
-    """
-
-    fit: LinearSmoother
-    noise: FloatArray
-
-
-def _merged(fit: LinearSmoother, residuals: FloatArray) -> _Merged:
+def _merged(fit: LinearSmoother, residuals: FloatArray) -> LinearSmoother:
+    """Places in ascending order, with the weighted mean residuals as responses, and the total weights of their points."""
     places, place = np.unique(fit.x, axis=0, return_inverse=True)
     place = place.ravel()  # numpy 2.0 keeps two dimensions
     total: FloatArray = np.bincount(place, fit.weights).astype(np.float64)
     mean = np.stack([np.bincount(place, fit.weights * column) / total for column in residuals.T], axis=1)
-    return _Merged(replace(fit, x=places, y=mean, weights=total), 1.0 / total)
+    return replace(fit, x=places, y=mean, weights=total)
 
 
-def _residual_covariance(merged: _Merged, group: IntArray, lag: int) -> csr_array:
-    """``k o (R diag(noise) R')``, ``R = I - S``: covariance of the residuals of independent noise, in the band of k."""
-    fit, n = merged.fit, len(group)
-    own = at_design_points(fit)
+def _residual_covariance(fit: LinearSmoother, group: IntArray, lag: int) -> csr_array:
+    """``k o (R diag(1 / omega) R')``, ``R = I - S``: covariance of the residuals of independent noise, in the band of k."""
+    own, noise, n = fit.smooth(fit.x), 1.0 / fit.weights, len(group)
     entries: list[tuple[FloatArray, IntArray, IntArray]] = []
     for low in range(0, n, ROWS):
         high = min(low + ROWS, n)
@@ -138,7 +127,7 @@ def _residual_covariance(merged: _Merged, group: IntArray, lag: int) -> csr_arra
         rest = -hat_matrix(fit.spec, fit.x, fit.weights, fit.x[start:stop], fit.bandwidth, part)
         rest[np.arange(stop - start), np.arange(start, stop)] += 1.0
         distance = np.abs(group[low:high, None] - group[start:stop])
-        covariance = (rest[low - start : high - start] * merged.noise) @ rest.T
+        covariance = (rest[low - start : high - start] * noise) @ rest.T
         block = np.maximum(1.0 - distance / (lag + 1.0), 0.0) * covariance
         i, j = np.nonzero(block)
         entries.append((block[i, j], i + low, j + start))
@@ -153,15 +142,3 @@ def hat_blocks(fit: LinearSmoother, at: FloatArray, values: LocalValues) -> Iter
         part = values.take(np.arange(rows.start, rows.stop))
         hat = hat_matrix(fit.spec, fit.x, fit.weights, at[rows], fit.bandwidth, part)
         yield rows, np.where(part.defined[:, None], hat, 0.0)
-
-
-def _scores(
-    fit: LinearSmoother, at: FloatArray, values: LocalValues, residuals: FloatArray, group: IntArray
-) -> Iterator[tuple[slice, int, FloatArray]]:
-    """Sums of ``l_j e_j`` over the points of each group: (which queries, which response, (rows, groups))."""
-    order = np.argsort(group, kind="stable")
-    first = np.flatnonzero(np.diff(group[order], prepend=-1))
-    for rows, hat in hat_blocks(fit, at, values):
-        sorted_hat = hat[:, order]
-        for column in range(residuals.shape[1]):
-            yield rows, column, np.add.reduceat(sorted_hat * residuals[order, column], first, axis=1)

@@ -1,4 +1,4 @@
-"""Are the residuals correlated along their series?  If so, use the hac, cluster or block variants, or less bandwidth."""
+"""Are the residuals correlated along their series?  Then use the hac, cluster or block variants, or a smaller bandwidth."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def autocorrelation(
 ) -> Autocorrelation:
     """``r_k = sum_t e_t e_{t-k} / sum_t e_t^2`` of each series, its mean removed; all series in one pass.
 
-    **Covers** neither target: it tests the noise model behind the intervals.  Lags count distinct times, not
-    distances.  Residuals that share a series and a time are one, their sum over the square root of their number, which has
-    the variance of a single one if they are independent.  Smoothing too little makes r_1 negative, too much positive.
+    **Covers** neither target: it tests the noise model behind the intervals.  Lags count distinct times, not distances.
+    Residuals that share a series and a time count as one, their sum over the square root of their number: if they are
+    independent, that has the variance of a single residual.  Too little smoothing makes r_1 negative, too much positive.
 
     Parameters
     ----------
@@ -101,9 +101,7 @@ def autocorrelation(
     names, code, points = np.unique(label[order], return_inverse=True, return_counts=True)
     value = residual[order]
     centred = value - (np.bincount(code, value) / points)[code]
-    centred[np.abs(centred) <= 1e-12 * np.abs(value)] = (
-        0.0  # a constant series has no correlation, only rounding errors
-    )
+    centred[np.abs(centred) <= 1e-12 * np.abs(value)] = 0.0  # a constant series has rounding errors, no correlation
     new = np.append(True, (np.diff(time[order]) != 0.0) | (np.diff(code) > 0))
     first = np.flatnonzero(new)
     centred = np.add.reduceat(centred, first) / np.sqrt(np.diff(first, append=len(value)))

@@ -1,4 +1,4 @@
-"""Pointwise intervals, each saying what it covers."""
+"""Pointwise intervals; each says what it covers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from kernadv.regression.inference.two_values import (
     PROPORTION,
     PROPORTIONS,
     by_column,
-    check_two_values,
     proportion_interval,
     wider,
 )
 from kernadv.regression.inference.variance import standard_error
-from kernadv.regression.inference.window import extremes, sound
+from kernadv.regression.inference.window import extremes, interval_around
 from kernadv.regression.local.polynomial import derivative_order
 from kernadv.regression.smoother import LinearSmoother, correction
 
@@ -30,33 +29,25 @@ METHODS = ("auto", "normal", "robust", *PROPORTIONS)
 
 
 class IntervalParts(NamedTuple):
-    """What intervals are made of: from moments, or from rows of the hat matrix.
+    """How intervals are computed, from moments or from rows of the hat matrix: functions of a smoother and queries."""
 
-    Attributes
-    ----------
-    normal, robust : callable
-        (smoother, queries, level) -> Interval.
-    estimate_and_size : callable
-        (smoother, queries) -> the estimate (m, C) and n_eff (m,).
-    """
-
-    normal: Callable[..., Interval]
-    robust: Callable[..., Interval]
-    estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]
+    normal: Callable[..., Interval]  # and of the level
+    robust: Callable[..., Interval]  # and of the level
+    estimate_and_size: Callable[..., tuple[FloatArray, FloatArray]]  # the estimate (m, C) and n_eff (m,)
 
 
-#: Fewest degrees of freedom of an interval: 1, but for rounding.
+#: Fewest degrees of freedom of an interval: 1, less rounding.
 ENOUGH = 1.0 - 1e-9
 
 
 def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "auto") -> Interval:
     """Interval of the method that suits the data.
 
-    Errors are taken as independent.  For others: `robust_bias_corrected` with ``method="cluster"``, of
-    ``dataclasses.replace(fit, cluster=...)``, or with ``method="hac"`` along the first dimension; or a block bootstrap,
+    Errors are taken as independent.  For others use `robust_bias_corrected` with ``method="cluster"`` on
+    ``dataclasses.replace(fit, cluster=...)``, or with ``method="hac"`` along the first dimension; or the block bootstrap of
     `percentile_t` with ``scheme=MovingBlocks()``.
 
-    **Covers** what the method covers; the result says which.  auto: the regression function.
+    **Covers** what the method covers, as the result says; "auto" covers the regression function.
 
     Parameters
     ----------
@@ -66,19 +57,18 @@ def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: s
     level : float
         Strictly between 0 and 1.
     method : {"auto", "normal", "robust", "wilson", "jeffreys", "uniform"}
-        auto, each column of the responses by itself: `robust_bias_corrected`; for responses of two values, whatever these
-        are, the wider limits of two `proportion` (jeffreys), of the fit and of the one that is corrected for bias, because a
-        standard error is 0 wherever a window holds one kind of response only.  Where the window is too small for the
-        correction, the fit alone: there it is the smoothed target that these cover.
+        "auto" is `robust_bias_corrected`, except for columns of two values, where the standard error is 0 in every window
+        that holds only one of them.  These get the wider limits of two `proportion` (jeffreys), with and without bias
+        correction; where the window is too small for the correction, those without, which cover the smoothed target.
 
     Returns
     -------
     Interval
-        NaN where the responses of the window do not tell: too few for the correction (`robust_bias_corrected`), limits
-        farther apart than 100 times their range, or all responses of the column are the same.  A column of zeros, of ones or
-        of minus ones alone is taken as one of 0 and 1, or of -1 and 1.  Where only those of the window are the same, the
-        limits allow for others that were not seen there: a share q as small, or as large, as any of the column, with q the
-        upper limit of Jeffreys for none in n_eff.
+        NaN where the responses of the window say too little: they are too few for the correction
+        (`robust_bias_corrected`), the limits are farther apart than 100 times their range, or all responses of the column
+        are the same.  A column of zeros, ones or minus ones alone counts as one of 0 and 1, or of -1 and 1.  Where only the
+        responses of the window are the same, the limits allow for a share q of responses as small, or as large, as any of
+        the column; q is the upper limit of Jeffreys for none in n_eff.
 
     Raises
     ------
@@ -88,13 +78,12 @@ def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: s
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalPolynomial
     >>> from kernadv.regression.inference import interval
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
     >>> won = (x > 0.5).astype(float)
     >>> for degree, y in [(0, won), (0, x), (1, won)]:
-    ...     fit = LinearSmoother(LocalPolynomialSpec(get("triangular"), degree), x, y, np.ones(21), np.array([0.3]))
+    ...     fit = LocalPolynomial(degree, bandwidth=0.3, kernel="triangular").fit(x, y).as_fit()
     ...     print(interval(fit, x).covers)
     regression function
     regression function
@@ -104,7 +93,7 @@ def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: s
 
 
 def make_interval(fit: LinearSmoother, at: Any, level: float, method: str, parts: IntervalParts) -> Interval:
-    """`interval`, whatever its parts are computed from; `at` is what they take."""
+    """`interval`, computed from these parts; `at` is what they take."""
     check_choice(method, "method", METHODS)
     tail = 0.5 * (1.0 - check_level(level))
     if method == "normal":
@@ -112,13 +101,12 @@ def make_interval(fit: LinearSmoother, at: Any, level: float, method: str, parts
     if method == "robust":
         return parts.robust(fit, at, level)
     if method in PROPORTIONS:
-        return _proportion(fit, at, tail, method, SMOOTHED_TARGET, parts)
+        return proportion_interval(fit.y, *parts.estimate_and_size(fit, at), tail, method, SMOOTHED_TARGET)
 
     def two(columns: BoolArray) -> Interval:
         own = fit.responses(columns)
-        return wider(
-            *(_proportion(one, at, tail, PROPORTION, REGRESSION_FUNCTION, parts) for one in (own.raised(), own))
-        )
+        sizes = (parts.estimate_and_size(one, at) for one in (own.raised(), own))
+        return wider(*(proportion_interval(own.y, *size, tail, PROPORTION, REGRESSION_FUNCTION) for size in sizes))
 
     return by_column(fit.y, two, lambda columns: parts.robust(fit.responses(columns), at, level))
 
@@ -136,7 +124,7 @@ def normal(
     """``mhat(x) +- z se(x)``.
 
     **Covers** the smoothed target E mhat(x); m(x) itself only if the bandwidth is so small that the bias is negligible.
-    Its quantiles are normal: where few points carry the estimate, as at boundaries, 95% cover a point or two less.
+    Its quantiles are normal: where few points carry the estimate, as at boundaries, a nominal 95% covers 1 or 2% less.
 
     Parameters
     ----------
@@ -148,20 +136,17 @@ def normal(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import normal
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [1.0, 3.0, 1.0, 3.0]).as_fit()  # the mean of y
     >>> result = normal(fit, np.zeros((1, 1)), method="hc0")
     >>> round(float(result.low[0, 0]), 2), round(float(result.high[0, 0]), 2), result.covers  # 2 -+ 1.96 / 2
     (1.02, 2.98, 'smoothed target')
     """
-    z = _quantile(level)
+    z, tail = ndtri(0.5 + 0.5 * check_level(level)), 0.5 * (1.0 - level)
     fit = checked(fit)
     error = standard_error(fit, at, method, derivative=derivative, neighbours=neighbours, lag=lag)
-    return _around(fit, at, derivative, _estimate(fit, at, derivative), z * error, level, SMOOTHED_TARGET)
+    return around(fit, at, z * error, tail, SMOOTHED_TARGET, derivative=derivative)
 
 
 def robust_bias_corrected(
@@ -176,10 +161,10 @@ def robust_bias_corrected(
     lag: int | None = None,
     reference: str = "t",
 ) -> Interval:
-    """Centre at the bias-corrected estimate, with the standard error of that.
+    """The bias-corrected estimate -+ a quantile times its own standard error.
 
-    **Covers** the regression function m(x), at boundaries too, for a bandwidth that is good for the estimate itself.  The
-    bias is estimated with one degree more, or two where one would not do, see `kernadv.regression.inference.correction`.
+    **Covers** the regression function m(x), at boundaries too, with a bandwidth that suits the estimate itself.  The bias is
+    estimated with one degree more, or two where one does nothing, see `kernadv.regression.inference.correction`.
 
     Parameters
     ----------
@@ -188,14 +173,14 @@ def robust_bias_corrected(
     level : float
         Strictly between 0 and 1.
     method : str
-        One of its methods (nearest, hc0 to hc3: residuals of the window at each query); or, with rho = 1, "homoskedastic",
-        "difference", "cluster" or "hac": the `standard_error` of the fit of `correction` degrees more.
+        "nearest", "hc0" to "hc3": residuals of the window at each query, as in `robust_estimate`.  With rho = 1 also
+        "homoskedastic", "difference", "cluster" and "hac": the `standard_error` of the fit of `correction` degrees more.
     lag : int, optional
         L of "hac".
     reference : {"t", "normal"}
-        Quantiles of Student's t with the Satterthwaite degrees of freedom of the standard error, for the methods that have
-        them, or of the normal distribution, as the reference does.  Close to a boundary 95% by the normal quantiles
-        cover 91-93% at n = 500.
+        Quantiles of the normal distribution, as in the paper, or of Student's t with the Satterthwaite degrees of freedom
+        of the standard error, for the methods that have them.  Close to a boundary a nominal 95% with normal quantiles
+        covers 91-93% at n = 500.
 
     References
     ----------
@@ -205,41 +190,39 @@ def robust_bias_corrected(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import robust_bias_corrected
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 21)[:, None]
-    >>> spec = LocalPolynomialSpec(get("triangular"), degree=1)
-    >>> fit = LinearSmoother(spec, x, x**2, np.ones(21), np.array([0.3]))  # no noise
+    >>> fit = LocalLinear(0.3, kernel="triangular").fit(x, x**2).as_fit()  # no noise
     >>> result = robust_bias_corrected(fit, np.array([[1.0]]))  # the bias of a parabola is all corrected
     >>> round(float(result.low[0, 0]), 9), round(float(result.high[0, 0]), 9), result.covers
     (1.0, 1.0, 'regression function')
     """
-    z = _quantile(level)
+    z, tail = ndtri(0.5 + 0.5 * check_level(level)), 0.5 * (1.0 - level)
     check_choice(method, "method", (*robust.METHODS, "homoskedastic", "difference", "cluster", "hac"))
     check_choice(reference, "reference", ("t", "normal"))
     fit = checked(fit)
     derivative = derivative_order(fit.spec, fit.x.shape[1], derivative)
     more = correction(fit.spec, sum(derivative))
+    up = fit.raised(more)
     if method in robust.METHODS:
         both = robust.robust_estimate(fit, at, method, derivative=derivative, rho=rho, neighbours=neighbours, more=more)
         freedom = np.where(both.freedom >= ENOUGH, both.freedom, np.nan)
         half = (stdtrit(freedom, 0.5 + 0.5 * level) if reference == "t" else z) * both.corrected_error
-        return _around(fit.raised(more), at, derivative, both.corrected, half, level, REGRESSION_FUNCTION)
+        return around(up, at, half, tail, REGRESSION_FUNCTION, derivative=derivative, estimate=both.corrected)
     if rho != 1.0:
         raise ArgumentError(f"method {method!r} corrects with one bandwidth: rho must be 1, got {rho!r}")
-    up = fit.raised(more)
     error = standard_error(up, at, method, derivative=derivative, lag=lag)
-    return _around(up, at, derivative, _estimate(up, at, derivative), z * error, level, REGRESSION_FUNCTION)
+    return around(up, at, z * error, tail, REGRESSION_FUNCTION, derivative=derivative)
 
 
 def proportion(
     fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = PROPORTION, *, bias_corrected: bool = False
 ) -> Interval:
-    """Intervals from responses of two values, as 0 and 1, with n_eff = 1 / sum l_j^2 responses behind each estimate.
+    """Intervals from responses of two values, such as 0 and 1, n_eff = 1 / sum l_j^2 of them behind each estimate.
 
-    Never empty, never outside the two values, and of positive width where all responses in the window agree; there the
-    nearer limit is that value itself.  Errors are taken as independent.
+    Never empty, never outside the two values.  Where all responses in the window agree, one limit is their value, and the
+    width is positive.  Errors are taken as independent.
 
     **Covers** the smoothed target E mhat(x); with `bias_corrected`, the regression function.  A nominal 95% at a
     probability of .02 and n_eff from 8 to 10 covers, computed exactly for one-sided windows of the kernels: Jeffreys 94-99%,
@@ -258,24 +241,21 @@ def proportion(
         Wilson's score interval, or the equal-tailed interval of Beta(a + n_eff p, a + n_eff (1 - p)) with a = 1/2
         (Jeffreys) or a = 1.  Jeffreys is shorter near 0 and 1, a little wider between.
     bias_corrected : bool
-        Use the fit of `correction` degrees more with the same bandwidth, and its smaller n_eff.
+        Use the fit of `correction` degrees more with the same bandwidth, with its smaller n_eff.
 
     References
     ----------
     Wilson (1927), JASA 22.  Brown, Cai and DasGupta (2001), Interval estimation for a binomial proportion, Statistical
     Science 16.
     Kott (2017), Survey Methodology 43; Franco, Little, Louis and Slud (2019), Journal of Survey Statistics and
-    Methodology 7 (the effective sample size in the place of n).
+    Methodology 7 (the effective sample size instead of n).
 
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import proportion
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[0.0], [0.0], [0.0], [0.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [0.0, 0.0, 0.0, 0.0]).as_fit()  # the mean of y
     >>> low, high = proportion(fit, np.zeros((1, 1)), method="wilson")[1:3]
     >>> float(low[0, 0]), round(float(high[0, 0]), 4)  # no success in 4: 0 and z^2 / (4 + z^2), z = 1.96
     (0.0, 0.4899)
@@ -284,44 +264,32 @@ def proportion(
     check_choice(method, "method", PROPORTIONS)
     fit = checked(fit)
     covers = REGRESSION_FUNCTION if bias_corrected else SMOOTHED_TARGET
-    return _proportion(fit.raised() if bias_corrected else fit, at, tail, method, covers, MOMENTS)
-
-
-def _proportion(fit: LinearSmoother, at: Any, tail: float, method: str, covers: str, parts: IntervalParts) -> Interval:
-    pairs = check_two_values(fit.y, method)
-    return proportion_interval(*parts.estimate_and_size(fit, at), pairs, tail, method, covers)
+    chosen = fit.raised() if bias_corrected else fit
+    return proportion_interval(fit.y, *estimate_and_size(chosen, at), tail, method, covers)
 
 
 def estimate_and_size(fit: LinearSmoother, at: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The estimate (m, C) and n_eff (m,) at the queries."""
-    return _estimate(fit, at, None), effective_sample_size(fit, at)
+    return fit.smooth(fit.queries(at)).value, effective_sample_size(fit, at)
 
 
-def _estimate(fit: LinearSmoother, at: FloatArray, derivative: tuple[int, ...] | None) -> FloatArray:
-    fit = checked(fit)
-    return fit.smooth(fit.queries(at), derivative).value
-
-
-def _around(
+def around(
     fit: LinearSmoother,
     at: FloatArray,
-    derivative: tuple[int, ...] | None,
-    estimate: FloatArray,
     half: FloatArray,
-    level: float,
+    tail: float | FloatArray,
     covers: str,
+    *,
+    derivative: tuple[int, ...] | None = None,
+    estimate: FloatArray | None = None,
 ) -> Interval:
-    """``estimate -+ half``; of values, not of derivatives, where the responses of the window can tell that much."""
-    made = Interval(estimate, estimate - half, estimate + half, covers)
-    if derivative is not None and any(derivative):
-        return made
+    """`interval_around` an estimate, by default that of the fit; for derivatives plainly ``estimate -+ half``."""
     at = fit.queries(at)
-    return sound(made, fit.y, extremes(fit, at), effective_sample_size(fit, at), 0.5 * (1.0 - level))
-
-
-def _quantile(level: float) -> float:
-    """Two-sided normal quantile."""
-    return float(ndtri(0.5 + 0.5 * check_level(level)))
+    if estimate is None:
+        estimate = fit.smooth(at, derivative).value
+    if derivative is not None and any(derivative):
+        return Interval(estimate, estimate - half, estimate + half, covers)
+    return interval_around(estimate, half, fit.y, extremes(fit, at), effective_sample_size(fit, at), tail, covers)
 
 
 MOMENTS = IntervalParts(normal, robust_bias_corrected, estimate_and_size)

@@ -11,16 +11,16 @@ import numpy as np
 from kernadv._errors import check_choice, check_count, check_positive
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.inference._base import checked
-from kernadv.regression.inference.degrees_of_freedom import SATURATED
+from kernadv.regression.inference.degrees_of_freedom import others
 from kernadv.regression.inference.window import ROUNDING, in_window, kernel_weight
 from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import derivative_order
 from kernadv.regression.noise import neighbour_residuals
 from kernadv.regression.smoother import LinearSmoother
 
-#: Residuals of the window around each query.
+#: Kinds of residuals of the window around each query.
 METHODS = ("nearest", "hc0", "hc1", "hc2", "hc3")
-#: Share of the variance that the residuals of a window must show on average: with less, 95% cover 25 to 90%.
+#: Share of the variance that the residuals of a window must show on average: with less, a nominal 95% covers 25 to 90%.
 SHOWN = 0.2
 #: With a smaller share the fit interpolates its window, and residuals are rounding errors.
 INTERPOLATED = 1e-9
@@ -34,12 +34,12 @@ class RobustEstimate(NamedTuple):
     conventional, conventional_error : (m, C) float64
         Degree p, bandwidth h; refers to the smoothed target.
     corrected, corrected_error : (m, C) float64
-        Degree p, bandwidth h, less its leading bias estimated with degree p + 1, bandwidth b; refers to the regression
-        function.  The error is NaN where the fit of degree p + 1 interpolates its window.
+        The same less its leading bias, estimated with degree p + 1 and bandwidth b; refers to the regression function.
+        The error is NaN where the fit of degree p + 1 interpolates its window.
     freedom : (m, 1) float64
         Satterthwaite degrees of freedom of `corrected_error`: few near a boundary, where few points carry the estimate.
-        NaN where they say nothing: the fit all but interpolates its window, so that for noise of one variance the residuals
-        would show less than a fifth of the variance of the estimate.
+        NaN where the fit nearly interpolates its window: for noise of one variance the residuals would show less than a
+        fifth of the variance of the estimate.
     """
 
     conventional: FloatArray
@@ -78,12 +78,12 @@ def robust_estimate(
     neighbours: int = 3,
     more: int = 1,
 ) -> RobustEstimate:
-    """Bias-correct the estimate and charge the correction's own variance.
+    """Bias-correct the estimate; the standard error includes the variance of the correction.
 
-    With hat vector l of the estimate and ``beta_a`` the coefficients of degree p + 1 of a local polynomial of that degree
+    With hat vector l of the estimate and ``beta_a`` the coefficients of order p + 1 of a local polynomial of degree p + 1
     with bandwidth ``b = h / rho``, the corrected estimate is ``sum_j l_j y_j - sum_{|a| = p + 1} (sum_j l_j (x_j - x)^a)
     beta_a``: again linear in y.  With rho = 1 it is the fit of degree p + 1.  Both variances are ``sum_j l_j^2 e_j^2`` over
-    the window, with e from the window's own polynomial (hc0 to hc3), or nearest neighbours in the window.
+    the window, with e from the window's own polynomial (hc0 to hc3), or from nearest neighbours in the window.
 
     **Covers** the regression function: ``corrected +- t * corrected_error``, t the quantile of Student's t with `freedom`.
     ``conventional +- z * conventional_error`` covers the smoothed target.
@@ -95,7 +95,7 @@ def robust_estimate(
     at : (m, d)
         Queries.
     method : {"nearest", "hc0", "hc1", "hc2", "hc3"}
-        hc1 multiplies by k / (k - number of coefficients), k points in the window; hc2 and hc3 use the leverages in the
+        hc1 multiplies by k / (k - number of coefficients) with k points in the window; hc2 and hc3 use the leverages of the
         fit of degree p for both.
     derivative : d orders, optional
         As in `smooth`.
@@ -104,13 +104,13 @@ def robust_estimate(
     neighbours : int
         J of "nearest".
     more : int
-        The bias is estimated with the degree p + `more`, in the place of p + 1 above: all orders between.  Inside the data
-        1 does nothing for even p less the order of the derivative, see `kernadv.regression.inference.correction`.
+        The bias is estimated with degree p + `more` instead of p + 1, in all orders above p.  Inside the data 1 does nothing
+        if p less the order of the derivative is even, see `kernadv.regression.inference.correction`.
 
     Raises
     ------
     ArgumentError
-        Unknown method, rho not positive, arrays that do not belong together.
+        Unknown method, rho not positive, arrays whose shapes do not match.
 
     References
     ----------
@@ -123,11 +123,10 @@ def robust_estimate(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import LocalLinear
     >>> from kernadv.regression.inference import robust_estimate
-    >>> from kernadv.kernels import get
     >>> x = np.linspace(0.0, 1.0, 2001)[:, None]
-    >>> fit = LinearSmoother(LocalPolynomialSpec(get("triangular"), degree=1), x, x**2, np.ones(2001), np.array([0.3]))
+    >>> fit = LocalLinear(0.3, kernel="triangular").fit(x, x**2).as_fit()
     >>> both = robust_estimate(fit, np.array([[0.0]]))  # bias of a line at the end: -h^2 m'' / 20, and m(0) = 0
     >>> round(float(both.conventional[0, 0]), 3), abs(round(float(both.corrected[0, 0]), 9))
     (-0.009, 0.0)
@@ -136,7 +135,8 @@ def robust_estimate(
     check_positive(rho, "rho", "it is h / b; 1 uses one bandwidth for both")
     check_count(neighbours, "neighbours")
     check_count(more, "more")
-    fit = _sorted(checked(fit))
+    fit = checked(fit)
+    fit = fit.take(np.argsort(fit.x[:, 0], kind="stable"))
     at = fit.queries(at)
     first = _local(fit, at)
     second = _local(replace(fit.raised(more), bandwidth=fit.bandwidth / rho), at)
@@ -174,13 +174,8 @@ def robust_estimate(
     return out
 
 
-def _sorted(fit: LinearSmoother) -> LinearSmoother:
-    order = np.argsort(fit.x[:, 0], kind="stable")
-    return replace(fit, x=fit.x[order], y=fit.y[order], weights=fit.weights[order])
-
-
 def _local(fit: LinearSmoother, at: FloatArray) -> _Local:
-    """Every coefficient and the whole inverse at every query, from one pass of moments a coefficient."""
+    """Every coefficient and the whole inverse at every query, from one pass of moments per coefficient."""
     powers = exponents(fit.x.shape[1], fit.spec.degree)
     passes = [fit.smooth(at, tuple(a)) for a in powers.tolist()]
     units = [np.prod(fit.bandwidth**a) / prod(factorial(i) for i in a.tolist()) for a in powers]
@@ -206,14 +201,13 @@ def _bias(hat: FloatArray, own: _Window, other: _Window, second: _Local, q: int)
 
 
 def _inflation(own: _Window, fitted: _Window, method: str) -> FloatArray:
-    """What the squared residuals of `fitted` are multiplied with; leverages are those of `own`.  # (k,)"""
+    """Factors of the squared residuals of `fitted`; leverages are those of `own`.  # (k,)"""
     points, coefficients = fitted.monomials.shape
     if method == "hc1":
         return np.full(points, points / (points - coefficients) if points > coefficients else np.nan)
     if method not in ("hc2", "hc3"):
         return np.ones(points)
-    rest = 1.0 - (own.monomials * own.dual).sum(1)
-    rest = np.where(rest > SATURATED, rest, np.nan)
+    rest = others((own.monomials * own.dual).sum(1))
     return np.asarray(1.0 / (rest if method == "hc2" else rest**2))
 
 
@@ -228,7 +222,7 @@ def _residuals(
 
 
 def _silent(fit: LinearSmoother, near: IntArray, fitted: _Window, error: FloatArray) -> BoolArray:
-    """Responses that differ, with equal ones in each place and no more places than coefficients: no residual.  # (C,)"""
+    """Responses without a residual: they differ, but not within a place, in no more places than coefficients.  # (C,)"""
     rounding = ROUNDING * np.ptp(fit.y, axis=0)
     silent = error <= rounding
     if silent.any():
@@ -241,9 +235,8 @@ def _silent(fit: LinearSmoother, near: IntArray, fitted: _Window, error: FloatAr
 def _satterthwaite(variance: FloatArray, inflation: FloatArray, fitted: _Window) -> tuple[float, float]:
     """``(tr D R R')^2 / tr (D R R')^2`` of the variance ``e' D e``, with residuals ``e = R y``, ``R = I - P Q'``.
 
-    D is ``diag(l^2)``, inflated.  ``R R' = I + U S U'`` with ``U = [P, Q]``, so that only small matrices occur.  NaN where
-    the share that the mean of the estimated variance, tr D R R', has of the variance, tr diag(l^2), is too small; and that
-    share.
+    D is ``diag(l^2)``, inflated.  ``R R' = I + U S U'`` with ``U = [P, Q]``: only small matrices occur.  Also the share that
+    the mean of the estimated variance, tr D R R', has of the variance, tr diag(l^2); where it is too small, NaN.
     """
     squares = variance * inflation
     size = fitted.monomials.shape[1]

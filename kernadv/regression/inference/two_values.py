@@ -1,4 +1,4 @@
-"""Responses of two values: which columns have them, and Jeffreys' and Wilson's limits in their units."""
+"""Responses of two values: which columns have them, and Jeffreys' and Wilson's limits for them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression.inference._base import Interval
 
 PROPORTIONS = ("wilson", "jeffreys", "uniform")
-#: The one that "auto" takes: with weights and rare successes Wilson covers less.
+#: That of "auto": with weights and rare successes Wilson covers less.
 PROPORTION = "jeffreys"
 #: Responses of a window agree if a smaller share differs: rounding errors.
 AGREE = 1e-12
-#: Values that go together where a column has one of them only.
+#: Pairs to which a column with only one of the values is taken to belong.
 USUAL = ((0.0, 1.0), (-1.0, 1.0))
 
 
 def two_values(y: FloatArray) -> FloatArray:
-    """The two values of each column of the responses, the lower one first; NaN for other columns.  # (C, 2)
+    """The two values of each column of the responses, the lower first; NaN for other columns.  # (C, 2)
 
-    A column of zeros, of ones or of minus ones alone has the values 0 and 1, or -1 and 1: rare successes must not change
-    what is estimated.  Two responses that differ are no evidence of two values, unless they are such a pair.
+    A column of zeros, ones or minus ones alone has the values 0 and 1, or -1 and 1: rare successes must not change what is
+    estimated.  Two responses that differ are no evidence of two values, unless they are such a pair.
     """
     pairs = np.stack([y.min(axis=0), y.max(axis=0)], axis=1)
     for c, pair in enumerate(pairs):
@@ -35,28 +35,10 @@ def two_values(y: FloatArray) -> FloatArray:
     return pairs
 
 
-def check_two_values(y: FloatArray, method: str) -> FloatArray:
-    """`two_values` of responses that all have them, or raise."""
-    pairs = two_values(y)
-    if np.isnan(pairs).any():
-        other = y[:, np.isnan(pairs[:, 0])][:, 0]
-        raise ArgumentError(
-            f"method {method!r} needs responses that are 0 or 1, or of two other values in a column, got {len(set(other))} "
-            f"from {other.min():g} to {other.max():g}; use method='robust'"
-        )
-    return pairs
-
-
 def by_column(y: FloatArray, two: Callable[[BoolArray], Interval], other: Callable[[BoolArray], Interval]) -> Interval:
-    """The intervals of `two` for the columns of two values, those of `other` for the rest; both cover the same.
+    """The intervals of `two` for the columns (C,) bool of two values, those of `other` for the rest; both cover the same.
 
-    NaN for columns in which all responses are the same, without a second value: nothing says how much they vary.
-
-    Parameters
-    ----------
-    y : (n, C)
-    two, other : callable
-        Of the columns, (C,) bool.
+    NaN for columns whose responses are all the same, without a second value: their variance is unknown.
     """
     chosen = ~np.isnan(two_values(y)[:, 0])
     parts = [(columns, make(columns)) for columns, make in ((chosen, two), (~chosen, other)) if columns.any()]
@@ -69,22 +51,24 @@ def by_column(y: FloatArray, two: Callable[[BoolArray], Interval], other: Callab
 
 
 def proportion_interval(
-    estimate: FloatArray, size: FloatArray, pairs: FloatArray, tail: float | FloatArray, method: str, covers: str
+    y: FloatArray, estimate: FloatArray, size: FloatArray, tail: float | FloatArray, method: str, covers: str
 ) -> Interval:
-    """The interval around estimates from n_eff responses of two values; the estimates are clipped to these.
+    """The interval around estimates (m, C) from n_eff = `size` (m,) responses of two values, to which they are clipped.
 
-    Parameters
-    ----------
-    estimate : (m, C)
-    size : (m,)
-        n_eff.
-    pairs : (C, 2)
-        The two values.
-    tail : float or (C,)
-        Chance of an error on one side.
-    method : {"wilson", "jeffreys", "uniform"}
-    covers : str
+    `tail`, a number or (C,), is the chance of an error on one side.
+
+    Raises
+    ------
+    ArgumentError
+        If a column of y (n, C) has other values.
     """
+    pairs = two_values(y)
+    if np.isnan(pairs).any():
+        other = y[:, np.isnan(pairs[:, 0])][:, 0]
+        raise ArgumentError(
+            f"method {method!r} needs responses that are 0 or 1, or of two other values in a column, got {len(set(other))} "
+            f"from {other.min():g} to {other.max():g}; use method='robust'"
+        )
     lower, unit = pairs[:, 0], pairs[:, 1] - pairs[:, 0]
     share = np.clip((estimate - lower) / unit, 0.0, 1.0)
     trials, tails = (np.broadcast_to(part, share.shape) for part in (size[:, None], tail))

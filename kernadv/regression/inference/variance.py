@@ -1,6 +1,6 @@
 """Standard errors of an estimate ``mhat(x) = sum_j l_j(x) y_j``.
 
-All of them measure the scatter of the estimate around its own mean: they know nothing of its bias.
+All of them measure the scatter of the estimate around its own mean, not its bias.
 
 | method | variance of the estimate | assumes |
 |---|---|---|
@@ -12,8 +12,8 @@ All of them measure the scatter of the estimate around its own mean: they know n
 | cluster | sum over clusters of (sum l_j e_j)^2 | clusters independent |
 | hac | Newey-West along the first dimension, unbiased for independent errors | correlation that fades with distance |
 
-omega are the observation weights, l the weights of the responses in the estimate.  No method looks at the order of the
-points, nor at the unit of omega.
+omega are the observation weights, l the weights of the responses in the estimate.  No method depends on the order of the
+points or on the unit of omega.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from kernadv._errors import ArgumentError, check_choice, check_count
 from kernadv._typing import FloatArray
 from kernadv.regression.inference._base import checked
-from kernadv.regression.inference.degrees_of_freedom import SATURATED, at_design_points, traces
+from kernadv.regression.inference.degrees_of_freedom import others, traces
 from kernadv.regression.inference.dependent import cluster_variance, newey_west_variance
 from kernadv.regression.local.moments import local_moments
 from kernadv.regression.local.polynomial import LocalValues, leverage
@@ -32,7 +32,7 @@ from kernadv.regression.smoother import LinearSmoother
 
 ONE_VARIANCE = ("homoskedastic", "difference")
 EACH_VARIANCE = ("hc0", "hc1", "hc2", "hc3", "nearest")
-#: A local variance below that share of the mean square is a rounding error.
+#: A local variance below this share of the mean square is a rounding error.
 ROUNDING = 1e-12
 METHODS = (*ONE_VARIANCE, *EACH_VARIANCE, "asymptotic", "cluster", "hac")
 
@@ -48,8 +48,8 @@ def standard_error(
 ) -> FloatArray:
     """Standard error of the estimate, or of a derivative of it, at the queries.  # (m, C)
 
-    **Covers** the smoothed target E mhat(x): ``estimate +- z * standard_error`` says nothing of m(x) itself unless the bias
-    is negligible; see `kernadv.regression.inference.intervals.robust_bias_corrected`.
+    **Covers** the smoothed target E mhat(x): ``estimate +- z * standard_error`` covers m(x) only if the bias is
+    negligible; see `kernadv.regression.inference.intervals.robust_bias_corrected`.
 
     Parameters
     ----------
@@ -68,13 +68,13 @@ def standard_error(
     Returns
     -------
     (m, C) float64
-        NaN where the estimate is undefined, or rests on a point whose own residual is: its window holds too few points,
-        or, for hc2 and hc3, its leverage is 1.
+        NaN where the estimate is undefined, or rests on a point without a residual: its window holds too few points, or,
+        for hc2 and hc3, its leverage is 1.
 
     Raises
     ------
     ArgumentError
-        Unknown method, arrays that do not belong together, too few residual degrees of freedom, no clusters.
+        Unknown method, arrays whose shapes do not match, too few residual degrees of freedom, no clusters.
 
     References
     ----------
@@ -84,12 +84,9 @@ def standard_error(
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import standard_error
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [1.0, 3.0, 1.0, 3.0]).as_fit()  # the mean of y
     >>> float(standard_error(fit, np.zeros((1, 1)), "hc0")[0, 0])  # sqrt(sum (y - 2)^2) / 4
     0.5
     >>> round(float(standard_error(fit, np.zeros((1, 1)), "homoskedastic")[0, 0]), 4)  # sqrt(sum (y - 2)^2 / 3 / 4)
@@ -112,18 +109,18 @@ def standard_error(
 
 
 def residual_variance(fit: LinearSmoother, method: str = "homoskedastic") -> FloatArray:
-    """The variance sigma^2 of a response of the mean weight; those of the others are ``sigma^2 / omega``.  # (C,)
+    """The variance sigma^2 of a response of the mean weight; in general it is ``sigma^2 / omega``.  # (C,)
 
-    **Covers** neither target: it is the variance of the noise, which "homoskedastic" overstates by the squared smoothing
-    bias and "difference" does not.
+    **Covers** neither target: it is the variance of the noise.  "homoskedastic" overstates it by the squared smoothing bias,
+    "difference" does not.
 
     Parameters
     ----------
     fit : LinearSmoother
     method : {"homoskedastic", "difference"}
-        ``sum omega e^2 / freedom`` with the residual degrees of freedom of `effective_degrees_of_freedom`, or the mean
-        square of the distance of each response from the line through its neighbours in x, responses at one x giving their
-        own variance; see `kernadv.regression.noise.difference_variance`.
+        ``sum omega e^2 / freedom`` with the residual degrees of freedom of `effective_degrees_of_freedom`; or the mean
+        square of the distances of the responses from the lines through their neighbours, see
+        `kernadv.regression.noise.difference_variance`.
 
     References
     ----------
@@ -134,12 +131,9 @@ def residual_variance(fit: LinearSmoother, method: str = "homoskedastic") -> Flo
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import residual_variance
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[1.0], [3.0], [1.0], [3.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [1.0, 3.0, 1.0, 3.0]).as_fit()  # the mean of y
     >>> float(residual_variance(fit)[0])  # sum (y - 2)^2 / 3
     1.3333333333333333
     """
@@ -151,7 +145,7 @@ def residual_variance(fit: LinearSmoother, method: str = "homoskedastic") -> Flo
                 f"difference-based variance needs at least 3 points on a line, got x of shape {fit.x.shape}"
             )
         return difference_variance(fit.x[:, 0], fit.y, fit.weights)
-    own = at_design_points(fit)
+    own = fit.smooth(fit.x)
     freedom = traces(fit, own).enough().residual
     return np.asarray(fit.weights[own.defined] @ (fit.y - own.value)[own.defined] ** 2 / freedom)
 
@@ -176,12 +170,9 @@ def response_variance(fit: LinearSmoother, method: str = "hc3", neighbours: int 
     Examples
     --------
     >>> import numpy as np
-    >>> from kernadv.regression import LinearSmoother, LocalPolynomialSpec
+    >>> from kernadv import NadarayaWatson
     >>> from kernadv.regression.inference import response_variance
-    >>> from kernadv.kernels import get
-    >>> y = np.array([[1.0], [3.0], [1.0], [5.0]])
-    >>> spec = LocalPolynomialSpec(get("uniform"))
-    >>> fit = LinearSmoother(spec, np.zeros((4, 1)), y, np.ones(4), np.array([1.0]))  # the mean of y
+    >>> fit = NadarayaWatson(1.0, kernel="uniform").fit(np.zeros((4, 1)), [1.0, 3.0, 1.0, 5.0]).as_fit()  # the mean of y
     >>> response_variance(fit, "hc0")[:, 0]  # (y - 2.5)^2
     array([2.25, 0.25, 2.25, 6.25])
     >>> response_variance(fit, "hc3")[:, 0]  # as if each point had been left out: (y - mean of the others)^2
@@ -192,39 +183,19 @@ def response_variance(fit: LinearSmoother, method: str = "hc3", neighbours: int 
     if method == "nearest":
         unit = 1.0 if fit.x.shape[1] == 1 else fit.bandwidth
         return neighbour_residuals(fit.x / unit, fit.y, check_count(neighbours, "neighbours"), fit.weights) ** 2
-    own = at_design_points(fit)
+    own = fit.smooth(fit.x)
     squared = (fit.y - own.value) ** 2
     if method == "hc0":
         return np.asarray(squared)
     if method == "hc1":
         freedom = traces(fit, own).enough()
         return np.asarray(squared * (freedom.points / freedom.residual))
-    rest = 1.0 - leverage(own, fit.weights)
-    rest = np.where(rest > SATURATED, rest, np.nan)[:, None]
+    rest = others(leverage(own, fit.weights))[:, None]
     return np.asarray(squared / (rest if method == "hc2" else rest**2))
 
 
-def resampling_residuals(fit: LinearSmoother) -> FloatArray:
-    """``e_j / sqrt(1 - l_jj)``, with the variance of the noise if that is sigma^2 / omega: what is drawn from.  # (n, C)
-
-    **Covers** neither target by itself.  NaN at points without a residual: their window is too small, or their leverage 1.
-
-    Raises
-    ------
-    ArgumentError
-        If no point has a residual.
-    """
-    fit = checked(fit)
-    own = at_design_points(fit)
-    rest = 1.0 - leverage(own, fit.weights)
-    known = own.defined & (rest > SATURATED)
-    if not known.any():
-        raise ArgumentError("no point has a neighbour within the bandwidth, so there are no residuals; widen it")
-    return np.asarray((fit.y - own.value) / np.sqrt(np.where(known, rest, np.nan))[:, None])
-
-
 def _heteroskedastic(fit: LinearSmoother, at: FloatArray, values: LocalValues, each: FloatArray) -> FloatArray:
-    """``sum_j l_j^2 each_j``; NaN where a response without a variance has weight."""
+    """``sum_j l_j^2 each_j``; NaN where a response without a variance has a weight."""
 
     def norm(variance: FloatArray) -> FloatArray:
         return fit.squared_norm(at, values, variance)
@@ -257,7 +228,7 @@ def _asymptotic(fit: LinearSmoother, at: FloatArray, derivative: tuple[int, ...]
 
 
 def _dependent(fit: LinearSmoother, at: FloatArray, values: LocalValues, method: str, lag: int | None) -> FloatArray:
-    own = at_design_points(fit)
+    own = fit.smooth(fit.x)
     if not own.defined.all():
         raise ArgumentError(
             f"method {method!r} needs the residual of every point, and {int((~own.defined).sum())} have too few "

@@ -1,4 +1,4 @@
-"""What the responses in a window can tell: limits that are wider than that, or narrower, are no interval."""
+"""Intervals around an estimate; NaN, or wider, where the responses in its window say too little."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kernadv.regression.inference._base import Interval
 from kernadv.regression.local.polynomial import kernel_weights
 from kernadv.regression.smoother import LinearSmoother
 
-#: An interval this many times as wide as the range of the responses in its window tells nothing: NaN.
+#: An interval this many times as wide as the range of the responses in its window is undefined.
 WIDEST = 100.0
 #: Points with less than this share of the largest kernel weight are not in the window.
 NEGLIGIBLE = 1e-6
@@ -40,30 +40,31 @@ def extremes(fit: LinearSmoother, at: FloatArray) -> tuple[FloatArray, FloatArra
 
 
 def in_window(weight: FloatArray) -> BoolArray:
-    """Which points have a weight that counts, among those of a query (or of each row)."""
+    """Which points of a query (or of each row) have a weight that counts."""
     weight = np.abs(weight)
     return np.asarray((weight > 0.0) & (weight > NEGLIGIBLE * weight.max(axis=-1, initial=0.0, keepdims=True)))
 
 
-def sound(
-    interval: Interval,
+def interval_around(
+    estimate: FloatArray,
+    half: FloatArray,
     y: FloatArray,
     window: tuple[FloatArray, FloatArray],
     size: FloatArray,
     tail: float | FloatArray,
+    covers: str,
 ) -> Interval:
-    """The interval, where the responses of its window can tell that much.
+    """``estimate -+ half``, with two exceptions.
 
-    * Where it is more than 100 times as wide as the range of the responses in its window: NaN.
-    * Where it has no width, since all the responses in the window are the same, though others differ: nothing was seen of
-      the noise, which is not to say that there is none.  If more than a share q of such responses differed, one would have
-      been seen; q is the upper limit of Jeffreys for none in n_eff.  The limits are the means of responses of which a
-      share q is as small, or as large, as any.
+    * Where that is more than 100 times as wide as the range of the responses in its window: NaN.
+    * Where it has no width because all responses in the window are the same, though others differ: the window shows no
+      noise, but there may be some.  If more than a share q of such responses differed, one would have been seen; q is the
+      upper limit of Jeffreys for none in n_eff.  The limits are the means of responses of which a share q is as small, or
+      as large, as any.
 
     Parameters
     ----------
-    interval : Interval
-        (m, C).
+    estimate, half : (m, C)
     y : (n, C)
         All responses.
     window : (m, C) and (m, C)
@@ -72,9 +73,9 @@ def sound(
         n_eff.
     tail : float or (C,)
         Chance of an error on one side.
+    covers : str
     """
-    estimate, lower, upper, covers = interval
-    least, most = y.min(axis=0), y.max(axis=0)
+    lower, upper, least, most = estimate - half, estimate + half, y.min(axis=0), y.max(axis=0)
     (low, high), rounding = window, ROUNDING * (most - least)
     seen = np.where(high - low > rounding, high - low, most - least)
     undecided = (upper - lower > WIDEST * seen) & (most > least)
