@@ -9,7 +9,7 @@ import numpy as np
 
 from kernadv._typing import FloatArray
 from kernadv.regression.local.moments import exponents, local_moments
-from kernadv.regression.local.solve import Solution, solve_local
+from kernadv.regression.local.solve import Solution, solve_local, squared_rows
 from kernadv.regression.points import Points
 from kernadv.regression.series import apart
 
@@ -65,12 +65,7 @@ class LevelMoments:
         sums = self._each(bandwidth, [self.smoother.weights], squared=True)[:, 0]
         total = np.einsum("mle,ml->me", sums, self._weight(smoothing) ** 2)
         dimensions, degree = self.x.shape[1], self.spec.degree
-        powers, index = exponents(dimensions, degree), exponents(dimensions, 2 * degree).tolist()
-        out = np.zeros(len(rows))
-        for a, left in enumerate(powers):
-            for b, right in enumerate(powers):
-                out += rows[:, a] * rows[:, b] * total[:, index.index((left + right).tolist())]
-        return out
+        return squared_rows(rows, total, exponents(dimensions, degree), exponents(dimensions, 2 * degree))
 
     def _weight(self, smoothing: FloatArray) -> FloatArray:
         """Product of the kernels of the categorical columns.  # (m, L)"""

@@ -21,9 +21,9 @@ from kernadv.regression.columns import Category
 from kernadv.regression.hat_rows import BLOCK, determines, hat_rows
 from kernadv.regression.inverse_distance import is_inverse
 from kernadv.regression.level_moments import LevelMoments, few_levels
-from kernadv.regression.local.least_squares import STEEP
 from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import (
+    STEEP,
     LocalPolynomialSpec,
     LocalValues,
     hat_matrix,
@@ -234,14 +234,13 @@ class LinearSmoother:
         """`moments`, and on demand ``sum_j l_j^2 / omega_j``."""
         if at.series is None or self.series is None:
             return self._of_part(next(self.parts(at)), derivative, square)
-        m, size, d = len(at.x), len(exponents(self.x.shape[1], self.spec.degree)), self.x.shape[1]
+        m, d = len(at.x), self.x.shape[1]
         order = (0,) * d if derivative is None else derivative
-        value, row = np.full((m, self.y.shape[1]), np.nan), np.full((m, size), np.nan)
-        out, norm = LocalValues(value, row, np.zeros(m), np.zeros(m, np.bool_), order), np.full(m, np.nan)
+        out = LocalValues.undefined(m, self.y.shape[1], coefficients(d, self.spec.degree), order)
+        norm = np.full(m, np.nan)
         for part in self.parts(at):
             own, own_norm = self._of_part(part, derivative, square)
-            for whole, values in zip(out[:4], own[:4], strict=True):
-                whole[part.queries] = values
+            out.put(part.queries, own)
             if own_norm is not None:
                 norm[part.queries] = own_norm
         return out, norm if square else None

@@ -140,11 +140,6 @@ def over_windows(
     in_parallel(part, stretches(len(at), QUERIES))
 
 
-def steps(dimensions: int, order: int) -> IntArray:
-    """Each monomial of total degree <= `order` as an earlier one times a variable: (earlier, variable).  # (E, 2)"""
-    return np.array([parent or (0, -1) for parent in monomials(dimensions, order).parents], np.int64)
-
-
 @compiled()
 def _collect(
     x: FloatArray,
@@ -196,3 +191,58 @@ def _collect(
                         j += 1
         ends[m] = count
     return len(at)
+
+
+def window_moments(
+    x: FloatArray,
+    channels: FloatArray,
+    at: FloatArray,
+    kernel: Kernel,
+    order: int,
+    *,
+    scale: FloatArray | None = None,
+    radial: bool = False,
+    past: bool = False,
+    squared: bool = False,
+) -> FloatArray:
+    """Sums over j of ``w_j v_cj u_j^a`` with u_j = (x_j - q) / scale, for all queries q and monomials a.
+
+    Parameters and result as in `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
+    """
+    parents = monomials(x.shape[1], order).parents
+    out = np.zeros((len(at), len(channels), len(parents)))
+
+    def work(own: slice, pairs: Pairs, v: FloatArray) -> None:
+        weight = pairs.weight * pairs.weight if squared else pairs.weight
+        _accumulate(weight, *pairs[1:], v, parents, out[own])
+
+    over_windows(work, x, channels, at, kernel, scale, radial, past)
+    return out
+
+
+@compiled()
+def _accumulate(
+    weight: FloatArray,
+    u: FloatArray,
+    point: IntArray,
+    ends: IntArray,
+    begin: int,
+    upto: int,
+    v: FloatArray,
+    parents: IntArray,
+    out: FloatArray,
+) -> None:
+    channels, size = v.shape[0], len(parents)
+    power = np.ones(size)
+    p = 0
+    for m in range(begin, upto):
+        while p < ends[m]:
+            w, j = weight[p], point[p]
+            if w > 0.0:
+                power[0] = w
+                for k in range(1, size):
+                    power[k] = power[parents[k, 0]] * u[parents[k, 1], p]
+                for c in range(channels):
+                    for k in range(size):
+                        out[m, c, k] += v[c, j] * power[k]
+            p += 1

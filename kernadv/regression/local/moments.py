@@ -5,7 +5,7 @@
 | a line, one bandwidth, polynomial kernels (uniform ... tricube) | `_line_power`, O(n + m) |
 | a line, one bandwidth, exponential | `_line_exponential`, O(n + m) |
 | a line, one bandwidth, Gaussian | `_line_gaussian`, O(n + m), within 1e-14 of the largest weight a point |
-| everything else, kernels with an edge: several dimensions, a bandwidth a query | `_windows`, O(points near the windows) |
+| everything else, kernels with an edge: several dimensions, a bandwidth a query | `_pairs`, O(points near the windows) |
 | everything else, kernels without one | `_blocked`, O(n m) |
 """
 
@@ -20,7 +20,7 @@ from kernadv.regression.local._line_exponential import exponential_moments
 from kernadv.regression.local._line_gaussian import gaussian_moments
 from kernadv.regression.local._line_power import power_moments
 from kernadv.regression.local._monomials import monomials
-from kernadv.regression.local._windows import window_moments
+from kernadv.regression.local._pairs import window_moments
 
 #: Polynomial kernels of a higher degree lose too many digits in the shifts: they are summed directly.
 HIGHEST_POWER = 12

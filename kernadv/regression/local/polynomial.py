@@ -16,9 +16,12 @@ from scipy.linalg import solve_triangular
 from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
-from kernadv.regression.local.least_squares import STEEP, local_least_squares, local_squares
+from kernadv.regression.local._orthogonal import orthogonal_solution
 from kernadv.regression.local.moments import exponents, local_moments
+from kernadv.regression.local.solve import TINY, Solution, solve_local, squared_rows
 
+#: Windows with a smaller pivot are solved from their points: of the digits of moments 1 / pivot^2 are lost.
+STEEP = 0.03
 #: Hat vectors formed at once.
 ROWS = 64
 #: Sums of weights within this share are equal.
@@ -69,10 +72,21 @@ class LocalValues(NamedTuple):
     defined: BoolArray
     order: tuple[int, ...]
 
+    @classmethod
+    def undefined(cls, queries: int, responses: int, size: int, order: tuple[int, ...]) -> LocalValues:
+        """Values of which none is defined yet, for polynomials of `size` coefficients."""
+        value, row = np.full((queries, responses), np.nan), np.full((queries, size), np.nan)
+        return cls(value, row, np.zeros(queries), np.zeros(queries, np.bool_), order)
+
     def take(self, queries: IntArray) -> LocalValues:
         """The values at some of the queries."""
         value, row, pivot, defined, order = self
         return LocalValues(value[queries], row[queries], pivot[queries], defined[queries], order)
+
+    def put(self, queries: IntArray | slice, values: LocalValues) -> None:
+        """Enter the values at some of the queries."""
+        for own, new in zip(self[:4], values[:4], strict=True):
+            own[queries] = new
 
 
 def derivative_order(spec: LocalPolynomialSpec, dimensions: int, derivative: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -144,10 +158,14 @@ def smooth(
     order = derivative_order(spec, x.shape[1], derivative)
     row = powers.tolist().index(list(order))
     if bandwidth.ndim == 2 and not bandwidth.all():
-        return _some_at_a_point(spec, x, y, weights, at, bandwidth, order)
-    solved = local_least_squares(
-        x, weights, y, at, bandwidth, spec.kernel, spec.degree, row, radial=spec.radial, past=spec.past
-    )
+        out = LocalValues.undefined(len(at), y.shape[1], len(powers), order)
+        wide, narrow = np.flatnonzero(bandwidth[:, 0]), np.flatnonzero(bandwidth[:, 0] == 0.0)
+        if len(wide):
+            out.put(wide, smooth(spec, x, y, weights, at[wide], bandwidth[wide], order))
+        if not any(order):
+            _take_means(out, x, y, weights, at, narrow, np.zeros(len(narrow)))
+        return out
+    solved = _least_squares(spec, x, y, weights, at, bandwidth, row)
     unit = np.broadcast_to(_unit(bandwidth, order), len(at))[:, None]
     value = solved.coefficients[:, row] / unit
     out = LocalValues(value, solved.row / unit, solved.pivot, ~np.isnan(solved.row[:, 0]), order)
@@ -161,26 +179,33 @@ def smooth(
     return out
 
 
-def _some_at_a_point(
+def _least_squares(
     spec: LocalPolynomialSpec,
     x: FloatArray,
     y: FloatArray,
     weights: FloatArray,
     at: FloatArray,
     bandwidth: FloatArray,
-    order: tuple[int, ...],
-) -> LocalValues:
-    """`smooth` where some queries have the bandwidth 0."""
-    m, size = len(at), len(exponents(x.shape[1], spec.degree))
-    wide, narrow = np.flatnonzero(bandwidth[:, 0]), np.flatnonzero(bandwidth[:, 0] == 0.0)
-    value, row = np.full((m, y.shape[1]), np.nan), np.full((m, size), np.nan)
-    out = LocalValues(value, row, np.zeros(m), np.zeros(m, np.bool_), order)
-    some = smooth(spec, x, y, weights, at[wide], bandwidth[wide], order) if len(wide) else out.take(wide)
-    for whole, part in zip(out[:4], some[:4], strict=True):
-        whole[wide] = part
-    if not any(order):
-        _take_means(out, x, y, weights, at, narrow, np.zeros(len(narrow)))
+    row: int,
+) -> Solution:
+    """Local systems solved from moments, and from the points of the window where moments lose their digits."""
+    channels, order = np.concatenate([weights[None], weights * y.T]), 2 * spec.degree
+    sums = local_moments(x, channels, at, bandwidth, spec.kernel, order, radial=spec.radial, past=spec.past)
+    out = solve_local(sums, exponents(x.shape[1], spec.degree), exponents(x.shape[1], order), row)
+    steep = np.flatnonzero((out.pivot < STEEP) & (sums[:, 0, 0] > TINY))
+    if len(steep):
+        asked = np.column_stack([at, bandwidth])[steep] if bandwidth.ndim == 2 else at[steep]
+        _, first, which = np.unique(asked, axis=0, return_index=True, return_inverse=True)
+        own, channels = steep[first], np.concatenate([weights[None], y.T])
+        better, _ = orthogonal_solution(spec, x, channels, at[own], _bandwidth_of(bandwidth, own), row)
+        for old, new in zip(out, better, strict=True):
+            old[steep] = new[which.ravel()]
     return out
+
+
+def _bandwidth_of(bandwidth: FloatArray, queries: IntArray) -> FloatArray:
+    """The bandwidth of some queries: theirs, or the one of all."""
+    return bandwidth[queries] if bandwidth.ndim == 2 else bandwidth
 
 
 def _take_means(
@@ -250,19 +275,12 @@ def squared_norm(
     sums = local_moments(
         x, channel[None], at, bandwidth, spec.kernel, 2 * spec.degree, radial=spec.radial, past=spec.past, squared=True
     )[:, 0]
-    index = {tuple(a): k for k, a in enumerate(all_powers.tolist())}
-    total = np.zeros(len(at))
-    for a, left in enumerate(powers.tolist()):
-        for b, right in enumerate(powers.tolist()):
-            total += values.row[:, a] * values.row[:, b] * sums[:, index[tuple(np.add(left, right))]]
+    total = squared_rows(values.row, sums, powers, all_powers)
     steep = np.flatnonzero(values.defined & (values.pivot < STEEP))
     if len(steep):
-        row = powers.tolist().index(list(values.order))
-        width = bandwidth[steep] if bandwidth.ndim == 2 else bandwidth
-        each = np.ones(len(x)) if variance is None else variance
-        squares = local_squares(
-            x, weights, each, at[steep], width, spec.kernel, spec.degree, row, radial=spec.radial, past=spec.past
-        )
+        row, width = powers.tolist().index(list(values.order)), _bandwidth_of(bandwidth, steep)
+        channels = np.stack([weights, np.ones(len(x)) if variance is None else variance])
+        _, squares = orthogonal_solution(spec, x, channels, at[steep], width, row, squares=True)
         total[steep] = squares / _unit(width, values.order) ** 2
     return total
 

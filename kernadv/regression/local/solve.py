@@ -61,6 +61,25 @@ def solve_local(moments: FloatArray, powers: IntArray, all_powers: IntArray, row
     return out
 
 
+def squared_rows(rows: FloatArray, sums: FloatArray, powers: IntArray, all_powers: IntArray) -> FloatArray:
+    """``sum_ab row_a row_b s_(a + b)``: with moments s of squared weights, the sum of the squared hat vectors.  # (m,)
+
+    Parameters
+    ----------
+    rows : (m, E)
+        As in `Solution`.
+    sums : (m, E2)
+        Moments of the squared weights.
+    powers, all_powers
+        As in `solve_local`.
+    """
+    table = _products(powers.tobytes(), all_powers.tobytes(), powers.shape[1])
+    total = np.zeros(len(rows))
+    for (a, b), product in np.ndenumerate(table):
+        total += rows[:, a] * rows[:, b] * sums[:, product]
+    return total
+
+
 @functools.cache
 def _products(powers: bytes, all_powers: bytes, dimensions: int) -> IntArray:
     """Which of all monomials is the product of two of those of the polynomial.  # (E, E)"""
