@@ -35,7 +35,7 @@ from kernadv.regression.columns import read_categories
 from kernadv.regression.inference import Interval
 from kernadv.regression.inference._base import check_one_curve
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.points import Points
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
 #: Highest degree of a local polynomial.

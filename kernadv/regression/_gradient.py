@@ -8,7 +8,7 @@ from sklearn.utils import gen_batches
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
 from kernadv.regression.hat_rows import BLOCK, other_weights, pair_weights
-from kernadv.regression.points import Points
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 
 

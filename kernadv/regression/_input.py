@@ -12,7 +12,7 @@ from kernadv._arrays import check_floats, is_tensor
 from kernadv._errors import ArgumentError
 from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.regression.columns import Category
-from kernadv.regression.points import Points
+from kernadv.regression.series import Points
 
 #: Largest weight; the smallest is its inverse.
 EXTREME = 1e100

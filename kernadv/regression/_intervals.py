@@ -10,7 +10,7 @@ from kernadv._errors import ArgumentError, check_choice
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.inference import Interval, bands, intervals
 from kernadv.regression.inference._rows import BAND_PARTS, INTERVAL_PARTS
-from kernadv.regression.points import Points
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 
 

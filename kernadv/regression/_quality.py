@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.regression.points import Points
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import Estimates, LinearSmoother
 
 #: Fewer residual degrees of freedom than this are none.

@@ -11,8 +11,8 @@ from scipy.linalg import solve_triangular
 from sklearn.utils import gen_batches
 
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.regression.neighbours import metric_distances
-from kernadv.regression.points import Points
+from kernadv.regression.neighbours import distances
+from kernadv.regression.series import Points
 
 if TYPE_CHECKING:
     from kernadv.regression.smoother import LinearSmoother
@@ -119,7 +119,7 @@ def pair_weights(smoother: LinearSmoother, at: Points, u: FloatArray) -> FloatAr
         near = kernel_weights(spec, u)
         there = ~u.any(axis=2)
     else:
-        distance = metric_distances(at.x, smoother.x, metric) / positive(width)
+        distance = distances(at.x, smoother.x, metric) / positive(width)
         near, there = spec.kernel.profile(distance), distance == 0.0
     near = np.where(width > 0.0, near, there)
     hit = np.isinf(near)  # 1 / 0: these points take all the weight

@@ -10,10 +10,9 @@ import numpy as np
 from kernadv._errors import ArgumentError, check_choice, check_positive
 from kernadv._typing import FloatArray
 from kernadv.regression._base import JUDGED_ROWS, KernelRegressor
-from kernadv.regression.inverse_distance import InverseDistance
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.neighbours import checked_metric, metric_distance, neighbour_distance
-from kernadv.regression.points import Points
+from kernadv.regression.neighbours import InverseDistance, checked_metric, neighbour_distance
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 
 TIES = ("count", "distinct")
@@ -123,11 +122,8 @@ class KNeighborsSmoother(KernelRegressor):
         return smoother
 
     def _bandwidth_at(self, at: Points) -> FloatArray:
-        metric, points = self._smoother.metric, self._smoother.points
-        if isinstance(metric, str) and metric == "euclidean":
-            distance = neighbour_distance(points, at, self.k_, distinct=self._distinct)
-        else:
-            distance = metric_distance(points, at, self.k_, metric, distinct=self._distinct)
+        fit = self._smoother
+        distance = neighbour_distance(fit.x, fit.series, at.x, at.series, self.k_, fit.metric, distinct=self._distinct)
         return self._factor * distance[:, None]
 
     def _window(self) -> str:

@@ -10,8 +10,7 @@ import numpy as np
 from kernadv._typing import FloatArray
 from kernadv.regression.local.moments import exponents, local_moments
 from kernadv.regression.local.solve import Solution, solve_local, squared_rows
-from kernadv.regression.points import Points
-from kernadv.regression.series import apart
+from kernadv.regression.series import Points, apart
 
 if TYPE_CHECKING:
     from kernadv.regression.smoother import LinearSmoother

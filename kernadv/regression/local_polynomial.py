@@ -11,7 +11,7 @@ from kernadv._typing import FloatArray
 from kernadv.regression._bandwidths import choose
 from kernadv.regression._base import KernelRegressor
 from kernadv.regression.bandwidth import get
-from kernadv.regression.points import Points
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 
 SIDES = ("both", "past")

@@ -19,7 +19,6 @@ from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.columns import Category
 from kernadv.regression.hat_rows import BLOCK, determines, hat_rows
-from kernadv.regression.inverse_distance import is_inverse
 from kernadv.regression.level_moments import LevelMoments, few_levels
 from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import (
@@ -31,8 +30,8 @@ from kernadv.regression.local.polynomial import (
     squared_norm,
 )
 from kernadv.regression.local.solve import RANK
-from kernadv.regression.points import Points
-from kernadv.regression.series import Part, apart
+from kernadv.regression.neighbours import InverseDistance
+from kernadv.regression.series import Part, Points, apart
 
 #: Designs with more moments a query than this are smoothed by rows of the hat matrix.
 MOMENTS = 200
@@ -198,7 +197,7 @@ class LinearSmoother:
     def _without_moments(self, degree: int) -> bool:
         dimensions, order = max(self.x.shape[1], 1), 2 * degree
         many = coefficients(dimensions, order) > MOMENTS or (order + 1) ** dimensions > GRID
-        return self.deficient or many or self.metric != "euclidean" or is_inverse(self.spec.kernel)
+        return self.deficient or many or self.metric != "euclidean" or isinstance(self.spec.kernel, InverseDistance)
 
     @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
     def estimate(self, at: Points, derivative: tuple[int, ...] | None = None, *, square: bool = False) -> Estimates:
