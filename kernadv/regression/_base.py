@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
+from copy import copy
 from math import comb
 from typing import Any, Self
 
@@ -11,12 +13,11 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kernadv import kernels
 from kernadv._arrays import is_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import AnyArray, BoolArray, FloatArray
 from kernadv.regression import _intervals
-from kernadv.regression._gradient import gradient
+from kernadv.regression._display import plot, summary
 from kernadv.regression._input import (
     back,
     find_groups,
@@ -29,9 +30,8 @@ from kernadv.regression._input import (
     to_numpy,
 )
 from kernadv.regression._quality import Quality, quality
-from kernadv.regression._summary import summary
-from kernadv.regression._warnings import warn_undefined
 from kernadv.regression.columns import read_categories
+from kernadv.regression.hat_rows import gradient
 from kernadv.regression.inference import Interval
 from kernadv.regression.inference._base import check_one_curve
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -49,6 +49,10 @@ WHY_NO_INTERVAL = (
 )
 
 
+class EmptyWindowWarning(UserWarning):
+    """Some queries have no estimate: their window is empty, or its points do not determine the local polynomial."""
+
+
 class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Local polynomial regression; subclasses say which bandwidth a query has."""
 
@@ -56,6 +60,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     kernel: Any
     categorical: dict[Any, Any] | None = None
     groups_: AnyArray | None
+
+    @abstractmethod
+    def _spec(self) -> LocalPolynomialSpec:
+        """The settings, checked."""
 
     @abstractmethod
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
@@ -68,14 +76,6 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     @abstractmethod
     def _window(self) -> str:
         """The bandwidth in words, for messages and tables."""
-
-    @property
-    def _radial(self) -> bool:
-        return False
-
-    @property
-    def _past(self) -> bool:
-        return False
 
     @property
     def _mixed(self) -> bool:
@@ -113,13 +113,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         ValueError
             If the data cannot be used, with the reason; an earlier fit is kept.
         """
-        before = dict(self.__dict__)
-        try:
-            self._fit(X, y, sample_weight, groups, frequency)
-        except BaseException:  # an interrupted selection too
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        fresh = copy(self)  # a failed or interrupted fit changes nothing
+        fresh._fit(X, y, sample_weight, groups, frequency)
+        self.__dict__ = fresh.__dict__
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any) -> None:
@@ -368,16 +364,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         matplotlib Axes
         """
         check_is_fitted(self)
-        from kernadv.regression._plot import plot
-
         return plot(self, self._smoother, ax, level)
-
-    def _spec(self) -> LocalPolynomialSpec:
-        degree = self.degree
-        whole = isinstance(degree, (int, np.integer)) and not isinstance(degree, bool)
-        if not whole or not 0 <= degree <= HIGHEST_DEGREE:
-            raise ArgumentError(f"degree must be a whole number from 0 to {HIGHEST_DEGREE}, got {degree!r}")
-        return LocalPolynomialSpec(kernels.get(self.kernel), int(degree), self._radial, self._past)
 
     def _queries(self, X: Any, groups: Any) -> tuple[Points, Any]:
         """Queries checked against the fit, and the way back to their kind."""
@@ -425,7 +412,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         at, restore = self._queries(X, groups)
         result = what(self._at_design_points(), at, *options)
         undefined: BoolArray = np.asarray(np.isnan(result.low).any(axis=1))
-        warn_undefined(~undefined, WHY_NO_INTERVAL)
+        _warn_undefined(~undefined, WHY_NO_INTERVAL)
         estimate, low, high = (restore(self._shaped(part)) for part in result[:3])
         return Interval(estimate, low, high, result.covers)
 
@@ -442,7 +429,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 f"fewer points with positive weight than degree={degree} needs, or all in one place, within "
                 f"the {self._window()}; widen it, lower the degree, or stay inside the range of the data"
             )
-        warn_undefined(defined, why)
+        _warn_undefined(defined, why)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -451,3 +438,29 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         needed = comb(JUDGED_COLUMNS + int(self.degree), JUDGED_COLUMNS)
         tags.regressor_tags.poor_score = needed > self._usual_points
         return tags
+
+
+def checked_degree(degree: Any) -> int:
+    """The degree of a local polynomial, or an error if it is none."""
+    whole = isinstance(degree, (int, np.integer)) and not isinstance(degree, bool)
+    if not whole or not 0 <= degree <= HIGHEST_DEGREE:
+        raise ArgumentError(f"degree must be a whole number from 0 to {HIGHEST_DEGREE}, got {degree!r}")
+    return int(degree)
+
+
+def _warn_undefined(defined: BoolArray, why: str) -> None:
+    """Warn once if some queries have no estimate.
+
+    Parameters
+    ----------
+    defined : (m,) bool
+    why : str
+        What is the matter and what to do.
+    """
+    missing = np.flatnonzero(~defined)
+    if len(missing):
+        warnings.warn(
+            f"{len(missing)} of {len(defined)} queries have no estimate (NaN), the first in row {missing[0]}: {why}",
+            EmptyWindowWarning,
+            stacklevel=4,
+        )

@@ -8,10 +8,12 @@ import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.series import Points
-from kernadv.regression.smoother import Estimates, LinearSmoother
+from kernadv.regression.smoother import LinearSmoother
 
 #: Fewer residual degrees of freedom than this are none.
 FREE = 1e-9
+#: A point whose window gives all others together less weight than this is alone.
+ALONE = 1e-12
 
 
 class Quality(NamedTuple):
@@ -63,13 +65,18 @@ def quality(smoother: LinearSmoother) -> Quality:
     Loader (1999), Local Regression and Likelihood, section 2.3 (degrees of freedom), 2.4 (leave-one-out).
     """
     own = smoother.estimate(smoother.points, square=True)
+    assert own.square is not None
     y, weights, known = smoother.y, smoother.weights, own.defined
     leverage = own.centre * weights
     total = weights[known].sum()
     residual = y - own.value
-    loo = left_out(own, smoother)
+    rest = (1.0 - leverage)[:, None]
+    alone = ~(rest > ALONE)
+    loo = np.where(
+        alone, np.nan, y - residual / np.where(alone, 1.0, rest)
+    )  # exactly what a refit without the point gives
     edf = float(leverage[known].sum())
-    freedom = 1.0 - 2.0 * leverage + weights * _squares(own)
+    freedom = 1.0 - 2.0 * leverage + weights * own.square
     squares = weights[:, None] * residual**2
     rss = squares[known].sum(0)
     mean = np.average(y[known], axis=0, weights=weights[known]) if known.any() else np.nan
@@ -101,15 +108,3 @@ def _series(series: IntArray | None, known: BoolArray) -> list[IntArray]:
         return [rows]
     rows = rows[np.argsort(series[rows], kind="stable")]
     return np.split(rows, np.searchsorted(series[rows], np.arange(1, int(series.max()) + 1)))
-
-
-def left_out(own: Estimates, smoother: LinearSmoother) -> FloatArray:
-    """``y - (y - mhat) / (1 - leverage)``: what a refit without the point gives, exactly.  # (n, C)"""
-    rest = (1.0 - own.centre * smoother.weights)[:, None]
-    alone = ~(rest > 1e-12)
-    return np.where(alone, np.nan, smoother.y - (smoother.y - own.value) / np.where(alone, 1.0, rest))
-
-
-def _squares(own: Estimates) -> FloatArray:
-    assert own.square is not None
-    return own.square

@@ -10,15 +10,17 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from sklearn.utils import gen_batches
 
+from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import kernel_weights
+from kernadv.regression.local.solve import RANK
 from kernadv.regression.neighbours import distances
 from kernadv.regression.series import Points
 
 if TYPE_CHECKING:
     from kernadv.regression.smoother import LinearSmoother
-from kernadv.regression.local.moments import exponents
-from kernadv.regression.local.polynomial import kernel_weights
-from kernadv.regression.local.solve import RANK
+
 
 #: Ratio of the eigenvalues of the design's cross products below which it counts as collinear.
 COLLINEAR = 1e-12
@@ -61,9 +63,7 @@ def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] |
     powers = exponents(x.shape[1], smoother.spec.degree)
     order = np.zeros(x.shape[1], np.int64) if derivative is None else np.array(derivative, np.int64)
     row = int(np.flatnonzero((powers == order).all(1))[0])
-    size = max(1, BLOCK // (len(x) * max(len(powers), x.shape[1], 1)))
-    for low in range(0, len(at.x), size):
-        block = slice(low, min(low + size, len(at.x)))
+    for block in gen_batches(len(at.x), max(1, BLOCK // (len(x) * max(len(powers), x.shape[1], 1)))):
         q = at.take(block)
         width = smoother.bandwidth if q.bandwidth is None else positive(q.bandwidth[:, None])
         u = (x[None] - q.x[:, None]) / width  # (b, n, d)
@@ -78,6 +78,51 @@ def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] |
             _take_means(half, defined, root, u)
         unit = np.prod(width**order, axis=-1).reshape(-1, 1) / prod(factorial(i) for i in order.tolist())
         yield HatRows(block, root * half / unit, (half**2).sum(1), defined)
+
+
+def gradient(smoother: LinearSmoother, at: Points, axis: int) -> FloatArray:
+    """``sum_j (dw_j / dx) (y_j - mhat(x)) / sum_j w_j``, x the coordinate `axis`; NaN where undefined.  # (m, C)
+
+    Parameters
+    ----------
+    smoother : LinearSmoother
+        Of degree 0.
+    at : Points of m queries
+    axis : int
+
+    Raises
+    ------
+    ArgumentError
+        If the estimate has jumps: one-sided windows, uniform kernels; or the bandwidth changes with the query.
+
+    References
+    ----------
+    Vinod and Ullah (1988), Flexible production function estimation by nonparametric kernel estimators, Advances in
+    Econometrics 7.
+    """
+    spec = smoother.spec
+    if spec.past or at.bandwidth is not None:
+        reason = "one-sided windows jump" if spec.past else "its bandwidth changes with the query"
+        raise ArgumentError(f"the estimate of degree 0 has no derivative here: {reason}; use degree >= 1")
+    x, h, kernel = smoother.x, smoother.bandwidth, spec.kernel
+    out = np.full((len(at.x), smoother.y.shape[1]), np.nan)
+    for block in gen_batches(len(at.x), max(1, BLOCK // x.size)):
+        q = at.take(block)
+        u = (x - q.x[:, None]) / h  # (b, n, d)
+        weight = smoother.weights * pair_weights(smoother, q, u)
+        if spec.radial:
+            distance = np.linalg.norm(u, axis=2)
+            change = kernel.slope(distance) * u[:, :, axis] / np.where(distance > 0.0, distance, 1.0)
+        else:
+            change = kernel.slope(u[:, :, axis]) * np.prod(kernel.profile(np.delete(u, axis, axis=2)), axis=2)
+        change = -smoother.weights * other_weights(smoother, q) * change / h[axis]
+        total = weight.sum(1, keepdims=True)
+        known = (total[:, 0] > 0.0) & q.known
+        total = np.where(total > 0.0, total, np.nan)
+        mean = weight @ smoother.y / total
+        slope = (change @ smoother.y - mean * change.sum(1, keepdims=True)) / total
+        out[block] = np.where(known[:, None], slope, np.nan)
+    return out
 
 
 def determines(x: FloatArray, degree: int) -> bool:
@@ -154,7 +199,7 @@ def _half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
     """``D (D'D)^-1 e_row`` of each weighted design D, and whether D determines its coefficients.  # (b, n), (b,)"""
     if design.shape[1] < design.shape[2]:
         return np.full(design.shape[:2], np.nan), np.zeros(len(design), np.bool_)
-    scale = _lengths(design, 1)
+    scale = _lengths(design)
     q, r = np.linalg.qr(design / scale[:, None])
     defined = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(axis=1) > RANK
     r[~defined] = np.eye(r.shape[1])
@@ -175,7 +220,7 @@ def _estimable_half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolA
     ----------
     Searle (1971), Linear Models, section 5.4.
     """
-    scale = _lengths(design, 1)
+    scale = _lengths(design)
     half, inside = np.zeros(design.shape[:2]), np.zeros(len(design))
     for b, each in enumerate(design):
         used = np.flatnonzero(each.any(axis=1))
@@ -199,7 +244,7 @@ def _pseudo_row(design: FloatArray, row: int) -> tuple[FloatArray, float]:
     return left @ (unit / np.where(kept, singular, 1.0)), float(unit @ unit)
 
 
-def _lengths(design: FloatArray, axis: int) -> FloatArray:
-    """Norms along an axis, 1 in the place of 0."""
-    length = np.linalg.norm(design, axis=axis)
+def _lengths(design: FloatArray) -> FloatArray:
+    """Norms of the columns, 1 for columns of zeros.  # (b, E)"""
+    length = np.linalg.norm(design, axis=1)
     return np.asarray(np.where(length > 0.0, length, 1.0))

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from kernadv import kernels
 from kernadv._errors import ArgumentError, check_choice, check_positive
 from kernadv._typing import FloatArray
-from kernadv.regression._base import JUDGED_ROWS, KernelRegressor
+from kernadv.regression._base import JUDGED_ROWS, KernelRegressor, checked_degree
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.neighbours import InverseDistance, checked_metric, neighbour_distance
 from kernadv.regression.series import Points
@@ -92,10 +93,6 @@ class KNeighborsSmoother(KernelRegressor):
         self.metric = metric
 
     @property
-    def _radial(self) -> bool:
-        return True
-
-    @property
     def _usual_points(self) -> int:
         if isinstance(self.k, float) and 0.0 < self.k < 1.0:
             return int(self.k * JUDGED_ROWS)
@@ -103,7 +100,7 @@ class KNeighborsSmoother(KernelRegressor):
 
     def _spec(self) -> LocalPolynomialSpec:
         if not isinstance(self.kernel, str) or self.kernel != InverseDistance().name:
-            return super()._spec()
+            return LocalPolynomialSpec(kernels.get(self.kernel), checked_degree(self.degree), radial=True)
         if self.degree != 0:
             raise ArgumentError(f"kernel='inverse_distance' interpolates: it needs degree=0, got {self.degree!r}")
         return LocalPolynomialSpec(InverseDistance(), 0, radial=True)
