@@ -122,11 +122,11 @@ def flash_moments(
             w = torch.where(queries.prompt[own, None] == points.prompt, w, w * windows.other_prompt)
         log = torch.zeros_like(w)
         for kernel, u in ((feature_kernel, far), (time_kernel, wide)):
-            exponent = log2_profile(kernel, u)
-            if exponent is None:
+            fused = kernel.triton_profile()
+            if fused is None or fused.log2 is None:
                 w = w * kernel.profile(u, torch)
             else:
-                log = log + exponent
+                log = log + fused.log2(u, fused.a, fused.b)
         log = torch.where(w > 0, log, -torch.inf)
         top = log.amax(1)
         unit = torch.where(torch.isfinite(top), top, 0.0)
@@ -136,12 +136,6 @@ def flash_moments(
             out[k, own] = term.sum(1)
         out[9, own] = top
     return out
-
-
-def log2_profile(kernel: Kernel, u: torch.Tensor) -> torch.Tensor | None:
-    """log2 K(u) of a kernel without an edge whose profile states it, else None."""
-    code = kernel.triton_profile()
-    return None if code is None or code.log2 is None else code.log2(u, code.a, code.b)
 
 
 def check_points(queries: Points, points: Points, response: torch.Tensor, windows: Windows) -> None:
