@@ -1,4 +1,4 @@
-"""Threads that run compiled loops; their number is numba's, ``NUMBA_NUM_THREADS``."""
+"""Work cut into blocks, and threads that run compiled loops; the number of threads is numba's, ``NUMBA_NUM_THREADS``."""
 
 from __future__ import annotations
 
@@ -62,6 +62,12 @@ def stretches(length: int, least: int) -> list[slice]:
     parts = max(1, min(numba.config.NUMBA_NUM_THREADS, length // max(least, 1)))
     cuts = [length * k // parts for k in range(parts + 1)]
     return [slice(low, high) for low, high in pairwise(cuts)]
+
+
+def blocks(length: int, size: int) -> list[slice]:
+    """Cut `length` items into blocks of `size`, or of 1 if that is less: what is held for a block bounds the memory."""
+    size = max(1, size)
+    return [slice(low, min(low + size, length)) for low in range(0, length, size)]
 
 
 def _enter() -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray
+from kernadv.regression._threads import blocks
 from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import kernel_weights
 from kernadv.regression.local.solve import RANK
@@ -63,7 +63,7 @@ def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] |
     powers = exponents(x.shape[1], smoother.spec.degree)
     order = np.zeros(x.shape[1], np.int64) if derivative is None else np.array(derivative, np.int64)
     row = int(np.flatnonzero((powers == order).all(1))[0])
-    for block in gen_batches(len(at.x), max(1, BLOCK // (len(x) * max(len(powers), x.shape[1], 1)))):
+    for block in blocks(len(at.x), BLOCK // (len(x) * max(len(powers), x.shape[1], 1))):
         q = at.take(block)
         width = smoother.bandwidth if q.bandwidth is None else positive(q.bandwidth[:, None])
         u = (x[None] - q.x[:, None]) / width  # (b, n, d)
@@ -106,7 +106,7 @@ def gradient(smoother: LinearSmoother, at: Points, axis: int) -> FloatArray:
         raise ArgumentError(f"the estimate of degree 0 has no derivative here: {reason}; use degree >= 1")
     x, h, kernel = smoother.x, smoother.bandwidth, spec.kernel
     out = np.full((len(at.x), smoother.y.shape[1]), np.nan)
-    for block in gen_batches(len(at.x), max(1, BLOCK // x.size)):
+    for block in blocks(len(at.x), BLOCK // x.size):
         q = at.take(block)
         u = (x - q.x[:, None]) / h  # (b, n, d)
         weight = smoother.weights * pair_weights(smoother, q, u)
@@ -141,7 +141,7 @@ def determines(x: FloatArray, degree: int) -> bool:
     half = np.ptp(x, axis=0) / 2.0
     u = (x - x.min(0)) / np.where(half > 0.0, half, 1.0) - 1.0
     gram = np.zeros((len(powers), len(powers)))
-    for rows in gen_batches(len(u), max(1, BLOCK // powers.size)):
+    for rows in blocks(len(u), BLOCK // powers.size):
         design = np.prod(u[rows, None] ** powers, axis=2)
         gram += design.T @ design
     eigenvalues = np.linalg.eigvalsh(gram)

@@ -16,11 +16,11 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import gen_batches
 
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
+from kernadv.regression._threads import blocks
 from kernadv.regression.series import Points, common
 
 #: Distances held at once, 16 MB.
@@ -190,7 +190,7 @@ def _kth(x: FloatArray, q: FloatArray, k: int, metric: Any) -> FloatArray:
         if metric == "euclidean":
             return _from_products(x, q, k)
     out = np.empty(len(q))
-    for batch in gen_batches(len(q), max(1, BLOCK // len(x))):
+    for batch in blocks(len(q), BLOCK // len(x)):
         out[batch] = np.partition(distances(q[batch], x, metric), k - 1, axis=1)[:, k - 1]
     return out
 
@@ -206,7 +206,7 @@ def _from_products(x: FloatArray, q: FloatArray, k: int) -> FloatArray:
     search = NearestNeighbors(n_neighbors=min(k + SPARE, len(x)), algorithm="brute").fit(near)
     largest = float((near * near).sum(1).max())
     out = np.empty(len(q))
-    for batch in gen_batches(len(q), max(1, BLOCK // (search.n_neighbors * x.shape[1]))):
+    for batch in blocks(len(q), BLOCK // (search.n_neighbors * x.shape[1])):
         found, index = search.kneighbors(asked[batch])
         chosen: IntArray = index
         own = np.sqrt(((x[chosen] - q[batch, None]) ** 2).sum(2))

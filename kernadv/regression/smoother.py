@@ -17,6 +17,7 @@ import numpy as np
 from kernadv._arrays import check_floats, row_order
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression._threads import blocks
 from kernadv.regression.columns import Category
 from kernadv.regression.hat_rows import BLOCK, determines, hat_rows
 from kernadv.regression.level_moments import LevelMoments, few_levels
@@ -211,53 +212,43 @@ class LinearSmoother:
             Whether the squared norms are wanted.
         """
         if not self.by_rows:
-            computed = self._by_moments(at, derivative, square)
+            local = self.moments(at, derivative)
+            value, centre, defined = local.value, local.row[:, 0].copy(), local.defined
+            norm = self._squared_norms(at, local) if square else np.empty(len(value))
         elif not self._without_moments(self.spec.degree) and few_levels(self, at):
-            computed = self._by_levels(at, derivative, square)
+            value, centre, norm, defined = self._by_levels(at, derivative, square)
         else:
-            computed = self._by_rows(at, derivative)
-        value, centre, norm, defined = computed
+            value, centre, norm, defined = self._by_rows(at, derivative)
         defined = defined & self._reached(at)
         value[~defined], centre[~defined] = np.nan, np.nan
-        if not square or norm is None:
-            return Estimates(value, centre, None, defined)
-        return Estimates(value, centre, np.where(defined, norm, np.nan), defined)
+        return Estimates(value, centre, np.where(defined, norm, np.nan) if square else None, defined)
 
     def moments(self, at: Points, derivative: tuple[int, ...] | None = None) -> LocalValues:
         """Estimates from local moments, each from the points of its own series."""
-        return self._moments(at, derivative, False)[0]
-
-    def _moments(
-        self, at: Points, derivative: tuple[int, ...] | None, square: bool
-    ) -> tuple[LocalValues, FloatArray | None]:
-        """`moments`, and on demand ``sum_j l_j^2 / omega_j``."""
         if at.series is None or self.series is None:
-            return self._of_part(next(self.parts(at)), derivative, square)
-        m, d = len(at.x), self.x.shape[1]
+            return self._of_part(next(self.parts(at)), derivative)
+        d = self.x.shape[1]
         order = (0,) * d if derivative is None else derivative
-        out = LocalValues.undefined(m, self.y.shape[1], coefficients(d, self.spec.degree), order)
-        norm = np.full(m, np.nan)
+        out = LocalValues.undefined(len(at.x), self.y.shape[1], coefficients(d, self.spec.degree), order)
         for part in self.parts(at):
-            own, own_norm = self._of_part(part, derivative, square)
-            out.put(part.queries, own)
-            if own_norm is not None:
-                norm[part.queries] = own_norm
-        return out, norm if square else None
+            out.put(part.queries, self._of_part(part, derivative))
+        return out
 
-    def _of_part(
-        self, part: Part, derivative: tuple[int, ...] | None, square: bool
-    ) -> tuple[LocalValues, FloatArray | None]:
-        weights = self.weights[part.points]
-        values = smooth(self.spec, part.x, self.y[part.points], weights, part.at, part.bandwidth, derivative)
-        if not square:
-            return values, None
-        return values, squared_norm(self.spec, part.x, weights, part.at, part.bandwidth, values, 1.0 / weights)
+    def _of_part(self, part: Part, derivative: tuple[int, ...] | None = None) -> LocalValues:
+        y, weights = self.y[part.points], self.weights[part.points]
+        return smooth(self.spec, part.x, y, weights, part.at, part.bandwidth, derivative)
 
-    def _by_moments(self, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Estimates:
-        values, norm = self._moments(at, derivative, square)
-        return Estimates(values.value, values.row[:, 0].copy(), norm, values.defined)
+    def _squared_norms(self, at: Points, values: LocalValues) -> FloatArray:
+        """``sum_j l_j^2 / omega_j`` of these estimates.  # (m,)"""
+        out = np.full(len(at.x), np.nan)
+        for part in self.parts(at):
+            weights, own = self.weights[part.points], values.take(part.queries)
+            out[part.queries] = squared_norm(self.spec, part.x, weights, part.at, part.bandwidth, own, 1.0 / weights)
+        return out
 
-    def _by_levels(self, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Estimates:
+    def _by_levels(
+        self, at: Points, derivative: tuple[int, ...] | None, square: bool
+    ) -> tuple[FloatArray, FloatArray, FloatArray, BoolArray]:
         """Mixed designs; queries whose windows hardly determine the polynomial are left to the hat rows."""
         h, dimensions = self.bandwidth, self.x.shape[1]
         order = [0] * max(dimensions, 1) if derivative is None else list(derivative)
@@ -269,23 +260,19 @@ class LinearSmoother:
         norm = moments.squared_norm(h, self.smoothing, rows) if square else np.empty(len(at.x))
         centre, defined = rows[:, 0].copy(), solved.pivot > RANK
         steep = np.flatnonzero(solved.pivot < STEEP)
-        exact = self._by_rows(at.take(steep), derivative)
-        value[steep], centre[steep], norm[steep], defined[steep] = (
-            exact.value,
-            exact.centre,
-            exact.square,
-            exact.defined,
-        )
-        return Estimates(value, centre, norm, defined)
+        value[steep], centre[steep], norm[steep], defined[steep] = self._by_rows(at.take(steep), derivative)
+        return value, centre, norm, defined
 
-    def _by_rows(self, at: Points, derivative: tuple[int, ...] | None) -> Estimates:
+    def _by_rows(
+        self, at: Points, derivative: tuple[int, ...] | None
+    ) -> tuple[FloatArray, FloatArray, FloatArray, BoolArray]:
         m = len(at.x)
         value, centre, norm = np.empty((m, self.y.shape[1])), np.empty(m), np.empty(m)
         defined = np.empty(m, np.bool_)
         for queries, hat, own, sure in hat_rows(self, at, derivative):
             value[queries], centre[queries], defined[queries] = hat @ self.y, own, sure
             norm[queries] = (hat * hat) @ (1.0 / self.weights)
-        return Estimates(value, centre, norm, defined)
+        return value, centre, norm, defined
 
     # ------------------------------------------------------------------------------------------------ one curve
 
@@ -317,16 +304,13 @@ class LinearSmoother:
 
     def hat_blocks(self, at: Points) -> Iterator[tuple[slice, FloatArray]]:
         """The same, some queries at a time."""
-        size = max(1, BLOCK // len(self.y))
-        for low in range(0, len(at.x), size):
-            block = slice(low, min(low + size, len(at.x)))
+        for block in blocks(len(at.x), BLOCK // len(self.y)):
             yield block, self.hat(at.take(block))
 
     def _hat_of(self, part: Part) -> FloatArray:
         """Hat matrix of a part."""
         weights = self.weights[part.points]
-        values = smooth(self.spec, part.x, self.y[part.points], weights, part.at, part.bandwidth)
-        return hat_matrix(self.spec, part.x, weights, part.at, part.bandwidth, values)
+        return hat_matrix(self.spec, part.x, weights, part.at, part.bandwidth, self._of_part(part))
 
     def parts(self, at: Points) -> Iterator[Part]:
         """Series that are smoothed together, see `kernadv.regression.series.apart`."""

@@ -78,7 +78,7 @@ class LocalValues(NamedTuple):
         value, row = np.full((queries, responses), np.nan), np.full((queries, size), np.nan)
         return cls(value, row, np.zeros(queries), np.zeros(queries, np.bool_), order)
 
-    def take(self, queries: IntArray) -> LocalValues:
+    def take(self, queries: IntArray | slice) -> LocalValues:
         """The values at some of the queries."""
         value, row, pivot, defined, order = self
         return LocalValues(value[queries], row[queries], pivot[queries], defined[queries], order)
