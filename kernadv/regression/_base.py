@@ -121,7 +121,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any) -> None:
         spec = self._spec()
         self._like = y.detach().new_empty(0) if is_tensor(y) else None
-        x, y = to_numpy(X), to_numpy(y)
+        x, y = to_numpy(X, "X"), to_numpy(y, "y")
         x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
         response = read_response(y)
         weights = read_weights(sample_weight, x)
@@ -194,7 +194,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             As in `fit`: the same as repeating the rows.
         """
         if frequency is not None:
-            weights = 1.0 if sample_weight is None else np.asarray(to_numpy(sample_weight), np.float64)
+            weights = 1.0 if sample_weight is None else np.asarray(to_numpy(sample_weight, "sample_weight"), np.float64)
             sample_weight = weights * np.bincount(read_frequency(frequency, y), minlength=len(y))
         return float(super().score(X, y, sample_weight))
 
@@ -369,7 +369,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _queries(self, X: Any, groups: Any) -> tuple[Points, Any]:
         """Queries checked against the fit, and the way back to their kind."""
         check_is_fitted(self)
-        x = validate_data(self, to_numpy(X), reset=False, dtype=None if self.categories_ else np.float64)
+        x = validate_data(self, to_numpy(X, "X"), reset=False, dtype=None if self.categories_ else np.float64)
         if (groups is None) != (self.groups_ is None):
             raise ArgumentError(
                 "the fit had groups: name the group of each query with groups="
@@ -440,23 +440,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return tags
 
 
-def checked_degree(degree: Any) -> int:
-    """The degree of a local polynomial, or an error if it is none."""
-    whole = isinstance(degree, (int, np.integer)) and not isinstance(degree, bool)
-    if not whole or not 0 <= degree <= HIGHEST_DEGREE:
-        raise ArgumentError(f"degree must be a whole number from 0 to {HIGHEST_DEGREE}, got {degree!r}")
-    return int(degree)
-
-
 def _warn_undefined(defined: BoolArray, why: str) -> None:
-    """Warn once if some queries have no estimate.
-
-    Parameters
-    ----------
-    defined : (m,) bool
-    why : str
-        What is the matter and what to do.
-    """
+    """Warn once if some queries have no estimate, with the reason and what to do."""
     missing = np.flatnonzero(~defined)
     if len(missing):
         warnings.warn(

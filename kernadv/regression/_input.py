@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length
 
-from kernadv._arrays import check_floats, is_tensor
+from kernadv._arrays import check_floats, is_tensor, read_tensor
 from kernadv._errors import ArgumentError
 from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.regression.columns import Category
@@ -20,15 +20,9 @@ EXTREME = 1e100
 ROWS = 100_000_000
 
 
-def to_numpy(values: Any) -> Any:
+def to_numpy(values: Any, name: str) -> Any:
     """A torch tensor as a numpy array in main memory; anything else as it is."""
-    if not is_tensor(values):
-        return values
-    values = values.detach().cpu()
-    try:
-        return values.numpy()
-    except TypeError:  # bfloat16, which numpy does not know
-        return values.double().numpy()
+    return read_tensor(values, name) if is_tensor(values) else values
 
 
 def back(x: Any) -> Callable[[FloatArray], Any]:
@@ -93,7 +87,7 @@ def read_weights(weights: Any, x: AnyArray) -> FloatArray:
     """
     if weights is None:
         return np.ones(len(x))
-    given = check_floats(to_numpy(weights), "sample_weight")
+    given = check_floats(to_numpy(weights, "sample_weight"), "sample_weight")
     if not given.ndim:
         given = np.full(len(x), float(given))
     if (given < 0.0).any():
@@ -124,7 +118,7 @@ def read_frequency(frequency: Any, x: AnyArray) -> IntArray:
     ArgumentError
         If there is not one a row, one is negative or not whole, all are 0, or their sum is beyond `ROWS`.
     """
-    given = check_floats(to_numpy(frequency), "frequency")
+    given = check_floats(to_numpy(frequency, "frequency"), "frequency")
     if given.shape != (len(x),):
         raise ArgumentError(f"frequency must be one whole number a row ({len(x)}), got shape {given.shape}")
     bad = ~(np.isfinite(given) & (given >= 0.0) & (given == np.rint(given)))
@@ -159,7 +153,7 @@ def read_names(groups: Any, x: AnyArray) -> AnyArray:
         If there is not one name a row.
     """
     try:
-        names = np.asarray(to_numpy(groups))
+        names = np.asarray(to_numpy(groups, "groups"))
     except ValueError:
         raise ArgumentError(f"groups must be one str or int a row, got {groups!r:.80}") from None
     if names.dtype.kind == "O" and names.size and all(isinstance(name, str) for name in names.flat):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from kernadv import kernels
-from kernadv._errors import ArgumentError, check_choice, check_positive
+from kernadv._errors import ArgumentError, check_choice, check_count, check_positive
 from kernadv._typing import FloatArray
-from kernadv.regression._base import JUDGED_ROWS, KernelRegressor, checked_degree
+from kernadv.regression._base import HIGHEST_DEGREE, JUDGED_ROWS, KernelRegressor
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.neighbours import InverseDistance, checked_metric, neighbour_distance
 from kernadv.regression.series import Points
@@ -100,7 +100,8 @@ class KNeighborsSmoother(KernelRegressor):
 
     def _spec(self) -> LocalPolynomialSpec:
         if not isinstance(self.kernel, str) or self.kernel != InverseDistance().name:
-            return LocalPolynomialSpec(kernels.get(self.kernel), checked_degree(self.degree), radial=True)
+            degree = check_count(self.degree, "degree", 0, HIGHEST_DEGREE)
+            return LocalPolynomialSpec(kernels.get(self.kernel), degree, radial=True)
         if self.degree != 0:
             raise ArgumentError(f"kernel='inverse_distance' interpolates: it needs degree=0, got {self.degree!r}")
         return LocalPolynomialSpec(InverseDistance(), 0, radial=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from kernadv import kernels
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
 from kernadv._typing import FloatArray
-from kernadv.regression._base import KernelRegressor, checked_degree
+from kernadv.regression._base import HIGHEST_DEGREE, KernelRegressor
 from kernadv.regression.bandwidth import Selection, Selector, get
 from kernadv.regression.bandwidth._mixed import select_mixed
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -101,11 +101,9 @@ class LocalPolynomial(KernelRegressor):
         self.categorical = categorical
 
     def _spec(self) -> LocalPolynomialSpec:
-        degree, kernel = checked_degree(self.degree), kernels.get(self.kernel)
-        if not isinstance(self.radial, (bool, np.bool_)):
-            raise ArgumentTypeError(f"radial must be True or False, got {self.radial!r}")
+        degree = check_count(self.degree, "degree", 0, HIGHEST_DEGREE)
         past = check_choice(self.side, "side", SIDES) == "past"
-        return LocalPolynomialSpec(kernel, degree, bool(self.radial), past)
+        return LocalPolynomialSpec(kernels.get(self.kernel), degree, check_flag(self.radial, "radial"), past)
 
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
         smoother, self.selection_ = _choose(self.bandwidth, smoother)

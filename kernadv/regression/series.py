@@ -45,11 +45,9 @@ class Points(NamedTuple):
 
     def take(self, rows: IntArray | slice | BoolArray) -> Points:
         """Some of the points."""
-        x = self.x[rows]
-        levels = self.levels[rows] if self.levels.shape[1] else np.empty((len(x), 0), np.int64)
         series = None if self.series is None else self.series[rows]
         bandwidth = None if self.bandwidth is None else self.bandwidth[rows]
-        return Points(x, levels, series, bandwidth)
+        return Points(self.x[rows], self.levels[rows], series, bandwidth)
 
 
 class Part(NamedTuple):
