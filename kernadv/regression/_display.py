@@ -16,21 +16,12 @@ from kernadv.regression.smoother import LinearSmoother
 WIDTH = 78
 #: Queries along the picture.
 QUERIES = 200
-#: Intervals and bands are cut where they leave data and fit by more than this many times the range of both.
+#: Intervals and bands are cut this many ranges of data and fit beyond both.
 BEYOND = 1.0
 
 
 def summary(regressor: Any, smoother: LinearSmoother, fit: Quality, window: str) -> str:
-    """Lay the numbers of a fit out in two columns, with notes on what not to trust.
-
-    Parameters
-    ----------
-    regressor : KernelRegressor
-    smoother : LinearSmoother
-    fit : Quality
-    window : str
-        The bandwidth in words.
-    """
+    """Table of a fit in two columns, with notes on what not to trust; `window` is the bandwidth in words."""
     spec = smoother.spec
     kernel = f"{spec.kernel.name}{', past only' if spec.past else ''}"
     series = "" if regressor.groups_ is None else f" in {len(regressor.groups_)} series"
@@ -59,7 +50,7 @@ def summary(regressor: Any, smoother: LinearSmoother, fit: Quality, window: str)
 
 
 def _notes(regressor: Any, smoother: LinearSmoother, fit: Quality) -> list[str]:
-    """What the reader should know before trusting the fit."""
+    """What to know before trusting the fit."""
     notes = []
     selection = getattr(regressor, "selection_", None)
     if selection is not None and selection.at_edge:
@@ -80,21 +71,9 @@ def _number(value: float) -> str:
 
 
 def plot(regressor: Any, smoother: LinearSmoother, ax: Any, level: float) -> Any:
-    """Draw data, fit, pointwise interval and band, the latter two of one target.
+    """Draw data, fit, pointwise interval and band; interval and band have the same target.  Returns the Axes.
 
-    Intervals and bands that leave data and fit by more than the range of both are cut there.
-
-    Parameters
-    ----------
-    regressor : KernelRegressor
-        One continuous column, one response, no groups.
-    smoother : LinearSmoother
-    ax : matplotlib Axes or None
-    level : float
-
-    Returns
-    -------
-    matplotlib Axes
+    They are cut where they leave data and fit by more than the range of both.
     """
     if (
         regressor.n_features_in_ != 1

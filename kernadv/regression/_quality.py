@@ -10,20 +10,20 @@ from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 
-#: Fewer residual degrees of freedom than this are none.
+#: Fewer residual degrees of freedom than this count as none.
 FREE = 1e-9
-#: A point whose window gives all others together less weight than this is alone.
+#: A point counts as alone if the others in its window have less weight than this in all.
 ALONE = 1e-12
 
 
 class Quality(NamedTuple):
-    """A fit at its own design points; points without an estimate are left out of the sums.
+    """A fit at its own design points; the sums leave out points without an estimate.
 
     Attributes
     ----------
     fitted : (n, C) float64
     loo : (n, C) float64
-        Estimate at each point without its own response; NaN where nothing is left.
+        Estimate at each point without its own response; NaN where no other point is left.
     points : int
         Number of points with an estimate.
     edf : float
@@ -31,13 +31,13 @@ class Quality(NamedTuple):
     residual_df : float
         ``n - 2 tr S + tr S'S``, weighted so that it is exact for responses of variance sigma^2 / weight.
     scale : (C,) float64
-        Residual standard error sigma, NaN without a residual degree of freedom.
+        Residual standard error sigma; NaN without a residual degree of freedom.
     scales : (S, C) float64
-        The same of each series by itself.
+        The same for each series.
     r_squared : (C,) float64
-        1 - RSS / TSS, NaN for constant responses.
+        1 - RSS / TSS; NaN for constant responses.
     loo_rmse : (C,) float64
-        NaN if some point cannot be left out.
+        NaN if the estimate without its own response does not exist at some point.
     """
 
     fitted: FloatArray
@@ -51,7 +51,7 @@ class Quality(NamedTuple):
     loo_rmse: FloatArray
 
     def scale_at(self, at: Points) -> FloatArray:
-        """Residual standard error of each query's series; any where that has no points.  # (m, C)"""
+        """Residual standard error of each query's series; arbitrary if the series has no points.  # (m, C)"""
         series = np.zeros(len(at.x), np.int64) if at.series is None else at.series
         return np.asarray(self.scales[np.minimum(series, len(self.scales) - 1)])
 
@@ -96,13 +96,13 @@ def quality(smoother: LinearSmoother) -> Quality:
 
 
 def _scale(squares: FloatArray, freedom: FloatArray) -> FloatArray:
-    """Residual standard error from the squared residuals (n, C) and the degrees of freedom of each.  # (C,)"""
+    """Residual standard error from squared residuals (n, C) and their degrees of freedom (n,).  # (C,)"""
     total = float(freedom.sum())
     return np.asarray(np.sqrt(squares.sum(0) / total) if total > FREE else np.full(squares.shape[1], np.nan))
 
 
 def _series(series: IntArray | None, known: BoolArray) -> list[IntArray]:
-    """Points with an estimate, of each series."""
+    """The points with an estimate, series by series."""
     rows = np.flatnonzero(known)
     if series is None:
         return [rows]

@@ -1,4 +1,4 @@
-"""Rows of the hat matrix, by blocks of queries: mixed designs and high dimensions, where no moments are shared."""
+"""Rows of the hat matrix, block by block of queries: for mixed designs and high dimensions, without moments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Ratio of the eigenvalues of the design's cross products below which it counts as collinear.
 COLLINEAR = 1e-12
-#: A coefficient is estimable if its unit vector lies within this distance of the span of the design's rows.
+#: A coefficient is estimable if its unit vector is this close to the span of the design's rows.
 SPAN = 1e-6
 #: Numbers in the largest array of a block, 32 MB.
 BLOCK = 4_000_000
@@ -39,7 +39,7 @@ class HatRows(NamedTuple):
     hat : (b, n) float64
         NaN where undefined.
     centre : (b,) float64
-        Weight of a point at the query itself, for an observation weight of 1; of values, not of derivatives.
+        Weight of a point at the query itself with observation weight 1; only for values, not for derivatives.
     defined : (b,) bool
     """
 
@@ -50,14 +50,14 @@ class HatRows(NamedTuple):
 
 
 def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] | None = None) -> Iterator[HatRows]:
-    """Hat vectors of all queries, block by block, by QR of each query's weighted design.
+    """Hat vectors of all queries, block by block, from a QR of each query's weighted design.
 
     Parameters
     ----------
     smoother : LinearSmoother
     at : Points of m queries
     derivative : d orders, optional
-        Orders of the derivative in the continuous columns; default: the value.
+        Order in each continuous column; default: the value.
     """
     x = smoother.x
     powers = exponents(x.shape[1], smoother.spec.degree)
@@ -81,7 +81,9 @@ def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] |
 
 
 def gradient(smoother: LinearSmoother, at: Points, axis: int) -> FloatArray:
-    """``sum_j (dw_j / dx) (y_j - mhat(x)) / sum_j w_j``, x the coordinate `axis`; NaN where undefined.  # (m, C)
+    """Derivative of the Nadaraya-Watson estimate in the coordinate `axis`; NaN where undefined.  # (m, C)
+
+    It is ``sum_j (dw_j / dx) (y_j - mhat(x)) / sum_j w_j``.
 
     Parameters
     ----------
@@ -126,14 +128,9 @@ def gradient(smoother: LinearSmoother, at: Points, axis: int) -> FloatArray:
 
 
 def determines(x: FloatArray, degree: int) -> bool:
-    """Whether the design points as a whole determine a polynomial of that degree.
+    """Whether the design points x (n, d) determine a polynomial of that degree.
 
-    They do not where columns are linear combinations of others, or the coefficients outnumber the points.
-
-    Parameters
-    ----------
-    x : (n, d)
-    degree : int
+    They do not if columns are linear combinations of others, or if there are more coefficients than points.
     """
     powers = exponents(x.shape[1], degree)
     if len(powers) > len(x):
@@ -173,12 +170,12 @@ def pair_weights(smoother: LinearSmoother, at: Points, u: FloatArray) -> FloatAr
 
 
 def positive(width: FloatArray) -> FloatArray:
-    """A unit of lengths for each query; windows of width 0 have any."""
+    """Widths to divide by: 1 for windows of width 0."""
     return np.where(width > 0.0, width, 1.0)
 
 
 def _take_means(half: FloatArray, defined: BoolArray, root: FloatArray, u: FloatArray) -> None:
-    """Where all points with weight lie at the query, any polynomial has their mean there; in place."""
+    """Where all points with weight lie at the query, the value is their mean, for any polynomial; in place."""
     for b in np.flatnonzero(~defined):
         used = root[b] > 0.0
         if used.any() and not u[b, used].any():
@@ -211,10 +208,10 @@ def _half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
 
 
 def _estimable_half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
-    """The same by the pseudoinverse, for designs without full rank, and whether D determines that one coefficient.
+    """The same by the pseudoinverse, for designs without full rank, and whether D determines this coefficient.
 
-    Many polynomials then fit equally well.  Where all of them agree in the coefficient, its unit vector lies in the span of
-    D's rows, and the pseudoinverse gives the common value; elsewhere nothing is estimable.
+    Many polynomials then fit equally well.  If all of them agree in the coefficient, its unit vector lies in the span of
+    D's rows and the pseudoinverse gives the common value; otherwise it is not estimable.
 
     References
     ----------
@@ -232,7 +229,7 @@ def _estimable_half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolA
 
 
 def _pseudo_row(design: FloatArray, row: int) -> tuple[FloatArray, float]:
-    """``D (D'D)^+ e_row`` and the squared length of e_row's projection onto the rows of one D without a row of zeros."""
+    """``D (D'D)^+ e_row`` of one D without rows of zeros, and the squared length of e_row's projection onto its rows."""
     if len(design) < design.shape[1]:  # independent rows interpolate: a QR is enough
         length = np.linalg.norm(design, axis=1)
         q, r = np.linalg.qr((design / length[:, None]).T)

@@ -1,4 +1,4 @@
-"""Mixed designs by moments: those of each combination of categorical levels depend on no lambda, and are weighted after."""
+"""Mixed designs by moments: one set for each combination of levels, weighted afterwards, so that lambda can change."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kernadv.regression.series import Points, apart
 if TYPE_CHECKING:
     from kernadv.regression.smoother import LinearSmoother
 
-#: Most moments that are kept, 400 MB.
+#: Largest number of moments in memory, 400 MB.
 KEPT = 50_000_000
 
 
 def few_levels(smoother: LinearSmoother, at: Points) -> bool:
-    """Whether the moments of all combinations of levels fit into memory, and fewer are kept than there are points."""
+    """Whether the moments of all combinations of levels fit into memory and are fewer, per query, than the points."""
     combinations = len(np.unique(smoother.levels, axis=0))
     size = len(exponents(smoother.x.shape[1], 2 * smoother.spec.degree))
     moments = combinations * (1 + smoother.y.shape[1]) * size
@@ -38,7 +38,7 @@ class LevelMoments:
     """
 
     def __init__(self, smoother: LinearSmoother, at: Points) -> None:
-        flat = smoother.x.shape[1] == 0  # categories alone: all points in one place
+        flat = smoother.x.shape[1] == 0  # only categories: all points are in one place
         self.spec = replace(smoother.spec, degree=0) if flat else smoother.spec
         self.smoother = smoother
         self.x = np.zeros((len(smoother.x), 1)) if flat else smoother.x
@@ -75,7 +75,7 @@ class LevelMoments:
         return np.asarray(weight[self.code.ravel()])
 
     def _each(self, bandwidth: FloatArray, columns: list[FloatArray], *, squared: bool) -> FloatArray:
-        """Moments of each combination; the first channel, for all, says where digits are lost.  # (m, C, L, E)"""
+        """Moments of each combination; a first channel for all of them shows where digits are lost.  # (m, C, L, E)"""
         width = bandwidth if len(bandwidth) else np.ones(1)
         channels = np.concatenate([columns[0][None], *(self.own * column for column in columns)])
         order, past, radial = 2 * self.spec.degree, self.spec.past, self.spec.radial

@@ -19,7 +19,7 @@ from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
 SIDES = ("both", "past")
-#: Fewer rows than this determine no bandwidth.
+#: A bandwidth is selected from at least this many rows.
 FEWEST = 3
 
 
@@ -28,31 +28,31 @@ class BandwidthWarning(UserWarning):
 
 
 class LocalPolynomial(KernelRegressor):
-    """Local polynomial regression: at each query, weighted least squares of a polynomial in ``x - query``.
+    """Local polynomial regression: at each query, a polynomial in ``x - query`` by weighted least squares.
 
     Parameters
     ----------
     degree : int
         Total degree of the polynomial, 0 (Nadaraya-Watson) to 3.
     bandwidth : float, sequence of d floats, str or Selector
-        **Half-width of a compact kernel's support, scale of the others**: a number for all columns, one a column (for
-        categorical columns lambda), or how to select it in `fit`, see `kernadv.regression.bandwidth`.  With categorical
-        columns "leave_one_out", "gcv" and "aicc" select all of them together.
+        **Half-width of a compact kernel's support, scale of other kernels**: a number for all columns, one a column (lambda
+        for categorical columns), or how `fit` selects it, see `kernadv.regression.bandwidth`.  With categorical columns
+        "leave_one_out", "gcv" and "aicc" select all bandwidths together.
     kernel : str or Kernel
         See `kernadv.kernels`.
     radial : bool
         ``K(|u|)`` instead of the product of ``K(u_i)`` over the columns, ``u = (x - query) / bandwidth``.
     side : {"both", "past"}
-        "past" is one-sided: only points at or before the query in the first continuous column.
+        "past" uses only points at or before the query in the first continuous column.
     categorical : dict, optional
         Categorical columns (index or name) and their kernel: "ordered" (Wang-van Ryzin), "unordered" (Aitchison-Aitken),
-        or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".  Levels that are text get their order
-        from a data frame (ordered categories of pandas, polars' Enum) or here: ``{"size": ("ordered", ["S", "M", "L"])}``.
+        or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".  The order of levels that are text comes
+        from a data frame (ordered categories of pandas, polars' Enum) or from here: ``{"size": ("ordered", ["S", "L"])}``.
 
     Attributes
     ----------
     bandwidth_ : (d,) float64
-        One a column of X; (n, 1) from a selector of local bandwidths.
+        One for each column of X; (n, 1) from a selector of local bandwidths.
     selection_ : Selection or None
         How the bandwidth was selected.
     groups_ : array or None
@@ -64,8 +64,8 @@ class LocalPolynomial(KernelRegressor):
 
     Notes
     -----
-    Where columns are linear combinations of others, or the coefficients outnumber the points, no polynomial is determined,
-    but its value may be: it is estimated at queries where all least squares fits agree, and NaN elsewhere.
+    If columns are linear combinations of others, or there are more coefficients than points, the polynomial is not
+    determined, but its value may be: estimates exist at queries where all least squares fits agree, and are NaN elsewhere.
 
     References
     ----------
@@ -127,7 +127,7 @@ class LocalPolynomial(KernelRegressor):
 
 
 class _FixedDegree(LocalPolynomial):
-    """A local polynomial whose name says its degree."""
+    """A local polynomial of the degree in its name."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class NadarayaWatson(_FixedDegree):
 
 
 class LocalLinear(_FixedDegree):
-    """Local linear regression: no bias from a slope, neither inside nor at the ends of the data.
+    """Local linear regression: a slope causes no bias, neither inside the data nor at the ends.
 
     Parameters
     ----------
@@ -190,18 +190,12 @@ class LocalLinear(_FixedDegree):
 
 
 def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, Selection | None]:
-    """The smoother with the bandwidth of each column: the numbers given, or those selected, and how.
-
-    Parameters
-    ----------
-    bandwidth : number, sequence of numbers, name of a selector, or Selector
-    smoother : LinearSmoother
-        Its bandwidths are not read.
+    """The smoother with a bandwidth for each column, given or selected, and how it was selected.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If the numbers cannot be bandwidths, the name is unknown or the data determine no bandwidth.
+        If the numbers cannot be bandwidths, the selector's name is unknown, or the data do not determine a bandwidth.
     """
     (n, dimensions), categories = smoother.x.shape, smoother.categories
     if not isinstance(bandwidth, (str, Selector)):

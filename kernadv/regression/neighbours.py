@@ -1,8 +1,7 @@
-"""Nearest neighbours: the distance to the k-th one, and weights in inverse proportion to the distance.
+"""Nearest neighbours: the distance to the k-th, and weights inversely proportional to the distance.
 
-At the k-th distance all ties count: what is nearest does not depend on the order of the rows.  A distance of 0, where k
-points or more lie at the query, stays 0: these points are then the whole window (see
-`kernadv.regression.local.polynomial.smooth`).
+All points at the k-th distance count, so the order of the rows does not matter.  If k points or more lie at the query, the
+distance is 0 and they are the whole window (see `kernadv.regression.local.polynomial.smooth`).
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from kernadv.regression.series import Points, common
 BLOCK = 2_000_000
 #: Trees are slower than matrix products in more dimensions than this.
 DIMENSIONS = 15
-#: Candidates beyond k that the rounding of these may have pushed out of their place.
+#: Candidates beyond k, since the rounding of these products may change the order.
 SPARE = 8
-#: Distances that are the difference on a line, and that trees know.
+#: Distances that are the difference on a line, and that trees can use.
 DIFFERENCES = ("euclidean", "chebyshev")
 #: Other names of the Euclidean distance.
 EUCLIDEAN = ("euclidean", "l2", "minkowski")
-#: Distances that are 1 less a quotient: smaller ones are the rounding errors of 0.
+#: These distances are 1 minus a quotient: smaller values are rounding errors of 0.
 ROUNDING = {"cosine": 1e-14, "correlation": 1e-14}
 
 
@@ -41,7 +40,7 @@ ROUNDING = {"cosine": 1e-14, "correlation": 1e-14}
 class InverseDistance(Kernel):
     """``K(u) = 1 / |u|`` on [-1, 1], infinite at 0: a point at the query itself takes all the weight.
 
-    For neighbours only: with a fixed bandwidth its moments are infinite.
+    Only for neighbours: with a fixed bandwidth its moments are infinite.
 
     References
     ----------
@@ -50,11 +49,7 @@ class InverseDistance(Kernel):
     """
 
     closed = True
-
-    @property
-    def name(self) -> str:
-        """What `KNeighborsSmoother` calls it."""
-        return "inverse_distance"
+    name = "inverse_distance"
 
     def formula(self, u: Any, xp: Any) -> Any:
         """K at 0 <= u <= 1."""
@@ -72,7 +67,7 @@ class InverseDistance(Kernel):
 def nearest(x: FloatArray, series: IntArray, queries: FloatArray, query_series: IntArray, k: int) -> FloatArray:
     """Distance to the k-th nearest point of the same series, or to the furthest of fewer.  # (m,)
 
-    By bisection for the k consecutive points that are nearest, in O(m log n).
+    Finds the k nearest points, which are consecutive, by bisection in O(m log n).
 
     Parameters
     ----------
@@ -141,12 +136,12 @@ def neighbour_distance(
 
 
 def checked_metric(metric: Any, points: Points) -> Any:
-    """The metric, or an error if no neighbours can be found with it.
+    """The metric by its usual name, or an error if neighbours cannot be found with it.
 
     Raises
     ------
     ArgumentError
-        If it is unknown, or there are series, which only Euclidean distances keep apart.
+        If it is unknown, or there are series, which are kept apart only for the Euclidean distance.
     """
     if isinstance(metric, str) and metric in EUCLIDEAN:
         return EUCLIDEAN[0]
@@ -196,10 +191,10 @@ def _kth(x: FloatArray, q: FloatArray, k: int, metric: Any) -> FloatArray:
 
 
 def _from_products(x: FloatArray, q: FloatArray, k: int) -> FloatArray:
-    """From the candidates that a matrix product gives, ``|q - x|^2 = |q|^2 + |x|^2 - 2 q x``: their distances written out.
+    """From candidates by a matrix product, ``|q - x|^2 = |q|^2 + |x|^2 - 2 q x``, and their distances written out.
 
-    The product loses digits between points that are close.  Where it does not prove that the candidates hold the k nearest
-    points, all distances decide.
+    The product loses digits between points that are close.  Where it does not prove that the k nearest points are among the
+    candidates, all distances are computed.
     """
     centre = x.mean(0)
     near, asked = x - centre, q - centre

@@ -9,10 +9,10 @@ from kernadv.kernels import Gaussian, Kernel
 from kernadv.regression._threads import blocks, in_parallel
 from kernadv.regression.local._monomials import monomials, shifted, values
 
-#: Queries and points of a block: its weights stay in a core's cache.
+#: Queries and points of a block, whose weights fit into a core's cache.
 QUERIES, POINTS = 256, 512
-#: Sums about the middle of a block lose the digits of (distance to a query, in bandwidths) ** order when they are moved
-#: there: more than this, and the block is cut.
+#: Sums about the middle of a block lose the digits of (distance to a query, in bandwidths) ** order when they are moved to
+#: the query.  Blocks are cut where that is more than this.
 LOSS = 1e3
 
 
@@ -36,7 +36,7 @@ def blocked_moments(
         Points in units of the bandwidth of each dimension; sorted by the first dimension.
     channels : (C, n)
     at : (m, d)
-        Queries, in the same units; blocks of neighbouring queries should be near each other.
+        Queries, in the same units; consecutive ones should be near each other.
     kernel : Kernel
         ``w = prod_i K(u_i)``, or ``K(|u|)`` if `radial`.
     order : int
@@ -44,7 +44,7 @@ def blocked_moments(
     scale : (m,), optional
         Further factor of the bandwidth at each query.
     radial, past, squared : bool
-        Radial kernel; only points with x <= q in the first dimension; weights squared.
+        Radial kernel; only points with x <= q in the first dimension; squared weights.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def blocked_moments(
 
 
 def _near_blocks(at: FloatArray, unit: FloatArray, reach: float) -> list[slice]:
-    """Stretches of at most `QUERIES` queries, none further than `reach` of its units from the middle of the others."""
+    """Blocks of at most `QUERIES` queries, each within `reach` of its units of the middle of its block."""
     found = []
     todo = blocks(len(at), QUERIES)[::-1]
     while todo:
@@ -96,7 +96,7 @@ def _near_blocks(at: FloatArray, unit: FloatArray, reach: float) -> list[slice]:
 def _gaussian(x: FloatArray, q: FloatArray, unit: FloatArray) -> FloatArray:
     """Gaussian weights of a block about a near origin, by one product: ``-|x - q|^2 / 2 = q x - |q|^2 / 2 - |x|^2 / 2``.
 
-    The other kernels are not flat at 0: the rounding of small distances would show.
+    Other kernels are not flat at 0, so that the rounding of small distances would matter.
     """
     left = np.column_stack([q, -0.5 * (q * q).sum(1), np.ones(len(q))]) / (unit * unit)[:, None]
     weight: FloatArray = left @ np.column_stack([x, np.ones(len(x)), -0.5 * (x * x).sum(1)]).T

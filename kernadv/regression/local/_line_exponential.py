@@ -1,7 +1,7 @@
 """Moving sums under an exponential kernel on a line in O(n + m): one recursion from each side.
 
-Moving the query by d bandwidths multiplies every weight by the same factor and shifts the powers of the distance, so the
-sums at one place follow from those at the last; all terms of a shift have one sign, hence no digits are lost.
+Moving the query by d bandwidths multiplies every weight by the same factor and shifts the powers of the distance.  So the
+sums at one place follow from those at the last.  All terms of a shift have one sign, so no digits are lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Monomials of several variables: their exponents, their values, and how a shift of the origin mixes them."""
+"""Monomials of several variables: exponents, values, and their sums about a shifted origin."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Local least squares by orthogonal columns: for windows whose moments lose too many digits.
 
-The moments of a window have the square of its condition number.  Where that is large, and where a window holds fewer
-places than the polynomial has coefficients, the points of the window themselves decide.
+Moments square the condition number of a window.  Where that is large, or a window has fewer places than the polynomial has
+coefficients, the fit is made from the points themselves.
 """
 
 from __future__ import annotations

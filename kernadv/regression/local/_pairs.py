@@ -1,8 +1,8 @@
-"""The points inside each window, found by sorting: cost follows the number of points near the windows, not n m.
+"""The points inside each window, found by sorting, and their moments: the cost is that of the points near the windows.
 
-The points lie in rows: cells of about one bandwidth in the second to fourth dimension, and within a row they ascend in
-the first.  A window then meets a few rows, and in each of them a stretch found by bisection.  Pairs of query and point are
-collected and weighted in parts, so that their number needs no memory.
+The points are in rows: cells of about one bandwidth in the second to fourth dimension.  Within a row they ascend in the
+first dimension.  A window covers a stretch, found by bisection, of a few rows.  Pairs of query and point are collected and
+weighted in parts, to bound the memory.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from kernadv.kernels import Kernel
 from kernadv.regression._threads import in_parallel, stretches
 from kernadv.regression.local._monomials import monomials
 
-#: Pairs of query and point at once, beside those of one query.
+#: Pairs of query and point at a time, apart from those of the last query.
 PAIRS = 2**15
-#: Most cells of a dimension.
+#: Largest number of cells in a dimension.
 CELLS = 2**15
-#: Queries that are worth a thread of their own.
+#: Queries that are worth a separate thread.
 QUERIES = 64
 
 
@@ -42,7 +42,7 @@ class Rows(NamedTuple):
     cells : (3,) int
         Number of cells.
     key : (R,) int
-        Number of each row that is not empty, ascending.
+        Number of each non-empty row, ascending.
     start : (R + 1,) int
         First point of each row.
     """
@@ -86,7 +86,7 @@ class Pairs(NamedTuple):
         Lags in bandwidths.
     point : (>= p,) int
     ends : (m,) int
-        Where the pairs of each query end; those of the first of these queries begin at 0.
+        Where the pairs of each query end; those of the first query begin at 0.
     begin, upto : int
         Which queries.
     """
@@ -109,13 +109,13 @@ def over_windows(
     radial: bool,
     past: bool,
 ) -> None:
-    """Call ``work(queries, pairs, channels)`` for all the queries, a stretch of them in each thread.
+    """Call ``work(queries, pairs, channels)`` for all queries, a stretch of them in each thread.
 
     Parameters
     ----------
     work : callable
-        `queries` says which stretch the pairs' `begin` and `upto` count in; the channels are in the order of the pairs'
-        points.  The arrays of the pairs are used again.
+        `queries` is the stretch in which `begin` and `upto` of the pairs count; the channels are in the order of the
+        points.  The arrays of the pairs are used again for the next ones.
     x, channels, at, kernel, scale, radial, past
         As in `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
     """
@@ -157,7 +157,7 @@ def _collect(
     point: IntArray,
     ends: IntArray,
 ) -> int:
-    """Pairs of the queries from `begin` on and the points of their windows, until there are `PAIRS`; the next query."""
+    """Collect pairs for the queries from `begin` on until there are `PAIRS`; returns the next query."""
     dimensions = x.shape[1]
     first, last = np.zeros(3, np.int64), np.zeros(3, np.int64)
     count = 0
@@ -207,7 +207,8 @@ def window_moments(
 ) -> FloatArray:
     """Sums over j of ``w_j v_cj u_j^a`` with u_j = (x_j - q) / scale, for all queries q and monomials a.
 
-    Parameters and result as in `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
+    They are taken about the query itself, and so are exact for any kernel.  Parameters and result as in
+    `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
     """
     parents = monomials(x.shape[1], order).parents
     out = np.zeros((len(at), len(channels), len(parents)))

@@ -1,7 +1,6 @@
 """Local polynomial regression in any dimension: values, derivatives, leverages and variances from moments.
 
-Degree 0 is the Nadaraya-Watson estimate, degree 1 the local linear one.  Nothing of size n x m is ever formed, except by
-`hat_matrix`, which is asked for it.
+Degree 0 is the Nadaraya-Watson estimate, degree 1 the local linear one.  Only `hat_matrix` forms an array of size n x m.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from kernadv.regression.local._orthogonal import orthogonal_solution
 from kernadv.regression.local.moments import exponents, local_moments
 from kernadv.regression.local.solve import TINY, Solution, solve_local, squared_rows
 
-#: Windows with a smaller pivot are solved from their points: of the digits of moments 1 / pivot^2 are lost.
+#: Windows with a smaller pivot are solved from their points: moments would lose a factor 1 / pivot^2 of precision.
 STEEP = 0.03
-#: Hat vectors formed at once.
+#: Hat vectors formed at a time.
 ROWS = 64
-#: Sums of weights within this share are equal.
+#: Sums of weights within this share count as equal.
 EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
 class LocalPolynomialSpec:
-    """How to smooth: everything but the data.
+    """How to smooth: the settings without data and bandwidth.
 
     Attributes
     ----------
@@ -61,9 +60,9 @@ class LocalValues(NamedTuple):
     pivot : (m,) float64
         About 1 / sqrt(condition number) of the local system; 0 where the window is empty.
     defined : (m,) bool
-        False where the window is empty, or its points do not determine the local polynomial.
-    order : d orders
-        Of the derivative; all 0 for values.
+        False where the window is empty or its points do not determine the local polynomial.
+    order : d int
+        Order of the derivative in each dimension; all 0 for values.
     """
 
     value: FloatArray
@@ -95,7 +94,7 @@ def derivative_order(spec: LocalPolynomialSpec, dimensions: int, derivative: tup
     Raises
     ------
     ArgumentError
-        If it has not one whole number >= 0 a dimension, or their total is beyond the degree.
+        If there is not one whole number >= 0 for each dimension, or their total is beyond the degree.
     """
     order = (0,) * dimensions if derivative is None else derivative
     if isinstance(order, (tuple, list)) and len(order) == dimensions:
@@ -138,12 +137,12 @@ def smooth(
     at : (m, d)
         Queries.
     bandwidth : (d,) or (m, 1)
-        One a dimension, or one a query: half-width of a compact kernel's support, scale of the others.  One a query may be
-        0: the window is then the points at the query itself, with equal kernel weights.
-    derivative : d orders, optional
-        Orders of the derivative in each dimension, of total at most the degree; default: the value.  With a bandwidth a
-        query, where all points with weight lie at the query itself, the value is their mean, whatever the degree (every
-        polynomial that fits them best has it there), and no derivative is defined.
+        One per dimension or one per query: half-width of a compact kernel's support, scale of other kernels.  That of a
+        query may be 0: the window is then the points at the query itself, with equal kernel weights.
+    derivative : d int, optional
+        Order in each dimension, of total at most the degree; default: the value.  With a bandwidth per query, if all points
+        with weight lie at the query itself, the value is their mean, whatever the degree (every polynomial that fits them
+        best has this value there), and derivatives are undefined.
 
     Raises
     ------
@@ -188,7 +187,7 @@ def _least_squares(
     bandwidth: FloatArray,
     row: int,
 ) -> Solution:
-    """Local systems solved from moments, and from the points of the window where moments lose their digits."""
+    """Solve from moments, or from the points of the window where moments lose their digits."""
     channels, order = np.concatenate([weights[None], weights * y.T]), 2 * spec.degree
     sums = local_moments(x, channels, at, bandwidth, spec.kernel, order, radial=spec.radial, past=spec.past)
     out = solve_local(sums, exponents(x.shape[1], spec.degree), exponents(x.shape[1], order), row)
@@ -204,7 +203,7 @@ def _least_squares(
 
 
 def _bandwidth_of(bandwidth: FloatArray, queries: IntArray) -> FloatArray:
-    """The bandwidth of some queries: theirs, or the one of all."""
+    """The bandwidth of some queries: their own, or that of all."""
     return bandwidth[queries] if bandwidth.ndim == 2 else bandwidth
 
 
@@ -217,7 +216,7 @@ def _take_means(
     queries: IntArray,
     total: FloatArray,
 ) -> None:
-    """Means of the points at those of these queries whose windows, of weight `total`, hold no others; in place."""
+    """Enter the means of the points at these queries where their windows, of weight `total`, contain no others."""
     sums = sums_at(x, np.concatenate([weights[None], weights * y.T]), at[queries])
     alone = (sums[:, 0] > 0.0) & (total <= sums[:, 0] * (1.0 + EQUAL))
     mine, own = queries[alone], sums[alone]
@@ -226,7 +225,7 @@ def _take_means(
 
 
 def sums_at(x: FloatArray, channels: FloatArray, at: FloatArray) -> FloatArray:
-    """Sums of the channels (C, n) over the points that lie at each query.  # (m, C)"""
+    """Sums of the channels (C, n) over the points at each query.  # (m, C)"""
     both = np.concatenate([at, x]) + 0.0  # -0 is 0
     if x.shape[1] == 1:
         place = np.unique(both[:, 0], return_inverse=True)[1]
@@ -237,12 +236,12 @@ def sums_at(x: FloatArray, channels: FloatArray, at: FloatArray) -> FloatArray:
 
 
 def _unit(bandwidth: FloatArray, order: tuple[int, ...]) -> FloatArray:
-    """What a coefficient in units of the bandwidth is divided by to give a derivative.  # () or (m,)"""
+    """A coefficient in units of the bandwidth divided by this is a derivative.  # () or (m,)"""
     return np.asarray(np.prod(bandwidth ** np.array(order), axis=-1) / prod(factorial(i) for i in order))
 
 
 def leverage(values: LocalValues, weights: FloatArray) -> FloatArray:
-    """Own weight ``l_i(x_i)`` of each point, from values at the design points themselves: K(0) = 1 and u = 0.  # (n,)"""
+    """Own weight ``l_i(x_i)`` of each point, from values at the design points: there K(0) = 1 and u = 0.  # (n,)"""
     return np.asarray(weights * values.row[:, 0])
 
 
@@ -262,7 +261,7 @@ def squared_norm(
     spec, x, weights, at, bandwidth
         As in `smooth`, which gave `values`.
     variance : (n,), optional
-        Variance of each response; default 1, which gives the squared norm of the hat vector, 1 / n_eff.
+        Variance of each response; the default 1 gives the squared norm of the hat vector, 1 / n_eff.
     """
     powers, all_powers = exponents(x.shape[1], spec.degree), exponents(x.shape[1], 2 * spec.degree)
     channel = weights**2 if variance is None else weights**2 * variance
@@ -313,7 +312,7 @@ def hat_matrix(
 
 
 def _orthogonal_row(weight: FloatArray, monomials: FloatArray, row: int) -> FloatArray:
-    """Hat vector of a coefficient by QR, for polynomials that cancel where the weights are.  # (n,)"""
+    """Hat vector of a coefficient by QR, where sums of polynomials would cancel.  # (n,)"""
     root = np.sqrt(weight)
     design = root[:, None] * monomials
     scale = np.linalg.norm(design, axis=0)

@@ -25,7 +25,7 @@ def prequential_cv(
 ) -> Scores:
     """Prequential scores of H bandwidths over P whole histories, without temporaries; ascending steps.
 
-    Parameters and results as in `prequential.prequential_cv`, with `Steps` and `Relative` bandwidths.
+    Parameters and results as in `prequential.prequential_cv`, for `Steps` and `Relative` bandwidths.
     """
     check_histories(histories)
     check_dtype(dtype)
@@ -46,7 +46,7 @@ def batched_kernel_weights(
 ) -> Tensor:
     """The normalised weights of every visit, (H, sum of the lengths); see `kernadv.regression.operators.weights`.
 
-    The sum of the lengths, `total`, is looked up where it is not given; that waits for the device.
+    Without `total`, the sum of the lengths, the host waits for the device to compute it.
     """
     check_histories(histories)
     check_windows(windows, histories)
@@ -76,7 +76,7 @@ def flash_smoother(
     degree : {0, 1}
         Nadaraya-Watson, or local linear in time.
     precision : {"ieee", "bf16x3", "bf16"}
-        Arithmetic of the matrix product on a GPU: float32; three bfloat16 products, as exact; bfloat16.
+        Arithmetic of the matrix product on a GPU: float32; three bfloat16 products, equally exact; bfloat16.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def _check_degree(degree: int) -> None:
 
 
 def _module(name: str, reference: Any, like: Tensor, *keys: str) -> Any:
-    """The module that computes: on a GPU the fused one if it can run, else the reference."""
+    """The fused module on a GPU where it can run, else the reference."""
     fused = fused_module(f"kernadv.regression.operators.{name}", *keys) if like.is_cuda else None
     return fused or reference
 
