@@ -65,9 +65,9 @@ def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] |
     row = int(np.flatnonzero((powers == order).all(1))[0])
     for block in blocks(len(at.x), BLOCK // (len(x) * max(len(powers), x.shape[1], 1))):
         q = at.take(block)
-        width = smoother.bandwidth if q.bandwidth is None else positive(q.bandwidth[:, None])
+        width = smoother.bandwidth if q.bandwidth is None else _positive(q.bandwidth[:, None])
         u = (x[None] - q.x[:, None]) / width  # (b, n, d)
-        root = np.sqrt(smoother.weights * pair_weights(smoother, q, u))
+        root = np.sqrt(smoother.weights * _pair_weights(smoother, q, u))
         design = np.ones((*u.shape[:2], len(powers)))
         for e, power in enumerate(powers):
             for i in np.flatnonzero(power):
@@ -107,23 +107,22 @@ def gradient(smoother: LinearSmoother, at: Points, axis: int) -> FloatArray:
         reason = "one-sided windows jump" if spec.past else "its bandwidth changes with the query"
         raise ArgumentError(f"the estimate of degree 0 has no derivative here: {reason}; use degree >= 1")
     x, h, kernel = smoother.x, smoother.bandwidth, spec.kernel
-    out = np.full((len(at.x), smoother.y.shape[1]), np.nan)
+    out = np.empty((len(at.x), smoother.y.shape[1]))
     for block in blocks(len(at.x), BLOCK // x.size):
         q = at.take(block)
         u = (x - q.x[:, None]) / h  # (b, n, d)
-        weight = smoother.weights * pair_weights(smoother, q, u)
+        others = smoother.weights * _other_weights(smoother, q)
+        weight = others * kernel_weights(spec, u)
         if spec.radial:
             distance = np.linalg.norm(u, axis=2)
             change = kernel.slope(distance) * u[:, :, axis] / np.where(distance > 0.0, distance, 1.0)
         else:
             change = kernel.slope(u[:, :, axis]) * np.prod(kernel.profile(np.delete(u, axis, axis=2)), axis=2)
-        change = -smoother.weights * other_weights(smoother, q) * change / h[axis]
+        change = -others * change / h[axis]
         total = weight.sum(1, keepdims=True)
-        known = (total[:, 0] > 0.0) & q.known
-        total = np.where(total > 0.0, total, np.nan)
+        total[total == 0.0] = np.nan
         mean = weight @ smoother.y / total
-        slope = (change @ smoother.y - mean * change.sum(1, keepdims=True)) / total
-        out[block] = np.where(known[:, None], slope, np.nan)
+        out[block] = (change @ smoother.y - mean * change.sum(1, keepdims=True)) / total
     return out
 
 
@@ -145,31 +144,23 @@ def determines(x: FloatArray, degree: int) -> bool:
     return bool(eigenvalues[0] > COLLINEAR * eigenvalues[-1])
 
 
-def pair_weights(smoother: LinearSmoother, at: Points, u: FloatArray) -> FloatArray:
-    """Product of the kernels of all columns; 0 across series and, one-sided, after the query.  # (b, n)
-
-    Parameters
-    ----------
-    smoother : LinearSmoother
-    at : Points of b queries
-    u : (b, n, d)
-        Lags in bandwidths.
-    """
+def _pair_weights(smoother: LinearSmoother, at: Points, u: FloatArray) -> FloatArray:
+    """Product of the kernels of all columns, at lags u (b, n, d) in bandwidths; 0 across series.  # (b, n)"""
     width = np.ones((1, 1)) if at.bandwidth is None else at.bandwidth
     spec, metric = smoother.spec, smoother.metric
     if metric == "euclidean":
         near = kernel_weights(spec, u)
         there = ~u.any(axis=2)
     else:
-        distance = distances(at.x, smoother.x, metric) / positive(width)
+        distance = distances(at.x, smoother.x, metric) / _positive(width)
         near, there = spec.kernel.profile(distance), distance == 0.0
     near = np.where(width > 0.0, near, there)
     hit = np.isinf(near)  # 1 / 0: these points take all the weight
     near = np.where(hit.any(axis=1, keepdims=True), hit, near)
-    return np.asarray(other_weights(smoother, at) * near)
+    return np.asarray(_other_weights(smoother, at) * near)
 
 
-def positive(width: FloatArray) -> FloatArray:
+def _positive(width: FloatArray) -> FloatArray:
     """Widths to divide by: 1 for windows of width 0."""
     return np.where(width > 0.0, width, 1.0)
 
@@ -182,7 +173,7 @@ def _take_means(half: FloatArray, defined: BoolArray, root: FloatArray, u: Float
             half[b], defined[b] = root[b] / (root[b] ** 2).sum(), True
 
 
-def other_weights(smoother: LinearSmoother, at: Points) -> FloatArray:
+def _other_weights(smoother: LinearSmoother, at: Points) -> FloatArray:
     """Kernels of the categorical columns; 0 across series.  # (b, n)"""
     weight = np.ones((len(at.x), len(smoother.x)))
     for c, (category, smoothing) in enumerate(zip(smoother.categories, smoother.smoothing.tolist(), strict=True)):
