@@ -41,7 +41,7 @@ def band(smoother: LinearSmoother, at: Points, level: float, method: str, bias_c
         return _joined([queries], [result], at, smoother)
     if method == "tube":
         raise ArgumentError(
-            "the tube formula is for one continuous column and one bandwidth: the hat vectors must form one smooth path; "
+            "the tube formula is for one continuous column and one bandwidth: hat vectors must form one smooth path; "
             "use method='sup_t'"
         )
     return bands.make_band(smoother, at, level, bias_corrected, BAND_PARTS)

@@ -200,8 +200,9 @@ def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, S
     (n, dimensions), categories = smoother.x.shape, smoother.categories
     if not isinstance(bandwidth, (str, Selector)):
         h = _numbers(bandwidth, dimensions + len(categories), bool(categories))
-        lambdas = [category.column for category in categories]
-        continuous, smoothing = np.delete(h, lambdas), h[lambdas]
+        categorical = np.zeros(len(h), np.bool_)
+        categorical[[category.column for category in categories]] = True
+        continuous, smoothing = h[~categorical], h[categorical]
         if not (continuous > 0).all() or not np.isfinite(h).all():
             raise ArgumentError(
                 f"bandwidth must be positive and finite, got {bandwidth!r}; it is the half-width of a compact kernel's "
