@@ -126,7 +126,7 @@ def _line(
         sums, lost = power_moments(x, v, at, width, _coefficients(kernel, twice), order, past)
         return sums * width ** np.arange(order + 1), lost
     if isinstance(kernel, Exponential):
-        return exponential_moments(x, v, at, 1.0, kernel.rho**twice, order, past), np.zeros(len(at), np.bool_)
+        return exponential_moments(x, v, at, kernel.rho**twice, order, past), np.zeros(len(at), np.bool_)
     narrow = 1.0 / np.sqrt(twice)
     sums = gaussian_moments(x, v, at, narrow, order, past) * narrow ** np.arange(order + 1)
     return sums, sums[:, 0, 0] < FAR * v[0].max(initial=0.0)
