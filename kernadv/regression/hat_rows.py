@@ -12,7 +12,7 @@ from scipy.linalg import solve_triangular
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression._threads import blocks
-from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.monomials import monomials, values
 from kernadv.regression.local.polynomial import kernel_weights
 from kernadv.regression.local.solve import RANK
 from kernadv.regression.neighbours import distances
@@ -60,20 +60,16 @@ def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] |
         Order in each continuous column; default: the value.
     """
     x = smoother.x
-    powers = exponents(x.shape[1], smoother.spec.degree)
+    basis = monomials(x.shape[1], smoother.spec.degree)
     order = np.zeros(x.shape[1], np.int64) if derivative is None else np.array(derivative, np.int64)
-    row = int(np.flatnonzero((powers == order).all(1))[0])
-    for block in blocks(len(at.x), BLOCK // (len(x) * max(len(powers), x.shape[1], 1))):
+    row = int(np.flatnonzero((basis.exponents == order).all(1))[0])
+    for block in blocks(len(at.x), BLOCK // (len(x) * max(len(basis.exponents), x.shape[1]))):
         q = at.take(block)
         width = smoother.bandwidth if q.bandwidth is None else _positive(q.bandwidth[:, None])
         u = (x[None] - q.x[:, None]) / width  # (b, n, d)
         root = np.sqrt(smoother.weights * _pair_weights(smoother, q, u))
-        design = np.ones((*u.shape[:2], len(powers)))
-        for e, power in enumerate(powers):
-            for i in np.flatnonzero(power):
-                design[:, :, e] *= u[:, :, i] ** power[i]
         solve = _estimable_half_row if smoother.deficient else _half_row
-        half, defined = solve(root[:, :, None] * design, row)
+        half, defined = solve(root[:, :, None] * values(u, basis), row)
         if q.bandwidth is not None and row == 0:
             _take_means(half, defined, root, u)
         unit = np.prod(width**order, axis=-1).reshape(-1, 1) / prod(factorial(i) for i in order.tolist())
@@ -131,14 +127,15 @@ def determines(x: FloatArray, degree: int) -> bool:
 
     They do not if columns are linear combinations of others, or if there are more coefficients than points.
     """
-    powers = exponents(x.shape[1], degree)
-    if len(powers) > len(x):
+    basis = monomials(x.shape[1], degree)
+    size = len(basis.exponents)
+    if size > len(x):
         return False
     half = np.ptp(x, axis=0) / 2.0
     u = (x - x.min(0)) / np.where(half > 0.0, half, 1.0) - 1.0
-    gram = np.zeros((len(powers), len(powers)))
-    for rows in blocks(len(u), BLOCK // powers.size):
-        design = np.prod(u[rows, None] ** powers, axis=2)
+    gram = np.zeros((size, size))
+    for rows in blocks(len(u), BLOCK // size):
+        design = values(u[rows], basis)
         gram += design.T @ design
     eigenvalues = np.linalg.eigvalsh(gram)
     return bool(eigenvalues[0] > COLLINEAR * eigenvalues[-1])

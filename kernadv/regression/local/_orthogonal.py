@@ -12,9 +12,9 @@ import numpy as np
 
 from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
-from kernadv.regression.local.monomials import monomials
 from kernadv.regression.local._pairs import Pairs, over_windows
 from kernadv.regression.local.moments import ascending, in_units
+from kernadv.regression.local.monomials import monomials
 from kernadv.regression.local.solve import RANK, TINY, Solution
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from kernadv.regression.local._blocked import blocked_moments
 from kernadv.regression.local._line_exponential import exponential_moments
 from kernadv.regression.local._line_gaussian import gaussian_moments
 from kernadv.regression.local._line_power import power_moments
-from kernadv.regression.local.monomials import monomials
 from kernadv.regression.local._pairs import window_moments
+from kernadv.regression.local.monomials import monomials
 
 #: Polynomial kernels of a higher degree lose too many digits in the shifts and are summed directly.
 HIGHEST_POWER = 12

@@ -42,11 +42,11 @@ def monomials(dimensions: int, degree: int) -> Monomials:
 
 
 def values(z: FloatArray, basis: Monomials) -> FloatArray:
-    """Values of the monomials at points z (b, d).  # (b, E)"""
-    out = np.empty((len(z), len(basis.parents)))
-    out[:, 0] = 1.0
+    """Values of the monomials at points z (..., d).  # (..., E)"""
+    out = np.empty((*z.shape[:-1], len(basis.parents)))
+    out[..., 0] = 1.0
     for k, (earlier, variable) in enumerate(basis.parents[1:].tolist(), 1):
-        out[:, k] = out[:, earlier] * z[:, variable]
+        out[..., k] = out[..., earlier] * z[..., variable]
     return out
 
 
