@@ -8,10 +8,10 @@ from kernadv._errors import import_extra
 
 import_extra("sklearn", "kernel regression", "regression")
 
-from kernadv.regression._warnings import BandwidthWarning, EmptyWindowWarning
+from kernadv.regression._base import EmptyWindowWarning
 from kernadv.regression.k_neighbors import KNeighborsSmoother
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.local_polynomial import LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression.local_polynomial import BandwidthWarning, LocalLinear, LocalPolynomial, NadarayaWatson
 from kernadv.regression.smoother import LinearSmoother
 
 __all__ = [

@@ -1,9 +1,10 @@
-"""What all regressors share: checks, fitting, prediction and what is asked of a fitted smoother."""
+"""What all regressors share: checks, fitting, prediction, inference and display."""
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
-from math import comb
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -11,12 +12,11 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from kernadv import kernels
 from kernadv._arrays import is_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import AnyArray, BoolArray, FloatArray
 from kernadv.regression import _intervals
-from kernadv.regression._gradient import gradient
+from kernadv.regression._display import plot, summary
 from kernadv.regression._input import (
     back,
     find_groups,
@@ -29,28 +29,31 @@ from kernadv.regression._input import (
     to_numpy,
 )
 from kernadv.regression._quality import Quality, quality
-from kernadv.regression._summary import summary
-from kernadv.regression._warnings import warn_undefined
 from kernadv.regression.columns import read_categories
+from kernadv.regression.hat_rows import gradient
 from kernadv.regression.inference import Interval
 from kernadv.regression.inference._base import check_one_curve
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.points import Points
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
 #: Highest degree of a local polynomial.
 HIGHEST_DEGREE = 3
-#: Size of the data by which scikit-learn judges scores.
+#: Size of the data on which scikit-learn tests scores.
 JUDGED_ROWS, JUDGED_COLUMNS = 200, 10
 
 WHY_NO_INTERVAL = (
-    "too few points in the window for an interval, so that its responses say nothing of the noise, or all responses are the "
-    "same; widen the bandwidth"
+    "too few points in the window for an interval, so that its responses tell nothing about the noise, or all responses are "
+    "the same; widen the bandwidth"
 )
 
 
+class EmptyWindowWarning(UserWarning):
+    """Some queries have no estimate: their window is empty, or its points do not determine the local polynomial."""
+
+
 class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Local polynomial regression; subclasses say which bandwidth a query has."""
+    """Local polynomial regression; subclasses define the bandwidth of each query."""
 
     degree: int
     kernel: Any
@@ -58,24 +61,20 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     groups_: AnyArray | None
 
     @abstractmethod
+    def _spec(self) -> LocalPolynomialSpec:
+        """The settings, checked."""
+
+    @abstractmethod
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
-        """Choose the bandwidth, or what the bandwidths of queries follow from."""
+        """The smoother with its bandwidth, or with what the bandwidths of queries depend on."""
 
     @abstractmethod
     def _bandwidth_at(self, at: Points) -> FloatArray | None:
-        """Bandwidth of each query (m, 1), or None where all have the one of the smoother."""
+        """Bandwidth of each query (m, 1), or None if all have that of the smoother."""
 
     @abstractmethod
     def _window(self) -> str:
         """The bandwidth in words, for messages and tables."""
-
-    @property
-    def _radial(self) -> bool:
-        return False
-
-    @property
-    def _past(self) -> bool:
-        return False
 
     @property
     def _mixed(self) -> bool:
@@ -83,11 +82,11 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     @property
     def _usual_points(self) -> int:
-        """Points in a window of the data by which scikit-learn judges scores."""
+        """Points in a window of the data on which scikit-learn tests scores."""
         return JUDGED_ROWS
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None, frequency: Any = None) -> Self:
-        """Keep the sample and choose the bandwidth.
+        """Store the sample and choose the bandwidth.
 
         Parameters
         ----------
@@ -96,13 +95,13 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         y : (n,) or (n, C) array or tensor
             Responses.
         sample_weight : (n,) array-like, optional
-            Observation weights >= 0, the precision of each response: its variance is in inverse proportion.  For the mean of
-            k responses that is k.  Their unit does not matter, and whole numbers are nothing special.
+            Observation weights >= 0, inversely proportional to the variance of each response: k for the mean of k
+            responses.  Only their ratios matter, and whole numbers have no special meaning.
         groups : (n,) array-like of str or int, optional
             Series of each row: smoothing never crosses series.
         frequency : (n,) array-like of whole numbers >= 0, optional
-            How often each row is there: the same as repeating the rows, in everything.  `bandwidth_` of a selector of local
-            bandwidths then has one for each repetition.
+            Number of times each row counts; everything is as if the rows were repeated.  With a selector of local
+            bandwidths, `bandwidth_` has one row for each repetition.
 
         Returns
         -------
@@ -111,21 +110,17 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Raises
         ------
         ValueError
-            If the data cannot be used, with the reason; an earlier fit is kept.
+            If the data cannot be used; an earlier fit is kept.
         """
-        before = dict(self.__dict__)
-        try:
-            self._fit(X, y, sample_weight, groups, frequency)
-        except BaseException:  # an interrupted selection too
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        fresh = copy(self)  # a failed or interrupted fit changes nothing
+        fresh._fit(X, y, sample_weight, groups, frequency)
+        self.__dict__ = fresh.__dict__
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any) -> None:
         spec = self._spec()
         self._like = y.detach().new_empty(0) if is_tensor(y) else None
-        x, y = to_numpy(X), to_numpy(y)
+        x, y = to_numpy(X, "X"), to_numpy(y, "y")
         x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
         response = read_response(y)
         weights = read_weights(sample_weight, x)
@@ -167,15 +162,15 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         X : (m, d) array, data frame or tensor
             Queries.
         return_std : bool
-            Return the standard error of each estimate as well, for one error variance (in each group); NaN if that has no
+            Also return the standard error of each estimate, assuming one error variance (in each group); NaN if there is no
             residual degree of freedom.
         groups : (m,) array-like, optional
-            Series of each query; needed exactly if the fit had groups.
+            Series of each query; required if the fit had groups, and only then.
 
         Returns
         -------
         (m,) or (m, C) array or tensor, or two of them
-            NaN, with one `EmptyWindowWarning`, where the window holds too few points.
+            NaN, with one `EmptyWindowWarning`, where the window has too few points.
         """
         at, restore = self._queries(X, groups)
         local = self._smoother.estimate(at, square=return_std)
@@ -187,7 +182,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return value, restore(self._shaped(np.sqrt(np.maximum(local.square, 0.0))[:, None] * scale))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, frequency: Any = None) -> float:
-        """R^2 of the predictions: ``1 - sum w (y - predict(X))^2 / sum w (y - mean)^2``, w the weights times frequencies.
+        """R^2 of the predictions: ``1 - sum w (y - predict(X))^2 / sum w (y - mean)^2``, where w = weight x frequency.
 
         Parameters
         ----------
@@ -195,24 +190,24 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         y : (m,) or (m, C) array
         sample_weight : (m,) array-like, optional
         frequency : (m,) array-like of whole numbers >= 0, optional
-            As in `fit`: the same as repeating the rows.
+            As in `fit`.
         """
         if frequency is not None:
-            weights = 1.0 if sample_weight is None else np.asarray(to_numpy(sample_weight), np.float64)
+            weights = 1.0 if sample_weight is None else np.asarray(to_numpy(sample_weight, "sample_weight"), np.float64)
             sample_weight = weights * np.bincount(read_frequency(frequency, y), minlength=len(y))
         return float(super().score(X, y, sample_weight))
 
     def derivative(self, X: Any, order: int | tuple[int, ...] = 1, groups: Any = None) -> Any:
         """Estimate a derivative of the regression function.
 
-        It is a coefficient of the local polynomial; with degree 0, the derivative of the estimate itself.
+        This is a coefficient of the local polynomial; with degree 0, the derivative of the estimate itself.
 
         Parameters
         ----------
         X : (m, d) array, data frame or tensor
         order : int or tuple of d ints
-            Order in each continuous column, of total at most the degree, or 1 with degree 0.  The number 1 gives the
-            gradient where there are several columns.
+            Order in each continuous column.  The total is at most the degree, or 1 with degree 0.  With several columns the
+            number 1 gives the gradient.
         groups : (m,) array-like, optional
 
         Returns
@@ -246,7 +241,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return restore(np.stack(values, axis=-1) if several else values[0])
 
     def hat_matrix(self, X: Any, groups: Any = None) -> Any:
-        """Hat matrix S of some queries: ``predict(X) = S @ y``.  # (m, n)"""
+        """Hat matrix S at the queries: ``predict(X) = S @ y``.  # (m, n)"""
         at, restore = self._queries(X, groups)
         rows = self._smoother.hat(at)
         self._report(~np.isnan(rows[:, 0]), at)
@@ -254,17 +249,15 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         if len(first) < len(self._rows):  # repetitions of a row are summed
             rows = np.add.reduceat(rows, first, axis=1)
         if len(first) < self._given:
-            there = np.zeros(self._given, np.bool_)
-            there[self._rows] = True
-            rows, some = np.zeros((len(at.x), self._given)), rows
-            rows[:, there] = some
+            rows, used = np.zeros((len(at.x), self._given)), rows
+            rows[:, self._rows[first]] = used
         return restore(rows)
 
     def loo_predict(self) -> Any:
-        """Estimate at each fitted row without its own response, exact and without refitting.  # (n,) or (n, C)
+        """Estimate at each fitted row without its own response: exact, without refitting.  # (n,) or (n, C)
 
-        Of the kind of y.  A row whose window holds nothing else is NaN, and so are rows of weight 0.  One of several
-        repetitions is left out alone.
+        The result has the type of y.  It is NaN for rows that are alone in their window and for rows of weight 0.  Of a
+        repeated row only one repetition is left out.
         """
         check_is_fitted(self)
         out = np.full((self._given, self._smoother.y.shape[1]), np.nan)
@@ -274,9 +267,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def interval(self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None) -> Interval:
         """Pointwise confidence intervals.
 
-        Errors are taken as independent.  For others, with ``fit = model.as_fit()`` and the functions of
-        `kernadv.regression.inference`: clusters by `robust_bias_corrected` of ``dataclasses.replace(fit, cluster=...)`` with
-        ``method="cluster"``; correlation along the first column by its ``method="hac"``, or by a block bootstrap,
+        Errors are assumed to be independent.  For other errors take ``fit = model.as_fit()`` and the functions of
+        `kernadv.regression.inference`.  Clusters: `robust_bias_corrected` of ``dataclasses.replace(fit, cluster=...)`` with
+        ``method="cluster"``.  Correlation along the first column: the same with ``method="hac"``, or a block bootstrap,
         `percentile_t` with ``scheme=MovingBlocks()``.
 
         Parameters
@@ -284,31 +277,31 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         X : (m, d) array, data frame or tensor
         level : float
         method : {"auto", "normal", "robust", "wilson", "jeffreys", "uniform"}
-            See `kernadv.regression.inference.interval`: "auto" has limits of their own for columns of two values, whatever
-            these are.  The bias that other levels of categorical columns bring is not corrected.
+            See `kernadv.regression.inference.interval`.  "auto" uses limits for proportions where a response takes only two
+            values, whatever these are.  Bias from other levels of categorical columns is not corrected.
         groups : (m,) array-like, optional
 
         Returns
         -------
         Interval
             `estimate`, `low` and `high`, each like the result of `predict`, and what the intervals cover.  NaN, with a
-            warning, where the responses of the window do not tell.
+            warning, where the responses in the window are not enough.
 
         Raises
         ------
         ArgumentError
-            If the method is unknown or not for this degree or these responses.
+            If the method is unknown, or does not apply to this degree or these responses.
         """
         return self._region(_intervals.interval, X, groups, level, method)
 
     def band(
         self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None, *, bias_corrected: bool = False
     ) -> Interval:
-        """Confidence bands: they cover at all the queries together.
+        """Confidence bands: they cover at all queries simultaneously.
 
-        Errors are taken as independent.  For correlation along a line, with ``fit = model.as_fit()``:
+        Errors are assumed to be independent.  For correlation along a line pass ``model.as_fit()`` to
         `kernadv.regression.inference.multiplier_bootstrap` with ``scheme=MovingBlocks()``, a block bootstrap.  For clusters
-        there are intervals only, see `interval`.
+        there are only intervals, see `interval`.
 
         Parameters
         ----------
@@ -318,10 +311,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             Bootstrap of the largest t, or the tube formula, which is for one continuous column and one bandwidth; see
             `multiplier_bootstrap` and `tube` of `kernadv.regression.inference`, and `band` there for columns of two values.
         groups : (m,) array-like, optional
-            The band is one for all queries; groups without a query have no part in it.
+            One band covers all queries; groups without a query do not matter.
         bias_corrected : bool
-            Cover the regression function, around a fit of a higher degree; default: the smoothed target, around the
-            estimate.
+            Cover the regression function, with a band around a fit of a higher degree; default: cover the smoothed target,
+            with a band around the estimate.
 
         Returns
         -------
@@ -336,12 +329,12 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self._region(_intervals.band, X, groups, level, method, bias_corrected)
 
     def as_fit(self) -> LinearSmoother:
-        """The fit as the functions of `kernadv.regression.inference` take it: ``standard_error(model.as_fit(), X, "hac")``.
+        """The fit for the functions of `kernadv.regression.inference`, e.g. ``standard_error(model.as_fit(), X, "hac")``.
 
         Raises
         ------
         ArgumentError
-            For groups, categorical columns and bandwidths that change with the query, which these functions do not know;
+            With groups, categorical columns or bandwidths that change with the query: these functions do not support them,
             `interval` and `band` do.
         """
         check_is_fitted(self)
@@ -350,12 +343,12 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return fit
 
     def summary(self) -> str:
-        """Table of the fit: bandwidth and how it was chosen, degrees of freedom, errors."""
+        """Table of the fit: the bandwidth and how it was chosen, degrees of freedom, errors."""
         check_is_fitted(self)
         return summary(self, self._smoother, self._fit_quality(), self._window())
 
     def plot(self, ax: Any = None, level: float = 0.95) -> Any:
-        """Draw data, fit, pointwise interval and band of a one-dimensional fit.
+        """Plot the data, the fit, its pointwise interval and its band, in one dimension.
 
         Parameters
         ----------
@@ -368,21 +361,12 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         matplotlib Axes
         """
         check_is_fitted(self)
-        from kernadv.regression._plot import plot
-
         return plot(self, self._smoother, ax, level)
 
-    def _spec(self) -> LocalPolynomialSpec:
-        degree = self.degree
-        whole = isinstance(degree, (int, np.integer)) and not isinstance(degree, bool)
-        if not whole or not 0 <= degree <= HIGHEST_DEGREE:
-            raise ArgumentError(f"degree must be a whole number from 0 to {HIGHEST_DEGREE}, got {degree!r}")
-        return LocalPolynomialSpec(kernels.get(self.kernel), int(degree), self._radial, self._past)
-
     def _queries(self, X: Any, groups: Any) -> tuple[Points, Any]:
-        """Queries checked against the fit, and the way back to their kind."""
+        """The checked queries, and a function that turns results into their type."""
         check_is_fitted(self)
-        x = validate_data(self, to_numpy(X), reset=False, dtype=None if self.categories_ else np.float64)
+        x = validate_data(self, to_numpy(X, "X"), reset=False, dtype=None if self.categories_ else np.float64)
         if (groups is None) != (self.groups_ is None):
             raise ArgumentError(
                 "the fit had groups: name the group of each query with groups="
@@ -395,7 +379,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return at._replace(bandwidth=self._bandwidth_at(at)), back(kind)
 
     def _checked_order(self, order: tuple[int, ...], columns: int) -> tuple[int, ...]:
-        """Orders of a derivative, or an error that says what they must be."""
+        """The orders of a derivative; raises if there is no such derivative."""
         whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in order)
         if not whole or len(order) != columns:
             raise ArgumentTypeError(
@@ -412,7 +396,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self._quality
 
     def _at_design_points(self) -> LinearSmoother:
-        """The smoother, which then knows the bandwidth of each design point."""
+        """The smoother with a bandwidth for each design point, if it changes with the query."""
         own = None if self._smoother.bandwidth.ndim == 2 else self._bandwidth_at(self._smoother.points)
         return self._smoother if own is None else self._smoother.with_bandwidth(own)
 
@@ -421,11 +405,11 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return result[:, 0] if self._one_response else result
 
     def _region(self, what: Any, X: Any, groups: Any, *options: Any) -> Interval:
-        """An interval or a band in the shape and kind of `predict`, after a warning about queries without one."""
+        """An interval or a band in the shape and type of `predict`; warns about queries without one."""
         at, restore = self._queries(X, groups)
         result = what(self._at_design_points(), at, *options)
         undefined: BoolArray = np.asarray(np.isnan(result.low).any(axis=1))
-        warn_undefined(~undefined, WHY_NO_INTERVAL)
+        _warn_undefined(~undefined, WHY_NO_INTERVAL)
         estimate, low, high = (restore(self._shaped(part)) for part in result[:3])
         return Interval(estimate, low, high, result.covers)
 
@@ -442,12 +426,22 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 f"fewer points with positive weight than degree={degree} needs, or all in one place, within "
                 f"the {self._window()}; widen it, lower the degree, or stay inside the range of the data"
             )
-        warn_undefined(defined, why)
+        _warn_undefined(defined, why)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         tags.input_tags.string = tags.input_tags.categorical = self._mixed
-        needed = comb(JUDGED_COLUMNS + int(self.degree), JUDGED_COLUMNS)
-        tags.regressor_tags.poor_score = needed > self._usual_points
+        tags.regressor_tags.poor_score = coefficients(JUDGED_COLUMNS, int(self.degree)) > self._usual_points
         return tags
+
+
+def _warn_undefined(defined: BoolArray, why: str) -> None:
+    """Warn once if some queries have no estimate, with the reason and what to do."""
+    missing = np.flatnonzero(~defined)
+    if len(missing):
+        warnings.warn(
+            f"{len(missing)} of {len(defined)} queries have no estimate (NaN), the first in row {missing[0]}: {why}",
+            EmptyWindowWarning,
+            stacklevel=4,
+        )

@@ -1,4 +1,4 @@
-"""Arrays at the door of the regressors: numpy arrays, data frames and torch tensors in, the same kind of numbers out."""
+"""Input of the regressors: numpy arrays, data frames and torch tensors in, the same type of numbers out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length
 
-from kernadv._arrays import check_floats, is_tensor
+from kernadv._arrays import check_floats, is_tensor, read_tensor
 from kernadv._errors import ArgumentError
 from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.regression.columns import Category
-from kernadv.regression.points import Points
+from kernadv.regression.series import Points
 
 #: Largest weight; the smallest is its inverse.
 EXTREME = 1e100
@@ -20,24 +20,15 @@ EXTREME = 1e100
 ROWS = 100_000_000
 
 
-def to_numpy(values: Any) -> Any:
+def to_numpy(values: Any, name: str) -> Any:
     """A torch tensor as a numpy array in main memory; anything else as it is."""
-    if not is_tensor(values):
-        return values
-    values = values.detach().cpu()
-    try:
-        return values.numpy()
-    except TypeError:  # bfloat16, which numpy does not know
-        return values.double().numpy()
+    return read_tensor(values, name) if is_tensor(values) else values
 
 
 def back(x: Any) -> Callable[[FloatArray], Any]:
-    """The way from float64 results to what X is: a tensor of its device and dtype, float32, or float64.
+    """A function that turns float64 results into the type of x: a tensor of its device and dtype, float32, or float64.
 
-    Parameters
-    ----------
-    x : array or tensor
-        Integers become float64 arrays or tensors of torch's default type.
+    For integers these are float64 arrays, or tensors of torch's default type.
     """
     if is_tensor(x):
         like = x.detach() if x.is_floating_point() else x.detach().float()
@@ -47,7 +38,7 @@ def back(x: Any) -> Callable[[FloatArray], Any]:
 
 
 def ordered_levels(X: Any) -> dict[str, list[Any]]:
-    """Levels of the columns of a data frame whose type orders them: ordered categories of pandas, polars' Enum."""
+    """Levels of the columns of a data frame whose type has an order: ordered categories of pandas, polars' Enum."""
     found = {}
     for name in getattr(X, "columns", ()):
         dtype = getattr(X[name], "dtype", None)
@@ -69,13 +60,7 @@ def read_points(x: AnyArray, categories: list[Category], series: IntArray | None
 
 
 def read_response(y: Any) -> FloatArray:
-    """Responses as an (n, C) array of numbers.
-
-    Raises
-    ------
-    ArgumentError
-        If they are no numbers.
-    """
+    """Responses as an (n, C) array, or an `ArgumentError` if they are not numbers."""
     try:
         array = np.asarray(y, np.float64)
     except (TypeError, ValueError):
@@ -84,7 +69,7 @@ def read_response(y: Any) -> FloatArray:
 
 
 def read_weights(weights: Any, x: AnyArray) -> FloatArray:
-    """Observation weights over the largest one; 1 if there are none.  # (n,)
+    """Observation weights divided by the largest; 1 if none are given.  # (n,)
 
     Raises
     ------
@@ -93,7 +78,7 @@ def read_weights(weights: Any, x: AnyArray) -> FloatArray:
     """
     if weights is None:
         return np.ones(len(x))
-    given = check_floats(to_numpy(weights), "sample_weight")
+    given = check_floats(to_numpy(weights, "sample_weight"), "sample_weight")
     if not given.ndim:
         given = np.full(len(x), float(given))
     if (given < 0.0).any():
@@ -111,20 +96,14 @@ def read_weights(weights: Any, x: AnyArray) -> FloatArray:
 
 
 def read_frequency(frequency: Any, x: AnyArray) -> IntArray:
-    """The row of each observation: every row as often as its frequency says.  # (N,)
-
-    Parameters
-    ----------
-    frequency : (n,) array-like of whole numbers >= 0
-    x : (n, ...) array
-        For the number of rows.
+    """Each row of x (n, ...) as often as its frequency says.  # (N,)
 
     Raises
     ------
     ArgumentError
-        If there is not one a row, one is negative or not whole, all are 0, or their sum is beyond `ROWS`.
+        If there is not one frequency a row, one is negative or not whole, all are 0, or their sum is beyond `ROWS`.
     """
-    given = check_floats(to_numpy(frequency), "frequency")
+    given = check_floats(to_numpy(frequency, "frequency"), "frequency")
     if given.shape != (len(x),):
         raise ArgumentError(f"frequency must be one whole number a row ({len(x)}), got shape {given.shape}")
     bad = ~(np.isfinite(given) & (given >= 0.0) & (given == np.rint(given)))
@@ -145,13 +124,7 @@ def read_frequency(frequency: Any, x: AnyArray) -> IntArray:
 
 
 def read_names(groups: Any, x: AnyArray) -> AnyArray:
-    """Name of the group of each row.  # (n,)
-
-    Parameters
-    ----------
-    groups : (n,) array-like of str or int
-    x : (n, d) array
-        For the number of rows.
+    """Name of the group of each row of x.  # (n,) str or int
 
     Raises
     ------
@@ -159,7 +132,7 @@ def read_names(groups: Any, x: AnyArray) -> AnyArray:
         If there is not one name a row.
     """
     try:
-        names = np.asarray(to_numpy(groups))
+        names = np.asarray(to_numpy(groups, "groups"))
     except ValueError:
         raise ArgumentError(f"groups must be one str or int a row, got {groups!r:.80}") from None
     if names.dtype.kind == "O" and names.size and all(isinstance(name, str) for name in names.flat):
@@ -178,7 +151,7 @@ def find_groups(names: AnyArray, known: AnyArray) -> IntArray:
     Raises
     ------
     ArgumentError
-        If the names are of another kind than in fitting.
+        If the names are text and were numbers in fitting, or the reverse.
     """
     if (known.dtype.kind == "U") != (names.dtype.kind == "U"):
         raise ArgumentError(f"groups were {known.dtype} in fitting, got {names.dtype}")

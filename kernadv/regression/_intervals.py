@@ -1,4 +1,4 @@
-"""Intervals and bands of a fitted regressor: series by series from moments, of everything together from hat rows."""
+"""Intervals and bands of a fitted regressor: series by series from moments, or all at once from hat rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kernadv._errors import ArgumentError, check_choice
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.inference import Interval, bands, intervals
 from kernadv.regression.inference._rows import BAND_PARTS, INTERVAL_PARTS
-from kernadv.regression.points import Points
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 
 
@@ -28,9 +28,9 @@ def interval(smoother: LinearSmoother, at: Points, level: float, method: str) ->
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
 def band(smoother: LinearSmoother, at: Points, level: float, method: str, bias_corrected: bool) -> Interval:
-    """Bands that hold at all queries together, see `kernadv.regression.inference.band`."""
+    """Bands that cover at all queries simultaneously, see `kernadv.regression.inference.band`."""
     check_choice(method, "method of a band", bands.METHODS)
-    if smoother.series is not None and at.series is not None:  # those without a query have no part in it
+    if smoother.series is not None and at.series is not None:  # those without a query do not matter
         kept = np.isin(smoother.series, at.series)
         smoother = smoother.take(kept) if kept.any() else smoother
     on_line = smoother.x.shape[1] == 1 and not smoother.intervals_by_rows
@@ -41,23 +41,23 @@ def band(smoother: LinearSmoother, at: Points, level: float, method: str, bias_c
         return _joined([queries], [result], at, smoother)
     if method == "tube":
         raise ArgumentError(
-            "the tube formula is for one continuous column and one bandwidth: hat vectors must form one smooth path; use "
-            "method='sup_t'"
+            "the tube formula is for one continuous column and one bandwidth: hat vectors must form one smooth path; "
+            "use method='sup_t'"
         )
     return bands.make_band(smoother, at, level, bias_corrected, BAND_PARTS)
 
 
 def _curves(smoother: LinearSmoother, at: Points) -> Iterator[tuple[IntArray | slice, LinearSmoother, FloatArray]]:
-    """Series that are smoothed together as one curve, with the rows and the places of their queries."""
+    """Each part of the series that is smoothed as one curve: rows of its queries, smoother, queries."""
     spec, bandwidth = smoother.spec, smoother.bandwidth
-    if not at.known.any():  # nothing to estimate, but it is known how
+    if not at.known.any():  # nothing to estimate, but the method is known
         yield slice(0, 0), LinearSmoother(spec, smoother.x, smoother.y, smoother.weights, bandwidth), at.x[:0]
     for rows, queries, x, q, h in smoother.parts(at):
         yield queries, LinearSmoother(spec, x, smoother.y[rows], smoother.weights[rows], h), q
 
 
 def _joined(rows: list[IntArray | slice], results: list[Interval], at: Points, smoother: LinearSmoother) -> Interval:
-    """Intervals of parts as those of all queries, NaN for queries of unseen series."""
+    """The intervals of the parts put together; NaN for queries of unseen series."""
     estimate, low, high = np.full((3, len(at.x), smoother.y.shape[1]), np.nan)
     for queries, result in zip(rows, results, strict=True):
         estimate[queries], low[queries], high[queries] = result[:3]

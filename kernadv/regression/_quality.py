@@ -7,21 +7,23 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.regression.points import Points
-from kernadv.regression.smoother import Estimates, LinearSmoother
+from kernadv.regression.series import Points
+from kernadv.regression.smoother import LinearSmoother
 
-#: Fewer residual degrees of freedom than this are none.
+#: Fewer residual degrees of freedom than this count as none.
 FREE = 1e-9
+#: A point counts as alone if the others in its window have less weight than this in all.
+ALONE = 1e-12
 
 
 class Quality(NamedTuple):
-    """A fit at its own design points; points without an estimate are left out of the sums.
+    """A fit at its own design points; the sums leave out points without an estimate.
 
     Attributes
     ----------
     fitted : (n, C) float64
     loo : (n, C) float64
-        Estimate at each point without its own response; NaN where nothing is left.
+        Estimate at each point without its own response; NaN where no other point is left.
     points : int
         Number of points with an estimate.
     edf : float
@@ -29,13 +31,13 @@ class Quality(NamedTuple):
     residual_df : float
         ``n - 2 tr S + tr S'S``, weighted so that it is exact for responses of variance sigma^2 / weight.
     scale : (C,) float64
-        Residual standard error sigma, NaN without a residual degree of freedom.
+        Residual standard error sigma; NaN without a residual degree of freedom.
     scales : (S, C) float64
-        The same of each series by itself.
+        The same for each series.
     r_squared : (C,) float64
-        1 - RSS / TSS, NaN for constant responses.
+        1 - RSS / TSS; NaN for constant responses.
     loo_rmse : (C,) float64
-        NaN if some point cannot be left out.
+        NaN if the estimate without its own response does not exist at some point.
     """
 
     fitted: FloatArray
@@ -49,7 +51,7 @@ class Quality(NamedTuple):
     loo_rmse: FloatArray
 
     def scale_at(self, at: Points) -> FloatArray:
-        """Residual standard error of each query's series; any where that has no points.  # (m, C)"""
+        """Residual standard error of each query's series; arbitrary if the series has no points.  # (m, C)"""
         series = np.zeros(len(at.x), np.int64) if at.series is None else at.series
         return np.asarray(self.scales[np.minimum(series, len(self.scales) - 1)])
 
@@ -63,13 +65,18 @@ def quality(smoother: LinearSmoother) -> Quality:
     Loader (1999), Local Regression and Likelihood, section 2.3 (degrees of freedom), 2.4 (leave-one-out).
     """
     own = smoother.estimate(smoother.points, square=True)
+    assert own.square is not None
     y, weights, known = smoother.y, smoother.weights, own.defined
     leverage = own.centre * weights
     total = weights[known].sum()
     residual = y - own.value
-    loo = left_out(own, smoother)
+    rest = (1.0 - leverage)[:, None]
+    alone = ~(rest > ALONE)
+    loo = np.where(
+        alone, np.nan, y - residual / np.where(alone, 1.0, rest)
+    )  # exactly what a refit without the point gives
     edf = float(leverage[known].sum())
-    freedom = 1.0 - 2.0 * leverage + weights * _squares(own)
+    freedom = 1.0 - 2.0 * leverage + weights * own.square
     squares = weights[:, None] * residual**2
     rss = squares[known].sum(0)
     mean = np.average(y[known], axis=0, weights=weights[known]) if known.any() else np.nan
@@ -89,27 +96,15 @@ def quality(smoother: LinearSmoother) -> Quality:
 
 
 def _scale(squares: FloatArray, freedom: FloatArray) -> FloatArray:
-    """Residual standard error from the squared residuals (n, C) and the degrees of freedom of each.  # (C,)"""
+    """Residual standard error from squared residuals (n, C) and their degrees of freedom (n,).  # (C,)"""
     total = float(freedom.sum())
     return np.asarray(np.sqrt(squares.sum(0) / total) if total > FREE else np.full(squares.shape[1], np.nan))
 
 
 def _series(series: IntArray | None, known: BoolArray) -> list[IntArray]:
-    """Points with an estimate, of each series."""
+    """The points with an estimate, series by series."""
     rows = np.flatnonzero(known)
     if series is None:
         return [rows]
     rows = rows[np.argsort(series[rows], kind="stable")]
     return np.split(rows, np.searchsorted(series[rows], np.arange(1, int(series.max()) + 1)))
-
-
-def left_out(own: Estimates, smoother: LinearSmoother) -> FloatArray:
-    """``y - (y - mhat) / (1 - leverage)``: what a refit without the point gives, exactly.  # (n, C)"""
-    rest = (1.0 - own.centre * smoother.weights)[:, None]
-    alone = ~(rest > 1e-12)
-    return np.where(alone, np.nan, smoother.y - (smoother.y - own.value) / np.where(alone, 1.0, rest))
-
-
-def _squares(own: Estimates) -> FloatArray:
-    assert own.square is not None
-    return own.square

@@ -1,4 +1,4 @@
-"""Threads that run compiled loops; their number is numba's, ``NUMBA_NUM_THREADS``."""
+"""Work cut into blocks, and threads that run compiled loops; the number of threads is numba's, ``NUMBA_NUM_THREADS``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _limit: Any = None
 
 
 def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Map in threads: compiled loops and most of numpy release the interpreter.  Inside of itself it is a plain loop.
+    """Map in threads: compiled loops and most of numpy release the interpreter.  A nested call is a plain loop.
 
-    While the threads run, BLAS has one thread in each: its own would wait for each other's cores.
+    Meanwhile BLAS uses one thread in each of them, so that they do not compete for cores.
     """
     workers = min(numba.config.NUMBA_NUM_THREADS, len(items))
     if workers < 2 or getattr(_here, "busy", False):
@@ -36,7 +36,7 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """The first of several callers at once sets the limit, the last one lifts it."""
+    """Of several simultaneous callers the first sets the limit and the last lifts it."""
     global _callers, _limit
     with _lock:
         if not _callers:
@@ -53,7 +53,7 @@ def _one_blas_thread() -> Iterator[None]:
 
 @functools.cache
 def _blas() -> Any:
-    """What sets the number of threads of the BLAS libraries that are loaded."""
+    """Controls the threads of the loaded BLAS libraries."""
     return ThreadpoolController()
 
 
@@ -62,6 +62,12 @@ def stretches(length: int, least: int) -> list[slice]:
     parts = max(1, min(numba.config.NUMBA_NUM_THREADS, length // max(least, 1)))
     cuts = [length * k // parts for k in range(parts + 1)]
     return [slice(low, high) for low, high in pairwise(cuts)]
+
+
+def blocks(length: int, size: int) -> list[slice]:
+    """Cut `length` items into blocks of `size` (at least 1): only one block is in memory at a time."""
+    size = max(1, size)
+    return [slice(low, min(low + size, length)) for low in range(0, length, size)]
 
 
 def _enter() -> None:

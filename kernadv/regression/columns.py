@@ -9,7 +9,7 @@ import numpy as np
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
 from kernadv._typing import AnyArray, FloatArray, IntArray
 
-#: What `categorical` may say of a column; the short names stand for the first kernel of their kind.
+#: Kernels by the names that `categorical` accepts; "ordered" and "unordered" are short for one of each kind.
 KINDS = {
     "ordered": "wang_van_ryzin",
     "unordered": "aitchison_aitken",
@@ -31,11 +31,11 @@ class Category(NamedTuple):
     column : int
         Which column of X.
     name : str
-        How messages call it.
+        Its name in messages.
     kernel : str
-        One of the kernels below; all are scaled to 1 for equal levels.
+        See `weight`.
     levels : (c,) array
-        Levels seen in fitting, in their order; ordered kernels measure distance in ranks.
+        Levels seen in fitting, in their order.
     """
 
     column: int
@@ -45,11 +45,11 @@ class Category(NamedTuple):
 
     @property
     def largest(self) -> float:
-        """Largest lambda: the column is then smoothed out entirely (unordered)."""
+        """Largest lambda: with it an unordered column has no effect."""
         return 1.0 - 1.0 / len(self.levels) if self.kernel == "aitchison_aitken" else 1.0
 
     def weight(self, distance: IntArray, smoothing: float) -> FloatArray:
-        """Kernel at a distance in ranks, with the bandwidth lambda.
+        """Kernel at a distance in ranks with the bandwidth lambda; it is 1 for equal levels.
 
         ==================  =================================  =========================
         kernel              unequal levels at distance D       range of lambda
@@ -106,7 +106,7 @@ def read_categories(
     names : list of str, optional
         Names of the columns.
     orders : dict
-        Levels of the columns whose type in a data frame has an order, in it.
+        Levels of the columns whose type has an order, in that order.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _column(key: Any, columns: int, names: list[str] | None) -> int:
 
 
 def _kind(given: Any, name: str) -> tuple[str, list[Any] | None]:
-    """Kernel of a column, and the order of its levels if there is one."""
+    """Kernel of a column, and the order of its levels if it was given."""
     kind, order = given, None
     if isinstance(given, (tuple, list)):
         if len(given) != 2:
@@ -169,7 +169,7 @@ def _kind(given: Any, name: str) -> tuple[str, list[Any] | None]:
 
 
 def _levels(column: AnyArray, name: str, kernel: str, order: list[Any] | None) -> AnyArray:
-    """Levels of a column in their order: the one given, or ascending."""
+    """Levels of a column in the given order, else ascending."""
     seen = set(column.tolist())
     if order is not None:
         missing = seen - set(order)
@@ -185,7 +185,7 @@ def _levels(column: AnyArray, name: str, kernel: str, order: list[Any] | None) -
         raise ArgumentError(f"the levels of categorical column {name} cannot be sorted: mixed types") from None
     if kernel in ORDERED and len(levels) > 2 and any(isinstance(level, str) for level in levels):
         raise ArgumentError(
-            f"the levels of ordered column {name} are text, whose alphabetical order {levels[:5]} may not be theirs; give "
+            f"the levels of ordered column {name} are text, whose alphabetical order {levels[:5]} may be wrong; give "
             f"it: categorical={{{name}: ('ordered', [lowest, ..., highest])}}, or a data frame column of an ordered type"
         )
     return np.array(levels, column.dtype)

@@ -1,4 +1,4 @@
-"""Rows of the hat matrix, by blocks of queries: mixed designs and high dimensions, where no moments are shared."""
+"""Rows of the hat matrix, block by block of queries: for mixed designs and high dimensions, without moments."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from sklearn.utils import gen_batches
 
+from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray
-from kernadv.regression.neighbours import metric_distances
-from kernadv.regression.points import Points
+from kernadv.regression._threads import blocks
+from kernadv.regression.local.monomials import monomials, values
+from kernadv.regression.local.polynomial import kernel_weights
+from kernadv.regression.local.solve import RANK
+from kernadv.regression.neighbours import distances
+from kernadv.regression.series import Points
 
 if TYPE_CHECKING:
     from kernadv.regression.smoother import LinearSmoother
-from kernadv.regression.local.moments import exponents
-from kernadv.regression.local.polynomial import kernel_weights
-from kernadv.regression.local.solve import RANK
+
 
 #: Ratio of the eigenvalues of the design's cross products below which it counts as collinear.
 COLLINEAR = 1e-12
-#: A coefficient is estimable if its unit vector lies within this distance of the span of the design's rows.
+#: A coefficient is estimable if its unit vector is this close to the span of the design's rows.
 SPAN = 1e-6
 #: Numbers in the largest array of a block, 32 MB.
 BLOCK = 4_000_000
@@ -37,7 +39,7 @@ class HatRows(NamedTuple):
     hat : (b, n) float64
         NaN where undefined.
     centre : (b,) float64
-        Weight of a point at the query itself, for an observation weight of 1; of values, not of derivatives.
+        Weight of a point at the query itself with observation weight 1; only for values, not for derivatives.
     defined : (b,) bool
     """
 
@@ -48,99 +50,127 @@ class HatRows(NamedTuple):
 
 
 def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] | None = None) -> Iterator[HatRows]:
-    """Hat vectors of all queries, block by block, by QR of each query's weighted design.
+    """Hat vectors of all queries, block by block, from a QR of each query's weighted design.
 
     Parameters
     ----------
     smoother : LinearSmoother
     at : Points of m queries
     derivative : d orders, optional
-        Orders of the derivative in the continuous columns; default: the value.
+        Order in each continuous column; default: the value.
     """
     x = smoother.x
-    powers = exponents(x.shape[1], smoother.spec.degree)
+    basis = monomials(x.shape[1], smoother.spec.degree)
     order = np.zeros(x.shape[1], np.int64) if derivative is None else np.array(derivative, np.int64)
-    row = int(np.flatnonzero((powers == order).all(1))[0])
-    size = max(1, BLOCK // (len(x) * max(len(powers), x.shape[1], 1)))
-    for low in range(0, len(at.x), size):
-        block = slice(low, min(low + size, len(at.x)))
+    row = int(np.flatnonzero((basis.exponents == order).all(1))[0])
+    for block in blocks(len(at.x), BLOCK // (len(x) * max(len(basis.exponents), x.shape[1]))):
         q = at.take(block)
-        width = smoother.bandwidth if q.bandwidth is None else positive(q.bandwidth[:, None])
+        width = smoother.bandwidth if q.bandwidth is None else _positive(q.bandwidth[:, None])
         u = (x[None] - q.x[:, None]) / width  # (b, n, d)
-        root = np.sqrt(smoother.weights * pair_weights(smoother, q, u))
-        design = np.ones((*u.shape[:2], len(powers)))
-        for e, power in enumerate(powers):
-            for i in np.flatnonzero(power):
-                design[:, :, e] *= u[:, :, i] ** power[i]
+        root = np.sqrt(smoother.weights * _pair_weights(smoother, q, u))
         solve = _estimable_half_row if smoother.deficient else _half_row
-        half, defined = solve(root[:, :, None] * design, row)
+        half, defined = solve(root[:, :, None] * values(u, basis), row)
         if q.bandwidth is not None and row == 0:
             _take_means(half, defined, root, u)
         unit = np.prod(width**order, axis=-1).reshape(-1, 1) / prod(factorial(i) for i in order.tolist())
         yield HatRows(block, root * half / unit, (half**2).sum(1), defined)
 
 
-def determines(x: FloatArray, degree: int) -> bool:
-    """Whether the design points as a whole determine a polynomial of that degree.
+def gradient(smoother: LinearSmoother, at: Points, axis: int) -> FloatArray:
+    """Derivative of the Nadaraya-Watson estimate in the coordinate `axis`; NaN where undefined.  # (m, C)
 
-    They do not where columns are linear combinations of others, or the coefficients outnumber the points.
+    It is ``sum_j (dw_j / dx) (y_j - mhat(x)) / sum_j w_j``.
 
     Parameters
     ----------
-    x : (n, d)
-    degree : int
+    smoother : LinearSmoother
+        Of degree 0.
+    at : Points of m queries
+    axis : int
+
+    Raises
+    ------
+    ArgumentError
+        If the estimate has jumps: one-sided windows, uniform kernels; or the bandwidth changes with the query.
+
+    References
+    ----------
+    Vinod and Ullah (1988), Flexible production function estimation by nonparametric kernel estimators, Advances in
+    Econometrics 7.
     """
-    powers = exponents(x.shape[1], degree)
-    if len(powers) > len(x):
+    spec = smoother.spec
+    if spec.past or at.bandwidth is not None:
+        reason = "one-sided windows jump" if spec.past else "its bandwidth changes with the query"
+        raise ArgumentError(f"the estimate of degree 0 has no derivative here: {reason}; use degree >= 1")
+    x, h, kernel = smoother.x, smoother.bandwidth, spec.kernel
+    out = np.empty((len(at.x), smoother.y.shape[1]))
+    for block in blocks(len(at.x), BLOCK // x.size):
+        q = at.take(block)
+        u = (x - q.x[:, None]) / h  # (b, n, d)
+        others = smoother.weights * _other_weights(smoother, q)
+        weight = others * kernel_weights(spec, u)
+        if spec.radial:
+            distance = np.linalg.norm(u, axis=2)
+            change = kernel.slope(distance) * u[:, :, axis] / np.where(distance > 0.0, distance, 1.0)
+        else:
+            change = kernel.slope(u[:, :, axis]) * np.prod(kernel.profile(np.delete(u, axis, axis=2)), axis=2)
+        change = -others * change / h[axis]
+        total = weight.sum(1, keepdims=True)
+        total[total == 0.0] = np.nan
+        mean = weight @ smoother.y / total
+        out[block] = (change @ smoother.y - mean * change.sum(1, keepdims=True)) / total
+    return out
+
+
+def determines(x: FloatArray, degree: int) -> bool:
+    """Whether the design points x (n, d) determine a polynomial of that degree.
+
+    They do not if columns are linear combinations of others, or if there are more coefficients than points.
+    """
+    basis = monomials(x.shape[1], degree)
+    size = len(basis.exponents)
+    if size > len(x):
         return False
     half = np.ptp(x, axis=0) / 2.0
     u = (x - x.min(0)) / np.where(half > 0.0, half, 1.0) - 1.0
-    gram = np.zeros((len(powers), len(powers)))
-    for rows in gen_batches(len(u), max(1, BLOCK // powers.size)):
-        design = np.prod(u[rows, None] ** powers, axis=2)
+    gram = np.zeros((size, size))
+    for rows in blocks(len(u), BLOCK // size):
+        design = values(u[rows], basis)
         gram += design.T @ design
     eigenvalues = np.linalg.eigvalsh(gram)
     return bool(eigenvalues[0] > COLLINEAR * eigenvalues[-1])
 
 
-def pair_weights(smoother: LinearSmoother, at: Points, u: FloatArray) -> FloatArray:
-    """Product of the kernels of all columns; 0 across series and, one-sided, after the query.  # (b, n)
-
-    Parameters
-    ----------
-    smoother : LinearSmoother
-    at : Points of b queries
-    u : (b, n, d)
-        Lags in bandwidths.
-    """
+def _pair_weights(smoother: LinearSmoother, at: Points, u: FloatArray) -> FloatArray:
+    """Product of the kernels of all columns, at lags u (b, n, d) in bandwidths; 0 across series.  # (b, n)"""
     width = np.ones((1, 1)) if at.bandwidth is None else at.bandwidth
     spec, metric = smoother.spec, smoother.metric
     if metric == "euclidean":
         near = kernel_weights(spec, u)
         there = ~u.any(axis=2)
     else:
-        distance = metric_distances(at.x, smoother.x, metric) / positive(width)
+        distance = distances(at.x, smoother.x, metric) / _positive(width)
         near, there = spec.kernel.profile(distance), distance == 0.0
     near = np.where(width > 0.0, near, there)
     hit = np.isinf(near)  # 1 / 0: these points take all the weight
     near = np.where(hit.any(axis=1, keepdims=True), hit, near)
-    return np.asarray(other_weights(smoother, at) * near)
+    return np.asarray(_other_weights(smoother, at) * near)
 
 
-def positive(width: FloatArray) -> FloatArray:
-    """A unit of lengths for each query; windows of width 0 have any."""
+def _positive(width: FloatArray) -> FloatArray:
+    """Widths to divide by: 1 for windows of width 0."""
     return np.where(width > 0.0, width, 1.0)
 
 
 def _take_means(half: FloatArray, defined: BoolArray, root: FloatArray, u: FloatArray) -> None:
-    """Where all points with weight lie at the query, any polynomial has their mean there; in place."""
+    """Where all points with weight lie at the query, the value is their mean, for any polynomial; in place."""
     for b in np.flatnonzero(~defined):
         used = root[b] > 0.0
         if used.any() and not u[b, used].any():
             half[b], defined[b] = root[b] / (root[b] ** 2).sum(), True
 
 
-def other_weights(smoother: LinearSmoother, at: Points) -> FloatArray:
+def _other_weights(smoother: LinearSmoother, at: Points) -> FloatArray:
     """Kernels of the categorical columns; 0 across series.  # (b, n)"""
     weight = np.ones((len(at.x), len(smoother.x)))
     for c, (category, smoothing) in enumerate(zip(smoother.categories, smoother.smoothing.tolist(), strict=True)):
@@ -154,7 +184,7 @@ def _half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
     """``D (D'D)^-1 e_row`` of each weighted design D, and whether D determines its coefficients.  # (b, n), (b,)"""
     if design.shape[1] < design.shape[2]:
         return np.full(design.shape[:2], np.nan), np.zeros(len(design), np.bool_)
-    scale = _lengths(design, 1)
+    scale = _lengths(design)
     q, r = np.linalg.qr(design / scale[:, None])
     defined = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(axis=1) > RANK
     r[~defined] = np.eye(r.shape[1])
@@ -166,16 +196,16 @@ def _half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
 
 
 def _estimable_half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolArray]:
-    """The same by the pseudoinverse, for designs without full rank, and whether D determines that one coefficient.
+    """The same by the pseudoinverse, for designs without full rank, and whether D determines this coefficient.
 
-    Many polynomials then fit equally well.  Where all of them agree in the coefficient, its unit vector lies in the span of
-    D's rows, and the pseudoinverse gives the common value; elsewhere nothing is estimable.
+    Many polynomials then fit equally well.  If all of them agree in the coefficient, its unit vector lies in the span of
+    D's rows and the pseudoinverse gives the common value; otherwise it is not estimable.
 
     References
     ----------
     Searle (1971), Linear Models, section 5.4.
     """
-    scale = _lengths(design, 1)
+    scale = _lengths(design)
     half, inside = np.zeros(design.shape[:2]), np.zeros(len(design))
     for b, each in enumerate(design):
         used = np.flatnonzero(each.any(axis=1))
@@ -187,7 +217,7 @@ def _estimable_half_row(design: FloatArray, row: int) -> tuple[FloatArray, BoolA
 
 
 def _pseudo_row(design: FloatArray, row: int) -> tuple[FloatArray, float]:
-    """``D (D'D)^+ e_row`` and the squared length of e_row's projection onto the rows of one D without a row of zeros."""
+    """``D (D'D)^+ e_row`` of one D without rows of zeros, and the squared length of e_row's projection onto its rows."""
     if len(design) < design.shape[1]:  # independent rows interpolate: a QR is enough
         length = np.linalg.norm(design, axis=1)
         q, r = np.linalg.qr((design / length[:, None]).T)
@@ -199,7 +229,7 @@ def _pseudo_row(design: FloatArray, row: int) -> tuple[FloatArray, float]:
     return left @ (unit / np.where(kept, singular, 1.0)), float(unit @ unit)
 
 
-def _lengths(design: FloatArray, axis: int) -> FloatArray:
-    """Norms along an axis, 1 in the place of 0."""
-    length = np.linalg.norm(design, axis=axis)
+def _lengths(design: FloatArray) -> FloatArray:
+    """Norms of the columns, 1 for columns of zeros.  # (b, E)"""
+    length = np.linalg.norm(design, axis=1)
     return np.asarray(np.where(length > 0.0, length, 1.0))

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, check_choice, check_positive
+from kernadv import kernels
+from kernadv._errors import ArgumentError, check_choice, check_count, check_positive
 from kernadv._typing import FloatArray
-from kernadv.regression._base import JUDGED_ROWS, KernelRegressor
-from kernadv.regression.inverse_distance import InverseDistance
+from kernadv.regression._base import HIGHEST_DEGREE, JUDGED_ROWS, KernelRegressor
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.neighbours import checked_metric, metric_distance, neighbour_distance
-from kernadv.regression.points import Points
+from kernadv.regression.neighbours import InverseDistance, checked_metric, neighbour_distance
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 
 TIES = ("count", "distinct")
@@ -26,19 +26,19 @@ class KNeighborsSmoother(KernelRegressor):
     ----------
     k : int or float
         Number of neighbours, or their share of the sample (of the smallest group), 0 < k < 1, rounded up.  Every row counts
-        as one, whatever its weight; one of the frequency 2 as two.
+        once, whatever its weight, or as often as its frequency says.
     degree : int
         Total degree of the polynomial, 0 to 3.
     kernel : str or Kernel
         See `kernadv.kernels`; radial.  With degree 0 also "inverse_distance", 1 / distance: a point at the query itself then
-        takes all the weight, so that the estimate interpolates, and `loo_predict` and intervals do not exist.
+        takes all the weight.  The estimate interpolates, and there are no `loo_predict` and no intervals.
     ties : {"count", "distinct"}
-        Whether k counts points, or distinct places.
+        Whether k counts points or distinct places.
     scale : float
         Factor of the distance.
     metric : str or callable
-        Distance, for the choice of neighbours and their weights: "euclidean", or another one of
-        `sklearn.metrics.pairwise_distances`; these do not work with groups.
+        Distance for the choice of neighbours and their weights: "euclidean", or another metric of
+        `sklearn.metrics.pairwise_distances`, which does not work with groups.
 
     Attributes
     ----------
@@ -50,18 +50,18 @@ class KNeighborsSmoother(KernelRegressor):
 
     Notes
     -----
-    **Ties.**  All points as far as the k-th neighbour count, whatever the order of the rows, and points at the same distance
-    have the same weight.  Where k points or more (or, with distinct ties and k = 1, any) lie at the query itself, the
-    distance is 0 and they alone count.
+    **Ties.**  All points as far away as the k-th neighbour count, so the order of the rows does not matter.  Points at the
+    same distance have the same weight.  If k points or more (with ``ties="distinct"`` and k = 1: any) lie at the query, the
+    distance is 0 and only they count.
 
-    Kernels that are 0 at their edge give the k-th neighbour no weight; the uniform one counts it in full.  With it, the
-    estimate of degree 0 is that of `sklearn.neighbors.KNeighborsRegressor`, except where there are more than k points up to
-    the k-th distance: that takes k of them, by the order of the rows.
+    Kernels that are 0 at their edge give the k-th neighbour no weight; the uniform kernel gives it full weight.  With it
+    the estimate of degree 0 is that of `sklearn.neighbors.KNeighborsRegressor`, except where more than k points lie within
+    the k-th distance: scikit-learn takes k of them, by the order of the rows.
 
-    Where all points with weight lie at the query, their mean is the estimate, whatever the kernel and the degree: every
-    polynomial that fits them best has that value there.  Derivatives do not exist there.
+    Where all points with weight lie at the query, the estimate is their mean, whatever the kernel and the degree: every
+    polynomial that fits them best has this value there.  Derivatives do not exist there.
 
-    `loo_predict` keeps the bandwidths, so that each point has k - 1 others.
+    `loo_predict` keeps the bandwidths, so each point has k - 1 other neighbours.
 
     References
     ----------
@@ -93,10 +93,6 @@ class KNeighborsSmoother(KernelRegressor):
         self.metric = metric
 
     @property
-    def _radial(self) -> bool:
-        return True
-
-    @property
     def _usual_points(self) -> int:
         if isinstance(self.k, float) and 0.0 < self.k < 1.0:
             return int(self.k * JUDGED_ROWS)
@@ -104,7 +100,8 @@ class KNeighborsSmoother(KernelRegressor):
 
     def _spec(self) -> LocalPolynomialSpec:
         if not isinstance(self.kernel, str) or self.kernel != InverseDistance().name:
-            return super()._spec()
+            degree = check_count(self.degree, "degree", 0, HIGHEST_DEGREE)
+            return LocalPolynomialSpec(kernels.get(self.kernel), degree, radial=True)
         if self.degree != 0:
             raise ArgumentError(f"kernel='inverse_distance' interpolates: it needs degree=0, got {self.degree!r}")
         return LocalPolynomialSpec(InverseDistance(), 0, radial=True)
@@ -123,11 +120,8 @@ class KNeighborsSmoother(KernelRegressor):
         return smoother
 
     def _bandwidth_at(self, at: Points) -> FloatArray:
-        metric, points = self._smoother.metric, self._smoother.points
-        if isinstance(metric, str) and metric == "euclidean":
-            distance = neighbour_distance(points, at, self.k_, distinct=self._distinct)
-        else:
-            distance = metric_distance(points, at, self.k_, metric, distinct=self._distinct)
+        fit = self._smoother
+        distance = neighbour_distance(fit.x, fit.series, at.x, at.series, self.k_, fit.metric, distinct=self._distinct)
         return self._factor * distance[:, None]
 
     def _window(self) -> str:
@@ -136,13 +130,7 @@ class KNeighborsSmoother(KernelRegressor):
 
 
 def _count(k: Any, smallest: int) -> int:
-    """Number of neighbours.
-
-    Raises
-    ------
-    ArgumentError
-        If k is no count or share, or larger than the sample or a group of it.
-    """
+    """Number of neighbours; raises if k is neither a count nor a share, or larger than the smallest group."""
     whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
     if whole and k >= 1:
         if k > smallest:

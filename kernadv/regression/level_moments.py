@@ -1,4 +1,4 @@
-"""Mixed designs by moments: those of each combination of categorical levels depend on no lambda, and are weighted after."""
+"""Mixed designs by moments: one set for each combination of levels, weighted afterwards, so that lambda can change."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import numpy as np
 
 from kernadv._typing import FloatArray
 from kernadv.regression.local.moments import exponents, local_moments
-from kernadv.regression.local.solve import Solution, solve_local
-from kernadv.regression.points import Points
-from kernadv.regression.series import apart
+from kernadv.regression.local.solve import Solution, solve_local, squared_rows
+from kernadv.regression.series import Points, apart
 
 if TYPE_CHECKING:
     from kernadv.regression.smoother import LinearSmoother
 
-#: Most moments that are kept, 400 MB.
+#: Largest number of moments in memory, 400 MB.
 KEPT = 50_000_000
 
 
 def few_levels(smoother: LinearSmoother, at: Points) -> bool:
-    """Whether the moments of all combinations of levels fit into memory, and fewer are kept than there are points."""
+    """Whether the moments of all combinations of levels fit into memory and are fewer, per query, than the points."""
     combinations = len(np.unique(smoother.levels, axis=0))
     size = len(exponents(smoother.x.shape[1], 2 * smoother.spec.degree))
     moments = combinations * (1 + smoother.y.shape[1]) * size
@@ -39,7 +38,7 @@ class LevelMoments:
     """
 
     def __init__(self, smoother: LinearSmoother, at: Points) -> None:
-        flat = smoother.x.shape[1] == 0  # categories alone: all points in one place
+        flat = smoother.x.shape[1] == 0  # only categories: all points are in one place
         self.spec = replace(smoother.spec, degree=0) if flat else smoother.spec
         self.smoother = smoother
         self.x = np.zeros((len(smoother.x), 1)) if flat else smoother.x
@@ -65,12 +64,7 @@ class LevelMoments:
         sums = self._each(bandwidth, [self.smoother.weights], squared=True)[:, 0]
         total = np.einsum("mle,ml->me", sums, self._weight(smoothing) ** 2)
         dimensions, degree = self.x.shape[1], self.spec.degree
-        powers, index = exponents(dimensions, degree), exponents(dimensions, 2 * degree).tolist()
-        out = np.zeros(len(rows))
-        for a, left in enumerate(powers):
-            for b, right in enumerate(powers):
-                out += rows[:, a] * rows[:, b] * total[:, index.index((left + right).tolist())]
-        return out
+        return squared_rows(rows, total, exponents(dimensions, degree), exponents(dimensions, 2 * degree))
 
     def _weight(self, smoothing: FloatArray) -> FloatArray:
         """Product of the kernels of the categorical columns.  # (m, L)"""
@@ -81,7 +75,7 @@ class LevelMoments:
         return np.asarray(weight[self.code.ravel()])
 
     def _each(self, bandwidth: FloatArray, columns: list[FloatArray], *, squared: bool) -> FloatArray:
-        """Moments of each combination; the first channel, for all, says where digits are lost.  # (m, C, L, E)"""
+        """Moments of each combination; a first channel for all of them shows where digits are lost.  # (m, C, L, E)"""
         width = bandwidth if len(bandwidth) else np.ones(1)
         channels = np.concatenate([columns[0][None], *(self.own * column for column in columns)])
         order, past, radial = 2 * self.spec.degree, self.spec.past, self.spec.radial

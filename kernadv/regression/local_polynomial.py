@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
+import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from kernadv._errors import ArgumentTypeError, check_choice
+from kernadv import kernels
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
 from kernadv._typing import FloatArray
-from kernadv.regression._bandwidths import choose
-from kernadv.regression._base import KernelRegressor
-from kernadv.regression.bandwidth import get
-from kernadv.regression.points import Points
-from kernadv.regression.smoother import LinearSmoother
+from kernadv.regression._base import HIGHEST_DEGREE, KernelRegressor
+from kernadv.regression.bandwidth import Selection, Selector, get
+from kernadv.regression.bandwidth._mixed import select_mixed
+from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.series import Points
+from kernadv.regression.smoother import LinearSmoother, coefficients
 
 SIDES = ("both", "past")
+#: A bandwidth is selected from at least this many rows.
+FEWEST = 3
+
+
+class BandwidthWarning(UserWarning):
+    """No bandwidth could be selected, or the selected one should not be trusted."""
 
 
 class LocalPolynomial(KernelRegressor):
-    """Local polynomial regression: at each query, weighted least squares of a polynomial in ``x - query``.
+    """Local polynomial regression: at each query, a polynomial in ``x - query`` by weighted least squares.
 
     Parameters
     ----------
     degree : int
         Total degree of the polynomial, 0 (Nadaraya-Watson) to 3.
     bandwidth : float, sequence of d floats, str or Selector
-        **Half-width of a compact kernel's support, scale of the others**: a number for all columns, one a column (for
-        categorical columns lambda), or how to select it in `fit`, see `kernadv.regression.bandwidth`.  With categorical
-        columns "leave_one_out", "gcv" and "aicc" select all of them together.
+        **Half-width of a compact kernel's support, scale of other kernels**: a number for all columns, one a column (lambda
+        for categorical columns), or how `fit` selects it, see `kernadv.regression.bandwidth`.  With categorical columns
+        "leave_one_out", "gcv" and "aicc" select all bandwidths together.
     kernel : str or Kernel
         See `kernadv.kernels`.
     radial : bool
         ``K(|u|)`` instead of the product of ``K(u_i)`` over the columns, ``u = (x - query) / bandwidth``.
     side : {"both", "past"}
-        "past" is one-sided: only points at or before the query in the first continuous column.
+        "past" uses only points at or before the query in the first continuous column.
     categorical : dict, optional
         Categorical columns (index or name) and their kernel: "ordered" (Wang-van Ryzin), "unordered" (Aitchison-Aitken),
-        or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".  Levels that are text get their order
-        from a data frame (ordered categories of pandas, polars' Enum) or here: ``{"size": ("ordered", ["S", "M", "L"])}``.
+        or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".  The order of levels that are text comes
+        from a data frame (ordered categories of pandas, polars' Enum) or from here: ``{"size": ("ordered", ["S", "L"])}``.
 
     Attributes
     ----------
     bandwidth_ : (d,) float64
-        One a column of X; (n, 1) from a selector of local bandwidths.
+        One for each column of X; (n, 1) from a selector of local bandwidths.
     selection_ : Selection or None
         How the bandwidth was selected.
     groups_ : array or None
@@ -54,8 +64,8 @@ class LocalPolynomial(KernelRegressor):
 
     Notes
     -----
-    Where columns are linear combinations of others, or the coefficients outnumber the points, no polynomial is determined,
-    but its value may be: it is estimated at queries where all least squares fits agree, and NaN elsewhere.
+    If columns are linear combinations of others, or there are more coefficients than points, the polynomial is not
+    determined, but its value may be: estimates exist at queries where all least squares fits agree, and are NaN elsewhere.
 
     References
     ----------
@@ -90,18 +100,13 @@ class LocalPolynomial(KernelRegressor):
         self.side = side
         self.categorical = categorical
 
-    @property
-    def _radial(self) -> bool:
-        if not isinstance(self.radial, (bool, np.bool_)):
-            raise ArgumentTypeError(f"radial must be True or False, got {self.radial!r}")
-        return bool(self.radial)
-
-    @property
-    def _past(self) -> bool:
-        return check_choice(self.side, "side", SIDES) == "past"
+    def _spec(self) -> LocalPolynomialSpec:
+        degree = check_count(self.degree, "degree", 0, HIGHEST_DEGREE)
+        past = check_choice(self.side, "side", SIDES) == "past"
+        return LocalPolynomialSpec(kernels.get(self.kernel), degree, check_flag(self.radial, "radial"), past)
 
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
-        smoother, self.selection_ = choose(self.bandwidth, smoother)
+        smoother, self.selection_ = _choose(self.bandwidth, smoother)
         self._selector = self.bandwidth
         self.bandwidth_ = smoother.bandwidth
         for category, smoothing in zip(self.categories_, smoother.smoothing.tolist(), strict=True):
@@ -122,7 +127,7 @@ class LocalPolynomial(KernelRegressor):
 
 
 class _FixedDegree(LocalPolynomial):
-    """A local polynomial whose name says its degree."""
+    """A local polynomial of the degree in its name."""
 
     def __init__(
         self,
@@ -163,7 +168,7 @@ class NadarayaWatson(_FixedDegree):
 
 
 class LocalLinear(_FixedDegree):
-    """Local linear regression: no bias from a slope, neither inside nor at the ends of the data.
+    """Local linear regression: a slope causes no bias, neither inside the data nor at the ends.
 
     Parameters
     ----------
@@ -182,3 +187,76 @@ class LocalLinear(_FixedDegree):
     """
 
     degree = 1
+
+
+def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, Selection | None]:
+    """The smoother with a bandwidth for each column, given or selected, and how it was selected.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If the numbers cannot be bandwidths, the selector's name is unknown, or the data do not determine a bandwidth.
+    """
+    (n, dimensions), categories = smoother.x.shape, smoother.categories
+    if not isinstance(bandwidth, (str, Selector)):
+        h = _numbers(bandwidth, dimensions + len(categories), bool(categories))
+        categorical = np.zeros(len(h), np.bool_)
+        categorical[[category.column for category in categories]] = True
+        continuous, smoothing = h[~categorical], h[categorical]
+        if not (continuous > 0).all() or not np.isfinite(h).all():
+            raise ArgumentError(
+                f"bandwidth must be positive and finite, got {bandwidth!r}; it is the half-width of a compact kernel's "
+                "support and the scale of the others"
+            )
+        for category, value in zip(categories, smoothing.tolist(), strict=True):
+            if not 0.0 <= value <= category.largest:
+                raise ArgumentError(
+                    f"the bandwidth (lambda) of categorical column {category.name} must lie between 0 and "
+                    f"{category.largest:g}, got {value!r}"
+                )
+        return smoother.with_bandwidth(continuous, smoothing), None
+    selector = get(bandwidth)
+    if n < FEWEST:
+        raise ArgumentError(
+            f"bandwidth={bandwidth!r} needs at least {FEWEST} rows of positive weight, got n_samples={n}; "
+            "give a number instead"
+        )
+    if categories:
+        selection = select_mixed(selector, smoother)
+        return smoother.with_bandwidth(selection.bandwidth, selection.smoothing), selection
+    degree = smoother.spec.degree
+    span, needed = np.ptp(smoother.x, axis=0), coefficients(dimensions, degree)
+    few = dimensions > 1 and len(np.unique(smoother.x, axis=0)) <= needed
+    if span.all() and (smoother.deficient or few):
+        warnings.warn(
+            f"no bandwidth can be selected: the {n} points, or all but one, do not determine the {needed} "
+            f"coefficients of degree {degree} in {dimensions} dimensions, or columns are linear combinations of "
+            "others; the range of each column is taken. Lower the degree, or leave columns out",
+            BandwidthWarning,
+            stacklevel=5,
+        )
+        return smoother.with_bandwidth(span), None
+    selection = selector.select(smoother)
+    return smoother.with_bandwidth(selection.bandwidth), selection
+
+
+def _numbers(bandwidth: Any, columns: int, mixed: bool) -> FloatArray:
+    """One number a column."""
+    given = bandwidth
+    if isinstance(bandwidth, Real) and not isinstance(bandwidth, bool):
+        if mixed:
+            raise ArgumentError(
+                f"with categorical columns give one bandwidth a column ({columns}), got the number {bandwidth!r}"
+            )
+        given = [bandwidth] * columns
+    try:
+        h = np.asarray(given, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        h = np.empty((0, 0))
+    if h.ndim != 1 or isinstance(bandwidth, bool):
+        raise ArgumentTypeError(
+            f"bandwidth must be a number, one number a column, a selector's name or a Selector, got {bandwidth!r:.80}"
+        )
+    if len(h) != columns:
+        raise ArgumentError(f"bandwidth must have one number a column, {columns}, got {len(h)}: {bandwidth!r}")
+    return h

@@ -1,4 +1,4 @@
-"""Noise of the responses around their curve, without a smoother: from neighbours on a line, or nearest ones in space."""
+"""Noise of the responses around their curve, without a smoother: from neighbours on a line or in space."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from scipy.spatial import cKDTree
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray
 
-#: Distances within this ratio are ties, so that a regular grid has them whatever its rounding errors.
+#: Distances within this ratio are ties, so that rounding does not break the ties of a regular grid.
 TIE = 1.0 + 1e-9
 
 
 def difference_variance(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
     """Mean square of ``(a y_(i-1) + b y_(i+1) - y_i) / sqrt(a^2 / w_(i-1) + b^2 / w_(i+1) + 1 / w_i)``.  # (C,)
 
-    ``a y_(i-1) + b y_(i+1)`` is the line through the neighbours of x_i at x_i.  Responses that share an x are replicates:
-    each of them but one gives the square of its own mean's pure error, and their weighted mean, with their total weight,
-    is the one response there.  The order of the rows so never matters.
+    ``a y_(i-1) + b y_(i+1)`` is the line through the neighbours of x_i, at x_i.  Responses at one x are replicates.  Their
+    squares about their weighted mean, the pure error, are added, with one degree of freedom less than there are of them; the
+    mean, with their total weight, is then the only response there.  So the order of the rows does not matter.
 
     Parameters
     ----------
     x : (n,)
     y : (n, C)
     weights : (n,)
-        All positive; the variances of the responses are in inverse proportion, the result is that at weight 1.
+        All positive, inversely proportional to the variances of the responses; the result is the variance at weight 1.
 
     Raises
     ------
     ArgumentError
-        If there are neither three distinct x nor two responses at one.
+        If there are fewer than three distinct x and no two responses at one x.
 
     References
     ----------
@@ -70,18 +70,17 @@ def difference_variance(x: FloatArray, y: FloatArray, weights: FloatArray) -> Fl
 def neighbour_residuals(x: FloatArray, y: FloatArray, neighbours: int, weights: FloatArray | None = None) -> FloatArray:
     """``e_j = sqrt(W / (W + w_j)) (y_j - weighted mean of the J nearest other responses)``; NaN if alone.  # (n, C)
 
-    W is the sum of their weights: J, if all are 1.  E e_j^2 is the variance of y_j when m and the variance times the weight
-    hardly change between neighbours.  J is `neighbours`, more with ties at the J-th distance, which all count, fewer if the
-    sample is that small.
+    W is the sum of their weights, J if all are 1.  E e_j^2 is the variance of y_j if m, and the variance times the weight,
+    hardly change between neighbours.  J is `neighbours`; ties at the J-th distance all count; small samples have fewer.
 
     Parameters
     ----------
     x : (n, d)
-        Design points, in units in which distances compare.
+        Design points, in units that make distances comparable.
     y : (n, C)
     neighbours : int
     weights : (n,), optional
-        The variances of responses at one x are in inverse proportion; default 1.
+        Inversely proportional to the variances of responses at one x; default 1.
 
     References
     ----------

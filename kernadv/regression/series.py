@@ -1,7 +1,7 @@
-"""Several series in one smooth: no window meets two of them, whatever the kernel.
+"""Points, and how several series are smoothed at once: no window contains points of two, whatever the kernel.
 
-This is the one place that keeps series apart.  Series whose kernel is known to be 0 from some lag on are laid out along the
-first dimension, with gaps that no window crosses, and smoothed together.  All others are smoothed one by one.
+If the kernel is known to be 0 from some lag on, series are laid out along the first dimension, with gaps that no window
+crosses, and smoothed together.  Otherwise they are smoothed one by one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,40 @@ import numpy as np
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
 
-#: Series are laid out over this many bandwidths at most: positions then keep 2e-10 of one, less than what makes a tie.
+#: Series are laid out over at most this many bandwidths: positions are then exact to 2e-10 of one, less than a tie.
 LONGEST = 2.0**20
+
+
+class Points(NamedTuple):
+    """Design points or queries.
+
+    Attributes
+    ----------
+    x : (m, d) float64
+        Continuous columns.
+    levels : (m, c) int64
+        Categorical columns, as ranks of their levels.
+    series : (m,) int64, or None
+        Series (group) of each point, -1 where it was not seen in fitting; None without groups.
+    bandwidth : (m, 1) float64, or None
+        Bandwidth of each point if it changes with the query; None if all have that of the smoother.
+    """
+
+    x: FloatArray
+    levels: IntArray
+    series: IntArray | None
+    bandwidth: FloatArray | None = None
+
+    @property
+    def known(self) -> BoolArray:
+        """Whether the series was seen in fitting.  # (m,)"""
+        return np.ones(len(self.x), np.bool_) if self.series is None else np.asarray(self.series >= 0)
+
+    def take(self, rows: IntArray | slice | BoolArray) -> Points:
+        """Some of the points."""
+        series = None if self.series is None else self.series[rows]
+        bandwidth = None if self.bandwidth is None else self.bandwidth[rows]
+        return Points(self.x[rows], self.levels[rows], series, bandwidth)
 
 
 class Part(NamedTuple):
@@ -29,7 +61,7 @@ class Part(NamedTuple):
         Which queries.
     x : (p, d)
     at : (q, d)
-        Coordinates of these points and queries in which smoothing all of them is smoothing each series by itself.
+        Coordinates in which smoothing all of them together is the same as smoothing each series alone.
     bandwidth : (d,) or (q, 1)
     """
 
@@ -54,19 +86,19 @@ class Stretches(NamedTuple):
     ----------
     rows : (p,) int
     begin : (S + 1,) int
-        Where those of each series begin, and the end.
+        Where each series begins, and the end of the last.
     """
 
     rows: IntArray
     begin: IntArray
 
     def own(self, s: int, upto: int) -> IntArray:
-        """Rows of some series in a row."""
+        """Rows of the series from s up to, but without, `upto`."""
         return self.rows[self.begin[s] : self.begin[upto]]
 
 
 def common(series: IntArray, asked: IntArray) -> tuple[Stretches, Stretches]:
-    """Points and queries of the series that have both.
+    """Points and queries of the series that have both, sorted by series.
 
     Parameters
     ----------
@@ -82,7 +114,7 @@ def common(series: IntArray, asked: IntArray) -> tuple[Stretches, Stretches]:
 
 
 def _stretches(series: IntArray, count: IntArray, chosen: BoolArray) -> Stretches:
-    """Rows of the chosen series, of which each has so many."""
+    """Rows of the chosen series; each series has `count` of them."""
     rows = np.flatnonzero((series >= 0) & chosen[series])
     own = series[rows]
     if (own[1:] < own[:-1]).any():
@@ -98,10 +130,10 @@ def apart(
     kernel: Kernel,
     bandwidth: FloatArray,
 ) -> Iterator[Part]:
-    """Parts of the points and queries; queries of a series without points are in none of them.
+    """Split points and queries into parts; queries of a series without points are in none.
 
-    A part is as many series as keep their digits, if all have one bandwidth and `Kernel.zero_beyond` is finite; else it is
-    one series, in its own coordinates.
+    If there is one bandwidth and `Kernel.zero_beyond` is finite, a part is as many series as fit without loss of digits.
+    Otherwise it is one series, in its own coordinates.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""A linear smoother: settings, data and bandwidth, and what follows from them.
+"""A linear smoother: settings, data and bandwidth, and the estimates and hat vectors that follow from them.
 
-`LinearSmoother` is the one place that decides how an estimate is computed: from local moments where these are cheap, from
-rows of the hat matrix elsewhere.
+`LinearSmoother` decides how an estimate is computed: from local moments where these are cheap, else from rows of the hat
+matrix.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import comb, factorial, prod
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from kernadv._arrays import check_floats, row_order
 from kernadv._errors import ArgumentError
 from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression._threads import blocks
 from kernadv.regression.columns import Category
 from kernadv.regression.hat_rows import BLOCK, determines, hat_rows
-from kernadv.regression.inverse_distance import is_inverse
 from kernadv.regression.level_moments import LevelMoments, few_levels
-from kernadv.regression.local.least_squares import STEEP
 from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import (
+    STEEP,
     LocalPolynomialSpec,
     LocalValues,
     hat_matrix,
@@ -31,12 +31,12 @@ from kernadv.regression.local.polynomial import (
     squared_norm,
 )
 from kernadv.regression.local.solve import RANK
-from kernadv.regression.points import Points
-from kernadv.regression.series import Part, apart
+from kernadv.regression.neighbours import InverseDistance
+from kernadv.regression.series import Part, Points, apart
 
-#: Designs with more moments a query than this are smoothed by rows of the hat matrix.
+#: Designs with more moments per query than this are smoothed by rows of the hat matrix.
 MOMENTS = 200
-#: Largest grid of exponents that is searched for them.
+#: So are those whose grid of exponents is larger than this.
 GRID = 200_000
 
 
@@ -48,9 +48,9 @@ class Estimates(NamedTuple):
     value : (m, C) float64
         NaN where undefined.
     centre : (m,) float64
-        Weight of a point at the query itself, for an observation weight of 1: times its own weight, its leverage.
+        Weight of a point at the query itself with observation weight 1; its leverage is this times its weight.
     square : (m,) float64, or None
-        ``sum_j l_j^2 / omega_j``: variance of the estimate where the responses have the variances 1 / omega.
+        ``sum_j l_j^2 / omega_j``: variance of the estimate if the responses have variances 1 / omega.
     defined : (m,) bool
     """
 
@@ -72,21 +72,21 @@ class LinearSmoother:
     y : (n, C) float64
         Responses.
     weights : (n,) float64
-        Observation weights omega >= 0: the variances of the responses are in inverse proportion.  Their unit does not
-        matter: where one would remain in a result, it is that of a response of the mean weight.
+        Observation weights omega >= 0, inversely proportional to the variances of the responses.  Only their ratios
+        matter: a result that is a variance is that of a response of mean weight.
     bandwidth : (d,) or (n, 1) float64
-        Of the columns, or of each design point, where queries bring their own; see `Points`.  Selectors do not read it.
+        One a column; or one a design point, if each query has its own, see `Points`.  Selectors do not read it.
     cluster : (n,) int, or None
         Cluster of each point, for cluster-robust variances.
     series : (n,) int, or None
-        Series of each point, from 0 on: no window meets two of them.
+        Series of each point, from 0 on; no window contains points of two series.
     levels : (n, c) int64
         Categorical columns, as ranks of their levels.
     categories : sequence of c Category
     smoothing : (c,) float64
         Bandwidth lambda of each categorical column.
     metric : str or callable
-        Distance of radial kernels, see `sklearn.metrics.pairwise_distances`.
+        Distance for radial kernels, see `sklearn.metrics.pairwise_distances`.
 
     Examples
     --------
@@ -113,9 +113,6 @@ class LinearSmoother:
     smoothing: FloatArray = field(default_factory=lambda: np.empty(0))
     metric: Any = "euclidean"
 
-    #: What there is one of for each point.
-    EACH: ClassVar[tuple[str, ...]] = ("x", "y", "weights", "cluster", "series")
-
     # ------------------------------------------------------------------------------------------------ the data
 
     @property
@@ -126,7 +123,7 @@ class LinearSmoother:
 
     def take(self, rows: IntArray | BoolArray) -> Self:
         """The smoother of some of the points."""
-        each = {name: getattr(self, name) for name in self.EACH}
+        each = {name: getattr(self, name) for name in ("x", "y", "weights", "cluster", "series")}
         if self.categories:
             each["levels"] = self.levels
         if self.bandwidth.ndim == 2:
@@ -140,7 +137,7 @@ class LinearSmoother:
         )
 
     def _same_design(self, changes: dict[str, Any]) -> Self:
-        """Changed, but what is known of the design as a whole is kept; cheaper than `replace`."""
+        """A changed copy that keeps what is known of the whole design; cheaper than `replace`."""
         other = object.__new__(type(self))
         kept = {
             name: value
@@ -155,17 +152,17 @@ class LinearSmoother:
         return self._same_design({"y": self.y[:, columns]})
 
     def raised(self, by: int | None = None) -> Self:
-        """That of a higher degree with the same bandwidth, whose bias is of a smaller order; default: `correction`."""
+        """The smoother of a higher degree, whose bias is of a smaller order; default: `correction` degrees more."""
         degree = self.spec.degree + (correction(self.spec) if by is None else by)
         return replace(self, spec=replace(self.spec, degree=degree))
 
     def sorted_rows(self) -> IntArray:
-        """Rows by series, x, levels, y and weight: what is drawn or searched so does not depend on how they came.  # (n,)"""
+        """Rows by series, x, levels, y and weight: an order that does not depend on the given one.  # (n,)"""
         x, levels, series, _ = self.points
         return row_order(np.zeros(len(x)) if series is None else series, x, levels, self.y, self.weights)
 
     def queries(self, at: FloatArray) -> FloatArray:
-        """Return the queries, or raise if they are not (m, d) or not finite.  # (m, d)"""
+        """The queries as floats; raises if they are not (m, d) or not finite.  # (m, d)"""
         queries = check_floats(at, "queries")
         if queries.ndim != 2 or queries.shape[1] != self.x.shape[1]:
             raise ArgumentError(f"expected queries of shape (m, {self.x.shape[1]}), got {queries.shape}")
@@ -177,28 +174,28 @@ class LinearSmoother:
 
     @cached_property
     def deficient(self) -> bool:
-        """Whether the design as a whole does not determine a polynomial of that degree, see `determines`."""
+        """Whether the whole design does not determine a polynomial of the degree, see `determines`."""
         return self.x.shape[1] > 1 and not determines(self.x, self.spec.degree)
 
     @property
     def by_rows(self) -> bool:
         """Whether estimates come from rows of the hat matrix.
 
-        For categorical columns, unless their levels are few; deficient designs; other distances than the Euclidean one;
-        weights that are infinite at 0; and too many moments.
+        So they do for categorical columns (moments by level are used if the levels are few), deficient designs, distances
+        other than the Euclidean one, weights that are infinite at 0, and too many moments.
         """
         return bool(self.categories) or self._without_moments(self.spec.degree)
 
     @property
     def intervals_by_rows(self) -> bool:
-        """Whether intervals do: as `by_rows`, of the degree that corrects the bias too; where queries have bandwidths."""
+        """The same for intervals: also for the degree that corrects the bias, and if queries have bandwidths."""
         raised = self.spec.degree + correction(self.spec)
         return self.bandwidth.ndim == 2 or bool(self.categories) or self._without_moments(raised)
 
     def _without_moments(self, degree: int) -> bool:
         dimensions, order = max(self.x.shape[1], 1), 2 * degree
         many = coefficients(dimensions, order) > MOMENTS or (order + 1) ** dimensions > GRID
-        return self.deficient or many or self.metric != "euclidean" or is_inverse(self.spec.kernel)
+        return self.deficient or many or self.metric != "euclidean" or isinstance(self.spec.kernel, InverseDistance)
 
     @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
     def estimate(self, at: Points, derivative: tuple[int, ...] | None = None, *, square: bool = False) -> Estimates:
@@ -209,58 +206,47 @@ class LinearSmoother:
         at : Points of m queries
         derivative : d orders, optional
         square : bool
-            Whether the squared norms are wanted.
+            Whether to compute `Estimates.square`.
         """
         if not self.by_rows:
-            computed = self._by_moments(at, derivative, square)
+            local = self.moments(at, derivative)
+            value, centre, defined = local.value, local.row[:, 0].copy(), local.defined
+            norm = self._squared_norms(at, local) if square else np.empty(len(value))
         elif not self._without_moments(self.spec.degree) and few_levels(self, at):
-            computed = self._by_levels(at, derivative, square)
+            value, centre, norm, defined = self._by_levels(at, derivative, square)
         else:
-            computed = self._by_rows(at, derivative)
-        value, centre, norm, defined = computed
+            value, centre, norm, defined = self._by_rows(at, derivative)
         defined = defined & self._reached(at)
         value[~defined], centre[~defined] = np.nan, np.nan
-        if not square or norm is None:
-            return Estimates(value, centre, None, defined)
-        return Estimates(value, centre, np.where(defined, norm, np.nan), defined)
+        return Estimates(value, centre, np.where(defined, norm, np.nan) if square else None, defined)
 
     def moments(self, at: Points, derivative: tuple[int, ...] | None = None) -> LocalValues:
-        """Estimates from local moments, each from the points of its own series."""
-        return self._moments(at, derivative, False)[0]
-
-    def _moments(
-        self, at: Points, derivative: tuple[int, ...] | None, square: bool
-    ) -> tuple[LocalValues, FloatArray | None]:
-        """`moments`, and on demand ``sum_j l_j^2 / omega_j``."""
+        """Estimates from local moments; each uses only the points of its own series."""
         if at.series is None or self.series is None:
-            return self._of_part(next(self.parts(at)), derivative, square)
-        m, size, d = len(at.x), len(exponents(self.x.shape[1], self.spec.degree)), self.x.shape[1]
+            return self._of_part(next(self.parts(at)), derivative)
+        d = self.x.shape[1]
         order = (0,) * d if derivative is None else derivative
-        value, row = np.full((m, self.y.shape[1]), np.nan), np.full((m, size), np.nan)
-        out, norm = LocalValues(value, row, np.zeros(m), np.zeros(m, np.bool_), order), np.full(m, np.nan)
+        out = LocalValues.undefined(len(at.x), self.y.shape[1], coefficients(d, self.spec.degree), order)
         for part in self.parts(at):
-            own, own_norm = self._of_part(part, derivative, square)
-            for whole, values in zip(out[:4], own[:4], strict=True):
-                whole[part.queries] = values
-            if own_norm is not None:
-                norm[part.queries] = own_norm
-        return out, norm if square else None
+            out.put(part.queries, self._of_part(part, derivative))
+        return out
 
-    def _of_part(
-        self, part: Part, derivative: tuple[int, ...] | None, square: bool
-    ) -> tuple[LocalValues, FloatArray | None]:
-        weights = self.weights[part.points]
-        values = smooth(self.spec, part.x, self.y[part.points], weights, part.at, part.bandwidth, derivative)
-        if not square:
-            return values, None
-        return values, squared_norm(self.spec, part.x, weights, part.at, part.bandwidth, values, 1.0 / weights)
+    def _of_part(self, part: Part, derivative: tuple[int, ...] | None = None) -> LocalValues:
+        y, weights = self.y[part.points], self.weights[part.points]
+        return smooth(self.spec, part.x, y, weights, part.at, part.bandwidth, derivative)
 
-    def _by_moments(self, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Estimates:
-        values, norm = self._moments(at, derivative, square)
-        return Estimates(values.value, values.row[:, 0].copy(), norm, values.defined)
+    def _squared_norms(self, at: Points, values: LocalValues) -> FloatArray:
+        """``sum_j l_j^2 / omega_j`` of these estimates.  # (m,)"""
+        out = np.full(len(at.x), np.nan)
+        for part in self.parts(at):
+            weights, own = self.weights[part.points], values.take(part.queries)
+            out[part.queries] = squared_norm(self.spec, part.x, weights, part.at, part.bandwidth, own, 1.0 / weights)
+        return out
 
-    def _by_levels(self, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Estimates:
-        """Mixed designs; queries whose windows hardly determine the polynomial are left to the hat rows."""
+    def _by_levels(
+        self, at: Points, derivative: tuple[int, ...] | None, square: bool
+    ) -> tuple[FloatArray, FloatArray, FloatArray, BoolArray]:
+        """For mixed designs; queries whose windows hardly determine the polynomial use hat rows."""
         h, dimensions = self.bandwidth, self.x.shape[1]
         order = [0] * max(dimensions, 1) if derivative is None else list(derivative)
         row = exponents(len(order), self.spec.degree).tolist().index(order)
@@ -271,28 +257,24 @@ class LinearSmoother:
         norm = moments.squared_norm(h, self.smoothing, rows) if square else np.empty(len(at.x))
         centre, defined = rows[:, 0].copy(), solved.pivot > RANK
         steep = np.flatnonzero(solved.pivot < STEEP)
-        exact = self._by_rows(at.take(steep), derivative)
-        value[steep], centre[steep], norm[steep], defined[steep] = (
-            exact.value,
-            exact.centre,
-            exact.square,
-            exact.defined,
-        )
-        return Estimates(value, centre, norm, defined)
+        value[steep], centre[steep], norm[steep], defined[steep] = self._by_rows(at.take(steep), derivative)
+        return value, centre, norm, defined
 
-    def _by_rows(self, at: Points, derivative: tuple[int, ...] | None) -> Estimates:
+    def _by_rows(
+        self, at: Points, derivative: tuple[int, ...] | None
+    ) -> tuple[FloatArray, FloatArray, FloatArray, BoolArray]:
         m = len(at.x)
         value, centre, norm = np.empty((m, self.y.shape[1])), np.empty(m), np.empty(m)
         defined = np.empty(m, np.bool_)
         for queries, hat, own, sure in hat_rows(self, at, derivative):
             value[queries], centre[queries], defined[queries] = hat @ self.y, own, sure
             norm[queries] = (hat * hat) @ (1.0 / self.weights)
-        return Estimates(value, centre, norm, defined)
+        return value, centre, norm, defined
 
     # ------------------------------------------------------------------------------------------------ one curve
 
     def smooth(self, at: FloatArray, derivative: tuple[int, ...] | None = None) -> LocalValues:
-        """Estimates of one curve with one bandwidth at queries (m, d), from moments; see `local.polynomial.smooth`."""
+        """Estimates of one curve with one bandwidth at queries (m, d); see `local.polynomial.smooth`."""
         return smooth(self.spec, self.x, self.y, self.weights, at, self.bandwidth, derivative)
 
     def squared_norm(self, at: FloatArray, values: LocalValues, variance: FloatArray | None = None) -> FloatArray:
@@ -318,20 +300,17 @@ class LinearSmoother:
         return rows
 
     def hat_blocks(self, at: Points) -> Iterator[tuple[slice, FloatArray]]:
-        """The same, some queries at a time."""
-        size = max(1, BLOCK // len(self.y))
-        for low in range(0, len(at.x), size):
-            block = slice(low, min(low + size, len(at.x)))
+        """Rows of the hat matrix, some queries at a time."""
+        for block in blocks(len(at.x), BLOCK // len(self.y)):
             yield block, self.hat(at.take(block))
 
     def _hat_of(self, part: Part) -> FloatArray:
         """Hat matrix of a part."""
         weights = self.weights[part.points]
-        values = smooth(self.spec, part.x, self.y[part.points], weights, part.at, part.bandwidth)
-        return hat_matrix(self.spec, part.x, weights, part.at, part.bandwidth, values)
+        return hat_matrix(self.spec, part.x, weights, part.at, part.bandwidth, self._of_part(part))
 
     def parts(self, at: Points) -> Iterator[Part]:
-        """Series that are smoothed together, see `kernadv.regression.series.apart`."""
+        """Parts of the data to smooth one by one, see `kernadv.regression.series.apart`."""
         bandwidth = self.bandwidth if at.bandwidth is None else at.bandwidth
         return apart(self.x, self.series, at.x, at.series, self.spec.kernel, bandwidth)
 
@@ -352,16 +331,16 @@ def coefficients(dimensions: int, degree: int) -> int:
 
 
 def correction(spec: LocalPolynomialSpec, order: int = 0) -> int:
-    """How many degrees more take the leading bias away: 1, or 2 where ``degree - order`` is even.
+    """By how much a higher degree removes the leading bias: 1, or 2 where ``degree - order`` is even.
 
-    Inside the data the windows are symmetric.  The leading bias of a mean is then that of a line too: only a parabola takes
-    it away, and so for every even degree.  One-sided windows are not symmetric.  **Covers** nothing by itself.
+    Inside the data the windows are symmetric.  A mean then has the same leading bias as a line, and only a parabola removes
+    it; the same holds for every even degree.  One-sided windows are not symmetric.  **Covers** nothing by itself.
 
     Parameters
     ----------
     spec : LocalPolynomialSpec
     order : int
-        Total order of the derivative that is estimated.
+        Total order of the estimated derivative.
 
     References
     ----------

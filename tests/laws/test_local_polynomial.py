@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 from kernadv.kernels import KERNELS, Exponential
 from kernadv.regression._threads import in_parallel
 from kernadv.regression.local._line_gaussian import gaussian_moments
-from kernadv.regression.local._windows import window_moments
+from kernadv.regression.local._pairs import window_moments
 from kernadv.regression.local.moments import exponents, local_moments
 from kernadv.regression.local.polynomial import LocalPolynomialSpec, hat_matrix, leverage, smooth, squared_norm
 

@@ -197,7 +197,7 @@ def test_bandwidths(kind, bandwidth):
 
 
 PARAMETERS = {
-    "degree": (lambda bad: LocalPolynomial(bad, bandwidth=0.5), "degree must be a whole number from 0 to 3, got"),
+    "degree": (lambda bad: LocalPolynomial(bad, bandwidth=0.5), "degree must be a whole number >= 0"),
     "k": (KNeighborsSmoother, "k must be a whole number >= 1, or a share|neighbours are more than the points"),
     "scale": (lambda bad: KNeighborsSmoother(5, scale=bad), "scale must be "),
     "ties": (lambda bad: KNeighborsSmoother(5, ties=bad), "unknown ties"),

@@ -16,7 +16,7 @@ from kernadv.regression.bandwidth._ordered import Ordered
 from kernadv.regression.bandwidth._search import lowest
 from kernadv.regression.bandwidth.criteria import left_out
 from kernadv.regression.local.moments import exponents
-from kernadv.regression.neighbours import window_distance
+from kernadv.regression.neighbours import neighbour_distance
 from kernadv.regression.smoother import LinearSmoother
 
 
@@ -122,7 +122,7 @@ class KNeighbors(CriterionSelector):
 def _distance(sample: Ordered, x: FloatArray, k: int, at: FloatArray | None = None) -> FloatArray:
     """Distance to the k-th nearest of the points x, in the order of the sample, of each query; default: of these.  # (m,)"""
     queries, label = (x, sample.label) if at is None else (at, np.zeros(len(at), np.int64))
-    return window_distance(x, sample.label, queries, label, k, radial=sample.spec.radial)
+    return neighbour_distance(x, sample.label, queries, label, k, "euclidean" if sample.spec.radial else "chebyshev")
 
 
 SELECTORS = (KNeighbors(),)

@@ -18,7 +18,7 @@ from kernadv.regression.inference.bootstrap import Wild
 from kernadv.regression.inference.degrees_of_freedom import others
 from kernadv.regression.inference.intervals import IntervalParts
 from kernadv.regression.inference.window import in_window, interval_around
-from kernadv.regression.points import Points
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
 #: Share of a variance that points without a residual may have.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray
+from kernadv._typing import FloatArray
 from kernadv.kernels import Gaussian, Kernel
-from kernadv.regression._threads import in_parallel
-from kernadv.regression.local._monomials import monomials, shifted, values
+from kernadv.regression._threads import blocks, in_parallel
+from kernadv.regression.local.monomials import monomials, shifted, values
 
-#: Queries and points of a block: its weights stay in a core's cache.
+#: Queries and points of a block, whose weights fit into a core's cache.
 QUERIES, POINTS = 256, 512
-#: Sums about the middle of a block lose the digits of (distance to a query, in bandwidths) ** order when they are moved
-#: there: more than this, and the block is cut.
+#: Sums about the middle of a block lose the digits of (distance to a query, in bandwidths) ** order when they are moved to
+#: the query.  Blocks are cut where that is more than this.
 LOSS = 1e3
 
 
@@ -36,7 +36,7 @@ def blocked_moments(
         Points in units of the bandwidth of each dimension; sorted by the first dimension.
     channels : (C, n)
     at : (m, d)
-        Queries, in the same units; blocks of neighbouring queries should be near each other.
+        Queries, in the same units; consecutive ones should be near each other.
     kernel : Kernel
         ``w = prod_i K(u_i)``, or ``K(|u|)`` if `radial`.
     order : int
@@ -44,29 +44,28 @@ def blocked_moments(
     scale : (m,), optional
         Further factor of the bandwidth at each query.
     radial, past, squared : bool
-        Radial kernel; only points with x <= q in the first dimension; weights squared.
+        Radial kernel; only points with x <= q in the first dimension; squared weights.
 
     Returns
     -------
     (m, C, E) float64
     """
     basis = monomials(x.shape[1], order)
+    units = np.ones(len(at)) if scale is None else scale
+    product = x.shape[1] > 3 and isinstance(kernel, Gaussian)
     out = np.empty((len(at), len(channels), len(basis.exponents)))
 
     def block(own: slice) -> None:
-        q = at[own]
-        unit = np.ones(len(q)) if scale is None else scale[own]
+        q, unit = at[own], units[own]
         centre = 0.5 * (q.min(0) + q.max(0))
         last = int(np.searchsorted(x[:, 0], q[:, 0].max(), "right")) if past else len(x)
         step = POINTS * max(1, QUERIES // (2 * len(q)))
         sums = np.zeros((len(q), len(channels) * len(basis.exponents)))
-        for begin in range(0, last, step):
-            part = slice(begin, min(begin + step, last))
+        for part in blocks(last, step):
             near = x[part] - centre
-            if x.shape[1] > 3 and isinstance(kernel, Gaussian):
-                weight = _gaussian(near, q - centre, unit, past)
-            else:
-                weight = _weights(x[part], q, unit, kernel, radial, past)
+            weight = _gaussian(near, q - centre, unit) if product else _weights(x[part], q, unit, kernel, radial)
+            if past:
+                weight[x[part, 0] > q[:, 0, None]] = 0.0
             if squared:
                 weight *= weight
             powers = values(near, basis)  # (b, E)
@@ -74,16 +73,15 @@ def blocked_moments(
         raw = sums.reshape(len(q), len(channels), len(basis.exponents))
         out[own] = shifted(raw, centre - q, basis) / unit[:, None, None] ** basis.exponents.sum(1)
 
-    flat = x.shape[1] > 3 and isinstance(kernel, Gaussian)
-    reach = LOSS ** (1.0 / max(order, 2)) if order or flat else np.inf
-    in_parallel(block, _blocks(at, np.ones(len(at)) if scale is None else scale, reach))
+    reach = LOSS ** (1.0 / max(order, 2)) if order or product else np.inf
+    in_parallel(block, _near_blocks(at, units, reach))
     return out
 
 
-def _blocks(at: FloatArray, unit: FloatArray, reach: float) -> list[slice]:
-    """Stretches of at most `QUERIES` queries, none further than `reach` of its units from the middle of the others."""
+def _near_blocks(at: FloatArray, unit: FloatArray, reach: float) -> list[slice]:
+    """Blocks of at most `QUERIES` queries, each within `reach` of its units of the middle of its block."""
     found = []
-    todo = [slice(low, min(low + QUERIES, len(at))) for low in range(0, len(at), QUERIES)][::-1]
+    todo = blocks(len(at), QUERIES)[::-1]
     while todo:
         own = todo.pop()
         q = at[own]
@@ -95,20 +93,17 @@ def _blocks(at: FloatArray, unit: FloatArray, reach: float) -> list[slice]:
     return found
 
 
-def _gaussian(x: FloatArray, q: FloatArray, unit: FloatArray, past: bool) -> FloatArray:
+def _gaussian(x: FloatArray, q: FloatArray, unit: FloatArray) -> FloatArray:
     """Gaussian weights of a block about a near origin, by one product: ``-|x - q|^2 / 2 = q x - |q|^2 / 2 - |x|^2 / 2``.
 
-    The other kernels are not flat at 0: the rounding of small distances would show.
+    Other kernels are not flat at 0, so that the rounding of small distances would matter.
     """
     left = np.column_stack([q, -0.5 * (q * q).sum(1), np.ones(len(q))]) / (unit * unit)[:, None]
     weight: FloatArray = left @ np.column_stack([x, np.ones(len(x)), -0.5 * (x * x).sum(1)]).T
-    np.exp(np.minimum(weight, 0.0, out=weight), out=weight)
-    if past:
-        weight[x[:, 0] > q[:, 0, None]] = 0.0
-    return weight
+    return np.asarray(np.exp(np.minimum(weight, 0.0, out=weight), out=weight))
 
 
-def _weights(x: FloatArray, q: FloatArray, unit: FloatArray, kernel: Kernel, radial: bool, past: bool) -> FloatArray:
+def _weights(x: FloatArray, q: FloatArray, unit: FloatArray, kernel: Kernel, radial: bool) -> FloatArray:
     """Kernel weights of a block.  # (queries, points)"""
     if radial or isinstance(kernel, Gaussian):  # a product of Gaussians is the radial one
         square = np.zeros((len(q), len(x)))
@@ -117,14 +112,9 @@ def _weights(x: FloatArray, q: FloatArray, unit: FloatArray, kernel: Kernel, rad
         square /= (unit * unit)[:, None]
         if isinstance(kernel, Gaussian):
             square *= -0.5
-            weight = np.exp(square, out=square)
-        else:
-            weight = kernel.profile(np.sqrt(square, out=square))
-    else:
-        weight = np.ones((len(q), len(x)))
-        for i in range(x.shape[1]):
-            weight *= kernel.profile((x[:, i] - q[:, i, None]) / unit[:, None])
-    if past:
-        later: BoolArray = x[:, 0] > q[:, 0, None]
-        weight[later] = 0.0
+            return np.asarray(np.exp(square, out=square))
+        return np.asarray(kernel.profile(np.sqrt(square, out=square)))
+    weight = np.ones((len(q), len(x)))
+    for i in range(x.shape[1]):
+        weight *= kernel.profile((x[:, i] - q[:, i, None]) / unit[:, None])
     return weight

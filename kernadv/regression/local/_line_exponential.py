@@ -1,7 +1,7 @@
 """Moving sums under an exponential kernel on a line in O(n + m): one recursion from each side.
 
-Moving the query by d bandwidths multiplies every weight by the same factor and shifts the powers of the distance, so the
-sums at one place follow from those at the last; all terms of a shift have one sign, hence no digits are lost.
+Moving the query by d bandwidths multiplies every weight by the same factor and shifts the powers of the distance.  So the
+sums at one place follow from those at the last.  All terms of a shift have one sign, so no digits are lost.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from kernadv._typing import FloatArray
 
 
 def exponential_moments(
-    x: FloatArray, channels: FloatArray, at: FloatArray, width: float, rho: float, order: int, past: bool
+    x: FloatArray, channels: FloatArray, at: FloatArray, rho: float, order: int, past: bool
 ) -> FloatArray:
-    """Sums over j of ``rho^|u| v_cj u^k`` with u = (x_j - q) / width, for all queries q.
+    """Sums over j of ``rho^|u| v_cj u^k`` with u = x_j - q, for all queries q; x is in units of the bandwidth.
 
     Parameters and result as in `kernadv.regression.local._line_power.power_moments`.
     """
     binomial = np.array([[comb(r, k) for k in range(order + 1)] for r in range(order + 1)], dtype=np.float64)
     rate = -math.log(rho)
     out = np.empty((len(at), len(channels), order + 1))
-    _recursion(x, channels, at, float(width), rate, True, binomial, out)
+    _recursion(x, channels, at, rate, True, binomial, out)
     if not past:
         other = np.empty_like(out)
-        _recursion(-x[::-1], channels[:, ::-1], -at[::-1], float(width), rate, False, binomial, other)
+        _recursion(-x[::-1], channels[:, ::-1], -at[::-1], rate, False, binomial, other)
         signs = (-1.0) ** np.arange(order + 1)
         out += other[::-1] * signs
     return out
@@ -39,7 +39,6 @@ def _recursion(
     x: FloatArray,
     v: FloatArray,
     at: FloatArray,
-    h: float,
     rate: float,
     closed: bool,
     binomial: FloatArray,
@@ -53,12 +52,12 @@ def _recursion(
     for m in range(len(at)):
         q = at[m]
         while j < len(x) and (x[j] < q or (closed and x[j] == q)):
-            _move(state, (x[j] - place) / h, rate, binomial)
+            _move(state, x[j] - place, rate, binomial)
             place = x[j]
             for c in range(channels):
                 state[c, 0] += v[c, j]
             j += 1
-        _move(state, (q - place) / h, rate, binomial)
+        _move(state, q - place, rate, binomial)
         place = q
         out[m] = state
 

@@ -5,15 +5,15 @@ d the whole number of bandwidths between these, the Gaussian g and its derivativ
 
     g(d + t - s) = sum_kl g^(k + l)(d) t^k (-s)^l / (k! l!),     |t|, |s| <= 1/2.
 
-Each cell is reduced to the sums of t^k of its points, k < `TERMS`; the cells within `NEAR` of a query's cell together give
-one polynomial in s for all the queries in it.  Its derivatives are those of the Gaussian sums, and as
-``He_k g = (-1)^k g^(k)`` with the Hermite polynomials He_k, they give the moments as well.  Where queries and points are
-few, the points are summed one by one.
+Each cell is reduced to the sums of t^k of its points, k < `TERMS`.  The cells within `NEAR` of a query's cell together give
+one polynomial in s for all queries in it.  Its derivatives are those of the Gaussian sums.  They also give the moments,
+since ``He_k g = (-1)^k g^(k)`` with the Hermite polynomials He_k.  Where queries and points are few, the points are summed
+one by one.
 
-By Cramer's inequality, ``|g^(n)| <= 1.09 sqrt(n!)``, the terms left out are below 1e-16 of a point's largest weight, 1e-13
-for moments of the sixth order, and the points left out weigh less than 3e-18.  Rounding included, a sum is within 1e-14 of
-the sum of the weighted absolute values (or of the largest of these, if that is more) up to the second order, 1e-13 up to
-the fourth and 1e-12 up to the sixth.
+By Cramer's inequality, ``|g^(n)| <= 1.09 sqrt(n!)``, the omitted terms are below 1e-16 of a point's largest weight, 1e-13
+for moments of order six, and the omitted points weigh less than 3e-18.  Including rounding, the error of a sum is below
+1e-14 of the sum of the weighted absolute values (or of the largest of these, if that is more) up to order two, 1e-13 up to
+order four and 1e-12 up to order six.
 
 References
 ----------
@@ -31,16 +31,16 @@ from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression._threads import in_parallel, stretches
 
-#: Terms (an even number) of the expansions about a cell of points, and, beside the derivatives, about a cell of queries.
+#: Terms (an even number) of the expansions about cells of points, and, apart from derivatives, about cells of queries.
 TERMS = 24
-#: Cells to either side of the query's own that count.
+#: Cells that count on either side of the query's own.
 NEAR = 9
-#: Cells whose points, times the queries, are fewer than this many a cell are summed point by point.
+#: Cells are summed point by point if they have fewer pairs of point and query than this, per cell.
 DIRECT = 250
-#: The weight of such a point is one of the values ``exp(-i / GRAIN)`` times a short series that needs no further digit.
+#: The weight of such a point is a value ``exp(-i / GRAIN)`` from a table times a short power series.
 GRAIN = 32
 EXPONENTIAL = np.exp(-np.arange(GRAIN * (NEAR + 1) ** 2 // 2 + 2) / GRAIN)
-#: Points or queries that are worth a thread of their own.
+#: Points or queries that are worth a separate thread.
 ENOUGH = 2_000
 
 
@@ -49,8 +49,7 @@ def gaussian_moments(
 ) -> FloatArray:
     """Sums over j of ``exp(-u^2 / 2) v_cj u^k`` with u = (x_j - q) / width, for all queries q.
 
-    Parameters and result as in `kernadv.regression.local._line_power.power_moments`; with `past`, points after the query do
-    not count.
+    Parameters and result as in `kernadv.regression.local._line_power.power_moments`.
     """
     z, q = (x - x[0]) / width, (at - x[0]) / width
     cell = np.floor(z)

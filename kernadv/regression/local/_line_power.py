@@ -1,9 +1,9 @@
-"""Moving power sums on a line in O(n + m): exact, without a subtraction, for kernels that are polynomials of |u|.
+"""Moving power sums on a line in O(n + m): exact, without subtractions, for kernels that are polynomials of |u|.
 
-The line is cut into cells of one bandwidth.  A window [q - h, q] then meets at most one cut c, and its sums are those of
-the suffix of the cell before c plus those of the prefix of the cell after it, both taken about c, so that every base is at
-most 1 in units of the bandwidth and nothing is ever taken away (van Herk 1992; Gil and Werman 1993 do so for maxima).  A
-binomial shift of at most one bandwidth moves the sums from c to q, and the kernel's coefficients combine them.
+The line is cut into cells of one bandwidth.  A window [q - h, q] then contains at most one cut c.  Its sums are those of a
+suffix of the cell before c plus those of a prefix of the cell after it, both about c: every base is at most 1 in units of
+the bandwidth, and nothing is ever subtracted (van Herk 1992 and Gil and Werman 1993 do this for maxima).  A binomial shift
+of at most one bandwidth moves the sums from c to q, and the kernel's coefficients combine them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from kernadv._jit import compiled
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression._threads import in_parallel, stretches
 
-#: Queries that are worth a thread of their own.
+#: Queries that are worth a separate thread.
 ENOUGH = 5_000
-#: A kernel sum below this share of the number of points has lost digits to cancellation and is computed again directly.
+#: A kernel sum below this share of the number of points has lost digits to cancellation; it is computed again directly.
 THIN = 0.03
 
 
@@ -31,7 +31,7 @@ def power_moments(
     ----------
     x : (n,) ascending
     channels : (C, n)
-        What is summed; the first one must not be negative.
+        The values to sum; the first channel must not be negative.
     at : (m,) ascending
     width : float
     coefficients : (R + 1,)
@@ -39,7 +39,7 @@ def power_moments(
     order : int
         Highest k.
     past : bool
-        Use only points with x_j <= q.
+        Only points with x_j <= q count.
 
     Returns
     -------

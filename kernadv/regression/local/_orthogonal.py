@@ -1,91 +1,74 @@
 """Local least squares by orthogonal columns: for windows whose moments lose too many digits.
 
-The moments of a window have the square of its condition number.  Where that is large, and where a window holds fewer
-places than the polynomial has coefficients, the points of the window themselves decide.
+Moments square the condition number of a window.  Where that is large, or a window has fewer places than the polynomial has
+coefficients, the fit is made from the points themselves.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
-from kernadv.kernels import Kernel
-from kernadv.regression.local._pairs import Pairs, over_windows, steps
+from kernadv.regression.local._pairs import Pairs, over_windows
+from kernadv.regression.local.moments import ascending, in_units
+from kernadv.regression.local.monomials import monomials
 from kernadv.regression.local.solve import RANK, TINY, Solution
+
+if TYPE_CHECKING:
+    from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
 
 def orthogonal_solution(
+    spec: LocalPolynomialSpec,
     x: FloatArray,
     channels: FloatArray,
     at: FloatArray,
-    kernel: Kernel,
-    degree: int,
+    bandwidth: FloatArray,
     row: int,
     *,
-    scale: FloatArray | None,
-    radial: bool,
-    past: bool,
-) -> Solution:
+    squares: bool = False,
+) -> tuple[Solution, FloatArray]:
     """Solve the local systems of all queries by Gram-Schmidt, each column orthogonalised twice.
 
     Parameters
     ----------
+    spec : LocalPolynomialSpec
     x : (n, d)
-        In units of the bandwidth of each dimension; ascending in the first one.
     channels : (1 + C, n)
-        Observation weights and the responses.
-    at, kernel, scale, radial, past
-        As in `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
-    degree : int
+        Observation weights and the responses; with `squares`, weights and s.
+    at, bandwidth
+        As in `kernadv.regression.local.moments.local_moments`.
     row : int
         As in `kernadv.regression.local.solve.solve_local`.
+    squares : bool
+        Compute sums of squares instead of coefficients.
+
+    Returns
+    -------
+    solution : Solution
+        Without responses if `squares`.
+    squares : (m,) float64
+        ``sum_j l_j^2 s_j`` of the hat vectors l, NaN where there are none; empty without `squares`.
 
     References
     ----------
     Bjorck (1996), Numerical Methods for Least Squares Problems, section 2.4.
     """
-    parents = steps(x.shape[1], degree)
-    m, size = len(at), len(parents)
-    out = Solution(np.empty((m, size, len(channels) - 1)), np.empty((m, size)), np.empty(m))
+    z, q, scale = in_units(x, at, bandwidth)
+    order = ascending(z[:, 0])
+    parents = monomials(x.shape[1], spec.degree).parents
+    m, size, responses = len(at), len(parents), 0 if squares else len(channels) - 1
+    out = Solution(np.empty((m, size, responses)), np.empty((m, size)), np.empty(m))
+    total = np.empty(m if squares else 0)
 
     def work(own: slice, pairs: Pairs, v: FloatArray) -> None:
-        _solve(*pairs, v, parents, row, RANK, TINY, *(part[own] for part in out), out.pivot[:0])
+        _solve(*pairs, v, parents, row, RANK, TINY, *(part[own] for part in out), total[own])
 
-    over_windows(work, x, channels, at, kernel, scale, radial, past)
-    return out
-
-
-def squared_sums(
-    x: FloatArray,
-    channels: FloatArray,
-    at: FloatArray,
-    kernel: Kernel,
-    degree: int,
-    row: int,
-    *,
-    scale: FloatArray | None,
-    radial: bool,
-    past: bool,
-) -> FloatArray:
-    """``sum_j l_j^2 s_j`` of the hat vectors l of the same solutions, NaN where there are none.  # (m,)
-
-    Parameters
-    ----------
-    x, at, kernel, degree, row, scale, radial, past
-        As in `orthogonal_solution`.
-    channels : (2, n)
-        Observation weights and s.
-    """
-    parents = steps(x.shape[1], degree)
-    m, size = len(at), len(parents)
-    out, unused = np.empty(m), Solution(np.empty((m, size, 0)), np.empty((m, size)), np.empty(m))
-
-    def work(own: slice, pairs: Pairs, v: FloatArray) -> None:
-        _solve(*pairs, v, parents, row, RANK, TINY, *(part[own] for part in unused), out[own])
-
-    over_windows(work, x, channels, at, kernel, scale, radial, past)
-    return out
+    over_windows(work, z[order], channels[:, order], q, spec.kernel, scale, spec.radial, spec.past)
+    return out, total
 
 
 @compiled()
@@ -106,7 +89,7 @@ def _solve(
     pivots: FloatArray,
     squares: FloatArray,
 ) -> None:
-    """The solutions, or where `squares` has a place for each query, these sums with the last channel."""
+    """The solutions; or, where `squares` has a place for each query, the sums of squares."""
     size, responses = len(parents), coefficients.shape[2]
     factor, scale = np.zeros((size, size)), np.empty(size)
     right = np.empty((responses + 1, size))

@@ -1,8 +1,8 @@
-"""The points inside each window, found by sorting: cost follows the number of points near the windows, not n m.
+"""The points inside each window, found by sorting, and their moments: the cost is that of the points near the windows.
 
-The points lie in rows: cells of about one bandwidth in the second to fourth dimension, and within a row they ascend in
-the first.  A window then meets a few rows, and in each of them a stretch found by bisection.  Pairs of query and point are
-collected and weighted in parts, so that their number needs no memory.
+The points are in rows: cells of about one bandwidth in the second to fourth dimension.  Within a row they ascend in the
+first dimension.  A window covers a stretch, found by bisection, of a few rows.  Pairs of query and point are collected and
+weighted in parts, to bound the memory.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
 from kernadv.regression._threads import in_parallel, stretches
-from kernadv.regression.local._monomials import monomials
+from kernadv.regression.local.monomials import monomials
 
-#: Pairs of query and point at once, beside those of one query.
+#: Pairs of query and point at a time, apart from those of the last query.
 PAIRS = 2**15
-#: Most cells of a dimension.
+#: Largest number of cells in a dimension.
 CELLS = 2**15
-#: Queries that are worth a thread of their own.
+#: Queries that are worth a separate thread.
 QUERIES = 64
 
 
@@ -42,7 +42,7 @@ class Rows(NamedTuple):
     cells : (3,) int
         Number of cells.
     key : (R,) int
-        Number of each row that is not empty, ascending.
+        Number of each non-empty row, ascending.
     start : (R + 1,) int
         First point of each row.
     """
@@ -86,7 +86,7 @@ class Pairs(NamedTuple):
         Lags in bandwidths.
     point : (>= p,) int
     ends : (m,) int
-        Where the pairs of each query end; those of the first of these queries begin at 0.
+        Where the pairs of each query end; those of the first query begin at 0.
     begin, upto : int
         Which queries.
     """
@@ -109,13 +109,13 @@ def over_windows(
     radial: bool,
     past: bool,
 ) -> None:
-    """Call ``work(queries, pairs, channels)`` for all the queries, a stretch of them in each thread.
+    """Call ``work(queries, pairs, channels)`` for all queries, a stretch of them in each thread.
 
     Parameters
     ----------
     work : callable
-        `queries` says which stretch the pairs' `begin` and `upto` count in; the channels are in the order of the pairs'
-        points.  The arrays of the pairs are used again.
+        `queries` is the stretch in which `begin` and `upto` of the pairs count; the channels are in the order of the
+        points.  The arrays of the pairs are used again for the next ones.
     x, channels, at, kernel, scale, radial, past
         As in `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
     """
@@ -140,11 +140,6 @@ def over_windows(
     in_parallel(part, stretches(len(at), QUERIES))
 
 
-def steps(dimensions: int, order: int) -> IntArray:
-    """Each monomial of total degree <= `order` as an earlier one times a variable: (earlier, variable).  # (E, 2)"""
-    return np.array([parent or (0, -1) for parent in monomials(dimensions, order).parents], np.int64)
-
-
 @compiled()
 def _collect(
     x: FloatArray,
@@ -162,7 +157,7 @@ def _collect(
     point: IntArray,
     ends: IntArray,
 ) -> int:
-    """Pairs of the queries from `begin` on and the points of their windows, until there are `PAIRS`; the next query."""
+    """Collect pairs for the queries from `begin` on until there are `PAIRS`; returns the next query."""
     dimensions = x.shape[1]
     first, last = np.zeros(3, np.int64), np.zeros(3, np.int64)
     count = 0
@@ -196,3 +191,59 @@ def _collect(
                         j += 1
         ends[m] = count
     return len(at)
+
+
+def window_moments(
+    x: FloatArray,
+    channels: FloatArray,
+    at: FloatArray,
+    kernel: Kernel,
+    order: int,
+    *,
+    scale: FloatArray | None = None,
+    radial: bool = False,
+    past: bool = False,
+    squared: bool = False,
+) -> FloatArray:
+    """Sums over j of ``w_j v_cj u_j^a`` with u_j = (x_j - q) / scale, for all queries q and monomials a.
+
+    They are taken about the query itself, and so are exact for any kernel.  Parameters and result as in
+    `kernadv.regression.local._blocked.blocked_moments`; the queries come in any order.
+    """
+    parents = monomials(x.shape[1], order).parents
+    out = np.zeros((len(at), len(channels), len(parents)))
+
+    def work(own: slice, pairs: Pairs, v: FloatArray) -> None:
+        weight = pairs.weight * pairs.weight if squared else pairs.weight
+        _accumulate(weight, *pairs[1:], v, parents, out[own])
+
+    over_windows(work, x, channels, at, kernel, scale, radial, past)
+    return out
+
+
+@compiled()
+def _accumulate(
+    weight: FloatArray,
+    u: FloatArray,
+    point: IntArray,
+    ends: IntArray,
+    begin: int,
+    upto: int,
+    v: FloatArray,
+    parents: IntArray,
+    out: FloatArray,
+) -> None:
+    channels, size = v.shape[0], len(parents)
+    power = np.ones(size)
+    p = 0
+    for m in range(begin, upto):
+        while p < ends[m]:
+            w, j = weight[p], point[p]
+            if w > 0.0:
+                power[0] = w
+                for k in range(1, size):
+                    power[k] = power[parents[k, 0]] * u[parents[k, 1], p]
+                for c in range(channels):
+                    for k in range(size):
+                        out[m, c, k] += v[c, j] * power[k]
+            p += 1

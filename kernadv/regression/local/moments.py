@@ -1,12 +1,12 @@
-"""Weighted moments around any queries: the fastest exact path for the kernel, the dimension and the bandwidth.
+"""Weighted moments around any queries, by the fastest exact path for the kernel, the dimension and the bandwidth.
 
 | case | path |
 |---|---|
 | a line, one bandwidth, polynomial kernels (uniform ... tricube) | `_line_power`, O(n + m) |
 | a line, one bandwidth, exponential | `_line_exponential`, O(n + m) |
-| a line, one bandwidth, Gaussian | `_line_gaussian`, O(n + m), within 1e-14 of the largest weight a point |
-| everything else, kernels with an edge: several dimensions, a bandwidth a query | `_windows`, O(points near the windows) |
-| everything else, kernels without one | `_blocked`, O(n m) |
+| a line, one bandwidth, Gaussian | `_line_gaussian`, O(n + m), to 1e-14 of the largest weight per point |
+| kernels with an edge otherwise: several dimensions, one bandwidth per query | `_pairs`, O(points near the windows) |
+| kernels without an edge otherwise | `_blocked`, O(n m) |
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from kernadv.regression.local._blocked import blocked_moments
 from kernadv.regression.local._line_exponential import exponential_moments
 from kernadv.regression.local._line_gaussian import gaussian_moments
 from kernadv.regression.local._line_power import power_moments
-from kernadv.regression.local._monomials import monomials
-from kernadv.regression.local._windows import window_moments
+from kernadv.regression.local._pairs import window_moments
+from kernadv.regression.local.monomials import monomials
 
-#: Polynomial kernels of a higher degree lose too many digits in the shifts: they are summed directly.
+#: Polynomial kernels of a higher degree lose too many digits in the shifts and are summed directly.
 HIGHEST_POWER = 12
 #: Moments whose highest power is typically below this share of the lowest are computed again without a shift.
 CLOSE = 3e-4
-#: The same where the shifts were longer than a bandwidth.
+#: The same for shifts longer than a bandwidth.
 SHIFTED = 1e-2
 #: Gaussian sums below this share of one point's weight are computed again without the cut-off.
 FAR = 1e-6
@@ -56,7 +56,7 @@ def local_moments(
     x : (n, d)
         Design points in any order.
     channels : (C, n)
-        What is summed: weights, weighted responses; the first one must not be negative.
+        The values to sum, e.g. weights and weighted responses; the first channel must not be negative.
     at : (m, d)
         Queries in any order.
     bandwidth : (d,) or (m, 1)
@@ -97,10 +97,10 @@ def local_moments(
 
 
 def in_units(x: FloatArray, at: FloatArray, bandwidth: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Points and queries in units of the bandwidths of the dimensions, or as they are beside a bandwidth a query (m,).
+    """Points and queries in units of the bandwidth; unscaled, with the scales (m,), if there is one bandwidth per query.
 
-    Where all points are further from 0 than from each other, they are moved near to it first, which is exact: divided far
-    from 0, they would lose the digits of their distances.
+    Points that are further from 0 than from each other are first moved near 0, which is exact: division far from 0 would
+    lose digits of their distances.
     """
     low, high = x.min(0), x.max(0)
     origin = np.where(np.minimum(np.abs(low), np.abs(high)) > high - low, low, 0.0)
@@ -110,7 +110,7 @@ def in_units(x: FloatArray, at: FloatArray, bandwidth: FloatArray) -> tuple[Floa
 
 
 def _has_line(kernel: Kernel, order: int, squared: bool) -> bool:
-    """Whether a path in O(n + m) exists for the kernel."""
+    """Whether there is a path in O(n + m)."""
     if isinstance(kernel, Power):
         return kernel.power * kernel.exponent * (2 if squared else 1) + order <= HIGHEST_POWER
     return isinstance(kernel, (Exponential, Gaussian))
@@ -119,21 +119,21 @@ def _has_line(kernel: Kernel, order: int, squared: bool) -> bool:
 def _line(
     x: FloatArray, v: FloatArray, at: FloatArray, kernel: Kernel, order: int, past: bool, squared: bool
 ) -> tuple[FloatArray, BoolArray]:
-    """Moments on a line in units of the bandwidth, and where they have lost digits; x and at ascend."""
+    """Moments on a line in units of the bandwidth, and which have lost digits; x and at ascend."""
     twice = 2 if squared else 1
     if isinstance(kernel, Power):
         width = kernel.edge if kernel.closed else 1.0
         sums, lost = power_moments(x, v, at, width, _coefficients(kernel, twice), order, past)
         return sums * width ** np.arange(order + 1), lost
     if isinstance(kernel, Exponential):
-        return exponential_moments(x, v, at, 1.0, kernel.rho**twice, order, past), np.zeros(len(at), np.bool_)
+        return exponential_moments(x, v, at, kernel.rho**twice, order, past), np.zeros(len(at), np.bool_)
     narrow = 1.0 / np.sqrt(twice)
     sums = gaussian_moments(x, v, at, narrow, order, past) * narrow ** np.arange(order + 1)
     return sums, sums[:, 0, 0] < FAR * v[0].max(initial=0.0)
 
 
 def _close(sums: FloatArray, powers: IntArray, order: int, share: float) -> BoolArray:
-    """Queries whose points all lie so near that the highest moments are rounding errors of the shifts.  # (m,)"""
+    """Queries whose points are so near that the highest moments are rounding errors of the shifts.  # (m,)"""
     if order < 2:
         return np.zeros(len(sums), np.bool_)
     second = sums[:, [k for k, a in enumerate(powers.tolist()) if sum(a) == 2 and max(a) == 2]].min(1)
@@ -149,12 +149,12 @@ def _coefficients(kernel: Power, twice: int) -> FloatArray:
 
 
 def ascending(x: FloatArray) -> IntArray | slice:
-    """Order that makes x ascend; everything as it is, if it does already."""
+    """Order in which x ascends; a full slice if it does already."""
     return slice(None) if (x[1:] >= x[:-1]).all() else np.argsort(x, kind="stable")
 
 
 def _neighbours(q: FloatArray) -> IntArray | slice:
-    """Order that puts near queries next to each other: along the line, or by cells of the first dimensions."""
+    """Order in which consecutive queries are near: along the line, or by cells of the first dimensions."""
     if q.shape[1] == 1:
         return ascending(q[:, 0])
     cells = np.floor(q[:, : min(q.shape[1], 3)])

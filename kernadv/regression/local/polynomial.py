@@ -1,7 +1,6 @@
 """Local polynomial regression in any dimension: values, derivatives, leverages and variances from moments.
 
-Degree 0 is the Nadaraya-Watson estimate, degree 1 the local linear one.  Nothing of size n x m is ever formed, except by
-`hat_matrix`, which is asked for it.
+Degree 0 is the Nadaraya-Watson estimate, degree 1 the local linear one.  Only `hat_matrix` forms an array of size n x m.
 """
 
 from __future__ import annotations
@@ -16,18 +15,21 @@ from scipy.linalg import solve_triangular
 from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
-from kernadv.regression.local.least_squares import STEEP, local_least_squares, local_squares
+from kernadv.regression.local._orthogonal import orthogonal_solution
 from kernadv.regression.local.moments import exponents, local_moments
+from kernadv.regression.local.solve import TINY, Solution, solve_local, squared_rows
 
-#: Hat vectors formed at once.
+#: Windows with a smaller pivot are solved from their points: moments would lose a factor 1 / pivot^2 of precision.
+STEEP = 0.03
+#: Hat vectors formed at a time.
 ROWS = 64
-#: Sums of weights within this share are equal.
+#: Sums of weights within this share count as equal.
 EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
 class LocalPolynomialSpec:
-    """How to smooth: everything but the data.
+    """How to smooth: the settings without data and bandwidth.
 
     Attributes
     ----------
@@ -58,9 +60,9 @@ class LocalValues(NamedTuple):
     pivot : (m,) float64
         About 1 / sqrt(condition number) of the local system; 0 where the window is empty.
     defined : (m,) bool
-        False where the window is empty, or its points do not determine the local polynomial.
-    order : d orders
-        Of the derivative; all 0 for values.
+        False where the window is empty or its points do not determine the local polynomial.
+    order : d int
+        Order of the derivative in each dimension; all 0 for values.
     """
 
     value: FloatArray
@@ -69,10 +71,21 @@ class LocalValues(NamedTuple):
     defined: BoolArray
     order: tuple[int, ...]
 
-    def take(self, queries: IntArray) -> LocalValues:
+    @classmethod
+    def undefined(cls, queries: int, responses: int, size: int, order: tuple[int, ...]) -> LocalValues:
+        """Values of which none is defined yet, for polynomials of `size` coefficients."""
+        value, row = np.full((queries, responses), np.nan), np.full((queries, size), np.nan)
+        return cls(value, row, np.zeros(queries), np.zeros(queries, np.bool_), order)
+
+    def take(self, queries: IntArray | slice) -> LocalValues:
         """The values at some of the queries."""
         value, row, pivot, defined, order = self
         return LocalValues(value[queries], row[queries], pivot[queries], defined[queries], order)
+
+    def put(self, queries: IntArray | slice, values: LocalValues) -> None:
+        """Enter the values at some of the queries."""
+        for own, new in zip(self[:4], values[:4], strict=True):
+            own[queries] = new
 
 
 def derivative_order(spec: LocalPolynomialSpec, dimensions: int, derivative: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -81,7 +94,7 @@ def derivative_order(spec: LocalPolynomialSpec, dimensions: int, derivative: tup
     Raises
     ------
     ArgumentError
-        If it has not one whole number >= 0 a dimension, or their total is beyond the degree.
+        If there is not one whole number >= 0 for each dimension, or their total is beyond the degree.
     """
     order = (0,) * dimensions if derivative is None else derivative
     if isinstance(order, (tuple, list)) and len(order) == dimensions:
@@ -124,12 +137,12 @@ def smooth(
     at : (m, d)
         Queries.
     bandwidth : (d,) or (m, 1)
-        One a dimension, or one a query: half-width of a compact kernel's support, scale of the others.  One a query may be
-        0: the window is then the points at the query itself, with equal kernel weights.
-    derivative : d orders, optional
-        Orders of the derivative in each dimension, of total at most the degree; default: the value.  With a bandwidth a
-        query, where all points with weight lie at the query itself, the value is their mean, whatever the degree (every
-        polynomial that fits them best has it there), and no derivative is defined.
+        One per dimension or one per query: half-width of a compact kernel's support, scale of other kernels.  That of a
+        query may be 0: the window is then the points at the query itself, with equal kernel weights.
+    derivative : d int, optional
+        Order in each dimension, of total at most the degree; default: the value.  With a bandwidth per query, if all points
+        with weight lie at the query itself, the value is their mean, whatever the degree (every polynomial that fits them
+        best has this value there), and derivatives are undefined.
 
     Raises
     ------
@@ -144,10 +157,14 @@ def smooth(
     order = derivative_order(spec, x.shape[1], derivative)
     row = powers.tolist().index(list(order))
     if bandwidth.ndim == 2 and not bandwidth.all():
-        return _some_at_a_point(spec, x, y, weights, at, bandwidth, order)
-    solved = local_least_squares(
-        x, weights, y, at, bandwidth, spec.kernel, spec.degree, row, radial=spec.radial, past=spec.past
-    )
+        out = LocalValues.undefined(len(at), y.shape[1], len(powers), order)
+        wide, narrow = np.flatnonzero(bandwidth[:, 0]), np.flatnonzero(bandwidth[:, 0] == 0.0)
+        if len(wide):
+            out.put(wide, smooth(spec, x, y, weights, at[wide], bandwidth[wide], order))
+        if not any(order):
+            _take_means(out, x, y, weights, at, narrow, np.zeros(len(narrow)))
+        return out
+    solved = _least_squares(spec, x, y, weights, at, bandwidth, row)
     unit = np.broadcast_to(_unit(bandwidth, order), len(at))[:, None]
     value = solved.coefficients[:, row] / unit
     out = LocalValues(value, solved.row / unit, solved.pivot, ~np.isnan(solved.row[:, 0]), order)
@@ -161,26 +178,33 @@ def smooth(
     return out
 
 
-def _some_at_a_point(
+def _least_squares(
     spec: LocalPolynomialSpec,
     x: FloatArray,
     y: FloatArray,
     weights: FloatArray,
     at: FloatArray,
     bandwidth: FloatArray,
-    order: tuple[int, ...],
-) -> LocalValues:
-    """`smooth` where some queries have the bandwidth 0."""
-    m, size = len(at), len(exponents(x.shape[1], spec.degree))
-    wide, narrow = np.flatnonzero(bandwidth[:, 0]), np.flatnonzero(bandwidth[:, 0] == 0.0)
-    value, row = np.full((m, y.shape[1]), np.nan), np.full((m, size), np.nan)
-    out = LocalValues(value, row, np.zeros(m), np.zeros(m, np.bool_), order)
-    some = smooth(spec, x, y, weights, at[wide], bandwidth[wide], order) if len(wide) else out.take(wide)
-    for whole, part in zip(out[:4], some[:4], strict=True):
-        whole[wide] = part
-    if not any(order):
-        _take_means(out, x, y, weights, at, narrow, np.zeros(len(narrow)))
+    row: int,
+) -> Solution:
+    """Solve from moments, or from the points of the window where moments lose their digits."""
+    channels, order = np.concatenate([weights[None], weights * y.T]), 2 * spec.degree
+    sums = local_moments(x, channels, at, bandwidth, spec.kernel, order, radial=spec.radial, past=spec.past)
+    out = solve_local(sums, exponents(x.shape[1], spec.degree), exponents(x.shape[1], order), row)
+    steep = np.flatnonzero((out.pivot < STEEP) & (sums[:, 0, 0] > TINY))
+    if len(steep):
+        asked = np.column_stack([at, bandwidth])[steep] if bandwidth.ndim == 2 else at[steep]
+        _, first, which = np.unique(asked, axis=0, return_index=True, return_inverse=True)
+        own, channels = steep[first], np.concatenate([weights[None], y.T])
+        better, _ = orthogonal_solution(spec, x, channels, at[own], _bandwidth_of(bandwidth, own), row)
+        for old, new in zip(out, better, strict=True):
+            old[steep] = new[which.ravel()]
     return out
+
+
+def _bandwidth_of(bandwidth: FloatArray, queries: IntArray) -> FloatArray:
+    """The bandwidth of some queries: their own, or that of all."""
+    return bandwidth[queries] if bandwidth.ndim == 2 else bandwidth
 
 
 def _take_means(
@@ -192,7 +216,7 @@ def _take_means(
     queries: IntArray,
     total: FloatArray,
 ) -> None:
-    """Means of the points at those of these queries whose windows, of weight `total`, hold no others; in place."""
+    """Enter the means of the points at these queries where their windows, of weight `total`, contain no others."""
     sums = sums_at(x, np.concatenate([weights[None], weights * y.T]), at[queries])
     alone = (sums[:, 0] > 0.0) & (total <= sums[:, 0] * (1.0 + EQUAL))
     mine, own = queries[alone], sums[alone]
@@ -201,7 +225,7 @@ def _take_means(
 
 
 def sums_at(x: FloatArray, channels: FloatArray, at: FloatArray) -> FloatArray:
-    """Sums of the channels (C, n) over the points that lie at each query.  # (m, C)"""
+    """Sums of the channels (C, n) over the points at each query.  # (m, C)"""
     both = np.concatenate([at, x]) + 0.0  # -0 is 0
     if x.shape[1] == 1:
         place = np.unique(both[:, 0], return_inverse=True)[1]
@@ -212,12 +236,12 @@ def sums_at(x: FloatArray, channels: FloatArray, at: FloatArray) -> FloatArray:
 
 
 def _unit(bandwidth: FloatArray, order: tuple[int, ...]) -> FloatArray:
-    """What a coefficient in units of the bandwidth is divided by to give a derivative.  # () or (m,)"""
+    """A coefficient in units of the bandwidth divided by this is a derivative.  # () or (m,)"""
     return np.asarray(np.prod(bandwidth ** np.array(order), axis=-1) / prod(factorial(i) for i in order))
 
 
 def leverage(values: LocalValues, weights: FloatArray) -> FloatArray:
-    """Own weight ``l_i(x_i)`` of each point, from values at the design points themselves: K(0) = 1 and u = 0.  # (n,)"""
+    """Own weight ``l_i(x_i)`` of each point, from values at the design points: there K(0) = 1 and u = 0.  # (n,)"""
     return np.asarray(weights * values.row[:, 0])
 
 
@@ -237,7 +261,7 @@ def squared_norm(
     spec, x, weights, at, bandwidth
         As in `smooth`, which gave `values`.
     variance : (n,), optional
-        Variance of each response; default 1, which gives the squared norm of the hat vector, 1 / n_eff.
+        Variance of each response; the default 1 gives the squared norm of the hat vector, 1 / n_eff.
     """
     powers, all_powers = exponents(x.shape[1], spec.degree), exponents(x.shape[1], 2 * spec.degree)
     channel = weights**2 if variance is None else weights**2 * variance
@@ -250,19 +274,12 @@ def squared_norm(
     sums = local_moments(
         x, channel[None], at, bandwidth, spec.kernel, 2 * spec.degree, radial=spec.radial, past=spec.past, squared=True
     )[:, 0]
-    index = {tuple(a): k for k, a in enumerate(all_powers.tolist())}
-    total = np.zeros(len(at))
-    for a, left in enumerate(powers.tolist()):
-        for b, right in enumerate(powers.tolist()):
-            total += values.row[:, a] * values.row[:, b] * sums[:, index[tuple(np.add(left, right))]]
+    total = squared_rows(values.row, sums, powers, all_powers)
     steep = np.flatnonzero(values.defined & (values.pivot < STEEP))
     if len(steep):
-        row = powers.tolist().index(list(values.order))
-        width = bandwidth[steep] if bandwidth.ndim == 2 else bandwidth
-        each = np.ones(len(x)) if variance is None else variance
-        squares = local_squares(
-            x, weights, each, at[steep], width, spec.kernel, spec.degree, row, radial=spec.radial, past=spec.past
-        )
+        row, width = powers.tolist().index(list(values.order)), _bandwidth_of(bandwidth, steep)
+        channels = np.stack([weights, np.ones(len(x)) if variance is None else variance])
+        _, squares = orthogonal_solution(spec, x, channels, at[steep], width, row, squares=True)
         total[steep] = squares / _unit(width, values.order) ** 2
     return total
 
@@ -295,7 +312,7 @@ def hat_matrix(
 
 
 def _orthogonal_row(weight: FloatArray, monomials: FloatArray, row: int) -> FloatArray:
-    """Hat vector of a coefficient by QR, for polynomials that cancel where the weights are.  # (n,)"""
+    """Hat vector of a coefficient by QR, where sums of polynomials would cancel.  # (n,)"""
     root = np.sqrt(weight)
     design = root[:, None] * monomials
     scale = np.linalg.norm(design, axis=0)

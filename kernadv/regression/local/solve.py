@@ -1,4 +1,4 @@
-"""Local least squares from moments: one small symmetric system a query, solved with its condition watched."""
+"""Local least squares from moments: a small symmetric system for each query, with a check of its condition."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kernadv._typing import AnyArray, FloatArray, IntArray
 
 #: Systems whose scaled Cholesky factor spans more than this ratio are not solved.
 RANK = 1e-7
-#: Where only moments are known, smaller pivots may be rounding errors of windows with too few points.
+#: If only moments are known, smaller pivots may be rounding errors of windows with too few points.
 SURE = 1e-5
-#: Smaller sums of weights have lost digits to underflow: the window counts as empty.
+#: Smaller sums of weights have lost digits to underflow; the window counts as empty.
 TINY = 1e-290
 
 
@@ -42,13 +42,13 @@ def solve_local(moments: FloatArray, powers: IntArray, all_powers: IntArray, row
     Parameters
     ----------
     moments : (m, 1 + C, E2)
-        Channel 0: moments of the weights up to twice the degree (S); the others: of the weighted responses (T).
+        Channel 0: moments of the weights up to twice the degree (S); other channels: of the weighted responses (T).
     powers : (E, d)
         Exponents of the local polynomial.
     all_powers : (E2, d)
         Exponents of the moments, `powers` first.
     row : int
-        Which row of the inverse is returned: 0 for the value, others for derivatives.
+        Which row of the inverse to return: 0 for the value, others for derivatives.
 
     Returns
     -------
@@ -61,9 +61,28 @@ def solve_local(moments: FloatArray, powers: IntArray, all_powers: IntArray, row
     return out
 
 
+def squared_rows(rows: FloatArray, sums: FloatArray, powers: IntArray, all_powers: IntArray) -> FloatArray:
+    """``sum_ab row_a row_b s_(a + b)``: with moments s of squared weights, the sum of the squared hat vectors.  # (m,)
+
+    Parameters
+    ----------
+    rows : (m, E)
+        As in `Solution`.
+    sums : (m, E2)
+        Moments of the squared weights.
+    powers, all_powers
+        As in `solve_local`.
+    """
+    table = _products(powers.tobytes(), all_powers.tobytes(), powers.shape[1])
+    total = np.zeros(len(rows))
+    for (a, b), product in np.ndenumerate(table):
+        total += rows[:, a] * rows[:, b] * sums[:, product]
+    return total
+
+
 @functools.cache
 def _products(powers: bytes, all_powers: bytes, dimensions: int) -> IntArray:
-    """Which of all monomials is the product of two of those of the polynomial.  # (E, E)"""
+    """Index of the product of any two monomials of the polynomial.  # (E, E)"""
     small, large = (np.frombuffer(some, np.int64).reshape(-1, dimensions).tolist() for some in (powers, all_powers))
     index = {tuple(a): k for k, a in enumerate(large)}
     return np.array([[index[tuple(map(sum, zip(a, b, strict=True)))] for b in small] for a in small], np.int64)
@@ -86,7 +105,7 @@ def _solve(
     right = np.empty(size)
     for m in range(len(moments)):
         s = moments[m, 0]
-        if size <= 2:  # written out: a mean, or a line
+        if size <= 2:  # a mean or a line, written out
             spread = s[table[1, 1]] if size == 2 else 1.0
             slope = s[table[0, 1]] if size == 2 else 0.0
             mean = slope / s[0] if s[0] > TINY else 0.0

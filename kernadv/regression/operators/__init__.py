@@ -1,1 +1,1 @@
-"""Operators of kernel smoothing on a device: a reference in torch, and a fused kernel; imports torch."""
+"""Operators of kernel smoothing on a device, each with a reference in torch and a fused kernel; imports torch."""

@@ -1,4 +1,4 @@
-"""Smoothing over features, time and prompts in plain torch: the reference of the fused kernel, by chunks of queries."""
+"""Smoothing over features, time and prompts in plain torch, by chunks of queries: the reference of the fused kernel."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kernadv._errors import ArgumentError, check_positive
 from kernadv.kernels import Kernel
 from kernadv.moments.checks import MOST, REAL, STEP, check_kind, check_list, one_device
 
-#: Pairs of query and point worked on at once; bounds the memory.
+#: Pairs of query and point at a time; bounds the memory.
 CHUNK = 2**24
-#: Arithmetic of the product on a GPU: float32; three bfloat16 products (as exact, on tensor cores); bfloat16 features.
+#: Arithmetic of the product on a GPU: float32; three bfloat16 products, equally exact, on tensor cores; bfloat16.
 PRECISIONS = ("ieee", "bf16x3", "bf16")
 
 
 class Points(NamedTuple):
-    """Design points or queries; what is None plays no part.  Whole numbers lie below 2^31.
+    """Design points or queries; None fields are not used.  Whole numbers are below 2^31.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Points(NamedTuple):
     prompt : (N,) int, optional
         Number of the prompt.
     id : (N,) int, optional
-        A query never sees the point of its own id; -1: it has none.
+        A query ignores the point with its own id; -1: it has none.
     """
 
     features: Any
@@ -42,13 +42,13 @@ class Windows(NamedTuple):
     Attributes
     ----------
     bandwidth : float
-        Of the features' distance.
+        For the distance of the features.
     width : (Q,) float, optional
-        Bandwidth in steps; None where there are no steps.
+        Bandwidth in steps; None without steps.
     reach : (Q,) int, optional
-        Largest lag inside the support, decided on integers; None where there are no steps.
+        Largest lag inside the support, an integer comparison; None without steps.
     other_prompt : float
-        Factor of the points of other prompts, in [0, 1]; 1: all prompts alike.
+        Factor for points of other prompts, in [0, 1]; 1: all prompts count alike.
     """
 
     bandwidth: float
@@ -81,7 +81,7 @@ def flash_moments(
     time_kernel: Kernel,
     dtype: str = "float64",
 ) -> torch.Tensor:
-    """Moments of the product of a kernel of the features' distance, a kernel in time and a factor for the prompt.
+    """Moments with the product of a kernel of the features' distance, a kernel in time and a factor for the prompt.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ def flash_moments(
     Returns
     -------
     (10, Q) tensor
-        The nine `Moments` in units of the largest weight of a kernel without an edge, and its log2; values, n_eff and
-        hat vectors do not depend on the unit, and nothing underflows far from the points.
+        The nine `Moments` in units of the largest weight of the kernels without an edge, and its log2.  Values, n_eff and
+        hat vectors do not depend on this unit, and nothing underflows far from the points.
     """
     real = getattr(torch, dtype)
     x = points.features.to(real)
@@ -122,11 +122,11 @@ def flash_moments(
             w = torch.where(queries.prompt[own, None] == points.prompt, w, w * windows.other_prompt)
         log = torch.zeros_like(w)
         for kernel, u in ((feature_kernel, far), (time_kernel, wide)):
-            exponent = log2_profile(kernel, u)
-            if exponent is None:
+            fused = kernel.triton_profile()
+            if fused is None or fused.log2 is None:
                 w = w * kernel.profile(u, torch)
             else:
-                log = log + exponent
+                log = log + fused.log2(u, fused.a, fused.b)
         log = torch.where(w > 0, log, -torch.inf)
         top = log.amax(1)
         unit = torch.where(torch.isfinite(top), top, 0.0)
@@ -138,14 +138,8 @@ def flash_moments(
     return out
 
 
-def log2_profile(kernel: Kernel, u: torch.Tensor) -> torch.Tensor | None:
-    """log2 K(u) of a kernel without an edge whose profile states it, else None."""
-    code = kernel.triton_profile()
-    return None if code is None or code.log2 is None else code.log2(u, code.a, code.b)
-
-
 def check_points(queries: Points, points: Points, response: torch.Tensor, windows: Windows) -> None:
-    """Refuse queries and points that do not fit together."""
+    """Raise if queries and points do not fit together."""
     for name, part in (("queries", queries), ("points", points)):
         if part.features.ndim != 2 or part.features.shape[1] != points.features.shape[1] or not part.features.shape[1]:
             raise ArgumentError(

@@ -1,6 +1,6 @@
 """k nearest neighbours in feature space: exact, in bounded memory, on any torch device.
 
-Distances to a chunk of points come from one matrix product and a `topk`; its candidates are ranked again by their distances
+Candidates come from a matrix product and a `topk` for each chunk of points.  They are ranked again by their distances
 written out, because ``|q|^2 + |x|^2 - 2 q x`` loses digits between points that are close.
 """
 
@@ -10,9 +10,9 @@ import torch
 
 from kernadv._errors import ArgumentError, check_count
 
-#: Pairs of query and point whose distances exist at once.
+#: Pairs of query and point whose distances are in memory at a time.
 PAIRS = 2**26
-#: Candidates beyond k that rounding may have pushed out of their place.
+#: Candidates beyond k, since rounding may change the order.
 SPARE = 8
 
 
@@ -21,7 +21,7 @@ def nearest(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Distances and indices of the k nearest points, nearest first, ties by the lower index.
 
-    The distance to the k-th is a bandwidth for each query.
+    The distance to the k-th can be the bandwidth of each query.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def nearest(
     points : (N, D) float
     k : int
     exclude : (Q,) int, optional
-        Index of a point that a query does not see (itself); -1: none.
+        Index of a point that a query ignores, e.g. itself; -1: none.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def nearest(
     Raises
     ------
     ArgumentError
-        If there are fewer than k points to find, or shapes and devices differ.
+        If there are fewer than k points, or shapes or devices do not match.
     """
     k = check_count(k, "k")
     if queries.ndim != 2 or points.ndim != 2 or queries.shape[1] != points.shape[1]:
@@ -85,7 +85,7 @@ def _nearest(
     exact = torch.where(seen, (q[:, None] - x[index]).square().sum(2), torch.inf)
     ranked, order = exact.sort(stable=True)
     index = index.gather(1, order)
-    # what was left out is at least as far as the farthest candidate, but for the rounding of the products
+    # up to the rounding of the products, the other points are at least as far away as the furthest candidate
     slack = 8.0 * torch.finfo(q.dtype).eps * q.shape[1] ** 0.5 * (own[:, 0] + norms.max())
     unsure = (found.amax(1) - slack < ranked[:, k - 1]) & (many < len(x))
     for row in unsure.nonzero()[:, 0].tolist():

@@ -4,6 +4,7 @@ They take kernels by their keys, see `kernadv.moments.ops`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ def prequential_cv(
 ) -> Scores:
     """Prequential scores of H bandwidths over P whole histories, without temporaries; ascending steps.
 
-    Parameters and results as in `prequential.prequential_cv`, with `Steps` and `Relative` bandwidths.
+    Parameters and results as in `prequential.prequential_cv`, for `Steps` and `Relative` bandwidths.
     """
     check_histories(histories)
     check_dtype(dtype)
@@ -45,7 +46,7 @@ def batched_kernel_weights(
 ) -> Tensor:
     """The normalised weights of every visit, (H, sum of the lengths); see `kernadv.regression.operators.weights`.
 
-    The sum of the lengths, `total`, is looked up where it is not given; that waits for the device.
+    Without `total`, the sum of the lengths, the host waits for the device to compute it.
     """
     check_histories(histories)
     check_windows(windows, histories)
@@ -75,7 +76,7 @@ def flash_smoother(
     degree : {0, 1}
         Nadaraya-Watson, or local linear in time.
     precision : {"ieee", "bf16x3", "bf16"}
-        Arithmetic of the matrix product on a GPU: float32; three bfloat16 products, as exact; bfloat16.
+        Arithmetic of the matrix product on a GPU: float32; three bfloat16 products, equally exact; bfloat16.
 
     Returns
     -------
@@ -108,18 +109,18 @@ def _check_degree(degree: int) -> None:
         raise ArgumentError(f"degree must be 0 (Nadaraya-Watson) or 1 (local linear), got {degree!r}")
 
 
+def _module(name: str, reference: Any, like: Tensor, *keys: str) -> Any:
+    """The fused module on a GPU where it can run, else the reference."""
+    fused = fused_module(f"kernadv.regression.operators.{name}", *keys) if like.is_cuda else None
+    return fused or reference
+
+
 @torch.library.custom_op("kernadv::prequential_cv", mutates_args=())
 def _prequential_cv(
     start: Tensor, length: Tensor, step: Tensor, n: Tensor, s: Tensor, ss: Tensor,
     slope: Tensor, floor: Tensor, kernel: str, dtype: str,
 ) -> Tensor:  # fmt: skip
-    histories = Histories(start, length, step, n, s, ss)
-    return prequential.prequential_cv(histories, slope, floor, kernel_of(kernel), dtype)
-
-
-@_prequential_cv.register_kernel("cuda")
-def _(start, length, step, n, s, ss, slope, floor, kernel, dtype):
-    module = fused_module("kernadv.regression.operators.triton_prequential", kernel) or prequential
+    module = _module("triton_prequential", prequential, step, kernel)
     return module.prequential_cv(Histories(start, length, step, n, s, ss), slope, floor, kernel_of(kernel), dtype)
 
 
@@ -134,13 +135,7 @@ def _kernel_weights(
     reach: Tensor, kernel: str, degree: int, total: int, dtype: str,
 ) -> Tensor:  # fmt: skip
     histories, windows = Histories(start, length, step, n, s, ss), Windows(at, width, reach)
-    return weights.kernel_weights(histories, windows, kernel_of(kernel), degree, total, dtype)
-
-
-@_kernel_weights.register_kernel("cuda")
-def _(start, length, step, n, s, ss, at, width, reach, kernel, degree, total, dtype):
-    histories, windows = Histories(start, length, step, n, s, ss), Windows(at, width, reach)
-    module = fused_module("kernadv.regression.operators.triton_weights", kernel) or weights
+    module = _module("triton_weights", weights, step, kernel)
     return module.kernel_weights(histories, windows, kernel_of(kernel), degree, total, dtype)
 
 
@@ -157,56 +152,13 @@ def _flash_moments(
     far: str, time: str, degree: int, precision: str,
 ) -> Tensor:  # fmt: skip
     queries, points = Points(q, q_step, q_prompt, q_id), Points(x, x_step, x_prompt, x_id)
-    windows = flash.Windows(bandwidth, width, reach, other)
-    return flash.flash_moments(queries, points, y, windows, kernel_of(far), kernel_of(time)).float()
-
-
-@_flash_moments.register_kernel("cuda")
-def _(
-    q,
-    q_step,
-    q_prompt,
-    q_id,
-    x,
-    x_step,
-    x_prompt,
-    x_id,
-    y,
-    width,
-    reach,
-    bandwidth,
-    other,
-    far,
-    time,
-    degree,
-    precision,
-):
-    queries, points = Points(q, q_step, q_prompt, q_id), Points(x, x_step, x_prompt, x_id)
-    windows = flash.Windows(bandwidth, width, reach, other)
-    module = fused_module("kernadv.regression.operators.triton_flash", far, time)
-    if module is None:
-        return flash.flash_moments(queries, points, y, windows, kernel_of(far), kernel_of(time), "float32")
-    return module.flash_moments(queries, points, y, windows, kernel_of(far), kernel_of(time), precision, degree)
+    windows, kernels = flash.Windows(bandwidth, width, reach, other), (kernel_of(far), kernel_of(time))
+    module = _module("triton_flash", flash, x, far, time)
+    if module is flash:
+        return flash.flash_moments(queries, points, y, windows, *kernels, "float32" if x.is_cuda else "float64").float()
+    return module.flash_moments(queries, points, y, windows, *kernels, precision, degree)
 
 
 @_flash_moments.register_fake
-def _(
-    q,
-    q_step,
-    q_prompt,
-    q_id,
-    x,
-    x_step,
-    x_prompt,
-    x_id,
-    y,
-    width,
-    reach,
-    bandwidth,
-    other,
-    far,
-    time,
-    degree,
-    precision,
-):
+def _(q, *rest):
     return q.new_empty((10, len(q)), dtype=torch.float32)

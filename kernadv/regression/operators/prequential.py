@@ -31,7 +31,7 @@ class Scores(NamedTuple):
 def half_widths(bandwidths: tuple[Bandwidth, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Slope and floor of each half-width ``max(step * slope, floor)``, float64 on the device.
 
-    Made once a set of bandwidths: copying them again would make the host wait for the device.  In a compiled graph they are
+    They are cached, since copying them again would make the host wait for the device.  In a compiled graph they are
     constants.
     """
     made = _half_widths if torch.compiler.is_compiling() else _cached_half_widths
@@ -60,7 +60,7 @@ _cached_half_widths = lru_cache(maxsize=64)(_half_widths)
 def prequential_cv(
     histories: Histories, slope: torch.Tensor, floor: torch.Tensor, kernel: Kernel, dtype: str = "float64"
 ) -> torch.Tensor:
-    """Score every bandwidth on every history: predict each visit from the earlier ones by Nadaraya-Watson.
+    """Score every bandwidth on every history: each visit is predicted from earlier ones by Nadaraya-Watson.
 
     Parameters
     ----------

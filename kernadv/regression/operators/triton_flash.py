@@ -217,7 +217,7 @@ def flash_moments(
     timed, own, same = points.step is not None, points.id is not None, points.prompt is not None
 
     def pair(field: str) -> list[torch.Tensor]:
-        """A field of the queries and of the points in 32 bits; anything where it plays no part."""
+        """A field of the queries and of the points in 32 bits; any tensor in place of None."""
         parts = [getattr(part, field) for part in (queries, points)]
         return [norms[0] if part is None else part.int() for part in parts]
 

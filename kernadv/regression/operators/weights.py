@@ -7,7 +7,7 @@ import torch
 from kernadv.kernels import Kernel
 from kernadv.moments import Histories, Windows
 
-#: A line is fitted only where its spread sxx exceeds this share of s2, and with it the rounding.
+#: A line is fitted only if its spread sxx exceeds this share of s2; less could be rounding.
 RANK = {"float64": 1e-10, "float32": 1e-5}
 #: Windows whose weights add up to less are empty: squares of such weights underflow.
 UNDERFLOW = {"float64": 1e-140, "float32": 1e-18}
@@ -23,7 +23,7 @@ def kernel_weights(
     histories, windows : of tensors, Q queries x H bandwidths
     kernel : Kernel
     degree : {0, 1}
-        Nadaraya-Watson or local linear; the mean where all visits lie at one step.
+        Nadaraya-Watson or local linear; the mean if all visits are at one step.
     total : int
         Sum of the lengths.
     dtype : {"float64", "float32"}
@@ -31,8 +31,8 @@ def kernel_weights(
     Returns
     -------
     (H, total) tensor
-        The queries one after the other, each with its visits in the histories' order; they sum to 1, and are NaN where no
-        visit has weight.
+        One query after another, with its visits in the order of its history.  The weights of a query sum to 1; they are NaN
+        if no visit has weight.
     """
     real = getattr(torch, dtype)
     out = torch.empty((windows.width.shape[1], total), dtype=real, device=histories.step.device)

@@ -1,4 +1,4 @@
-"""Monomials of several variables: their exponents, their values, and how a shift of the origin mixes them."""
+"""Monomials of several variables: exponents, values, and their sums about a shifted origin."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Monomials(NamedTuple):
     Attributes
     ----------
     exponents : (E, d) int64
-    parents : list of (earlier monomial, variable) or None
-        Each monomial is an earlier one times a variable; None for the constant.
+    parents : (E, 2) int64
+        Each monomial is an earlier one times a variable: the number of both; (0, -1) for the constant.
     """
 
     exponents: IntArray
-    parents: list[tuple[int, int] | None]
+    parents: IntArray
 
 
 @functools.cache
@@ -34,18 +34,19 @@ def monomials(dimensions: int, degree: int) -> Monomials:
         for chosen in combinations_with_replacement(range(dimensions), total):
             every.append(tuple(chosen.count(i) for i in range(dimensions)))
     index = {a: k for k, a in enumerate(every)}
-    parents: list[tuple[int, int] | None] = [None]
+    parents = [(0, -1)]
     for a in every[1:]:
         first = next(i for i, power in enumerate(a) if power)
         parents.append((index[tuple(power - (i == first) for i, power in enumerate(a))], first))
-    return Monomials(np.array(every, np.int64).reshape(len(every), dimensions), parents)
+    return Monomials(np.array(every, np.int64).reshape(len(every), dimensions), np.array(parents, np.int64))
 
 
 def values(z: FloatArray, basis: Monomials) -> FloatArray:
-    """Values of the monomials at points z (b, d).  # (b, E)"""
-    out = np.empty((len(z), len(basis.parents)))
-    for k, parent in enumerate(basis.parents):
-        out[:, k] = 1.0 if parent is None else out[:, parent[0]] * z[:, parent[1]]
+    """Values of the monomials at points z (..., d).  # (..., E)"""
+    out = np.empty((*z.shape[:-1], len(basis.parents)))
+    out[..., 0] = 1.0
+    for k, (earlier, variable) in enumerate(basis.parents[1:].tolist(), 1):
+        out[..., k] = out[..., earlier] * z[..., variable]
     return out
 
 

@@ -1,28 +1,27 @@
-"""Text table of a fitted smoother."""
+"""A fitted smoother as a table and as a picture."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 
+from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv.regression._quality import Quality
+from kernadv.regression.inference import REGRESSION_FUNCTION
 from kernadv.regression.smoother import LinearSmoother
 
+#: Characters in a line of the table.
 WIDTH = 78
+#: Queries along the picture.
+QUERIES = 200
+#: Intervals and bands are cut this many ranges of data and fit beyond both.
+BEYOND = 1.0
 
 
 def summary(regressor: Any, smoother: LinearSmoother, fit: Quality, window: str) -> str:
-    """Lay the numbers of a fit out in two columns, with notes on what not to trust.
-
-    Parameters
-    ----------
-    regressor : KernelRegressor
-    smoother : LinearSmoother
-    fit : Quality
-    window : str
-        The bandwidth in words.
-    """
+    """Table of a fit in two columns, with notes on what not to trust; `window` is the bandwidth in words."""
     spec = smoother.spec
     kernel = f"{spec.kernel.name}{', past only' if spec.past else ''}"
     series = "" if regressor.groups_ is None else f" in {len(regressor.groups_)} series"
@@ -51,7 +50,7 @@ def summary(regressor: Any, smoother: LinearSmoother, fit: Quality, window: str)
 
 
 def _notes(regressor: Any, smoother: LinearSmoother, fit: Quality) -> list[str]:
-    """What the reader should know before trusting the fit."""
+    """What to know before trusting the fit."""
     notes = []
     selection = getattr(regressor, "selection_", None)
     if selection is not None and selection.at_edge:
@@ -69,3 +68,45 @@ def _pair(name: str, value: str, width: int) -> str:
 
 def _number(value: float) -> str:
     return "undefined" if np.isnan(value) else f"{value:.4g}"
+
+
+def plot(regressor: Any, smoother: LinearSmoother, ax: Any, level: float) -> Any:
+    """Draw data, fit, pointwise interval and band; interval and band have the same target.  Returns the Axes.
+
+    They are cut where they leave data and fit by more than the range of both.
+    """
+    if (
+        regressor.n_features_in_ != 1
+        or regressor.categories_
+        or smoother.y.shape[1] != 1
+        or regressor.groups_ is not None
+    ):
+        raise ArgumentError("plot draws one continuous column, one response and no groups; plot predict(X) yourself")
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.figure().add_subplot()
+    if not hasattr(ax, "fill_between"):
+        raise ArgumentTypeError(
+            f"ax must be an Axes of matplotlib, got {type(ax).__name__}; figure.add_subplot() makes one"
+        )
+    x, y = smoother.x[:, 0], smoother.y[:, 0]
+    at = np.linspace(x.min(), x.max(), QUERIES)[:, None]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "X does not have valid feature names")  # the queries are ours
+        inside = regressor.interval(at, level)
+        outside = regressor.band(at, level, bias_corrected=inside.covers == REGRESSION_FUNCTION)
+        fitted = regressor.predict(at)
+    low, high = np.nanmin([y.min(), *fitted]), np.nanmax([y.max(), *fitted])
+    beyond = BEYOND * (high - low)
+    names = getattr(regressor, "feature_names_in_", ["x"])
+    ax.scatter(x, y, s=10, color="0.6", label="data")
+    for limits, shade, what in ((outside, 0.15, "band"), (inside, 0.3, "interval")):
+        label = f"{level:.0%} {what} of the {limits.covers}"
+        bottom, top = np.clip([limits.low, limits.high], low - beyond, high + beyond)
+        ax.fill_between(at[:, 0], bottom, top, color="C0", alpha=shade, lw=0, label=label)
+    ax.plot(at[:, 0], fitted, color="C0", label=type(regressor).__name__)
+    ax.set_xlabel(names[0])
+    ax.set_ylabel("y")
+    ax.legend()
+    return ax
