@@ -1,8 +1,4 @@
-"""Scores of single traces from a torch model, or from its last layer.
-
-The score of a trace is the gradient of its log-probability by the parameters, ``s = grad log pi``, as in statistics; a
-reward is never called so.  Torch is imported when a function is called.
-"""
+"""Scores of single traces from a torch model, or from its last layer; torch is imported when a function is called."""
 
 from __future__ import annotations
 
@@ -159,11 +155,10 @@ def logit_norms(logits: Any, tokens: Any, mask: Any) -> FloatArray:
 
 
 def logit_weights(logits: Any, tokens: Any, mask: Any) -> FloatArray:
-    """``(sum_t |onehot(y_t) - p_t|^2)^2``, a weight for each trace in the place of its squared score norm.  # (R,)
+    """``(sum_t |onehot(y_t) - p_t|^2)^2``, a weight for each trace in place of its squared score norm.  # (R,)
 
-    The scores of a trace's tokens have much in common, so that they add up rather than cancel: the norm of their sum grows
-    as the number of tokens that count, not as its root, and its square as the square of `logit_norms`.  With the
-    log-probabilities alone, ``(sum_t log p(y_t))^2`` serves as well.
+    Free choices of style make up much of `logit_norms`, and hardly move the parameters; the square gives them less of the
+    weight.  With the log-probabilities alone, `Surprisal` serves as well.
 
     Parameters as in `last_layer_scores`.
 

@@ -1,13 +1,4 @@
-"""The variance of the policy gradient under a set of baselines, from the scores of single traces.
-
-With score s = grad log pi of a trace, the gradient of a group is ``g = mean_g (Z^(g) - V^(g)) s^(g)``.  All values free
-of the trace's own reward give the same E g, so their variances differ as the second moments ``E |g|^2`` do.  The best
-value of a prompt is not V = E Z but
-
-    b* = E[|s|^2 Z] / E[|s|^2],
-
-and a better value is a better gradient only so far as the two agree: hence this measurement.
-"""
+"""The variance of the gradient under each baseline, measured from the scores of single traces."""
 
 from __future__ import annotations
 
@@ -108,7 +99,7 @@ def gradient_variance(
         raise ArgumentTypeError(
             f"values must be a mapping from names to values, e.g. {{'mine': v}}, got {values!r:.80}"
         )
-    s, z = _floats(scores, "scores"), _floats(rewards, "rewards")
+    s, z = finite(scores, "scores"), finite(rewards, "rewards")
     if z.ndim != 1 or s.ndim not in (1, 2) or len(s) != len(z) or not len(z):
         raise ArgumentError(
             f"expected rewards (R,) and scores (R, D) or squared norms (R,), got {z.shape} and {s.shape}"
@@ -117,7 +108,7 @@ def gradient_variance(
     if not vectors and (s < 0).any():
         raise ArgumentError(f"squared norms of scores must not be negative, the least is {s.min():g}")
     norm = np.einsum("rd,rd->r", s, s) if vectors else s
-    group, prompt = _codes(groups, z, "groups"), _codes(groups if prompts is None else prompts, z, "prompts")
+    group, prompt = codes(groups, z, "groups"), codes(groups if prompts is None else prompts, z, "prompts")
     size = np.bincount(group)
     owner = np.zeros(len(size), np.int64)
     owner[group] = prompt
@@ -135,7 +126,7 @@ def gradient_variance(
         rest, above = (x.sum() - x for x in over)
         table[GLOBAL] = np.where(rest > 0, above / np.where(rest > 0, rest, 1.0), 0.0)[prompt]
     for name, given in values.items():
-        table[name] = _floats(given, f"values[{name!r}]")
+        table[name] = finite(given, f"values[{name!r}]")
         if table[name].shape != z.shape:
             raise ArgumentError(f"values[{name!r}] must have one value a trace, {z.shape}, got {table[name].shape}")
     if reference == RLOO and RLOO not in table:
@@ -157,10 +148,10 @@ def gradient_variance(
     start, end = compared[:, names.index(reference)], compared[:, names.index(OPTIMAL)]
     return {
         name: BaselineVariance(
-            _measured(every[:, k]),
-            _measured(spread[:, k]),
-            _measured(_quotient(compared[:, k], start)),
-            _measured(_quotient(start - compared[:, k], start - end)),
+            measured(every[:, k]),
+            measured(spread[:, k]),
+            measured(quotient(compared[:, k], start)),
+            measured(quotient(start - compared[:, k], start - end)),
         )
         for k, name in enumerate(names)
     }
@@ -220,25 +211,25 @@ def _weighted_mean_of_others(group: IntArray, weight: FloatArray, z: FloatArray)
     return np.where(some, above / np.where(some, below, 1.0), np.nan)
 
 
-def _measured(column: FloatArray) -> Measured:
+def measured(column: FloatArray) -> Measured:
     """The first entry, and the 2.5% and 97.5% points of the others."""
     low, high = np.quantile(column[1:], (0.025, 0.975))
     return Measured(float(column[0]), float(low), float(high))
 
 
-def _quotient(a: FloatArray, b: FloatArray) -> FloatArray:
+def quotient(a: FloatArray, b: FloatArray) -> FloatArray:
     """a / b, NaN where b is 0."""
     return np.where(b != 0, a / np.where(b != 0, b, 1.0), np.nan)
 
 
-def _codes(ids: Any, z: FloatArray, name: str) -> IntArray:
+def codes(ids: Any, z: FloatArray, name: str) -> IntArray:
     _, code = batch_codes(ids)
     if code.shape != z.shape:
         raise ArgumentError(f"{name} must have one id a trace, {len(z)}, got {len(code)}")
     return code
 
 
-def _floats(x: Any, name: str) -> FloatArray:
+def finite(x: Any, name: str) -> FloatArray:
     array = check_floats(x, name)
     if not np.isfinite(array).all():
         raise ArgumentError(f"{name} must be finite; leave out traces that could not be scored")
