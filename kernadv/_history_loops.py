@@ -1,7 +1,7 @@
 """The compiled loops of `History`: chains of blocks of visits, one chain a prompt.
 
 A block holds `BLOCK` visits in ascending order of step, all of a visit's numbers near each other in memory: its count and
-two sums, s and ss of `Groups` or wz and w of `WeightedGroups`.  ``older`` is the block before it, and means nothing in the
+two sums s and ss, as in `Groups`.  ``older`` is the block before it, and means nothing in the
 oldest one.  `tail` is a prompt's newest block, `size` its number of live visits and `skip` the number of dead ones at the
 start of its oldest block, so the fill of the tail is ``(skip + size - 1) % BLOCK + 1``.
 """

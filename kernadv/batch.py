@@ -10,7 +10,7 @@ from kernadv import smoothers
 from kernadv._arrays import Restore, read_rewards, read_steps
 from kernadv._jit import compiled
 from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
-from kernadv.groups import Groups, WeightedGroups
+from kernadv.groups import Groups
 from kernadv.ids import Id, batch_codes
 from kernadv.moments import Moments
 from kernadv.pooling import NUMPY, Chain, GroupSums
@@ -36,8 +36,8 @@ class Batch(NamedTuple):
         Turns a (B,) result into the kind, dtype and device of the rewards.
     weight : (B,) float64 or None
         Of the traces, in units of `unit`, 0 where they are not scored; None: all count alike.
-    unit : float
-        As in `kernadv.history.History`, which it outgrows where it is larger; 0 without weights.
+    unit : (1,) float64 or None
+        See `kernadv.groups.unit_for`; None without weights.
     rows : (P,) int64
         Of the history that the batch was read against, -1 of prompts it does not know; empty without a history.
     last : (N,) int64
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     scored: BoolArray
     restore: Restore
     weight: FloatArray | None = None
-    unit: float = 0.0
+    unit: FloatArray | None = None
     rows: IntArray = NONE
     last: IntArray = NONE
 
@@ -90,11 +90,9 @@ class Batch(NamedTuple):
         return Chain(first_group, turn, int(turn.max()) + 1)
 
     @property
-    def visits(self) -> Groups | WeightedGroups:
-        """What a history keeps of the groups."""
-        if self.weight is None:
-            return self.groups
-        return WeightedGroups(self.prompt, self.step, self.groups.n, self._sum(1, 1), self._sum(1, 0))
+    def unweighted(self) -> Batch:
+        """The same rows without weights."""
+        return self._replace(weight=None)
 
     @property
     def others(self) -> FloatArray:

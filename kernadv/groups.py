@@ -1,7 +1,7 @@
 """Groups: the traces of one prompt at one step, reduced to their sufficient statistics.
 
-Every estimate of this package weighs all traces of a group alike, so the count, the sum and the sum of squares of the
-rewards are all that is ever needed of them: exact, and G times smaller than the rows.
+The history keeps no more of them than the count, the sum and the sum of squares of the rewards: exact, and G times smaller
+than the rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kernadv._typing import AnyArray, FloatArray, IntArray
 
 #: Most prompts, and most traces of a group.
 MOST = 2**31 - 1
-#: Largest weight in units; beyond it the unit grows, and earlier weights become small.
+#: Largest weight in units; one beyond it counts as this.
 MOST_UNITS = 2.0**100
 #: Weights below this many units count as 0.
 LEAST_UNITS = 2.0**-200
@@ -62,35 +62,8 @@ class Groups(NamedTuple):
         return np.where(many, centred / np.where(many, n - 1.0, 1.0), np.nan)
 
 
-class WeightedGroups(NamedTuple):
-    """One row a (prompt, step), sorted by prompt, then by step, of traces with weights.
-
-    Attributes
-    ----------
-    prompt, step, n : (N,) int64
-        As in `Groups`.
-    wz, w : (N,) float64
-        Sum of weight x reward and sum of the weights.
-    """
-
-    prompt: IntArray
-    step: IntArray
-    n: IntArray
-    wz: FloatArray
-    w: FloatArray
-
-    def take(self, rows: AnyArray | slice) -> WeightedGroups:
-        """The groups of an index array, mask or slice."""
-        return WeightedGroups(self.prompt[rows], self.step[rows], self.n[rows], self.wz[rows], self.w[rows])
-
-    @property
-    def mean(self) -> FloatArray:
-        """Weighted mean reward; 0 where all weights are 0.  # (N,)"""
-        return np.asarray(self.wz / np.maximum(self.w, 1e-300))
-
-
 def unit_for(largest: Any, unit: Any, xp: Any = np) -> Any:
-    """The power of two in which the weights of a batch are counted: that of the batches before, unless it outgrows it.
+    """The power of two in which the weights of a batch are counted: that of the first batch with a weight above 0.
 
     Only the ratios of weights matter, and in such units their products fit, whatever their size.
 
@@ -103,13 +76,13 @@ def unit_for(largest: Any, unit: Any, xp: Any = np) -> Any:
     xp : module
         Of the arrays.
     """
-    outgrown = (largest > 0) & (largest / MOST_UNITS > unit)
-    return xp.where((unit <= 0) & (largest > 0) | outgrown, _near_power(largest, xp), unit)
+    return xp.where((unit <= 0) & (largest > 0), _near_power(largest, xp), unit)
 
 
 def in_units(weights: Any, unit: Any, xp: Any = np) -> Any:
-    """Weights in a unit; 0 where they are below `LEAST_UNITS`."""
-    share = weights / (unit + (unit <= 0))
+    """Weights in a unit, at most `MOST_UNITS`; 0 where they are below `LEAST_UNITS`."""
+    some = unit + (unit <= 0)
+    share = weights.clip(max=some.clip(max=2.0**900) * MOST_UNITS) / some
     return xp.where(share >= LEAST_UNITS, share, 0.0)
 
 

@@ -1,16 +1,13 @@
 """The history: what is remembered of every prompt, one entry a visit.
 
-The traces of a visit share one weight in every estimate, so a visit is a row of `Groups`: its step and the count, sum and
-sum of squares of its rewards; or one of `WeightedGroups`, where each trace has a weight of its own.  Visits live in chains
-of small blocks: appending a batch costs the same however long the history is, and memory is 29 bytes a visit.
+A visit is a row of `Groups`: its step and the count, sum and sum of squares of its rewards.  Visits live in chains of small
+blocks: appending a batch costs the same however long the history is, and memory is 29 bytes a visit.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from itertools import repeat
 from operator import delitem, setitem
 from typing import Any, NamedTuple
@@ -24,13 +21,13 @@ from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._states import as_arrays, real_numbers, whole_numbers
 from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
-from kernadv.groups import Groups, WeightedGroups
+from kernadv.groups import Groups
 from kernadv.ids import ID_NAMES, Id, decode_ids, encode_ids, id_key
 from kernadv.moments import Histories
 
 #: Version of the arrays in `History.state_dict`.
 FORMAT = 1
-#: Names of those arrays, without the ones that hold the ids; of weighted visits "s" and "ss" hold wz and w.
+#: Names of those arrays, without the ones that hold the ids.
 NAMES = ("format", "length", "step", "n", "s", "ss", "counters")
 #: Number of visits at which those that can no longer matter are first evicted; afterwards whenever it has doubled.
 FIRST_SWEEP = 4096
@@ -136,15 +133,11 @@ class History:
         one step's visits those go first whose id is smaller as a whole number, see `kernadv.ids.id_key`.
     noted : int
         Numbers that are noted of each prompt beside its visits.
-    kind : type
-        What the visits are: `Groups` or `WeightedGroups`.
 
     Attributes
     ----------
     newest : int
         Newest step seen.
-    unit : float
-        Unit in which weights are counted; 0 while there are none.
 
     Raises
     ------
@@ -153,15 +146,8 @@ class History:
     """
 
     newest: int
-    unit: float
 
-    def __init__(
-        self,
-        max_visits: int | None = None,
-        max_total: int | None = None,
-        noted: int = 0,
-        kind: type[Groups] | type[WeightedGroups] = Groups,
-    ) -> None:
+    def __init__(self, max_visits: int | None = None, max_total: int | None = None, noted: int = 0) -> None:
         self.max_visits = None if max_visits is None else min(check_count(max_visits, "max_visits"), loops.MOST)
         self.max_total = None if max_total is None else check_count(max_total, "max_total")
         self._rows: dict[Id, int] = {}
@@ -173,8 +159,6 @@ class History:
         self._prompts = self._visits = self._evicted = self._dropped = 0
         self._next_sweep = FIRST_SWEEP
         self._buffers: list[FloatArray] = []
-        self.kind = kind
-        self.unit = 0.0
         self.newest = 0
 
     @property
@@ -218,7 +202,7 @@ class History:
     def append(
         self,
         ids: Sequence[Id],
-        groups: Groups | WeightedGroups,
+        groups: Groups,
         retention: Retention = KEEP_ALL,
         notes: FloatArray | None = None,
     ) -> None:
@@ -228,7 +212,7 @@ class History:
     def appending(
         self,
         ids: Sequence[Id],
-        groups: Groups | WeightedGroups,
+        groups: Groups,
         retention: Retention = KEEP_ALL,
         newest: int = 0,
         rows: IntArray | None = None,
@@ -243,8 +227,8 @@ class History:
         ----------
         ids : sequence of str or int
             The distinct prompts of the batch, all of the type held already.
-        groups : Groups or WeightedGroups
-            Of the history's kind; ``groups.prompt`` indexes `ids`.
+        groups : Groups
+            ``groups.prompt`` indexes `ids`.
         retention : Retention
             What can still matter after the batch.
         newest : int
@@ -295,7 +279,7 @@ class History:
         self._ids.extend([None] * (needed - len(self._ids)))
         at_once(each(setitem, repeat(self._ids), names.values(), names))
 
-    def _drafted(self, rows: IntArray, new: IntArray, groups: Groups | WeightedGroups) -> tuple[int, int, _Draft]:
+    def _drafted(self, rows: IntArray, new: IntArray, groups: Groups) -> tuple[int, int, _Draft]:
         """The chains of the rows with a batch of visits; number of spare blocks taken, and of visits added."""
         before = self._chains.size[rows]
         before[new] = -1
@@ -378,16 +362,13 @@ class History:
             self._buffers.append(buffer)
 
     def histories(self, rows: IntArray, buffer: FloatArray | None = None) -> Histories:
-        """Visits of the prompts in `rows` (-1: none), each in ascending order of step; in the (4, ...) buffer, if given.
-
-        Of a history of `Groups`.
-        """
+        """Visits of the prompts in `rows` (-1: none), each in ascending order of step; in the (4, ...) buffer, if given."""
         return Histories(*self._gathered(self._chains, rows, buffer))
 
-    def visits(self, rows: IntArray) -> Groups | WeightedGroups:
-        """Visits of the prompts in `rows`, of a history of either kind; ``prompt`` indexes `rows`."""
+    def visits(self, rows: IntArray) -> Groups:
+        """Visits of the prompts in `rows`; ``prompt`` indexes `rows`."""
         _, length, step, n, *sums = self._gathered(self._chains, rows)
-        return self.kind(np.repeat(np.arange(len(rows)), length), step, n.astype(np.int64), *sums)
+        return Groups(np.repeat(np.arange(len(rows)), length), step, n.astype(np.int64), *sums)
 
     def _gathered(self, chains: _Chains, rows: IntArray, buffer: FloatArray | None = None) -> tuple[AnyArray, ...]:
         """Start and length of the visits of each row, and the columns of all of them."""
@@ -408,20 +389,6 @@ class History:
         out = np.empty(len(rows), np.int64)
         loops.newest_step(*self._chains, self._blocks, rows, out)
         return out
-
-    def counted_in(self, unit: float) -> History:
-        """This history; if its weights are counted in a smaller unit, a copy with all visits in the larger one.
-
-        In a copy nothing is noted of the prompts.
-        """
-        if not 0.0 < self.unit < unit:
-            return self
-        other, blocks, share = copy(self), self._blocks.copy(), self.unit / unit
-        with np.errstate(invalid="ignore"):  # in unused blocks
-            blocks["first"] *= share
-            blocks["second"] *= share
-        other._blocks, other._notes, other.unit = blocks, np.zeros_like(self._notes), unit
-        return other
 
     def count(self, evicted: int, dropped: int) -> None:
         """Set the counters of a history that came from elsewhere."""
@@ -461,7 +428,6 @@ class History:
             "ss": second,
             "counters": np.array([self._evicted, self._dropped, self.newest]),
             "sweep": np.array([self._next_sweep]),
-            **({"unit": np.array([self.unit])} if self.unit else {}),
             **({"notes": self.notes(rows)} if self._notes.shape[1] else {}),
         }
 
@@ -475,7 +441,7 @@ class History:
             version.
         """
         noted = self._notes.shape[1]
-        fresh = History(self.max_visits, self.max_total, noted, self.kind)
+        fresh = History(self.max_visits, self.max_total, noted)
         arrays = _checked_state(state)
         ids = decode_ids(arrays)
         if len(ids) != len(arrays["length"]):
@@ -487,12 +453,11 @@ class History:
                 f"the state must note {noted} finite numbers of each of {len(ids)} prompts, got an array of "
                 f"{arrays['notes'].shape}: it is damaged, or saved under another pooling"
             )
-        visits = self.kind(prompt, *(arrays[name] for name in ("step", "n", "s", "ss")))
+        visits = Groups(prompt, *(arrays[name] for name in ("step", "n", "s", "ss")))
         fresh.append(ids, visits, notes=notes if noted else None)
         fresh._evicted, dropped, fresh.newest = arrays["counters"].tolist()
         fresh._dropped += dropped
         fresh._next_sweep = int(arrays["sweep"][0]) if "sweep" in arrays else fresh._next_sweep
-        fresh.unit = float(arrays["unit"][0]) if "unit" in arrays else 0.0
         self.__dict__ = fresh.__dict__
 
 
@@ -509,7 +474,7 @@ def _checked_state(state: Any) -> dict[str, AnyArray]:
     missing = [name for name in NAMES if name not in arrays]
     if missing:
         raise CheckpointError(f"the state lacks {', '.join(missing)}: it is damaged or foreign")
-    unknown = [name for name in arrays if name not in (*NAMES, *ID_NAMES, "unit", "sweep", "notes")]
+    unknown = [name for name in arrays if name not in (*NAMES, *ID_NAMES, "sweep", "notes")]
     if unknown:
         raise CheckpointError(f"the state holds {', '.join(unknown)[:80]}, unknown here: it is damaged or foreign")
     visits = len(np.atleast_1d(arrays["step"]))
@@ -533,9 +498,6 @@ def _checked_state(state: Any) -> dict[str, AnyArray]:
     counters = whole_numbers(arrays["counters"], 0, LAST_STEP)
     if counters is None or len(counters) != 3 or counters[2] < step.max(initial=0):
         raise CheckpointError("the counters of the state contradict its visits: it is damaged")
-    unit = real_numbers(arrays.get("unit", np.ones(1)), (1,), math.ulp(0.0))
-    if unit is None or np.frexp(unit[0])[0] != 0.5:
-        raise CheckpointError("the unit of the weights in the state is no power of two: it is damaged")
     sweep = whole_numbers(arrays.get("sweep", np.array([FIRST_SWEEP])), 0, LAST_STEP)
     if sweep is None or len(sweep) != 1:
         raise CheckpointError("the size at which the history is swept is no whole number: it is damaged")

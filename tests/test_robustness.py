@@ -167,8 +167,8 @@ def test_checkpoints_count_crashes_raw_errors_changes_and_memory():
 
 def test_calls_find_the_own_reward_and_reading_calls_that_write():
     class Leaking(KernelValueEstimator):
-        def values(self, prompt_ids, rewards, step, *, weights=None):
-            found = super().values(prompt_ids, rewards, step, weights=weights)
+        def values(self, prompt_ids, rewards, step):
+            found = super().values(prompt_ids, rewards, step)
             if isinstance(rewards, list):
                 found = found._replace(value=found.value + 1e-12 * np.array(rewards, float))
             return found
@@ -180,7 +180,7 @@ def test_calls_find_the_own_reward_and_reading_calls_that_write():
         def explain(self, *arguments):
             raise LookupError("raw")
 
-    failures = attacks.calls.fuzzed("planted", 150, 1, lambda: Leaking(Steps(5.0))).failures
+    failures = attacks.calls.fuzzed("planted", 400, 1, lambda: Leaking(Steps(5.0))).failures
     assert any("own reward enters the own value" in what for what in failures)
     assert any("LookupError: raw" in what for what in failures)
     assert "the state has changed" in failures

@@ -46,8 +46,10 @@ MAKE: dict[str, Callable[[], Any]] = {
     "constant": lambda: KernelValueEstimator(cold_start=0.25),
     "one filter": lambda: KernelValueEstimator(pooling=Pooling((2.0,), (0.0,), (), (0.0,))),
 }
-METHODS = ("advantages",) * 4 + ("observe", "values") * 2 + ("intervals", "explain", "metrics", "load", "copy")
-READING = ("values", "intervals", "explain", "metrics", "load", "copy")
+METHODS = (
+    ("advantages",) * 4 + ("observe", "values") * 2 + ("baselines", "intervals", "explain", "metrics", "load", "copy")
+)
+READING = ("values", "baselines", "intervals", "explain", "metrics", "load", "copy")
 
 
 class Number(enum.IntEnum):
@@ -126,7 +128,7 @@ def _one(
     if (failed or method in READING) and not same(before, after):
         row.fail("the state has changed", f"{'failed ' if failed else ''}{said}")
     if not failed and method == "values" and reward_kind in ("0 or 1", "normal", "far from 0") and id_kind == usual[0]:
-        _own_reward(row, estimator, ids, rewards, step, weights, result, said, rng)
+        _own_reward(row, estimator, ids, rewards, step, result, said, rng)
     if not failed and method == "advantages" and _wide(result) and not np.isfinite(_floats(result)).all():
         row.fail("an advantage is not finite", said)
     if not failed and method in ("advantages", "observe"):
@@ -148,7 +150,7 @@ def _call(
     """The call, with what else it needs."""
     if method == "intervals":
         level = rng.choice([0.95, 0.5, 1 - 1e-9, 1e-12, 0.0, 1.0, "0.9", None])
-        return estimator.intervals(ids, rewards, step, weights=weights, level=level)
+        return estimator.intervals(ids, rewards, step, level=level)
     if method == "explain":
         first = ids[0] if isinstance(ids, list) and ids else ids
         return estimator.explain(
@@ -163,6 +165,8 @@ def _call(
         return make().load_state_dict(saved)
     if method == "copy":
         return copy.deepcopy(estimator) if rng.random() < 0.5 else pickle.loads(pickle.dumps(estimator))
+    if method == "values":
+        return estimator.values(ids, rewards, step)
     return getattr(estimator, method)(ids, rewards, step, weights=weights)
 
 
@@ -172,7 +176,6 @@ def _own_reward(
     ids: Any,
     rewards: list[float],
     step: Any,
-    weights: Any,
     first: Any,
     said: str,
     rng: random.Random,
@@ -185,7 +188,7 @@ def _own_reward(
     other[at] = rng.choice([0.0, 1.0, -1.5, 3.7, 1e6, 1e-9, 1e60])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        second = estimator.values(ids, other, step, weights=weights)
+        second = estimator.values(ids, other, step)
     row.outcomes["checks of the own reward"] += 1
     for field in first._fields:
         x, y = (np.asarray(getattr(estimate, field))[at] for estimate in (first, second))

@@ -175,9 +175,10 @@ def _go_on(how: Configuration, estimator: Any, state: State) -> None:
     for step in (max(newest, 1), newest + 1, newest + 2):
         step = min(step, 2**53)
         (ids, rewards, _), options = how.batch(5, 3, range(20), 16)
-        values = estimator.values(ids, rewards, step, **options)
+        values = estimator.values(ids, rewards, step)
         assert np.isfinite(values.value[values.defined]).all(), "a value is not finite"
-        estimator.intervals(ids, rewards, step, **options)
+        estimator.intervals(ids, rewards, step)
+        assert np.isfinite(estimator.baselines(ids, rewards, step, **options)).all(), "a baseline is not finite"
         assert np.isfinite(estimator.advantages(ids, rewards, step, **options)).all(), "an advantage is not finite"
         estimator.metrics()
         estimator.explain(ids[0], step)

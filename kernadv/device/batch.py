@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -55,8 +56,8 @@ class DeviceBatch:
         As they were given, in the order of the rows.
     refused : (B,) bool
         Rows whose reward or weight cannot be used, in that order.
-    unit : () float64
-        Of the weights; 0 while none came.
+    unit : (1,) float64 or None
+        Of the weights, see `kernadv.groups.unit_for`.
     row, hit, place : (B,)
         What `DeviceHistory.find` says of the keys, in the history that the batch was read against.
     last : (B,) int64
@@ -67,7 +68,7 @@ class DeviceBatch:
     given: DeviceIds
     rewards: Tensor
     refused: Tensor
-    unit: Tensor
+    unit: Tensor | None
     row: Tensor
     hit: Tensor
     place: Tensor
@@ -122,10 +123,20 @@ class DeviceBatch:
         return torch.stack([self.scored.double(), torch.where(self.scored, self.z, 0.0)])
 
     @cached_property
+    def unweighted(self) -> DeviceBatch:
+        """The same rows without weights."""
+        if self.weight is None:
+            return self
+        other = copy(self)
+        other.weight = None
+        for name in ("_parts", "_others", "_whole"):
+            other.__dict__.pop(name, None)
+        return other
+
+    @property
     def visits(self) -> Tensor:
         """Count and the two sums that a history keeps of the whole group of each place.  # (3, B)"""
-        whole = self._whole
-        return whole if self.weight is None else torch.stack([whole[0], whole[2], whole[1]])
+        return self.unweighted._whole
 
     @property
     def heard(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -206,7 +217,7 @@ class DeviceBatch:
         """Sums of the parts over the group of each place.  # (3 or 7, B)"""
         whole = self._others + self._parts
         if self.weight is not None:
-            whole = whole * (self.weight.amax() > 0)  # weights that are all 0 teach nothing, and are not stored
+            whole = whole * (self.weight.amax() > 0)  # weights that are all 0 teach nothing
         return whole
 
 

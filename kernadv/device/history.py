@@ -12,7 +12,7 @@ from kernadv.device.batch import DeviceBatch
 from kernadv.device.table import Table, enter_ids
 from kernadv.device.transfer import Bound, upload
 from kernadv.device.visits import NONE, Visits, drop_oldest, evict, pack, put_visits
-from kernadv.groups import Groups, WeightedGroups
+from kernadv.groups import Groups
 from kernadv.moments import Histories
 
 #: Initial room for prompts, and for visits of each.
@@ -210,13 +210,13 @@ class DeviceHistory:
         self._prompts.ask(self.table.used)
         self._packed_at, self._least = self._calls, 2**62
 
-    def load(self, keys: IntArray, visits: Groups | WeightedGroups, notes: FloatArray) -> None:
+    def load(self, keys: IntArray, visits: Groups, notes: FloatArray) -> None:
         """Take in the visits of an empty history's first P prompts.
 
         Parameters
         ----------
         keys : (P,) int64
-        visits : Groups or WeightedGroups
+        visits : Groups
             ``prompt`` indexes `keys`; in order of prompt and step.
         notes : (P, noted) float64
         """
@@ -240,7 +240,7 @@ class DeviceHistory:
             last = visits.step[np.maximum(start + size - 1, 0)]
             self.visits.newest[: len(keys)] = upload(np.where(size > 0, last, 0), self.device)
 
-    def arrays(self, kind: type[Groups] | type[WeightedGroups]) -> tuple[IntArray, Groups | WeightedGroups, FloatArray]:
+    def arrays(self) -> tuple[IntArray, Groups, FloatArray]:
         """What `load` takes, of the prompts that have visits; waits for the device."""
         used = int(self.table.used)
         keys, rows = (part[:used].cpu().numpy() for part in (self.table.keys, self.table.rows))
@@ -253,7 +253,7 @@ class DeviceHistory:
         order = np.lexsort((held[0], prompt))
         step, n, *sums = (part[order] for part in held)
         notes = self.notes[upload(rows, self.device)].cpu().numpy()
-        return keys, kind(prompt, step, n.astype(np.int64), *sums), notes
+        return keys, Groups(prompt, step, n.astype(np.int64), *sums), notes
 
 
 def _power(count: int) -> int:

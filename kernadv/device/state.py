@@ -25,7 +25,7 @@ from kernadv.device.history import DeviceHistory
 from kernadv.device.ids import Names, read_ids
 from kernadv.device.namespace import TorchNamespace
 from kernadv.device.transfer import Bound, send, upload
-from kernadv.groups import MOST_UNITS, in_units, unit_for
+from kernadv.groups import in_units, unit_for
 from kernadv.history import Counters, History, check_id_type
 from kernadv.ids import Id
 from kernadv.kernels import Kernel
@@ -78,7 +78,6 @@ class DeviceState:
             notes = history.notes(rows)
             self.history = DeviceHistory(device, history.max_visits, history.max_total, notes.shape[1])
             self.seen = upload(seen, device)
-            self._unit = upload(np.array(history.unit), device)
             self._refused = Refused(device)
             self.pool = rule.fresh(self.xp)
             if self.pool is not None and pool is not None:
@@ -94,12 +93,11 @@ class DeviceState:
     def to_host(self) -> tuple[History, FloatArray, Pool | None, dict[str, AnyArray]]:
         """As in `HostState`, in main memory; waits for the device."""
         counters, last, pool = self.counters, self.last, self.learned
-        keys, visits, notes = self.history.arrays(self.rule.kind)
+        keys, visits, notes = self.history.arrays()
         ids: list[Id] = self.names.of(keys) if self.id_type is str else keys.tolist()
-        history = History(self.history.max_visits, self.history.max_total, notes.shape[1], self.rule.kind)
+        history = History(self.history.max_visits, self.history.max_total, notes.shape[1])
         history.append(ids, visits, notes=notes)
         history.newest = self.newest
-        history.unit = float(self._unit)
         history.count(counters.evicted, counters.dropped)
         return history, self.seen.cpu().numpy(), pool, last
 
@@ -114,11 +112,12 @@ class DeviceState:
         if w is not None:
             refused |= ~((w >= 0) & (w <= LARGEST_WEIGHT) | z.isnan())
         z = torch.where(refused, math.nan, z)  # as if not scored
-        unit = self._unit
+        unit = None
         if w is not None:
             w = torch.where(z.isnan(), 0.0, w)
-            unit = torch.where(unit > 0, unit, unit_for(w.amax(), unit, torch))
-            w = in_units(w, unit, torch).clamp(max=MOST_UNITS)
+            pools: Any = self.pool
+            unit = unit_for(w.amax(), pools.unit, torch)
+            w = in_units(w, unit, torch)
         if isinstance(step, int) and not isinstance(step, bool):
             clock, tick = read_steps(step, 1).tolist(), None
         else:
@@ -200,8 +199,6 @@ class DeviceState:
             if self.history.append(batch, retention, notes):
                 self.names.forget(self.history.oldest(retention))
             self.seen += batch.own.sum(1)
-            if batch.weight is not None:
-                self._unit.copy_(batch.unit)
         self.newest, self.id_type = newest, batch.given.kind
         self._last = self._last if last is None else last
         self._refused.add(batch.refused)

@@ -22,7 +22,7 @@ class Visits(NamedTuple):
     Attributes
     ----------
     step, n, first, second : (P R + 1,)
-        int64, int32, float64 and float64: step, count and two sums, s and ss of `Groups` or wz and w of `WeightedGroups`;
+        int64, int32, float64 and float64: step, count and two sums, s and ss of `Groups`;
         the last place takes what must not be stored.
     size, newest : (P + 1,) int64
         Visits and newest step of each prompt; the last belongs to no prompt and stays 0.

@@ -15,7 +15,7 @@ from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import Bandwidth, Relative, Retention, Steps, Visits
 from kernadv.estimator._rule import Rule, State
-from kernadv.groups import Groups, WeightedGroups
+from kernadv.groups import Groups
 from kernadv.kernels import Kernel
 from kernadv.pooling import Pool
 from kernadv.smoothers import Estimate
@@ -95,7 +95,7 @@ class PlainRule(Rule):
         high = np.where(unit, np.where(p < 1, betaincinv(a, b, 1.0 - tail), 1.0), value + half)
         return low, high
 
-    def pieces(self, made_from: Any, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
+    def pieces(self, made_from: Any, visits: Groups, at: int) -> dict[str, Any]:
         """The kernel's weights, as shares."""
         lag, width = at - visits.step, made_from[0, 0]
         inside = (lag >= 0) & (lag <= self.kernel.reach(width))

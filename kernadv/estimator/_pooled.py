@@ -14,7 +14,7 @@ from kernadv.batch import Batch
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.estimator._rule import Rule, State
 from kernadv.features import Features
-from kernadv.groups import Groups, WeightedGroups
+from kernadv.groups import Groups
 from kernadv.pooling import NUMPY, ArrayNamespace, Beliefs, Pool, Pooling, Query, columns_of
 from kernadv.smoothers import Estimate
 
@@ -36,16 +36,12 @@ class PooledRule(Rule):
     ----------
     settings : Pooling
     features : Features, optional
-    weighted : bool
     allow_late : bool or int
     """
 
-    def __init__(
-        self, settings: Pooling, features: Features | None, weighted: bool, allow_late: bool | int = False
-    ) -> None:
+    def __init__(self, settings: Pooling, features: Features | None, allow_late: bool | int = False) -> None:
         super().__init__(allow_late)
-        self.settings, self.features, self.weighted = settings, features, weighted
-        self.kind = WeightedGroups if weighted else Groups
+        self.settings, self.features = settings, features
         self.noted = self.fresh().width
 
     def __repr__(self) -> str:
@@ -67,6 +63,10 @@ class PooledRule(Rule):
         weight = pool.typical_weight(batch.weight, batch.scored)
         estimate = pool.posterior(forecast, batch.group, batch.heard, weight, batch.alike)
         return estimate, (pool, query, forecast)
+
+    def tilted(self, value: Any, state: State, k: float) -> Any:
+        """By the range of the rewards seen before."""
+        return state.pool.tilted(value, k)
 
     def fresh(self, xp: ArrayNamespace = NUMPY) -> Pool:
         """A pool that has seen nothing."""
@@ -95,11 +95,11 @@ class PooledRule(Rule):
         lower, upper = _posterior(n * p, n * (1.0 - p), 1.0 - level)
         return np.minimum(low + span * lower, value), np.maximum(low + span * upper, value)
 
-    def pieces(self, made_from: Any, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
+    def pieces(self, made_from: Any, visits: Groups, at: int) -> dict[str, Any]:
         """The share of each visit: the rollouts that it added to the beliefs, less what they have lost since."""
         pool, query, forecast = made_from
         members, weights = self.settings.members, forecast.weights
-        mass = (visits.w if isinstance(visits, WeightedGroups) else visits.n) * pool.running.count * query.known[0]
+        mass = visits.n * pool.running.count * query.known[0]
         level, offset = float(forecast.level[0]), float(pool.offset(query)[0])
         belief = Beliefs(np.zeros((1, len(weights))), 4.0 / members.prior[None])
         shares = np.zeros((len(mass), len(weights)))
@@ -133,7 +133,7 @@ class PooledRule(Rule):
             "walks": settings.walks,
             "discounts": settings.discounts,
             "common": settings.common,
-            "weighted": self.weighted,
+            "weighted": False,
             "features": (self._columns(pool) or theirs) * (theirs > 0) if self.features else None,
             "format": FORMAT,
         }

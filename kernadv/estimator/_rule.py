@@ -13,7 +13,7 @@ from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import KEEP_ALL, Bandwidth, Retention
 from kernadv.features import Features
-from kernadv.groups import Groups, WeightedGroups
+from kernadv.groups import Groups
 from kernadv.kernels import Kernel
 from kernadv.pooling import NUMPY, ArrayNamespace, Pool
 from kernadv.smoothers import Estimate
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class State(Protocol):
     """What a rule sees of a `HostState` or a `DeviceState`."""
 
-    pool: Any
+    @property
+    def pool(self) -> Any:
+        """What was learned beside the history."""
 
     @property
     def xp(self) -> ArrayNamespace:
@@ -53,8 +55,6 @@ class Rule(ABC):
     ----------
     noted : int
         Numbers that the history notes of a prompt for the rule.
-    kind : type
-        What the history keeps of a visit.
     on_device : bool
         Whether it works on a device, too.
     bandwidth, kernel
@@ -63,7 +63,6 @@ class Rule(ABC):
     """
 
     noted: int = 0
-    kind: type[Groups] | type[WeightedGroups] = Groups
     on_device: bool = True
     bandwidth: Bandwidth | None = None
     kernel: Kernel | None = None
@@ -75,6 +74,14 @@ class Rule(ABC):
     @abstractmethod
     def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
         """Values of the rows, and what they were made from; reads only."""
+
+    def baseline(self, estimate: Estimate, made_from: Any) -> Estimate:
+        """What is subtracted from the rewards: the value itself, but for weights."""
+        return estimate
+
+    def tilted(self, value: Any, state: State, k: float) -> Any:
+        """Values moved towards the lower end of the rewards, see `Pool.tilted`; only asked of pooled rules."""
+        return value
 
     def half_width(self, made_from: Any) -> Any:
         """Half-width of each group's window in steps, for `metrics`; NaN where there is no single one.  # (N, 1)"""
@@ -103,7 +110,7 @@ class Rule(ABC):
         """Lower and upper bound of the true value of each row.  # (B,), (B,)"""
 
     @abstractmethod
-    def pieces(self, made_from: Any, visits: Groups | WeightedGroups, at: int) -> dict[str, Any]:
+    def pieces(self, made_from: Any, visits: Groups, at: int) -> dict[str, Any]:
         """The ``weights`` of the visits in the value of a single group without traces, and what else made it."""
 
     def retention(self, newest: int) -> Retention:

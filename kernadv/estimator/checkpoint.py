@@ -14,7 +14,6 @@ from kernadv._states import as_arrays, real_numbers
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.estimator._rule import Rule
 from kernadv.estimator.state import HostState
-from kernadv.groups import MOST_UNITS, WeightedGroups
 from kernadv.history import History
 from kernadv.pooling import Pool
 
@@ -69,13 +68,9 @@ def from_arrays(
     seen = real_numbers(arrays.pop("seen"), (2,))
     if seen is None or not 0 <= seen[0] <= MOST_SEEN or abs(seen[1]) > seen[0] * LARGEST_REWARD:
         raise CheckpointError("the totals of the state are not those of rewards: it is damaged")
-    history = History(max_visits, max_total, rule.noted, rule.kind)
-    history.load_state_dict({name: array for name, array in arrays.items() if not name.startswith("pool.")})
-    weighted = rule.kind is WeightedGroups
-    _check_sums(*(arrays[name].astype(np.float64) for name in ("n", "s", "ss")), weighted=weighted)
-    if history.counters.visits and (history.unit > 0) != weighted:
-        kept = "with" if history.unit else "without"
-        raise CheckpointError(f"the history of the state was kept {kept} weights, which this estimator cannot read")
+    history = History(max_visits, max_total, rule.noted)
+    history.load_state_dict({name: array for name, array in arrays.items() if "." not in name})
+    _check_sums(*(arrays[name].astype(np.float64) for name in ("n", "s", "ss")))
     return history, seen, rule.restored(pool, arrays if saved == ours else None), {}
 
 
@@ -83,14 +78,9 @@ def _config(rule: Rule, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> st
     return json.dumps({**rule.config(pool, arrays), "allow_late": rule.allow_late}, sort_keys=True)
 
 
-def _check_sums(n: FloatArray, first: FloatArray, second: FloatArray, *, weighted: bool) -> None:
-    """Refuse sums of visits that n rewards cannot have (s and ss), or n weights and weighted rewards (wz and w)."""
+def _check_sums(n: FloatArray, s: FloatArray, ss: FloatArray) -> None:
+    """Refuse sums of visits that n rewards cannot have."""
     with np.errstate(all="ignore"):
-        if weighted:
-            wz, w = first, second
-            bad = (w > n * MOST_UNITS) | (np.abs(wz) > w * (LARGEST_REWARD * (1.0 + ROUNDING)) + LEAST)
-        else:
-            s, ss = first, second
-            bad = (np.abs(s) > n * (LARGEST_REWARD * (1.0 + ROUNDING))) | ~(s * s <= n * ss * (1.0 + ROUNDING) + LEAST)
+        bad = (np.abs(s) > n * (LARGEST_REWARD * (1.0 + ROUNDING))) | ~(s * s <= n * ss * (1.0 + ROUNDING) + LEAST)
     if bad.any():
         raise CheckpointError("the state holds sums that no rewards have: it is damaged")

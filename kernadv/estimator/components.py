@@ -43,7 +43,7 @@ class ComponentValueEstimator:
     def __init__(self, components: int, **options: Any) -> None:
         self.columns = [KernelValueEstimator(**options) for _ in range(check_count(components, "components"))]
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Estimate:
+    def values(self, prompt_ids: Any, rewards: Any, step: Any) -> Estimate:
         """Value of each row's prompt by component; arguments as in `KernelValueEstimator.values`, rewards (B, C).
 
         Returns
@@ -51,8 +51,7 @@ class ComponentValueEstimator:
         Estimate of (B, C) arrays
         """
         parts = [
-            est.values(prompt_ids, column, step, weights=weights)
-            for est, column in zip(self.columns, self._split(rewards), strict=True)
+            est.values(prompt_ids, column, step) for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         return Estimate(*(_stack([getattr(part, name) for part in parts]) for name in Estimate._fields))
 
@@ -65,7 +64,7 @@ class ComponentValueEstimator:
         at_once(*_together(parts))
 
     def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
-        """``rewards - values``, then `observe`.  rewards: (B, C) -> (B, C)"""
+        """``rewards - baselines``, then `observe`.  rewards: (B, C) -> (B, C)"""
         parts = [
             est._advantages(prompt_ids, column, step, weights)
             for est, column in zip(self.columns, self._split(rewards), strict=True)

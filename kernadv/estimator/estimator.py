@@ -28,6 +28,7 @@ from kernadv.clock import Bandwidth, Relative
 from kernadv.estimator._plain import PlainRule
 from kernadv.estimator._pooled import PooledRule
 from kernadv.estimator._rule import Rule
+from kernadv.estimator._weighted import WeightedRule
 from kernadv.estimator.checkpoint import from_arrays, to_arrays
 from kernadv.estimator.explanation import Explanation, explain
 from kernadv.estimator.state import HostState
@@ -73,8 +74,13 @@ class KernelValueEstimator:
     features : mapping or callable, optional
         Prompt id -> vector, or list of ids -> (P, D) array: features whose regression gives the prior mean.
     weighted : bool
-        Estimate the weighted value ``E[w Z] / E[w]``, for the weights w given with each batch.  If w is the squared norm of
-        the trace's score (the gradient of its log-probability), this is the baseline of least gradient variance.
+        Subtract ``E[w Z] / E[w]`` in place of the value, for the weights w given with each batch.  If w is the squared norm
+        of the trace's score (the gradient of its log-probability), this is the baseline of least gradient variance.
+        `values`, `intervals` and `explain` still speak of the value.
+    pessimism : float
+        Subtract ``v / (v + (1 - v) k)`` in place of v, on the range of the rewards seen before, for this k > 0.  1: off.
+        Above 1 the baseline is lower; it is the best one where the squared score norm of wrong traces is k times that of
+        right ones.  Off, too, once a reward was seen that lies inside the range.
     cold_start : "batch_mean", "error" or float
         Value of a row without any observation, used by `advantages`: the mean reward of the other prompts of the batch
         (without other prompts, the mean of all rewards observed before, or 0 if there are none), an error, or a constant.
@@ -133,6 +139,7 @@ class KernelValueEstimator:
         pooling: Pooling | None = None,
         features: FeatureSource | None = None,
         weighted: bool = False,
+        pessimism: float = 1.0,
         cold_start: str | float = "batch_mean",
         allow_late: bool | int = False,
         max_visits: int | None = None,
@@ -144,12 +151,13 @@ class KernelValueEstimator:
         self.weighted = check_flag(weighted, "weighted")
         self.allow_late = allow_late if isinstance(allow_late, bool) else check_count(allow_late, "allow_late")
         self.cold_start = _check_cold_start(cold_start)
+        self.pessimism = check_range(pessimism, "pessimism", 1e-6, 1e6)
         smoothers.get(smoother)
         if bandwidth is not None:
-            if pooling is not None or features is not None or weighted:
+            if pooling is not None or features is not None or weighted or self.pessimism != 1.0:
                 raise ArgumentError(
-                    "a bandwidth makes the estimator plain; pooling, features and weighted belong to the pooled one: "
-                    "leave the bandwidth out, or give a Pooling with one filter"
+                    "a bandwidth makes the estimator plain; pooling, features, weighted and pessimism belong to the pooled "
+                    "one: leave the bandwidth out, or give a Pooling with one filter"
                 )
             self._rule: Rule = PlainRule(bandwidth, kernel or "triangular", smoother, self.allow_late)
         else:
@@ -167,8 +175,9 @@ class KernelValueEstimator:
                     f"kernel={kernel!r:.80} belongs to the plain estimator: give it a bandwidth, e.g. Steps(20)"
                 )
             source = None if features is None else Features(features)
-            self._rule = PooledRule(settings, source, self.weighted, self.allow_late)
-        history = History(max_visits, max_total, self._rule.noted, self._rule.kind)
+            kind = WeightedRule if self.weighted else PooledRule
+            self._rule = kind(settings, source, self.allow_late)
+        history = History(max_visits, max_total, self._rule.noted)
         self._state = self._at(None, history, np.zeros(2), self._rule.fresh(), {})
 
     @classmethod
@@ -198,7 +207,7 @@ class KernelValueEstimator:
         """The kernel in time of the plain estimator; None: pooled."""
         return self._rule.kernel
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Estimate:
+    def values(self, prompt_ids: Any, rewards: Any, step: Any) -> Estimate:
         """Value of each row's prompt, without the row's own reward.  Only reads.
 
         Parameters
@@ -209,10 +218,6 @@ class KernelValueEstimator:
             NaN: could not be scored; the trace is then ignored in the values of the others.
         step : int, or (B,) ints
             Training step at generation (policy version), from 1.
-        weights : array, tensor or sequence of float  # (B,)
-            Weight of each trace, from 0 to 1e300; required if and only if the estimator is `weighted`.  Only their ratios
-            matter: a weight that is 1e-60 of the largest counts as 0, and if all earlier weights were 1e-30 of the new ones
-            or less, everything learned besides the history starts anew.
 
         Returns
         -------
@@ -224,12 +229,36 @@ class KernelValueEstimator:
         ArgumentError, ArgumentTypeError
             If an argument cannot be used; nothing has changed then.
         """
-        state, batch = self._read(prompt_ids, rewards, step, weights)
+        state, batch = self._read(prompt_ids, rewards, step)
         return Estimate(*(batch.restore(part) for part in state.predict(batch)[0]))
 
-    def intervals(
-        self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, level: float = 0.95
-    ) -> tuple[Any, Any]:
+    def baselines(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
+        """What `advantages` subtracts from the rewards.  Only reads.
+
+        It is the value, unless the estimator is `weighted` or has a `pessimism`; rows without any observation get what
+        `cold_start` says.
+
+        Parameters
+        ----------
+        prompt_ids, rewards, step
+            As in `values`.
+        weights : array, tensor or sequence of float  # (B,)
+            Weight of each trace, from 0 to 1e300; required if and only if the estimator is `weighted`.  Only their ratios
+            matter: one that is 1e-60 of the first ones counts as 0, one beyond 1e30 of them as so much.
+
+        Returns
+        -------
+        (B,) of the kind of `rewards`
+
+        Raises
+        ------
+        ArgumentError, ArgumentTypeError
+            If an argument cannot be used, or a row has no observation and ``cold_start="error"``.
+        """
+        state, batch = self._read(prompt_ids, rewards, step, weights, learning=True)
+        return batch.restore(self._baseline(state, batch, *state.predict(batch)))
+
+    def intervals(self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95) -> tuple[Any, Any]:
         """Lower and upper bounds for the value of each row's prompt.  Only reads.
 
         Pooled: the bounds of a Beta distribution over the range of the rewards.  Its variance is that of the filters'
@@ -240,7 +269,7 @@ class KernelValueEstimator:
 
         Parameters
         ----------
-        prompt_ids, rewards, step, weights
+        prompt_ids, rewards, step
             As in `values`.
         level : float
             Strictly between 0 and 1.
@@ -250,9 +279,8 @@ class KernelValueEstimator:
         lower, upper : (B,) arrays of the kind of `rewards`; infinite while nothing is known, NaN where undefined
         """
         check_level(level)
-        self._check_weights(weights)
         state = self._on_host()
-        batch = state.read(prompt_ids, rewards, step, weights)
+        batch = state.read(prompt_ids, rewards, step)
         estimate, made_from = state.predict(batch)
         low, high = (
             batch.restore(np.where(estimate.defined, bound, np.nan))
@@ -261,12 +289,12 @@ class KernelValueEstimator:
         return low, high
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
-        """Learn from a batch and add it to the history.  Parameters and errors as in `values`."""
+        """Learn from a batch and add it to the history.  Parameters and errors as in `baselines`."""
         at_once(*self._observing(prompt_ids, rewards, step, weights))
 
     def _observing(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> list[Call]:
         """The calls for `at_once` that remember a batch."""
-        state, batch = self._read(prompt_ids, rewards, step, weights)
+        state, batch = self._read(prompt_ids, rewards, step, weights, learning=True)
         made_from = None if state.pool is None else state.predict(batch)[1]
         return list(state.learning(batch, made_from))
 
@@ -306,7 +334,7 @@ class KernelValueEstimator:
         history.append(list(rates), Groups(np.arange(len(total)), step, n, total, total))
 
     def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
-        """``rewards - values``, then `observe`.  Parameters and errors as in `values`.
+        """``rewards - baselines``, then `observe`.  Parameters and errors as in `baselines`.
 
         All rows are smoothed over the history before the batch.  A row whose reward is NaN has advantage 0 and is not
         stored.  With rewards on a GPU, where nothing waits, an infinite reward is not an error: it is not stored either, its
@@ -327,9 +355,9 @@ class KernelValueEstimator:
 
     def _advantages(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> tuple[Any, list[Call]]:
         """Advantages of a batch, and the calls for `at_once` that remember it."""
-        state, batch = self._read(prompt_ids, rewards, step, weights)
+        state, batch = self._read(prompt_ids, rewards, step, weights, learning=True)
         estimate, made_from = state.predict(batch)
-        out = batch.advantages(self._filled(state, batch, estimate))
+        out = batch.advantages(self._baseline(state, batch, estimate, made_from))
         last = {"n_eff": estimate.n_eff, "defined": estimate.defined, "width": self._rule.half_width(made_from),
                 "first": batch.first, "z": batch.z, "last": batch.last, "step": batch.step}  # fmt: skip
         return out, state.learning(batch, made_from, last)
@@ -351,8 +379,6 @@ class KernelValueEstimator:
         state = self._on_host()
         at = state.history.newest + 1 if step is None else step
         batch = state.look_up(read_batch([prompt_id], [math.nan], at))
-        if self.weighted:
-            batch = batch._replace(weight=np.ones(1), unit=state.history.unit)
         return explain(state, batch)
 
     def metrics(self) -> dict[str, float]:
@@ -450,11 +476,17 @@ class KernelValueEstimator:
         assert isinstance(state, HostState)
         return state
 
-    def _read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> tuple[Any, Batch | DeviceBatch]:
-        """The state, where the rewards are if the rule works there, and the batch, checked against it."""
+    def _read(
+        self, prompt_ids: Any, rewards: Any, step: Any, weights: Any = None, *, learning: bool = False
+    ) -> tuple[Any, Batch | DeviceBatch]:
+        """The state, where the rewards are if the rule works there, and the batch, checked against it.
+
+        With `learning` the weights must be there if, and only if, they are expected.
+        """
         there = self._rule.on_device and moments.on_device(self._wanted, rewards)
         state: Any = self._on(rewards.device if there else None)
-        self._check_weights(weights)
+        if learning:
+            self._check_weights(weights)
         return state, state.read(prompt_ids, rewards, step, weights)
 
     def _check_weights(self, weights: Any) -> None:
@@ -465,6 +497,13 @@ class KernelValueEstimator:
             )
         if weights is not None and not self.weighted:
             raise ArgumentError("weights need an estimator that expects them: KernelValueEstimator(weighted=True)")
+
+    def _baseline(self, state: HostState | DeviceState, batch: Any, estimate: Estimate, made_from: Any) -> Any:
+        """What is subtracted from the rewards."""
+        found, value = self._rule.baseline(estimate, made_from), self._filled(state, batch, estimate)
+        if found is not estimate:  # where nothing weighs anything, the value
+            value = state.xp.where(found.defined, found.value, value)
+        return value if self.pessimism == 1.0 else self._rule.tilted(value, state, self.pessimism)
 
     def _filled(self, state: HostState | DeviceState, batch: Any, estimate: Estimate) -> Any:
         """Values, with `cold_start` in rows without any observation; on a device only "error" waits for it."""

@@ -12,6 +12,7 @@ from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch, read_batch
 from kernadv.clock import Bandwidth
 from kernadv.estimator._rule import Rule
+from kernadv.estimator._weighted import Pools
 from kernadv.groups import in_units, unit_for
 from kernadv.history import Counters, History, check_id_type
 from kernadv.kernels import Kernel
@@ -66,8 +67,9 @@ class HostState:
         self.rule.check_step(int(batch.step.min()), self.history.newest)
         if weights is None:
             return batch
+        assert isinstance(self.pool, Pools)
         w = read_weights(weights, batch.scored)
-        unit = float(unit_for(w.max(), self.history.unit))
+        unit = unit_for(w.max(), self.pool.unit)
         return batch._replace(weight=in_units(w, unit), unit=unit)
 
     def look_up(self, batch: Batch) -> Batch:
@@ -78,7 +80,7 @@ class HostState:
 
     def predict(self, batch: Batch) -> tuple[Estimate, Any]:
         """Values of a batch that was read, and what they were made from."""
-        return self.rule.predict(batch, self._counted_in(batch.unit))
+        return self.rule.predict(batch, self)
 
     def learning(self, batch: Batch, made_from: Any, last: dict[str, AnyArray] | None = None) -> list[Call]:
         """The calls for `at_once` that learn from a batch and add it to the history.
@@ -91,7 +93,7 @@ class HostState:
         last : dict, optional
             As in `HostState`; None: that of an earlier batch stays.
         """
-        history, visits, notes = self.history.counted_in(batch.unit), batch.visits, None
+        visits, notes = batch.groups, None
         learned: dict[str, Any] = {"last": self.last if last is None else last}
         if made_from is not None and self.pool and self._spare and batch.scored.any():
             notes = self.rule.learn(made_from, self._spare)[np.searchsorted(batch.prompt, np.arange(len(batch.ids)))]
@@ -103,10 +105,8 @@ class HostState:
             visits = visits.take(stored)._replace(prompt=index)
             notes = None if notes is None else notes[prompts]
         newest = max(self.history.newest, batch.newest)
-        appending = history.appending(ids, visits, self.rule.retention(newest), newest, rows, notes)
-        if batch.unit:
-            appending.append((history.__dict__.update, {"unit": max(history.unit, batch.unit)}))
-        learned |= {"history": history, "seen": self.seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])}
+        appending = self.history.appending(ids, visits, self.rule.retention(newest), newest, rows, notes)
+        learned |= {"seen": self.seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])}
         return [*appending, (self.__dict__.update, learned)]
 
     def notes(self, batch: Batch) -> FloatArray:
@@ -133,10 +133,3 @@ class HostState:
     def learned(self) -> Pool | None:
         """What was learned, in main memory."""
         return self.pool
-
-    def _counted_in(self, unit: float) -> HostState:
-        """This state; if the unit of the weights grows, a copy without what was learned beside the visits."""
-        history = self.history.counted_in(unit)
-        if history is self.history:
-            return self
-        return HostState(self.rule, self.backend, history, self.seen, self.rule.fresh(), self.last)

@@ -294,6 +294,15 @@ class Pool:
         low, high = self.running.range
         return (share_of(value, low, high, self.xp) + past * shift).clip(0.0, 1.0)
 
+    def tilted(self, value: Array, k: float) -> Array:
+        """``v / (v + (1 - v) k)`` for values v as shares of the range, if all rewards so far lie at its ends."""
+        running, where = self.running, self.xp.where
+        two_ends = (running.span > 0) & (running.between[0] <= 0)
+        low, high = running.range
+        share = share_of(value, low, high, self.xp).clip(0.0, 1.0)
+        moved = low + running.span * share / (share + (1.0 - share) * k).clip(1e-300)
+        return where(two_ends, moved, value)
+
     def linear(self, forecast: Forecast, n: Array) -> tuple[Array, Array]:
         """The values of groups of n traces of weight 1 as a level, NaN where undefined, and the gain of the others' sum.
 

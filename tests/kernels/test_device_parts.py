@@ -98,13 +98,13 @@ def test_eviction_keeps_what_matters():
     for keep, left in [(Retention(3, 2**62, 0), [[3, 8, 9], [4, 5]]), (Retention(-(2**62), 1, 0), [[8, 9], [4, 5]]),
                        (Retention(100, 0, 1), [[9], [5]])]:  # fmt: skip
         held._evict(keep)
-        keys, visits, _ = held.arrays(Groups)
+        keys, visits, _ = held.arrays()
         assert keys.tolist() == [5, 7]
         assert [visits.step[visits.prompt == p].tolist() for p in (0, 1)] == left
         assert (visits.s == visits.step).all()
     assert int(held.evicted) == 5
     held._evict(Retention(9, 2**62, 0))
-    assert held.arrays(Groups)[0].tolist() == [5]
+    assert held.arrays()[0].tolist() == [5]
     held._pack()
     assert held.visits.newest.tolist()[:2] == [9, 0]
 
@@ -144,7 +144,7 @@ def test_prompts_without_visits_leave(rows, oldest):
         assert held.visits.first[cells].tolist() == left[key][::-1]
         assert held.visits.newest[row] == left[key][-1]
         assert held.notes[row].tolist() == note(key)
-    keys, _, notes = held.arrays(Groups)
+    keys, _, notes = held.arrays()
     assert notes.tolist() == [note(key) for key in keys.tolist()]
     assert int(held.table.used) == len(left)
     assert int(held.evicted) == sum(map(len, steps.values())) - sum(map(len, left.values()))
@@ -219,7 +219,7 @@ def test_a_rule_is_told_the_same_of_a_batch_wherever_it_lies(rows, weighted):
     seen = SimpleNamespace(empty=False, low=0.0)
     for mine, theirs in zip(here.sums(seen)[1:8], there.sums(seen)[1:8], strict=True):
         same(mine, theirs)
-    for mine, theirs in zip((*here.extremes(), here.step, *here.visits[2:]),
+    for mine, theirs in zip((*here.extremes(), here.step, *here.groups[2:]),
                             (*there.extremes(), there.step, *there.visits), strict=True):  # fmt: skip
         same(mine, theirs)
     assert (here.chain is None) == (len(here.prompt) == len(here.ids))

@@ -54,12 +54,17 @@ def tensors(z, more):
     return torch.as_tensor(z), {key: torch.as_tensor(w) for key, w in more.items()}
 
 
-def assert_same_state(mine, theirs):
-    """All that was learned, and what is noted of each prompt."""
-    learned = sorted(key for key in theirs if key.startswith("pool."))
-    assert sorted(key for key in mine if key.startswith("pool.")) == learned
+def assert_same_pools(mine, theirs, prefix):
+    learned = sorted(key for key in theirs if "." in key and key.startswith(prefix))
+    assert sorted(key for key in mine if "." in key and key.startswith(prefix)) == learned
+    assert learned
     for key in learned:
         np.testing.assert_allclose(mine[key], theirs[key], rtol=1e-8, atol=1e-10, err_msg=key)
+
+
+def assert_same_state(mine, theirs):
+    """All that was learned, and what is noted of each prompt."""
+    assert_same_pools(mine, theirs, "")
     mine, theirs = (dict(zip(decode_ids(state), state["notes"], strict=True)) for state in (mine, theirs))
     assert set(mine) == set(theirs)
     for key, row in theirs.items():
@@ -78,9 +83,7 @@ def test_numbers_are_those_of_the_cpu(name, kind, seed):
     for count, (ids, z, step, more) in enumerate(stream(name, kind, seed)):
         own = torch.as_tensor(ids) if kind == "tensor" else ids
         rewards, given = tensors(z, more)
-        for mine, theirs in zip(
-            there.values(own, rewards, step, **given), here.values(ids, z, step, **more), strict=True
-        ):
+        for mine, theirs in zip(there.values(own, rewards, step), here.values(ids, z, step), strict=True):
             np.testing.assert_allclose(mine.numpy(), theirs, rtol=1e-10, atol=1e-10)
         got = there.advantages(own, rewards, step, **given)
         np.testing.assert_allclose(got.numpy(), here.advantages(ids, z, step, **more), rtol=1e-10, atol=1e-10)
@@ -91,9 +94,7 @@ def test_numbers_are_those_of_the_cpu(name, kind, seed):
     assert there._state.device is not None
     mine, theirs = there.state_dict(), here.state_dict()
     assert_same_state(mine, theirs)
-    for mine, theirs in zip(
-        there.intervals(own, rewards, 99, **given), here.intervals(ids, z, 99, **more), strict=True
-    ):
+    for mine, theirs in zip(there.intervals(own, rewards, 99), here.intervals(ids, z, 99), strict=True):
         np.testing.assert_allclose(np.asarray(mine), theirs, rtol=1e-8, atol=1e-9)
 
 
@@ -124,7 +125,7 @@ def test_hostile_streams(name, rewards, monkeypatch):
         if count % 8 == 6:
             there.load_state_dict(there.state_dict())
         size = max(np.nanmax(np.abs(z), initial=0.0), 1.0)
-        for mine, theirs in zip(there.values(ids, rewarded, at, **given), here.values(ids, z, at, **more), strict=True):
+        for mine, theirs in zip(there.values(ids, rewarded, at), here.values(ids, z, at), strict=True):
             np.testing.assert_allclose(np.asarray(mine), theirs, rtol=1e-9, atol=1e-9 * size)
         got = np.asarray(there.advantages(ids, rewarded, at, **given))
         np.testing.assert_allclose(got, here.advantages(ids, z, at, **more), rtol=1e-9, atol=1e-9 * size)
@@ -178,8 +179,8 @@ def test_a_batch_without_rewards_teaches_nothing(offset):
             assert np.array_equal(there.state_dict()["pool.running.range"], here.state_dict()["pool.running.range"])
 
 
-def test_weights_that_are_all_0_teach_nothing():
-    """In main memory they are refused; on a device, where nobody looks, they change nothing, and are not stored."""
+def test_weights_that_are_all_0_teach_the_value_only():
+    """In main memory they are refused; on a device, where nobody looks, the baseline learns nothing from them."""
     est, still = MAKE["weighted"]("torch"), MAKE["weighted"]("torch")
     for count, (ids, z, step, more) in enumerate(stream("weighted", seed=1)):
         rewards, given = tensors(z, more)
@@ -188,7 +189,7 @@ def test_weights_that_are_all_0_teach_nothing():
             est.observe(*strangers, weights=torch.zeros(4))
         got, expected = (one.advantages(ids, rewards, np.max(step), **given) for one in (est, still))
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
-    assert_same_state(est.state_dict(), still.state_dict())
+    assert_same_pools(est.state_dict(), still.state_dict(), "weighted.")
 
 
 @pytest.mark.parametrize("name", MAKE)

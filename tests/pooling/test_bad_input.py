@@ -137,7 +137,7 @@ def test_constant_features_change_nothing():
         (None, "pass weights"),
     ],
 )
-@pytest.mark.parametrize("call", ["values", "observe", "advantages", "intervals"])
+@pytest.mark.parametrize("call", ["baselines", "observe", "advantages"])
 def test_weights_that_cannot_be_used(weights, message, call):
     estimator = trained(weighted=True)
     error = (ArgumentError, ArgumentTypeError)
@@ -156,9 +156,18 @@ def test_weights_for_an_estimator_without(estimator):
 def test_a_weight_of_zero_counts_for_nothing():
     weighted = KernelValueEstimator(weighted=True)
     weighted.observe(IDS, REWARDS, 1, weights=np.ones(6))
-    estimate = weighted.values(["a", "a", "a"], [1.0, 0.0, 0.0], 2, weights=[1.0, 1.0, 0.0]).value
-    changed = weighted.values(["a", "a", "a"], [1.0, 0.0, 1.0], 2, weights=[1.0, 1.0, 0.0]).value
-    np.testing.assert_array_equal(estimate[:2], changed[:2])
+    found = weighted.baselines(["a", "a", "a"], [1.0, 0.0, 0.0], 2, weights=[1.0, 1.0, 0.0])
+    changed = weighted.baselines(["a", "a", "a"], [1.0, 0.0, 1.0], 2, weights=[1.0, 1.0, 0.0])
+    np.testing.assert_array_equal(found[:2], changed[:2])
+
+
+@pytest.mark.parametrize(
+    ("pessimism", "error"),
+    [(0.0, ArgumentError), (-1.0, ArgumentError), (math.nan, ArgumentError), ("2", ArgumentTypeError)],
+)
+def test_a_pessimism_is_a_positive_number(pessimism, error):
+    with pytest.raises(error, match="pessimism"):
+        KernelValueEstimator(pessimism=pessimism)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +263,9 @@ def test_what_belongs_to_the_plain_estimator(options):
         KernelValueEstimator(**options)
 
 
-@pytest.mark.parametrize("options", [{"pooling": Pooling()}, {"features": {"a": [1.0]}}, {"weighted": True}])
+@pytest.mark.parametrize(
+    "options", [{"pooling": Pooling()}, {"features": {"a": [1.0]}}, {"weighted": True}, {"pessimism": 2.0}]
+)
 def test_what_belongs_to_the_pooled_estimator(options):
     with pytest.raises(ArgumentError, match="a bandwidth makes the estimator plain"):
         KernelValueEstimator(Steps(9), **options)

@@ -27,7 +27,7 @@ def weights_of(rng, rewards, right, wrong):
     return np.where(rewards == 1, right, wrong) * rng.gamma(4.0, 0.25, len(rewards))
 
 
-def test_weighted_value_is_that_of_the_weights():
+def test_weighted_baseline_is_that_of_the_weights():
     """Values that stand still, wrong traces that weigh three times as much: after many visits it is E[wZ]/E[w]."""
     rng = np.random.default_rng(0)
     value = np.linspace(0.1, 0.9, 30)
@@ -35,7 +35,7 @@ def test_weighted_value_is_that_of_the_weights():
     for step in range(1, 201):
         ids, z = drawn(rng, value, np.arange(30), 4)
         estimator.observe(ids, z, step, weights=weights_of(rng, z, 1.0, 3.0))
-    estimate = estimator.values(np.arange(30), np.full(30, np.nan), 201, weights=np.ones(30)).value
+    estimate = estimator.baselines(np.arange(30), np.full(30, np.nan), 201, weights=np.ones(30))
     best = optimal(value, 1.0, 3.0)
     # 800 traces a prompt; the weights' spread costs about half of them.
     assert np.sqrt(np.mean((estimate - best) ** 2)) < 3 * np.sqrt(0.25 / 400)
@@ -258,7 +258,10 @@ def test_a_resumed_run_goes_on_bit_for_bit(through, tmp_path):
         second.load_state_dict(first.state_dict())
     for step in range(30, 50):
         ids, z, at, w = batch(step)
-        for name in ("values", "intervals", "advantages"):
+        for name in ("values", "intervals"):
+            a, b = (getattr(e, name)(ids, z, at) for e in (first, second))
+            np.testing.assert_array_equal(a, b)
+        for name in ("baselines", "advantages"):
             a, b = (getattr(e, name)(ids, z, at, weights=w) for e in (first, second))
             np.testing.assert_array_equal(a, b)
     a, b = first.state_dict(), second.state_dict()
@@ -273,10 +276,10 @@ def test_features_of_traces_without_weight_teach_nothing():
     ids = [*"abcdef", "q"]
     with pytest.warns(UserWarning, match="'q'"):
         est.advantages(ids, [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], 1, weights=np.ones(7))
-    before = est.state_dict()["pool.features.gram"]
+    before = est.state_dict()["weighted.pool.features.gram"]
     with np.errstate(all="raise"):
         est.advantages(ids, [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], 2, weights=[*np.zeros(6), 1.0])
-    assert np.array_equal(est.state_dict()["pool.features.gram"], before)
+    assert np.array_equal(est.state_dict()["weighted.pool.features.gram"], before)
     assert np.isfinite(est.advantages(ids, np.ones(7), 3, weights=np.ones(7))).all()
 
 

@@ -50,8 +50,10 @@ def batches(name, seed, steps=12, rewards="bits", several=True):
 
 
 def value_of(est, batch, z=None):
+    """Parts of the estimate, and the baseline."""
     ids, own, at, weights = batch
-    return est.values(ids, own if z is None else z, at, **weights)
+    z = own if z is None else z
+    return *est.values(ids, z, at), est.baselines(ids, z, at, **weights)
 
 
 def close(a, b):
@@ -78,9 +80,12 @@ def test_the_own_reward_never_enters(name, rewards):
             for other in (0.0, 1.0, -7.5, 1e80, np.nan):
                 z = batch[1].copy()
                 z[row] = other
+                *parts, baseline = zip(before, value_of(est, batch, z), strict=True)
+                for a, b in parts:
+                    np.testing.assert_array_equal(a[row], b[row])
                 same = np.testing.assert_array_equal if "weights" not in batch[3] or other == other else close
-                for a, b in zip(before, value_of(est, batch, z), strict=True):
-                    same(a[row], b[row])
+                if before[3][row] or "weights" in batch[3]:  # else it is the mean of the others', of the batch
+                    same(baseline[0][row], baseline[1][row])
         learn(est, batch)
 
 
@@ -90,12 +95,12 @@ def test_the_own_reward_never_enters_an_interval(name, rewards):
     """Bit for bit, once something was learned."""
     est = MAKE[name]()
     for count, batch in enumerate(batches(name, 19, steps=8, rewards=rewards)):
-        ids, z, at, weights = batch
-        before = est.intervals(ids, z, at, **weights)
+        ids, z, at, _weights = batch
+        before = est.intervals(ids, z, at)
         for row in range(len(z) if count else 0):
             for other in (1.0 - z[row], 1e3):
                 changed = np.where(np.arange(len(z)) == row, other, z)
-                for a, b in zip(before, est.intervals(ids, changed, at, **weights), strict=True):
+                for a, b in zip(before, est.intervals(ids, changed, at), strict=True):
                     np.testing.assert_array_equal(a[row], b[row])
         learn(est, batch)
 
@@ -114,7 +119,10 @@ def test_only_the_past_and_the_batch_enter(name):
     ids, z, at, weights = stream[5]
     two.observe(ids, 1.0 - z, at, **weights)
     learn(one, stream[5])
-    assert not np.array_equal(value_of(one, stream[6]).value, value_of(two, stream[6]).value)
+    for a, b in zip(
+        *(np.stack(value_of(est, stream[6])[::4]) for est in (one, two)), strict=True
+    ):  # value and baseline
+        assert not np.array_equal(a, b)
 
 
 def test_the_gradient_is_unbiased():
@@ -142,7 +150,9 @@ def test_the_gradient_is_unbiased():
 def test_an_affine_map_of_the_rewards_maps_the_values(name, rewards, origin, unit):
     one, two = MAKE[name](), MAKE[name]()
     for ids, z, at, weights in batches(name, 4, rewards=rewards):
-        a, b = one.values(ids, z, at, **weights), two.values(ids, origin + unit * z, at, **weights)
+        a, b = one.values(ids, z, at), two.values(ids, origin + unit * z, at)
+        lower, other = (e.baselines(ids, x, at, **weights) for e, x in ((one, z), (two, origin + unit * z)))
+        np.testing.assert_allclose(other, origin + unit * lower, rtol=0, atol=1e-9 * abs(unit))
         np.testing.assert_array_equal(a.defined, b.defined)
         np.testing.assert_allclose(b.value, origin + unit * a.value, rtol=0, atol=1e-9 * abs(unit))
         np.testing.assert_allclose(b.n_eff, a.n_eff, rtol=1e-6)
@@ -162,8 +172,8 @@ def test_an_affine_map_of_the_rewards_maps_the_intervals(name, rewards, origin, 
         order = rng.permutation(len(z))
         mapped = ids[order], origin + unit * z[order], at[order]
         other = {key: w[order] for key, w in weights.items()}
-        expected = [origin + unit * end[order] for end in one.intervals(ids, z, at, **weights)]
-        got = two.intervals(*mapped, **other)
+        expected = [origin + unit * end[order] for end in one.intervals(ids, z, at)]
+        got = two.intervals(*mapped)
         for a, b in zip(got, expected[:: int(np.sign(unit))], strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * abs(unit))
         one.observe(ids, z, at, **weights)
@@ -178,7 +188,8 @@ def test_an_origin_that_is_far_costs_no_more_digits_than_the_rewards_have(name, 
     for ids, z, at, weights in batches(name, 16):
         a, b = one.advantages(ids, z, at, **weights), two.advantages(ids, origin + z, at, **weights)
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-15 * abs(origin))
-    assert not two._state.pool.running.between[0]
+    pools = (two._state.pool.value, two._state.pool.baseline) if two.weighted else (two._state.pool,)
+    assert not any(pool.running.between[0] for pool in pools)
 
 
 @every
@@ -211,15 +222,20 @@ def test_equal_weights_are_no_weights(factor):
     plain, weighted = KernelValueEstimator(), KernelValueEstimator(weighted=True)
     for ids, z, at, _ in batches("default", 7, rewards="three"):
         w = np.full(len(z), factor)
-        a, b = plain.values(ids, z, at), weighted.values(ids, z, at, weights=w)
-        for one, two in zip(a, b, strict=True):
-            np.testing.assert_allclose(two, one, rtol=1e-9, atol=1e-9)
+        for one, two in zip(plain.values(ids, z, at), weighted.values(ids, z, at), strict=True):
+            np.testing.assert_array_equal(two, one)
+        a, b = plain.baselines(ids, z, at), weighted.baselines(ids, z, at, weights=w)
+        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-9)
         plain.observe(ids, z, at)
         weighted.observe(ids, z, at, weights=w)
 
 
 def test_traces_without_weight_are_as_if_they_were_not_there():
-    """A prompt of such traces alone is as new, also in a batch of several steps; of others nothing changes."""
+    """For the baseline a prompt of such traces alone is new, also in a batch of several steps; others stay the same."""
+
+    def baselines(which, ids):
+        return which.baselines(ids, [np.nan] * len(ids), 9, weights=np.ones(len(ids)))
+
     for step, at in ((3, 3), (2, 2), (2, [2, 2, 4, 5])):
         one, two = KernelValueEstimator(weighted=True), KernelValueEstimator(weighted=True)
         for est in (one, two):
@@ -229,16 +245,60 @@ def test_traces_without_weight_are_as_if_they_were_not_there():
             two.observe(["a"], [1.0], 2, weights=[1.0])
         else:
             one.observe(["c", "c"], [1.0, 1.0], at, weights=[1e-80, 1e-90])
-        values, _, n_eff, _ = one.values(["c", "d", "a", "b"], [np.nan] * 4, 9, weights=np.ones(4))
-        assert (values[0], n_eff[0]) == (values[1], n_eff[1])
+        ids = ["c", "d", "a", "b"]
+        found = baselines(one, ids)
+        assert found[0] == found[1]
+        value = one.values(ids, [np.nan] * 4, 9).value
+        assert value[0] != value[1]  # the value knows of them
         again = KernelValueEstimator(weighted=True)
         again.load_state_dict(one.state_dict())
-        np.testing.assert_array_equal(
-            again.values(["c", "d", "a", "b"], [np.nan] * 4, 9, weights=np.ones(4)).value, values
-        )
+        np.testing.assert_array_equal(baselines(again, ids), found)
         if step == 3:
-            before = two.values(["a", "b"], [np.nan] * 2, 9, weights=np.ones(2)).value
-            np.testing.assert_allclose(values[2:], before, rtol=1e-12)
+            np.testing.assert_allclose(found[2:], baselines(two, ["a", "b"]), rtol=1e-12)
+
+
+# ---------------------------------------------------------------- the baseline
+
+
+@pytest.mark.parametrize("k", [0.25, 2.0, 3.0])
+@pytest.mark.parametrize(("origin", "unit"), [(0.0, 1.0), (-1.0, 2.0), (5.0, -0.5)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_pessimism_tilts_what_is_subtracted(k, origin, unit, weighted):
+    """By the formula on the range of the rewards, from the second batch on; values and intervals stay."""
+    kind = "weighted" if weighted else "default"
+    plain, tilted = (KernelValueEstimator(weighted=weighted, pessimism=x) for x in (1.0, k))
+    for count, (ids, z, at, weights) in enumerate(batches(kind, 23)):
+        z = origin + unit * z
+        one, two = (est.baselines(ids, z, at, **weights) for est in (plain, tilted))
+        share = (one - min(origin, origin + unit)) / abs(unit)
+        want = min(origin, origin + unit) + abs(unit) * share / (share + (1 - share) * k)
+        np.testing.assert_allclose(two, want if count else one, rtol=0, atol=1e-12)
+        for a, b in zip(plain.values(ids, z, at), tilted.values(ids, z, at), strict=True):
+            np.testing.assert_array_equal(a, b)
+        advantage = tilted.advantages(ids, z, at, **weights)
+        np.testing.assert_array_equal(advantage, np.where(np.isnan(z), 0.0, z - two))
+        plain.observe(ids, z, at, **weights)
+
+
+def test_a_pessimism_needs_rewards_with_two_ends():
+    plain, tilted = KernelValueEstimator(), KernelValueEstimator(pessimism=3.0)
+    for est in (plain, tilted):
+        est.observe(["a", "a", "b", "b"], [1.0, 0.0, 0.5, 1.0], 1)
+    one, two = (est.baselines(["a", "b"], [1.0, 0.0], 2) for est in (plain, tilted))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_the_baseline_by_weight_is_b_star():
+    """Values that stand still, wrong traces of three times the weight."""
+    rng, value = np.random.default_rng(0), np.linspace(0.1, 0.9, 20)
+    est = KernelValueEstimator(weighted=True)
+    for step in range(1, 151):
+        ids = np.repeat(np.arange(20), 4)
+        z = (rng.random(80) < value[ids]) * 1.0
+        est.observe(ids, z, step, weights=np.where(z == 1, 1.0, 3.0))
+    found = est.baselines(np.arange(20), np.full(20, np.nan), 151, weights=np.ones(20))
+    np.testing.assert_allclose(found, value / (value + 3 * (1 - value)), atol=0.09)
+    np.testing.assert_allclose(est.values(np.arange(20), np.full(20, np.nan), 151).value, value, atol=0.09)
 
 
 # ---------------------------------------------------------------- ranges, clocks, sizes

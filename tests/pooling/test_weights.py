@@ -66,22 +66,24 @@ def test_weights_that_leap(before, after):
         state = est.state_dict()
         assert all(np.isfinite(array).all() for array in state.values())
         KernelValueEstimator(weighted=True).load_state_dict(state)
-    assert np.isfinite(est.intervals([0, 1], [1.0, 0.0], 13, weights=[after, after])).all()
+    assert np.isfinite(est.baselines([0, 1], [1.0, 0.0], 13, weights=[after, after])).all()
 
 
-def test_after_a_leap_only_what_came_since_counts():
-    """Visits of weights that are 1e-40 of the new ones say nothing beside these, and all about prompts without any."""
+def test_weights_far_beyond_the_first_ones_count_alike():
+    """More than 1e30 of the first ones is so much; the value beside the baseline does not look at weights."""
     rng = np.random.default_rng(1)
-    old, new = KernelValueEstimator(weighted=True), KernelValueEstimator(weighted=True)
-    old.observe([7, 7, 8, 8], [1.0, 0.0, 1.0, 1.0], 1, weights=np.array([1.0, 3.0, 1.0, 1.0]) * 1e-40)
-    for step in range(2, 9):
+    old, alike, plain = (KernelValueEstimator(weighted=x) for x in (True, True, False))
+    for step in range(1, 9):
         batch = [0, 1, 2, 3] * 2, (rng.random(8) < 0.5) * 1.0, step
-        weights = rng.random(8) + 0.1
-        gained = [est.advantages(*batch, weights=weights) for est in (old, new)]
-        if step > 2:  # at 2 the new prompts of the one are seen beside what was before
-            np.testing.assert_allclose(*gained, rtol=0, atol=1e-9)
-    why = old.explain(7)
-    np.testing.assert_allclose(why["mean_rewards"], 1 / 4)  # 1 of weights 1 and 3
+        weights = np.ones(8) if step == 1 else (rng.random(8) + 0.1) * 1e40
+        gained = (
+            old.advantages(*batch, weights=weights),
+            alike.advantages(*batch, weights=np.minimum(weights, 2.0**100)),
+        )
+        np.testing.assert_allclose(*gained, rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(
+            old.values(*batch[:2], step + 1).value, (plain.observe(*batch), plain.values(*batch[:2], step + 1).value)[1]
+        )
 
 
 def test_weights_beyond_all_are_refused():
