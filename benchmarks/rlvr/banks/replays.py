@@ -68,13 +68,13 @@ class ScoreWeightedKAE:
     def __init__(self, h: float) -> None:
         self._top, self._bottom = (KAE(Relative(h)).online() for _ in range(2))
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any) -> Any:
-        """Value of each row."""
+    def baselines(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any) -> Any:
+        """Of each row.  # (B,)"""
         top, bottom = (
-            estimator.values(prompt_ids, x, step)
+            np.asarray(estimator.values(prompt_ids, x, step).value)
             for estimator, x in ((self._top, weights * rewards), (self._bottom, weights))
         )
-        return top._replace(value=np.asarray(top.value) / np.asarray(bottom.value))
+        return top / bottom
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any) -> None:
         """Learn from a batch."""
@@ -155,7 +155,10 @@ def values(bank: Bank, column: Column, group: int, traces: dict[str, Any]) -> An
         estimator.observe(prompt.astype(int).ravel(), history["reward"][k].ravel(), k + 1, **given(history, k))
     ids = np.repeat(bank.data["prompt"], group)
     reward = traces["reward"]
-    out = [estimator.values(ids, z.ravel(), bank.step, **given(traces, k)).value for k, z in enumerate(reward)]
+    if column.weight:
+        out = [estimator.baselines(ids, z.ravel(), bank.step, **given(traces, k)) for k, z in enumerate(reward)]
+    else:
+        out = [estimator.values(ids, z.ravel(), bank.step).value for z in reward]
     return np.asarray(out).reshape(reward.shape)
 
 
