@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import time
@@ -14,14 +15,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._checkpoint import load_arrays, save_arrays
+from kernadv._errors import ArgumentError, ArgumentTypeError, CheckpointError
 from kernadv.estimator import KernelValueEstimator
 from kernadv.prompts import prompt_id
+from kernadv.scores import Surprisal
 
-#: Name of the estimator's file in a checkpoint of the framework.
-STATE_FILE = "kernadv.safetensors"
+#: Names of the files of the estimator, and of what makes its weights, in a checkpoint of the framework.
+STATE_FILE, WEIGHTS_FILE = "kernadv.safetensors", "kernadv_weights.safetensors"
 #: Weight of a trace whose log-probability is 0; weights of a batch must not all be 0.
 SMALLEST = 1e-12
+#: The weights' arrays in `Driver.state_dict`.
+PREFIX = "weights/"
+
+_log = logging.getLogger("kernadv")
 
 
 class Estimator(Protocol):
@@ -46,18 +53,37 @@ class Driver:
     Parameters
     ----------
     estimator : Estimator, optional
-        Default: the pooled `KernelValueEstimator()`.  One with ``weighted=True`` gets the weights of the traces.
+        Default: a `KernelValueEstimator`, weighted unless weights="none"; without log-probabilities plain, which is said
+        once.  One of your own gets weights if, and only if, it has ``weighted=True``.
+    weights : {"surprisal", "none"} or callable
+        "surprisal": `kernadv.scores.Surprisal`, for the loss given.  A callable takes the surprisal and the number of tokens
+        of the traces, (B,) each, and returns their weights (B,).
+    loss : {"sum", "trace"}
+        As in `Surprisal`.
+    **options
+        Arguments of the default estimator.
 
     Raises
     ------
-    ArgumentTypeError
-        If the estimator lacks a method of `Estimator`.
+    ArgumentError, ArgumentTypeError
+        If the estimator lacks a method of `Estimator`, or the weights are not known.
     """
 
-    def __init__(self, estimator: Estimator | None = None) -> None:
-        self.estimator: Estimator = KernelValueEstimator() if estimator is None else _checked(estimator)
+    def __init__(
+        self, estimator: Estimator | None = None, weights: Any = "surprisal", loss: str = "sum", **options: Any
+    ) -> None:
+        if not callable(weights) and weights not in ("surprisal", "none"):
+            raise ArgumentError(f"weights must be 'surprisal', 'none' or a function, got {weights!r:.80}")
+        self._options = options if estimator is None else None
+        if estimator is None:
+            estimator = KernelValueEstimator(**{"weighted": weights != "none", **options})
+        self.estimator: Any = _checked(estimator)
+        self._surprisal = None if callable(weights) else Surprisal(loss=loss)
+        self._weigh = weights if self._surprisal is None else self._surprisal.of_traces
         self.seconds = 0.0
         self._told = False
+        if self.weighted:
+            _log.info("kernadv weighs traces by %s, for a loss %s", self._surprisal or weights, _LOSSES[loss])
 
     @property
     def weighted(self) -> bool:
@@ -82,28 +108,51 @@ class Driver:
         step : int, or (B,) ints, from 1
             Policy version at generation.
         surprisal : callable, optional
-            Gives minus the log-probabilities of the traces (B,); called only if the estimator is weighted.  Their squares
-            are the weights: they grow with the squared norm of the score about as it does.
+            Gives minus the log-probabilities of the traces and their numbers of tokens, (B,) each; called only if the
+            estimator is weighted.
         keep : (B,) bool tensor, optional
             Rows that are traces; the others (padding, intermediate outputs) get 0 and are not remembered.
 
         Returns
         -------
         (B,) of the kind of `rewards`
+
+        Raises
+        ------
+        ArgumentError
+            If a weighted estimator of your own, or one that had weights before, gets no log-probabilities.
         """
         start = time.perf_counter()
-        rest = {"weights": _weights(surprisal)} if self.weighted else {}
+        estimator = self._without_weights() if self.weighted and surprisal is None else self.estimator
         if keep is None:
-            out = self.estimator.advantages(prompt_ids, rewards, step, **rest)
+            out = estimator.advantages(prompt_ids, rewards, step, **self._weights(surprisal, slice(None)))
         else:
             index = [row for row, kept in enumerate(keep.tolist()) if kept]
             out = rewards.new_zeros(len(rewards))
             if index:
-                rest = {name: column[index] for name, column in rest.items()}
                 at = np.asarray(step)[index] if np.ndim(step) else step
-                out[index] = self.estimator.advantages([prompt_ids[i] for i in index], rewards[index], at, **rest)
+                ids = [prompt_ids[i] for i in index]
+                out[index] = estimator.advantages(ids, rewards[index], at, **self._weights(surprisal, index))
+        if estimator is not self.estimator:
+            _log.warning(
+                "kernadv: no log-probabilities are there to weigh the traces by; the baseline is the plain value"
+            )
+            self.estimator = estimator
         self.seconds = time.perf_counter() - start
         return out
+
+    def _weights(self, surprisal: Callable[[], Any] | None, rows: Any) -> dict[str, Any]:
+        """The argument ``weights`` of some rows, where it is expected."""
+        if not self.weighted or surprisal is None:
+            return {}
+        x, tokens = (np.asarray(part, np.float64)[rows] for part in surprisal())
+        return {"weights": np.maximum(np.asarray(self._weigh(x, tokens), np.float64), SMALLEST)}
+
+    def _without_weights(self) -> Any:
+        """An estimator without weights, if nothing was learned with them."""
+        if self._options is None or self._options.get("weighted") or self.estimator.metrics()["history_visits"]:
+            raise ArgumentError("the estimator is weighted, but no log-probabilities are there to weigh the traces by")
+        return KernelValueEstimator(**self._options)
 
     def tokens(self, prompt_ids: Sequence[str], token_rewards: Any, mask: Any, step: Any, **options: Any) -> Any:
         """Advantages of (rows x tokens): that of the row at each token of the mask, 0 elsewhere.
@@ -142,17 +191,20 @@ class Driver:
         return [prompt_id(prompt) for prompt in prompts]
 
     def metrics(self) -> dict[str, float]:
-        """Finite metrics of the estimator as ``kernadv/name``, and ``kernadv/seconds`` of the last call."""
-        numbers = {**self.estimator.metrics(), "seconds": self.seconds}
+        """Finite metrics of the estimator and the weights as ``kernadv/name``; ``kernadv/seconds``: of the last call."""
+        weights = self._surprisal.metrics() if self.weighted and self._surprisal else {}
+        numbers = {**self.estimator.metrics(), **weights, "seconds": self.seconds}
         return {f"kernadv/{name}": float(x) for name, x in numbers.items() if math.isfinite(x)}
 
     def save(self, folder: Any) -> None:
-        """Write the estimator's state into a checkpoint's folder, which is made if need be."""
+        """Write the state into a checkpoint's folder, which is made if need be."""
         Path(folder).mkdir(parents=True, exist_ok=True)
+        if self.weighted and self._surprisal:
+            save_arrays(Path(folder) / WEIGHTS_FILE, self._surprisal.state_dict())
         self.estimator.save(Path(folder) / STATE_FILE)
 
     def load(self, folder: Any) -> None:
-        """Take the estimator's state from a checkpoint's folder; where there is none, say so and go on without a past.
+        """Take the state from a checkpoint's folder; where there is none, say so and go on without a past.
 
         Raises
         ------
@@ -160,10 +212,40 @@ class Driver:
             If the state is damaged or of an estimator with other settings.
         """
         path = Path(folder) / STATE_FILE
-        if path.is_file():
-            self.estimator.load(path)
-        else:
+        if not path.is_file():
             warnings.warn(f"{folder} holds no {STATE_FILE}: kernadv goes on without a past", stacklevel=3)
+            return
+        self._restore(lambda estimator: estimator.load(path))
+        if self.weighted and self._surprisal and (weights := path.with_name(WEIGHTS_FILE)).is_file():
+            self._surprisal.load_state_dict(load_arrays(weights))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as arrays."""
+        weights = self._surprisal.state_dict() if self.weighted and self._surprisal else {}
+        return {**self.estimator.state_dict(), **{PREFIX + name: x for name, x in weights.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the state back; errors as in `load`."""
+        own = {name: x for name, x in state.items() if not name.startswith(PREFIX)}
+        self._restore(lambda estimator: estimator.load_state_dict(own))
+        if self.weighted and self._surprisal and f"{PREFIX}mean" in state:
+            self._surprisal.load_state_dict({"mean": state[f"{PREFIX}mean"]})
+
+    def _restore(self, load: Callable[[Any], None]) -> None:
+        """Load a state; the default estimator goes on without weights if the run had none."""
+        try:
+            load(self.estimator)
+        except CheckpointError:
+            if self._options is None or not self.weighted:
+                raise
+            plain = KernelValueEstimator(**{**self._options, "weighted": False})
+            try:
+                load(plain)
+            except CheckpointError:
+                plain = self.estimator
+            if plain is self.estimator:
+                raise
+            self.estimator = plain
 
 
 def _checked(estimator: Any) -> Estimator:
@@ -178,19 +260,13 @@ def _checked(estimator: Any) -> Estimator:
     return estimator  # type: ignore[no-any-return]
 
 
-def _weights(surprisal: Callable[[], Any] | None) -> Any:
-    if surprisal is None:
-        raise ArgumentError("the estimator is weighted, but no log-probabilities are there to weigh the traces by")
-    return np.maximum(np.asarray(surprisal(), np.float32) ** 2, SMALLEST)
-
-
 def spread(row: Any, token_rewards: Any, mask: Any) -> Any:
     """Each row's number at its tokens, 0 outside the mask, of the kind of `token_rewards`.  # (B,) -> (B, T)"""
     return row.to(token_rewards).unsqueeze(-1) * mask.to(token_rewards)
 
 
 def surprisal(log_probs: Any, mask: Any) -> Any:
-    """Minus the log-probability of each trace.
+    """Minus the log-probability of each trace, and its number of tokens.
 
     Parameters
     ----------
@@ -198,10 +274,20 @@ def surprisal(log_probs: Any, mask: Any) -> Any:
 
     Returns
     -------
-    (B,) float32 tensor on the CPU, not negative
+    (B,), (B,) float64 tensors on the CPU
     """
-    inside = mask.bool()
-    return -log_probs.detach().masked_fill(~inside, 0.0).float().sum(-1).clamp(max=0.0).cpu()
+    return tuple(part.cpu() for part in Surprisal.sums(log_probs, mask))
+
+
+#: What each loss divides by.
+_LOSSES = {"sum": "with one denominator for all traces", "trace": "that divides each trace by its own length"}
+
+
+def loss_of(setting: Any, known: Mapping[Any, str]) -> str:
+    """ "sum" or "trace" of a framework's setting; an unknown one counts as "sum", which is said once."""
+    if setting not in known:
+        _log.warning("kernadv does not know the loss %r; it weighs traces as for a sum over their tokens", setting)
+    return known.get(setting, "sum")
 
 
 @cache

@@ -33,11 +33,19 @@ def use(estimator: Estimator) -> None:
     _DRIVERS[NAME] = Driver(estimator)
 
 
-def driver(algorithm: Any = None) -> Driver:
-    """The only estimator of the process, with what feeds it; built from ``algorithm.kernadv`` when first asked for."""
+def driver(algorithm: Any = None, loss: Callable[[], str] = lambda: "sum") -> Driver:
+    """The only estimator of the process, with what feeds it; built from ``algorithm.kernadv`` when first asked for.
+
+    Parameters
+    ----------
+    algorithm : mapping, optional
+        Part of the framework's configuration.
+    loss : callable
+        Reads the framework's loss, see `Driver`; called when the estimator is built.
+    """
     if NAME not in _DRIVERS:
         settings = algorithm.get(NAME) if hasattr(algorithm, "get") else None
-        _DRIVERS[NAME] = Driver(estimator_of(settings or {}))
+        _DRIVERS[NAME] = driver_of(settings or {}, loss())
     return _DRIVERS[NAME]
 
 
@@ -65,11 +73,12 @@ def at_step(step: int, keys: Any = None, batch: Any = None) -> Iterator[None]:
         _CALL.reset(token)
 
 
-def estimator_of(settings: Mapping[str, Any]) -> Any:
-    """Build an estimator from a framework's configuration.
+def driver_of(settings: Mapping[str, Any], loss: str = "sum") -> Driver:
+    """Build an estimator, and what feeds it, from a framework's configuration.
 
     ``h`` (and ``kernel``) give the paper's estimator, ``factory`` names a function without arguments that returns any
-    estimator ("package.module.function"); other settings are arguments of `KernelValueEstimator`.  None: the pooled one.
+    estimator ("package.module.function"); other settings are arguments of `KernelValueEstimator`.  ``weights`` is as in
+    `Driver`, a function's name stands for it.
 
     Raises
     ------
@@ -82,33 +91,41 @@ def estimator_of(settings: Mapping[str, Any]) -> Any:
         raise ArgumentTypeError(
             f"the settings of kernadv must be a mapping, e.g. {{h: 0.5}}, got {settings!r}"
         ) from None
+    weights = options.pop("weights", "surprisal")
+    if weights not in ("surprisal", "none"):
+        weights = _named(weights, "weights")
     factory = options.pop("factory", None)
     if factory is not None:
         if options:
             raise ArgumentError(f"factory must stand alone, got {sorted(options)} beside it; set them in the function")
-        return _named(factory)()
-    known = {"h", "kernel", "allow_late", "cold_start", "max_visits", "max_total", "weighted", "backend"}
+        return Driver(_named(factory, "factory")(), weights, loss)
+    known = {"h", "kernel", "allow_late", "cold_start", "max_visits", "max_total", "weighted", "pessimism", "backend"}
     if not options.keys() <= known:
         raise ArgumentError(
-            f"unknown settings of kernadv {sorted(options.keys() - known)}; known: {sorted(known)}, factory"
+            f"unknown settings of kernadv {sorted(options.keys() - known)}; known: {sorted(known)}, weights, factory"
         )
-    return KernelValueEstimator.kae(**options) if "h" in options else KernelValueEstimator(**options)
+    if "h" in options:
+        return Driver(KernelValueEstimator.kae(**options), weights, loss)
+    return Driver(None, weights, loss, **options)
 
 
-def _named(factory: Any) -> Callable[[], Any]:
+def _named(given: Any, setting: str) -> Callable[..., Any]:
     """The function that a name stands for; what goes wrong inside it is its own."""
-    module, _, name = factory.rpartition(".") if isinstance(factory, str) else ("", "", "")
-    if not module or not all(part.isidentifier() for part in factory.split(".")):
-        raise ArgumentError(f"factory must be the name of a function, 'package.module.function', got {factory!r}")
+    module, _, name = given.rpartition(".") if isinstance(given, str) else ("", "", "")
+    if not module or not all(part.isidentifier() for part in given.split(".")):
+        known = "'surprisal', 'none' or " if setting == "weights" else ""
+        raise ArgumentError(
+            f"{setting} must be {known}the name of a function, 'package.module.function', got {given!r}"
+        )
     try:
         function = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ArgumentError(
-            f"factory={factory!r}: there is no module {error.name!r}; put its folder on PYTHONPATH, or correct the name"
+            f"{setting}={given!r}: there is no module {error.name!r}; put its folder on PYTHONPATH, or correct the name"
         ) from None
     if not callable(function):
         what = "no function" if function is None else f"no function but {function!r:.80}"
-        raise ArgumentError(f"factory={factory!r}: {name!r} of module {module!r} is {what}; name one without arguments")
+        raise ArgumentError(f"{setting}={given!r}: {name!r} of module {module!r} is {what}")
     return function  # type: ignore[no-any-return]

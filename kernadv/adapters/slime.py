@@ -36,12 +36,24 @@ def post_process(args: Any, samples: Any) -> tuple[list[float], list[float]]:
     raw = [sample.get_reward_value(args) for sample in samples]
     rewards = [math.nan if reward is None else float(reward) for reward in raw]
     named = [(sample.metadata or {}).get("prompt_id") for sample in samples]
-    ids = driver().ids(
+    process = driver(loss=lambda: "sum" if getattr(args, "calculate_per_token_loss", False) else "trace")
+    ids = process.ids(
         [sample.prompt for sample in samples], None if None in named else named, "no prompt_id in the metadata"
     )
     given = all(sample.rollout_log_probs is not None for sample in samples)
-    surprisal = (lambda: [-sum(sample.rollout_log_probs) for sample in samples]) if given else None
-    return raw, driver().rows(ids, rewards, _rollout() + 1, surprisal=surprisal).tolist()
+    return raw, process.rows(
+        ids, rewards, _rollout() + 1, surprisal=(lambda: _surprisal(samples)) if given else None
+    ).tolist()
+
+
+def _surprisal(samples: Any) -> tuple[list[float], list[float]]:
+    """Minus the log-probability of each sample's tokens that the policy chose, and their number."""
+    x, tokens = [], []
+    for sample in samples:
+        mask = getattr(sample, "loss_mask", None) or [1] * len(sample.rollout_log_probs)
+        x.append(-sum(min(p, 0.0) for p, chosen in zip(sample.rollout_log_probs, mask, strict=True) if chosen))
+        tokens.append(float(sum(mask)))
+    return x, tokens
 
 
 class DataSourceMixin:

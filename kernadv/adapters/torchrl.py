@@ -28,11 +28,14 @@ class KernelAdvantage(MCAdvantage):
     step : callable
         Returns the version of the policy that wrote the trajectories, from 1: a function that reads a counter of yours.
     estimator : Estimator, optional
-        Default: the pooled `KernelValueEstimator()`.
+        Default: the pooled `KernelValueEstimator`, weighted if there is a `log_probs_key`.
     trajectory_return : {"sum", "max", "mean"}
         A trajectory's reward from those of its steps.
     log_probs_key : optional
-        Key of the log-probabilities of the trajectory, 0 where padded; a weighted estimator weighs traces by them.
+        Key of the log-probabilities of the trajectory's tokens, 0 where padded; traces are weighed by them.
+    weights : {"surprisal", "none"} or callable
+    loss : {"sum", "trace"}
+        See `Driver`: whether your loss divides each trajectory by its own number of tokens.
 
     Raises
     ------
@@ -56,6 +59,8 @@ class KernelAdvantage(MCAdvantage):
         estimator: Estimator | None = None,
         trajectory_return: str = "sum",
         log_probs_key: Any = None,
+        weights: Any = "surprisal",
+        loss: str = "sum",
     ) -> None:
         if isinstance(grpo_size, bool) or grpo_size != int(grpo_size) or grpo_size < 1:
             raise ArgumentError(f"grpo_size must be a whole number >= 1, got {grpo_size!r}")
@@ -63,7 +68,7 @@ class KernelAdvantage(MCAdvantage):
         super().__init__(max(grpo_size, 2), *keys, trajectory_return=trajectory_return)
         self.grpo_size = self.candidate_group_size = self.candidate_selection_min_size = grpo_size
         check_version("torchrl", (0, 14), (0, 15))
-        self.kernadv = Driver(estimator)
+        self.kernadv = Driver(estimator, "none" if log_probs_key is None and estimator is None else weights, loss)
         self.step, self.log_probs_key = step, log_probs_key
 
     def share_memory_(self) -> Any:
@@ -77,8 +82,8 @@ class KernelAdvantage(MCAdvantage):
         group = trajectories[0][0][self.prompt_key]
         name = group if isinstance(group, str) else str(group.reshape(-1).tolist())
         key = self.log_probs_key
-        surprisal = None if key is None else lambda: [-min(float(each.get(key).sum()), 0.0) for each in trajectories]
-        advantages = self.kernadv.rows([name] * len(trajectories), returns, self.step(), surprisal=surprisal)
+        given = None if key is None else lambda: _surprisal([each.get(key) for each in trajectories])
+        advantages = self.kernadv.rows([name] * len(trajectories), returns, self.step(), surprisal=given)
         for each, advantage in zip(trajectories, advantages, strict=True):
             each.set(self.advantage_key, torch.full_like(each.get(self.rewards_key), float(advantage)))
         self.selected_trajectories += len(trajectories)
@@ -87,10 +92,15 @@ class KernelAdvantage(MCAdvantage):
     def get_extra_state(self) -> Any:
         """State of the estimator, as a tensor of bytes in the module's ``state_dict``."""
         file = io.BytesIO()
-        np.savez(file, **self.kernadv.estimator.state_dict())  # type: ignore[attr-defined]
+        np.savez(file, **self.kernadv.state_dict())
         return torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Any) -> None:
         """Replace the estimator's state; called by ``load_state_dict``."""
         with np.load(io.BytesIO(state.cpu().numpy().tobytes()), allow_pickle=False) as arrays:
-            self.kernadv.estimator.load_state_dict(dict(arrays))  # type: ignore[attr-defined]
+            self.kernadv.load_state_dict(dict(arrays))
+
+
+def _surprisal(log_probs: list[Any]) -> tuple[list[float], list[float]]:
+    """Minus the log-probability of each trajectory, and its number of tokens: those whose log-probability is not 0."""
+    return [-min(float(p.sum()), 0.0) for p in log_probs], [float((p != 0).sum()) for p in log_probs]

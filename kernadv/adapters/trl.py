@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,9 +11,17 @@ import trl
 from accelerate.utils import gather_object
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv.adapters._driver import Driver, Estimator, check_version, surprisal
+from kernadv.adapters._driver import Driver, Estimator, check_version, loss_of, surprisal
 from kernadv.adapters._trl_log import add_evaluation_log, files_apart, replace_newest, rows_apart, write_completions
 from kernadv.adapters.samplers import ReuseSampler
+
+#: ``loss_type`` -> what it divides by, see `kernadv.scores.Surprisal`; RLOO has none, and sums.
+LOSSES = {
+    None: "sum",
+    "grpo": "trace",
+    "sapo": "trace",
+    **dict.fromkeys(("bnpo", "dr_grpo", "dapo", "cispo", "luspo", "vespo"), "sum"),
+}
 
 
 class _One(int):
@@ -50,7 +59,9 @@ class TrainerMixin:
     Parameters
     ----------
     estimator : Estimator, optional
-        Default: the pooled `KernelValueEstimator()`.
+        Default: the pooled `KernelValueEstimator`, weighted where TRL has log-probabilities.
+    weights : {"surprisal", "none"} or callable
+        What weighs the traces, see `Driver`.
     id_column : str
         Column of the data set that holds the prompts' ids; without it they are hashes of the prompts' texts.
     reuse : int
@@ -58,11 +69,18 @@ class TrainerMixin:
     """
 
     def __init__(
-        self, *args: Any, estimator: Estimator | None = None, id_column: str = "prompt_id", reuse: int = 1, **rest: Any
+        self,
+        *args: Any,
+        estimator: Estimator | None = None,
+        weights: Any = "surprisal",
+        id_column: str = "prompt_id",
+        reuse: int = 1,
+        **rest: Any,
     ) -> None:
-        _check_config(rest.get("args", args[2] if len(args) > 2 else None))  # before models are loaded
+        config = rest.get("args", args[2] if len(args) > 2 else None)
+        _check_config(config)  # before models are loaded
         check_version("trl", (1, 16), (1, 17))
-        self.kernadv = Driver(estimator)
+        self.kernadv = Driver(estimator, weights, loss_of(getattr(config, "loss_type", None), LOSSES))
         self.id_column, self.reuse = id_column, check_count(reuse, "reuse")
         super().__init__(*args, **rest)
         _check_trainer(self)
@@ -84,7 +102,7 @@ class TrainerMixin:
             return output
         rewards, ids, step = self._kernadv_batch
         total = _total_rewards(rewards, self.reward_weights, getattr(self, "reward_clip_range", None))
-        advantages = self.kernadv.rows(ids, total, step, surprisal=lambda: _trace_surprisal(self.accelerator, output))
+        advantages = self.kernadv.rows(ids, total, step, surprisal=_trace_surprisal(self.accelerator, output))
         first = self.accelerator.process_index * len(inputs)
         output["advantages"] = advantages[first : first + len(inputs)].to(output["advantages"])
         replace_newest(self._logs["advantages"], advantages.tolist())
@@ -184,20 +202,16 @@ def _total_rewards(rewards: Any, weights: Any, clip: Any) -> Any:
     return (total.clamp(*clip) if clip else total).float().cpu()
 
 
-def _trace_surprisal(accelerator: Any, output: Any) -> Any:
-    """Surprisal of the traces of all processes, from the log-probabilities that the trainer has.  # (B,)
-
-    Raises
-    ------
-    ArgumentError
-        If it has none.
-    """
+def _trace_surprisal(accelerator: Any, output: Any) -> Callable[[], Any] | None:
+    """What gathers surprisal and length of the traces of all processes, (B,) each; None: TRL has no log-probabilities."""
     mask = output["completion_mask"] * output.get("tool_mask", 1)
+
+    def gathered(x: Any, tokens: Any) -> Any:
+        return tuple(accelerator.gather(part.to(mask.device)).cpu() for part in (x, tokens))
+
     for name in ("old_per_token_logps", "sampling_per_token_logps"):
-        if name in output:
-            return accelerator.gather(surprisal(output[name], mask).to(mask.device)).cpu()
-    if "old_logps" in output:
-        return accelerator.gather(-output["old_logps"].detach().clamp(max=0.0)).float().cpu()
-    raise ArgumentError(
-        "a weighted estimator needs log-probabilities: set steps_per_generation > gradient_accumulation_steps"
-    )
+        if output.get(name) is not None:
+            return lambda: gathered(*surprisal(output[name], mask))
+    if output.get("old_logps") is not None:
+        return lambda: gathered(-output["old_logps"].detach().clamp(max=0.0).double(), mask.sum(-1).double())
+    return None

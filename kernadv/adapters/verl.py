@@ -19,13 +19,21 @@ from verl.utils import tensordict_utils
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
 from kernadv._errors import ArgumentError
-from kernadv.adapters._driver import check_version, spread, surprisal
+from kernadv.adapters._driver import check_version, loss_of, spread, surprisal
 from kernadv.adapters._process import NAME, at_step, current, driver, use
 
 __all__ = ["at_step", "driver", "kernel_advantage", "stable_uid", "use"]
 
 #: Stands in a uid between the prompt's id and what verl draws at each fetch.
 SEPARATOR = "::"
+#: ``loss_agg_mode`` -> what it divides by, see `kernadv.scores.Surprisal`.
+LOSSES = {
+    "token-mean": "sum",
+    "token-sum": "sum",
+    "seq-mean-token-sum": "sum",
+    "seq-mean-token-sum-norm": "sum",
+    "seq-mean-token-mean": "trace",
+}
 _TRAINER = trainer_base.PPOTrainer
 _compute = trainer_base.compute_advantage_for_multi_trajectories
 
@@ -57,6 +65,11 @@ def kernel_advantage(token_level_rewards: Any, response_mask: Any, index: Any, c
     rows = rows + (token_level_rewards - scores).sum(-1).float().cpu()
     out = spread(rows, token_level_rewards, response_mask)
     return out, out
+
+
+def _loss(config: Any) -> str:
+    """Of verl's configuration."""
+    return loss_of(config.actor_rollout_ref.actor.get("loss_agg_mode", "token-mean"), LOSSES)
 
 
 def _last_outputs(keys: Any) -> list[int]:
@@ -95,7 +108,7 @@ def _fetch(original: Any, self: Any) -> Any:
     numbers = [(info or {}).get("index") for info in infos]
     named = [f"{source}/{number}" for source, number in zip(sources, numbers, strict=True)]
     given = None if None in numbers else named
-    ids = driver(self.config.algorithm).ids(raw, given, "no extra_info.index in the data")
+    ids = driver(self.config.algorithm, lambda: _loss(self.config)).ids(raw, given, "no extra_info.index in the data")
     tensordict_utils.assign_non_tensor_stack(batch, "uid", list(map(stable_uid, ids, drawn)))
     return batch
 
@@ -124,7 +137,7 @@ def _load(original: Any, self: Any) -> None:
     if self.global_steps > 0:
         settings = self.config.trainer
         latest = settings.resume_mode == "auto" and find_latest_ckpt_path(os.path.abspath(settings.default_local_dir))
-        driver(self.config.algorithm).load(latest or settings.resume_from_path)
+        driver(self.config.algorithm, lambda: _loss(self.config)).load(latest or settings.resume_from_path)
 
 
 @wraps(_compute)

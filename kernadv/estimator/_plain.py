@@ -77,7 +77,7 @@ class PlainRule(Rule):
 
     def restored(self, pool: Pool | None, arrays: Mapping[str, Any] | None) -> None:
         """Nothing is learned beside the history."""
-        if arrays is not None and any(name.startswith("pool.") for name in arrays):
+        if arrays is not None and any("." in name for name in arrays):
             raise CheckpointError("the state holds what a pooled estimator learned: it is damaged")
 
     def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:

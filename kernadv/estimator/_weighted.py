@@ -111,7 +111,7 @@ class WeightedRule(Rule):
         self.noted, self._columns = 2 * own, (slice(own), slice(own, None))
 
     def __repr__(self) -> str:
-        return repr(self._rules[0])
+        return f"{self._rules[0]!r}, weighted=True"
 
     def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
         """Values of the rows; and what both estimates were made from, that of the baseline where weights came."""

@@ -583,7 +583,7 @@ class Pool:
         if columns:  # before anything of that size is made
             check_shapes(_of_piece(state, "features"), FeaturePrior.shapes(columns))
         fresh = Pool(self.settings, columns, self.xp)
-        unknown = [name for name in state if name.startswith("pool.") and name not in fresh._names()]
+        unknown = [name for name in state if "." in name and name not in fresh._names()]
         if unknown:
             raise CheckpointError(f"the pooled state holds {', '.join(unknown)[:80]}, unknown here: it is damaged")
         newest = whole_numbers(np.asarray(state.get("pool.newest", np.nan)), 0, LAST_STEP)

@@ -145,11 +145,11 @@ class Surprisal:
 
     def state_dict(self) -> dict[str, FloatArray]:
         """The running mean."""
-        return {"mean": np.array(float(self._mean))}
+        return {"mean": np.array([float(self._mean)])}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the running mean back."""
-        self._mean = float(state["mean"])
+        self._mean = float(np.ravel(state["mean"])[0])
 
 
 def _checked(x: Any, name: str) -> Any:

@@ -48,6 +48,7 @@ def make(example, runs, tmp_path):
         evaluation=None,
         template=None,
         tokens=(),
+        weights="surprisal",
         options=None,
         **settings,
     ):
@@ -75,6 +76,7 @@ def make(example, runs, tmp_path):
             processing_class=words,
             estimator=estimator,
             reuse=reuse,
+            weights=weights,
             **(options or {}),
         )
 

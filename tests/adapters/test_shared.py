@@ -7,10 +7,11 @@ torch = pytest.importorskip("torch")
 
 from kernadv import ArgumentError, KernadvError, KernelValueEstimator, prompt_id
 from kernadv.adapters import _driver
-from kernadv.adapters._driver import Driver, check_version, surprisal
-from kernadv.adapters._process import estimator_of
+from kernadv.adapters._driver import Driver, check_version, loss_of, surprisal
+from kernadv.adapters._process import driver_of
 from kernadv.adapters.samplers import ReuseSampler
 from kernadv.schedule import block_reuse
+from kernadv.scores import Surprisal
 
 
 def test_rows_that_are_not_kept_do_not_enter_the_history():
@@ -78,25 +79,89 @@ def test_metrics_are_finite_and_prefixed():
 
 def test_surprisal_counts_only_the_mask():
     log_probs = torch.tensor([[-1.0, -2.0, torch.nan], [-0.5, torch.nan, torch.nan]])
-    assert surprisal(log_probs, torch.tensor([[1, 1, 0], [1, 0, 0]])).tolist() == [3.0, 0.5]
+    x, tokens = surprisal(log_probs, torch.tensor([[1, 1, 0], [1, 0, 0]]))
+    assert (x.tolist(), tokens.tolist()) == ([3.0, 0.5], [2.0, 1.0])
 
 
-def test_a_weighted_estimator_gets_the_weights_of_kept_rows():
-    driver, plain = Driver(KernelValueEstimator(weighted=True)), KernelValueEstimator(weighted=True)
-    given, keep = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([True, True, False])
-    got = driver.rows(["a", "a", "p"], torch.tensor([1.0, 0.0, 7.0]), 1, surprisal=lambda: given, keep=keep)
-    assert torch.equal(got[:2], plain.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1, weights=given[:2] ** 2))
-    with pytest.raises(ArgumentError, match="no log-probabilities"):
-        driver.rows(["a"], torch.ones(1), 2)
+SUMS = torch.tensor([1.0, 3.0, 40.0]), torch.tensor([2.0, 3.0, 4.0])
+BATCH = ["a", "a", "b"], torch.tensor([1.0, 0.0, 1.0])
 
 
-def test_save_and_load(tmp_path):
-    driver, twin = Driver(), Driver()
-    driver.rows(["a", "a"], torch.tensor([1.0, 0.0]), 1)
+@pytest.mark.parametrize("loss", ["sum", "trace"])
+def test_the_default_weighs_by_the_capped_surprisal_of_the_loss(loss):
+    driver, plain, weigh = Driver(loss=loss), KernelValueEstimator(weighted=True), Surprisal(loss=loss)
+    for step in (1, 2):
+        got = driver.rows(*BATCH, step, surprisal=lambda: SUMS)
+        assert torch.equal(got, plain.advantages(*BATCH, step, weights=weigh.of_traces(*SUMS)))
+    assert driver.metrics()["kernadv/weights_capped"] == pytest.approx(weigh.metrics()["weights_capped"])
+    ids, rewards = BATCH
+    np.testing.assert_array_equal(driver.estimator.values(ids, rewards, 3).value, plain.values(ids, rewards, 3).value)
+
+
+def test_only_kept_rows_are_weighed():
+    driver, plain, weigh = Driver(), KernelValueEstimator(weighted=True), Surprisal()
+    keep = torch.tensor([True, True, False])
+    got = driver.rows(["a", "a", "p"], torch.tensor([1.0, 0.0, 7.0]), 1, surprisal=lambda: SUMS, keep=keep)
+    weights = weigh.of_traces(SUMS[0][:2], SUMS[1][:2])
+    assert torch.equal(got[:2], plain.advantages(["a", "a"], torch.tensor([1.0, 0.0]), 1, weights=weights))
+    assert got[2] == 0
+
+
+def test_weights_of_your_own():
+    driver, plain = Driver(weights=lambda x, tokens: x / tokens), KernelValueEstimator(weighted=True)
+    got = driver.rows(*BATCH, 1, surprisal=lambda: SUMS)
+    assert torch.equal(got, plain.advantages(*BATCH, 1, weights=SUMS[0].double() / SUMS[1].double()))
+    assert not Driver(weights="none").weighted
+    for bad in ("length", 3, None):
+        with pytest.raises(ArgumentError, match="'surprisal', 'none' or a function"):
+            Driver(weights=bad)
+
+
+def test_without_log_probabilities_the_default_is_plain_which_is_said_once(caplog):
+    driver, plain = Driver(allow_late=True), KernelValueEstimator(allow_late=True)
+    for step in (1, 2):
+        assert torch.equal(driver.rows(*BATCH, step), plain.advantages(*BATCH, step))
+    assert [record.message for record in caplog.records if "no log-probabilities" in record.message] == [
+        "kernadv: no log-probabilities are there to weigh the traces by; the baseline is the plain value"
+    ]
+    assert driver.estimator.allow_late is True
+
+
+def test_log_probabilities_that_go_missing_are_an_error():
+    driver = Driver()
+    driver.rows(*BATCH, 1, surprisal=lambda: SUMS)
+    for weighted in (driver, Driver(KernelValueEstimator(weighted=True)), Driver(weighted=True)):
+        with pytest.raises(ArgumentError, match="no log-probabilities"):
+            weighted.rows(*BATCH, 2)
+
+
+def test_traces_without_surprise_weigh_next_to_nothing():
+    driver = Driver()
+    got = driver.rows(*BATCH, 1, surprisal=lambda: (torch.zeros(3), torch.ones(3)))
+    assert torch.isfinite(got).all()
+
+
+def test_the_loss_of_a_setting(caplog):
+    assert loss_of("mean", {"mean": "trace"}) == "trace"
+    assert not caplog.records
+    assert loss_of("other", {"mean": "trace"}) == "sum"
+    assert "does not know the loss 'other'" in caplog.records[0].message
+
+
+@pytest.mark.parametrize("weights", ["surprisal", "none", "missing"])
+def test_save_and_load(tmp_path, weights):
+    """Of a run without log-probabilities, too, a new driver goes on where the old one was; so does the cap."""
+    make = lambda: Driver(weights=weights.replace("missing", "surprisal"))
+    more = {"surprisal": lambda: SUMS} if weights == "surprisal" else {}
+    driver, twin, third = make(), make(), make()
+    driver.rows(*BATCH, 1, **more)
     driver.save(tmp_path)
     twin.load(tmp_path)
-    rows = ["a", "b"], torch.tensor([1.0, 0.0]), 2
-    assert torch.equal(driver.rows(*rows), twin.rows(*rows))
+    third.load_state_dict(driver.state_dict())
+    expected = driver.rows(*BATCH, 2, **more)
+    assert torch.equal(expected, twin.rows(*BATCH, 2, **more))
+    assert torch.equal(expected, third.rows(*BATCH, 2, **more))
+    assert driver.metrics()["kernadv/n_eff"] == twin.metrics()["kernadv/n_eff"]
     with pytest.warns(UserWarning, match="goes on without a past"):
         twin.load(tmp_path / "nowhere")
 
@@ -107,15 +172,20 @@ def build():
 
 
 def test_settings_of_a_configuration(monkeypatch):
-    assert repr(estimator_of({})) == repr(KernelValueEstimator())
-    assert repr(estimator_of({"h": 0.3, "kernel": "gaussian"})) == repr(KernelValueEstimator.kae(0.3, "gaussian"))
-    assert estimator_of({"allow_late": 4}).allow_late == 4
+    assert repr(driver_of({}).estimator) == repr(KernelValueEstimator(weighted=True))
+    assert repr(driver_of({"h": 0.3, "kernel": "gaussian"}).estimator) == repr(
+        KernelValueEstimator.kae(0.3, "gaussian")
+    )
+    assert driver_of({"allow_late": 4}).estimator.allow_late == 4
+    assert not driver_of({"allow_late": 4, "weights": "none"}).weighted
+    assert not driver_of({"weighted": False}).weighted
+    assert driver_of({"pessimism": 2.0, "weights": "math.hypot"}).estimator.pessimism == 2.0
     monkeypatch.setitem(__import__("sys").modules, "mine", __import__("types").SimpleNamespace(build=build))
-    assert repr(estimator_of({"factory": "mine.build"})) == repr(KernelValueEstimator.kae(0.25))
+    assert repr(driver_of({"factory": "mine.build"}).estimator) == repr(KernelValueEstimator.kae(0.25))
     with pytest.raises(ArgumentError, match="unknown settings of kernadv"):
-        estimator_of({"bandwith": 3})
+        driver_of({"bandwith": 3})
     with pytest.raises(ArgumentError, match=r"factory must stand alone, got \['h'\] beside it"):
-        estimator_of({"factory": "mine.build", "h": 0.3})
+        driver_of({"factory": "mine.build", "h": 0.3})
 
 
 @pytest.mark.parametrize(
@@ -128,7 +198,7 @@ def test_settings_of_a_configuration(monkeypatch):
         ({"factory": "os.nowhere.build"}, "there is no module 'os.nowhere'"),
         (
             {"factory": "math.build"},
-            "factory='math.build': 'build' of module 'math' is no function; name one without arg",
+            "factory='math.build': 'build' of module 'math' is no function",
         ),
         ({"factory": "math.pi"}, "'pi' of module 'math' is no function but 3.14"),
         ({"factory": "math"}, "factory must be the name of a function, 'package.module.function', got 'math'"),
@@ -141,14 +211,14 @@ def test_settings_of_a_configuration(monkeypatch):
 )
 def test_settings_that_name_nothing(settings, message):
     with pytest.raises(KernadvError, match=message):
-        estimator_of(settings)
+        driver_of(settings)
 
 
 def test_errors_inside_a_factory_are_its_own(monkeypatch, tmp_path):
     (tmp_path / "broken_factory.py").write_text("import not_installed_anywhere\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
-        estimator_of({"factory": "broken_factory.build"})
+        driver_of({"factory": "broken_factory.build"})
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class Recording(KernelValueEstimator):
 @pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
 @pytest.mark.parametrize("group", [1, 2, 4])
 def test_replaying_the_log_gives_the_logged_advantages(make, kind, group):
-    trainer = make(kind, num_generations=group)
+    trainer = make(kind, num_generations=group, weights="none")
     trainer.train()
     log = tables(trainer.args.output_dir)
     assert [int(table["step"].iloc[0]) for table in log] == [1, 2, 3, 4, 5, 6]
@@ -121,6 +121,7 @@ def test_evaluations_have_a_log_of_their_own(make, kind, example):
         eval_steps=2,
         eval_on_start=True,
         logging_steps=1,
+        weights="none",
     )
     trainer.train()
     again = KernelValueEstimator()
@@ -442,8 +443,31 @@ def test_a_weighted_estimator_gets_the_squared_surprisal(make, kind, settings):
         assert (tokens.round() <= 8).all()
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "loss"),
+    [("RLOO", {}, "sum"), ("GRPO", {"steps_per_generation": 2}, "sum"),
+     ("GRPO", {"steps_per_generation": 2, "loss_type": "grpo"}, "trace"), ("GRPO", {}, None)],
+)  # fmt: skip
+def test_the_default_is_weighted_where_there_are_log_probabilities(make, kind, settings, loss, caplog):
+    """The values beside the baseline are those of an estimator that sees no weights."""
+    trainer = make(kind, max_steps=4, **settings)
+    trainer.train()
+    assert trainer.kernadv.weighted == (loss is not None)
+    said = [record.message for record in caplog.records if "no log-probabilities" in record.message]
+    assert len(said) == (loss is None)
+    if loss is not None:
+        assert trainer.kernadv._surprisal.loss == loss
+        assert trainer.kernadv.metrics()["kernadv/weights_kish"] > 0
+    log, plain = tables(trainer.args.output_dir), KernelValueEstimator()
+    for table in {int(t["policy_step"].iloc[0]): t for t in log}.values():
+        plain.observe(table["prompt_id"].tolist(), table["even"].to_numpy(), int(table["policy_step"].iloc[0]))
+    ids = sorted(set(log[0]["prompt_id"]))
+    mine = trainer.kernadv.estimator.values(ids, np.full(len(ids), np.nan), 99).value
+    np.testing.assert_array_equal(mine, plain.values(ids, np.full(len(ids), np.nan), 99).value)
+
+
 def test_a_weighted_estimator_without_log_probabilities(make):
-    with pytest.raises(ArgumentError, match="needs log-probabilities"):
+    with pytest.raises(ArgumentError, match="no log-probabilities"):
         make(estimator=KernelValueEstimator(weighted=True)).train()
 
 

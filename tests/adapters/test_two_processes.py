@@ -58,7 +58,7 @@ def test_groups_over_both_processes_and_several_steps_a_generation(run, runs):
 
 
 def test_same_state_and_advantages_as_one_process(run, runs):
-    (first, used, resumed, _), (second, others, _, _) = said(run)
+    (first, used, resumed, *_), (second, others, *_) = said(run)
     assert first == second == resumed
     alone = KernelValueEstimator()
     log = [pd.read_parquet(file) for file in sorted((run / "completions").glob("*.parquet"))]
@@ -72,6 +72,13 @@ def test_same_state_and_advantages_as_one_process(run, runs):
     assert runs.digest(alone) == first
     for one, two in zip(log[6:], sorted((run / "resumed" / "completions").glob("*.parquet")), strict=True):
         pd.testing.assert_frame_equal(one, pd.read_parquet(two))
+
+
+def test_weights_are_those_of_the_gathered_batch(run):
+    """So that both processes learn the same, the running mean of the weights included."""
+    (*_, one, weighted), (*_, two, _) = said(run)
+    assert weighted
+    assert one == two
 
 
 def test_same_prompts_as_one_process(run, make):

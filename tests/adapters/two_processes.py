@@ -54,9 +54,12 @@ def main(example, folder):
         per_device_train_batch_size=2,
         steps_per_generation=2,
         num_iterations=2,
+        weights="none",
     )
+    weighted, _ = train(tiny, f"{folder}/weighted", max_steps=4, steps_per_generation=2)
     process = first.accelerator.process_index
     said = digest(first.kernadv.estimator), seen, digest(resumed.kernadv.estimator), digest(split.kernadv.estimator)
+    said += (digest(weighted.kernadv), weighted.kernadv.weighted)
     Path(folder, f"process_{process}.json").write_text(json.dumps(said))
 
 
@@ -75,13 +78,13 @@ def train(tiny, folder, checkpoint=None, **settings):
     return trainer, seen
 
 
-def build(tiny, folder, rewards, **settings):
+def build(tiny, folder, rewards, weights="surprisal", **settings):
     """Make a trainer of the tiny model that saves and logs."""
     words = tiny.tokenizer()
     config = tiny.GRPOConfig(output_dir=folder, **(DEFAULTS | settings))
     data = tiny.prompts()
     return tiny.GRPOTrainer(
-        tiny.model(words), rewards, args=config, train_dataset=data, processing_class=words, reuse=2
+        tiny.model(words), rewards, args=config, train_dataset=data, processing_class=words, reuse=2, weights=weights
     )
 
 

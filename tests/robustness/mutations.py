@@ -238,10 +238,10 @@ def works(est: KernelValueEstimator) -> str:
             break
         rewards = np.tile([1.0, 0.0], len(ids))
         rows, weights = [i for i in ids for _ in range(2)], {"weights": np.ones(2 * len(ids))} if est.weighted else {}
-        value = est.values(rows, rewards, step, **weights)
+        value = est.values(rows, rewards, step)
         if not np.isfinite(value.value[value.defined]).all():
             return f"values at step {step} are not finite"
-        est.intervals(rows, rewards, step, **weights)
+        est.intervals(rows, rewards, step)
         if not np.isfinite(est.advantages(rows, rewards, step, **weights)).all():
             return f"advantages at step {step} are not finite"
         if est._state.history.find(ids[:1])[0] >= 0:

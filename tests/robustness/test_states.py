@@ -58,8 +58,7 @@ CHANGES = {
     "an array of a pool": lambda s: s.update({"pool.x": np.ones(2)}),
     "an object": lambda s: s.update(s=np.array([None] * len(s["s"]))),
     "ragged": lambda s: s.update(s=[[1.0], [1.0, 2.0]]),
-    "another unit": lambda s: s.update(unit=np.array([3.0])),
-    "weights where there are none": lambda s: s.update(unit=np.array([1.0])),
+    "weights where there are none": lambda s: s.update({"weighted.unit": np.array([1.0])}),
 }
 
 

@@ -18,7 +18,7 @@ for est in (KernelValueEstimator(), KernelValueEstimator(weighted=True),
         at = np.maximum(step - rng.integers(0, 3, 8), 1) if est.allow_late else step
         print(*est.advantages(ids, z, at, **({"weights": w} if est.weighted else {})))
     est.load_state_dict(est.state_dict())
-    print(*est.values(ids, z, 30, **({"weights": w} if est.weighted else {})).value)
+    print(*est.values(ids, z, 30).value)
 x = np.sort(rng.random((40, 1)), axis=0)
 y = np.sin(6 * x[:, 0])
 for fit in (LocalLinear("aicc"), LocalLinear(0.2, kernel="gaussian"), NadarayaWatson(0.2, kernel="exponential"),
