@@ -25,7 +25,7 @@ test-adapters: $(FRAMEWORKS)/.ready
 	@# One thread: the models are tiny.  What the frameworks warn of is theirs.
 	OMP_NUM_THREADS=1 $(FRAMEWORKS)/bin/python -m pytest -q -W default tests/adapters
 
-# The study's second task; reasoning-gym builds some of its packages from source, one with a C compiler.
+# The study's third task; reasoning-gym builds some of its packages from source, one with a C compiler.
 test-reasoning-gym: $(VENV)/.test
 	$(PIP) -e ".[benchmarks]"
 	$(BIN)/python -m pytest -q tests/test_rlvr.py -k euclid

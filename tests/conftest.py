@@ -45,11 +45,10 @@ def one_torch_thread():
 def small(monkeypatch):
     """Few prompts, a tiny untrained model, and a reward that it earns by chance: a filler as the first character."""
     from benchmarks.rlvr.tasks import alphabet, chain_sum
-    from benchmarks.rlvr.training import runs, start
+    from benchmarks.rlvr.training import start
 
     monkeypatch.setattr(start, "POOL", 16)
     monkeypatch.setattr(start, "HELD_OUT", 24)
-    monkeypatch.setattr(runs, "SAVED_EVERY", 2)
     fillers = tuple(alphabet.FILLERS)
     monkeypatch.setattr(chain_sum.ChainSum, "reward", lambda self, problem, trace: float(trace.startswith(fillers)))
-    return start.Sizes(width=32, layers=1, heads=2, base_steps=2, base_batch=8, steps=1, batch=8)
+    return start.Sizes(width=32, layers=1, heads=2, perfect=start.Lessons(2, 8, 2e-3), errors=start.Lessons(1, 8, 5e-4))

@@ -97,19 +97,20 @@ def test_every_method_makes_finite_baselines(name, loss):
     for step in range(1, 4):
         prompts = np.repeat(np.arange(8), 2)
         traces = task.sample(p, prompts, np.random.default_rng(step))
-        found = baseline(Batch(prompts, traces, step, 2, task.norms(p, prompts, per_trace=loss == "trace")))
+        norms = task.norms(p, prompts, per_trace=loss == "trace")
+        found = baseline(Batch(prompts, traces.reward, traces.log_probs, traces.mask, step, 2, norms))
         assert found.shape == (16,)
         assert np.isfinite(found).all()
 
 
 def test_a_stopped_study_goes_on(tmp_path):
-    panel = Panel("Small", ("none", "rloo"), (0.1,), ("low",), {"steps": (3,), "group": (1, 2)}, 1)
+    panel = Panel("Small", ("none", "rloo"), (0.1,), {"start": ("low",), "steps": (3,), "group": (1, 2)}, 1)
     assert {(s.method, s.group) for s in panel.settings()} == {("none", 1), ("none", 2), ("rloo", 2)}
     file = tmp_path / "runs" / "policies.jsonl"
-    whole = carry_out([panel], file, 1)
+    whole = carry_out([panel], train, file, 1)
     lines = file.read_text().splitlines(keepends=True)
     file.write_text(lines[0] + lines[1][:20])  # the second line was being written
-    again = carry_out([panel], file, 1)
+    again = carry_out([panel], train, file, 1)
     assert again.sort("method", "group").equals(whole.sort("method", "group"))
     assert all(json.loads(line) for line in file.read_text().splitlines())
 
@@ -135,8 +136,8 @@ def test_a_rate_is_chosen_on_the_seeds_of_the_other_half():
 
 
 def test_tables_say_what_the_rows_say(tmp_path):
-    panel = Panel("Small", ("none", "plain", "optimal"), (0.1, 0.2), ("low",), {"steps": (4,)}, 4)
-    found = carry_out([panel], tmp_path / "policies.jsonl", 1)
+    panel = Panel("Small", ("none", "plain", "optimal"), (0.1, 0.2), {"start": ("low",), "steps": (4,)}, 4)
+    found = carry_out([panel], train, tmp_path / "policies.jsonl", 1)
     stored(found).write_parquet(tmp_path / "policies.parquet")
     found = pl.read_parquet(tmp_path / "policies.parquet")
     ((heading, text),) = report(found, {"small": panel})

@@ -6,31 +6,37 @@ import dataclasses
 import random
 
 import numpy as np
+import polars as pl
 import pytest
 
 pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
 pytest.importorskip("torch")
 pytest.importorskip("rich")
 pytest.importorskip("pyarrow")
-from benchmarks.rlvr.files import save
+from benchmarks.policies.methods import METHODS, tilted
+from benchmarks.policies.tables import stored
 from benchmarks.rlvr.model import policy
-from benchmarks.rlvr.model.rollouts import uniforms
+from benchmarks.rlvr.model.rollouts import roll_out, uniforms
 from benchmarks.rlvr.model.transformer import Transformer
 from benchmarks.rlvr.model.warm_up import encode_prompts
-from benchmarks.rlvr.results import policy_results, policy_tables
+from benchmarks.rlvr.results import audit_check, policy_tables
 from benchmarks.rlvr.tasks import TASKS, Problem
 from benchmarks.rlvr.tasks.alphabet import ALPHABET
 from benchmarks.rlvr.tasks.chain_sum import ChainSum
+from benchmarks.rlvr.tasks.lookup import TABLE, Lookup
 from benchmarks.rlvr.tasks.skills import PROFILES, Skills
 from benchmarks.rlvr.training import study
-from benchmarks.rlvr.training.collect import evaluations
-from benchmarks.rlvr.training.runs import Run
+from benchmarks.rlvr.training.loop import Training
+from benchmarks.rlvr.training.panels import METHODS as COMPARED
+from benchmarks.rlvr.training.panels import PANELS, SMOKE
+from benchmarks.rlvr.training.run import entropy, train, within_prompts
 from benchmarks.rlvr.training.setting import Setting
+from benchmarks.rlvr.training.start import Lessons, Prompts, Sizes, start
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-@pytest.fixture(scope="module", params=["chain_sum", "euclid"])
+@pytest.fixture(scope="module", params=["chain_sum", "lookup", "euclid"])
 def task(request):
     if request.param == "euclid":
         pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed: make test-reasoning-gym")
@@ -42,7 +48,7 @@ def test_a_teacher_without_errors_is_right(task):
     assert len({problem.prompt for problem in problems}) == 300
     for problem in problems:
         trace = task.write(problem, skills, rng)
-        assert 17 <= len(trace) <= task.trace_length
+        assert 9 <= len(trace) <= task.trace_length
         assert len(problem.prompt) <= task.prompt_length
         assert task.reward(problem, trace) == 1.0
         assert task.reward(problem, trace[:-1]) == 0.0
@@ -67,6 +73,16 @@ def test_chain_sums_as_written():
     assert task.reward(problem, "a73;b73+84=58;#58") == 0.0
     assert task.reward(problem, "a73;b73+84=68;#68.") == 0.0
     assert task.reward(problem, "#68#58.") == 1.0  # the last answer counts
+
+
+def test_lookups_as_written():
+    task = Lookup()
+    first, second = TABLE[3, 7], TABLE[TABLE[3, 7], 4]
+    problem = next(problem for problem in task.draw(2000, 0) if problem.prompt == "374=")
+    assert problem.answer == str(second)
+    assert task.write(problem, Skills(None, random.Random(0)), random.Random(0)).startswith(f"37={first}")
+    assert task.reward(problem, f"37={first}a;{first}4={second}b,#{second}.") == 1.0
+    assert task.reward(problem, f"37={first}a;{first}4={second}b,#{(second + 1) % 10}.") == 0.0
 
 
 def test_sampling_with_the_cache_agrees_with_the_model():
@@ -106,104 +122,155 @@ def test_backward_is_the_gradient_of_the_weighted_log_probabilities():
 
 
 def _setting(method, **changes):
-    setting = Setting(method, seed=3, prompts=8, group=2, reuse=3, steps=6, every=3, rate=1e-3)
+    setting = Setting(method, 3, 1e-3, profile="low", group=2, rollouts=16, reuse=3, steps=6)
     return dataclasses.replace(setting, **changes)
 
 
-@pytest.mark.parametrize("method", ["none", "batch", "rloo", "kae", "default", "weighted"])
-def test_a_stopped_run_goes_on_exactly(small, tmp_path, method):
-    from pyarrow import parquet
-
-    setting = _setting(method)
-    whole = Run(setting, tmp_path / "whole", small)
-    whole.carry_out()
-    stopped = Run(setting, tmp_path / "stopped", small)
-    training = stopped.training()
-    for _ in range(4):
-        training.step()
-    save(training.state_dict(), stopped.state)
-    stopped.carry_out()
-    for one, other in ((whole.log, stopped.log), (whole.result, stopped.result)):
-        assert parquet.read_table(one).equals(parquet.read_table(other))
-    assert not stopped.state.exists()
-    log = parquet.read_table(whole.log).to_pydict()
-    assert len(log["step"]) == 6 * 8 * 2
-    assert 0 < sum(log["reward"]) < len(log["reward"])
-    assert parquet.read_table(whole.result)["step"].to_pylist() == [0, 3, 6]
+def _training(setting, folder, sizes):
+    task = TASKS[setting.task]()
+    return Training(setting, task, start(task, setting.profile, setting.table, folder, sizes), Prompts(task))
 
 
-def test_a_state_of_another_run_is_refused(small, tmp_path):
-    training = Run(_setting("kae"), tmp_path, small).training()
-    state = training.state_dict()
-    other = Run(_setting("rloo"), tmp_path, small).training()
+@pytest.mark.parametrize("method", COMPARED)
+def test_a_run_is_the_same_again(small, tmp_path, method):
+    setting = _setting(method, clip=0.5 if method == "plain" else 0.0)
+    row = train(setting, tmp_path, small)
+    assert train(setting, tmp_path, small) == row
+    assert {name: row[name] for name in dataclasses.asdict(setting)} == dataclasses.asdict(setting)
+    assert 0 < row["reward"] < 1
+    assert row["pass4"] >= row["final"] > 0
+    assert row["clipped"] == (row["norm"] > 0.5 if method == "plain" else 0.0)
+
+
+def test_a_stopped_path_goes_on_exactly(small, tmp_path):
+    import torch
+
+    whole, stopped = (_training(_setting("rloo"), tmp_path, small) for _ in range(2))
+    for _ in range(2):
+        stopped.step()
+    torch.save(stopped.state_dict(), tmp_path / "state.pt")
+    gone_on = _training(_setting("rloo"), tmp_path, small)
+    gone_on.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    while gone_on.done < 6:
+        gone_on.step()
+    while whole.done < 6:
+        whole.step()
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), gone_on.model.parameters(), strict=True))
+    assert whole.norms == gone_on.norms
+    assert all(torch.equal(torch.cat(whole.log[name]), torch.cat(column)) for name, column in gone_on.log.items())
+
+
+def test_states_that_cannot_serve_are_refused(small, tmp_path):
+    state = _training(_setting("none"), tmp_path, small).state_dict()
     with pytest.raises(ValueError, match="the state is of"):
-        other.load_state_dict(state)
+        _training(_setting("rloo"), tmp_path, small).load_state_dict(state)
+    with pytest.raises(ValueError, match="memory"):
+        _training(_setting("kae"), tmp_path, small).state_dict()
 
 
 def test_methods_differ_only_in_what_they_subtract(small, tmp_path):
     """One seed: the first batch of every method is the same, to the last character."""
-    first = {}
-    for method in ("none", "rloo", "default"):
-        training = Run(_setting(method), tmp_path, small).training()
+    first, baseline = {}, {}
+    for method in COMPARED:
+        training = _training(_setting(method), tmp_path, small)
         training.step()
-        first[method] = {name: training.log[name][0].tolist() for name in ("prompt", "reward", "weight", "length")}
-    assert first["none"] == first["rloo"] == first["default"]
+        names = "prompt", "reward", "weight", "length", "surprisal"
+        first[method] = {name: training.log[name][0].tolist() for name in names}
+        baseline[method] = training.log["baseline"][0].numpy()
+    assert all(found == first["none"] for found in first.values())
+    assert (baseline["none"] == 0).all()
+    for method in ("batch", "plain"):
+        np.testing.assert_allclose(baseline[f"{method}-tilted"], tilted(baseline[method], 3.0))
+    np.testing.assert_allclose(baseline["weighted-tilted"], tilted(baseline["weighted"], 2.0))
 
 
-@pytest.mark.parametrize("method", ["none", "batch", "rloo", "kae", "default", "weighted"])
+def test_clipping_shortens_what_is_too_long(small, tmp_path):
+    import torch
+
+    sizes = {}
+    for clip in (0.0, 0.1):
+        training = _training(_setting("none", clip=clip), tmp_path, small)
+        training.step()
+        sizes[clip] = float(torch.stack([p.grad.square().sum() for p in training.model.parameters()]).sum() ** 0.5)
+        assert training.norms[0] > 0.1
+    assert sizes[0.0] == pytest.approx(training.norms[0], rel=1e-5)
+    assert sizes[0.1] == pytest.approx(0.1, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["none", "rloo", "plain", "weighted"])
 def test_training_earns_more(small, tmp_path, method):
-    setting = _setting(method, steps=40, every=40, rate=1e-2)
-    training = Run(setting, tmp_path, small).training()
-    while training.done < setting.steps:
-        training.step()
-    (_, start), (_, end) = training.evaluations
-    assert start < 0.6
-    assert end > start + 0.25
+    row = train(_setting(method, steps=40, rate=1e-2), tmp_path, small)
+    assert row["first"] < 0.6
+    assert row["final"] > row["first"] + 0.25
 
 
-@pytest.mark.parametrize(("method", "baseline"), [("rloo", "rloo"), ("batch", "batch_mean"), ("default", "kernadv")])
-def test_the_audit_reads_a_run(small, tmp_path, method, baseline):
-    """And what it replays is what the run subtracted."""
+def test_log_probabilities_and_entropy_are_those_of_the_logits(small, tmp_path):
+    task = ChainSum()
+    model, problems = start(task, "low", 0, tmp_path, small), Prompts(task).train[:4]
+    rollouts = roll_out(model, task, problems, uniforms(4, task.trace_length, 1))
+    direct = policy.log_probability(model, rollouts.prompts, rollouts.traces.tokens).detach().numpy()
+    np.testing.assert_allclose(rollouts.log_probs.sum(1), direct, rtol=1e-4)
+    found = []
+    for row, mask in zip(rollouts.traces.logits.double(), rollouts.traces.mask, strict=True):
+        for p in row[mask].softmax(-1).numpy():
+            found.append(-(p * np.log(p)).sum())
+    assert entropy(rollouts) == pytest.approx(np.mean(found), rel=1e-5)
+
+
+def test_k_compares_traces_of_one_prompt():
+    """Wrong traces weigh 3 times as much as right ones of their prompt; prompts differ by far more, and in their value."""
+    rng = np.random.default_rng(0)
+    prompt = np.repeat(np.arange(20), 50)
+    reward = (rng.random(1000) < np.linspace(0.05, 0.9, 20)[prompt]).astype(float)
+    weight = 10.0 ** (prompt / 10) * np.where(reward == 1, 1.0, 3.0)
+    assert within_prompts(prompt, reward, weight) == pytest.approx(3.0, rel=1e-12)
+    assert np.isnan(within_prompts(prompt, np.ones(1000), weight))
+
+
+@pytest.mark.parametrize(("method", "baseline"), [("rloo", "rloo"), ("batch", "batch_mean"), ("plain", "kernadv")])
+def test_the_audit_replays_what_a_run_subtracted(small, tmp_path, monkeypatch, method, baseline):
     from pyarrow import parquet
 
     from kernadv.baselines import discover
     from kernadv.logs import read_log
 
-    run = Run(_setting(method), tmp_path, small)
-    run.carry_out()
-    groups = read_log(run.log).groups
-    log = parquet.read_table(run.log).to_pandas()
+    path = audit_check.with_truth(_setting(method), tmp_path, 2, small)
+    groups = read_log(path, columns={"value": "value"}).groups
+    log = parquet.read_table(path).to_pandas()
     replayed = discover()[baseline].replay(groups).total(groups)  # sorted by prompt and step
     subtracted = log.groupby(["prompt_id", "step"], observed=True)["baseline"].sum()
     assert len(replayed) == len(subtracted)
     np.testing.assert_allclose(np.sort(replayed), np.sort(subtracted.to_numpy()), atol=1e-6)
 
 
-def test_a_queue_is_worked_off_once_and_makes_the_tables(small, tmp_path, monkeypatch):
-    """Two seeds of two methods: run, collected, compared; a second pass over the queue runs nothing."""
-    monkeypatch.setattr(study, "Run", lambda setting, folder, device: Run(setting, folder, small))
-    queue = [_setting(method, seed=seed) for seed in (0, 1) for method in ("batch", "rloo")]
-    queue = [dataclasses.replace(setting, group=4, prompts=4, reuse=10) for setting in queue]
-    study.work(queue, tmp_path, "cpu")
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")}
-    assert len(written) == 8
-    study.work(queue, tmp_path, "cpu")
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")} == written
-
-    table = evaluations(tmp_path)
-    assert table.height == 4 * 3
-    found = policy_results.scores(table)
-    one = table.filter(pl_equals(method="rloo", seed=1)).sort("step")["accuracy"].to_list()
-    mine = found.filter(pl_equals(method="rloo", seed=1))
-    assert mine["area"][0] == pytest.approx((one[0] / 2 + one[1] + one[2] / 2) / 2)
-    assert mine["final"][0] == one[2]
-    gap = policy_results.difference(*(found.filter(pl_equals(method=method)) for method in ("rloo", "batch")), "final")
-    assert gap.seeds == 2
-    assert gap.low <= gap.mean <= gap.high
-    assert "RLOO" in policy_tables.tables(table)["chain_sum, G = 4, J = 10"]
+def test_smoke(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["study", "--smoke", "--workers", "1"])
+    study.main()
+    assert "## lookup, G = 1, clipped at 1\n\nV " in capsys.readouterr().out
 
 
-def pl_equals(**values):
-    import polars as pl
+def test_stored_runs_make_the_tables(tmp_path):
+    """But none of a cell before two seeds have all their runs."""
+    runs = pl.DataFrame([train(setting, tmp_path, study.SMALL) for setting in SMOKE["lookup"].settings()])
+    stored(runs, Setting).write_parquet(tmp_path / "policies.parquet")
+    again = pl.read_parquet(tmp_path / "policies.parquet")
+    ((title, text),) = policy_tables.tables(again, SMOKE).items()
+    assert title == "lookup, G = 1, clipped at 1"
+    assert "2 seeds" in text
+    assert METHODS["weighted"].title in text
+    missing = again.filter(~((pl.col("seed") == 1) & (pl.col("method") == "none")))
+    assert policy_tables.tables(missing, SMOKE) == {}
 
-    return [pl.col(name) == value for name, value in values.items()]
+
+@pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
+def test_panels_have_methods_without_oracles_and_groups_that_they_can_have(panel):
+    for setting in panel.settings():
+        assert not METHODS[setting.method].oracle
+        assert METHODS[setting.method].least_group <= setting.group
+    assert {setting.table for setting in panel.settings()} == {0, 1, 2, 3}
+
+
+def test_a_start_that_never_knew_the_task_has_no_base(tmp_path):
+    sizes = Sizes(width=16, layers=1, heads=2, only=Lessons(2, 8, 1e-3))
+    start(Lookup(), "low", 1, tmp_path, sizes)
+    assert [path.name for path in tmp_path.iterdir()] == ["lookup-low-1.pt"]

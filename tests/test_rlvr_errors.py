@@ -127,7 +127,7 @@ def test_from_paths_to_tables(small, tmp_path, monkeypatch):
     monkeypatch.setattr(draw, "PART", 4)
     monkeypatch.setattr(draw, "OFFLINE_ROLLOUTS", 1)
     queue = [
-        dataclasses.replace(plan, setting=dataclasses.replace(plan.setting, prompts=4, steps=12), checkpoints=(2, 12))
+        dataclasses.replace(plan, setting=dataclasses.replace(plan.setting, rollouts=32, steps=12), checkpoints=(2, 12))
         for plan in draw.plans()
         if plan.setting.seed == 0 and plan.setting.profile == "low" and plan.setting.steps > 1
     ]

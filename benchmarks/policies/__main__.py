@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks import RESULTS
+from benchmarks.policies.run import train
 from benchmarks.policies.study import PANELS, SMOKE, carry_out
 from benchmarks.policies.tables import report, stored
 
@@ -47,14 +48,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.smoke:
         with tempfile.TemporaryDirectory() as folder:
-            runs = carry_out(list(SMOKE.values()), Path(folder) / "policies.jsonl", options.workers)
+            runs = carry_out(list(SMOKE.values()), train, Path(folder) / "policies.jsonl", options.workers)
         print(markdown(runs, SMOKE))
         return
     if options.tables:
         runs = pl.read_parquet(FILE)
     else:
         chosen = [PANELS[name] for name in options.panels]
-        runs = carry_out(chosen, options.folder / "policies.jsonl", options.workers)
+        runs = carry_out(chosen, train, options.folder / "policies.jsonl", options.workers)
         stored(runs).write_parquet(FILE, compression_level=19)
         runs = pl.read_parquet(FILE)
     (RESULTS / "policies.md").write_text(markdown(runs, PANELS))

@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from benchmarks.policies.task import Norms, Traces
+from benchmarks.policies.task import Norms
 from kernadv import KernelValueEstimator
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.scores import Surprisal
 
 
@@ -20,19 +20,23 @@ class Batch(NamedTuple):
     ----------
     prompts : (B,)
         The traces of a prompt lie side by side.
-    traces : Traces
+    reward : (B,)
+    log_probs, mask : (B, T)
+        Of the traces' tokens.
     step : int
     group : int
         Traces a prompt.
-    norms : Norms
+    norms : Norms, optional
         For oracles.
     """
 
     prompts: IntArray
-    traces: Traces
+    reward: FloatArray
+    log_probs: FloatArray
+    mask: BoolArray
     step: int
     group: int
-    norms: Norms
+    norms: Norms | None = None
 
 
 class Baseline(Protocol):
@@ -51,11 +55,14 @@ class Method(NamedTuple):
         From the loss, "sum" or "trace", to a new `Baseline`.
     least_group : int
         Smallest number of traces a prompt.
+    oracle : bool
+        It reads the exact norms.
     """
 
     title: str
     make: Callable[[str], Baseline]
     least_group: int = 1
+    oracle: bool = False
 
 
 def tilted(value: FloatArray, k: float) -> FloatArray:
@@ -70,55 +77,60 @@ def _mean_of_others(rewards: FloatArray, group: int) -> FloatArray:
 
 
 def _batch_mean(batch: Batch) -> FloatArray:
-    return _mean_of_others(batch.traces.reward, len(batch.prompts))
+    return _mean_of_others(batch.reward, len(batch.prompts))
 
 
 class Online:
-    """A `KernelValueEstimator`: the values of a batch, which is remembered."""
+    """A `KernelValueEstimator`: the values of a batch, which is remembered.
 
-    def __init__(self, estimator: KernelValueEstimator, weights: Surprisal | None = None) -> None:
-        self.estimator, self.weights = estimator, weights
+    Parameters
+    ----------
+    estimator : KernelValueEstimator
+    weights : Surprisal, optional
+        Of a weighted estimator.
+    k : float
+        The values are `tilted` by it.
+    """
+
+    def __init__(self, estimator: KernelValueEstimator, weights: Surprisal | None = None, k: float = 1.0) -> None:
+        self.estimator, self.weights, self.k = estimator, weights, k
 
     def __call__(self, batch: Batch) -> FloatArray:
-        traces = batch.traces
-        given = {} if self.weights is None else {"weights": self.weights(traces.log_probs, traces.mask)}
-        return traces.reward - self.estimator.advantages(batch.prompts, traces.reward, batch.step, **given)
+        given = {} if self.weights is None else {"weights": self.weights(batch.log_probs, batch.mask)}
+        value = batch.reward - self.estimator.advantages(batch.prompts, batch.reward, batch.step, **given)
+        return value if self.k == 1.0 else tilted(value, self.k)
 
 
 def _always(baseline: Baseline) -> Callable[[str], Baseline]:
     return lambda loss: baseline
 
 
-def _tilted(make: Callable[[str], Baseline], k: float) -> Callable[[str], Baseline]:
-    def made(loss: str) -> Baseline:
-        of = make(loss)
-        return lambda batch: tilted(of(batch), k)
-
-    return made
+def _plain(k: float = 1.0) -> Callable[[str], Baseline]:
+    return lambda loss: Online(KernelValueEstimator(), k=k)
 
 
-def _plain() -> Callable[[str], Baseline]:
-    return lambda loss: Online(KernelValueEstimator())
+def _weighted(cap: float = 3.0, k: float = 1.0) -> Callable[[str], Baseline]:
+    return lambda loss: Online(KernelValueEstimator(weighted=True), Surprisal(cap, loss), k)
 
 
-def _weighted(cap: float = 3.0) -> Callable[[str], Baseline]:
-    return lambda loss: Online(KernelValueEstimator(weighted=True), Surprisal(cap, loss))
+def _oracle(read: Callable[[Norms], FloatArray]) -> Callable[[str], Baseline]:
+    return lambda loss: lambda batch: read(batch.norms)
 
 
 #: Name in files -> method.  Tilted rows are controls: a lower baseline, without any weights.
 METHODS = {
-    "none": Method("none", _always(lambda batch: 0.0 * batch.traces.reward)),
-    "mirror": Method("2 b* (as much variance as none)", _always(lambda batch: 2.0 * batch.norms.optimal)),
+    "none": Method("none", _always(lambda batch: 0.0 * batch.reward)),
+    "mirror": Method("2 b* (as much variance as none)", _oracle(lambda norms: 2.0 * norms.optimal), oracle=True),
     "batch": Method("batch mean", _always(_batch_mean)),
-    "batch-tilted": Method("batch mean, tilted", _tilted(_always(_batch_mean), 3.0)),
-    "rloo": Method("RLOO", _always(lambda batch: _mean_of_others(batch.traces.reward, batch.group)), least_group=2),
+    "batch-tilted": Method("batch mean, tilted", _always(lambda batch: tilted(_batch_mean(batch), 3.0))),
+    "rloo": Method("RLOO", _always(lambda batch: _mean_of_others(batch.reward, batch.group)), least_group=2),
     "kae": Method("KAE h=0.3", lambda loss: Online(KernelValueEstimator.kae(0.3))),
     "plain": Method("kernadv, plain", _plain()),
-    "plain-tilted": Method("kernadv, plain, tilted", _tilted(_plain(), 3.0)),
-    "plain-tilted-2": Method("kernadv, plain, tilted by 2", _tilted(_plain(), 2.0)),
+    "plain-tilted": Method("kernadv, plain, tilted", _plain(3.0)),
+    "plain-tilted-2": Method("kernadv, plain, tilted by 2", _plain(2.0)),
     "weighted": Method("kernadv, weighted", _weighted()),
     "weighted-uncapped": Method("kernadv, weighted, no cap", _weighted(np.inf)),
-    "weighted-tilted": Method("kernadv, weighted, tilted by 2", _tilted(_weighted(), 2.0)),
-    "value": Method("oracle V", _always(lambda batch: batch.norms.value)),
-    "optimal": Method("oracle b*", _always(lambda batch: batch.norms.optimal)),
+    "weighted-tilted": Method("kernadv, weighted, tilted by 2", _weighted(k=2.0)),
+    "value": Method("oracle V", _oracle(lambda norms: norms.value), oracle=True),
+    "optimal": Method("oracle b*", _oracle(lambda norms: norms.optimal), oracle=True),
 }  # fmt: skip

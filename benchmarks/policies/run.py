@@ -119,7 +119,8 @@ def train(setting: Setting) -> dict[str, float | str]:
         if step <= FIRST:
             odds = norms.value * (1.0 - norms.value)  # within prompts
             ratios.append((odds * norms.wrong).sum() / (odds * norms.right).sum())
-        value = baseline(Batch(prompts, traces, step, setting.group, norms))
+        seen = prompts, traces.reward, traces.log_probs, traces.mask
+        value = baseline(Batch(*seen, step, setting.group, norms))
         second += norms.second_moment(value).sum()
         least += norms.second_moment(norms.optimal).sum()
         advantage = (traces.reward - value) / len(prompts)

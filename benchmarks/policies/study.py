@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import astuple, fields
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from benchmarks.policies.methods import METHODS
-from benchmarks.policies.run import Setting, train
+from benchmarks.policies.run import Setting
 from benchmarks.policies.task import LENGTHS, STARTS
 from kernadv.cli._progress import Bars
 
 SEEDS = 16
-KEY = tuple(field.name for field in fields(Setting))
 #: The rows of every table; the others are shown in the first one only.
 CONTROLLED = (
     "none", "mirror", "batch", "batch-tilted", "kae", "plain", "plain-tilted", "plain-tilted-2", "weighted",
@@ -29,7 +29,7 @@ GROUPED = ("none", "batch", "rloo", "kae", "plain", "plain-tilted", "weighted", 
 
 
 class Panel(NamedTuple):
-    """Runs that share a table for each combination of start and `vary`.
+    """Runs that share a table for each combination of `vary`.
 
     Attributes
     ----------
@@ -37,48 +37,56 @@ class Panel(NamedTuple):
     methods : tuple of str
     rates : tuple of float
         Learning rates; each method gets the one that is best for it on other seeds.
-    starts : tuple of str
     vary : dict
-        Field of `Setting` -> values.
+        Field of the setting -> values.
     seeds : int
+    setting : type
+        Dataclass of a run, with the fields method, seed, rate, group and those of `vary`.
     """
 
     title: str
     methods: tuple[str, ...]
     rates: tuple[float, ...]
-    starts: tuple[str, ...]
     vary: dict[str, tuple[Any, ...]]
     seeds: int = SEEDS
+    setting: type = Setting
 
     def cells(self) -> Iterator[dict[str, Any]]:
-        """Start and varied fields of each table."""
-        for start, *values in product(self.starts, *self.vary.values()):
-            yield {"start": start} | dict(zip(self.vary, values, strict=True))
+        """Varied fields of each table."""
+        for values in product(*self.vary.values()):
+            yield dict(zip(self.vary, values, strict=True))
 
-    def settings(self) -> Iterator[Setting]:
-        """All runs, the first seeds first."""
-        for seed, cell in product(range(self.seeds), list(self.cells())):
-            for method, rate in product(self.methods, self.rates):
-                if METHODS[method].least_group <= cell.get("group", 1):
-                    yield Setting(method=method, seed=seed, rate=rate, **cell)
+    def of_cell(self, cell: dict[str, Any], seed: int) -> Iterator[Any]:
+        """The runs of one table and seed."""
+        for method, rate in product(self.methods, self.rates):
+            setting = self.setting(method=method, seed=seed, rate=rate, **cell)
+            if METHODS[method].least_group <= setting.group:
+                yield setting
+
+    def settings(self) -> Iterator[Any]:
+        """All runs."""
+        for cell, seed in product(list(self.cells()), range(self.seeds)):
+            yield from self.of_cell(cell, seed)
 
 
-THREE = ("low", "middle", "high")
+THREE = {"start": ("low", "middle", "high")}
 ADAM = (0.05, 0.1, 0.2, 0.4)
 PANELS = {
-    "starts": Panel("One trace a prompt", tuple(m for m in METHODS if m != "rloo"), ADAM, tuple(STARTS), {}),
+    "starts": Panel("One trace a prompt", tuple(m for m in METHODS if m != "rloo"), ADAM, {"start": tuple(STARTS)}),
     "lengths": Panel(
-        "Lengths, and with them k", CONTROLLED, (0.1, 0.2, 0.4), THREE,
-        {"lengths": tuple(name for name in LENGTHS if name != "longer")},
+        "Lengths, and with them k", CONTROLLED, (0.1, 0.2, 0.4),
+        THREE | {"lengths": tuple(name for name in LENGTHS if name != "longer")},
     ),
     "losses": Panel(
-        "Losses", CONTROLLED, (0.1, 0.2, 0.4), THREE, {"loss": ("batch", "trace"), "lengths": ("longer", "heavy_longer")}
+        "Losses", CONTROLLED, (0.1, 0.2, 0.4), THREE | {"loss": ("batch", "trace"), "lengths": ("longer", "heavy_longer")}
     ),
-    "sgd": Panel("Plain gradient steps", CONTROLLED, (4.0, 8.0, 16.0, 32.0, 64.0), THREE, {"optimizer": ("sgd",)}),
-    "clip": Panel("Clipped at most steps", CONTROLLED, (0.1, 0.2, 0.4), THREE, {"clip": (0.02,)}),
-    "groups": Panel("Equal rollouts", GROUPED, (0.1, 0.2, 0.4), THREE, {"group": (1, 2, 4, 8)}),
+    "sgd": Panel("Plain gradient steps", CONTROLLED, (4.0, 8.0, 16.0, 32.0, 64.0), THREE | {"optimizer": ("sgd",)}),
+    "clip": Panel("Clipped at most steps", CONTROLLED, (0.1, 0.2, 0.4), THREE | {"clip": (0.02,)}),
+    "groups": Panel("Equal rollouts", GROUPED, (0.1, 0.2, 0.4), THREE | {"group": (1, 2, 4, 8)}),
 }  # fmt: skip
-SMOKE = {"starts": Panel("One trace a prompt", ("none", "plain", "weighted", "optimal"), (0.2,), ("low",), {}, 2)}
+SMOKE = {
+    "starts": Panel("One trace a prompt", ("none", "plain", "weighted", "optimal"), (0.2,), {"start": ("low",)}, 2)
+}
 
 
 def rows(file: Path) -> pl.DataFrame:
@@ -87,12 +95,16 @@ def rows(file: Path) -> pl.DataFrame:
     return pl.DataFrame([json.loads(line) for line in lines if line.endswith("\n")], infer_schema_length=None)
 
 
-def carry_out(panels: Sequence[Panel], file: Path, workers: int) -> pl.DataFrame:
+def carry_out(
+    panels: Sequence[Panel], train: Callable[[Any], dict[str, Any]], file: Path, workers: int
+) -> pl.DataFrame:
     """All runs of the panels that are not in the file yet, which they are appended to.
 
     Parameters
     ----------
     panels : sequence of Panel
+    train : callable
+        From a setting to its row, which has the fields of the setting; can be pickled.
     file : Path
         One run a line.
     workers : int
@@ -102,9 +114,11 @@ def carry_out(panels: Sequence[Panel], file: Path, workers: int) -> pl.DataFrame
     -------
     polars.DataFrame of all runs in the file
     """
-    wanted = dict.fromkeys(setting for panel in panels for setting in panel.settings())
+    every = dict.fromkeys(setting for panel in panels for setting in panel.settings())
+    wanted = sorted(every, key=attrgetter("seed"))  # all tables have their first seeds early
     done = rows(file)
-    known = {tuple(row[name] for name in KEY) for row in done.iter_rows(named=True)}
+    names = [field.name for field in fields(wanted[0])]
+    known = {tuple(row[name] for name in names) for row in done.iter_rows(named=True)}
     missing = [setting for setting in wanted if astuple(setting) not in known]
     file.parent.mkdir(parents=True, exist_ok=True)
     if done.height:
@@ -116,7 +130,7 @@ def carry_out(panels: Sequence[Panel], file: Path, workers: int) -> pl.DataFrame
             row = future.result()
             out.write(json.dumps(row) + "\n")
             out.flush()
-            show(number / len(missing), f"{row['start']}, {row['method']}, seed {row['seed']}")
+            show(number / len(missing), f"{row['method']}, seed {row['seed']}, {number} of {len(missing)}")
     return rows(file)
 
 

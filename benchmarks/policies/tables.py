@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import asdict, fields
+from typing import Any, NamedTuple
 
 import polars as pl
 from scipy import stats
 
 from benchmarks.policies.methods import METHODS
 from benchmarks.policies.run import Setting
-from benchmarks.policies.study import KEY, Panel
+from benchmarks.policies.study import Panel
 from benchmarks.policies.task import LENGTHS
 from kernadv._typing import FloatArray
 
-#: Columns of a table, with the factor they are shown at.
-MEASURES = {"area": 100.0, "final": 100.0, "greedy": 100.0, "pass8": 100.0}
-SHARED = ("lengths", "loss", "optimizer", "clip", "group", "rollouts", "steps")
+
+class Columns(NamedTuple):
+    """What a table shows of the runs.
+
+    Attributes
+    ----------
+    shares : dict
+        Column of the runs -> title: shares, whose differences are shown in points.
+    means : dict
+        The same for those whose mean is shown.
+    """
+
+    shares: dict[str, str]
+    means: dict[str, str]
+
+
+EXACT = Columns(
+    {"area": "area", "final": "final", "greedy": "greedy", "pass8": "pass@8"},
+    {"entropy": "entropy", "second_moment": "gradient"},
+)
 
 
 def chosen_rates(runs: pl.DataFrame) -> pl.DataFrame:
@@ -42,16 +60,12 @@ def chosen_rates(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def of_cell(runs: pl.DataFrame, panel: Panel, cell: dict[str, Any]) -> pl.DataFrame:
-    """The runs of one table."""
-    defaults = Setting("", "", 0, 0.0)
-    same = [pl.col(name) == cell.get(name, getattr(defaults, name)) for name in SHARED]
-    return runs.filter(
-        pl.col("start") == cell["start"],
-        *same,
-        pl.col("method").is_in(panel.methods),
-        pl.col("rate").is_in(panel.rates),
-        pl.col("seed") < panel.seeds,
-    )
+    """The runs of one table: those of the seeds that have all of theirs."""
+    settings = list(panel.of_cell(cell, 0))
+    wanted = pl.DataFrame([asdict(setting) for setting in settings]).drop("seed")
+    wanted = wanted.cast({name: runs.schema[name] for name in wanted.columns})
+    found = runs.filter(pl.col("seed") < panel.seeds).join(wanted, on=wanted.columns, how="semi")
+    return found.filter(pl.len().over("seed") == len(settings))
 
 
 def differences(runs: pl.DataFrame, method: str, reference: str, measure: str) -> FloatArray:
@@ -76,29 +90,29 @@ def shown(sample: FloatArray) -> str:
     return f"**{text}**" if abs(mean) > half else text
 
 
-def table(runs: pl.DataFrame, methods: Sequence[str], reference: str = "none") -> str:
+def table(runs: pl.DataFrame, methods: Sequence[str], columns: Columns = EXACT, reference: str = "none") -> str:
     """Markdown: one row a method, its area and the differences from the reference."""
-    head = "| | rate | area | area | final | greedy | pass@8 | entropy | gradient |"
-    lines = [head, "|---" + "|---:" * 8 + "|"]
+    head = "| | rate | area | " + " | ".join([*columns.shares.values(), *columns.means.values()]) + " |"
+    lines = [head, "|---" + "|---:" * (head.count("|") - 2) + "|"]
     for method in methods:
         mine = runs.filter(pl.col("method") == method)
         if not mine.height:
             continue
         rates = ", ".join(f"{rate:g}" for rate in mine["rate"].unique().sort())
         cells = [METHODS[method].title, rates, f"{100 * mine['area'].mean():.1f}"]
-        cells += [shown(scale * differences(runs, method, reference, name)) for name, scale in MEASURES.items()]
-        cells += [f"{mine['entropy'].mean():.2f}", f"{mine['second_moment'].mean():.2f}"]
+        cells += [shown(100 * differences(runs, method, reference, name)) for name in columns.shares]
+        cells += [f"{mine[name].mean():.2f}" for name in columns.means]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def comparisons(runs: pl.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:
+def comparisons(runs: pl.DataFrame, pairs: Sequence[tuple[str, str]], columns: Columns = EXACT) -> str:
     """Markdown: paired differences of pairs of methods."""
-    lines = ["| | area | final | greedy | pass@8 |", "|---|---:|---:|---:|---:|"]
+    lines = ["| | " + " | ".join(columns.shares.values()) + " |", "|---" + "|---:" * len(columns.shares) + "|"]
     have = set(runs["method"])
     for method, other in pairs:
         if {method, other} <= have:
-            cells = [shown(scale * differences(runs, method, other, name)) for name, scale in MEASURES.items()]
+            cells = [shown(100 * differences(runs, method, other, name)) for name in columns.shares]
             lines.append(f"| {METHODS[method].title} - {METHODS[other].title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -114,7 +128,7 @@ def budget(runs: pl.DataFrame, panel: Panel) -> str:
     """Markdown: the methods at every group size against RLOO in groups of four, at equal rollouts."""
     groups = panel.vary["group"]
     lines = ["| start | |" + "".join(f" G = {g} |" for g in groups), "|---|---|" + "---:|" * len(groups)]
-    for start in panel.starts:
+    for start in panel.vary["start"]:
         tuned = {g: chosen_rates(of_cell(runs, panel, {"start": start, "group": g})) for g in groups}
         reference = tuned[4].filter(pl.col("method") == "rloo").with_columns(method=pl.lit("reference"))
         for method in panel.methods:
@@ -127,28 +141,33 @@ def budget(runs: pl.DataFrame, panel: Panel) -> str:
     return "\n".join(lines)
 
 
+def summary(runs: pl.DataFrame, panel: Panel, cell: dict[str, Any], columns: Columns = EXACT) -> str | None:
+    """Markdown of one cell: what it is, its table and comparisons; None before two seeds have all their runs."""
+    tuned = chosen_rates(of_cell(runs, panel, cell))
+    if not tuned.height:
+        return None
+    first = tuned.filter(pl.col("method") == panel.methods[0])
+    about = f"V {first['first'].mean():.2f} at the start, k {first['k'].mean():.1f}, {first['seed'].n_unique()} seeds"
+    return f"{about}.\n\n{table(tuned, panel.methods, columns)}\n\n{comparisons(tuned, PAIRS, columns)}"
+
+
 def report(runs: pl.DataFrame, panels: dict[str, Panel]) -> Iterator[tuple[str, str]]:
     """Heading and Markdown of each table."""
     for name, panel in panels.items():
         for cell in panel.cells():
-            found = of_cell(runs, panel, cell)
-            if not found.height:
-                continue
-            tuned = chosen_rates(found)
-            first = tuned.filter(pl.col("method") == "none")
             rest = {key: LENGTHS[value].title if key == "lengths" else value for key, value in cell.items()}
             what = ", ".join(f"{key} {value}" for key, value in rest.items())
-            seeds = first["seed"].n_unique()
-            about = f"V {first['first'].mean():.2f} at the start, k {first['k'].mean():.1f}, {seeds} seeds"
-            text = f"{about}.\n\n{table(tuned, panel.methods)}\n\n{comparisons(tuned, PAIRS)}"
-            yield f"{panel.title}: {what}", text
+            text = summary(runs, panel, cell)
+            if text is not None:
+                yield f"{panel.title}: {what}", text
         if name == "groups" and runs.filter(pl.col("group") > 1).height:
             yield f"{panel.title}: area against RLOO in groups of four", budget(runs, panel)
 
 
-def stored(runs: pl.DataFrame) -> pl.DataFrame:
+def stored(runs: pl.DataFrame, setting: type = Setting) -> pl.DataFrame:
     """The runs in small types, in a fixed order."""
-    whole = dict.fromkeys(("start", "method", "lengths", "loss", "optimizer"), pl.Categorical)
-    small = dict.fromkeys(("seed", "group", "rollouts", "steps"), pl.Int16)
-    rest = dict.fromkeys((name for name in runs.columns if name not in {*KEY}), pl.Float32)
-    return runs.sort(KEY).cast({**whole, **small, **rest})
+    small = {"str": pl.Categorical, "int": pl.Int16}
+    key = {field.name: field.type for field in fields(setting)}
+    casts = {name: small[kind] for name, kind in key.items() if kind in small}
+    rest = dict.fromkeys((name for name in runs.columns if name not in key), pl.Float32)
+    return runs.sort(*key).cast({**casts, **rest})

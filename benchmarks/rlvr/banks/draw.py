@@ -75,14 +75,15 @@ class Plan:
 def plans() -> Iterator[Plan]:
     """One start a seed: blocks with scores (after the first, its start at two temperatures), then epochs without; then other
     profiles."""
-    path = Setting("rloo", 0, group=GROUP, steps=max(CHECKPOINTS), every=10**9)
+    shape = {"profile": "low", "group": GROUP, "rollouts": 32 * GROUP, "reuse": 10}
+    path = Setting("rloo", 0, 1e-4, steps=max(CHECKPOINTS), **shape)
     for seed in range(3):
-        yield Plan(replace(path, seed=seed, table=seed))
+        yield Plan(replace(path, seed=seed))
         if seed == 0:
             for temperature in (0.6, 1.0):
                 yield Plan(replace(path, steps=1), (1,), True, temperature)
     for seed in range(3):
-        yield Plan(replace(path, seed=seed, table=seed, reuse=1, steps=max(EPOCHS)), EPOCHS, scored=False)
+        yield Plan(replace(path, seed=seed, reuse=1, steps=max(EPOCHS)), EPOCHS, scored=False)
     for profile in ("middle", "bimodal"):
         yield Plan(replace(path, profile=profile, steps=30), (15, 30))
 
@@ -98,13 +99,13 @@ class ScoredTraining(Training):
         rows = np.repeat(self.schedule[self.done], setting.group)
         draws = uniforms(len(rows), self.task.trace_length, setting.seed, TRAIN, self.done)
         rollouts = roll_out(self.model, self.task, [self.problems.train[row] for row in rows], draws)
-        advantages = self.advantages(rows, rollouts.rewards, self.done + 1, rollouts.weights)
+        advantages = self.advantages(rows, rollouts)
         score, log_probability = scores(self.model, rollouts.prompts, rollouts.traces.tokens)
         gradient = -torch.as_tensor(advantages / len(rows), dtype=torch.float32) @ score
         parameters = list(self.model.parameters())
         for p, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
             p.grad = part.view_as(p).clone()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
+        self.clipped()
         self.optimizer.step()
         kept = dict(_kept(rollouts), norm=score.square().sum(1), surprisal=-log_probability)
         entries = dict(kept, prompt=rows, baseline=rollouts.rewards - advantages, weight=kept["proxy"])

@@ -35,6 +35,12 @@ class Rollouts(NamedTuple):
         """``sum_t |onehot(y_t) - p_t|^2`` of each trace, the cheap stand-in for its squared score norm.  # (B,) float64"""
         return logit_norms(self.traces.logits, self.traces.tokens, self.traces.mask)
 
+    @property
+    def log_probs(self) -> Any:
+        """Of the characters, at the temperature of the sampling; 0 outside the traces.  # (B, L) float64"""
+        tokens, logits, mask = *self.traces, self.traces.mask
+        return (logits.double().log_softmax(-1).gather(-1, tokens[..., None])[..., 0] * mask).cpu().numpy()
+
 
 def uniforms(rows: int, length: int, *key: int) -> Tensor:
     """Uniform numbers in [0, 1) that depend on the key alone.  # (rows, length) float32, on the CPU"""

@@ -12,7 +12,7 @@ import polars as pl
 from benchmarks.rlvr import RESULTS
 from benchmarks.rlvr.banks.gradients import ONLINE, ORACLES
 from benchmarks.rlvr.results.gradient_results import Cell, cells, means, read, reference
-from benchmarks.rlvr.results.policy_tables import markdown
+from benchmarks.rlvr.results.markdown import markdown
 from kernadv.gradient import implied_ratio
 
 GROUPS = (1, 4, 8)

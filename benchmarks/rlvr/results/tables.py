@@ -5,12 +5,13 @@ Command: ``python -m benchmarks.rlvr.results.tables``; the page itself calls the
 
 from __future__ import annotations
 
-from benchmarks.rlvr.results import gradient_tables, policy_tables, value_tables
+from benchmarks.rlvr.results import audit_check, gradient_tables, policy_tables, value_tables
 
 SECTIONS = {
     "Values": value_tables.tables,
     "Gradients": gradient_tables.tables,
     "Policies": policy_tables.tables,
+    "The audit beside the truth": audit_check.tables,
 }
 
 

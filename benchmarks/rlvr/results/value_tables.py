@@ -11,7 +11,7 @@ import polars as pl
 from benchmarks.rlvr import RESULTS
 from benchmarks.rlvr.banks.values import BY_STEP, COMPARED
 from benchmarks.rlvr.results.gradient_results import DRAWS
-from benchmarks.rlvr.results.policy_tables import markdown
+from benchmarks.rlvr.results.markdown import markdown
 
 GROUPS = (1, 4, 8)
 

@@ -3,7 +3,8 @@
 from benchmarks.rlvr.tasks.base import Problem, Task
 from benchmarks.rlvr.tasks.chain_sum import ChainSum
 from benchmarks.rlvr.tasks.euclid import Euclid
+from benchmarks.rlvr.tasks.lookup import Lookup
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (ChainSum, Euclid)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (ChainSum, Lookup, Euclid)}
 
 __all__ = ["TASKS", "Problem", "Task"]

@@ -39,12 +39,16 @@ class Task(ABC):
         Characters of the longest prompt and trace.
     problems : int
         Number that the study draws: to train on, to test on, and for the warm-up.
+    latent : bool
+        The starts have learnt the task from a perfect teacher, before the one with errors: the skill is latent in them.
+        Else they never knew it.
     """
 
     name: str
     prompt_length: int
     trace_length: int
     problems: int
+    latent: bool = True
 
     @abstractmethod
     def draw(self, count: int, seed: int) -> list[Problem]:

@@ -4,46 +4,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TABLES = 4  # starts of a task and profile
+
 
 @dataclass(frozen=True)
 class Setting:
-    """One run.
+    """One run.  Runs that differ in `method`, `rate` and `clip` alone share the start, prompts and random numbers.
 
     Attributes
     ----------
     method : str
-        Key of `methods.METHODS`.
+        Key of `benchmarks.policies.methods.METHODS`, no oracle.
     seed : int
-        Of the schedule and the sampling; methods with one seed share prompts and random numbers.
-    task, profile : str
-    table : int
-        Seed of the start's error table.
-    prompts, group, reuse : int
-        Prompts a step, traces a prompt (G), consecutive steps with the same prompts (J); 1: epochs.
+        Of the schedule and the sampling, and modulo `TABLES` of the start.
     rate : float
         Learning rate.
+    task, profile : str
+    clip : float
+        Largest norm of a batch's gradient; 0: no clipping.
+    group, rollouts : int
+        Traces a prompt (G), and traces a step.
+    reuse : int
+        Consecutive steps with the same prompts (J); 1: epochs.
     steps : int
-    every : int
-        Steps between evaluations.
-    held_out : int
-        Samples of each held-out prompt at an evaluation; twice as many at the last.
     """
 
     method: str
     seed: int
+    rate: float
     task: str = "chain_sum"
-    profile: str = "low"
-    table: int = 0
-    prompts: int = 32
+    profile: str = "middle"
+    clip: float = 1.0
     group: int = 1
-    reuse: int = 10
-    rate: float = 1e-4
+    rollouts: int = 32
+    reuse: int = 1
     steps: int = 80
-    every: int = 20
-    held_out: int = 1
 
     @property
-    def name(self) -> str:
-        """Of files."""
-        where = f"{self.task}-{self.profile}{self.table}-{self.prompts}x{self.group}-J{self.reuse}"
-        return f"{where}-lr{self.rate:g}-T{self.steps}-{self.method}-s{self.seed}"
+    def table(self) -> int:
+        """Seed of the start's errors."""
+        return self.seed % TABLES
+
+    @property
+    def prompts(self) -> int:
+        """Prompts a step."""
+        return self.rollouts // self.group

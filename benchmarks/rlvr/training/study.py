@@ -1,48 +1,55 @@
-"""The study of the policies: a queue of runs, most valuable first, that any number of processes work off.
+"""The study of the policies: its runs, which can be stopped and go on.
 
-Command, once a core: ``python -m benchmarks.rlvr.training.study``; stopped, it goes on where it was.  Runs whose
-results are in the repository are left out, but for ``--again``.
+Command: ``python -m benchmarks.rlvr.training.study [--workers 2]``.  Starts and finished runs lie in runs/; at the end all
+runs go into results/rlvr/policies.parquet, and with ``--collect`` those that are finished go there at any time.  ``--smoke``
+runs a few tiny ones, prints their table and writes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
+import tempfile
+from functools import partial
 from pathlib import Path
 
-import torch
+import polars as pl
 
-from benchmarks.rlvr.training.collect import recorded
-from benchmarks.rlvr.training.queues import QUEUES
-from benchmarks.rlvr.training.runs import Run
+from benchmarks.policies.study import Panel, carry_out, rows
+from benchmarks.policies.tables import stored
+from benchmarks.rlvr import RESULTS
+from benchmarks.rlvr.results import policy_tables
+from benchmarks.rlvr.training.panels import PANELS, SMOKE
+from benchmarks.rlvr.training.run import train
 from benchmarks.rlvr.training.setting import Setting
+from benchmarks.rlvr.training.start import Lessons, Sizes
 
-
-def work(settings: list[Setting], folder: Path, device: str) -> None:
-    """Carry out all runs that are not done; another process may work on the same folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, setting in enumerate(settings, 1):
-        with (folder / f"{setting.name}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # another process is on it
-            Run(setting, folder, device=device).carry_out(f"{number}/{len(settings)} ")
+SIZES = Sizes(width=64)
+SMALL = Sizes(width=16, layers=1, heads=2, only=Lessons(30, 16, 3e-3))
+NAME = "transformer.jsonl"  # a run a line
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Work off a queue of runs.")
-    parser.add_argument("queue", choices=QUEUES, nargs="?", default="policies")
+    parser = argparse.ArgumentParser(description="Train policies with every baseline.")
     parser.add_argument("--folder", type=Path, default=Path("runs"))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--again", action="store_true", help="also the runs whose results are in the repository")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(arguments.device == "cpu")  # a GPU has no such cumulative sum
-    known = set() if arguments.again else recorded()
-    queue = [setting for setting in QUEUES[arguments.queue]() if setting.name not in known]
-    work(queue, arguments.folder, arguments.device)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--collect", action="store_true")
+    parser.add_argument("--smoke", action="store_true")
+    options = parser.parse_args()
+    if options.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            runs = work(SMOKE, Path(folder), SMALL, options.workers)
+        for title, table in policy_tables.tables(runs, SMOKE).items():
+            print(f"## {title}\n\n{table}\n")
+        return
+    runs = rows(options.folder / NAME) if options.collect else work(PANELS, options.folder, SIZES, options.workers)
+    stored(runs, Setting).write_parquet(RESULTS / "policies.parquet", compression_level=19)
+
+
+def work(panels: dict[str, Panel], folder: Path, sizes: Sizes, workers: int) -> pl.DataFrame:
+    """Carry out what is missing in the folder; all runs."""
+    job = partial(train, starts=folder / "starts", sizes=sizes)
+    return carry_out(list(panels.values()), job, folder / NAME, workers)
 
 
 if __name__ == "__main__":
