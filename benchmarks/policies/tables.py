@@ -65,7 +65,7 @@ def of_cell(runs: pl.DataFrame, panel: Panel, cell: dict[str, Any]) -> pl.DataFr
     wanted = pl.DataFrame([asdict(setting) for setting in settings]).drop("seed")
     wanted = wanted.cast({name: runs.schema[name] for name in wanted.columns})
     found = runs.filter(pl.col("seed") < panel.seeds).join(wanted, on=wanted.columns, how="semi")
-    return found.filter(pl.len().over("seed") == len(settings))
+    return found.filter(pl.len().over("seed") == len(settings)).cast({"method": pl.String})
 
 
 def differences(runs: pl.DataFrame, method: str, reference: str, measure: str) -> FloatArray:
