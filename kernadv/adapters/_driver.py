@@ -58,8 +58,8 @@ class Driver:
     weights : {"surprisal", "none"} or callable
         "surprisal": `kernadv.scores.Surprisal`, for the loss given.  A callable takes the surprisal and the number of tokens
         of the traces, (B,) each, and returns their weights (B,).
-    loss : {"sum", "trace"}
-        As in `Surprisal`.
+    loss : {"sum", "trace"} or None
+        As in `Surprisal`.  None: not known; the default estimator is then plain, which is said once.
     **options
         Arguments of the default estimator.
 
@@ -70,20 +70,23 @@ class Driver:
     """
 
     def __init__(
-        self, estimator: Estimator | None = None, weights: Any = "surprisal", loss: str = "sum", **options: Any
+        self, estimator: Estimator | None = None, weights: Any = "surprisal", loss: str | None = "sum", **options: Any
     ) -> None:
         if not callable(weights) and weights not in ("surprisal", "none"):
             raise ArgumentError(f"weights must be 'surprisal', 'none' or a function, got {weights!r:.80}")
         self._options = options if estimator is None else None
         if estimator is None:
+            if weights == "surprisal" and loss is None:
+                _log.warning("kernadv does not know how this loss divides long traces; the baseline is the plain value")
+                weights = "none"
             estimator = KernelValueEstimator(**{"weighted": weights != "none", **options})
         self.estimator: Any = _checked(estimator)
-        self._surprisal = None if callable(weights) else Surprisal(loss=loss)
+        self._surprisal = None if callable(weights) else Surprisal(loss=loss or "sum")
         self._weigh = weights if self._surprisal is None else self._surprisal.of_traces
         self.seconds = 0.0
         self._told = False
         if self.weighted:
-            _log.info("kernadv weighs traces by %s, for a loss %s", self._surprisal or weights, _LOSSES[loss])
+            _log.info("kernadv weighs traces by %s", self._surprisal or weights)
 
     @property
     def weighted(self) -> bool:
@@ -124,21 +127,31 @@ class Driver:
         """
         start = time.perf_counter()
         estimator = self._without_weights() if self.weighted and surprisal is None else self.estimator
-        if keep is None:
-            out = estimator.advantages(prompt_ids, rewards, step, **self._weights(surprisal, slice(None)))
-        else:
-            index = [row for row, kept in enumerate(keep.tolist()) if kept]
-            out = rewards.new_zeros(len(rewards))
-            if index:
-                at = np.asarray(step)[index] if np.ndim(step) else step
-                ids = [prompt_ids[i] for i in index]
-                out[index] = estimator.advantages(ids, rewards[index], at, **self._weights(surprisal, index))
+        weighing = None if self._surprisal is None else self._surprisal.state_dict()
+        try:
+            out = self._advantages(estimator, prompt_ids, rewards, step, surprisal, keep)
+        except BaseException:
+            if self._surprisal and weighing:
+                self._surprisal.load_state_dict(weighing)
+            raise
         if estimator is not self.estimator:
             _log.warning(
                 "kernadv: no log-probabilities are there to weigh the traces by; the baseline is the plain value"
             )
             self.estimator = estimator
         self.seconds = time.perf_counter() - start
+        return out
+
+    def _advantages(self, estimator: Any, ids: Any, rewards: Any, step: Any, surprisal: Any, keep: Any) -> Any:
+        """Of the rows to keep; 0 for the others."""
+        if keep is None:
+            return estimator.advantages(ids, rewards, step, **self._weights(surprisal, slice(None)))
+        index = [row for row, kept in enumerate(keep.tolist()) if kept]
+        out = rewards.new_zeros(len(rewards))
+        if index:
+            at = np.asarray(step)[index] if np.ndim(step) else step
+            rest = self._weights(surprisal, index)
+            out[index] = estimator.advantages([ids[i] for i in index], rewards[index], at, **rest)
         return out
 
     def _weights(self, surprisal: Callable[[], Any] | None, rows: Any) -> dict[str, Any]:
@@ -277,17 +290,6 @@ def surprisal(log_probs: Any, mask: Any) -> Any:
     (B,), (B,) float64 tensors on the CPU
     """
     return tuple(part.cpu() for part in Surprisal.sums(log_probs, mask))
-
-
-#: What each loss divides by.
-_LOSSES = {"sum": "with one denominator for all traces", "trace": "that divides each trace by its own length"}
-
-
-def loss_of(setting: Any, known: Mapping[Any, str]) -> str:
-    """ "sum" or "trace" of a framework's setting; an unknown one counts as "sum", which is said once."""
-    if setting not in known:
-        _log.warning("kernadv does not know the loss %r; it weighs traces as for a sum over their tokens", setting)
-    return known.get(setting, "sum")
 
 
 @cache

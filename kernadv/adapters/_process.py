@@ -33,7 +33,7 @@ def use(estimator: Estimator) -> None:
     _DRIVERS[NAME] = Driver(estimator)
 
 
-def driver(algorithm: Any = None, loss: Callable[[], str] = lambda: "sum") -> Driver:
+def driver(algorithm: Any = None, loss: Callable[[], str | None] = lambda: "sum") -> Driver:
     """The only estimator of the process, with what feeds it; built from ``algorithm.kernadv`` when first asked for.
 
     Parameters
@@ -73,7 +73,7 @@ def at_step(step: int, keys: Any = None, batch: Any = None) -> Iterator[None]:
         _CALL.reset(token)
 
 
-def driver_of(settings: Mapping[str, Any], loss: str = "sum") -> Driver:
+def driver_of(settings: Mapping[str, Any], loss: str | None = "sum") -> Driver:
     """Build an estimator, and what feeds it, from a framework's configuration.
 
     ``h`` (and ``kernel``) give the paper's estimator, ``factory`` names a function without arguments that returns any

@@ -10,7 +10,7 @@ import torch
 from skyrl.backends.skyrl_train.utils.ppo_utils import AdvantageEstimatorRegistry
 
 from kernadv._errors import ArgumentError
-from kernadv.adapters._driver import check_version, loss_of, surprisal
+from kernadv.adapters._driver import check_version, surprisal
 from kernadv.adapters._process import NAME, at_step, current, driver
 
 #: ``loss_reduction`` -> what it divides by, see `kernadv.scores.Surprisal`.
@@ -62,7 +62,7 @@ class TrainerMixin:
                 "use_kl_in_reward must be false: the penalty would enter the values; use_kl_loss instead"
             )
         algorithm = self.cfg.trainer.algorithm
-        driver(loss=lambda: loss_of(getattr(algorithm, "loss_reduction", None), LOSSES))
+        driver(loss=lambda: LOSSES.get(getattr(algorithm, "loss_reduction", "token_mean")))
         rows = None if self.cfg.generator.step_wise_trajectories else data  # of steps, only the last ones are handed on
         with at_step(self.global_step, batch=rows):
             out = super().compute_advantages_and_returns(data)

@@ -11,7 +11,7 @@ import trl
 from accelerate.utils import gather_object
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv.adapters._driver import Driver, Estimator, check_version, loss_of, surprisal
+from kernadv.adapters._driver import Driver, Estimator, check_version, surprisal
 from kernadv.adapters._trl_log import add_evaluation_log, files_apart, replace_newest, rows_apart, write_completions
 from kernadv.adapters.samplers import ReuseSampler
 
@@ -80,7 +80,7 @@ class TrainerMixin:
         config = rest.get("args", args[2] if len(args) > 2 else None)
         _check_config(config)  # before models are loaded
         check_version("trl", (1, 16), (1, 17))
-        self.kernadv = Driver(estimator, weights, loss_of(getattr(config, "loss_type", None), LOSSES))
+        self.kernadv = Driver(estimator, weights, LOSSES.get(getattr(config, "loss_type", None)))
         self.id_column, self.reuse = id_column, check_count(reuse, "reuse")
         super().__init__(*args, **rest)
         _check_trainer(self)

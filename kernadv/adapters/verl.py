@@ -19,7 +19,7 @@ from verl.utils import tensordict_utils
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
 from kernadv._errors import ArgumentError
-from kernadv.adapters._driver import check_version, loss_of, spread, surprisal
+from kernadv.adapters._driver import check_version, spread, surprisal
 from kernadv.adapters._process import NAME, at_step, current, driver, use
 
 __all__ = ["at_step", "driver", "kernel_advantage", "stable_uid", "use"]
@@ -67,9 +67,9 @@ def kernel_advantage(token_level_rewards: Any, response_mask: Any, index: Any, c
     return out, out
 
 
-def _loss(config: Any) -> str:
+def _loss(config: Any) -> str | None:
     """Of verl's configuration."""
-    return loss_of(config.actor_rollout_ref.actor.get("loss_agg_mode", "token-mean"), LOSSES)
+    return LOSSES.get(config.actor_rollout_ref.actor.get("loss_agg_mode", "token-mean"))
 
 
 def _last_outputs(keys: Any) -> list[int]:

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 from kernadv import ArgumentError, KernadvError, KernelValueEstimator, prompt_id
 from kernadv.adapters import _driver
-from kernadv.adapters._driver import Driver, check_version, loss_of, surprisal
+from kernadv.adapters._driver import Driver, check_version, surprisal
 from kernadv.adapters._process import driver_of
 from kernadv.adapters.samplers import ReuseSampler
 from kernadv.schedule import block_reuse
@@ -141,11 +141,23 @@ def test_traces_without_surprise_weigh_next_to_nothing():
     assert torch.isfinite(got).all()
 
 
-def test_the_loss_of_a_setting(caplog):
-    assert loss_of("mean", {"mean": "trace"}) == "trace"
-    assert not caplog.records
-    assert loss_of("other", {"mean": "trace"}) == "sum"
-    assert "does not know the loss 'other'" in caplog.records[0].message
+def test_a_loss_that_is_not_known_means_plain_which_is_said_once(caplog):
+    assert not Driver(loss=None).weighted
+    assert [record.message for record in caplog.records] == [
+        "kernadv does not know how this loss divides long traces; the baseline is the plain value"
+    ]
+    assert Driver(KernelValueEstimator(weighted=True), loss=None).weighted
+    assert not Driver(weights="none", loss=None).weighted
+    assert len(caplog.records) == 1
+
+
+def test_a_failed_call_moves_no_cap():
+    driver, twin = Driver(), Driver()
+    with pytest.raises(ArgumentError, match="finite"):
+        driver.rows(["a"], torch.tensor([torch.inf]), 1, surprisal=lambda: (torch.ones(1), torch.ones(1)))
+    for one in (driver, twin):
+        one.rows(*BATCH, 1, surprisal=lambda: SUMS)
+    assert driver.state_dict()["weights/mean"] == twin.state_dict()["weights/mean"]
 
 
 @pytest.mark.parametrize("weights", ["surprisal", "none", "missing"])
