@@ -115,8 +115,8 @@ class KernelValueEstimator:
     From time to time the plain estimator forgets visits that can never matter again: those outside the support of a compact
     kernel or, for other kernels, those with less than 1e-12 of the weight of the prompt's newest visit.  With compact
     kernels this changes no estimate; with others, by no more than that share.  The pooled estimator forgets nothing.  Its
-    values come from 2 + 2 M numbers that it stores for every prompt (592 bytes).  The visits, 29 bytes each, are kept only
-    for `explain`, and `max_visits` bounds them.
+    values come from 2 + 2 M numbers that it stores for every prompt (592 bytes; twice that if `weighted`).  The visits, 29
+    bytes each, are kept only for `explain`, and `max_visits` bounds them.
 
     References
     ----------
