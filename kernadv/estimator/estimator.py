@@ -357,9 +357,11 @@ class KernelValueEstimator:
         """Advantages of a batch, and the calls for `at_once` that remember it."""
         state, batch = self._read(prompt_ids, rewards, step, weights, learning=True)
         estimate, made_from = state.predict(batch)
-        out = batch.advantages(self._baseline(state, batch, estimate, made_from))
-        last = {"n_eff": estimate.n_eff, "defined": estimate.defined, "width": self._rule.half_width(made_from),
-                "first": batch.first, "z": batch.z, "last": batch.last, "step": batch.step}  # fmt: skip
+        baseline = self._baseline(state, batch, estimate, made_from)
+        out = batch.advantages(baseline)
+        width = self._rule.half_width(made_from)
+        last = {"n_eff": estimate.n_eff, "defined": estimate.defined, "width": width, "first": batch.first,
+                "z": batch.z, "baseline": baseline, "last": batch.last, "step": batch.step}  # fmt: skip
         return out, state.learning(batch, made_from, last)
 
     def explain(self, prompt_id: str | int, step: int | None = None) -> Explanation:
@@ -390,7 +392,9 @@ class KernelValueEstimator:
             About the last call of `advantages` (NaN before it): ``n_eff``, the mean effective sample size of the values, or
             how many rollouts they are worth; ``cold_fraction``, the share of rows without any observation;
             ``bandwidth_steps``, the mean half-width of the windows in steps, NaN if pooled; ``revisit_gap``, the mean number
-            of steps since a known prompt's last visit; ``unscored_rows``, the rows with a NaN reward.  About the history:
+            of steps since a known prompt's last visit; ``unscored_rows``, the rows with a NaN reward; ``advantage_mean``;
+            ``negative_share``, the share of the absolute advantages that is negative, with 0/1 rewards that of the wrong
+            traces.  About the history:
             ``history_visits`` and ``history_prompts``, its size; ``dropped_visits``, the visits lost to `max_visits` or
             `max_total` so far that could still matter.  About the pooled estimator: ``pooled_mean``, the recent mean reward;
             and, as weighted means over the filters, ``kappa``, the rollouts that the prior is worth, ``walk``, the standard
@@ -534,10 +538,24 @@ def _check_cold_start(cold_start: str | float) -> str | float:
         ) from None
 
 
+_OF_LAST_CALL = (
+    "n_eff",
+    "cold_fraction",
+    "bandwidth_steps",
+    "revisit_gap",
+    "unscored_rows",
+    "advantage_mean",
+    "negative_share",
+)
+
+
 def _of_last_call(last: Mapping[str, AnyArray]) -> dict[str, float]:
     """Numbers of the last call of `advantages`, from what it kept of its batch; NaN without any."""
     if not last:
-        return dict.fromkeys(("n_eff", "cold_fraction", "bandwidth_steps", "revisit_gap", "unscored_rows"), math.nan)
+        return dict.fromkeys(_OF_LAST_CALL, math.nan)
+    scored = ~np.isnan(last["z"])
+    advantage = (last["z"] - last["baseline"])[scored]
+    size = float(np.abs(advantage).sum())
     first, before = last["first"], last["last"]
     gap = np.maximum(last["step"] - before, 0)[first & (before > 0)]
     return {
@@ -545,7 +563,9 @@ def _of_last_call(last: Mapping[str, AnyArray]) -> dict[str, float]:
         "cold_fraction": 1.0 - _mean(last["defined"]),
         "bandwidth_steps": _mean(np.broadcast_to(last["width"][:, 0], first.shape)[first]),
         "revisit_gap": _mean(gap),
-        "unscored_rows": float(np.isnan(last["z"]).sum()),
+        "unscored_rows": float((~scored).sum()),
+        "advantage_mean": _mean(advantage),
+        "negative_share": float(-advantage.clip(max=0.0).sum() / size) if size else math.nan,
     }
 
 

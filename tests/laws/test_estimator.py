@@ -317,6 +317,8 @@ def test_metrics():
         "bandwidth_steps": 4.0,
         "revisit_gap": pytest.approx(np.nan, nan_ok=True),
         "unscored_rows": 1.0,
+        "advantage_mean": 0.0,
+        "negative_share": 0.5,
         "history_visits": 1.0,
         "history_prompts": 1.0,
         "dropped_visits": 0.0,
@@ -329,6 +331,17 @@ def test_metrics():
     assert after["history_visits"] == 3.0
     est.advantages(["a"], [1.0], 20)  # what has left the window costs nothing
     assert est.metrics()["dropped_visits"] == 1.0
+
+
+@pytest.mark.parametrize("options", [{}, {"weighted": True}, {"pessimism": 3.0}])
+def test_metrics_of_the_advantages(options):
+    rng, est = np.random.default_rng(0), KernelValueEstimator(**options)
+    for step in range(1, 6):
+        ids, z = rng.integers(0, 4, 12), (rng.random(12) < 0.7) * 1.0
+        advantage = est.advantages(ids, z, step, **({"weights": rng.random(12) + 0.1} if est.weighted else {}))
+        metrics = est.metrics()
+        assert metrics["advantage_mean"] == pytest.approx(advantage.mean(), abs=1e-15)
+        assert metrics["negative_share"] == pytest.approx(np.abs(advantage[z == 0]).sum() / np.abs(advantage).sum())
 
 
 def test_repr_names_what_was_chosen():
