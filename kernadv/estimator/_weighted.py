@@ -94,7 +94,7 @@ class _Part(NamedTuple):
 
 
 class WeightedRule(Rule):
-    """Two pooled rules over one history: the value without the weights, the baseline ``E[w Z] / E[w]`` with them.
+    """The pooled rule twice over one history: the value without the weights, the baseline ``E[w Z] / E[w]`` with them.
 
     Parameters
     ----------
@@ -106,21 +106,21 @@ class WeightedRule(Rule):
     def __init__(self, settings: Pooling, features: Features | None, allow_late: bool | int = False) -> None:
         super().__init__(allow_late)
         self.features = features
-        self._rules = PooledRule(settings, features, allow_late), PooledRule(settings, features, allow_late)
-        own = self._rules[0].noted
+        self._rule = PooledRule(settings, features, allow_late)
+        own = self._rule.noted
         self.noted, self._columns = 2 * own, (slice(own), slice(own, None))
 
     def __repr__(self) -> str:
-        return f"{self._rules[0]!r}, weighted=True"
+        return f"{self._rule!r}, weighted=True"
 
     def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
         """Values of the rows; and what both estimates were made from, that of the baseline where weights came."""
         pools: Pools = state.pool
         values, baselines = map(_Part, (state, state), (pools.value, pools.baseline), self._columns)
-        estimate, made_from = self._rules[0].predict(batch.unweighted, values)
+        estimate, made_from = self._rule.predict(batch.unweighted, values)
         if batch.weight is None:
             return estimate, (made_from, None, None, None)
-        return estimate, (made_from, *self._rules[1].predict(batch, baselines), batch.unit)
+        return estimate, (made_from, *self._rule.predict(batch, baselines), batch.unit)
 
     def baseline(self, estimate: Estimate, made_from: Any) -> Estimate:
         """That by weight."""
@@ -129,36 +129,33 @@ class WeightedRule(Rule):
 
     def fresh(self, xp: ArrayNamespace = NUMPY) -> Any:
         """Two pools that have seen nothing."""
-        return Pools(*(rule.fresh(xp) for rule in self._rules))
+        return Pools(self._rule.fresh(xp), self._rule.fresh(xp))
 
     def learn(self, made_from: Any, pool: Any) -> Any:
         """Both pools learn."""
         values, _, baselines, unit = made_from
-        notes = [
-            rule.learn(part, own)
-            for rule, part, own in zip(self._rules, (values, baselines), (pool.value, pool.baseline), strict=True)
-        ]
+        notes = [self._rule.learn(values, pool.value), self._rule.learn(baselines, pool.baseline)]
         pool.unit[:] = unit
         return pool.value.xp.concatenate(notes, axis=1)
 
     def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:
         """Of the value."""
-        return self._rules[0].interval(batch, estimate, made_from[0], level)
+        return self._rule.interval(batch, estimate, made_from[0], level)
 
     def pieces(self, made_from: Any, visits: Groups, at: int) -> dict[str, Any]:
         """Of the value."""
-        return self._rules[0].pieces(made_from[0], visits, at)
+        return self._rule.pieces(made_from[0], visits, at)
 
     def _retention(self, newest: int, late: int) -> Retention:
-        return self._rules[0]._retention(newest, late)
+        return self._rule._retention(newest, late)
 
     def config(self, pool: Any, arrays: Mapping[str, AnyArray]) -> dict[str, Any]:
         """As of the value, and that there are weights."""
-        return {**self._rules[0].config(pool and pool.value, arrays), "weighted": True}
+        return {**self._rule.config(pool and pool.value, arrays), "weighted": True}
 
     def metrics(self, pool: Any) -> dict[str, float]:
         """Of the value; and the mean reward by weight."""
-        return {**self._rules[0].metrics(pool.value), "pooled_baseline": float(pool.baseline.mean)}
+        return {**self._rule.metrics(pool.value), "pooled_baseline": float(pool.baseline.mean)}
 
     def restored(self, pool: Any, arrays: Mapping[str, Any] | None) -> Any:
         """Pools with the saved arrays, or fresh ones."""
@@ -166,11 +163,11 @@ class WeightedRule(Rule):
             return self.fresh()
         notes, found = np.asarray(arrays.get("notes", np.empty((0, self.noted)))), []
         now = (pool.value, pool.baseline) if pool else (None, None)
-        for rule, own, part, columns in zip(self._rules, now, _split(arrays), self._columns, strict=True):
+        for own, part, columns in zip(now, _split(arrays), self._columns, strict=True):
             mine = {"notes": notes[:, columns] if notes.ndim == 2 else notes}
             if "length" in arrays:
                 mine["length"] = arrays["length"]
-            found.append(rule.restored(own, part | mine))
+            found.append(self._rule.restored(own, part | mine))
         pools = Pools(*found)
         pools.unit = _unit(arrays)
         return pools

@@ -45,7 +45,7 @@ class PromptIndex:
             Whether the log holds them as integers.
         """
         self._integral &= integral
-        short = (texts.str.len_bytes().max() or 0) <= _LONGEST_KEY  # type: ignore[operator]
+        short = not (texts.str.len_bytes() > _LONGEST_KEY).any()
         keys = texts.to_list() if short else map(prompt_key, texts.to_list())
         return np.fromiter(map(self._rows.__getitem__, keys), dtype=np.int64, count=len(texts))
 
