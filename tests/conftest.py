@@ -51,4 +51,5 @@ def small(monkeypatch):
     monkeypatch.setattr(start, "HELD_OUT", 24)
     fillers = tuple(alphabet.FILLERS)
     monkeypatch.setattr(chain_sum.ChainSum, "reward", lambda self, problem, trace: float(trace.startswith(fillers)))
-    return start.Sizes(width=32, layers=1, heads=2, perfect=start.Lessons(2, 8, 2e-3), errors=start.Lessons(1, 8, 5e-4))
+    few = start.Lessons(2, 8, 2e-3)
+    return start.Sizes(width=32, layers=1, heads=2, perfect=few, errors=start.Lessons(1, 8, 5e-4), only=few)

@@ -102,7 +102,8 @@ def test_sampling_with_the_cache_agrees_with_the_model():
     assert (np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 2000)).all()
 
 
-def test_backward_is_the_gradient_of_the_weighted_log_probabilities():
+@pytest.mark.parametrize("per_token", [False, True])
+def test_backward_is_the_gradient_of_the_weighted_log_probabilities(per_token):
     """In chunks, sorted by length, without the rows of coefficient 0: the same as in one piece."""
     import torch
 
@@ -113,10 +114,13 @@ def test_backward_is_the_gradient_of_the_weighted_log_probabilities():
     tokens = ALPHABET.encode(task.write(p, skills, rng).ljust(task.trace_length) for p in problems)
     prompts = encode_prompts(task, problems)
     coefficients = torch.randn(40, dtype=torch.float64) * (torch.arange(40) % 3 > 0)
+    if per_token:
+        coefficients = coefficients[:, None] * torch.randn(tokens.shape, dtype=torch.float64)
     policy.backward(model, prompts, tokens, coefficients, chunk=7)
     found = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    (-(coefficients * policy.log_probability(model, prompts, tokens)).sum()).backward()
+    of_tokens = policy.token_log_probabilities(model, prompts, tokens)
+    (-(coefficients.view(40, -1) * of_tokens).sum()).backward()
     for one, other in zip(found, model.parameters(), strict=True):
         torch.testing.assert_close(one, other.grad)
 
@@ -131,7 +135,7 @@ def _training(setting, folder, sizes):
     return Training(setting, task, start(task, setting.profile, setting.table, folder, sizes), Prompts(task))
 
 
-@pytest.mark.parametrize("method", COMPARED)
+@pytest.mark.parametrize("method", [*COMPARED, "weighted-tokens"])
 def test_a_run_is_the_same_again(small, tmp_path, method):
     setting = _setting(method, clip=0.5 if method == "plain" else 0.0)
     row = train(setting, tmp_path, small)

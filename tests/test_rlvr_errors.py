@@ -13,7 +13,8 @@ pytest.importorskip("benchmarks", reason="the benchmarks are not beside the test
 pytest.importorskip("torch")
 pytest.importorskip("rich")
 pytest.importorskip("pyarrow")
-from benchmarks.rlvr.banks import draw, full_gradients, gradients, values
+from benchmarks.policies.methods import METHODS
+from benchmarks.rlvr.banks import draw, full_gradients, gradients, tokens, values
 from benchmarks.rlvr.model import policy, scoring
 from benchmarks.rlvr.model.rollouts import roll_out, uniforms
 from benchmarks.rlvr.results import gradient_tables, value_tables
@@ -117,6 +118,38 @@ def test_scores_are_those_of_the_package(small, tmp_path):
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4 * np.abs(expected).max())
     direct = policy.log_probability(model, *inputs[:2], 0.7)
     assert torch.allclose(log_probability, direct.detach(), atol=1e-4)
+
+
+def test_second_moments_of_baselines_of_tokens(small, tmp_path):
+    """One baseline a trace: its score's norm; one a token: the norm of the sum that backpropagation gives."""
+    import torch
+
+    task = TASKS["lookup"]()
+    model = start(task, "middle", 0, tmp_path, small)
+    rollouts = roll_out(model, task, Prompts(task).train[:4], uniforms(4, task.trace_length, 1))
+    given = rollouts.prompts, rollouts.traces.tokens
+    products = scoring.token_products(model, *given)
+    whole, _ = scoring.scores(model, *given)
+    np.testing.assert_allclose(products.sum((1, 2)), whole.square().sum(1), rtol=1e-3)
+    baseline = np.random.default_rng(0).uniform(size=given[1].shape)
+    found = tokens.second_moment(rollouts.rewards, baseline, products)
+    of_traces = tokens.second_moment(rollouts.rewards, baseline[:, 0], products)
+    np.testing.assert_allclose(of_traces, (rollouts.rewards - baseline[:, 0]) ** 2 * products.sum((1, 2)), rtol=1e-4)
+    for row in range(4):
+        model.zero_grad()
+        one = slice(row, row + 1)
+        advantage = torch.as_tensor(rollouts.rewards[row] - baseline[one], dtype=torch.float32)
+        policy.backward(model, given[0][one], given[1][one], advantage)
+        direct = sum(float(p.grad.square().sum()) for p in model.parameters())
+        assert found[row] == pytest.approx(direct, rel=1e-3)
+
+
+def test_a_study_of_tokens_makes_its_table(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens, "TRACES", 3)
+    rows = tokens.study(tmp_path, small, seeds=1, steps=(2, 4), prompts=8)
+    table = tokens.table(rows)
+    assert table.count("+0.0 (+0.0 to +0.0)") == 2  # the reference; the untaught look-ups are never right
+    assert METHODS["weighted-tokens"].title in table
 
 
 def test_from_paths_to_tables(small, tmp_path, monkeypatch):

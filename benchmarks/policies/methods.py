@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 class Baseline(Protocol):
-    """Baseline of each trace; called once a batch."""
+    """Baseline of each trace, (B,), or of each token, (B, T); called once a batch."""
 
     def __call__(self, batch: Batch) -> FloatArray: ...
 
@@ -57,12 +57,15 @@ class Method(NamedTuple):
         Smallest number of traces a prompt.
     oracle : bool
         It reads the exact norms.
+    per_token : bool
+        It has a baseline for each token, for policies that write one token after the other.
     """
 
     title: str
     make: Callable[[str], Baseline]
     least_group: int = 1
     oracle: bool = False
+    per_token: bool = False
 
 
 def tilted(value: FloatArray, k: float) -> FloatArray:
@@ -101,6 +104,43 @@ class Online:
         return value if self.k == 1.0 else tilted(value, self.k)
 
 
+class AlongTrace:
+    """The weighted baseline, moved along the trace: each part gets the baseline that is best for its own gradient.
+
+    With the score s of a trace and s_c of its part c, that is ``E[w_c Z] / E w_c``, ``w_c = s_c . s``.  For w_c stands
+    x_c x, with the surprisal x of the trace and x_c of the part.  Parts are bins of the surprisal before a token.  All
+    prompts share the logit shifts between the parts and the trace, which are learnt as the batches come.
+    """
+
+    KEPT, SHRUNK = 0.95, 0.002  # share of the sums that stays at a batch; information of the prior, in all weights
+
+    def __init__(self, weights: Surprisal, bins: int = 8) -> None:
+        self.estimator, self.weights, self.bins = KernelValueEstimator(weighted=True), weights, bins
+        self.edges: FloatArray | None = None
+        self.residual, self.information, self.weight = np.zeros((3, bins))
+
+    def __call__(self, batch: Batch) -> FloatArray:
+        x = np.where(batch.mask, -batch.log_probs, 0.0)  # (B, T)
+        before, total = x.cumsum(1) - x, x.sum(1, keepdims=True)
+        now = np.quantile(before[batch.mask], np.arange(1, self.bins) / self.bins)
+        edges = now if self.edges is None else self.edges
+        self.edges = 0.9 * edges + 0.1 * now
+        part = (before[..., None] >= edges).sum(-1)  # (B, T)
+        weight = self.weights(batch.log_probs, batch.mask)
+        b = batch.reward - self.estimator.advantages(batch.prompts, batch.reward, batch.step, weights=weight)
+        inside = b.clip(0.005, 0.995)
+        shift = self.residual / np.maximum(self.information + self.SHRUNK * self.weight.sum(), 1e-300)
+        logit = np.log(inside / (1.0 - inside))[:, None] + shift.clip(-3.0, 3.0)
+        moved = np.take_along_axis(1.0 / (1.0 + np.exp(-logit)), part, axis=1)
+
+        mine = np.stack([np.where(part == c, x, 0.0).sum(1) for c in range(self.bins)], axis=1)  # (B, bins)
+        mine *= weight[:, None] / np.maximum(total, 1e-12) / weight.mean()
+        news = (batch.reward - b)[:, None] * mine, (inside * (1.0 - inside))[:, None] * mine, mine
+        for sums, new in zip((self.residual, self.information, self.weight), news, strict=True):
+            sums[:] = self.KEPT * sums + new.sum(0)
+        return moved
+
+
 def _always(baseline: Baseline) -> Callable[[str], Baseline]:
     return lambda loss: baseline
 
@@ -131,6 +171,9 @@ METHODS = {
     "weighted": Method("kernadv, weighted", _weighted()),
     "weighted-uncapped": Method("kernadv, weighted, no cap", _weighted(np.inf)),
     "weighted-tilted": Method("kernadv, weighted, tilted by 2", _weighted(k=2.0)),
+    "weighted-tokens": Method(
+        "kernadv, weighted, along the trace", lambda loss: AlongTrace(Surprisal(loss=loss)), per_token=True
+    ),
     "value": Method("oracle V", _oracle(lambda norms: norms.value), oracle=True),
     "optimal": Method("oracle b*", _oracle(lambda norms: norms.optimal), oracle=True),
 }  # fmt: skip

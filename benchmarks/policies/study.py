@@ -69,10 +69,11 @@ class Panel(NamedTuple):
             yield from self.of_cell(cell, seed)
 
 
+SINGLE = tuple(name for name, method in METHODS.items() if method.least_group == 1 and not method.per_token)
 THREE = {"start": ("low", "middle", "high")}
 ADAM = (0.05, 0.1, 0.2, 0.4)
 PANELS = {
-    "starts": Panel("One trace a prompt", tuple(m for m in METHODS if m != "rloo"), ADAM, {"start": tuple(STARTS)}),
+    "starts": Panel("One trace a prompt", SINGLE, ADAM, {"start": tuple(STARTS)}),
     "lengths": Panel(
         "Lengths, and with them k", CONTROLLED, (0.1, 0.2, 0.4),
         THREE | {"lengths": tuple(name for name in LENGTHS if name != "longer")},

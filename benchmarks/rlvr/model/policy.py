@@ -94,16 +94,22 @@ def log_probability(model: Transformer, prompts: Tensor, tokens: Tensor, tempera
     -------
     (B,) float32
     """
+    return token_log_probabilities(model, prompts, tokens, temperature).sum(-1)
+
+
+def token_log_probabilities(model: Transformer, prompts: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+    """Of each character of the traces, 0 after the end mark; parameters as of `log_probability`.  # (B, L) float32"""
     sequence = torch.cat([prompts, tokens[:, :-1]], dim=1)
     logits = model(sequence)[:, prompts.shape[1] - 1 :] / temperature  # (B, L, vocabulary)
     negative = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
-    return -(negative * ALPHABET.counted(tokens)).sum(-1)
+    return -negative * ALPHABET.counted(tokens)
 
 
 def backward(model: Transformer, prompts: Tensor, tokens: Tensor, coefficients: Tensor, chunk: int = 16) -> float:
     """Add the gradient of ``- sum coefficients * log_probability`` to the parameters.
 
-    Rows with a coefficient of 0 are left out, and rows of like length are processed together.
+    The coefficients are those of the traces, (B,), or of their characters, (B, L).  Rows that have only zeros are left out,
+    and rows of like length are processed together.
 
     Returns
     -------
@@ -111,12 +117,14 @@ def backward(model: Transformer, prompts: Tensor, tokens: Tensor, coefficients: 
         The sum.
     """
     length = ALPHABET.counted(tokens).sum(1)
-    rows = torch.nonzero(coefficients).squeeze(1)
+    per_token = coefficients.view(len(tokens), -1)  # (B, 1) or (B, L)
+    rows = torch.nonzero(per_token.any(1)).squeeze(1)
     rows = rows[length[rows].argsort()]
     total = 0.0
     for part in rows.split(chunk) if len(rows) else ():
         short = tokens[part, : int(length[part].max())]
-        loss = -(coefficients[part] * log_probability(model, prompts[part], short)).sum()
+        log_probabilities = token_log_probabilities(model, prompts[part], short)
+        loss = -(per_token[part, : short.shape[1]] * log_probabilities).sum()
         loss.backward()
         total += loss.item()
     return total

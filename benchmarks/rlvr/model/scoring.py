@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.rlvr.model.policy import log_probability
+from benchmarks.rlvr.model.policy import log_probability, token_log_probabilities
 from benchmarks.rlvr.model.transformer import Transformer
 from benchmarks.rlvr.tasks.alphabet import ALPHABET
 
@@ -56,6 +57,21 @@ def scores(
         out[part] = torch.cat([found[id(p)].flatten(1) for p in model.parameters()], dim=1)
         log_probabilities[part] = log_probability_.detach()
     return out, log_probabilities
+
+
+def token_products(model: Transformer, prompts: Tensor, tokens: Tensor) -> Any:
+    """Inner products of the scores of each trace's characters, 0 after its end.  # (B, T), (B, L) -> (B, L, L) float32"""
+    b, length = tokens.shape
+    out = np.zeros((b, length, length), np.float32)
+    for row, count in enumerate(ALPHABET.counted(tokens).sum(1).tolist()):
+        at = torch.arange(count)
+        with _recorded(model) as layers:  # the trace as often as it has characters; of each copy, one character
+            each = token_log_probabilities(model, prompts[row].expand(count, -1), tokens[row, :count].expand(count, -1))
+        gradients = torch.autograd.grad(each[at, at].sum(), [output for _, _, output in layers])
+        for (layer, given, _), gradient in zip(layers, gradients, strict=True):
+            for part in _of_layer(model, layer, given, gradient).values():
+                out[row, :count, :count] += (part.flatten(1) @ part.flatten(1).T).numpy()
+    return out
 
 
 @contextmanager

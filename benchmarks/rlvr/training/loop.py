@@ -58,16 +58,17 @@ class Training:
         backward(self.model, rollouts.prompts, rollouts.traces.tokens, coefficients)
         self.norms.append(self.clipped())
         self.optimizer.step()
-        baseline, length = rollouts.rewards - advantages, rollouts.traces.mask.sum(1)
+        baseline, length = (rollouts.rewards - advantages.T).T, rollouts.traces.mask.sum(1)
         entries = rows, rollouts.rewards, baseline, rollouts.weights, length, -rollouts.log_probs.sum(1)
         for name, entry in zip(COLUMNS, entries, strict=True):
             self.log[name].append(torch.as_tensor(entry))
         self.done += 1
 
     def advantages(self, rows: Any, rollouts: Rollouts) -> Any:
-        """Rewards minus the method's values, which then remembers the batch.  # (B,) float64"""
+        """Rewards minus the method's values, which then remembers the batch.  # (B,) or (B, L) float64"""
         seen = rows, rollouts.rewards, rollouts.log_probs, rollouts.traces.mask.numpy()
-        return rollouts.rewards - self.baseline(Batch(*seen, self.done + 1, self.setting.group))
+        baseline = self.baseline(Batch(*seen, self.done + 1, self.setting.group))
+        return (rollouts.rewards - baseline.T).T
 
     def clipped(self) -> float:
         """Shorten the gradient where the setting says so; its norm before."""

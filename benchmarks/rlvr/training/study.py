@@ -18,7 +18,7 @@ from benchmarks.policies.study import Panel, carry_out, rows
 from benchmarks.policies.tables import stored
 from benchmarks.rlvr import RESULTS
 from benchmarks.rlvr.results import policy_tables
-from benchmarks.rlvr.training.panels import PANELS, SMOKE
+from benchmarks.rlvr.training.panels import PANELS, SMOKE, TOKENS
 from benchmarks.rlvr.training.run import train
 from benchmarks.rlvr.training.setting import Setting
 from benchmarks.rlvr.training.start import Lessons, Sizes
@@ -38,18 +38,22 @@ def main() -> None:
     options = parser.parse_args()
     if options.smoke:
         with tempfile.TemporaryDirectory() as folder:
-            runs = work(SMOKE, Path(folder), SMALL, options.workers)
+            runs = work(list(SMOKE.values()), Path(folder), SMALL, options.workers)
         for title, table in policy_tables.tables(runs, SMOKE).items():
             print(f"## {title}\n\n{table}\n")
         return
-    runs = rows(options.folder / NAME) if options.collect else work(PANELS, options.folder, SIZES, options.workers)
+    runs = (
+        rows(options.folder / NAME)
+        if options.collect
+        else work([*PANELS.values(), *TOKENS.values()], options.folder, SIZES, options.workers)
+    )
     stored(runs, Setting).write_parquet(RESULTS / "policies.parquet", compression_level=19)
 
 
-def work(panels: dict[str, Panel], folder: Path, sizes: Sizes, workers: int) -> pl.DataFrame:
+def work(panels: list[Panel], folder: Path, sizes: Sizes, workers: int) -> pl.DataFrame:
     """Carry out what is missing in the folder; all runs."""
     job = partial(train, starts=folder / "starts", sizes=sizes)
-    return carry_out(list(panels.values()), job, folder / NAME, workers)
+    return carry_out(panels, job, folder / NAME, workers)
 
 
 if __name__ == "__main__":
