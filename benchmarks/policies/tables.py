@@ -90,7 +90,7 @@ def shown(sample: FloatArray) -> str:
     return f"**{text}**" if abs(mean) > half else text
 
 
-def table(runs: pl.DataFrame, methods: Sequence[str], columns: Columns = EXACT, reference: str = "none") -> str:
+def table(runs: pl.DataFrame, methods: Sequence[str], columns: Columns, reference: str) -> str:
     """Markdown: one row a method, its area and the differences from the reference."""
     head = "| | rate | area | " + " | ".join([*columns.shares.values(), *columns.means.values()]) + " |"
     lines = [head, "|---" + "|---:" * (head.count("|") - 2) + "|"]
@@ -106,7 +106,7 @@ def table(runs: pl.DataFrame, methods: Sequence[str], columns: Columns = EXACT, 
     return "\n".join(lines)
 
 
-def comparisons(runs: pl.DataFrame, pairs: Sequence[tuple[str, str]], columns: Columns = EXACT) -> str:
+def comparisons(runs: pl.DataFrame, pairs: Sequence[tuple[str, str]], columns: Columns) -> str:
     """Markdown: paired differences of pairs of methods."""
     lines = ["| | " + " | ".join(columns.shares.values()) + " |", "|---" + "|---:" * len(columns.shares) + "|"]
     have = set(runs["method"])
@@ -120,7 +120,8 @@ def comparisons(runs: pl.DataFrame, pairs: Sequence[tuple[str, str]], columns: C
 PAIRS = (
     ("weighted", "none"), ("weighted", "plain"), ("weighted", "plain-tilted"), ("weighted", "batch-tilted"),
     ("weighted", "kae"), ("weighted", "rloo"), ("plain", "kae"), ("plain", "rloo"), ("plain-tilted", "plain"),
-    ("batch-tilted", "batch"), ("weighted", "weighted-uncapped"), ("weighted-tilted", "weighted"), ("weighted", "optimal"),
+    ("batch-tilted", "batch"), ("weighted", "weighted-uncapped"), ("weighted-tilted", "weighted"),
+    ("weighted-tokens", "weighted"), ("weighted", "optimal"),
 )  # fmt: skip
 
 
@@ -148,7 +149,9 @@ def summary(runs: pl.DataFrame, panel: Panel, cell: dict[str, Any], columns: Col
         return None
     first = tuned.filter(pl.col("method") == panel.methods[0])
     about = f"V {first['first'].mean():.2f} at the start, k {first['k'].mean():.1f}, {first['seed'].n_unique()} seeds"
-    return f"{about}.\n\n{table(tuned, panel.methods, columns)}\n\n{comparisons(tuned, PAIRS, columns)}"
+    return (
+        f"{about}.\n\n{table(tuned, panel.methods, columns, panel.methods[0])}\n\n{comparisons(tuned, PAIRS, columns)}"
+    )
 
 
 def report(runs: pl.DataFrame, panels: dict[str, Panel]) -> Iterator[tuple[str, str]]:
