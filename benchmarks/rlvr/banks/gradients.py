@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.rlvr import RESULTS
 from benchmarks.rlvr.banks.draw import plans
-from benchmarks.rlvr.banks.replays import COLUMNS, GROUPS, Bank, Column, ScoreWeightedKAE, read, table, values, weighted
+from benchmarks.rlvr.banks.replays import COLUMNS, GROUPS, Bank, Column, ScoreWeightedKAE, pooled, read, table, values
 from benchmarks.rlvr.files import write_table
 from kernadv.cli._progress import Bars
 
@@ -30,12 +30,18 @@ WEIGHTS = {
     "proxy-cubed": "logits³",
     "surprisal": "-log p",
     "surprisal-squared": "(-log p)²",
+    "surprisal-capped": "(-log p)², capped",
     "length": "length",
 }
 
 #: Baselines that a training loop can have.
 ONLINE = {name: column for name, column in COLUMNS.items() if name != "kae-0.5"} | {
-    **{f"weighted-{w}": Column(f"kernadv weighted by {title}", weighted, w) for w, title in WEIGHTS.items()},
+    **{f"weighted-{w}": Column(f"kernadv weighted by {t}", pooled(weighted=True), w) for w, t in WEIGHTS.items()},
+    "weighted-tilted": Column(
+        "kernadv weighted by (-log p)², capped, tilted by 2", pooled(weighted=True, pessimism=2.0), "surprisal-capped"
+    ),
+    "tilted-2": Column("kernadv tilted by 2", pooled(pessimism=2.0)),
+    "tilted-3": Column("kernadv tilted by 3", pooled(pessimism=3.0)),
     **{
         f"kae-{w}": Column(f"KAE h=0.5 weighted by {WEIGHTS[w]}", lambda _: ScoreWeightedKAE(0.5), w)
         for w in ("norm", "proxy", "proxy-squared")

@@ -15,6 +15,7 @@ from kernadv import KernelValueEstimator
 from kernadv.baselines import Offline, ValueEstimator, discover
 from kernadv.baselines.kae import KAE
 from kernadv.clock import Relative
+from kernadv.scores import Surprisal
 
 GROUPS = (1, 4, 8)
 #: Weights that are powers of a trace's columns.
@@ -52,6 +53,13 @@ def read(plan: Plan, step: int, folder: Path) -> Bank:
     data["history"] = {name: column.reshape(-1, *size) for name, column in data["history"].items()}
     for source in (data, data["history"]):
         source.update({name: source[of] ** power for name, (of, power) in POWERS.items() if of in source})
+    if "surprisal" in data:
+        weigh = Surprisal()  # as the batches came, then the fresh traces
+        batches = [*zip(*(data["history"].get(name, ()) for name in ("surprisal", "length")), strict=True)]
+        capped = [weigh.of_traces(x.ravel(), length.ravel()).reshape(x.shape) for x, length in batches]
+        data["history"]["surprisal-capped"] = np.array(capped)
+        own = data["surprisal"], data["length"]
+        data["surprisal-capped"] = weigh.of_traces(*(x.ravel() for x in own)).reshape(own[0].shape)
     rates = load(plan.offline(folder)).numpy()
     return Bank(plan, step, Offline(rates * OFFLINE_ROLLOUTS, OFFLINE_ROLLOUTS), data)
 
@@ -113,8 +121,8 @@ def _kae(h: float) -> Callable[[Offline], ValueEstimator]:
     return lambda _: KAE(Relative(h)).online()
 
 
-def weighted(_: Offline) -> Any:
-    return KernelValueEstimator(weighted=True)
+def pooled(**options: Any) -> Callable[[Offline], KernelValueEstimator]:
+    return lambda _: KernelValueEstimator(**options)
 
 
 #: Free of the own reward.  KAE's h = 0.3 was fixed before any run.
@@ -155,7 +163,7 @@ def values(bank: Bank, column: Column, group: int, traces: dict[str, Any]) -> An
         estimator.observe(prompt.astype(int).ravel(), history["reward"][k].ravel(), k + 1, **given(history, k))
     ids = np.repeat(bank.data["prompt"], group)
     reward = traces["reward"]
-    if column.weight:
+    if hasattr(estimator, "baselines"):
         out = [estimator.baselines(ids, z.ravel(), bank.step, **given(traces, k)) for k, z in enumerate(reward)]
     else:
         out = [estimator.values(ids, z.ravel(), bank.step).value for z in reward]
