@@ -15,7 +15,7 @@ from kernadv.scores import Surprisal
 
 
 def test_rows_that_are_not_kept_do_not_enter_the_history():
-    driver, plain = Driver(), KernelValueEstimator()
+    driver, plain = Driver(weights="none"), KernelValueEstimator()
     keep = torch.tensor([True, True, False, True])
     rewards = torch.tensor([1.0, 0.0, 9.0, 1.0])
     for step in (1, 2):
@@ -117,12 +117,17 @@ def test_weights_of_your_own():
             Driver(weights=bad)
 
 
-def test_without_log_probabilities_the_default_is_plain_which_is_said_once(caplog):
-    driver, plain = Driver(allow_late=True), KernelValueEstimator(allow_late=True)
+def test_without_log_probabilities_the_default_lowers_the_value_which_is_said_once(caplog):
+    driver, lowered = Driver(allow_late=True), KernelValueEstimator(allow_late=True, pessimism=2.0)
+    plain = Driver(weights="none", allow_late=True)
+    with pytest.raises(ArgumentError, match="finite"):  # nothing is said of a call that fails
+        driver.rows(["a"], torch.tensor([torch.inf]), 1)
     for step in (1, 2):
-        assert torch.equal(driver.rows(*BATCH, step), plain.advantages(*BATCH, step))
+        expected = lowered.advantages(*BATCH, step)
+        assert torch.equal(driver.rows(*BATCH, step), expected)
+        assert torch.equal(plain.rows(*BATCH, step), expected) is (step == 1)  # with no past, there is no range
     assert [record.message for record in caplog.records if "no log-probabilities" in record.message] == [
-        "kernadv: no log-probabilities are there to weigh the traces by; the baseline is the plain value"
+        "kernadv: no log-probabilities are there to weigh the traces by; the baseline is the value, lowered by pessimism=2"
     ]
     assert driver.estimator.allow_late is True
 
@@ -141,10 +146,11 @@ def test_traces_without_surprise_weigh_next_to_nothing():
     assert torch.isfinite(got).all()
 
 
-def test_a_loss_that_is_not_known_means_plain_which_is_said_once(caplog):
-    assert not Driver(loss=None).weighted
+def test_a_loss_that_is_not_known_means_no_weights_which_is_said_once(caplog):
+    driver = Driver(loss=None)
+    assert (driver.weighted, driver.estimator.pessimism) == (False, 2.0)
     assert [record.message for record in caplog.records] == [
-        "kernadv does not know how this loss divides long traces; the baseline is the plain value"
+        "kernadv does not know how this loss divides long traces; the baseline is the value, lowered by pessimism=2"
     ]
     assert Driver(KernelValueEstimator(weighted=True), loss=None).weighted
     assert not Driver(weights="none", loss=None).weighted
