@@ -92,7 +92,7 @@ class Online:
     weights : Surprisal, optional
         Of a weighted estimator.
     k : float
-        The values are `tilted` by it.
+        The values are `tilted` by it, from the first batch on: ``pessimism=k`` waits for the second.
     """
 
     def __init__(self, estimator: KernelValueEstimator, weights: Surprisal | None = None, k: float = 1.0) -> None:
@@ -114,8 +114,8 @@ class AlongTrace:
 
     KEPT, SHRUNK = 0.95, 0.002  # share of the sums that stays at a batch; information of the prior, in all weights
 
-    def __init__(self, weights: Surprisal, bins: int = 8) -> None:
-        self.estimator, self.weights, self.bins = KernelValueEstimator(weighted=True), weights, bins
+    def __init__(self, weights: Surprisal, k: float = 1.0, bins: int = 8) -> None:
+        self.estimator, self.weights, self.k, self.bins = KernelValueEstimator(weighted=True), weights, k, bins
         self.edges: FloatArray | None = None
         self.residual, self.information, self.weight = np.zeros((3, bins))
 
@@ -138,7 +138,7 @@ class AlongTrace:
         news = (batch.reward - b)[:, None] * mine, (inside * (1.0 - inside))[:, None] * mine, mine
         for sums, new in zip((self.residual, self.information, self.weight), news, strict=True):
             sums[:] = self.KEPT * sums + new.sum(0)
-        return moved
+        return tilted(moved, self.k)
 
 
 def _always(baseline: Baseline) -> Callable[[str], Baseline]:
@@ -173,6 +173,9 @@ METHODS = {
     "weighted-tilted": Method("kernadv, weighted, tilted by 2", _weighted(k=2.0)),
     "weighted-tokens": Method(
         "kernadv, weighted, along the trace", lambda loss: AlongTrace(Surprisal(loss=loss)), per_token=True
+    ),
+    "weighted-tokens-tilted": Method(
+        "kernadv, weighted, along the trace, tilted by 2", lambda loss: AlongTrace(Surprisal(loss=loss), 2.0), per_token=True
     ),
     "value": Method("oracle V", _oracle(lambda norms: norms.value), oracle=True),
     "optimal": Method("oracle b*", _oracle(lambda norms: norms.optimal), oracle=True),

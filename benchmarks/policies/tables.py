@@ -120,8 +120,7 @@ def comparisons(runs: pl.DataFrame, pairs: Sequence[tuple[str, str]], columns: C
 PAIRS = (
     ("weighted", "none"), ("weighted", "plain"), ("weighted", "plain-tilted"), ("weighted", "batch-tilted"),
     ("weighted", "kae"), ("weighted", "rloo"), ("plain", "kae"), ("plain", "rloo"), ("plain-tilted", "plain"),
-    ("batch-tilted", "batch"), ("weighted", "weighted-uncapped"), ("weighted-tilted", "weighted"),
-    ("weighted-tokens", "weighted"), ("weighted", "optimal"),
+    ("batch-tilted", "batch"), ("weighted", "weighted-uncapped"), ("weighted-tilted", "weighted"), ("weighted", "optimal"),
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ class KernelAdvantage(MCAdvantage):
     step : callable
         Returns the version of the policy that wrote the trajectories, from 1: a function that reads a counter of yours.
     estimator : Estimator, optional
-        Default: the pooled `KernelValueEstimator`, weighted if there is a `log_probs_key`.
+        Default: the pooled `KernelValueEstimator`, weighted if there is a `log_probs_key`, else with ``pessimism=2``.
     trajectory_return : {"sum", "max", "mean"}
         A trajectory's reward from those of its steps.
     log_probs_key : optional
@@ -68,7 +68,7 @@ class KernelAdvantage(MCAdvantage):
         super().__init__(max(grpo_size, 2), *keys, trajectory_return=trajectory_return)
         self.grpo_size = self.candidate_group_size = self.candidate_selection_min_size = grpo_size
         check_version("torchrl", (0, 14), (0, 15))
-        self.kernadv = Driver(estimator, "none" if log_probs_key is None and estimator is None else weights, loss)
+        self.kernadv = Driver(estimator, weights, loss)
         self.step, self.log_probs_key = step, log_probs_key
 
     def share_memory_(self) -> Any:

@@ -18,6 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kernadv import KernelValueEstimator, prompt_id
+from kernadv.adapters._driver import PESSIMISM
 
 RECIPES = Path(__file__).parents[2] / "examples" / "recipes"
 
@@ -56,7 +57,7 @@ def test_openrlhf(load):
     )
     maker = sys.modules["openrlhf.trainer.ppo_trainer"].RemoteExperienceMaker()
     assert type(maker) is recipe.KernelExperienceMaker
-    again, mask = KernelValueEstimator(), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    again, mask = KernelValueEstimator(pessimism=PESSIMISM), torch.tensor([[1, 1, 0], [1, 1, 1]])
     for step in (1, 2):
         rewards = torch.tensor([1.0, 0.0, float(step), 0.0])
         experiences = [
@@ -74,7 +75,7 @@ def test_nemo_rl(load):
     recipe = load("nemo_rl_kernadv", nemo_rl__algorithms__grpo={"_create_advantage_estimator": None})
     estimator = recipe.install(pad_id=0)
     assert sys.modules["nemo_rl.algorithms.grpo"]._create_advantage_estimator({}) is estimator
-    again, mask = KernelValueEstimator(), torch.ones(3, 4)
+    again, mask = KernelValueEstimator(pessimism=PESSIMISM), torch.ones(3, 4)
     for step, width in ((1, 3), (2, 5)):  # the padding grows
         prompts = torch.zeros(3, width, dtype=torch.long)
         prompts[:, -2:] = torch.tensor([[5, 6], [5, 6], [7, 8]])

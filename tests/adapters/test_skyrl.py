@@ -27,7 +27,7 @@ from skyrl.train.utils import utils as skyrl_utils
 
 from kernadv import ArgumentError, CheckpointError, KernelValueEstimator
 from kernadv.adapters import _process, skyrl, use
-from kernadv.adapters._driver import STATE_FILE
+from kernadv.adapters._driver import PESSIMISM, STATE_FILE
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -74,7 +74,7 @@ def batch(seed, pad=2):
 
 
 def test_the_trainers_own_method(tmp_path):
-    trainer, again = Trainer(tmp_path), KernelValueEstimator()
+    trainer, again = Trainer(tmp_path), KernelValueEstimator(pessimism=PESSIMISM)
     for step in (1, 2, 3):
         trainer.global_step = step
         rewards, data = batch(step)

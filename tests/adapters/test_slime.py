@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from kernadv import ArgumentError, KernelValueEstimator, prompt_id
 from kernadv.adapters import _process, at_step, slime, use
+from kernadv.adapters._driver import PESSIMISM
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def rollout(monkeypatch):
 
 
 def test_slime(rollout):
-    again = KernelValueEstimator()
+    again = KernelValueEstimator(pessimism=PESSIMISM)
     for number in range(3):
         rollout._current_rollout_id = number
         rewards = np.random.default_rng(number).integers(0, 2, 4).tolist()

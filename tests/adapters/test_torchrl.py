@@ -13,6 +13,7 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer
 from torchrl.objectives.llm import MCAdvantage
 
 from kernadv import ArgumentError, CheckpointError, KernelValueEstimator
+from kernadv.adapters._driver import PESSIMISM
 from kernadv.adapters.torchrl import KernelAdvantage
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -46,7 +47,7 @@ def test_the_buffer_holds_the_estimators_advantages(size):
     clock = {}
     transform = KernelAdvantage(size, "group_id", step=lambda: clock["step"])
     rewards, written = run(transform, clock, 5, size)
-    again = KernelValueEstimator()
+    again = KernelValueEstimator(pessimism=PESSIMISM)
     for step, group in np.ndindex(5, 2):
         said = again.advantages([f"[{group}]"] * size, torch.tensor(rewards[step, group]).float(), step + 1)
         assert torch.equal(written[step, group], said[:, None].expand(size, 3))

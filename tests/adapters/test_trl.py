@@ -13,7 +13,7 @@ pd = pytest.importorskip("pandas")
 torch = pytest.importorskip("torch")
 
 from kernadv import ArgumentError, ArgumentTypeError, CheckpointError, KernelValueEstimator, prompt_id
-from kernadv.adapters._driver import STATE_FILE
+from kernadv.adapters._driver import PESSIMISM, STATE_FILE
 
 pytestmark = [
     pytest.mark.filterwarnings("default"),
@@ -171,7 +171,7 @@ def test_traces_without_a_reward_have_advantage_0(make):
     assert (log[1]["advantage"] == 0).all()
     assert log[2]["some"].isna().sum() == 3
     assert (log[2]["advantage"][log[2]["some"].isna()] == 0).all()
-    assert replay(trainer.args.output_dir, KernelValueEstimator(), ["some"]) == 0.0
+    assert replay(trainer.args.output_dir, KernelValueEstimator(pessimism=PESSIMISM), ["some"]) == 0.0
 
 
 def test_several_rewards_are_weighted(make, example):
@@ -180,7 +180,9 @@ def test_several_rewards_are_weighted(make, example):
 
     trainer = make(rewards=[example.even, short], reward_weights=[1.0, 0.5])
     trainer.train()
-    assert replay(trainer.args.output_dir, KernelValueEstimator(), ["even", "short"], [1.0, 0.5]) == 0.0
+    assert (
+        replay(trainer.args.output_dir, KernelValueEstimator(pessimism=PESSIMISM), ["even", "short"], [1.0, 0.5]) == 0.0
+    )
 
 
 def test_one_call_a_generation_at_the_step_of_the_policy(make):
@@ -219,7 +221,7 @@ def test_data_that_no_schedule_fits(make, example):
         make(data=one, reuse=1)  # TRL alone would train 0 steps and say nothing
     trainer = make(data=one, num_generations=8)
     trainer.train()
-    assert replay(trainer.args.output_dir, KernelValueEstimator()) == 0.0
+    assert replay(trainer.args.output_dir, KernelValueEstimator(pessimism=PESSIMISM)) == 0.0
     with pytest.raises(ArgumentError, match="reuse must be a whole number"):
         make(reuse=0)
 
@@ -239,7 +241,7 @@ def test_data_that_no_schedule_fits(make, example):
 def test_settings_that_change_nothing_for_the_history(make, settings):
     trainer = make(**settings)
     trainer.train()
-    again = KernelValueEstimator()
+    again = KernelValueEstimator(pessimism=PESSIMISM)
     assert replay(trainer.args.output_dir, again) == 0.0
     assert same_state(again, trainer.kernadv.estimator)
 
@@ -256,7 +258,7 @@ def test_conversations_and_adapters_of_peft(make, example, tmp_path):
     trainer = make(**settings, template="{% for m in messages %}{{ m['content'] }}{% endfor %}", save_strategy="epoch")
     with pytest.warns(UserWarning, match="no column 'prompt_id'"):
         trainer.train()
-    assert replay(trainer.args.output_dir, KernelValueEstimator(), ["long"]) == 0.0
+    assert replay(trainer.args.output_dir, KernelValueEstimator(pessimism=PESSIMISM), ["long"]) == 0.0
     first = tables(trainer.args.output_dir)[0]
     assert first["prompt_id"].tolist() == [prompt_id(messages) for messages in first["prompt"]]
     assert (tmp_path / "run" / "checkpoint-6" / STATE_FILE).is_file()
@@ -303,7 +305,7 @@ def test_tools_and_environments(make, example, options, monkeypatch):
     trainer = make(**settings, template=qwen3_chat_template, tokens=tokens, options=options)
     with pytest.warns(UserWarning, match="no column 'prompt_id'"):
         trainer.train()
-    assert replay(trainer.args.output_dir, KernelValueEstimator(), ["some"]) == 0.0
+    assert replay(trainer.args.output_dir, KernelValueEstimator(pessimism=PESSIMISM), ["some"]) == 0.0
     first = tables(trainer.args.output_dir)[0]
     assert first["prompt_id"].tolist() == [
         prompt_id(messages) for messages in first["prompt"]
@@ -321,7 +323,7 @@ def test_two_trainers_in_one_process_know_nothing_of_each_other(make, tmp_path):
     first, second = (make(output_dir=str(tmp_path / name), seed=seed) for name, seed in (("a", 1), ("b", 2)))
     for trainer in (second, first):
         trainer.train()
-        again = KernelValueEstimator()
+        again = KernelValueEstimator(pessimism=PESSIMISM)
         assert replay(trainer.args.output_dir, again) == 0.0
         assert same_state(again, trainer.kernadv.estimator)
 

@@ -13,7 +13,7 @@ pd = pytest.importorskip("pandas")
 torch = pytest.importorskip("torch")
 
 from kernadv import KernelValueEstimator
-from kernadv.adapters._driver import STATE_FILE
+from kernadv.adapters._driver import PESSIMISM, STATE_FILE
 
 pytestmark = pytest.mark.filterwarnings("default")
 HERE = Path(__file__).parent
@@ -48,7 +48,7 @@ def test_groups_over_both_processes_and_several_steps_a_generation(run, runs):
     log = [pd.read_parquet(file) for file in sorted((run / "split" / "completions").glob("*.parquet"))]
     steps = [table["policy_step"].iloc[0] for table in log]
     assert steps == [1, 1, 1, 1, 5, 5, 5, 5, 9, 9]
-    alone = KernelValueEstimator()
+    alone = KernelValueEstimator(pessimism=PESSIMISM)
     for table in (log[0], log[4], log[8]):
         assert table["prompt_id"].value_counts().tolist() == [4, 4]
         step = int(table["policy_step"].iloc[0])
@@ -60,7 +60,7 @@ def test_groups_over_both_processes_and_several_steps_a_generation(run, runs):
 def test_same_state_and_advantages_as_one_process(run, runs):
     (first, used, resumed, *_), (second, others, *_) = said(run)
     assert first == second == resumed
-    alone = KernelValueEstimator()
+    alone = KernelValueEstimator(pessimism=PESSIMISM)
     log = [pd.read_parquet(file) for file in sorted((run / "completions").glob("*.parquet"))]
     assert [len(table) for table in log] == [8] * 10
     for step, (table, one, two) in enumerate(zip(log, used, others, strict=True), 1):
@@ -98,7 +98,7 @@ def test_same_prompts_as_one_process(run, make):
 def test_one_process_resumes_the_run_of_two(run, make):
     trainer = make(per_device_train_batch_size=8, max_steps=4, reuse=2)
     trainer.train(resume_from_checkpoint=str(run / "checkpoint-3"))
-    resumed = KernelValueEstimator()
+    resumed = KernelValueEstimator(pessimism=PESSIMISM)
     resumed.load(run / "checkpoint-3" / STATE_FILE)
     table = pd.read_parquet(Path(trainer.args.output_dir, "completions", "completions_00004.parquet"))
     alone = torch.tensor(table["even"].to_numpy(), dtype=torch.float32)

@@ -21,7 +21,7 @@ from verl.utils import tensordict_utils
 from kernadv import ArgumentError, CheckpointError, KernelValueEstimator, prompt_id
 from kernadv.adapters import _process
 from kernadv.adapters import verl as adapter
-from kernadv.adapters._driver import STATE_FILE
+from kernadv.adapters._driver import PESSIMISM, STATE_FILE
 
 pytestmark = pytest.mark.filterwarnings("default")
 ROWS, TOKENS = 4, 5
@@ -45,7 +45,7 @@ def batch(seed, prompts=("a_1", "a_1", "b", "b")):
 
 
 def test_the_registered_function():
-    again = KernelValueEstimator()
+    again = KernelValueEstimator(pessimism=PESSIMISM)
     function = core_algos.get_adv_estimator_fn("kernadv")
     for step in range(1, 6):
         scores, mask, index = batch(step)
@@ -344,7 +344,7 @@ def test_the_trainers_own_method_over_the_queue(ray, tmp_path):
     import transfer_queue as tq
 
     tq.init()
-    trainer, again = Trainer(tmp_path), KernelValueEstimator()
+    trainer, again = Trainer(tmp_path), KernelValueEstimator(pessimism=PESSIMISM)
     for step in (1, 2):
         trainer.global_steps = step
         scores, _, index = batch(step)

@@ -30,7 +30,7 @@ from benchmarks.rlvr.training.study import SIZES
 from kernadv.cli._progress import Bars
 
 FILE = RESULTS / "tokens.parquet"
-COMPARED = ("none", "plain", "weighted", "weighted-tilted", "weighted-tokens")
+COMPARED = ("none", "plain", "weighted", "weighted-tilted", "weighted-tokens", "weighted-tokens-tilted")
 RATES = {"lookup": 4e-4, "chain_sum": 1e-4}
 SEEDS, STEPS, TRACES = 4, (25, 73), 32
 STREAM = 4  # of random numbers

@@ -5,12 +5,17 @@ Command: ``python -m benchmarks.rlvr.results.tables``; the page itself calls the
 
 from __future__ import annotations
 
+from benchmarks.rlvr.banks import tokens
 from benchmarks.rlvr.results import audit_check, gradient_tables, policy_tables, value_tables
 
 SECTIONS = {
     "Values": value_tables.tables,
     "Gradients": gradient_tables.tables,
     "Policies": policy_tables.tables,
+    "A baseline that moves along the trace": lambda: {
+        "Second moments": tokens.table(),
+        "Accuracy": policy_tables.along_the_trace(),
+    },
     "The audit beside the truth": audit_check.tables,
 }
 

@@ -15,10 +15,10 @@ PANELS = {
     "lookup": Panel("lookup", METHODS, (2e-4, 4e-4, 8e-4), {"task": ("lookup",)} | BOTH, 8, Setting),
     "chain_sum": Panel("chain_sum", METHODS, (5e-5, 1e-4, 2e-4), {"task": ("chain_sum",)} | BOTH, 8, Setting),
 }
+ALONG = ("weighted", "weighted-tokens", "weighted-tilted", "weighted-tokens-tilted")
 #: Baselines along the trace, beside those of the trace.
 TOKENS = {
-    name: Panel(name, ("weighted", "weighted-tokens"), panel.rates, panel.vary | {"group": (1,)}, 8, Setting)
-    for name, panel in PANELS.items()
+    name: Panel(name, ALONG, panel.rates, panel.vary | {"group": (1,)}, 8, Setting) for name, panel in PANELS.items()
 }
 _tiny = {"task": ("lookup",), "clip": (1.0,), "group": (1,), "steps": (4,)}
 SMOKE = {"lookup": Panel("lookup", ("none", "weighted"), (4e-4,), _tiny, 2, Setting)}
