@@ -25,7 +25,7 @@ from kernadv.scores import Surprisal
 STATE_FILE, WEIGHTS_FILE = "kernadv.safetensors", "kernadv_weights.safetensors"
 #: Weight of a trace whose log-probability is 0; weights of a batch must not all be 0.
 SMALLEST = 1e-12
-#: Of the default estimator, where there is nothing to weigh the traces by.
+#: Of the default estimator, unless the weights are your own: surprisals understate how large the scores of wrong traces are.
 PESSIMISM = 2.0
 #: The weights' arrays in `Driver.state_dict`.
 PREFIX = "weights/"
@@ -55,16 +55,16 @@ class Driver:
     Parameters
     ----------
     estimator : Estimator, optional
-        Default: a `KernelValueEstimator`, weighted unless weights="none"; without log-probabilities it has
-        ``pessimism=2`` instead, which is said once.  One of your own gets weights if, and only if, it has
-        ``weighted=True``.
+        Default: a `KernelValueEstimator`, weighted and with ``pessimism=2``; without log-probabilities not weighted, which
+        is said once.  One of your own gets weights if, and only if, it has ``weighted=True``.
     weights : {"surprisal", "none"} or callable
         "surprisal": `kernadv.scores.Surprisal`, for the loss given.  A callable takes the surprisal and the number of tokens
-        of the traces, (B,) each, and returns their weights (B,).  "none": the value is subtracted.
+        of the traces, (B,) each, and returns their weights (B,); there is no pessimism beside it.  "none": the value is
+        subtracted.
     loss : {"sum", "trace"} or None
         As in `Surprisal`.  None: not known; the default estimator is then as without log-probabilities, which is said once.
     **options
-        Arguments of the default estimator.
+        Arguments of the default estimator, before those above.
 
     Raises
     ------
@@ -77,15 +77,13 @@ class Driver:
     ) -> None:
         if not callable(weights) and weights not in ("surprisal", "none"):
             raise ArgumentError(f"weights must be 'surprisal', 'none' or a function, got {weights!r:.80}")
-        self._options = options if estimator is None else None
+        self._options = None
         if estimator is None:
-            if weights == "none":
-                estimator = KernelValueEstimator(**options)
-            elif weights == "surprisal" and loss is None:
-                estimator = self._lowered()
-                _say_lowered("kernadv does not know how this loss divides long traces", estimator)
-            else:
-                estimator = KernelValueEstimator(**{"weighted": True, **options})
+            self._options = {"pessimism": PESSIMISM, **options} if weights == "surprisal" else options
+            if weights == "surprisal" and loss is None:
+                _log.warning("kernadv does not know how this loss divides long traces: the baseline has no weights")
+                weights = "none"
+            estimator = KernelValueEstimator(**{"weighted": weights != "none", **self._options})
         self.estimator: Any = _checked(estimator)
         self._surprisal = None if callable(weights) else Surprisal(loss=loss or "sum")
         self._weigh = weights if self._surprisal is None else self._surprisal.of_traces
@@ -132,10 +130,7 @@ class Driver:
             If a weighted estimator of your own, or one that had weights before, gets no log-probabilities.
         """
         start = time.perf_counter()
-        estimator = self.estimator
-        if self.weighted and surprisal is None:
-            self._check_unweighted()
-            estimator = self._lowered()
+        estimator = self._without_weights() if self.weighted and surprisal is None else self.estimator
         weighing = None if self._surprisal is None else self._surprisal.state_dict()
         try:
             out = self._advantages(estimator, prompt_ids, rewards, step, surprisal, keep)
@@ -144,7 +139,7 @@ class Driver:
                 self._surprisal.load_state_dict(weighing)
             raise
         if estimator is not self.estimator:
-            _say_lowered("kernadv: no log-probabilities are there to weigh the traces by", estimator)
+            _log.warning("kernadv: no log-probabilities are there to weigh the traces by: the baseline has no weights")
             self.estimator = estimator
         self.seconds = time.perf_counter() - start
         return out
@@ -168,14 +163,11 @@ class Driver:
         x, tokens = (np.asarray(part, np.float64)[rows] for part in surprisal())
         return {"weights": np.maximum(np.asarray(self._weigh(x, tokens), np.float64), SMALLEST)}
 
-    def _check_unweighted(self) -> None:
-        """Raise if weights were asked for, or something was learned with them."""
+    def _without_weights(self) -> Any:
+        """An estimator without weights, if nothing was learned with them."""
         if self._options is None or self._options.get("weighted") or self.estimator.metrics()["history_visits"]:
             raise ArgumentError("the estimator is weighted, but no log-probabilities are there to weigh the traces by")
-
-    def _lowered(self) -> KernelValueEstimator:
-        """The default estimator without weights."""
-        return KernelValueEstimator(**{"pessimism": PESSIMISM, **(self._options or {}), "weighted": False})
+        return KernelValueEstimator(**self._options)
 
     def tokens(self, prompt_ids: Sequence[str], token_rewards: Any, mask: Any, step: Any, **options: Any) -> Any:
         """Advantages of (rows x tokens): that of the row at each token of the mask, 0 elsewhere.
@@ -261,18 +253,14 @@ class Driver:
         except CheckpointError:
             if self._options is None or not self.weighted:
                 raise
-            lowered = self._lowered()
+            unweighted = KernelValueEstimator(**{**self._options, "weighted": False})
             try:
-                load(lowered)
+                load(unweighted)
             except CheckpointError:
-                lowered = self.estimator
-            if lowered is self.estimator:
+                unweighted = self.estimator
+            if unweighted is self.estimator:
                 raise
-            self.estimator = lowered
-
-
-def _say_lowered(why: str, estimator: KernelValueEstimator) -> None:
-    _log.warning("%s; the baseline is the value, lowered by pessimism=%g", why, estimator.pessimism)
+            self.estimator = unweighted
 
 
 def _checked(estimator: Any) -> Estimator:

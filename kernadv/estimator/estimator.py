@@ -195,7 +195,8 @@ class KernelValueEstimator:
         return cls(Relative(h), kernel, **options)
 
     def __repr__(self) -> str:
-        return f"KernelValueEstimator({self._rule!r}, {self._state!r}, backend={self.backend.name!r})"
+        tilt = f", pessimism={self.pessimism:g}" if self.pessimism != 1.0 else ""
+        return f"KernelValueEstimator({self._rule!r}{tilt}, {self._state!r}, backend={self.backend.name!r})"
 
     @property
     def bandwidth(self) -> Bandwidth | None:

@@ -89,7 +89,8 @@ BATCH = ["a", "a", "b"], torch.tensor([1.0, 0.0, 1.0])
 
 @pytest.mark.parametrize("loss", ["sum", "trace"])
 def test_the_default_weighs_by_the_capped_surprisal_of_the_loss(loss):
-    driver, plain, weigh = Driver(loss=loss), KernelValueEstimator(weighted=True), Surprisal(loss=loss)
+    driver, weigh = Driver(loss=loss), Surprisal(loss=loss)
+    plain = KernelValueEstimator(weighted=True, pessimism=2.0)
     for step in (1, 2):
         got = driver.rows(*BATCH, step, surprisal=lambda: SUMS)
         assert torch.equal(got, plain.advantages(*BATCH, step, weights=weigh.of_traces(*SUMS)))
@@ -111,7 +112,8 @@ def test_weights_of_your_own():
     driver, plain = Driver(weights=lambda x, tokens: x / tokens), KernelValueEstimator(weighted=True)
     got = driver.rows(*BATCH, 1, surprisal=lambda: SUMS)
     assert torch.equal(got, plain.advantages(*BATCH, 1, weights=SUMS[0].double() / SUMS[1].double()))
-    assert not Driver(weights="none").weighted
+    unweighted = Driver(weights="none")
+    assert (unweighted.weighted, unweighted.estimator.pessimism) == (False, 1.0)
     for bad in ("length", 3, None):
         with pytest.raises(ArgumentError, match="'surprisal', 'none' or a function"):
             Driver(weights=bad)
@@ -127,7 +129,7 @@ def test_without_log_probabilities_the_default_lowers_the_value_which_is_said_on
         assert torch.equal(driver.rows(*BATCH, step), expected)
         assert torch.equal(plain.rows(*BATCH, step), expected) is (step == 1)  # with no past, there is no range
     assert [record.message for record in caplog.records if "no log-probabilities" in record.message] == [
-        "kernadv: no log-probabilities are there to weigh the traces by; the baseline is the value, lowered by pessimism=2"
+        "kernadv: no log-probabilities are there to weigh the traces by: the baseline has no weights"
     ]
     assert driver.estimator.allow_late is True
 
@@ -150,7 +152,7 @@ def test_a_loss_that_is_not_known_means_no_weights_which_is_said_once(caplog):
     driver = Driver(loss=None)
     assert (driver.weighted, driver.estimator.pessimism) == (False, 2.0)
     assert [record.message for record in caplog.records] == [
-        "kernadv does not know how this loss divides long traces; the baseline is the value, lowered by pessimism=2"
+        "kernadv does not know how this loss divides long traces: the baseline has no weights"
     ]
     assert Driver(KernelValueEstimator(weighted=True), loss=None).weighted
     assert not Driver(weights="none", loss=None).weighted
@@ -190,7 +192,10 @@ def build():
 
 
 def test_settings_of_a_configuration(monkeypatch):
-    assert repr(driver_of({}).estimator) == repr(KernelValueEstimator(weighted=True))
+    assert repr(driver_of({}).estimator) == repr(KernelValueEstimator(weighted=True, pessimism=2.0))
+    assert "pessimism=2" in repr(driver_of({}).estimator)
+    assert driver_of({"weights": "math.hypot"}).estimator.pessimism == 1.0
+    assert driver_of({"pessimism": 1.0}).estimator.pessimism == 1.0
     assert repr(driver_of({"h": 0.3, "kernel": "gaussian"}).estimator) == repr(
         KernelValueEstimator.kae(0.3, "gaussian")
     )
