@@ -63,6 +63,13 @@ def audit(
         list[str] | None,
         typer.Option(metavar="COLUMN[=WEIGHT]", help="Reward column to sum; may be repeated."),
     ] = None,
+    on_repeat: Annotated[
+        str,
+        typer.Option(
+            metavar="CHOICE",
+            help="Of steps that come again: error, last (only the last rows count), offset (number them on), or merge.",
+        ),
+    ] = "error",
     baseline: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Further baseline to compare; may be repeated. An unknown name lists all."),
@@ -94,6 +101,7 @@ def audit(
                 columns=columns,
                 counts=pair,
                 rewards=weights,
+                on_repeat=on_repeat,
                 progress=lambda fraction, rows: tell(fraction, f"{rows:,} rows"),
             )
         with bars.bar("computing") as tell:
@@ -108,7 +116,7 @@ def audit(
                 progress=tell,
             )
         source = "tiny_rlvr (the log that ships with kernadv)" if demo else str(found.source)
-        report = Report(result, source, found.format, chosen.name, draws, is_binary(found.groups))
+        report = Report(result, source, found.format, chosen.name, draws, is_binary(found.groups) and not found.origin)
         if "--json" in outputs:
             _write(outputs["--json"], report.to_json() + "\n")
         if "--html" in outputs:

@@ -11,13 +11,27 @@ import math
 import os
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice
-from kernadv.logs._base import Chunk, Notes, Query, Reader, RewardLog, Selection, some
+from kernadv.logs._base import ON_REPEAT, Chunk, Notes, Query, Reader, RewardLog, Selection, some
 from kernadv.logs._columns import ALIASES, ROLES, select
+from kernadv.logs._order import RowOrder
 
-__all__ = ["ALIASES", "Chunk", "Notes", "Query", "Reader", "RewardLog", "Selection", "formats", "read_log", "select"]
+__all__ = [
+    "ALIASES",
+    "Chunk",
+    "Notes",
+    "Query",
+    "Reader",
+    "RewardLog",
+    "RowOrder",
+    "Selection",
+    "formats",
+    "read_log",
+    "select",
+]
 
 
 def read_log(
@@ -27,6 +41,7 @@ def read_log(
     columns: Mapping[str, str] | None = None,
     counts: tuple[str, str] | None = None,
     rewards: Sequence[str] | Mapping[str, float] | None = None,
+    on_repeat: str = "error",
     progress: Callable[[float, int], None] | None = None,
 ) -> RewardLog:
     """Read the rewards of a training run, in bounded memory, and reduce them to groups.
@@ -45,6 +60,10 @@ def read_log(
         Columns of the number of correct and of all traces: a row is then a group with 0/1 rewards.
     rewards : sequence of str, or mapping of str to float, optional
         Reward columns to sum, with their weights.  By default all those of the log, with weight 1.
+    on_repeat : str
+        What to do with steps that come again: "error" raises; "last": of such a step only the last rows count (a resumed
+        run, or a file that is there twice); "offset": the steps go on after those before (a count that began anew);
+        "merge": rows of the same prompt and step count as one group (several writers).
     progress : callable, optional
         Called with the fraction done and the number of rows read, after every chunk and at the end.
 
@@ -65,6 +84,7 @@ def read_log(
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentTypeError(f"path must be a file or folder, got {path!r:.80}")
     query = _query(Path(path).expanduser(), {} if columns is None else columns, counts, rewards)
+    query = replace(query, on_repeat=check_choice(on_repeat, "on_repeat", ON_REPEAT))
     if not os.path.exists(query.path):
         raise LogError(f"expected a log file or folder, but {query.path} does not exist")
     name = _detect(query.path, readers) if format is None else check_choice(format, "log format", readers)

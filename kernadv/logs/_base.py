@@ -5,16 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from kernadv._errors import LogError
 from kernadv._typing import FloatArray
 from kernadv.groups import Groups
+from kernadv.logs._order import RowOrder
 
 if TYPE_CHECKING:
     import polars as pl
+
+#: What may be done with steps that come again.
+ON_REPEAT = ("error", "last", "offset", "merge")
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,11 @@ class RewardLog:
     ----------
     groups : Groups
         One row a (prompt, step), sorted by prompt, then by step; prompts are numbered in their order of appearance.
+        Rewards are relative to `origin`.
     prompts : list of str or list of int, length P
         Id of the prompt of each row number.  A text of more than 64 characters is represented by its SHA-256 digest.
     value : (N,) float64 or None
-        True value of each group (mean over its traces), when a column holds it; None otherwise.
+        True value of each group (mean over its traces) relative to `origin`, when a column holds it; None otherwise.
     n_rows : int
         Rows read, unscorable ones included; rows that a note calls intermediate, or dumped again, do not count.
     format : str
@@ -37,6 +42,11 @@ class RewardLog:
         What was read.
     notes : tuple of str
         What a reader of the numbers should know: rows dropped, columns chosen, a clock shifted.
+    order : RowOrder
+        What the order of the rows says.
+    origin : float
+        Reward from which rewards and values are counted: the first one if it is far from 0, where squares lose digits; 0
+        otherwise.
     """
 
     groups: Groups
@@ -46,6 +56,8 @@ class RewardLog:
     format: str
     source: Path
     notes: tuple[str, ...]
+    order: RowOrder = field(default_factory=RowOrder)
+    origin: float = 0.0
 
 
 class Notes(Counter[str]):
@@ -77,6 +89,8 @@ class Query:
         Reward columns chosen by the caller; None leaves the choice to the reader.
     notes : Notes
         Where a reader leaves its remarks.
+    on_repeat : str
+        What is done with steps that come again, one of `ON_REPEAT`.
     """
 
     path: Path
@@ -84,6 +98,7 @@ class Query:
     counts: tuple[str, str] | None
     rewards: Mapping[str, float] | None
     notes: Notes
+    on_repeat: str = "error"
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,9 @@ def integers(chunk: Chunk, column: str, *, optional: bool = False) -> pl.Series:
         floats = _floats(series)
         out = floats.cast(pl.Int64, strict=False)
         out = out.set(out.cast(pl.Float64) != floats, None)
+        if series.dtype == pl.String:  # a float would round integers beyond 2^53
+            exact = series.str.strip_chars().str.replace(r"\.0*$", "").cast(pl.Int64, strict=False)
+            out = exact.zip_with(exact.is_not_null(), out)
     bad = out.is_null() | (out < 0).fill_null(False)
     refuse(chunk, column, bad & ~_missing(series) if optional else bad, _INTEGER)
     return out

@@ -78,9 +78,9 @@ def frame(rows):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Cut every file into pieces of a few rows, and merge often."""
-    from kernadv.logs import _files, _jsonl, _reduce
+    from kernadv.logs import _files, _jsonl, _passes
 
     monkeypatch.setattr(_files, "_CSV_BLOCK", 256)
     monkeypatch.setattr(_files, "_PARQUET_ROWS", 7)
     monkeypatch.setattr(_jsonl, "_BLOCK", 200)
-    monkeypatch.setattr(_reduce, "_PENDING", 5)
+    monkeypatch.setattr(_passes, "_PENDING", 5)

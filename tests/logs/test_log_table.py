@@ -209,7 +209,7 @@ def test_large_integer_ids(kit, tmp_path, big):
 def test_types_may_change_from_block_to_block(kit, tmp_path):
     records = [{"step": k + 1, "prompt": k % 3, "reward": k % 2} for k in range(200)]
     records += [{"step": k + 1, "prompt": str(k % 3), "reward": 0.5} for k in range(200)]
-    log = read_log(kit.write_lines(tmp_path / "log.jsonl", records))
+    log = read_log(kit.write_lines(tmp_path / "log.jsonl", records), on_repeat="merge")
     assert (log.prompts, log.n_rows, len(log.groups.n)) == (["0", "1", "2"], 400, 200)
     assert log.groups.s.sum() == 200
 
