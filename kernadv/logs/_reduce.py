@@ -92,9 +92,9 @@ class Reducer:
         """
         if not self._parts:
             if not self.n_rows:
-                raise without_rows(self._query.path)
+                raise without_rows(self._query.source)
             raise LogError(
-                f"{self._query.path}: none of the {self.n_rows:,} rows has a reward (all are null or NaN); check the "
+                f"{self._query.source}: none of the {self.n_rows:,} rows has a reward (all are null or NaN); check the "
                 "reward column"
             )
         merged = self._merge()
@@ -104,7 +104,7 @@ class Reducer:
             groups = groups._replace(step=groups.step + 1)
             self._query.notes.add("the steps of the log start at 0: all are shifted by 1")
         notes = self._query.notes.texts()
-        return RewardLog(groups, self._index.ids(), value, self.n_rows, format, self._query.path, notes)
+        return RewardLog(groups, self._index.ids(), value, self.n_rows, format, self._query.source, notes)
 
     def _merge(self) -> pl.DataFrame:
         """Merge the rows of equal (prompt, step) and return them sorted."""
