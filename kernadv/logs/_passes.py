@@ -14,7 +14,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -41,12 +40,11 @@ _PENDING = 1 << 21
 
 
 class Begin(NamedTuple):
-    """Where a pass begins: the fall of the step, the number of the row in the log, its file and row there."""
+    """Where a pass begins: the fall of the step, the number of the row in the log, and its place there."""
 
     fall: float
     row: int
-    source: Path
-    row_there: int
+    place: str
 
 
 @dataclass
@@ -69,24 +67,28 @@ class _Pass:
                 self.steps.append(above)
 
 
-def falls(step: IntArray) -> tuple[FloatArray, list[IntArray]]:
+def falls(step: IntArray, enters: BoolArray) -> tuple[FloatArray, list[IntArray]]:
     """Return where the steps of a chunk go back, and the steps of the stretches in between.
 
     Parameters
     ----------
     step : (M,) int64
         Steps in the order of the rows.
+    enters : (M,) bool
+        Rows that are the first of a file.
 
     Returns
     -------
     fall : (M,) float64
-        Fall of the step where a pass may begin, infinity at the first row; NaN elsewhere.
+        Fall of the step where a pass may begin, 0 where a file goes on with the same step, infinity at the first row; NaN
+        elsewhere.
     steps : list of (K,) int64
         Of each stretch, the steps above all before in it.
     """
     fall = -np.diff(step, prepend=step[:1]).astype(np.float64)
+    fall[(fall == 0) & ~enters] = -np.inf
     fall[:1] = np.inf
-    for lag in _LAGS[1:]:
+    for lag in _LAGS:
         begins = np.flatnonzero(fall > lag) if lag < math.inf else np.arange(min(len(step), 1))
         if len(begins) > _MOST:
             continue
@@ -239,10 +241,10 @@ def _refusal(first: Begin, again: _Again, identical: int) -> LogError:
     groups = int(again.rows.sum())
     copies = f", {identical:,} rows of them with the same rewards as before" if identical else ""
     return LogError(
-        f"{first.source}, row {first.row_there}: the step goes back, and {groups:,} groups of a prompt and step come "
-        f"again{copies}. Choose with --on-repeat what this is: last (a resumed run, or a file that is there twice: of a step "
-        "that comes again only the last rows count), offset (a count that began anew: its steps go on after those before), "
-        "or merge (several writers: rows of the same prompt and step are one group)"
+        f"{first.place}: the step goes back, and {groups:,} groups of a prompt and step come again{copies}. Choose with "
+        "--on-repeat what this is: last (a resumed run, or a file that is there twice: of a step that comes again only the "
+        "last rows count), offset (a count that began anew: its steps go on after those before), or merge (several writers: "
+        "rows of the same prompt and step are one group)"
     )
 
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from kernadv._arrays import LAST_STEP
 from kernadv._errors import LogError
-from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.groups import Groups
 from kernadv.logs._base import Chunk, Query, RewardLog, without_rows
 from kernadv.logs._order import RowOrder
@@ -48,11 +48,12 @@ class Rows(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Of a stretch: the fall of the step at its beginning, its first row in the sums and in the chunk, and its steps."""
+    """Of a stretch: the fall of the step, its first row in the sums and in the chunk, the place of that, and its steps."""
 
     fall: float
     group: int
     row: int
+    place: str
     steps: IntArray
 
 
@@ -61,8 +62,8 @@ class Reduced(NamedTuple):
 
     Attributes
     ----------
-    chunk : Chunk
-        Where it was, without its rows.
+    files : (str, str) or ()
+        The first and the last file, of rows with a reward.
     n_rows, n_dropped : int
         Rows, and those of them without a reward.
     integral : bool
@@ -81,7 +82,7 @@ class Reduced(NamedTuple):
         Loose forms of prompts that are known by their digests, where the texts differ from them.
     """
 
-    chunk: Chunk
+    files: tuple[str, ...]
     n_rows: int
     n_dropped: int
     integral: bool
@@ -115,14 +116,17 @@ def reduce(chunk: Chunk, origin: float) -> Reduced:
         columns["value"] = (value - origin) * columns["n"]
     usable = columns["n"] > 0
     rows = np.flatnonzero(usable)
+    enters = _enters(chunk, rows)  # a file
     if len(rows) < len(usable):
         texts, step = texts.filter(pl.Series(usable)), step[rows]
         columns = {name: column[rows] for name, column in columns.items()}
     code = texts.rle_id().to_numpy()
-    start = np.flatnonzero(np.append(True, (code[1:] != code[:-1]) | (step[1:] != step[:-1]))[: len(rows)])
+    new = enters.copy()
+    new[1:] |= (code[1:] != code[:-1]) | (step[1:] != step[:-1])
+    start = np.flatnonzero(new)
     keys, forms = _keys(texts.gather(start))
     sums = {name: np.add.reduceat(column, start) if len(start) else column for name, column in columns.items()}
-    fall, steps = falls(step[start])
+    fall, steps = falls(step[start], enters[start])
     begins = np.flatnonzero(~np.isnan(fall))
     blocks = pl.DataFrame({"prompt": keys, "step": step[start], **sums})
     by = ["prompt", "step"]
@@ -135,10 +139,14 @@ def reduce(chunk: Chunk, origin: float) -> Reduced:
     else:
         numbered = groups.select(by).with_row_index("group")
         group = blocks.join(numbered, on=by, how="left", maintain_order="left")["group"].to_numpy().astype(np.int64)
-    stretches = [Stretch(*each) for each in zip(fall[begins], group[begins], rows[start[begins]], steps, strict=True)]
+    first = rows[start[begins]].tolist()
+    places = map(chunk.place, first)
+    stretches = [
+        Stretch(*each) for each in zip(fall[begins].tolist(), group[begins].tolist(), first, places, steps, strict=True)
+    ]
     head, middle, tail = _traces_by_step(chunk, group, step, start, columns["s"])
     return Reduced(
-        chunk._replace(frame=chunk.frame.clear()),
+        tuple(str(chunk.sources[at]) for at in rows[[0, -1]]) if len(rows) else (),
         len(usable),
         len(usable) - len(rows),
         integral,
@@ -205,11 +213,10 @@ class Reducer:
         prompt = self._index.rows(reduced)
         sums = reduced.sums.with_columns(prompt=prompt)
         fall = self._fall(reduced)
-        source, rows = reduced.chunk.source, reduced.chunk.rows
         ends = [stretch.group for stretch in reduced.stretches[1:]] + [len(sums)]
         for stretch, end in zip(reduced.stretches, ends, strict=True):
             depth = stretch.fall if stretch.group else fall
-            begin = None if np.isnan(depth) else Begin(depth, first + int(stretch.row), source, rows[stretch.row])
+            begin = None if np.isnan(depth) else Begin(depth, first + stretch.row, stretch.place)
             self._passes.add(sums[stretch.group : end], begin, stretch.steps)
         self._add_traces(reduced, prompt)
         self._before = reduced
@@ -224,9 +231,9 @@ class Reducer:
         """
         if self._before is None:
             if not self.n_rows:
-                raise without_rows(self._query.path)
+                raise without_rows(self._query.source)
             raise LogError(
-                f"{self._query.path}: none of the {self.n_rows:,} rows has a reward (all are null or NaN); check the "
+                f"{self._query.source}: none of the {self.n_rows:,} rows has a reward (all are null or NaN); check the "
                 "reward column"
             )
         notes = self._query.notes
@@ -235,7 +242,8 @@ class Reducer:
         groups = Groups(*(merged[name].to_numpy() for name in Groups._fields))
         if groups.step.max() >= LAST_STEP:
             groups = groups._replace(step=_from_1(groups.step))
-            notes.add("the steps of the log are beyond 2^53: they are counted from the first")
+            if self._query.steps.every is None:  # periods of time are counted from the first anyway
+                notes.add("the steps of the log are beyond 2^53: they are counted from the first")
         elif groups.step.min() == 0:
             groups = groups._replace(step=groups.step + 1)
             notes.add("the steps of the log start at 0: all are shifted by 1")
@@ -246,7 +254,7 @@ class Reducer:
         order = RowOrder(back, identical + self._traces.identical(), self._traces.known_places(), *self._index.alike())
         query = self._query
         return RewardLog(
-            groups, self._index.ids(), value, self.n_rows, format, query.path, notes.texts(), order, origin
+            groups, self._index.ids(), value, self.n_rows, format, query.source, notes.texts(), order, origin
         )
 
     def _fall(self, reduced: Reduced) -> float:
@@ -254,7 +262,7 @@ class Reducer:
         if self._before is None:
             return np.inf
         fall = self._before.last - int(reduced.sums["step"][0])
-        return float(fall) if fall > 0 or (fall == 0 and reduced.chunk.source != self._before.chunk.source) else np.nan
+        return float(fall) if fall > 0 or (fall == 0 and reduced.files[0] != self._before.files[1]) else np.nan
 
     def _add_traces(self, reduced: Reduced, prompt: IntArray) -> None:
         """Add what the traces say; those of the last step wait for the next chunk, which may go on with it."""
@@ -293,6 +301,16 @@ def _traces_by_step(
         Rows(*(part[cut] for part in rows)) for cut in (slice(low), slice(low, high), slice(high, None))
     )
     return head, traces_of(*middle), tail
+
+
+def _enters(chunk: Chunk, rows: IntArray) -> BoolArray:
+    """Where rows of a chunk are the first, or the first of another file."""
+    enters = np.zeros(len(rows), dtype=bool)
+    if isinstance(chunk.source, np.ndarray):
+        files = chunk.source[rows]
+        enters[1:] = files[1:] != files[:-1]
+    enters[:1] = True
+    return enters
 
 
 def _keys(texts: pl.Series) -> tuple[pl.Series, dict[str, str]]:
@@ -338,5 +356,5 @@ def _from_1(step: IntArray) -> IntArray:
     """Steps counted from the first one; the ranks of steps that lie too far apart for that."""
     from_first = step - step.min()
     if from_first.max() < LAST_STEP:
-        return from_first + 1
+        return np.asarray(from_first + 1)
     return np.asarray(np.unique(step, return_inverse=True)[1] + 1, np.int64)

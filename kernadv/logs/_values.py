@@ -87,7 +87,7 @@ def refuse(chunk: Chunk, column: str, bad: pl.Series, expected: str) -> None:
         at = int(bad.arg_max() or 0)
         shown = repr(chunk.frame[column][at])
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        raise LogError(f"{chunk.source}, row {chunk.rows[at]}: column {column!r} must hold {expected}, got {shown}")
+        raise LogError(f"{chunk.place(at)}: column {column!r} must hold {expected}, got {shown}")
 
 
 def _floats(series: pl.Series) -> pl.Series:

@@ -1,8 +1,8 @@
-"""The order of the rows: steps that come again, rows that are there twice, places in a group, spellings of ids, exactness."""
+"""The order of the rows: steps that come again, copies, places in a group; spellings of ids; whole numbers and digits."""
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,10 @@ def run(steps, seed=0, prompts="abcdefgh", group=4):
     return [
         (i, p, int(rng.random() < 0.2 + 0.08 * k)) for i in steps for k, p in enumerate(prompts) for _ in range(group)
     ]
+
+
+def joined(parts):
+    return list(chain.from_iterable(parts))
 
 
 def table(rows):
@@ -46,7 +50,7 @@ def test_steps_that_come_again_are_refused(read, fault):
     again = sum(len(pair & set().union(*pairs[:k])) for k, pair in enumerate(pairs))
     first = len(parts[0]) + 1
     with pytest.raises(LogError) as error:
-        read(sum(parts, []))
+        read(joined(parts))
     for words in (f"log.csv, row {first}: ", f"{again} groups", "--on-repeat", "last", "offset", "merge"):
         assert words in str(error.value)
 
@@ -54,9 +58,9 @@ def test_steps_that_come_again_are_refused(read, fault):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_merged_steps_are_one_and_the_log_says_so(kit, read, fault):
     parts = FAULTS[fault]
-    log = read(sum(parts, []), on_repeat="merge")
-    shift = min(i for i, _, _ in sum(parts, [])) == 0
-    assert kit.as_dict(log) == kit.brute([(i + shift, p, z) for i, p, z in sum(parts, [])])
+    log = read(joined(parts), on_repeat="merge")
+    shift = min(i for i, _, _ in joined(parts)) == 0
+    assert kit.as_dict(log) == kit.brute([(i + shift, p, z) for i, p, z in joined(parts)])
     assert log.order.back == (len(parts) - 1, len(parts[0]) + 1)
     assert log.order.identical == (len(parts[1]) if fault == "twice" else 0)
     assert f"first at row {len(parts[0]) + 1}" in log.notes[0]
@@ -67,10 +71,10 @@ def test_of_steps_that_come_again_the_last_rows_may_count(kit, read, fault):
     parts = FAULTS[fault]
     last = {i: number for number, part in enumerate(parts) for i, _, _ in part}
     kept = [(i + (0 in last), p, z) for number, part in enumerate(parts) for i, p, z in part if last[i] == number]
-    log = read(sum(parts, []), on_repeat="last")
+    log = read(joined(parts), on_repeat="last")
     assert kit.as_dict(log) == kit.brute(kept)
     assert (log.order.back, log.order.identical) == ((0, 0), 0)
-    assert f" {len(sum(parts, [])) - len(kept):,} earlier ones dropped" in log.notes[0]
+    assert f" {len(joined(parts)) - len(kept):,} earlier ones dropped" in log.notes[0]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -80,7 +84,7 @@ def test_the_steps_of_a_later_part_may_go_on(kit, read, fault):
         low, high = min(part)[0], max(part)[0]
         rows += [(i - low + 1 + end, p, z) for i, p, z in part]
         end += high - low + 1
-    log = read(sum(parts, []), on_repeat="offset")
+    log = read(joined(parts), on_repeat="offset")
     assert kit.as_dict(log) == kit.brute(rows)
     assert (log.order.back, log.order.identical) == ((0, 0), 0)
 
@@ -140,9 +144,9 @@ def test_a_restart_is_seen_among_workers_that_are_steps_apart(kit, read):
 
 
 def test_a_file_that_is_there_twice(kit, tmp_path):
-    for name, steps in {"a": range(1, 5), "b": range(5, 9), "b2": range(5, 9), "c": range(9, 12)}.items():
+    for name, steps in {"a": range(1, 5), "b": range(5, 9), "bb": range(5, 9), "c": range(9, 12)}.items():
         kit.write_table(tmp_path / f"{name}.csv", table(run(steps, steps[0])))
-    with pytest.raises(LogError, match=r"b2.csv, row 1: .* 128 rows"):
+    with pytest.raises(LogError, match=r"bb.csv, row 1: .* 128 rows"):
         read_log(tmp_path)
     rows = [row for low, high in ((1, 5), (5, 9), (9, 12)) for row in run(range(low, high), low)]
     assert kit.as_dict(read_log(tmp_path, on_repeat="last")) == kit.brute(rows)
@@ -176,7 +180,9 @@ def test_single_traces_that_came_twice(read):
 def test_rows_that_every_worker_wrote(read, kind):
     rows = run(range(1, 41))
     by_step = [[row for row in rows if row[0] == i] for i in range(1, 41)]
-    twice = [row for part in by_step for row in (part * 2 if kind == "block after block" else np.repeat(part, 2, axis=0))]
+    twice = [
+        row for part in by_step for row in (part * 2 if kind == "block after block" else np.repeat(part, 2, axis=0))
+    ]
     assert read([tuple(row) for row in twice]).order.identical == len(rows)
 
 
@@ -199,7 +205,9 @@ def test_rewards_by_the_place_in_the_group(read):
     np.testing.assert_allclose(found, expected, atol=1e-12)
     tiled = [row for i in range(1, 22) for row in sorted(rows, key=lambda row: row[0]) if row[0] == i]
     assert tiled == rows
-    interleaved = [row for i in range(1, 22) for k in range(18) for p in "abcdefgh" for row in of(rows, i, p)[k : k + 1]]
+    interleaved = [
+        row for i in range(1, 22) for k in range(18) for p in "abcdefgh" for row in of(rows, i, p)[k : k + 1]
+    ]
     np.testing.assert_allclose(read(interleaved).order.places, expected, atol=1e-12)
 
 
@@ -215,7 +223,22 @@ def test_counts_know_no_places(kit, tmp_path):
 
 def test_ids_that_differ_in_their_spelling(kit, tmp_path):
     long = "why? " * 30
-    ids = ["1", "1.0", "2", "a b", "café", " a  b", "cafe\u0301", "a b\n", "03", "3", long + "x", long + " x", "1.5", "15"]
+    ids = [
+        "1",
+        "1.0",
+        "2",
+        "a b",
+        "café",
+        " a  b",
+        "cafe\u0301",
+        "a b\n",
+        "03",
+        "3",
+        long + "x",
+        long + " x",
+        "1.5",
+        "15",
+    ]
     log = read_log(kit.write_table(tmp_path / "log.parquet", table([(1, p, 1.0) for p in ids])))
     by_id = dict(zip(ids, log.prompts, strict=True))
     sets = [("1", "1.0"), ("a b", " a  b", "a b\n"), ("café", "cafe\u0301"), (long + "x", long + " x")]
@@ -273,5 +296,5 @@ def test_other_rewards_stay_as_they_are(kit, tmp_path, first):
 
 
 def test_an_unknown_choice_is_refused(kit, tmp_path):
-    with pytest.raises(ArgumentError, match="error, last, merge, offset|known: error"):
+    with pytest.raises(ArgumentError, match="known: error, last, merge, offset"):
         read_log(kit.write_table(tmp_path / "log.csv", table(run([1]))), on_repeat="first")

@@ -17,7 +17,7 @@ ENDINGS = ["csv", "tsv", "parquet", "jsonl", "ndjson"]
 def test_every_ending_gives_the_groups_of_the_rows(kit, tmp_path, frame, rows, ending):
     log = read_log(kit.write_table(tmp_path / f"log.{ending}", frame))
     assert kit.as_dict(log) == kit.brute(rows)
-    assert (log.format, log.source, log.n_rows, log.notes) == ("table", tmp_path / f"log.{ending}", 300, ())
+    assert (log.format, log.source, log.n_rows, log.notes) == ("table", str(tmp_path / f"log.{ending}"), 300, ())
     assert log.prompts == list(dict.fromkeys(prompt for _, prompt, _ in rows))
     assert log.value is None
     order = np.lexsort((log.groups.step, log.groups.prompt))
