@@ -297,9 +297,8 @@ def _traces_by_step(
     if not len(others):
         return rows, no_traces(), None
     low, high = int(others[0]), int(np.flatnonzero(step != step[-1])[-1]) + 1
-    head, middle, tail = (
-        Rows(*(part[cut] for part in rows)) for cut in (slice(low), slice(low, high), slice(high, None))
-    )
+    cuts = (slice(low), slice(low, high), slice(high, None))
+    head, middle, tail = (Rows(rows.group[cut], rows.reward[cut]) for cut in cuts)
     return head, traces_of(*middle), tail
 
 
