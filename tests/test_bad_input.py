@@ -209,7 +209,7 @@ AUDITS = {
     "bandwidths one": (lambda: audit(RUN.groups, bandwidths=Steps(3)), r"bandwidths must be a list such as .Relative"),
     "draws 0": (lambda: audit(RUN.groups, draws=0), "draws must be a whole number >= 1, got 0"),
     "audit's seed": (lambda: audit(RUN.groups, seed=None), "seed must be a whole number >= 0, got None"),
-    "path None": (lambda: read_log(None), "path must be a file or folder, got None"),
+    "path None": (lambda: read_log(None), "path must be a file, a folder, or a list of them, got None"),
     "columns": (lambda: read_log(".", columns=["acc"]), r"columns must be a mapping such as .*, got \['acc'\]"),
     "counts": (
         lambda: read_log(".", counts="right"),

@@ -48,21 +48,45 @@ def _root(
 
 @app.command()
 def audit(
-    log: Annotated[Path | None, typer.Argument(metavar="LOG", help="File or folder of the reward log.")] = None,
+    log: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="LOG", help="File, folder, quoted pattern or URL of the reward log; - for standard input."
+        ),
+    ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Audit the log that ships with kernadv.")] = False,
     format: Annotated[str | None, typer.Option(help=f"{', '.join(formats())}; detected by default.")] = None,
     map: Annotated[
         list[str] | None,
-        typer.Option(metavar="ROLE=COLUMN", help="Column of the role step, prompt, reward or value (true value)."),
+        typer.Option(
+            metavar="ROLE=COLUMN",
+            help="Column of the role step, prompt, reward or value (true value); a field of a column: COLUMN.FIELD. "
+            "step=path: number in the path of the file; step=rank:COLUMN: rank of a number or time.",
+        ),
+    ] = None,
+    step_every: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Duration of a step (30s, 10m, 1h, 1d), when its column holds times."),
     ] = None,
     counts: Annotated[
         str | None,
         typer.Option(metavar="CORRECT,TRACES", help="Columns of the correct and of all traces, when a row is a group."),
     ] = None,
+    traces: Annotated[
+        int | None,
+        typer.Option(metavar="G", min=1, help="Number of traces, when a reward is the mean of that many 0/1 rewards."),
+    ] = None,
     reward: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN[=WEIGHT]", help="Reward column to sum; may be repeated."),
     ] = None,
+    on_repeat: Annotated[
+        str,
+        typer.Option(
+            metavar="CHOICE",
+            help="Of steps that come again: error, last (only the last rows count), offset (number them on), or merge.",
+        ),
+    ] = "error",
     baseline: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Further baseline to compare; may be repeated. An unknown name lists all."),
@@ -81,9 +105,9 @@ def audit(
     pair = parsing.pair(counts)
     with ExitStack() as stack:
         if log is None:
-            log = stack.enter_context(as_file(files("kernadv") / "data" / "tiny_rlvr.parquet"))
+            log = str(stack.enter_context(as_file(files("kernadv") / "data" / "tiny_rlvr.parquet")))
             columns = {"value": "value"} | columns
-        outputs = parsing.outputs({"--html": html, "--json": json}, log)
+        outputs = parsing.outputs({"--html": html, "--json": json}, Path(log))
         if "--html" in outputs:
             from kernadv.report.page import render
         bars = stack.enter_context(Bars())
@@ -92,8 +116,11 @@ def audit(
                 log,
                 format=format,
                 columns=columns,
+                step_every=step_every,
                 counts=pair,
+                traces=traces,
                 rewards=weights,
+                on_repeat=on_repeat,
                 progress=lambda fraction, rows: tell(fraction, f"{rows:,} rows"),
             )
         with bars.bar("computing") as tell:
@@ -107,8 +134,8 @@ def audit(
                 notes=found.notes,
                 progress=tell,
             )
-        source = "tiny_rlvr (the log that ships with kernadv)" if demo else str(found.source)
-        report = Report(result, source, found.format, chosen.name, draws, is_binary(found.groups))
+        source = "tiny_rlvr (the log that ships with kernadv)" if demo else found.source
+        report = Report(result, source, found.format, chosen.name, draws, is_binary(found.groups) and not found.origin)
         if "--json" in outputs:
             _write(outputs["--json"], report.to_json() + "\n")
         if "--html" in outputs:

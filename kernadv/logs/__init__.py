@@ -11,40 +11,74 @@ import math
 import os
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
+from datetime import timedelta
 
-from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice
-from kernadv.logs._base import Chunk, Notes, Query, Reader, RewardLog, Selection, some
+from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice, check_count, printable
+from kernadv.logs._base import ON_REPEAT, Chunk, Notes, Query, Reader, RewardLog, Selection, some
 from kernadv.logs._columns import ALIASES, ROLES, select
+from kernadv.logs._files import File, find
+from kernadv.logs._order import RowOrder
 
-__all__ = ["ALIASES", "Chunk", "Notes", "Query", "Reader", "RewardLog", "Selection", "formats", "read_log", "select"]
+__all__ = [
+    "ALIASES",
+    "Chunk",
+    "File",
+    "Notes",
+    "Query",
+    "Reader",
+    "RewardLog",
+    "RowOrder",
+    "Selection",
+    "formats",
+    "read_log",
+    "select",
+]
 
 
 def read_log(
-    path: str | Path,
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     format: str | None = None,
     columns: Mapping[str, str] | None = None,
+    step_every: str | timedelta | None = None,
     counts: tuple[str, str] | None = None,
+    traces: int | None = None,
     rewards: Sequence[str] | Mapping[str, float] | None = None,
+    on_repeat: str = "error",
     progress: Callable[[float, int], None] | None = None,
 ) -> RewardLog:
     """Read the rewards of a training run, in bounded memory, and reduce them to groups.
 
     Parameters
     ----------
-    path : str or Path
-        File or folder of the log.
+    path : str, Path, or sequence of them
+        A file, a folder, a pattern such as ``"runs/node*/*.jsonl"``, a URL that fsspec knows (``s3://``, ``hf://``,
+        ``https://``, ...) or ``"-"`` for standard input; or several of these that hold one run.  Files may be compressed
+        (gz, bz2, xz, zst).
     format : str, optional
         One of `formats`; detected by default.
     columns : mapping, optional
         Role to column: ``{"step": "iteration", "prompt": "qid", "reward": "acc"}``.  A role that is not named is
         searched among the names of `ALIASES`, in their order: step, global_step, iteration, ...; prompt_id, prompt,
         uid, problem_id, ...; reward, score, ....  ``"value"`` names the true value of the prompt, where it is known.
+        ``"parts.total"`` is the field total of the column parts.  For the step, ``"path"`` reads N from ``step_N`` or
+        ``checkpoint-N`` in the path of the file, which is also done without it where no column is found; and
+        ``"rank:timestamp"`` ranks the distinct numbers or times of a column.
+    step_every : str or timedelta, optional
+        Duration of a step, such as ``"30s"``, ``"10m"``, ``"1h"``, ``"1d"``, ``"1w"``: the column of the step then holds
+        times (ISO, or seconds since 1970), and the steps are the periods counted from the first one.
     counts : (str, str), optional
         Columns of the number of correct and of all traces: a row is then a group with 0/1 rewards.
+    traces : int, optional
+        Number of traces, when a reward is the mean of that many 0/1 rewards.  A list of rewards needs no option: it holds
+        those of a group.
     rewards : sequence of str, or mapping of str to float, optional
         Reward columns to sum, with their weights.  By default all those of the log, with weight 1.
+    on_repeat : str
+        What to do with steps that come again: "error" raises; "last": of such a step only the last rows count (a resumed
+        run, or a file that is there twice); "offset": the steps go on after those before (a count that began anew);
+        "merge": rows of the same prompt and step count as one group (several writers).
     progress : callable, optional
         Called with the fraction done and the number of rows read, after every chunk and at the end.
 
@@ -57,32 +91,34 @@ def read_log(
     ------
     LogError
         If the log cannot be read, or a value cannot be used: the message shows it and its row.  Missing rewards (null,
-        NaN) are dropped, with a note.
+        NaN) are dropped, with a note, and so is the end of the last file where a running job has not completed it.
+    MissingExtraError
+        If a URL is given and fsspec is not installed.
     ArgumentError, ArgumentTypeError
         If an argument cannot be used, or they contradict each other.
     """
     readers = {name: _reader(name) for name in formats()}
-    if not isinstance(path, (str, os.PathLike)):
-        raise ArgumentTypeError(f"path must be a file or folder, got {path!r:.80}")
-    query = _query(Path(path).expanduser(), {} if columns is None else columns, counts, rewards)
-    if not os.path.exists(query.path):
-        raise LogError(f"expected a log file or folder, but {query.path} does not exist")
-    name = _detect(query.path, readers) if format is None else check_choice(format, "log format", readers)
+    source, files = find(path)
+    query = _query(printable(source), files, columns or {}, step_every, counts, traces, rewards)
+    query = replace(query, on_repeat=_on_repeat(on_repeat, query))
+    name = _detect(query, readers) if format is None else check_choice(format, "log format", readers)
     from polars.exceptions import PolarsError
 
+    from kernadv.logs._groups import ungrouped
     from kernadv.logs._reduce import Reducer
+    from kernadv.logs._stream import packed
 
     reducer = Reducer(query)
     try:
-        for chunk in readers[name].frames(query):
-            reducer.add(chunk)
+        for chunk in packed(readers[name].frames(query)):
+            reducer.add(ungrouped(query.steps.apply(chunk, query.notes), query))
             if progress is not None:
                 progress(chunk.done, reducer.n_rows)
     except (PolarsError, RecursionError) as error:
-        raise LogError(f"{query.path} cannot be read as {name}: {error}") from error
+        raise LogError(f"{query.source} cannot be read as {name}: {error}") from error
     if progress is not None:
         progress(1.0, reducer.n_rows)
-    return reducer.finish(name)
+    return query.steps.finish(reducer.finish(name))
 
 
 def formats() -> list[str]:
@@ -112,12 +148,17 @@ def _reader(name: str) -> Reader:
 
 
 def _query(
-    path: Path,
+    source: str,
+    files: Sequence[File],
     columns: Mapping[str, str],
+    step_every: str | timedelta | None,
     counts: tuple[str, str] | None,
+    traces: int | None,
     rewards: Sequence[str] | Mapping[str, float] | None,
 ) -> Query:
     """Check the arguments."""
+    from kernadv.logs._steps import step_rule
+
     if not isinstance(columns, Mapping):
         raise ArgumentTypeError(f"columns must be a mapping such as {{'reward': 'acc'}}, got {columns!r:.80}")
     if counts is not None and not (isinstance(counts, (tuple, list)) and len(counts) == 2):
@@ -130,28 +171,42 @@ def _query(
     named = [name for name, is_given in given.items() if is_given]
     if len(named) > 1:
         raise ArgumentError(f"{named[0]} and {named[1]} both say where the rewards are; give one of them")
+    if traces is not None and check_count(traces, "traces") and counts is not None:
+        raise ArgumentError("counts and traces both say how many traces a row has; give one of them")
     weights: dict[str, float] | None = None
     if rewards is not None:
         chosen = [rewards] if isinstance(rewards, str) else rewards
         weights = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(chosen, 1.0)
         if not weights or not all(math.isfinite(weight) for weight in weights.values()):
             raise ArgumentError(f"rewards must name at least one column, with finite weights, got {weights}")
-    return Query(path, dict(columns), counts, weights, Notes())
+    step, rule = step_rule(columns.get("step"), step_every)
+    columns = dict(columns) if step is None else {**columns, "step": step}
+    return Query(source, files, columns, rule, counts, traces, weights, Notes())
 
 
-def _detect(path: Path, readers: Mapping[str, Reader]) -> str:
+def _on_repeat(choice: str, query: Query) -> str:
+    """Check what is to be done with steps that come again."""
+    check_choice(choice, "on_repeat", ON_REPEAT)
+    if choice == "offset" and query.steps.rank:
+        raise ArgumentError("on_repeat='offset' needs steps that are numbers, got ranks; give last or merge")
+    return choice
+
+
+def _detect(query: Query, readers: Mapping[str, Reader]) -> str:
     """Ask the readers; those that are a fallback only if no other recognises the log."""
     for fallback in (False, True):
-        matches = [name for name, reader in readers.items() if reader.fallback is fallback and reader.detect(path)]
+        matches = [
+            name for name, reader in readers.items() if reader.fallback is fallback and reader.detect(query.files)
+        ]
         if len(matches) > 1:
             raise LogError(
-                f"{path} looks like several logs: {', '.join(matches)}; choose one with --format or give its files"
+                f"{query.source} looks like several logs: {', '.join(matches)}; choose one with --format or give its files"
             )
         if matches:
             return matches[0]
     known = "".join(f"\n  {name}: {reader.looks_for}" for name, reader in readers.items())
-    found = sorted(item.name for item in path.iterdir()) if path.is_dir() else [path.name]
     raise LogError(
-        f"cannot tell the format of {path}; looked for{known}\nand found {some(found)}. "
+        f"cannot tell the format of {query.source}; looked for{known}\nand found "
+        f"{some(file.name for file in query.files)}. "
         f"Name the format with --format ({', '.join(readers)}) or point to the folder that holds the log"
     )

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from kernadv._errors import LogError
-from kernadv._typing import FloatArray
+import numpy as np
+import numpy.typing as npt
+
+from kernadv._errors import LogError, printable
+from kernadv._typing import FloatArray, IntArray
 from kernadv.groups import Groups
+from kernadv.logs._order import RowOrder
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from kernadv.logs._files import File
+    from kernadv.logs._steps import StepRule
+
+#: What may be done with steps that come again.
+ON_REPEAT = ("error", "last", "offset", "merge")
 
 
 @dataclass(frozen=True)
@@ -25,18 +34,24 @@ class RewardLog:
     ----------
     groups : Groups
         One row a (prompt, step), sorted by prompt, then by step; prompts are numbered in their order of appearance.
+        Rewards are relative to `origin`.
     prompts : list of str or list of int, length P
         Id of the prompt of each row number.  A text of more than 64 characters is represented by its SHA-256 digest.
     value : (N,) float64 or None
-        True value of each group (mean over its traces), when a column holds it; None otherwise.
+        True value of each group (mean over its traces) relative to `origin`, when a column holds it; None otherwise.
     n_rows : int
         Rows read, unscorable ones included; rows that a note calls intermediate, or dumped again, do not count.
     format : str
         Its name.
-    source : Path
-        What was read.
+    source : str
+        What was read: the paths as they were given.
     notes : tuple of str
         What a reader of the numbers should know: rows dropped, columns chosen, a clock shifted.
+    order : RowOrder
+        What the order of the rows says.
+    origin : float
+        Reward from which rewards and values are counted: the first one if it is far from 0, where squares lose digits; 0
+        otherwise.
     """
 
     groups: Groups
@@ -44,8 +59,10 @@ class RewardLog:
     value: FloatArray | None
     n_rows: int
     format: str
-    source: Path
+    source: str
     notes: tuple[str, ...]
+    order: RowOrder = field(default_factory=RowOrder)
+    origin: float = 0.0
 
 
 class Notes(Counter[str]):
@@ -57,8 +74,8 @@ class Notes(Counter[str]):
             self[text] += count
 
     def texts(self) -> tuple[str, ...]:
-        """Return the remarks with their counts filled in."""
-        return tuple(text.replace("{n}", f"{count:,}") for text, count in self.items())
+        """Return the remarks with their counts filled in, and with escapes for what a terminal would obey."""
+        return tuple(printable(text.replace("{n}", f"{count:,}")) for text, count in self.items())
 
 
 @dataclass(frozen=True)
@@ -67,23 +84,35 @@ class Query:
 
     Attributes
     ----------
-    path : Path
-        File or folder of the log.
+    source : str
+        What to call the log: the paths as they were given.
+    files : sequence of File
+        All files found there, also those of other formats.
     columns : mapping of role (step, prompt, reward, value) to column
         Columns named by the caller; the others are found by the reader.
+    steps : StepRule
+        How a step is had from its column.
     counts : (str, str) or None
         Columns of the number of correct and of all traces, when a row is a group.
+    traces : int or None
+        Number of traces whose mean a reward is, when a row is a group.
     rewards : mapping of column to weight, or None
         Reward columns chosen by the caller; None leaves the choice to the reader.
     notes : Notes
         Where a reader leaves its remarks.
+    on_repeat : str
+        What is done with steps that come again, one of `ON_REPEAT`.
     """
 
-    path: Path
+    source: str
+    files: Sequence[File]
     columns: Mapping[str, str]
+    steps: StepRule
     counts: tuple[str, str] | None
+    traces: int | None
     rewards: Mapping[str, float] | None
     notes: Notes
+    on_repeat: str = "error"
 
 
 @dataclass(frozen=True)
@@ -112,19 +141,51 @@ class Chunk(NamedTuple):
         The selected columns (others may be there), as the log has them: values are checked later, in one place.
     selection : Selection
         Which column plays which role.
-    source : Path
-        The file.
-    rows : sequence of int
-        Row number in the file of each row of the frame, 1-based: line of a jsonl file, record of a csv or parquet file.
+    source : File or (M,) array of File
+        The file, or that of each row of the frame.
+    rows : (M,) sequence of int
+        Row number in the file of each row of the frame, 1-based: line of a jsonl file, record of another.
     done : float
         Fraction of the whole log that has been read after this chunk.
     """
 
     frame: pl.DataFrame
     selection: Selection
-    source: Path
-    rows: Sequence[int]
+    source: File | npt.NDArray[np.object_]
+    rows: Sequence[int] | IntArray
     done: float
+
+    @property
+    def sources(self) -> npt.NDArray[np.object_]:
+        """The file of each row."""
+        return self.source if isinstance(self.source, np.ndarray) else np.full(len(self.frame), self.source, object)
+
+    def place(self, at: int) -> str:
+        """Return where a row of the frame is in the log."""
+        return f"{self.sources[at]}, row {self.rows[at]}"
+
+    def take(self, index: slice | IntArray) -> Chunk:
+        """Return some of the rows."""
+        source = self.source[index] if isinstance(self.source, np.ndarray) else self.source
+        return self._replace(frame=self.frame[index], source=source, rows=np.asarray(self.rows)[index])
+
+
+class Incomplete(LogError):
+    """The end of a file is missing, as it is while a run is writing it.
+
+    Attributes
+    ----------
+    what : str
+        What is to be left out.
+    """
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message)
+        self.what = what
+
+
+Choose = Callable[[list[str]], tuple[list[str], Collection[str]]]
+"""Says which of the columns of a file are read, and the integers of which of them stay exact: of the step and the prompt."""
 
 
 class Reader(ABC):
@@ -142,30 +203,40 @@ class Reader(ABC):
     fallback: ClassVar[bool] = False
 
     @abstractmethod
-    def detect(self, path: Path) -> bool:
-        """Say whether the file or folder is of this format, from names and schemas only."""
+    def detect(self, files: Sequence[File]) -> bool:
+        """Say whether the log is of this format, from the names of its files and a look at the first."""
 
     @abstractmethod
     def frames(self, query: Query) -> Iterator[Chunk]:
         """Yield the log chunk by chunk, in bounded memory."""
 
 
-def missing_columns(
-    missing: Mapping[str, str | None], found: Iterable[str], source: object, tried: Mapping[str, Iterable[str]]
-) -> LogError:
-    """Build the error for absent columns: role -> column that the caller named, or None if names were tried."""
-    parts = []
-    for role, column in missing.items():
-        if column is not None:
-            parts.append(f"no column {column!r} (for {role})")
-        else:
-            parts.append(f"no {role} column (tried {', '.join(tried[role])}): name it with --map {role}=COLUMN")
-    return LogError(f"{source}: {'; '.join(parts)}. Columns found: {some(found, 40)}")
-
-
 def broken_line(source: object, line: int, detail: str) -> LogError:
     """Build the error for a line that is not the JSON expected."""
     return LogError(f"{source}, line {line}: {detail}; repair or remove the line")
+
+
+def broken_file(source: object, detail: str) -> LogError:
+    """Build the error for a file that cannot be parsed."""
+    return LogError(f"{source} is truncated or broken: {detail}; restore the file or leave it out")
+
+
+BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""First bytes of a text in UTF-16."""
+
+
+def not_utf8(source: object, found: bytes) -> LogError:
+    """Build the error for a text in another encoding."""
+    if found.startswith(BYTE_ORDER_MARKS):
+        name, code = "UTF-16, as some programs of Windows write it", "UTF-16"
+    else:
+        name, code = "not UTF-8, perhaps Latin-1, as Excel writes it", "LATIN1"
+    return LogError(f"{source} is {name}; save it as UTF-8, or run: iconv -f {code} -t UTF-8 FILE > NEW")
+
+
+def cut_off(source: object) -> Incomplete:
+    """Build the error for compressed data without an end."""
+    return Incomplete(str(broken_file(source, "the compressed data end too early")), f"what was to follow in {source}")
 
 
 def without_rows(path: object) -> LogError:

@@ -7,11 +7,13 @@ the new step; and one that is still filling a column dumps the first rows of it 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
 from kernadv.logs._base import Chunk, Notes
+from kernadv.logs._stream import join
 from kernadv.logs._values import canonical_texts
 
 _MARK = "__mark__"
@@ -36,20 +38,19 @@ def mark(chunk: Chunk, ignored: Iterable[str]) -> Chunk:
 
 def runs(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """Cut and join marked chunks to the longest runs of one step in one file."""
-    run: Chunk | None = None
+    run: list[Chunk] = []
     for chunk in chunks:
-        step = chunk.frame[chunk.selection.step]
-        cuts = np.flatnonzero(step.ne_missing(step.shift(1)).to_numpy()[1:]) + 1
-        for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(step)], strict=True):
-            part = chunk._replace(frame=chunk.frame[start:end], rows=chunk.rows[start:end])
-            if run and run.source == part.source and _step(run) == _step(part):
-                run = part._replace(frame=pl.concat([run.frame, part.frame]), rows=[*run.rows, *part.rows])
-            else:
-                if run:
-                    yield run
-                run = part
+        step, source = chunk.frame[chunk.selection.step], chunk.sources
+        is_new = step.ne_missing(step.shift(1)).to_numpy()[1:] | (source[1:] != source[:-1])
+        cuts = [0, *(np.flatnonzero(is_new) + 1).tolist(), len(step)]
+        for start, end in pairwise(cuts):
+            part = chunk.take(slice(start, end))._replace(source=source[start])
+            if run and not (run[0].source is part.source and _step(run[0]) == _step(part)):
+                yield join(run)
+                run = []
+            run.append(part)
     if run:
-        yield run
+        yield join(run)
 
 
 def distinct(blocks: Iterable[Chunk], notes: Notes) -> Iterator[Chunk]:
@@ -68,7 +69,7 @@ def distinct(blocks: Iterable[Chunk], notes: Notes) -> Iterator[Chunk]:
         notes.add(_NOTE, seen)
         if seen < len(marks):
             frame = block.frame[seen:].with_columns(pl.lit(step).alias(block.selection.step))
-            yield block._replace(frame=frame.drop(_MARK), rows=block.rows[seen:])
+            yield block.take(slice(seen, None))._replace(frame=frame.drop(_MARK))
 
 
 def _step(block: Chunk) -> object:

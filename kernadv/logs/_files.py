@@ -1,170 +1,366 @@
-"""The files of a log: which they are, and the streaming of csv, parquet and jsonl in bounded memory."""
+"""The files of a log: where they are, in which order, and how they are opened.
+
+A log is given as a file, a folder, a pattern, a URL or a pipe, or as several of them.  All that follows sees `File`s.
+"""
 
 from __future__ import annotations
 
-import csv
+import bz2
+import glob
+import gzip
+import io
+import lzma
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
 
-import polars as pl
-import pyarrow as pa
-import pyarrow.csv as arrow_csv
-import pyarrow.parquet as parquet
+from kernadv._errors import ArgumentTypeError, LogError, import_extra
 
-from kernadv._errors import LogError
-from kernadv.logs import _jsonl
-from kernadv.logs._base import Chunk, Selection, missing_columns, some, without_rows
-
-_CSV_BLOCK = 1 << 21
-_PARQUET_ROWS = 1 << 15
-
-
-class _Kind(NamedTuple):
-    """How files of one ending are read: their columns; their frames with row numbers and fraction done."""
-
-    names: Callable[[Path], list[str]]
-    batches: Callable[[Path, Sequence[str], str], Iterator[tuple[pl.DataFrame, Sequence[int], float]]]
+#: Folders in folders that are searched.
+_DEPTH = 4
+_BUFFER = 1 << 16
+#: Bytes of a pipe from which its format is told.
+_HEAD = 1 << 16
+_PATTERN = re.compile("[*?[]")
+#: Bytes that tell the compression.
+_MAGIC = 16
 
 
-def inside(folder: Path) -> list[Path]:
-    """Return the files of a folder by name; hidden ones and those that begin with an underscore are not data."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] not in "._")
+def _zstd(raw: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
 
 
-def numbered(folder: Path, pattern: str) -> list[Path]:
-    """Return the files of a folder whose whole name matches a pattern, in the order of its group, an integer."""
-    if not folder.is_dir():
-        return []
-    matches = [(re.fullmatch(pattern, path.name), path) for path in inside(folder)]
-    return [path for _, path in sorted((int(match[1]), path) for match, path in matches if match)]
+#: First bytes of a compressed file, its ending, and how it is read.
+_COMPRESSIONS: tuple[tuple[re.Pattern[bytes], str, Callable[[Any], Any]], ...] = (
+    (re.compile(rb"\x1f\x8b"), ".gz", gzip.GzipFile),
+    (re.compile(rb"BZh[1-9]1AY&SY"), ".bz2", bz2.BZ2File),
+    (re.compile(rb"\xfd7zXZ\x00"), ".xz", lzma.LZMAFile),
+    (re.compile(rb"\x28\xb5\x2f\xfd"), ".zst", _zstd),
+)
+COMPRESSED = tuple(ending for _, ending, _ in _COMPRESSIONS)
+"""Endings of compressed files, which come after the ending of the format."""
 
 
-def filled(files: Sequence[Path], path: Path, looks_for: str) -> list[Path]:
-    """Return the files that are not empty.
-
-    Raises
-    ------
-    LogError
-        If there is no file, or none with a byte in it.
-    """
-    if not files:
-        found = sorted(item.name for item in path.iterdir()) if path.is_dir() else []
-        raise LogError(f"expected {looks_for} in {path}, found {some(found)}")
-    with_bytes = [file for file in files if file.stat().st_size]
-    if not with_bytes:
-        raise without_rows(path)
-    return with_bytes
-
-
-def column_names(path: Path) -> list[str]:
-    """Return the columns of a file; of a jsonl file, the keys of its first lines."""
-    with named(path):
-        return _KINDS[path.suffix.lower()].names(path)
-
-
-def stream(paths: Sequence[Path], selection: Selection, keep: Callable[[str], bool] | None = None) -> Iterator[Chunk]:
-    """Yield the rows of some files as chunks of bounded size.
+class Stream(io.BufferedReader):
+    """The bytes of a file, decompressed if its first bytes say that it is compressed.
 
     Parameters
     ----------
-    paths : sequence of Path
-        Files whose endings are among `ENDINGS`.
-    selection : Selection
-        Columns to read.
-    keep : callable, optional
-        Says of a column that is not selected whether it is to be read too.
+    source : file object
+        Read from its start, and closed with the stream.
+    size : int or None
+        Its bytes, where they are known.
+    head : bytes, optional
+        What has been read of it already.
+    """
+
+    def __init__(self, source: Any, size: int | None, head: bytes = b"") -> None:
+        self._size, self._taken = size, _Source(source, head or source.read(_MAGIC))
+        unpack = next((unpack for magic, _, unpack in _COMPRESSIONS if magic.match(self._taken.head)), None)
+        self._unpacked = None if unpack is None else _Unpacked(unpack, self._taken)
+        super().__init__(self._unpacked or self._taken, _BUFFER)
+
+    @property
+    def cut(self) -> bool:
+        """Whether compressed data ended too early; what came before has been read."""
+        inner = self._unpacked or self._taken.source
+        return bool(getattr(inner, "cut", False))
+
+    @property
+    def done(self) -> float:
+        """Fraction of the file that has been read; 0 where its size is unknown."""
+        return min(self._taken.count / self._size, 1.0) if self._size else 0.0
+
+    def close(self) -> None:
+        """Close the file too."""
+        super().close()
+        self._taken.close()
+
+
+class _Source(io.RawIOBase):
+    """What is read from a file, counted; its head was read before."""
+
+    def __init__(self, source: Any, head: bytes) -> None:
+        self.source, self.head, self.count = source, head, 0
+        self._rest = head
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._rest or self.source.read(len(buffer))
+        part, self._rest = data[: len(buffer)], data[len(buffer) :]
+        buffer[: len(part)] = part
+        self.count += len(part)
+        return len(part)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.source.close()
+        super().close()
+
+
+class _Unpacked(io.RawIOBase):
+    """Decompressed bytes, up to where the data end."""
+
+    def __init__(self, unpack: Callable[[Any], Any], source: _Source) -> None:
+        self._inner, self.cut = unpack(io.BufferedReader(source, _BUFFER)), False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._inner.read1(min(len(buffer), _BUFFER))
+        except (EOFError, OSError) as error:
+            if isinstance(error, OSError) and "Truncated" not in str(error):
+                raise
+            data, self.cut = b"", True
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@dataclass(frozen=True, eq=False)
+class File:
+    """A file of a log, on this machine.
+
+    Attributes
+    ----------
+    path : str
+        Path or URL.
+    size : int or None
+        Bytes, where they are known.
+    root : str
+        The path that was given: the file, or a folder or pattern that leads to it.
+    folders : tuple of str
+        Folders between the folder that was given or matched, and the file.
+    last : bool
+        Whether it is the last of its root: a running job may still be writing it.
+    """
+
+    path: str
+    size: int | None
+    root: str
+    folders: tuple[str, ...] = ()
+    last: bool = False
+
+    def __str__(self) -> str:
+        return self.path
+
+    @cached_property
+    def name(self) -> str:
+        """Last part of the path."""
+        return PurePosixPath(_place(self.path)).name
+
+    @cached_property
+    def ending(self) -> str:
+        """Ending of the name in lower case, without that of a compression."""
+        path = PurePosixPath(self.name.lower())
+        return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
+
+    def open(self) -> Stream:
+        """Return the bytes from the start."""
+        return Stream(self._opened(), self.size)
+
+    def seekable(self) -> Any:
+        """Return a file that can be read in any order."""
+        if self.name.lower().endswith(COMPRESSED):
+            return _on_disk(self.open())
+        return self._seekable()
+
+    def _opened(self) -> Any:
+        return open(self.path, "rb", buffering=0)
+
+    def _seekable(self) -> Any:
+        import pyarrow as pa
+
+        return pa.OSFile(self.path)
+
+
+@dataclass(frozen=True, eq=False)
+class _Remote(File):
+    """A file of a file system of fsspec."""
+
+    system: Any = None
+
+    def _opened(self) -> Any:
+        # not every web server can send a part of a file
+        options = {"block_size": 0} if self.path.startswith("http") else {}
+        return self.system.open(self.path, "rb", **options)
+
+    def _seekable(self) -> Any:
+        opened = self._opened()
+        return opened if opened.seekable() else _on_disk(opened)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pipe(File):
+    """What can be read only once.  Its format is told from its first bytes."""
+
+    descriptor: int = 0
+
+    @cached_property
+    def ending(self) -> str:
+        """Ending that a file with this content should have."""
+        head = self._head.lstrip(b"\xef\xbb\xbf \t\r\n")
+        first, _, rest = head.partition(b"\n")
+        if head.startswith(b"PAR1"):
+            return ".parquet"
+        if head.startswith((b"{", b"[")):
+            return ".jsonl" if first.rstrip().endswith(b"}") and rest.strip() else ".json"
+        return ".tsv" if b"\t" in first else ".csv"
+
+    @cached_property
+    def _once(self) -> Stream:
+        return Stream(open(self.descriptor, "rb", buffering=0), None)
+
+    @cached_property
+    def _head(self) -> bytes:
+        return self._once.read(_HEAD)
+
+    @cached_property
+    def _disk(self) -> Any:
+        return _on_disk(self.open())
+
+    def open(self) -> Stream:
+        """Return the bytes; possible once."""
+        return Stream(self._once, None, self._head)
+
+    def seekable(self) -> Any:
+        """Return a copy on the disk."""
+        self._disk.seek(0)
+        return os.fdopen(os.dup(self._disk.fileno()), "rb")
+
+
+def find(given: object) -> tuple[str, list[File]]:
+    """Return how to call a log, and its files: those of a folder in the order of their names, numbers as numbers.
+
+    Parameters
+    ----------
+    given : str, Path, or sequence of them
+        Files, folders, patterns with ``*``, URLs that fsspec knows, ``-`` for standard input.
 
     Raises
     ------
+    ArgumentTypeError
+        If it is something else.
     LogError
-        If a file is truncated, has a broken line or lacks a column.
+        If nothing is there, or it cannot be opened.
     """
-    sizes = [path.stat().st_size for path in paths]
-    total, before = sum(sizes), 0
-    for path, size in zip(paths, sizes, strict=True):
-        found = column_names(path)
-        missing = {name: name for name in selection.names if name not in found}
-        if missing:
-            raise missing_columns(missing, found, path, {})
-        columns = [name for name in found if name in selection.names or (keep and keep(name))]
-        with named(path):
-            for frame, rows, done in _KINDS[path.suffix.lower()].batches(path, columns, selection.prompt):
-                if len(frame):
-                    yield Chunk(frame, selection, path, rows, (before + done * size) / total)
-        before += size
+    paths = [given] if isinstance(given, (str, os.PathLike)) else given
+    if not isinstance(paths, Sequence) or not paths or not all(isinstance(path, (str, os.PathLike)) for path in paths):
+        raise ArgumentTypeError(f"path must be a file, a folder, or a list of them, got {given!r:.80}")
+    texts = [os.fspath(path) for path in paths]
+    files: dict[str, File] = {}
+    for text in texts:
+        if isinstance(text, bytes):
+            raise ArgumentTypeError(f"path must be text, got {text!r:.80}")
+        found = sorted(_found(text), key=lambda file: natural(file.path))
+        for file in found:
+            files.setdefault(_identity(file), replace(file, last=file is found[-1]))
+    return ", ".join(texts), list(files.values())
 
 
-@contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Turn the errors of the parsers into a LogError that names the file."""
+def natural(path: str) -> list[list[str | int]]:
+    """Return a key that sorts paths folder by folder, and numbers in them as numbers."""
+    parts = (re.split("([0-9]+)", name) for name in path.split("/"))
+    return [[int(part) if k % 2 else part for k, part in enumerate(name)] for name in parts]
+
+
+def shallowest(files: Iterable[File], wanted: Callable[[File], bool]) -> list[File]:
+    """Return the wanted files, of each path that was given only those that are not in a deeper folder than others."""
+    found = [file for file in files if wanted(file)]
+    depths: dict[str, int] = {}
+    for file in found:
+        depths[file.root] = min(len(file.folders), depths.get(file.root, len(file.folders)))
+    return [file for file in found if len(file.folders) == depths[file.root]]
+
+
+def _found(text: str) -> Iterator[File]:
+    """Files of one given path."""
+    if text == "-":
+        yield _Pipe("standard input", None, text)
+    elif "://" in text:
+        yield from _remote(text)
+    else:
+        yield from _local(os.path.expanduser(text))
+
+
+def _local(path: str) -> Iterator[File]:
     try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeError, csv.Error) as error:
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LogError(f"{path} is truncated or broken: {detail}; restore the file or leave it out") from error
+        os.stat(path)
+        places = [path]
+    except (OSError, ValueError) as error:
+        places = glob.glob(path, recursive=True) if _PATTERN.search(path) else []
+        if not places:
+            absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
+            why = "does not exist" if absent else f"cannot be opened: {getattr(error, 'strerror', error)}"
+            raise LogError(f"expected a log file or folder, but {path} {why}") from None
+    for place in places:
+        mode = os.stat(place).st_mode
+        if stat.S_ISDIR(mode):
+            yield from _inside(place, path)
+        elif stat.S_ISREG(mode):
+            yield File(place, os.stat(place).st_size, path)
+        elif len(places) == 1:
+            yield _Pipe(place, None, path, descriptor=os.open(place, os.O_RDONLY))
 
 
-def _csv_names(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        return next(csv.reader(handle, delimiter=_delimiter(path)), [])
+def _inside(folder: str, root: str) -> Iterator[File]:
+    """Files of a folder and of its folders; what begins with a point or an underscore is no data."""
+    for place, folders, names in os.walk(folder):
+        within = () if place == folder else tuple(os.path.relpath(place, folder).split(os.sep))
+        folders[:] = [name for name in folders if name[0] not in "._" and len(within) < _DEPTH]
+        for name in names:
+            path = os.path.join(place, name)
+            if name[0] not in "._" and os.path.isfile(path):
+                yield File(path, os.stat(path).st_size, root, within)
 
 
-def _delimiter(path: Path) -> str:
-    return "\t" if path.suffix.lower() == ".tsv" else ","
+def _remote(url: str) -> Iterator[File]:
+    fsspec = import_extra("fsspec", f"reading {url}", "audit")
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        web = url.startswith("http")
+        is_pattern = not web and _PATTERN.search(path)
+        places = system.glob(path, detail=True) if is_pattern else {path: system.info(path)}
+        for place, about in places.items():
+            is_folder = about["type"] == "directory"
+            inside = system.find(place, maxdepth=_DEPTH + 1, detail=True) if is_folder else {place: about}
+            for name, entry in inside.items():
+                parts = tuple(name.removeprefix(place).strip("/").split("/"))
+                if not any(part.startswith((".", "_")) for part in parts):
+                    full = name if web else system.unstrip_protocol(name)
+                    yield _Remote(full, entry.get("size"), url, parts[:-1], system=system)
+    except Exception as error:  # of any file system, whose errors share no class
+        detail = str(error) or type(error).__name__
+        raise LogError(f"{url} cannot be opened: {detail}") from error
 
 
-def _csv_batches(
-    path: Path, columns: Sequence[str], prompt: str
-) -> Iterator[tuple[pl.DataFrame, Sequence[int], float]]:
-    """Read every column as text: types that change half-way, and bad values, are then seen where they are."""
-    size, start = path.stat().st_size, 1
-    with pa.OSFile(str(path)) as handle:
-        reader = arrow_csv.open_csv(
-            handle,
-            read_options=arrow_csv.ReadOptions(block_size=_CSV_BLOCK),
-            parse_options=arrow_csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-            convert_options=arrow_csv.ConvertOptions(
-                include_columns=list(columns),
-                column_types=dict.fromkeys(columns, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
-        for batch in reader:
-            yield _frame(batch), range(start, start + batch.num_rows), handle.tell() / size
-            start += batch.num_rows
+def _identity(file: File) -> str:
+    """The same for two names of one file."""
+    return os.path.realpath(file.path) if type(file) is File else file.path
 
 
-def _parquet_names(path: Path) -> list[str]:
-    return list(parquet.read_schema(path).names)
+def _place(path: str) -> str:
+    """Path without the scheme and the query of a URL."""
+    return urlsplit(path).path if "://" in path else path.replace(os.sep, "/")
 
 
-def _parquet_batches(
-    path: Path, columns: Sequence[str], prompt: str
-) -> Iterator[tuple[pl.DataFrame, Sequence[int], float]]:
-    start = 1
-    with parquet.ParquetFile(path, pre_buffer=False) as file:
-        for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(columns)):
-            end = start + batch.num_rows
-            yield _frame(batch), range(start, end), (end - 1) / file.metadata.num_rows
-            start = end
-
-
-def _frame(batch: Any) -> pl.DataFrame:
-    """Convert an Arrow batch; dictionary columns are decoded, so that no text outlives its chunk."""
-    batch.validate(full=True)  # the readers let broken UTF-8 pass
-    columns = [
-        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
-    ]
-    return pl.DataFrame(pl.from_arrow(pa.RecordBatch.from_arrays(columns, names=batch.schema.names)))
-
-
-_CSV = _Kind(_csv_names, _csv_batches)
-_JSONL = _Kind(_jsonl.column_names, _jsonl.batches)
-_PARQUET = _Kind(_parquet_names, _parquet_batches)
-_KINDS = {".csv": _CSV, ".tsv": _CSV, ".parquet": _PARQUET, ".jsonl": _JSONL, ".ndjson": _JSONL}
-ENDINGS = tuple(_KINDS)
-"""Endings of the files that `stream` reads."""
+def _on_disk(source: Any) -> Any:
+    """Copy what is left of a file to a temporary one, which is gone when it is closed."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    with source:
+        shutil.copyfileobj(source, file, 1 << 20)
+    file.seek(0)
+    return file

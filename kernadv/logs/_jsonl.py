@@ -3,75 +3,98 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.json as arrow_json
 
-from kernadv.logs._base import broken_line
+from kernadv.logs._arrow import frame
+from kernadv.logs._base import BYTE_ORDER_MARKS, Choose, Incomplete, broken_line, cut_off, not_utf8
+from kernadv.logs._files import File, Stream
 from kernadv.logs._values import canonical
 
 _BLOCK = 1 << 23
 _HEAD = 100
+#: Blocks of fewer bytes are not worth the setting-up of the fast parser.
+_SMALL = 1 << 14
+_NUMBERS = {int, float, bool, type(None)}
 
 
-def column_names(path: Path) -> list[str]:
-    """Return the keys of the first lines of a file, in their order of appearance."""
-    return list(dict.fromkeys(key for record in _head(path) for key in record))
-
-
-def batches(path: Path, columns: Sequence[str], prompt: str) -> Iterator[tuple[pl.DataFrame, Sequence[int], float]]:
-    """Yield frames with the given columns, their line numbers and the fraction of the file that is done.
+def tables(
+    file: File, choose: Choose, stream: Stream | None = None
+) -> Iterator[tuple[pl.DataFrame, Sequence[int], float]]:
+    """Yield frames of the chosen columns, with their line numbers and the fraction of the file that is done.
 
     Types may change from line to line: a block that does not have the types of the first lines, or has blank or broken
-    lines, is read line by line.
+    lines, is read line by line.  A line without a column has null there.  Numbers are read as float64, apart from the
+    integers of the columns that are to stay exact.
+    """
+    columns: list[str] | None = None
+    with stream or file.open() as stream:
+        for start, block, done in _blocks(file, stream):
+            if columns is None:
+                head = list(islice(records(block, start, file), _HEAD))
+                columns, exact = choose(names(record for _, record in head))
+                schema = _schema([record for _, record in head], columns, exact)
+            n_lines = block.count(b"\n") + (not block.endswith(b"\n"))
+            lines: Sequence[int] = range(start, start + n_lines)
+            found = _fast(block, schema, columns)
+            if found is None or len(found) != n_lines:
+                numbered = list(records(block, start, file))
+                found = as_frame([record for _, record in numbered], columns, exact)
+                lines = [line for line, _ in numbered]
+            yield found, lines, done
+
+
+def objects(file: File) -> Iterator[tuple[int, dict[str, Any], float]]:
+    """Yield line number, object and fraction of the file that is done, one line at a time."""
+    with file.open() as stream:
+        for start, block, done in _blocks(file, stream, size=1):
+            for line, record in records(block, start, file):
+                yield line, record, done
+
+
+def names(head: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the keys of objects in their order of appearance, each followed by those of an object in it."""
+    return list(dict.fromkeys(name for record in head for name in _names(record)))
+
+
+def value(record: dict[str, Any], name: str) -> Any:
+    """Return what an object has under a name; ``a.b`` is b of the object a, unless there is that very name."""
+    if name in record or "." not in name:
+        return record.get(name)
+    first, _, rest = name.partition(".")
+    inner = record.get(first)
+    return value(inner, rest) if isinstance(inner, dict) else None
+
+
+def as_frame(found: Sequence[dict[str, Any]], columns: Sequence[str], exact: Collection[str]) -> pl.DataFrame:
+    """Return columns of objects; the integers of the exact ones stay integers."""
+    return pl.DataFrame({name: series([value(record, name) for record in found], name in exact) for name in columns})
+
+
+def series(values: Sequence[Any], exact: bool = True) -> pl.Series:
+    """Return a column of Python values: of one simple type if they have it, of texts if they are mixed or nested.
 
     Parameters
     ----------
-    path : Path
-        The file.
-    columns : sequence of str
-        Keys to read; a line without one has null there.
-    prompt : str
-        The column whose integers are ids and stay exact; the other numbers are read as float64.
+    values : sequence
+        Numbers, texts, booleans, lists, objects, None.
+    exact : bool
+        Whether integers stay integers, and lists texts; else all numbers are float64, also those in lists.
     """
-    schema = _schema(list(_head(path)), columns, prompt)
-    size, start = path.stat().st_size, 1
-    with path.open("rb") as handle:
-        while block := handle.read(_BLOCK) + handle.readline():
-            n_lines = block.count(b"\n") + (not block.endswith(b"\n"))
-            frame = _fast(block, schema)
-            lines: Sequence[int] = range(start, start + n_lines)
-            if frame is None or len(frame) != n_lines:
-                found = list(_parse(block.split(b"\n"), start, path))
-                frame = pl.DataFrame({name: series([record.get(name) for _, record in found]) for name in columns})
-                lines = [line for line, _ in found]
-            yield frame, lines, handle.tell() / size
-            start += n_lines
-
-
-def records(path: Path) -> Iterator[tuple[int, dict[str, Any], float]]:
-    """Yield line number, object and fraction of the file that is done, one line at a time."""
-    size = path.stat().st_size
-    with path.open("rb") as handle:
-        for start, line in enumerate(handle, start=1):
-            done = handle.tell() / size
-            for number, record in _parse([line], start, path):
-                yield number, record, done
-
-
-def series(values: Sequence[Any]) -> pl.Series:
-    """Return a column of Python values: of one simple type if they have it, of texts if they are mixed or nested."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} or kinds == {bool}:
         try:
-            return pl.Series(values, dtype=pl.Float64 if float in kinds else None)
+            return pl.Series(values, dtype=pl.Float64 if float in kinds or (int in kinds and not exact) else None)
         except (OverflowError, TypeError):  # integers of more than 64 bits
             pass
+    if kinds == {list} and not exact and all(map(_of_numbers, values)):
+        lists = [entry and [None if item is None else float(item) for item in entry] for entry in values]
+        return pl.Series(lists, dtype=pl.List(pl.Float64))
     texts = [value if value is None or isinstance(value, str) else canonical(value) for value in values]
     try:
         return pl.Series(texts, dtype=pl.String)
@@ -79,50 +102,97 @@ def series(values: Sequence[Any]) -> pl.Series:
         return pl.Series([text and text.encode(errors="replace").decode() for text in texts], dtype=pl.String)
 
 
-def _head(path: Path) -> Iterator[dict[str, Any]]:
-    return (record for _, record, _ in islice(records(path), _HEAD))
-
-
-def _parse(lines: Sequence[bytes], start: int, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def records(block: bytes, start: int, file: File) -> Iterator[tuple[int, dict[str, Any]]]:
     """Parse lines; blank ones are skipped."""
-    for number, line in enumerate(lines, start=start):
+    for number, line in enumerate(block.split(b"\n"), start=start):
         if line.strip():
             try:
                 record = json.loads(line)
             except ValueError as error:
-                raise broken_line(path, number, str(error)) from None
+                raise broken_line(file, number, str(error)) from None
             if not isinstance(record, dict):
-                raise broken_line(path, number, f"a JSON object was expected, got {type(record).__name__}")
+                array = "; if the file is one JSON array, name it .json" if number == 1 else ""
+                raise broken_line(file, number, f"a JSON object was expected, got {type(record).__name__}{array}")
             yield number, record
 
 
-def _schema(head: Sequence[dict[str, Any]], columns: Sequence[str], prompt: str) -> pa.Schema | None:
+def _blocks(file: File, stream: Stream, size: int | None = None) -> Iterator[tuple[int, bytes, float]]:
+    """Yield the number of the first line, some whole lines, and the fraction done; a running job may add more lines.
+
+    Raises
+    ------
+    Incomplete
+        If the last line has no end and is no JSON.
+    """
+    start = 1
+    while block := stream.read(size or _BLOCK) + stream.readline():
+        if start == 1 and block.startswith(BYTE_ORDER_MARKS):
+            raise not_utf8(file, block)
+        has_end = block.endswith(b"\n")
+        before, newline, last = block.rpartition(b"\n")
+        if not has_end:
+            try:
+                json.loads(last or b"null")
+            except ValueError as error:
+                if before.strip():
+                    yield start, before + newline, stream.done
+                line = start + block.count(b"\n")
+                raise Incomplete(str(broken_line(file, line, str(error))), f"line {line} of {file}") from None
+        yield start, block, stream.done
+        if not has_end:
+            break
+        start += block.count(b"\n")
+    if stream.cut:
+        raise cut_off(file)
+
+
+def _names(record: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, inner in record.items():
+        yield prefix + key
+        if isinstance(inner, dict):
+            yield from _names(inner, f"{prefix}{key}.")
+
+
+def _of_numbers(entry: list[Any] | None) -> bool:
+    return entry is None or {type(item) for item in entry} <= _NUMBERS
+
+
+def _schema(head: Sequence[dict[str, Any]], columns: Sequence[str], exact: Collection[str]) -> pa.Schema | None:
     """Guess the types from the first lines; None if the strict parser cannot serve them."""
-    fields = []
+    tree: dict[str, Any] = {}
     for name in columns:
-        kinds = {type(record[name]) for record in head if record.get(name) is not None}
-        if kinds == {str} or (name == prompt and not kinds):
+        found = [entry for record in head if (entry := value(record, name)) is not None]
+        kinds = set(map(type, found))
+        if kinds == {str} or (name in exact and not kinds):
             kind = pa.string()
         elif kinds == {bool}:
             kind = pa.bool_()
         elif kinds <= {int, float}:
-            kind = pa.int64() if name == prompt and kinds == {int} else pa.float64()
+            kind = pa.int64() if name in exact and kinds == {int} else pa.float64()
+        elif kinds == {list} and name not in exact and all(map(_of_numbers, found)):
+            kind = pa.list_(pa.float64())
         else:
             return None
-        fields.append((name, kind))
-    return pa.schema(fields)
+        inner, parts = tree, [name] if any(name in record for record in head) else name.split(".")
+        for part in parts[:-1]:
+            inner = inner.setdefault(part, {})
+        inner[parts[-1]] = kind
+    return pa.schema(_fields(tree))
 
 
-def _fast(block: bytes, schema: pa.Schema | None) -> pl.DataFrame | None:
-    """Parse a block whose lines all have the types of the schema; None if one has not."""
-    if schema is None:
+def _fields(tree: dict[str, Any]) -> list[pa.Field]:
+    return [pa.field(name, pa.struct(_fields(kind)) if isinstance(kind, dict) else kind) for name, kind in tree.items()]
+
+
+def _fast(block: bytes, schema: pa.Schema | None, columns: Sequence[str]) -> pl.DataFrame | None:
+    """Parse a block whose lines all have the types of the schema; None if one has not, or there are few."""
+    if schema is None or len(block) < _SMALL:
         return None
     options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     try:
         table = arrow_json.read_json(
             pa.BufferReader(block), arrow_json.ReadOptions(use_threads=False, block_size=len(block)), options
         )
-        table.validate(full=True)  # the parser lets broken UTF-8 pass
+        return frame(table, columns)
     except pa.ArrowInvalid:
         return None
-    return pl.DataFrame(pl.from_arrow(table))

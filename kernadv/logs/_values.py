@@ -41,6 +41,9 @@ def integers(chunk: Chunk, column: str, *, optional: bool = False) -> pl.Series:
         floats = _floats(series)
         out = floats.cast(pl.Int64, strict=False)
         out = out.set(out.cast(pl.Float64) != floats, None)
+        if series.dtype == pl.String:  # a float would round integers beyond 2^53
+            exact = series.str.strip_chars().str.replace(r"\.0*$", "").cast(pl.Int64, strict=False)
+            out = exact.zip_with(exact.is_not_null(), out)
     bad = out.is_null() | (out < 0).fill_null(False)
     refuse(chunk, column, bad & ~_missing(series) if optional else bad, _INTEGER)
     return out
@@ -84,7 +87,7 @@ def refuse(chunk: Chunk, column: str, bad: pl.Series, expected: str) -> None:
         at = int(bad.arg_max() or 0)
         shown = repr(chunk.frame[column][at])
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        raise LogError(f"{chunk.source}, row {chunk.rows[at]}: column {column!r} must hold {expected}, got {shown}")
+        raise LogError(f"{chunk.place(at)}: column {column!r} must hold {expected}, got {shown}")
 
 
 def _floats(series: pl.Series) -> pl.Series:

@@ -7,18 +7,18 @@ completion, a list a reward function, advantages, and further lists.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
-from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
 
-from kernadv.logs import ALIASES, Chunk, Query, Reader, Selection, select
+from kernadv.logs import ALIASES, Chunk, File, Query, Reader, Selection, select
 from kernadv.logs._base import broken_line
 from kernadv.logs._blocks import distinct, mark
-from kernadv.logs._files import filled
-from kernadv.logs._jsonl import records, series
+from kernadv.logs._files import shallowest
+from kernadv.logs._jsonl import objects, series
+from kernadv.logs._stream import filled, readable
 
 _FILE = "completions.jsonl"
 _HEAD = 1 << 16
@@ -30,31 +30,40 @@ class Swift(Reader):
 
     looks_for: ClassVar[str] = f"{_FILE}, itself or in the folder, with an object of lists in each line"
 
-    def detect(self, path: Path) -> bool:
+    def detect(self, files: Sequence[File]) -> bool:
         """Look for the name, and for a list of steps at the beginning of the file."""
-        file = _file(path)
-        if file.name != _FILE or not file.is_file():
-            return False
-        with file.open("rb") as handle:
-            return re.search(rb'"(gen_)?step"\s*:\s*\[', handle.read(_HEAD)) is not None
+        for file in _files(files)[:1]:
+            with file.open() as stream:
+                return re.search(rb'"(gen_)?step"\s*:\s*\[', stream.read(_HEAD)) is not None
+        return False
 
     def frames(self, query: Query) -> Iterator[Chunk]:
         """Yield every generation once, with the step of its first dump."""
-        file = filled([_file(query.path)] if _file(query.path).is_file() else [], query.path, self.looks_for)[0]
-        names = next((list(record) for _, record, _ in records(file)), [])
-        after = names[names.index("completion") + 1 :] if "completion" in names else []
-        selection = select(query, names, file, aliases=_ALIASES, rewards=list(takewhile("advantages".__ne__, after)))
-        # the entropies are those of an update, not of the generation: they differ between two dumps of one row
-        ignored = {selection.step, "step", "gen_step", "entropy"}
-        dumps = (_dump(file, selection, *item) for item in records(file))
-        yield from distinct((mark(dump, ignored) for dump in dumps), query.notes)
+        files = filled(_files(query.files), query, self.looks_for)
+        dumps = (dump for k, file in enumerate(files) for dump in _dumps(query, file, k / len(files), len(files)))
+        yield from distinct(dumps, query.notes)
 
 
-def _file(path: Path) -> Path:
-    return path / _FILE if path.is_dir() else path
+def _files(files: Sequence[File]) -> list[File]:
+    return shallowest(files, lambda file: file.name.startswith(_FILE) and file.ending == ".jsonl")
 
 
-def _dump(file: Path, selection: Selection, line: int, record: dict[str, Any], done: float) -> Chunk:
+def _dumps(query: Query, file: File, before: float, n_files: int) -> Iterator[Chunk]:
+    """Yield the lines of a file as marked chunks."""
+    selection: Selection | None = None
+    with readable(file, query.notes, lambda: selection is None):
+        for line, record, done in objects(file):
+            if selection is None:
+                names = list(record)
+                after = names[names.index("completion") + 1 :] if "completion" in names else []
+                rewards = list(takewhile("advantages".__ne__, after))
+                selection = select(query, names, file, aliases=_ALIASES, rewards=rewards)
+            # the entropies are those of an update, not of the generation: they differ between two dumps of one row
+            ignored = {selection.step, "step", "gen_step", "entropy"}
+            yield mark(_dump(file, selection, line, record, before + done / n_files), ignored)
+
+
+def _dump(file: File, selection: Selection, line: int, record: dict[str, Any], done: float) -> Chunk:
     """Build the frame of one line from its lists; those of another length than the steps are ignored."""
     steps = record.get(selection.step)
     if not isinstance(steps, list):

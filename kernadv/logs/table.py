@@ -1,38 +1,39 @@
-"""Long tables: one row a trace, or one row a group with counts, in csv, parquet or jsonl."""
+"""Long tables: one row a trace, or one row a group with counts or lists, in csv, parquet, jsonl or json."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from kernadv._errors import LogError
-from kernadv.logs import Chunk, Query, Reader, select
-from kernadv.logs._files import ENDINGS, column_names, filled, inside, stream
+from kernadv.logs import Chunk, File, Query, Reader, select
+from kernadv.logs._files import shallowest
+from kernadv.logs._stream import ENDINGS, filled, stream
 
 
 class Table(Reader):
-    """A file, or a folder of part files of one ending, with columns for step, prompt and reward."""
+    """A file, or part files of one ending, with columns for step, prompt and reward."""
 
-    looks_for: ClassVar[str] = f"a file, or a folder of part files, ending in {', '.join(ENDINGS)}"
+    looks_for: ClassVar[str] = f"a file, or part files, ending in {', '.join(ENDINGS)}, also compressed"
     fallback: ClassVar[bool] = True
 
-    def detect(self, path: Path) -> bool:
+    def detect(self, files: Sequence[File]) -> bool:
         """Look at the file endings."""
-        return bool(_files(path))
+        return bool(_files(files))
 
     def frames(self, query: Query) -> Iterator[Chunk]:
         """Yield the files in the order of their names."""
-        files = filled(_files(query.path), query.path, self.looks_for)
-        endings = {file.suffix.lower() for file in files}
+        files = filled(_files(query.files), query, self.looks_for)
+        endings = {file.ending for file in files}
         if len(endings) > 1:
             raise LogError(
-                f"{query.path} holds files ending in {', '.join(sorted(endings))}; give one of them, or a folder with one "
-                "ending"
+                f"{query.source} holds files ending in {', '.join(sorted(endings))}; give one of them, or a pattern such as "
+                f"'*{min(endings)}'"
             )
-        yield from stream(files, select(query, column_names(files[0]), files[0]))
+        yield from stream(files, query.notes, lambda found, file: select(query, found, file))
 
 
-def _files(path: Path) -> list[Path]:
-    candidates = inside(path) if path.is_dir() else [path]
-    return [file for file in candidates if file.suffix.lower() in ENDINGS]
+def _files(files: Sequence[File]) -> list[File]:
+    """Part files; among others, or further down, a .json file is no data but a setting."""
+    parts = shallowest(files, lambda file: file.ending in ENDINGS and file.ending != ".json")
+    return parts or [file for file in files if file.ending == ".json" and not file.folders]

@@ -9,21 +9,22 @@ kernadv keeps them apart, and logs `prompt_id` and `policy_step`, the step of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from itertools import dropwhile, takewhile
 from operator import itemgetter
-from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.parquet as parquet
 
 from kernadv._errors import LogError
-from kernadv.logs import ALIASES, Chunk, Query, Reader, select
+from kernadv.logs import ALIASES, Chunk, File, Query, Reader, Selection, select
 from kernadv.logs._blocks import distinct, mark, runs
-from kernadv.logs._files import column_names, filled, named, numbered, stream
+from kernadv.logs._files import shallowest
+from kernadv.logs._parquet import schema
+from kernadv.logs._stream import column_names, filled, packed, readable, stream
 
-_PATTERN = r"completions_(\d+)\.parquet"
+_NAME = re.compile(r"completions_([0-9]+)\.parquet")
 _COLUMNS = {"step", "prompt", "completion", "advantage"}
 
 
@@ -32,37 +33,39 @@ class Trl(Reader):
 
     looks_for: ClassVar[str] = "completions_*.parquet, in the folder or in its subfolder completions"
 
-    def detect(self, path: Path) -> bool:
+    def detect(self, files: Sequence[File]) -> bool:
         """Look for the names of the files; of a single parquet file, for the columns."""
-        if path.suffix != ".parquet" or path.is_dir():
-            return path.is_dir() and bool(_files(path))
+        if len(files) != 1 or files[0].ending != ".parquet" or files[0].folders:
+            return any(_NAME.fullmatch(file.name) for file in _files(files))
         try:
-            return set(column_names(path)) >= _COLUMNS
+            return set(column_names(files[0])) >= _COLUMNS
         except LogError:
             return False
 
     def frames(self, query: Query) -> Iterator[Chunk]:
         """Yield every generation once, with the step of its first dump."""
-        files = filled(_files(query.path), query.path, self.looks_for)
-        found = column_names(files[0])
-        prompt = "prompt_id" if "prompt_id" in found else "prompt"
-        step = "policy_step" if "policy_step" in found else "step"
-        aliases = ALIASES | {"step": (step,), "prompt": (prompt,)}
-        selection = select(query, found, files[0], aliases=aliases, rewards=_rewards(files[0], query))
-        chunks = stream(files, selection, keep=lambda name: True)
-        yield from distinct(runs(mark(chunk, {"step", selection.step}) for chunk in chunks), query.notes)
+
+        def choose(found: Sequence[str], file: File) -> Selection:
+            prompt = "prompt_id" if "prompt_id" in found else "prompt"
+            step = "policy_step" if "policy_step" in found else "step"
+            aliases = ALIASES | {"step": (step,), "prompt": (prompt,)}
+            return select(query, found, file, aliases=aliases, rewards=_rewards(file, query))
+
+        files = filled(_files(query.files), query, self.looks_for)
+        chunks = packed(stream(files, query.notes, choose, keep=lambda name: "." not in name))
+        yield from distinct(runs(mark(chunk, {"step", chunk.selection.step}) for chunk in chunks), query.notes)
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    return numbered(path, _PATTERN) or numbered(path / "completions", _PATTERN)
+def _files(files: Sequence[File]) -> list[File]:
+    """Dumps by their names; a single file may have any other name."""
+    dumps = shallowest(files, lambda file: _NAME.fullmatch(file.name) is not None)
+    return dumps or [file for file in files if len(files) == 1 and file.ending == ".parquet"]
 
 
-def _rewards(file: Path, query: Query) -> list[str]:
+def _rewards(file: File, query: Query) -> list[str]:
     """First float columns in a row: the reward functions, and floats logged beside them, which look the same."""
-    with named(file):
-        schema = parquet.read_schema(file)
+    with readable(file):
+        columns = schema(file)
     others = {"step", "advantage", *query.columns.values()}
-    fields = [(field.name, pa.types.is_floating(field.type)) for field in schema if field.name not in others]
+    fields = [(field.name, pa.types.is_floating(field.type)) for field in columns if field.name not in others]
     return [name for name, _ in takewhile(itemgetter(1), dropwhile(lambda field: not field[1], fields))]

@@ -6,18 +6,20 @@ extra infos of the reward function (older one).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import compress, groupby
-from pathlib import Path
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import ClassVar
 
+import numpy as np
 import polars as pl
 
 from kernadv._errors import LogError
-from kernadv.logs import ALIASES, Chunk, Notes, Query, Reader, select
-from kernadv.logs._files import column_names, filled, numbered, stream
+from kernadv.logs import ALIASES, Chunk, File, Notes, Query, Reader, select
+from kernadv.logs._files import shallowest
+from kernadv.logs._stream import column_names, filled, join, packed, stream
 
-_PATTERN = r"(\d+)\.jsonl"
+_NAME = re.compile(r"([0-9]{1,18})\.jsonl(\.[a-z0-9]+)?")
 _ALIASES = ALIASES | {"step": ("step",), "prompt": ("input",)}
 _TRAJECTORY = r"^(.+_\d+)_(\d+)$"  # {uid}_{trajectory}_{output}
 _STABLE = r"^(.+)::[0-9A-Fa-f-]{36}(?:_\d+_\d+)?$"  # {data_source}/{index}::{uuid}
@@ -32,59 +34,67 @@ class Verl(Reader):
 
     looks_for: ClassVar[str] = "files {step}.jsonl with the keys input and score"
 
-    def detect(self, path: Path) -> bool:
+    def detect(self, files: Sequence[File]) -> bool:
         """Look for the names of the files and the keys of the first one."""
-        files = [file for file in _files(path) if file.stat().st_size]
+        found = [file for file in _files(files) if file.size != 0]
         try:
-            return bool(files) and set(column_names(files[0])) >= {"input", "score"}
+            return bool(found) and set(column_names(found[0])) >= {"input", "score"}
         except LogError:
             return False
 
     def frames(self, query: Query) -> Iterator[Chunk]:
         """Yield the files in the order of their steps; the step is that of the name."""
-        files = filled(_files(query.path), query.path, self.looks_for)
-        selection = select(query, column_names(files[0]), files[0], aliases=_ALIASES, rewards=("score",))
-        for file, chunks in groupby(stream(files, selection, keep="uid".__eq__), key=lambda chunk: chunk.source):
-            for chunk in _last_outputs(list(chunks), query.notes):
-                frame = chunk.frame
-                if "step" not in query.columns:
-                    frame = frame.with_columns(pl.lit(int(file.stem)).alias(selection.step))
-                if "prompt" not in query.columns and "uid" in frame.columns:
-                    stable = pl.col("uid").cast(pl.String).str.extract(_STABLE)
-                    frame = frame.with_columns(pl.coalesce(stable, selection.prompt).alias(selection.prompt))
-                yield chunk._replace(frame=frame)
+        files = filled(_files(query.files), query, self.looks_for)
+        chunks = stream(
+            files,
+            query.notes,
+            lambda found, file: select(query, found, file, aliases=_ALIASES, rewards=("score",)),
+            keep="uid".__eq__,
+        )
+        whole = (join(list(parts)) for _, parts in groupby(chunks, key=lambda chunk: chunk.source))
+        for chunk in packed(whole):
+            if "step" not in query.columns:
+                steps = pl.Series(chunk.selection.step, [_step(file) for file in chunk.sources], dtype=pl.Int64)
+                chunk = chunk._replace(frame=chunk.frame.with_columns(steps))
+            chunk = _last_outputs(chunk, query.notes)
+            if "prompt" not in query.columns and "uid" in chunk.frame.columns:
+                stable = pl.col("uid").cast(pl.String).str.extract(_STABLE)
+                prompt = pl.coalesce(stable, chunk.selection.prompt).alias(chunk.selection.prompt)
+                chunk = chunk._replace(frame=chunk.frame.with_columns(prompt))
+            yield chunk
 
 
-def _files(path: Path) -> list[Path]:
-    return numbered(path, _PATTERN)
+def _files(files: Sequence[File]) -> list[File]:
+    return shallowest(files, lambda file: _NAME.fullmatch(file.name) is not None)
 
 
-def _last_outputs(chunks: list[Chunk], notes: Notes) -> list[Chunk]:
+def _step(file: File) -> int:
+    return int(file.name.partition(".")[0])
+
+
+def _last_outputs(chunk: Chunk, notes: Notes) -> Chunk:
     """Keep one row a trajectory: the reward of its last output, the prompt of its first.
 
     The other outputs are steps of the same trace, and the prompt of a later one holds what was said before.
     """
-    if "uid" not in chunks[0].frame.columns:
-        return chunks
-    key = chunks[0].selection.prompt
-    rows = pl.concat([chunk.frame.select(pl.col("uid", key).cast(pl.String)) for chunk in chunks])
-    rows = rows.with_columns(
-        trajectory=pl.col("uid").str.extract(_TRAJECTORY, 1),
-        output=pl.col("uid").str.extract(_TRAJECTORY, 2).cast(pl.Int64),
-    ).select(
-        last=pl.col("trajectory").is_null() | (pl.col("output") == pl.col("output").max().over("trajectory")),
-        first=pl.when(pl.col("trajectory").is_not_null()).then(
-            pl.col(key).sort_by("output").first().over("trajectory")
-        ),
+    if "uid" not in chunk.frame.columns:
+        return chunk
+    uid, key = pl.col("uid").cast(pl.String), chunk.selection.prompt
+    _, file = np.unique([id(source) for source in chunk.sources], return_inverse=True)
+    rows = chunk.frame.select(
+        pl.col(key).cast(pl.String),
+        trajectory=uid.str.extract(_TRAJECTORY, 1),
+        output=uid.str.extract(_TRAJECTORY, 2).cast(pl.Int64),
+        file=pl.lit(pl.Series(file)),
     )
-    dropped = len(rows) - int(rows["last"].sum())
-    if not dropped:
-        return chunks
-    notes.add(_NOTE, dropped)
-    kept, start = [], 0
-    for chunk in chunks:
-        part = rows[start : start + len(chunk.frame)]
-        frame = chunk.frame.with_columns(pl.coalesce(part["first"], key).alias(key)).filter(part["last"])
-        kept.append(chunk._replace(frame=frame, rows=list(compress(chunk.rows, part["last"]))))
-        start += len(part)
-    return kept
+    one = ("file", "trajectory")
+    rows = rows.select(
+        last=pl.col("trajectory").is_null() | (pl.col("output") == pl.col("output").max().over(one)),
+        first=pl.when(pl.col("trajectory").is_not_null()).then(pl.col(key).sort_by("output").first().over(one)),
+    )
+    kept = rows["last"].arg_true().to_numpy()
+    if len(kept) == len(rows):
+        return chunk
+    notes.add(_NOTE, len(rows) - len(kept))
+    frame = chunk.frame.with_columns(pl.coalesce(rows["first"], key).alias(key))
+    return chunk._replace(frame=frame).take(kept)

@@ -145,3 +145,17 @@ def test_an_old_report_is_replaced(run, log, tmp_path):
     assert run("audit", log, "--draws", 60, "--html", target).code == 0
     assert target.read_text().startswith("<!DOCTYPE html>")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.parquet", "page.html"]
+
+
+def test_what_to_do_with_steps_that_come_again(run, frame, log, tmp_path):
+    """A file that is there twice: refused, or read once."""
+    twice = tmp_path / "twice.parquet"
+    pl.concat([frame, frame]).write_parquet(twice)
+    refused = run("audit", twice, "--draws", 60)
+    assert (refused.code, "--on-repeat" in refused.err) == (2, True)
+    found = {}
+    for path, *options in ((log,), (twice, "--on-repeat", "last")):
+        assert run("audit", path, "--draws", 60, "--json", tmp_path / "a.json", *options).code == 0
+        found[path] = json.loads((tmp_path / "a.json").read_text())["audit"]
+    assert found[twice]["findings"] == found[log]["findings"]
+    assert len(found[twice]["notes"]) == len(found[log]["notes"]) + 1

@@ -78,9 +78,11 @@ def frame(rows):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Cut every file into pieces of a few rows, and merge often."""
-    from kernadv.logs import _files, _jsonl, _reduce
+    from kernadv.logs import _csv, _jsonl, _parquet, _passes, _stream
 
-    monkeypatch.setattr(_files, "_CSV_BLOCK", 256)
-    monkeypatch.setattr(_files, "_PARQUET_ROWS", 7)
+    monkeypatch.setattr(_csv, "_BLOCK", 256)
+    monkeypatch.setattr(_parquet, "_ROWS", 7)
     monkeypatch.setattr(_jsonl, "_BLOCK", 200)
-    monkeypatch.setattr(_reduce, "_PENDING", 5)
+    monkeypatch.setattr(_jsonl, "_SMALL", 0)
+    monkeypatch.setattr(_stream, "_ROWS", 3)
+    monkeypatch.setattr(_passes, "_PENDING", 5)

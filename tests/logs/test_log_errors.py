@@ -67,10 +67,25 @@ def test_prompts_that_are_none(kit, tmp_path, prompts):
     fails(kit.write_table(tmp_path / "log.parquet", frame), "'prompt'", "row 1", "a prompt id", "got b'bytes'")
 
 
-@pytest.mark.parametrize("reward", [[[1.0]], [{"acc": 1.0}], [b"1"]])
-def test_nested_rewards(kit, tmp_path, reward):
-    frame = pl.DataFrame({"step": [1], "prompt": ["a"], "reward": reward})
-    fails(kit.write_table(tmp_path / "log.parquet", frame), "'reward'", "row 1", "finite number")
+@pytest.mark.parametrize(
+    ("reward", "words"),
+    [
+        ([None, ["a", "b"]], ["row 2", "a list of numbers, which are the rewards of a group", "tokens", '["a","b"]']),
+        ([None, [[1.0], [0.0]]], ["row 2", "the rewards of a group", "[[1.0],[0.0]]"]),
+        ([None, {"acc": 1.0, "fmt": 0.5}], ["row 2", "a number", '{"acc":1.0,"fmt":0.5}', "reward.acc, reward.fmt"]),
+        ([None, b"1"], ["row 2", "a finite number", "b'1'"]),
+    ],
+)
+def test_nested_rewards(kit, tmp_path, reward, words):
+    frame = pl.DataFrame({"step": [1, 2], "prompt": ["a", "a"], "reward": reward})
+    fails(kit.write_table(tmp_path / "log.parquet", frame), "'reward'", *words)
+
+
+@pytest.mark.parametrize("role", ["step", "value"])
+def test_nested_numbers(kit, tmp_path, role):
+    frame = pl.DataFrame({"step": [1], "prompt": ["a"], "reward": [1.0], "value": [0.5], role: [[1.0]]})
+    path = kit.write_table(tmp_path / "log.parquet", frame)
+    fails(path, "row 1", repr(role), "a number in each row", "[1.0]", columns={"value": "value"})
 
 
 @pytest.mark.parametrize(
@@ -170,7 +185,7 @@ def test_broken_line(tmp_path, line, words, rest):
     ("text", "words"),
     [
         ("step,prompt,reward\n1,a,1\n2,b\n", ["truncated or broken", "Expected 3 columns, got 2"]),
-        ("step,prompt,reward\n1,a,1\n2,\xff,1\n", ["truncated or broken", "decode"]),
+        ("step,prompt,reward\n1,a,1\n2,\xff,1\n", ["not UTF-8, perhaps Latin-1", "iconv -f LATIN1 -t UTF-8"]),
         ("step,prompt,reward\n", ["the log is empty"]),
         ("step,prompt,reward\n1,a,\n2,b,nan\n", ["none of the 2 rows has a reward"]),
         ("", ["the log is empty"]),

@@ -175,7 +175,7 @@ def test_verl_columns_can_be_mapped(kit, tmp_path):
 
 def test_verl_broken_line(kit, tmp_path):
     path = kit.write_lines(tmp_path / "1.jsonl", verl_rows(1))
-    path.write_text(path.read_text()[:-9])
+    path.write_text(path.read_text()[:-9] + "\n")
     with pytest.raises(LogError, match=r"1.jsonl, line 4"):
         read_log(tmp_path, format="verl")
     with pytest.raises(LogError, match=r"1.jsonl, line 4"):

@@ -17,7 +17,7 @@ ENDINGS = ["csv", "tsv", "parquet", "jsonl", "ndjson"]
 def test_every_ending_gives_the_groups_of_the_rows(kit, tmp_path, frame, rows, ending):
     log = read_log(kit.write_table(tmp_path / f"log.{ending}", frame))
     assert kit.as_dict(log) == kit.brute(rows)
-    assert (log.format, log.source, log.n_rows, log.notes) == ("table", tmp_path / f"log.{ending}", 300, ())
+    assert (log.format, log.source, log.n_rows, log.notes) == ("table", str(tmp_path / f"log.{ending}"), 300, ())
     assert log.prompts == list(dict.fromkeys(prompt for _, prompt, _ in rows))
     assert log.value is None
     order = np.lexsort((log.groups.step, log.groups.prompt))
@@ -209,7 +209,7 @@ def test_large_integer_ids(kit, tmp_path, big):
 def test_types_may_change_from_block_to_block(kit, tmp_path):
     records = [{"step": k + 1, "prompt": k % 3, "reward": k % 2} for k in range(200)]
     records += [{"step": k + 1, "prompt": str(k % 3), "reward": 0.5} for k in range(200)]
-    log = read_log(kit.write_lines(tmp_path / "log.jsonl", records))
+    log = read_log(kit.write_lines(tmp_path / "log.jsonl", records), on_repeat="merge")
     assert (log.prompts, log.n_rows, len(log.groups.n)) == (["0", "1", "2"], 400, 200)
     assert log.groups.s.sum() == 200
 

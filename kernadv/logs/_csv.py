@@ -1,0 +1,93 @@
+"""csv and tsv: every column is read as text, so that types that change half-way, and bad values, are seen where they are."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from kernadv._errors import LogError
+from kernadv.logs._arrow import frame
+from kernadv.logs._base import Choose, Incomplete, broken_file, cut_off
+from kernadv.logs._files import File, Stream
+
+_BLOCK = 1 << 21
+#: Bytes at the end of a file among which an incomplete line is searched.
+_TAIL = 1 << 20
+
+
+def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[int], float]]:
+    """Yield frames of the chosen columns, with their record numbers and the fraction of the file that is done."""
+    delimiter = "\t" if file.ending == ".tsv" else ","
+    with file.open() as stream:
+        names = _header(stream, delimiter)
+        if not names:
+            return
+        if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
+            raise LogError(
+                f"{file}: the columns seem to be separated by {other!r}, expected {delimiter!r}; save the file with commas "
+                "between the columns and points in the numbers (or, with tabs, as .tsv)"
+            )
+        columns, _ = choose(names)
+        twice = [name for name in columns if names.count(name) > 1]
+        if twice:
+            raise LogError(f"{file}: column {twice[0]!r} is there twice; rename one of them")
+        tail, odd = _Tail(stream), []
+
+        def skip(row: arrow_csv.InvalidRow) -> str:
+            odd.append(row)
+            return "skip" if len(odd) == 1 else "error"
+
+        start = 1
+        for batch in _batches(tail, names, columns, delimiter, skip) if stream.peek(1) else ():
+            yield frame(batch, columns), range(start, start + batch.num_rows), stream.done
+            start += batch.num_rows
+        if odd:
+            detail = f"Expected {len(names)} columns, got {odd[0].actual_columns}: {odd[0].text!r:.80}"
+            if tail.is_cut_after(odd[0].text):
+                raise Incomplete(str(broken_file(file, detail)), f"the last line of {file}")
+            raise broken_file(file, detail)
+        if stream.cut:
+            raise cut_off(file)
+
+
+class _Tail:
+    """A stream that remembers its end."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._bytes, self.closed = stream, b"", False
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._bytes = (self._bytes + data if len(data) < _TAIL else data)[-_TAIL:]
+        return data
+
+    def is_cut_after(self, text: str) -> bool:
+        """Say whether the stream ends in the middle of a line, which is the text."""
+        ends = self._bytes.rstrip(b"\r\n").endswith(text.encode())
+        return ends and (not self._bytes.endswith(b"\n") or text.count('"') % 2 == 1)
+
+
+def _header(stream: Stream, delimiter: str) -> list[str]:
+    """Names of the columns: the first record."""
+    lines = iter(stream.readline, b"")
+    texts = (line.decode("utf-8" if k else "utf-8-sig") for k, line in enumerate(lines))
+    return next((names for names in csv.reader(texts, delimiter=delimiter) if names), [])
+
+
+def _batches(source: _Tail, names: list[str], columns: Sequence[str], delimiter: str, invalid: Any) -> Any:
+    return arrow_csv.open_csv(
+        source,
+        read_options=arrow_csv.ReadOptions(block_size=_BLOCK, column_names=names),
+        parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=invalid),
+        convert_options=arrow_csv.ConvertOptions(
+            include_columns=list(columns),
+            column_types=dict.fromkeys(columns, pa.string()),
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
+    )
