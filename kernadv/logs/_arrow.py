@@ -20,6 +20,8 @@ def frame(table: Any, columns: Sequence[str]) -> pl.DataFrame:
         for column in table.columns
     ]
     found = pl.DataFrame(pl.from_arrow(pa.table(decoded, names=table.schema.names)))
+    if found.columns == list(columns):
+        return found
     return found.select(pl.col(name) if name in found.columns else _field(name) for name in columns)
 
 

@@ -68,8 +68,11 @@ def distinct(blocks: Iterable[Chunk], notes: Notes) -> Iterator[Chunk]:
         before = marks
         notes.add(_NOTE, seen)
         if seen < len(marks):
-            frame = block.frame[seen:].with_columns(pl.lit(step).alias(block.selection.step))
-            yield block.take(slice(seen, None))._replace(frame=frame.drop(_MARK))
+            new = block.take(slice(seen, None))
+            new.frame.drop_in_place(_MARK)
+            name = block.selection.step
+            new.frame.replace_column(new.frame.columns.index(name), pl.Series(name, [step] * len(new.frame)))
+            yield new
 
 
 def _step(block: Chunk) -> object:

@@ -34,6 +34,10 @@ _PATTERN = re.compile("[*?[]")
 _MAGIC = 16
 
 
+def _gzip(raw: Any) -> Any:
+    return gzip.GzipFile(fileobj=raw)
+
+
 def _zstd(raw: Any) -> Any:
     import pyarrow as pa
 
@@ -42,7 +46,7 @@ def _zstd(raw: Any) -> Any:
 
 #: First bytes of a compressed file, its ending, and how it is read.
 _COMPRESSIONS: tuple[tuple[re.Pattern[bytes], str, Callable[[Any], Any]], ...] = (
-    (re.compile(rb"\x1f\x8b"), ".gz", gzip.GzipFile),
+    (re.compile(rb"\x1f\x8b"), ".gz", _gzip),
     (re.compile(rb"BZh[1-9]1AY&SY"), ".bz2", bz2.BZ2File),
     (re.compile(rb"\xfd7zXZ\x00"), ".xz", lzma.LZMAFile),
     (re.compile(rb"\x28\xb5\x2f\xfd"), ".zst", _zstd),
@@ -195,12 +199,10 @@ class _Remote(File):
 
     def _opened(self) -> Any:
         # not every web server can send a part of a file
-        options = {"block_size": 0} if self.path.startswith("http") else {}
-        return self.system.open(self.path, "rb", **options)
+        return self.system.open(self.path, "rb", **({"block_size": 0} if _is_web(self.path) else {}))
 
     def _seekable(self) -> Any:
-        opened = self._opened()
-        return opened if opened.seekable() else _on_disk(opened)
+        return _on_disk(self._opened()) if _is_web(self.path) else self._opened()
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,8 +333,7 @@ def _remote(url: str) -> Iterator[File]:
     fsspec = import_extra("fsspec", f"reading {url}", "audit")
     try:
         system, path = fsspec.core.url_to_fs(url)
-        web = url.startswith("http")
-        is_pattern = not web and _PATTERN.search(path)
+        is_pattern = not _is_web(url) and _PATTERN.search(path)
         places = system.glob(path, detail=True) if is_pattern else {path: system.info(path)}
         for place, about in places.items():
             is_folder = about["type"] == "directory"
@@ -340,11 +341,15 @@ def _remote(url: str) -> Iterator[File]:
             for name, entry in inside.items():
                 parts = tuple(name.removeprefix(place).strip("/").split("/"))
                 if not any(part.startswith((".", "_")) for part in parts):
-                    full = name if web else system.unstrip_protocol(name)
+                    full = name if _is_web(url) else system.unstrip_protocol(name)
                     yield _Remote(full, entry.get("size"), url, parts[:-1], system=system)
     except Exception as error:  # of any file system, whose errors share no class
         detail = str(error) or type(error).__name__
         raise LogError(f"{url} cannot be opened: {detail}") from error
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
 
 
 def _identity(file: File) -> str:

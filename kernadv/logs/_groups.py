@@ -73,8 +73,14 @@ def _unlisted(chunk: Chunk, query: Query) -> Chunk:
             )
     query.notes.add(f"a row is a group, with one reward a trace in the list of {', '.join(lists)}")
     rows = chunk.take(np.repeat(np.arange(len(length)), length))
-    frame = rows.frame.with_columns(found.explode().alias(name) for name, found in lists.items())
+    frame = rows.frame.with_columns(_flat(found) for found in lists.values())
     return rows._replace(frame=frame)
+
+
+def _flat(lists: pl.Series) -> pl.Series:
+    """Entries of lists, one after the other; null for a list without any."""
+    nothing = pl.repeat(None, len(lists), dtype=lists.dtype, eager=True)
+    return lists.zip_with(lists.list.len().fill_null(0) > 0, nothing).explode()
 
 
 def _lists(chunk: Chunk, name: str) -> pl.Series | None:

@@ -58,8 +58,10 @@ class StepRule:
             values = _converted(chunk, _rankable, "numbers or times, to be ranked")
             codes = [self._codes.setdefault(value, len(self._codes) + 1) for value in values]
             column = pl.Series(name, codes, dtype=pl.Int64)
-        else:
+        elif _is_worded(chunk.frame[name]):
             column = _numbered(chunk.frame[name], notes)
+        else:
+            return chunk
         return chunk._replace(frame=chunk.frame.with_columns(column.alias(name)))
 
     def finish(self, log: RewardLog) -> RewardLog:
@@ -118,10 +120,13 @@ def _path_steps(chunk: Chunk) -> pl.Series:
     return pl.Series([steps[file] for file in chunk.sources.tolist()], dtype=pl.Int64)
 
 
+def _is_worded(column: pl.Series) -> bool:
+    """Whether there are texts that are no numbers."""
+    return column.dtype == pl.String and column.cast(pl.Float64, strict=False).null_count() > column.null_count()
+
+
 def _numbered(column: pl.Series, notes: Notes) -> pl.Series:
     """The column, with texts such as step-100 as their numbers."""
-    if column.dtype != pl.String or column.cast(pl.Float64, strict=False).null_count() == column.null_count():
-        return column
     steps = [None if text is None or text.isdigit() else path_step(text) for text in column.to_list()]
     first = next((text for text, step in zip(column, steps, strict=True) if step is not None), None)
     if first is not None:
