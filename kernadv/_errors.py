@@ -40,6 +40,19 @@ class MissingExtraError(KernadvError, ImportError):
 class LogError(KernadvError):
     """A reward log cannot be read or holds nothing that can be estimated."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message, keep="\n"))
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return a text with escapes, as in `repr`, for what a terminal would obey or not show.
+
+    Names of files and columns come from others, and may hold the control characters of a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
 
 def check_positive(value: float, name: str, hint: str, *, allow_inf: bool = False) -> float:
     """Return `value` as a float, or raise if it is not a positive number."""

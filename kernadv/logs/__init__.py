@@ -16,8 +16,21 @@ from pathlib import Path
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice
 from kernadv.logs._base import Chunk, Notes, Query, Reader, RewardLog, Selection, some
 from kernadv.logs._columns import ALIASES, ROLES, select
+from kernadv.logs._order import RowOrder
 
-__all__ = ["ALIASES", "Chunk", "Notes", "Query", "Reader", "RewardLog", "Selection", "formats", "read_log", "select"]
+__all__ = [
+    "ALIASES",
+    "Chunk",
+    "Notes",
+    "Query",
+    "Reader",
+    "RewardLog",
+    "RowOrder",
+    "Selection",
+    "formats",
+    "read_log",
+    "select",
+]
 
 
 def read_log(

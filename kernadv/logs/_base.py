@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from kernadv._errors import LogError
 from kernadv._typing import FloatArray
 from kernadv.groups import Groups
+from kernadv.logs._order import RowOrder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,6 +38,11 @@ class RewardLog:
         What was read.
     notes : tuple of str
         What a reader of the numbers should know: rows dropped, columns chosen, a clock shifted.
+    order : RowOrder
+        What the order of the rows says.
+    origin : float
+        Reward from which rewards and values are counted: the first one if it is far from 0, where squares lose digits; 0
+        otherwise.
     """
 
     groups: Groups
@@ -46,6 +52,8 @@ class RewardLog:
     format: str
     source: Path
     notes: tuple[str, ...]
+    order: RowOrder = field(default_factory=RowOrder)
+    origin: float = 0.0
 
 
 class Notes(Counter[str]):

@@ -1,0 +1,35 @@
+"""What the order of the rows says about a log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kernadv._typing import FloatArray
+
+
+@dataclass(frozen=True)
+class RowOrder:
+    """What the order of the rows says about a log; neutral where it cannot be known.
+
+    Attributes
+    ----------
+    back : (int, int)
+        How often the step goes back from a row to the next, and the number of the first such row, from 1; (0, 0): never.
+    identical : int
+        Rows that equal an earlier row in all of the columns read, where chance cannot explain it.
+    places : (K, 3) float64
+        For the k-th trace of its group in the order of rows, k < 16: number of traces, sum and sum of squares of the reward
+        minus the mean of its group.
+    alike : tuple of tuple of str
+        Ids that differ only by spaces, Unicode form, or 1 / 1.0; the first 5 sets.
+    n_alike : int
+        Number of such sets.
+    """
+
+    back: tuple[int, int] = (0, 0)
+    identical: int = 0
+    places: FloatArray = field(default_factory=lambda: np.zeros((0, 3)))
+    alike: tuple[tuple[str, ...], ...] = ()
+    n_alike: int = 0
