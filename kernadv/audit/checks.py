@@ -171,6 +171,10 @@ def _at_the_ends(n: IntArray, right: IntArray) -> tuple[float, float]:
     values, given the groups with at most 2 and the rights in them, the number with none has the law of Levene (1949) for
     the genotypes of a sample; unequal values raise it.  Sizes, and both ends where they share no group, are combined by
     Fisher's method.
+
+    References
+    ----------
+    Levene (1949), On a matching problem arising in genetics, Annals of Mathematical Statistics 20.
     """
     expected, logs = 0.0, []
     for size in np.unique(n):

@@ -50,9 +50,13 @@ def two_values(groups: Groups) -> tuple[float, float] | None:
     scale = float(np.sqrt(ss.sum() / n.sum()))
     (c, b), _, rank, _ = np.linalg.lstsq(np.column_stack([n, s / scale]), ss / scale**2, rcond=None)
     root = b * b / 4.0 + c
-    if rank < 2 or not root > 0:
+    if rank == 2 and root > 0:
+        low, high = scale * (b / 2.0 - np.sqrt(root)), scale * (b / 2.0 + np.sqrt(root))
+    elif (n == 2).all() and (ss > s * s / 2.0).any():  # of two rewards both are known
+        apart = np.sqrt(np.maximum(ss / 2.0 - s * s / 4.0, 0.0))
+        low, high = (s / 2.0 - apart).min(), (s / 2.0 + apart).max()
+    else:
         return None
-    low, high = scale * (b / 2.0 - np.sqrt(root)), scale * (b / 2.0 + np.sqrt(root))
     right = (s - n * low) / (high - low)
     whole = np.abs(right - np.rint(right)) < 1e-6
     exact = np.abs(ss - ((low + high) * s - low * high * n)) < 1e-6 * (n * (high - low) ** 2)
