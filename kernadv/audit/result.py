@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from kernadv._checkpoint import replacing
 from kernadv._errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -238,7 +239,8 @@ class Audit:
         """The report as one page of HTML that needs nothing else; written to a file too if a path is given."""
         page: str = _form("page").render(self)
         if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
+            with replacing(path) as beside:
+                beside.write_text(page, encoding="utf-8")
         return page
 
     def to_frame(self) -> pl.DataFrame:

@@ -115,7 +115,7 @@ def _name(audit: Audit, finding: Finding, level: int) -> str:
     if finding.name == audit.best:
         return f"{wording.label(finding)} *"
     if finding.name == "kernadv":
-        return "kernadv (default)" if level < _LEVELS - 1 else "kernadv"
+        return "kernadv (default)" if level < 3 else "kernadv"
     return wording.label(finding) if level > 1 or finding.clock is not None else finding.title
 
 
@@ -152,8 +152,9 @@ def _cell(audit: Audit, column: _Column, finding: Finding, level: int) -> str:
 
 def _reading(audit: Audit) -> list[str]:
     """How to read the columns."""
-    best = ["* best of the grid of KAE windows, in hindsight."] if audit.best else []
+    best = " * best of the grid of KAE windows, in hindsight." if audit.best else ""
+    names = f"kernadv: this package's default, which chooses everything online.{best}"
     gradient = f"Gradient variance {wording.gradient_assumption()}"
     if audit.noise is None:
-        return [*best, gradient]
-    return [*best, wording.CUT, wording.WORTH, wording.GROUP_MEAN, gradient]
+        return [names, gradient]
+    return [names, wording.CUT, wording.WORTH, wording.GROUP_MEAN, gradient]
