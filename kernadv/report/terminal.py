@@ -115,7 +115,7 @@ def _name(audit: Audit, finding: Finding, level: int) -> str:
     if finding.name == audit.best:
         return f"{wording.label(finding)} *"
     if finding.name == "kernadv":
-        return "kernadv (default)" if level < 3 else "kernadv"
+        return "kernadv (default)" if level < 2 else "kernadv"
     return wording.label(finding) if level > 1 or finding.clock is not None else finding.title
 
 
