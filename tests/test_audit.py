@@ -2,18 +2,21 @@
 
 import json
 import math
+import sys
 from importlib import resources
+from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from kernadv import KernadvError, Relative, Steps
-from kernadv.audit import audit, further_baselines
-from kernadv.audit.description import between, drift, gaps
+from kernadv.audit import Interval, audit, further_baselines
+from kernadv.audit.description import drift, gaps, spread
 from kernadv.baselines import discover, discover_tuned
 from kernadv.baselines.constant import Zero
 from kernadv.groups import Groups, aggregate
-from kernadv.report._wording import remarks
+from kernadv.report._wording import numbers, remarks
 from kernadv.resampling import bootstrap_ratios
 
 GRID = [Relative(0.3), Steps(8)]
@@ -135,7 +138,9 @@ def test_one_trace_a_group_identifies_differences_only():
     found = audit(groups, value=value, bandwidths=GRID, draws=400)
     assert found.noise is None
     assert found.between is None
-    assert found.uniform_groups is None
+    assert found.dead is None
+    assert found.gradient_floor is None
+    assert found.other_sizes == []
     assert {finding.name for finding in found.findings} == {"zero", "batch_mean", "kernadv", "kae h=0.3", "kae w=8"}
     batch = found.finding("batch_mean").true_mse
     for finding in found.findings:
@@ -144,7 +149,8 @@ def test_one_trace_a_group_identifies_differences_only():
         assert finding.worth is None
         assert finding.excess.low - 1e-12 <= finding.true_mse - batch <= finding.excess.high + 1e-12
     assert "only differences between baselines are identified" in found.notes[0]
-    assert "the error itself needs 2 traces a prompt" in found.verdict
+    assert "gradient variance" in found.verdict
+    assert "the batch mean's" in found.verdict
 
 
 def test_interval_covers():
@@ -179,8 +185,14 @@ def test_spread_of_the_values():
     for seed in range(30):
         groups, truth = simulate(seed, sizes=(2, 5))
         within = np.mean([truth[groups.step == i].var(ddof=1) for i in np.unique(groups.step)])
-        values.append(between(groups) - within)
+        values.append(spread(groups)[0].mean() - within)
     assert abs(np.mean(values)) < 4 * np.std(values) / math.sqrt(30)
+
+
+def test_interval_of_the_spread_is_as_wide_as_its_estimates_scatter():
+    found = [audit(simulate(seed, prompts=40, steps=20)[0], bandwidths=[], draws=200).between for seed in range(60)]
+    scatter = np.std([between.estimate for between in found], ddof=1)
+    assert np.mean([between.high - between.low for between in found]) / 3.92 == pytest.approx(scatter, rel=0.3)
 
 
 def test_gaps_and_drift_by_hand():
@@ -212,6 +224,7 @@ def test_best_is_the_smallest_and_an_edge_is_flagged():
     errors = {finding.name: finding.mse.estimate for finding in found.findings if finding.clock}
     assert found.best == min(errors, key=errors.get) == "kae w=3"
     assert found.at_edge
+    assert found.findings[0].name == "kernadv"
     assert found.best in found.as_good
 
 
@@ -242,12 +255,6 @@ def test_rewards_other_than_zero_and_one():
         found.finding("kae w=inf").mse.low <= found.finding("kae w=inf").true_mse <= found.finding("kae w=inf").mse.high
     )
     assert len(found.strata) == 5
-
-
-def test_one_visit_per_prompt_says_what_that_means():
-    groups = Groups(np.arange(5), np.arange(1, 6), np.full(5, 4), np.ones(5), np.ones(5))
-    with pytest.raises(KernadvError, match=r"each of the 5 prompts was visited at one step only.*prompt column is not"):
-        audit(groups)
 
 
 def test_empty_log():
@@ -282,28 +289,34 @@ def test_real_log_of_counts(shared_data):
         counts=("n_correct", "n_traces"),
     )
     found = audit(log.groups, draws=200)
-    assert found.between / found.noise == pytest.approx(1.4, abs=0.05)
+    assert found.between.estimate / found.noise == pytest.approx(1.4, abs=0.05)
+    assert found.failed() == []
+    assert found.dead.share == pytest.approx(0.49, abs=0.01)  # counted by hand in the counts
     assert found.finding("kae h=0.5").vs_rloo.low > 0.7
 
 
-def test_rewards_that_are_all_equal():
-    """No warning, no infinity: nothing can be told apart, and the verdict says so."""
-    groups, _ = simulate(10)
-    equal = groups._replace(s=groups.n.astype(float), ss=groups.n.astype(float))
-    found = audit(equal, bandwidths=GRID, draws=20)
+@pytest.mark.parametrize("prompts", [60, 3])
+@pytest.mark.parametrize(("reward", "said"), [(0.0, "below"), (1.0, "above"), (0.5, None)])
+def test_a_log_without_a_signal(prompts, reward, said):
+    """No warning, no infinity, no star: nothing can be told apart, and the verdict says what is known all the same."""
+    groups, _ = simulate(10, prompts=prompts, batch=min(prompts, 20))
+    found = audit(groups._replace(s=reward * groups.n, ss=reward**2 * groups.n), bandwidths=GRID, draws=20)
     assert found.noise == 0
+    assert (found.best, found.as_good, found.at_edge) == (None, [], False)
     assert found.finding("kae h=0.3").vs_rloo is None
     assert found.finding("kae h=0.3").worth is None
-    assert "are all equal" in found.verdict
+    assert "No group has a signal" in found.verdict
+    assert found.dead.share == 1
     assert remarks(found) == []
     assert json.dumps(found.to_dict(), allow_nan=False)
-
-
-def test_rewards_of_few_prompts_that_are_all_equal():
-    groups, _ = simulate(10, prompts=3, batch=3)
-    found = audit(groups._replace(s=0.5 * groups.n, ss=0.25 * groups.n), bandwidths=GRID, draws=20)
-    assert "are all equal" in found.verdict
-    assert remarks(found) == []
+    if said is None:
+        assert found.bound is None
+    else:
+        fewest = np.bincount(groups.prompt, groups.n).min()
+        clopper_pearson = beta.ppf(1 - 0.05 / prompts, 1, fewest)
+        assert found.bound == pytest.approx(clopper_pearson)
+        end = clopper_pearson if said == "below" else 1 - clopper_pearson
+        assert f"is {said} {end:.1%}" in found.verdict or f"is {said} {end:.0%}" in found.verdict
 
 
 def test_few_prompts_are_noted():
@@ -324,6 +337,7 @@ def test_verdict_says_when_the_batch_mean_is_better():
     s = rng.binomial(2, 0.5, len(step)).astype(float)
     found = audit(Groups(prompt, step, np.full(len(step), 2), s, s), bandwidths=[Steps(3)], draws=200)
     assert found.verdict.endswith("The batch mean has a smaller error still.")
+    assert "have an error that cannot be told" not in found.verdict
 
 
 @pytest.mark.parametrize("clock", ["relative", "steps", "visits"])
@@ -342,7 +356,7 @@ def test_nearly_uniform_log_is_not_called_uniform(scale):
     z = scale * np.where(prompt < 5, rng.random(prompt.size) < 0.5, prompt % 2)
     found = audit(aggregate(prompt, step, np.ones(prompt.size, int), z, z * z), bandwidths=GRID, draws=300)
     assert found.noise > 0
-    assert "all equal" not in found.verdict
+    assert "No group has a signal" not in found.verdict
     assert found.finding("kae h=0.3").vs_rloo.estimate > 0
 
 
@@ -351,8 +365,11 @@ def test_no_interval_from_a_handful_of_prompts(prompts):
     groups, _ = simulate(15, prompts=prompts, batch=prompts)
     found = audit(groups, bandwidths=GRID, draws=20)
     assert math.isnan(found.finding("rloo").mse.low)
-    assert "take it as a hint" in found.verdict
+    assert "too few prompts" in found.verdict
     assert any("there are no intervals" in note for note in found.notes)
+    assert found.as_good == []
+    assert "[-" not in found.table()
+    assert ("one prompt is few" if prompts == 1 else "3 prompts are few") in found.table()
 
 
 def test_offset_that_costs_digits_is_noted():
@@ -361,4 +378,228 @@ def test_offset_that_costs_digits_is_noted():
     for offset, noted in ((1e3, False), (1e8, True)):
         z = offset + rng.random(prompt.size)
         found = audit(aggregate(prompt, step, np.ones(prompt.size, int), z, z * z), bandwidths=GRID, draws=20)
-        assert any("digits are lost" in note for note in found.notes) == noted
+        assert [check.name for check in found.failed()] == ["enough digits"] * noted
+
+
+def one_pass(seed, prompts=800, batch=20, size=4):
+    """A run in which no prompt comes back, and the true values."""
+    value = np.random.default_rng(seed).beta(2, 2, prompts)
+    s = np.random.default_rng([seed, 1]).binomial(size, value).astype(float)
+    step = np.arange(prompts) // batch + 1
+    return Groups(np.arange(prompts), step, np.full(prompts, size), s, s), value
+
+
+def test_one_pass_has_no_grid_and_the_default_halves_the_error():
+    groups, value = one_pass(0)
+    found = audit(groups, value=value, draws=100)
+    assert [finding.name for finding in found.findings] == ["kernadv", "rloo", "group_mean", "batch_mean", "zero"]
+    assert (found.best, found.gaps, found.median_gap, found.strata) == (None, [], None, [])
+    default = found.finding("kernadv")
+    assert default.mse.low <= default.true_mse <= default.mse.high
+    assert default.vs_rloo.low > 0.5
+    assert found.advised == "kernadv"
+    assert "No prompt comes back" in found.table()
+
+
+def test_one_step_has_no_time():
+    groups, value = one_pass(1, prompts=400, batch=400)
+    found = audit(groups, value=value, draws=50)
+    assert found.steps == 1
+    assert found.finding("kernadv").vs_rloo.low > 0.3
+    assert "The log has one step" in found.table()
+    assert [plot.get_xlabel() for plot in found.plot().axes] == [
+        "value MSE, from the true values\nCheck against the truth"
+    ]
+
+
+def test_a_window_without_a_past_is_left_out_and_never_the_best():
+    """Every prompt comes back after 100 steps or so: narrower windows are the leave-one-out means, or the batch mean."""
+    for size in (1, 4):
+        rng = np.random.default_rng(2)
+        prompt, step = np.repeat(np.arange(60), 4), np.tile([1, 101, 201, 302], 60)
+        s = rng.binomial(size, 0.5, 240).astype(float)
+        widths = [Steps(50), Steps(100), Steps(150), Relative(0.3)]
+        found = audit(Groups(prompt, step, np.full(240, size), s, s), bandwidths=widths, draws=20)
+        assert [finding.name for finding in found.findings if finding.clock] == ["kae w=150"]
+        assert found.best == "kae w=150"
+        assert any("reach no past reward, left out: w=50, w=100, h=0.3" in note for note in found.notes)
+        assert found.median_gap == 100
+        assert "after 100 steps (median)" in " ".join(found.table().split())
+
+
+def test_one_prompt_that_comes_back_shows_nothing_about_how_values_move():
+    groups, _ = one_pass(3)
+    s = np.append(groups.s, 2.0)
+    again = Groups(np.append(groups.prompt, 799), np.append(groups.step, 50), np.append(groups.n, 4), s, s)
+    found = audit(again, draws=100)
+    assert not found.at_edge
+    assert "hardly moved" not in found.table()
+    assert (
+        "hardly moved" in audit(simulate(20, prompts=30, steps=40)[0], bandwidths=[Steps(2), Steps(math.inf)]).table()
+    )
+
+
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (-1.0, 1.0), (2.0, 2.5)])
+def test_dead_groups_by_hand(ends):
+    low, high = ends
+    z = np.array([[low, low], [high, high], [high, high], [low, high], [high, low]])
+    groups = Groups(np.arange(5), np.ones(5, int), np.full(5, 2), z.sum(1), (z**2).sum(1))
+    dead = audit(groups, draws=2).dead
+    assert dead[:3] == pytest.approx((0.6, 0.2, 0.4))
+    assert dead.values == pytest.approx(ends)
+
+
+def test_dead_groups_of_other_rewards_are_not_split():
+    z = np.array([[0.1, 0.1], [0.2, 0.9], [0.5, 0.3]])
+    groups = Groups(np.arange(3), np.ones(3, int), np.full(3, 2), z.sum(1), (z**2).sum(1))
+    assert audit(groups, draws=2).dead == (1 / 3, None, None, None)
+
+
+def test_other_group_sizes_by_all_choices_of_traces():
+    rng = np.random.default_rng(4)
+    z = (rng.random((30, 6)) < rng.random((30, 1))).astype(float)
+    groups = Groups(np.arange(30), np.ones(30, int), np.full(30, 6), z.sum(1), z.sum(1))
+    found = audit(groups, draws=2)
+    rows = {row["G"]: row for row in found.other_sizes}
+    assert list(rows) == [2, 4, 6, 8, 16, 32]
+    for size in (2, 4, 6):
+        chosen = [z[:, list(some)] for some in combinations(range(6), size)]
+        dead = np.mean([(some.min(1) == some.max(1)).mean() for some in chosen])
+        assert rows[size]["dead"] == pytest.approx(dead)
+    assert rows[8]["dead"] is None
+    assert rows[6]["gradient_ratio"] == pytest.approx(1)
+    assert rows[2]["gradient_ratio"] == pytest.approx((1 + 1 / 1) / (1 + 1 / 5))
+    assert rows[4]["mse"] == pytest.approx(found.noise / 3)
+
+
+def test_least_gradient_variance_is_that_of_the_true_values():
+    found = audit(simulate(21)[0], bandwidths=GRID, draws=20)
+    assert found.gradient_floor == pytest.approx(1 - 1 / 4)
+
+
+def rows_of(seed=22):
+    """The traces of a small run."""
+    rng = np.random.default_rng(seed)
+    prompt, step = np.repeat(np.arange(30), 20), np.tile(np.repeat(np.arange(1, 6), 4), 30)
+    return prompt, (rng.random(600) < rng.beta(2, 2, 30)[prompt]).astype(float), step
+
+
+def test_every_way_in_gives_the_same_numbers():
+    polars, pandas, torch = (pytest.importorskip(name) for name in ("polars", "pandas", "torch"))
+    prompt, reward, step = rows_of()
+    expected = audit(aggregate(prompt, step, np.ones(600, int), reward, reward), draws=20)
+    columns = {"iteration": step, "qid": prompt, "score": reward}
+    tensors = {"prompt_ids": prompt, "rewards": torch.tensor(reward), "step": torch.tensor(step)}
+    lists = {"prompt_ids": [f"p{p}" for p in prompt], "rewards": reward.tolist(), "step": step.tolist()}
+    ways = [
+        audit(polars.DataFrame(columns), draws=20),
+        audit(pandas.DataFrame(columns | {"more": [["a", 1]] * 600}), draws=20),
+        audit(**tensors, draws=20),
+        audit(**lists, draws=20),
+    ]
+    for found in ways:
+        assert found.findings == expected.findings
+        assert (found.rows, found.noise, found.verdict) == (600, expected.noise, expected.verdict)
+    assert [found.source for found in ways] == ["the frame", "the frame", "the arrays", "the arrays"]
+
+
+def test_a_log_brings_its_values_notes_and_order():
+    logs = pytest.importorskip("kernadv.logs")
+    prompt, reward, step = rows_of()
+    groups = aggregate(prompt, step, np.ones(600, int), reward, reward)
+    value = np.full(len(groups.n), 0.5)
+    order = logs.RowOrder(back=(1, 7), identical=0, places=np.zeros((0, 3)), alike=(), n_alike=0)
+    log = logs.RewardLog(groups, list(range(30)), value, 600, "table", "a.csv", ("a note",), order)
+    found = audit(log, draws=20, notes=["another"])
+    assert found.finding("zero").true_mse == pytest.approx(0.25)
+    assert found.notes[:2] == ["a note", "another"]
+    assert (found.source, found.format) == ("a.csv", "table")
+    assert [check.name for check in found.failed("suspect")] == ["steps in order"]
+
+
+def test_rewards_counted_from_an_origin_are_the_same_rewards():
+    logs = pytest.importorskip("kernadv.logs")
+    prompt, reward, step = rows_of()
+    plain, shifted = (aggregate(prompt, step, np.ones(600, int), z, z * z) for z in (reward + 5, reward))
+    log = logs.RewardLog(shifted, list(range(30)), None, 600, "table", "a.csv", (), origin=5.0)
+    one, other = audit(plain, bandwidths=GRID, draws=20), audit(log, bandwidths=GRID, draws=20)
+    assert other.dead[:3] == one.dead[:3]
+    assert other.dead.values == pytest.approx((5.0, 6.0))
+    assert not other.binary
+    assert other.bound is None
+    assert [row["mean"] for row in other.drift] == pytest.approx([row["mean"] for row in one.drift])
+    for name in ("rloo", "zero", "batch_mean"):
+        assert other.finding(name).mse == pytest.approx(one.finding(name).mse, rel=1e-9), name
+    assert [row["low"] for row in other.strata] == pytest.approx([row["low"] for row in one.strata])
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        (None, {}, "audit takes a log, or prompt_ids, rewards and step together; got nothing"),
+        (None, {"rewards": [1.0], "step": [1]}, "together; got rewards and step"),
+        ("log", {"rewards": [1.0]}, "together; got a log and rewards"),
+        ("log.csv", {}, r"got str; of a file give read_log\(path\)"),
+        (None, {"prompt_ids": [1, 2], "rewards": [1.0], "step": [1, 1]}, "three arrays of one number a trace"),
+        (None, {"prompt_ids": 1, "rewards": 1.0, "step": 1}, "three arrays of one number a trace"),
+        (None, {"prompt_ids": [1, 1], "rewards": ["x", "y"], "step": [1, 1]}, "the arrays.*'reward'"),
+    ],
+)
+def test_what_cannot_be_audited(given, options, message):
+    with pytest.raises(KernadvError, match=message):
+        audit(given, **options)
+
+
+def test_a_frame_without_the_columns_is_called_a_frame():
+    polars = pytest.importorskip("polars")
+    with pytest.raises(KernadvError, match=r"^the frame: no step column .*Columns found: a"):
+        audit(polars.DataFrame({"a": [1]}))
+
+
+def test_every_form_shows_the_same_numbers(tmp_path):
+    pytest.importorskip("jinja2")
+    groups, value = simulate(23)
+    found = audit(groups, value=value, draws=40)
+    frame = found.to_frame()
+    assert frame["name"].to_list() == [finding.name for finding in found.findings]
+    default = frame.row(0, named=True)
+    finding = found.finding("kernadv")
+    assert (default["mse"], default["mse_low"], default["mse_high"]) == finding.mse
+    assert default["true_mse"] == finding.true_mse
+    assert frame.filter(name="group_mean")["gradient_ratio"].item() is None
+    assert str(found) == found.table()
+    shown = next(line for line in found.table(160).splitlines() if line.startswith("kernadv"))
+    assert f"{finding.mse.estimate:.4f}" in shown or f"{finding.mse.estimate:.3f}" in shown
+    page = found.to_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
+    in_page = json.loads(page.partition('id="kernadv-audit">')[2].partition("</script>")[0])["audit"]
+    assert in_page == json.loads(json.dumps(found.to_dict()))
+    assert found._repr_html_().startswith("<iframe srcdoc=")
+    assert len(found.plot().axes) == 7
+
+
+def test_a_form_without_its_package_names_the_extra(monkeypatch):
+    found = audit(simulate(24)[0], bandwidths=GRID, draws=20)
+    for name in [name for name in sys.modules if name.startswith("kernadv.report.") or name == "jinja2"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ImportError, match=r'needs jinja2, which is not installed; run: pip install "kernadv\[audit\]"'):
+        found.to_html()
+
+
+@pytest.mark.parametrize(("cut", "text"), [
+    ((0.5, 0.4, 0.6), ("50%", "40%", "60%")),
+    ((-1.43, -1.9, -1.0), ("-143%", "-190%", "-100%")),
+    ((-3.0, -3.5, -2.5), ("4.0 times", "3.5", "4.5")),
+    ((-20.87, -22.0, -19.0), ("22 times", "20", "23")),
+    ((math.nan,) * 3, ("-", "-", "-")),
+])  # fmt: skip
+def test_how_a_cut_is_written(cut, text):
+    assert numbers(Interval(*cut), "vs_rloo", 3) == text
+
+
+def test_width_of_a_table():
+    found = audit(simulate(25)[0], bandwidths=GRID, draws=20)
+    assert max(map(len, found.table(40).splitlines())) <= 40
+    with pytest.raises(KernadvError, match="width must be a whole number >= 40"):
+        found.table(39)

@@ -1,9 +1,21 @@
-"""The audit of a reward log: the value error of every baseline on a finished or running training run."""
+"""The audit of a reward log: whether it can be trusted, and the value error of every baseline on that run."""
 
 from __future__ import annotations
 
+from kernadv.audit.checks import CHECKS
 from kernadv.audit.further import further_baselines
 from kernadv.audit.replay import Progress, audit, default_grid
-from kernadv.audit.result import Audit, Finding, Interval
+from kernadv.audit.result import Audit, Check, Dead, Finding, Interval
 
-__all__ = ["Audit", "Finding", "Interval", "Progress", "audit", "default_grid", "further_baselines"]
+__all__ = [
+    "CHECKS",
+    "Audit",
+    "Check",
+    "Dead",
+    "Finding",
+    "Interval",
+    "Progress",
+    "audit",
+    "default_grid",
+    "further_baselines",
+]

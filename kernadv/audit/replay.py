@@ -13,14 +13,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from kernadv import kernels
 from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_count
-from kernadv._typing import BoolArray, FloatArray
-from kernadv.audit.description import between, drift, gaps, strata
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.audit.checks import CHECKS, FEWEST, checks_of, possible
+from kernadv.audit.description import (
+    dead,
+    drift,
+    gaps,
+    is_binary,
+    median_gap,
+    other_sizes,
+    spread,
+    strata,
+)
 from kernadv.audit.further import check_groups_for, further_baselines
+from kernadv.audit.reading import as_log
 from kernadv.audit.result import Audit, Finding, Interval
 from kernadv.audit.verdict import verdict
 from kernadv.baselines import Baseline, LinearValues
@@ -35,21 +48,35 @@ from kernadv.groups import Groups, check_groups
 from kernadv.kernels import Kernel
 from kernadv.resampling import bootstrap_ratios
 
+if TYPE_CHECKING:
+    from kernadv.logs import RewardLog
+
 #: Relative bandwidths of the grid.
 RELATIVE = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
-#: Prompts below which the bootstrap is rough, and below which there is none.
-FEW, FEWEST = 20, 5
-#: Squared mean over variance of the rewards above which sums of squares have lost their digits.
-OFFSET = 1e10
+#: Prompts below which the bootstrap is rough.
+FEW = 20
 
 #: Called with the share of the work done and what is being done.
 Progress = Callable[[float, str], None]
 
 
+class _Replayed(NamedTuple):
+    """Baselines on the groups compared: errors summed over the traces of each group, (N, K), and true MSEs, (K,)."""
+
+    baselines: list[Baseline]
+    error: FloatArray
+    true: list[float | None]
+    own_reward: list[bool]
+    grid: int  # the first column of the grid
+
+
 def audit(
-    groups: Groups,
+    log: RewardLog | Groups | Any = None,
     *,
+    prompt_ids: Any = None,
+    rewards: Any = None,
+    step: Any = None,
     value: FloatArray | None = None,
     kernel: str | Kernel = "triangular",
     bandwidths: Sequence[Bandwidth] | None = None,
@@ -59,18 +86,21 @@ def audit(
     notes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Audit:
-    """Compare the value baselines on the groups of a log.
+    """Compare the value baselines on a log of rewards, and check whether the log can be trusted.
 
     Parameters
     ----------
-    groups : Groups
-        Sorted by prompt and step, as `kernadv.groups.aggregate` makes them.
+    log : RewardLog, DataFrame or Groups
+        What `kernadv.logs.read_log` returned; a frame of polars or pandas with a row for each trace, whose columns are found
+        by their names as those of a file; or groups, as `kernadv.groups.aggregate` makes them.
+    prompt_ids, rewards, step : (R,) array_like, instead of `log`
+        Prompt, reward and training step of each trace.
     value : (N,) float64, optional
-        True value of each group, where known.
+        True value of each group, where known; by default that of the log.
     kernel : str or Kernel
         Kernel of the KAE grid.
     bandwidths : sequence of Bandwidth, optional
-        Grid of KAE; default: `default_grid`.
+        Grid of KAE; default: `default_grid`.  A bandwidth that reaches no past reward of this log is left out.
     baselines : sequence of str or Baseline
         Further baselines to compare, names of `kernadv.baselines.discover` and `discover_tuned` or objects.
     draws : int
@@ -78,82 +108,95 @@ def audit(
     seed : int
         Seed of the bootstrap.
     notes : sequence of str
-        Remarks to carry along.
+        Remarks to carry along, after those of the log.
     progress : callable, optional
+
+    Returns
+    -------
+    Audit
+        Prints as a table; `Audit.checks` says whether the log can be trusted.
 
     Raises
     ------
     LogError
-        If the log is empty, or no prompt is visited twice, or no step has two traces.
+        If the log is empty, or no step has two traces.
     ArgumentError, ArgumentTypeError
         If an argument cannot be used.
+    MissingExtraError
+        If a frame or arrays are given without the extra ``kernadv[audit]``.
+
+    Examples
+    --------
+    >>> from kernadv.simulate import simulate
+    >>> run = simulate("fast", "epochs", 4)
+    >>> found = audit(run.groups, draws=100)
+    >>> [check.verdict for check in found.checks]
+    ['ok', 'ok', 'ok', 'ok', 'ok']
+    >>> found.finding("kernadv").mse.estimate < found.finding("rloo").mse.estimate
+    True
     """
-    check_groups(groups)
+    chosen = kernels.get(kernel)
     if bandwidths is not None and (
         not isinstance(bandwidths, (list, tuple)) or not all(isinstance(b, Bandwidth) for b in bandwidths)
     ):
         raise ArgumentTypeError(f"bandwidths must be a list such as [Relative(0.5), Steps(20)], got {bandwidths!r:.80}")
     draws, seed = check_count(draws, "draws"), check_count(seed, "seed", 0)
-    _check(groups)
+    named = further_baselines(baselines)
+    given = as_log(log, prompt_ids, rewards, step)
+    groups = check_groups(given if isinstance(given, Groups) else given.groups)
+    order = None if isinstance(given, Groups) else given.order
+    origin = 0.0 if isinstance(given, Groups) else given.origin
+    carried = () if isinstance(given, Groups) else given.notes
+    if value is None and not isinstance(given, Groups):
+        value = given.value
+    if not len(groups.n):
+        raise LogError("the log is empty: it holds no trace with a reward")
     if value is not None:
         value = check_floats(value, "value", 1)
         if len(value) != len(groups.n):
             raise ArgumentError(f"value must have one number a group, {len(groups.n)}, got {len(value)}")
     tell = progress or (lambda share, what: None)
-    named = further_baselines(baselines)
-    widths = bandwidths or default_grid(groups)
-    grid = [KAE(bandwidth, kernel) for bandwidth in widths]
     identified = bool((groups.n > 1).any())
-    means = [GroupMean(), LeaveOneOutMean()] if identified else []
-    always: list[Baseline] = [Zero(), BatchMean(), *means, PooledKernel()]
     used = _compared(groups, identified)
     kept = groups.take(used)
-    present = {baseline.name for baseline in (*always, *grid)}
-    further = list({baseline.name: baseline for baseline in named if baseline.name not in present}.values())
-    for baseline in further:
-        check_groups_for(baseline, kept, identified)
-    compared = [*always, *further, *grid]
-    noise = np.where(identified, kept.noise, 0.0)
-    weight = kept.n.astype(np.float64)
-    error = np.empty((len(weight), len(compared)))  # sums over the traces of each group
-    true = np.full(len(compared), np.nan)
-    own_reward = np.zeros(len(compared), dtype=bool)
-    for column, baseline in enumerate(compared):
-        tell(0.9 * column / len(compared), f"replaying {baseline.title}")
-        values = baseline.replay(groups)
-        assert isinstance(values, LinearValues)  # without single traces there are no others
-        values = values.take(used)
-        own_reward[column] = bool((values.own != 0).any())
-        error[:, column] = values.squared_error(kept) - weight * noise * (1.0 - 2.0 * values.own)
-        if value is not None:
-            true[column] = values.true_squared_error(kept, value[used]).sum() / weight.sum()
+    means: list[Baseline] = [LeaveOneOutMean(), GroupMean()] if identified else []
+    always = [PooledKernel(), *means, BatchMean(), Zero(origin)]
+    grid = [(width, KAE(width, chosen)) for width in (default_grid(groups) if bandwidths is None else bandwidths)]
+    replayed, widths, idle = _replay(groups, used, value, [*always, *named], grid, tell)
     tell(0.9, "bootstrap over prompts")
-    total = np.column_stack([error, weight * noise])
+    weight = kept.n.astype(np.float64)
+    noise = np.where(identified, kept.noise, 0.0)
+    total = np.column_stack([replayed.error, weight * noise])
     drawn = bootstrap_ratios(kept.prompt, total, weight, draws, seed)
     if len(np.unique(kept.prompt)) < FEWEST:
         drawn[:] = np.nan
     sums = np.vstack([total.sum(0) / weight.sum(), drawn])
     mse, floor = sums[:, :-1], sums[:, -1:]
-    names = [baseline.name for baseline in compared]
-    first = len(compared) - len(grid)
+    first = replayed.grid
     findings = [
-        _finding(
-            baseline,
-            widths[column - first] if column >= first else None,
-            mse,
-            floor,
-            names,
-            column,
-            bool(own_reward[column]),
-            None if value is None else float(true[column]),
-        )
-        for column, baseline in enumerate(compared)
+        _finding(replayed, column, widths[column - first] if column >= first else None, mse, floor)
+        for column in range(len(replayed.baselines))
     ]
-    best = first + int(np.argmin(mse[0, first:]))
-    worse = np.quantile(mse[1:, first:] - mse[1:, [best]], 0.05, axis=0) > 0
-    chosen = findings[best]
-    same_clock = [s.bandwidth for s in findings if s.clock == chosen.clock and s.bandwidth is not None]
+    names = [finding.name for finding in findings]
+    signal = not identified or bool(floor[0, 0] > 0)
+    best, as_good, at_edge = _best(findings[first:] if signal else [], mse[:, first:])
+    default = names.index("kernadv")
+    advised = "kernadv"
+    if best is not None and _worse(mse[1:, default] - mse[1:, names.index(best)]):
+        advised = best
+    parts = spread(groups) if identified else None
+    rloo = float(mse[0, names.index("rloo")]) if identified else 0.0
+    least = float(floor[0, 0])
+    tests = [column for column, name in enumerate(names) if name != "batch_mean" and not replayed.own_reward[column]]
+    labels = [names[column] for column in tests]
+    made = [possible(kept, replayed.error[:, tests], labels, parts) if identified else None, *checks_of(groups, order)]
+    checks = sorted((check for check in made if check is not None), key=lambda check: CHECKS.index(check.name))
     result = Audit(
+        source="groups" if isinstance(given, Groups) else str(given.source),
+        format="groups" if isinstance(given, Groups) else given.format,
+        kernel=chosen.name,
+        draws=draws,
+        checks=checks,
         rows=int(groups.n.sum()),
         groups=len(groups.n),
         prompts=len(np.unique(groups.prompt)),
@@ -162,18 +205,24 @@ def audit(
             int(size): int(times) for size, times in zip(*np.unique(groups.n, return_counts=True), strict=True)
         },
         compared_rows=int(weight.sum()),
-        noise=float(floor[0, 0]) if identified else None,
-        between=between(groups) if identified else None,
+        binary=not origin and is_binary(groups),
+        noise=least if identified else None,
+        between=None if parts is None else _between(*parts, draws, seed),
+        dead=dead(groups, origin),
+        bound=None if origin else _bound(groups),
+        gradient_floor=least / (least + rloo) if identified and least > 0 else None,
+        other_sizes=other_sizes(groups, least, rloo) if identified and least > 0 else [],
         findings=findings,
-        best=chosen.name,
-        as_good=[baseline.name for baseline, far in zip(grid, worse, strict=True) if not far],
-        at_edge=chosen.bandwidth in (min(same_clock), max(same_clock)) and len(same_clock) > 1,
-        strata=strata(groups, used, error, names, first),
+        best=best,
+        as_good=as_good,
+        at_edge=at_edge,
+        advised=advised,
+        strata=strata(groups, used, replayed.error, names, first, origin),
         gaps=gaps(groups),
+        median_gap=median_gap(groups),
         first_visits=float((np.diff(groups.prompt, prepend=-1) != 0).mean()),
-        drift=drift(groups),
-        uniform_groups=float((groups.noise[groups.n > 1] == 0).mean()) if identified else None,
-        notes=[*notes, *_notes(groups, used, identified)],
+        drift=drift(groups, origin),
+        notes=[*carried, *notes, *_notes(groups, used, identified, idle)],
         verdict="",
     )
     tell(1.0, "done")
@@ -182,22 +231,14 @@ def audit(
 
 def default_grid(groups: Groups) -> list[Bandwidth]:
     """Six relative bandwidths; windows from two steps to the length of the run, log-spaced, with infinity; and numbers of
-    visits from three to the most a prompt has, log-spaced."""
+    visits from three to the most a prompt has, log-spaced.  Nothing if no prompt comes back."""
+    most = int(np.bincount(groups.prompt).max())
+    if most == 1:
+        return []
     length = int(groups.step.max() - groups.step.min()) + 1
     windows = sorted({round(w) for w in np.geomspace(2, max(length, 3), 9)})
-    visits = sorted({round(k) for k in np.geomspace(3, max(int(np.bincount(groups.prompt).max()), 4), 6)})
+    visits = sorted({round(k) for k in np.geomspace(3, max(most, 4), 6)})
     return [*map(Relative, RELATIVE), *map(Steps, windows), Steps(math.inf), *map(Visits, visits)]
-
-
-def _check(groups: Groups) -> None:
-    if not len(groups.n):
-        raise LogError("the log is empty: it holds no trace with a reward")
-    if len(np.unique(groups.prompt)) == len(groups.prompt):
-        raise LogError(
-            f"each of the {len(groups.prompt)} prompts was visited at one step only: there is no past reward of a prompt to "
-            "smooth, and KAE equals the leave-one-out group mean on this log. Smoothing needs prompts that come back, "
-            "e.g. the same prompts in 8 to 10 consecutive steps; if they did come back, the prompt column is not stable"
-        )
 
 
 def _compared(groups: Groups, identified: bool) -> BoolArray:
@@ -209,22 +250,102 @@ def _compared(groups: Groups, identified: bool) -> BoolArray:
     return used
 
 
+def _replay(
+    groups: Groups,
+    used: BoolArray,
+    value: FloatArray | None,
+    plain: list[Baseline],
+    grid: list[tuple[Bandwidth, KAE]],
+    tell: Progress,
+) -> tuple[_Replayed, list[Bandwidth], list[str]]:
+    """Replay all baselines; the bandwidths that reach a past reward, and the labels of those that do not."""
+    kept = groups.take(used)
+    identified = bool((kept.n > 1).any())
+    of_grid = {baseline.name for _, baseline in grid}
+    once = {baseline.name: baseline for baseline in reversed(plain) if baseline.name not in of_grid}
+    plain = [once[name] for name in dict.fromkeys(baseline.name for baseline in plain) if name in once]
+    for baseline in plain:
+        check_groups_for(baseline, kept, identified)
+    noise = np.where(identified, kept.noise, 0.0)
+    weight = kept.n.astype(np.float64)
+    compared: list[Baseline] = [*plain, *(baseline for _, baseline in grid)]
+    shown: list[Baseline] = []
+    errors, true, own_reward = [], [], []
+    for column, baseline in enumerate(compared):
+        tell(0.9 * column / len(compared), f"replaying {baseline.title}")
+        values = baseline.replay(groups)
+        assert isinstance(values, LinearValues)  # without single traces there are no others
+        values = values.take(used)
+        if column < len(plain) or _reaches(values, weight):
+            shown.append(baseline)
+            errors.append(values.squared_error(kept) - weight * noise * (1.0 - 2.0 * values.own))
+            own_reward.append(bool((values.own != 0).any()))
+            exact = None if value is None else values.true_squared_error(kept, value[used]).sum() / weight.sum()
+            true.append(None if exact is None else float(exact))
+    found = _Replayed(shown, np.column_stack(errors), true, own_reward, len(plain))
+    reached = [width for width, baseline in grid if baseline in shown]
+    return found, reached, [width.label for width, baseline in grid if baseline not in shown]
+
+
+def _reaches(values: LinearValues, n: FloatArray) -> bool:
+    """Whether any of the values of a bandwidth gives a past reward weight: 1 / gain is the sum of the weights."""
+    gain = np.where(values.gain > 0, values.gain, np.inf)
+    return bool((1.0 / gain > (n - 1.0) * (1.0 + 1e-9)).any())
+
+
+def _best(grid: list[Finding], mse: FloatArray) -> tuple[str | None, list[str], bool]:
+    """The bandwidth of the smallest error, those that the draws cannot tell from it, and whether it is at the edge of its
+    clock, with the other end worse."""
+    if not grid:
+        return None, [], False
+    best = int(np.argmin(mse[0]))
+    known = bool(np.isfinite(mse[1:]).all())
+    worse = [known and _worse(mse[1:, column] - mse[1:, best]) for column in range(len(grid))]
+    as_good = [finding.name for finding, far in zip(grid, worse, strict=True) if known and not far]
+    clock = [column for column, finding in enumerate(grid) if finding.clock == grid[best].clock]
+    clock.sort(key=lambda column: grid[column].bandwidth or 0.0)
+    ends = {clock[0]: clock[-1], clock[-1]: clock[0]}
+    return grid[best].name, as_good, best in ends and worse[ends[best]]
+
+
+def _worse(difference: FloatArray) -> bool:
+    """Whether a difference of errors is above 0 in at least 95% of the draws."""
+    return bool(np.quantile(difference, 0.05) > 0)
+
+
+def _between(part: FloatArray, prompt: IntArray, draws: int, seed: int) -> Interval:
+    ones = np.ones(len(part))
+    drawn = bootstrap_ratios(prompt, part[:, None], ones, draws, seed)[:, 0]
+    if len(np.unique(prompt)) < FEWEST:
+        drawn[:] = np.nan
+    return _interval(np.concatenate([[part.mean()], drawn]))
+
+
+def _bound(groups: Groups) -> float | None:
+    """Exact binomial bound of every prompt's mean value, or of one minus it, where all rewards are 0, or all 1.
+
+    If the values V_i move, all rewards are 0 with probability prod (1 - V_i) <= (1 - mean V)^n.
+    """
+    if not is_binary(groups) or 0 < groups.s.sum() < groups.n.sum():
+        return None
+    rewards = np.bincount(groups.prompt, groups.n)
+    rewards = rewards[rewards > 0]
+    return float(1.0 - (0.05 / len(rewards)) ** (1.0 / rewards.min()))
+
+
 def _finding(
-    baseline: Baseline,
-    bandwidth: Bandwidth | None,
-    mse: FloatArray,
-    floor: FloatArray,
-    names: list[str],
-    column: int,
-    own_reward: bool,
-    true_mse: float | None,
+    replayed: _Replayed, column: int, bandwidth: Bandwidth | None, mse: FloatArray, floor: FloatArray
 ) -> Finding:
     """Finding of one column of `mse` (draws + 1, K), whose first row is the estimate; of the grid if it has a bandwidth."""
+    names = [baseline.name for baseline in replayed.baselines]
+    baseline = replayed.baselines[column]
     identified = "rloo" in names
     own, batch = mse[:, column], mse[:, names.index("batch_mean")]
     rloo = mse[:, names.index("rloo")] if identified else None
     error = _interval(own)
-    gradient = None if own_reward else _quotient(floor[:, 0] + own, floor[:, 0] + (batch if rloo is None else rloo))
+    gradient = None
+    if not replayed.own_reward[column]:
+        gradient = _quotient(floor[:, 0] + own, floor[:, 0] + (batch if rloo is None else rloo))
     width = next((getattr(bandwidth, name) for name in ("h", "width", "k") if hasattr(bandwidth, name)), None)
     return Finding(
         name=baseline.name,
@@ -237,7 +358,7 @@ def _finding(
         vs_batch=_reduction(own, batch) if identified else None,
         gradient_ratio=gradient,
         worth=float(1.0 + floor[0, 0] / own[0]) if identified and error.low > 0 and floor[0, 0] > 0 else None,
-        true_mse=true_mse,
+        true_mse=replayed.true[column],
     )
 
 
@@ -259,7 +380,7 @@ def _interval(values: FloatArray) -> Interval:
     return Interval(float(values[0]), float(low), float(high))
 
 
-def _notes(groups: Groups, used: BoolArray, identified: bool) -> list[str]:
+def _notes(groups: Groups, used: BoolArray, identified: bool, idle: list[str]) -> list[str]:
     notes = []
     if not identified:
         notes.append(
@@ -269,11 +390,10 @@ def _notes(groups: Groups, used: BoolArray, identified: bool) -> list[str]:
     prompts = len(np.unique(groups.prompt))
     if prompts < FEW:
         rough = "there are no intervals" if prompts < FEWEST else "the intervals are rough"
-        notes.append(f"{prompts} prompts are few: {rough}, because they resample prompts")
-    mean = groups.s.sum() / groups.n.sum()
-    variance = groups.ss.sum() / groups.n.sum() - mean**2
-    if mean**2 > OFFSET * max(variance, 0.0) and (groups.ss * groups.n > groups.s**2).any():
-        notes.append("the rewards vary little around a large mean: digits are lost, subtract a constant from them")
+        few = "one prompt is" if prompts == 1 else f"{prompts} prompts are"
+        notes.append(f"{few} few: {rough}, because they resample prompts")
+    if idle:
+        notes.append(f"bandwidths that reach no past reward, left out: {', '.join(idle)}")
     left_out = int(groups.n[~used].sum())
     if left_out:
         notes.append(

@@ -1,9 +1,22 @@
-"""What an audit finds: plain values, ready for a table, a page or JSON."""
+"""What an audit finds: plain values, and the forms in which they are shown."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+import importlib
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from kernadv._checkpoint import replacing
+from kernadv._errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import polars as pl
+
+#: Width of the text of an audit, where no terminal says another.
+WIDTH = 100
 
 
 class Interval(NamedTuple):
@@ -12,6 +25,47 @@ class Interval(NamedTuple):
     estimate: float
     low: float
     high: float
+
+
+class Dead(NamedTuple):
+    """Groups of several traces whose rewards are all equal: their advantages are 0 under RLOO and GRPO.
+
+    Attributes
+    ----------
+    share : float
+        Among the groups of several traces.
+    low, high : float or None
+        Those whose rewards are all the lower, and all the higher, of the two values that rewards have; None if rewards have
+        more values.
+    values : (float, float) or None
+        These two, such as 0 and 1.
+    """
+
+    share: float
+    low: float | None
+    high: float | None
+    values: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer to whether the log keeps to the assumptions of the audit.
+
+    Attributes
+    ----------
+    name : str
+    verdict : {"ok", "suspect", "broken"}
+        "broken": the numbers do not mean what they say.
+    evidence : str
+        What was seen.
+    advice : str
+        What to do; empty if the verdict is "ok".
+    """
+
+    name: str
+    verdict: Literal["ok", "suspect", "broken"]
+    evidence: str
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,57 +109,93 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What `audit` found; `to_dict` gives plain numbers for JSON.
+    """What `audit` found: a table when it is printed, a page in a notebook, and plain numbers.
 
     Attributes
     ----------
+    source, format : str
+        The log, and its format.
+    kernel : str
+        Kernel of the KAE grid.
+    draws : int
+        Bootstrap draws.
+    checks : list of Check
+        Whether the log keeps to the assumptions; a check that could not be made is left out.
     rows, groups, prompts, steps : int
     group_sizes : dict
         Group size -> number of groups.
     compared_rows : int
         Rows over which the errors are averaged.
+    binary : bool
+        Whether every reward is 0 or 1, so that E s^2 estimates E V(1-V).
     noise : float or None
         E s^2, which estimates E V(1-V) for 0/1 rewards; None with one trace a group.
-    between : float or None
+    between : Interval or None
         Variance of V over the prompts of a step.
+    dead : Dead or None
+        Groups without a signal; None with one trace a group.
+    bound : float or None
+        If all rewards of the log are 0: the mean value of every prompt is below this, exactly and with 95% for all
+        prompts at once.  If all are 1: the same of one minus the value.  Else None.
+    gradient_floor : float or None
+        The least `gradient_ratio` that any value can have, that of the true values; None with one trace a group.
+    other_sizes : list of dict
+        For other numbers of traces a prompt: share of dead groups, value MSE of RLOO, and its gradient variance at the same
+        number of rollouts over that of this log.
     findings : list of Finding
-    best : str
-        Name of the KAE bandwidth with the smallest error, in hindsight.
+        The default estimator first.
+    best : str or None
+        Name of the KAE bandwidth with the smallest error, in hindsight; None if no bandwidth reaches a past reward, or no
+        group has unequal rewards.
     as_good : list of str
         Bandwidths of the grid that the bootstrap cannot tell from the best.
     at_edge : bool
-        True if the best is the narrowest or widest of its clock.
+        True if the best is the narrowest or widest of its clock, and the other end is worse.
+    advised : str
+        Name of the baseline to use: the default, or the best bandwidth where the default has the larger error in 95% of the
+        draws.
     strata : list of dict
         By pass rate of the prompt's other visits: rows, error of each baseline, best bandwidth of the grid.
     gaps : list of dict
-        Steps between visits of a prompt, by powers of two.
+        Steps between visits of a prompt, by powers of two; empty if no prompt comes back.
+    median_gap : float or None
     first_visits : float
         Share of the groups that are their prompt's first.
     drift : list of dict
         Mean reward over the steps.
-    uniform_groups : float or None
-        Share of the groups of several traces whose rewards are all equal.
     notes : list of str
     verdict : str
+        What a person should know first.
     """
 
+    source: str
+    format: str
+    kernel: str
+    draws: int
+    checks: list[Check]
     rows: int
     groups: int
     prompts: int
     steps: int
     group_sizes: dict[int, int]
     compared_rows: int
+    binary: bool
     noise: float | None
-    between: float | None
+    between: Interval | None
+    dead: Dead | None
+    bound: float | None
+    gradient_floor: float | None
+    other_sizes: list[dict[str, Any]]
     findings: list[Finding]
-    best: str
+    best: str | None
     as_good: list[str]
     at_edge: bool
+    advised: str
     strata: list[dict[str, Any]]
     gaps: list[dict[str, Any]]
+    median_gap: float | None
     first_visits: float
     drift: list[dict[str, float]]
-    uniform_groups: float | None
     notes: list[str]
     verdict: str
 
@@ -113,11 +203,80 @@ class Audit:
         """The finding of that name."""
         return next(finding for finding in self.findings if finding.name == name)
 
+    def failed(self, *verdicts: str) -> list[Check]:
+        """The checks with one of these verdicts; by default with any but "ok"."""
+        return [check for check in self.checks if check.verdict in (verdicts or ("suspect", "broken"))]
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        text: str = _form("page").fragment(self)
+        return text
+
+    def table(self, width: int = WIDTH) -> str:
+        """The report as text.
+
+        Parameters
+        ----------
+        width : int
+            Characters a line, at least 40.
+
+        Raises
+        ------
+        MissingExtraError
+            If the extra ``kernadv[audit]`` is not installed, as in all the other forms but `to_dict`.
+        """
+        text: str = _form("terminal").text(self, width)
+        return text
+
+    def plot(self) -> matplotlib.figure.Figure:
+        """All plots of the report in one figure of matplotlib."""
+        figure: matplotlib.figure.Figure = _form("plots").figure(self)
+        return figure
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The report as one page of HTML that needs nothing else; written to a file too if a path is given."""
+        page: str = _form("page").render(self)
+        if path is not None:
+            with replacing(path) as beside:
+                beside.write_text(page, encoding="utf-8")
+        return page
+
+    def to_frame(self) -> pl.DataFrame:
+        """A row for each baseline, with the ends of the intervals in columns of their own."""
+        frame: pl.DataFrame = _form("frame").frame(self)
+        return frame
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts."""
-        plain = asdict(self)
-        for finding in plain["findings"]:
-            for key, value in finding.items():
-                if isinstance(value, Interval):
-                    finding[key] = value._asdict()
+        """Plain numbers, strings, lists and dicts, ready for JSON.
+
+        JSON has no number for infinity or NaN: the infinite bandwidth becomes the string ``"inf"``, every other number that
+        is not finite becomes None (null).
+        """
+        plain: dict[str, Any] = _plain(self)
         return plain
+
+
+def _form(name: str) -> Any:
+    """A module of the package `kernadv.report`, which lies above this one and is imported when it is asked for."""
+    try:
+        return importlib.import_module(f"kernadv.report.{name}")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f'this form of the report needs {error.name}, which is not installed; run: pip install "kernadv[audit]"'
+        ) from None
+
+
+def _plain(value: Any, key: object = None) -> Any:
+    if isinstance(value, (Audit, Finding, Check)):
+        return {field.name: _plain(getattr(value, field.name), field.name) for field in fields(value)}
+    if isinstance(value, (Interval, Dead)):
+        return _plain(value._asdict())
+    if isinstance(value, dict):
+        return {name: _plain(item, name) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "inf" if key == "bandwidth" and value > 0 else None
+    return value

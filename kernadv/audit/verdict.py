@@ -1,61 +1,127 @@
-"""One sentence for a person."""
+"""What a person should know first: whether to trust the log, and what training would gain."""
 
 from __future__ import annotations
 
 import math
 
-from kernadv.audit.result import Audit
+from kernadv.audit.result import Audit, Finding, Interval
 
 
 def verdict(result: Audit) -> str:
-    """Whether smoothing would have helped, by how much, with which bandwidth, and what the default estimator does."""
-    cheaper = " The batch mean has a smaller error still." if result.finding(result.best).excess.low > 0 else ""
-    return _smoothing(result) + _default(result) + cheaper
+    """What is wrong with the log; or how many groups are dead, what better values would do for the gradient, and how much
+    better they are."""
+    if broken := result.failed("broken"):
+        return "These numbers cannot be trusted. " + " ".join(f"{check.evidence} {check.advice}" for check in broken)
+    if result.noise == 0:
+        return _no_signal(result)
+    parts = [_dead(result), _gradient(result), _values(result), _batch_mean(result)]
+    return " ".join(filter(None, parts))
 
 
-def _default(result: Audit) -> str:
-    """What the default estimator, which chooses online, would have saved."""
-    gain = result.finding("kernadv").vs_rloo
-    if gain is None or math.isnan(gain.low) or gain.low <= 0:
+def share(value: float) -> str:
+    """A share as a percentage, with a decimal where it is small."""
+    if not 0 < abs(value) < 0.0995:
+        return f"{value:.0%}"
+    return f"{value:.1%}" if abs(value) >= 5e-4 else "less than 0.1%"
+
+
+def _no_signal(result: Audit) -> str:
+    """All rewards of each group are equal."""
+    if result.bound is None:
+        return (
+            "No group has a signal: the rewards of each group are all equal, so that every advantage of RLOO and GRPO is 0. "
+            "The noise of a reward, and with it the error of a value, cannot be estimated."
+        )
+    zero = result.drift[0]["mean"] == 0
+    side, end = ("below", result.bound) if zero else ("above", 1.0 - result.bound)
+    return (
+        f"No group has a signal: all {result.rows:,} rewards are {0 if zero else 1}. The value of every prompt, averaged "
+        f"over its visits, is {side} {share(end)} (exact binomial bound, 95% for all prompts at once)."
+    )
+
+
+def _dead(result: Audit) -> str:
+    found = result.dead
+    if found is None or found.share == 0:
         return ""
+    ends = ""
+    if found.low is not None and found.high is not None and found.values is not None:
+        ends = f" (all {found.values[0]:g}: {share(found.low)}, all {found.values[1]:g}: {share(found.high)})"
     return (
-        f" The default estimator, which chooses everything online, would have cut it by {gain.estimate:.0%} "
-        f"({gain.low:.0%} to {gain.high:.0%})."
+        f"{share(found.share)} of the groups are dead{ends}: their rewards are all equal, and RLOO and GRPO learn nothing "
+        "from them."
     )
 
 
-def _smoothing(result: Audit) -> str:
-    best = result.finding(result.best)
-    label = best.title.partition(", ")[2]
-    if best.mse is None:
-        low, high = best.excess.low, best.excess.high
-        if not high < 0:
-            return (
-                f"Smoothing (best: {label}) does not beat the batch mean on this log: the interval of the gain holds 0."
-            )
-        return (
-            f"Smoothing (KAE, {label}) has a lower value error than the batch mean, by {-best.excess.estimate:.4f} "
-            f"(95% interval {-high:.4f} to {-low:.4f}); the error itself needs 2 traces a prompt."
+def _gradient(result: Audit) -> str:
+    """The implied variance of the gradient, and the most that any value can do."""
+    default = result.finding("kernadv").gradient_ratio
+    if default is None:
+        return ""
+    other = "the batch mean's" if result.noise is None else "RLOO's"
+    sizes = sorted(size for size in result.group_sizes if size > 1)
+    group = f" with G = {sizes[0]}" if len(sizes) == 1 else ""
+    floor = result.gradient_floor
+    most = "" if floor is None else f"; no value can take off more than {share(1.0 - floor)}{group}"
+    cut = 1.0 - default.estimate
+    start = "With the same rollouts, the default's values imply a gradient variance "
+    if math.isnan(default.low):
+        return f"{start}{_off(cut)} {other}, but too few prompts have groups of unequal rewards for an interval{most}."
+    if default.low < 1 < default.high:
+        return f"{start}that cannot be told from {other} ({_off(cut)} it, 95% interval {_span(default)}){most}."
+    if cut > 0 and floor is not None and default.estimate <= floor:
+        return f"{start}as far below {other} as any value can: by {share(1.0 - floor)}{group}."
+    return f"{start}{_off(cut)} {other} (95% interval {_span(default)}){most}."
+
+
+def _off(cut: float) -> str:
+    return f"{share(abs(cut))} {'below' if cut >= 0 else 'above'}"
+
+
+def _span(ratio: Interval) -> str:
+    low, high = 1.0 - ratio.high, 1.0 - ratio.low
+    if low >= 0:
+        return f"{share(low)} to {share(high)}"
+    return f"{share(-low)} above to {share(abs(high))} {'below' if high >= 0 else 'above'}"
+
+
+def _values(result: Audit) -> str:
+    """The value errors; they are no numbers of rollouts."""
+    default = result.finding("kernadv")
+    text = _error(default, "The default's values")
+    if text and result.advised != "kernadv":
+        best = result.finding(result.advised)
+        text += (
+            f" {best.title.partition(', ')[2]} was better still, in hindsight: KAE's values {_error(best, '').lstrip()}"
         )
-    gain = best.vs_rloo
+    return text
+
+
+def _error(finding: Finding, who: str) -> str:
+    gain = finding.vs_rloo
     if gain is None:
-        return "The rewards of each group are all equal: every value is known exactly, and there is nothing to smooth."
+        low, high = finding.excess.low, finding.excess.high
+        if low <= 0 <= high:
+            return f"{who} have an error that cannot be told from the batch mean's."
+        less = "less" if high < 0 else "more"
+        return f"{who} have {less} squared error than the batch mean."
     if math.isnan(gain.low):
-        return (
-            f"Smoothing (best: {label}) has {gain.estimate:.0%} less value error than leave-one-out group means here, "
-            "but too few prompts have groups of unequal rewards for an interval: take it as a hint."
-        )
-    if gain.low <= 0:
-        return (
-            f"Smoothing is not better than leave-one-out group means on this log (best: {label}, {gain.estimate:+.0%}, "
-            f"95% interval {gain.low:+.0%} to {gain.high:+.0%})."
-        )
-    if best.worth is None:
-        return (
-            f"Smoothing (KAE, {label}) would have cut the value error of leave-one-out group means by {gain.low:.0%} or "
-            f"more; what is left cannot be told from 0 on this log."
-        )
-    return (
-        f"Smoothing (KAE, {label}) would have cut the value error of leave-one-out group means by {gain.estimate:.0%} "
-        f"(95% interval {gain.low:.0%} to {gain.high:.0%}), worth RLOO with {best.worth:.0f} traces a prompt."
-    )
+        return f"{who} have {_change(gain.estimate)}; take it as a hint."
+    if gain.low <= 0 <= gain.high:
+        return f"{who} have an error that cannot be told from RLOO's."
+    if gain.estimate >= 1:
+        return f"{who} have an error that cannot be told from 0 on this log."
+    return f"{who} have {_change(gain.estimate)}."
+
+
+def _change(cut: float) -> str:
+    """A change against RLOO: a share, or how many times."""
+    if cut < -2:
+        return f"{1.0 - cut:.0f} times RLOO's squared error"
+    return f"{share(abs(cut))} {'less' if cut >= 0 else 'more'} squared error than RLOO's"
+
+
+def _batch_mean(result: Audit) -> str:
+    if result.noise is None or not result.finding(result.advised).excess.low > 0:
+        return ""
+    return "The batch mean has a smaller error still."

@@ -12,6 +12,11 @@ from kernadv.groups import Groups
 class Zero(LinearBaseline):
     """``V = 0``.
 
+    Parameters
+    ----------
+    origin : float
+        Reward from which those of the groups are counted.
+
     References
     ----------
     Williams (1992), Simple statistical gradient-following algorithms for connectionist reinforcement learning.
@@ -20,10 +25,13 @@ class Zero(LinearBaseline):
     name = "zero"
     title = "zero (REINFORCE)"
 
+    def __init__(self, origin: float = 0.0) -> None:
+        self.origin = origin
+
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """Zero for every trace."""
         zero = np.zeros(len(groups.n))
-        return LinearValues(zero, zero, zero)
+        return LinearValues(zero - self.origin, zero, zero)
 
 
 class Oracle(LinearBaseline):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from kernadv._errors import KernadvError
+from kernadv._errors import KernadvError, printable
 
 #: What the extra `audit` installs, by name of import.
 _EXTRA = ("typer", "rich", "polars", "pyarrow", "matplotlib", "jinja2")
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    """Print one line, red on a terminal, and exit with 2."""
-    line = f"error: {message}"
-    print(f"\033[31m{line}\033[0m" if sys.stderr.isatty() else line, file=sys.stderr)
+    """Print one line, red on a terminal that has colours, and exit with 2."""
+    line = f"error: {printable(message, keep=chr(10))}"
+    if sys.stderr is not None:
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
+        print(line if plain else f"\033[31m{line}\033[0m", file=sys.stderr)
     sys.exit(2)

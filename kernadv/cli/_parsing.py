@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import math
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import typer
+
+#: Endings that no file of a log has.
+_PAGES = (".html", ".htm")
 
 
 def roles(given: Sequence[str]) -> dict[str, str]:
@@ -54,7 +59,7 @@ def pair(given: str | None) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
-def outputs(given: Mapping[str, Path | None], log: Path) -> dict[str, Path]:
+def outputs(given: Mapping[str, Path | None], log: str | Path) -> dict[str, Path]:
     """Absolute paths of the files to write, after checking that each can be written.
 
     Raises
@@ -62,13 +67,22 @@ def outputs(given: Mapping[str, Path | None], log: Path) -> dict[str, Path]:
     OSError
         If the folder is missing or not writable, or something other than a file is in the way.
     BadParameter
-        If two outputs, or an output and the log, are the same file.
+        If two outputs are the same file, or an output is the log, or may be a part of it: inside its folder only pages
+        may be written, since no log holds pages.
     """
-    paths = {option: path.expanduser().resolve() for option, path in given.items() if path is not None}
-    taken = {log.expanduser().resolve(): "the log"}
+    paths = {option: _real(path) for option, path in given.items() if path is not None}
+    whole = _real(log)
+    taken = {whole: "the log"} | dict.fromkeys(
+        map(_real, glob.glob(os.path.expanduser(log), recursive=True)), "the log"
+    )
     for option, path in paths.items():
         if path in taken:
             raise typer.BadParameter(f"{path} is also {taken[path]}; choose another file", param_hint=option)
+        folders = [folder for folder in (whole, *taken) if folder.is_dir()]
+        if path.suffix.lower() not in _PAGES and any(folder in path.parents for folder in folders):
+            raise typer.BadParameter(
+                f"{path} is inside the log, and may be a part of it; choose a file elsewhere", param_hint=option
+            )
         taken[path] = option
         if path.exists() and not path.is_file():
             raise OSError(f"cannot write {option} {path}: it is not a file; name a file to write")
@@ -81,3 +95,8 @@ def outputs(given: Mapping[str, Path | None], log: Path) -> dict[str, Path]:
                 "choose a folder that exists and is writable"
             ) from None
     return paths
+
+
+def _real(path: str | Path) -> Path:
+    """The absolute path without links, as far as they lead somewhere."""
+    return Path(os.path.realpath(os.path.expanduser(path)))

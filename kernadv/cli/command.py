@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +17,13 @@ from rich.text import Text
 
 from kernadv import __version__, kernels
 from kernadv._checkpoint import replacing
-from kernadv.audit import audit as audit_groups
-from kernadv.audit import further_baselines
+from kernadv._errors import printable
+from kernadv.audit import Audit, further_baselines
+from kernadv.audit import audit as audit_log
 from kernadv.cli import _parsing as parsing
 from kernadv.cli._progress import Bars
 from kernadv.logs import formats, read_log
-from kernadv.report import Report, is_binary
+from kernadv.report import to_json
 from kernadv.report.terminal import show
 
 #: Width of the report in a pipe or file, where there is no terminal to ask.
@@ -124,26 +128,33 @@ def audit(
                 progress=lambda fraction, rows: tell(fraction, f"{rows:,} rows"),
             )
         with bars.bar("computing") as tell:
-            result = audit_groups(
-                found.groups,
-                value=found.value,
-                kernel=chosen,
-                baselines=further,
-                draws=draws,
-                seed=seed,
-                notes=found.notes,
-                progress=tell,
-            )
-        source = "tiny_rlvr (the log that ships with kernadv)" if demo else found.source
-        report = Report(result, source, found.format, chosen.name, draws, is_binary(found.groups) and not found.origin)
+            result = audit_log(found, kernel=chosen, baselines=further, draws=draws, seed=seed, progress=tell)
+        if demo:
+            result = replace(result, source="tiny_rlvr (the log that ships with kernadv)")
         if "--json" in outputs:
-            _write(outputs["--json"], report.to_json() + "\n")
+            _write(outputs["--json"], to_json(result) + "\n")
         if "--html" in outputs:
-            _write(outputs["--html"], render(report))
+            _write(outputs["--html"], render(result))
+    _show(result, outputs.values())
+
+
+def _show(result: Audit, written: Iterable[Path]) -> None:
+    """Print the report as far as there is someone to read it."""
+    if sys.stdout is None:  # closed by the shell
+        return
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-    show(report, console)
-    for path in outputs.values():
-        console.print(Text(f"wrote {path}"), soft_wrap=True)
+    try:
+        show(result, console)
+        for path in written:
+            console.print(Text(printable(f"wrote {path}")), soft_wrap=True)
+        sys.stdout.flush()
+    except (OSError, SystemExit) as error:
+        with suppress(OSError, ValueError):  # what is left in the buffer has nowhere to go when Python exits
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, (BrokenPipeError, SystemExit)):  # the reader has seen enough; newer rich exits then
+            raise OSError(
+                f"cannot write the report to standard output: {(error.strerror or str(error)).lower()}"
+            ) from None
 
 
 def _write(path: Path, text: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -26,25 +27,31 @@ COLOURS = {
     "kernadv": "#0a0a0a",
 }
 
+#: The same in a figure without a page, which is light.
+LIGHT = {
+    "ink": "#1b1f24",
+    "muted": "#5b6470",
+    "grid": "#e3e6ea",
+    "zero": "#8b6a4f",
+    "batch_mean": "#b4560a",
+    "group_mean": "#b0378a",
+    "rloo": "#6b46b8",
+    "kae": "#1769b5",
+    "best": "#08743b",
+    "kernadv": "#b3261e",
+}
+
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "kernadv",
     "font.family": ["DejaVu Sans"],
     "font.size": 9.5,
-    "text.color": COLOURS["ink"],
-    "axes.labelcolor": COLOURS["ink"],
-    "axes.edgecolor": COLOURS["muted"],
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": COLOURS["grid"],
     "grid.linewidth": 0.7,
-    "xtick.color": COLOURS["muted"],
-    "ytick.color": COLOURS["muted"],
-    "xtick.labelcolor": COLOURS["ink"],
-    "ytick.labelcolor": COLOURS["ink"],
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "legend.frameon": False,
@@ -52,7 +59,20 @@ _STYLE = {
     "lines.linewidth": 1.6,
 }
 
+_COLOURED = {
+    "ink": ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"),
+    "muted": ("axes.edgecolor", "xtick.color", "ytick.color"),
+    "grid": ("grid.color",),
+}
+
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def style(colours: Mapping[str, str]) -> AbstractContextManager[None]:
+    """The settings of matplotlib in which a plot of these colours is made."""
+    coloured = {setting: colours[role] for role, settings in _COLOURED.items() for setting in settings}
+    found: AbstractContextManager[None] = mpl.rc_context(_STYLE | coloured)
+    return found
 
 
 def svg(name: str, description: str, draw: Callable[[Axes], None], size: tuple[float, float] = (5.0, 3.4)) -> str:
@@ -75,7 +95,7 @@ def svg(name: str, description: str, draw: Callable[[Axes], None], size: tuple[f
         An ``<svg>`` element without size, date or reference to anything outside; the same for the same input.
     """
     text = io.StringIO()
-    with mpl.rc_context(_STYLE):
+    with style(COLOURS):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.add_subplot())

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import html
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from kernadv import __version__
-from kernadv.audit import Finding, Interval
-from kernadv.report import Report
+from kernadv._errors import printable
+from kernadv.audit import CHECKS, Audit, Finding, Interval
 from kernadv.report import _wording as wording
+from kernadv.report import to_json
+from kernadv.report._svg import LIGHT, svg
 from kernadv.report.plots import plots
+
+#: Height of the page inside a notebook, in pixels.
+HEIGHT = 720
 
 
 class Number(NamedTuple):
@@ -37,6 +42,7 @@ class Row(NamedTuple):
     label: str
     title: str
     mark: str
+    advised: bool
     doubtful_gradient: bool
     cells: list[Cell]
 
@@ -52,51 +58,59 @@ _HEADINGS = {
 }
 
 
-def render(report: Report) -> str:
-    """The page, the same text for the same report."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def render(audit: Audit) -> str:
+    """The page, the same text for the same audit."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+    )
     environment.filters["squares"] = lambda text: text.replace("^2", "²")
     template = environment.from_string(files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8"))
-    fields = _fields(report)
-    audit = report.audit
+    fields = _fields(audit)
     return template.render(
-        report=report,
         audit=audit,
         version=__version__,
         wording=wording,
+        unknown=[name for name in CHECKS if name not in {check.name for check in audit.checks}],
         headings=[(field, _HEADINGS[field].format(reference=wording.reference(audit))) for field in fields],
-        rows=[_row(report, finding, fields) for finding in audit.findings],
-        plots=plots(report),
-        json=report.to_json(indent=None).replace("<", "\\u003c"),
+        rows=[_row(audit, finding, fields) for finding in audit.findings],
+        plots=[(plot, Markup(svg(plot.name, plot.caption, plot.draw))) for plot in plots(audit)],
+        light={role.replace("_", "-"): colour for role, colour in LIGHT.items()},
+        json=Markup(to_json(audit, indent=None).replace("<", "\\u003c")),
     )
 
 
-def _fields(report: Report) -> list[str]:
+def fragment(audit: Audit) -> str:
+    """The page inside a notebook, in a frame of its own, so that neither changes the looks of the other."""
+    return (
+        f'<iframe srcdoc="{html.escape(render(audit))}" title="kernadv audit" sandbox="" '
+        f'style="width: 100%; height: {HEIGHT}px; border: 0"></iframe>'
+    )
+
+
+def _finalize(value: Any) -> Any:
+    """The only way in which text of a log gets into the page; what is marked as HTML was made here."""
+    return printable(value) if type(value) is str else value
+
+
+def _fields(audit: Audit) -> list[str]:
     """The columns that this log has numbers for."""
-    findings = report.audit.findings
-    error = "excess" if report.audit.noise is None else "mse"
+    findings = audit.findings
+    error = "excess" if audit.noise is None else "mse"
     others = ("vs_rloo", "vs_batch", "gradient_ratio", "worth", "true_mse")
     return [error, *(field for field in others if any(getattr(finding, field) is not None for finding in findings))]
 
 
-def _row(report: Report, finding: Finding, fields: list[str]) -> Row:
-    audit = report.audit
-    mark = "best" if finding.name == audit.best else "as good" if finding.name in audit.as_good else ""
+def _row(audit: Audit, finding: Finding, fields: list[str]) -> Row:
     cells = [_cell(finding, field, wording.places(audit)) for field in fields]
-    return Row(wording.label(finding), finding.title, mark, finding.name in wording.DOUBTFUL_GRADIENT, cells)
+    doubtful = finding.name in wording.DOUBTFUL_GRADIENT
+    advised = finding.name == audit.advised and wording.is_better(audit)
+    return Row(wording.label(finding), finding.title, wording.mark(audit, finding), advised, doubtful, cells)
 
 
 def _cell(finding: Finding, field: str, decimals: int) -> Cell:
-    write: Callable[[float | None], str] = {
-        "vs_rloo": partial(wording.percent, decimals=0),
-        "vs_batch": partial(wording.percent, decimals=0),
-        "gradient_ratio": partial(wording.number, decimals=3),
-        "worth": partial(wording.number, decimals=1),
-    }.get(field, partial(wording.number, decimals=decimals))
     value = getattr(finding, field)
+    text, low, high = wording.numbers(value, field, decimals)
     if not isinstance(value, Interval):
-        return Cell(Number(finding.name, field, write(value)), None)
-    estimate, low, high = (
-        Number(finding.name, f"{field}.{part}", write(number)) for part, number in value._asdict().items()
-    )
-    return Cell(estimate, None if low.text == high.text == estimate.text else (low, high))
+        return Cell(Number(finding.name, field, text), None)
+    ends = (Number(finding.name, f"{field}.low", low), Number(finding.name, f"{field}.high", high))
+    return Cell(Number(finding.name, f"{field}.estimate", text), None if low == high == text else ends)

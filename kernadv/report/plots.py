@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
 
 from kernadv._typing import FloatArray
 from kernadv.audit import Audit, Finding
-from kernadv.report import Report
 from kernadv.report import _wording as wording
-from kernadv.report._svg import COLOURS, svg
+from kernadv.report._svg import COLOURS, LIGHT, style
 
 #: Dash patterns of the baselines that are drawn as lines.
 DASHES = {"batch_mean": (0, (1, 1.5)), "group_mean": (0, (6, 2, 1, 2)), "rloo": (0, (5, 2)), "kernadv": "solid"}
@@ -37,28 +38,48 @@ _CLOCKS = {
 }
 
 
+#: An estimate below the axis: a triangle that points to it.
+_BELOW: dict[str, Any] = {"marker": 7, "markersize": 6.0, "clip_on": False, "zorder": 5}
+
+
 class Plot(NamedTuple):
-    """A drawing and its text."""
+    """What draws it on axes, and its text."""
 
     name: str
     title: str
     caption: str
-    drawing: str
+    draw: Callable[[Axes], None]
 
 
-def plots(report: Report) -> list[Plot]:
-    """Every plot that the audit has numbers for."""
-    audit = report.audit
-    found = [_bandwidth(audit, clock) for clock in _CLOCKS if any(finding.clock == clock for finding in audit.findings)]
+def plots(audit: Audit, colours: Mapping[str, str] = COLOURS) -> list[Plot]:
+    """Every plot that the audit has numbers for; `colours` by role."""
+    clocks = [clock for clock in _CLOCKS if any(finding.clock == clock for finding in audit.findings)]
+    found = [_bandwidth(audit, clock, colours) for clock in clocks]
     if audit.strata:
-        found.append(_strata(report))
-    found += [_gaps(audit), _drift(report)]
+        found.append(_strata(audit, colours))
+    if audit.gaps:
+        found.append(_gaps(audit, colours))
+    if audit.steps > 1:
+        found.append(_drift(audit, colours))
     if any(finding.true_mse is not None for finding in audit.findings):
-        found.append(_truth(audit))
+        found.append(_truth(audit, colours))
     return found
 
 
-def _bandwidth(audit: Audit, clock: str) -> Plot:
+def figure(audit: Audit) -> Figure:
+    """All plots in one figure, two in a row."""
+    with style(LIGHT):
+        shown = plots(audit, LIGHT)
+        rows = max(-(-len(shown) // 2), 1)
+        found = Figure(figsize=(11.0, 4.2 * rows), layout="constrained")
+        for place, plot in enumerate(shown):
+            ax = found.add_subplot(rows, 2, place + 1)
+            plot.draw(ax)
+            ax.set_xlabel(f"{ax.get_xlabel()}\n{plot.title}")
+    return found
+
+
+def _bandwidth(audit: Audit, clock: str, colours: Mapping[str, str]) -> Plot:
     """Error against the bandwidths of one clock; the plots of all clocks have the same vertical axis."""
     title, axis = _CLOCKS[clock]
     findings = sorted((finding for finding in audit.findings if finding.clock == clock), key=_width)
@@ -71,15 +92,17 @@ def _bandwidth(audit: Audit, clock: str) -> Plot:
         scale = Scale(shown, log=audit.noise is not None)
         for finding in audit.findings:
             if finding.name in DASHES:
-                look = Look.of(audit, finding)
+                look = Look.of(audit, finding, colours)
                 y = float(scale.clip(wording.error(finding).estimate))
                 ax.axhline(y, color=look.style["color"], linestyle=DASHES[finding.name], label=look.text)
-        estimate, low, high = (scale.clip(part) for part in zip(*map(wording.error, findings), strict=True))
-        ax.fill_between(at, low, high, color=COLOURS["kae"], alpha=0.2, linewidth=0)
-        ax.plot(at, estimate, color=COLOURS["kae"], marker="o", markersize=4.0, label="KAE")
+        errors = list(zip(*map(wording.error, findings), strict=True))
+        estimate, low, high = (scale.clip(part) for part in errors)
+        ax.fill_between(at, low, high, color=colours["kae"], alpha=0.2, linewidth=0)
+        ax.plot(at, scale.inside(errors[0]), color=colours["kae"], marker="o", markersize=4.0, label="KAE")
+        ax.plot(at, scale.below(errors[0]), color=colours["kae"], linestyle="none", **_BELOW)
         for x, y, finding in zip(at, estimate, findings, strict=True):
             if finding.name == audit.best:
-                look = Look.of(audit, finding)
+                look = Look.of(audit, finding, colours)
                 flag = f"{look.text} (edge)" if audit.at_edge else look.text
                 ax.plot([x], [y], linestyle="none", label=flag, **look.style)
         log_ticks(ax, at, ["∞" if math.isinf(width) else f"{width:g}" for width in widths], base=10, apart=1.25)
@@ -89,27 +112,26 @@ def _bandwidth(audit: Audit, clock: str) -> Plot:
         legend(ax, 3)
 
     caption = f"KAE by {axis}, with 95% intervals; lines: baselines without a bandwidth."
-    return Plot(f"bandwidth-{clock}", title, caption, svg(f"bandwidth-{clock}", caption, draw))
+    return Plot(f"bandwidth-{clock}", title, caption, draw)
 
 
-def _strata(report: Report) -> Plot:
+def _strata(audit: Audit, colours: Mapping[str, str]) -> Plot:
     """Error of five baselines by the mean reward of the prompt."""
-    audit = report.audit
-    names = [
-        name for name in ("batch_mean", "rloo", "kae h=0.5", audit.best, "kernadv") if name in audit.strata[0]["mse"]
-    ]
+    shown = ("batch_mean", "rloo", "kae h=0.5", audit.best, "kernadv")
+    names = [name for name in shown if name is not None and name in audit.strata[0]["mse"]]
     errors = {name: [stratum["mse"][name] for stratum in audit.strata] for name in dict.fromkeys(names)}
-    by = "pass rate" if report.binary else "mean reward"
+    by = "pass rate" if audit.binary else "mean reward"
     what = "squared error against the rewards" if audit.noise is None else "value MSE"
     scale = Scale(np.concatenate(list(errors.values())), log=audit.noise is not None)
 
     def draw(ax: Axes) -> None:
         x = np.arange(len(audit.strata), dtype=np.float64)
         for k, (name, column) in enumerate(errors.items()):
-            look = Look.of(audit, audit.finding(name))
+            look = Look.of(audit, audit.finding(name), colours)
             text = wording.label(audit.finding(name)) if name == "kae h=0.5" != audit.best else look.text
             offset = 0.08 * (k - (len(errors) - 1) / 2)
-            ax.plot(x + offset, scale.clip(column), linewidth=0.8, label=text, **look.style)
+            ax.plot(x + offset, scale.inside(column), linestyle="none", label=text, **look.style)
+            ax.plot(x + offset, scale.below(column), linestyle="none", color=look.style["color"], **_BELOW)
         scale.apply(ax, "y")
         ax.set_xticks(x, _stratum_labels(audit), fontsize=8.5)
         ax.set_xlim(-0.5, len(x) - 0.5)
@@ -118,9 +140,9 @@ def _strata(report: Report) -> Plot:
         ax.set_ylabel(what)
         legend(ax, 2)
 
-    edge = " Estimates at or below 0 lie on the lower edge." if scale.log else ""
+    edge = " Triangles: estimates below the axis, at or under 0." if scale.log else ""
     caption = f"Where the error comes from: {what} by {by}.{edge}"
-    return Plot("strata", f"Error by {by}", caption, svg("strata", caption, draw))
+    return Plot("strata", f"Error by {by}", caption, draw)
 
 
 def _stratum_labels(audit: Audit) -> list[str]:
@@ -138,37 +160,37 @@ def _short(end: float) -> str:
     return f"{end:,.0f}" if abs(end) >= 1000 else f"{end:.3g}"
 
 
-def _gaps(audit: Audit) -> Plot:
+def _gaps(audit: Audit, colours: Mapping[str, str]) -> Plot:
     """Histogram of the revisit gaps, by powers of two."""
     low, count = (np.array([bar[key] for bar in audit.gaps], dtype=np.float64) for key in ("low", "count"))
     ends = np.exp2(np.arange(max(len(low), 4) + 1, dtype=np.float64))
 
     def draw(ax: Axes) -> None:
-        ax.bar(low, 100 * count / count.sum(), 0.94 * low, align="edge", color=COLOURS["kae"], alpha=0.8)
+        ax.bar(low, 100 * count / count.sum(), 0.94 * low, align="edge", color=colours["kae"], alpha=0.8)
         log_ticks(ax, ends, [f"{x:g}" for x in ends], base=2, apart=1.5)
         ax.grid(visible=False, axis="x")
         ax.set_xlabel("steps from one visit of a prompt to its next")
         ax.set_ylabel("share of the revisits, %")
 
     caption = "How soon prompts come back. A bandwidth narrower than the usual gap finds no past to smooth."
-    return Plot("gaps", "Revisit gaps", caption, svg("gaps", caption, draw))
+    return Plot("gaps", "Revisit gaps", caption, draw)
 
 
-def _drift(report: Report) -> Plot:
-    step, mean = ([stretch[key] for stretch in report.audit.drift] for key in ("step", "mean"))
+def _drift(audit: Audit, colours: Mapping[str, str]) -> Plot:
+    step, mean = ([stretch[key] for stretch in audit.drift] for key in ("step", "mean"))
 
     def draw(ax: Axes) -> None:
-        ax.plot(step, mean, color=COLOURS["kae"], linewidth=1.2)
-        if report.binary:
+        ax.plot(step, mean, color=colours["kae"], linewidth=1.2)
+        if audit.binary:
             ax.set_ylim(0.0, 1.0)
         ax.set_xlabel("step")
         ax.set_ylabel("mean reward")
 
     caption = "Mean reward over the run: the drift that a value must follow."
-    return Plot("drift", "Mean reward", caption, svg("drift", caption, draw))
+    return Plot("drift", "Mean reward", caption, draw)
 
 
-def _truth(audit: Audit) -> Plot:
+def _truth(audit: Audit, colours: Mapping[str, str]) -> Plot:
     origin = audit.finding("batch_mean").true_mse if audit.noise is None else 0.0
     true = {
         finding.name: finding.true_mse - (origin or 0.0) for finding in audit.findings if finding.true_mse is not None
@@ -179,20 +201,20 @@ def _truth(audit: Audit) -> Plot:
         scale = Scale([*errors, *((x, x, x) for x in true.values())], log=audit.noise is not None)
         labelled = set()
         for (name, x), (y, low, high) in zip(true.items(), scale.clip(errors), strict=True):
-            look = Look.of(audit, audit.finding(name))
+            look = Look.of(audit, audit.finding(name), colours)
             text = None if look.text in labelled else look.text
             labelled.add(look.text)
             bar = [[y - low], [high - y]]
             ax.errorbar(float(scale.clip(x)), y, bar, linestyle="none", elinewidth=1.0, label=text, **look.style)
         ends = scale.clip([min(true.values()), max(true.values())])
-        ax.plot(ends, ends, color=COLOURS["muted"], linewidth=0.8, zorder=0, label="equal")
+        ax.plot(ends, ends, color=colours["muted"], linewidth=0.8, zorder=0, label="equal")
         scale.apply(ax, "x", "y")
         ax.set_xlabel(f"{_error_name(audit)}, from the true values")
         ax.set_ylabel(f"{_error_name(audit)}, truth-free")
         legend(ax, 3)
 
     caption = "This log has the true values: the truth-free estimate of every baseline against the truth."
-    return Plot("truth", "Check against the truth", caption, svg("truth", caption, draw))
+    return Plot("truth", "Check against the truth", caption, draw)
 
 
 def _width(finding: Finding) -> float:
@@ -210,15 +232,15 @@ class Look(NamedTuple):
     style: dict[str, Any]
 
     @classmethod
-    def of(cls, audit: Audit, finding: Finding) -> Look:
+    def of(cls, audit: Audit, finding: Finding, colours: Mapping[str, str]) -> Look:
         """KAE is one family; its best bandwidth stands out."""
         if finding.name == audit.best:
             star = {"marker": "*", "markersize": 11.0, "markeredgewidth": 0.0, "zorder": 4}
-            return cls(f"best, {wording.label(finding).removeprefix('KAE ')}", {"color": COLOURS["best"], **star})
+            return cls(f"best, {wording.label(finding).removeprefix('KAE ')}", {"color": colours["best"], **star})
         role = "kae" if finding.clock else finding.name
         marker, size = _MARKERS.get(role, ("o", 4.0))
         text = "KAE" if finding.clock else wording.label(finding)
-        return cls(text, {"color": COLOURS.get(role, COLOURS["muted"]), "marker": marker, "markersize": size})
+        return cls(text, {"color": colours.get(role, colours["muted"]), "marker": marker, "markersize": size})
 
 
 class Scale:
@@ -250,6 +272,16 @@ class Scale:
         """The values as they can be drawn."""
         array = np.asarray(values, dtype=np.float64)
         return np.maximum(array, self.ends[0]) if self.log else array
+
+    def inside(self, values: ArrayLike) -> FloatArray:
+        """The values that lie on the axis, NaN for the others, so that no line leads to where they are drawn."""
+        array = np.asarray(values, dtype=np.float64)
+        return np.where(array >= self.ends[0], array, np.nan)
+
+    def below(self, values: ArrayLike) -> FloatArray:
+        """The lower end of the axis for the values below it, NaN for the others."""
+        array = np.asarray(values, dtype=np.float64)
+        return np.where(array < self.ends[0], self.ends[0], np.nan)
 
     def apply(self, ax: Axes, *sides: str) -> None:
         """Set scale, ends and ticks of the sides "x" and "y" of a plot."""

@@ -1,10 +1,9 @@
-"""The report in a terminal: one table, and what a person must know to read it."""
+"""The report in a terminal: whether to trust the log, what training would gain, one table, and what it takes to read it."""
 
 from __future__ import annotations
 
+import io
 import textwrap
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from rich import box
@@ -12,9 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kernadv.audit import Finding, Interval
-from kernadv.report import Report
+from kernadv._errors import check_count, printable
+from kernadv.audit import Audit, Finding, Interval
 from kernadv.report import _wording as wording
+
+#: Fewest characters a line.
+NARROWEST = 40
 
 
 class _Column(NamedTuple):
@@ -22,115 +24,137 @@ class _Column(NamedTuple):
 
     Attributes
     ----------
-    heading : str
-        Two lines, or one above the word for the interval.
-    of : callable
-        Number or interval of a finding.
-    write : callable
-        Text of a number.
+    heading, short : str
+        Two lines, or one above the word for the interval; and the same for the last level.
+    field : str
+        Of a finding.
     intervals, shown : int
         Levels of shortening at which the intervals, and the column, are still shown: those below this number.
     """
 
     heading: str
-    of: Callable[[Finding], Interval | float | None]
-    write: Callable[[float | None], str]
+    short: str
+    field: str
     intervals: int = 0
     shown: int = 99
 
 
 #: Levels of shortening, tried in turn until the table fits.
-_LEVELS = 6
+_LEVELS = 8
 
 
-def show(report: Report, console: Console) -> None:
+def text(audit: Audit, width: int) -> str:
+    """The report without colour, in lines of at most `width` characters."""
+    width = check_count(width, "width", NARROWEST, 10_000)
+    console = Console(file=io.StringIO(), width=width, highlight=False, color_system=None, force_terminal=False)
+    show(audit, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().rstrip("\n")
+
+
+def show(audit: Audit, console: Console) -> None:
     """Print the report; `console` decides width and colour."""
-    audit = report.audit
-    console.print(Text(report.source, style="bold"), soft_wrap=True)
-    lines = [", ".join(wording.sizes(audit)), ", ".join(wording.spread(report))]
+    console.print(_text(audit.source, "bold"), soft_wrap=True)
+    lines = [", ".join(wording.sizes(audit)), ", ".join(wording.spread(audit))]
     joined = ", ".join(filter(None, lines))
-    console.print(Text(joined if len(joined) <= console.width else "\n".join(lines)))
+    _paragraphs(console, "", *([joined] if len(joined) <= console.width else lines))
     console.print()
-    console.print(_fitting(report, console))
+    _paragraphs(console, "yellow" if audit.failed() else "", wording.trust(audit))
+    _paragraphs(console, "yellow", *(f"- {wording.failure(check)}" for check in audit.failed("suspect")))
+    _paragraphs(console, "dim", *(f"Note: {note}." for note in audit.notes))
     console.print()
-    _paragraphs(console, "bold", audit.verdict)
-    _paragraphs(console, "", *wording.remarks(audit))
+    _paragraphs(console, "bold red" if audit.failed("broken") else "bold", audit.verdict)
     console.print()
-    _paragraphs(console, "dim", *_reading(report), *(f"Note: {note}." for note in audit.notes))
+    console.print(_fitting(audit, console))
+    if remarks := wording.remarks(audit):
+        console.print()
+        _paragraphs(console, "", *remarks)
+    console.print()
+    _paragraphs(console, "dim", *_reading(audit))
+
+
+def _text(content: str, style: str = "") -> Text:
+    """The only way in which text of a log gets to the terminal."""
+    return Text(printable(content), style=style)
 
 
 def _paragraphs(console: Console, style: str, *texts: str) -> None:
-    for text in texts:
-        console.print(Text(textwrap.fill(text, console.width, break_on_hyphens=False), style=style))
+    for content in filter(None, texts):
+        lines = textwrap.fill(printable(content), console.width, break_on_hyphens=False)
+        console.print(Text(lines, style=style))
 
 
-def _fitting(report: Report, console: Console) -> Table:
+def _fitting(audit: Audit, console: Console) -> Table:
     """The fullest table that is no wider than the console, or else the shortest."""
     for level in range(_LEVELS):
-        table = _table(report, level)
+        table = _table(audit, level)
         if console.measure(table, options=console.options.update(width=1000)).maximum <= console.width:
             break
     return table
 
 
-def _table(report: Report, level: int) -> Table:
-    audit = report.audit
+def _table(audit: Audit, level: int) -> Table:
+    last = level == _LEVELS - 1
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(Text("baseline\n"), no_wrap=True)
-    columns = [column for column in _columns(report) if level < column.shown]
+    table.add_column(Text("baseline\n"), no_wrap=not last, overflow="fold")
+    columns = [column for column in _columns(audit) if level < column.shown]
     for column in columns:
         second = "" if "\n" in column.heading else "\n[95% interval]" if level < column.intervals else "\n"
-        table.add_column(Text(column.heading + second), justify="right", no_wrap=True)
-    best = "bold green" if wording.is_better(audit) else "bold"
+        heading = column.short if last else column.heading + second
+        table.add_column(Text(heading), justify="right", no_wrap=not last, overflow="fold")
+    advised = "bold green" if wording.is_better(audit) else "bold"
     for finding in audit.findings:
-        is_best = finding.name == audit.best
-        if is_best or finding.clock in (None, "relative"):
-            name = wording.label(finding) if level > 1 or finding.clock is not None else finding.title
-            cells = [Text(_cell(column, finding, level)) for column in columns]
-            table.add_row(Text(f"{name} *" if is_best else name), *cells, style=best if is_best else None)
+        if finding.name == audit.best or finding.clock in (None, "relative"):
+            cells = [Text(_cell(audit, column, finding, level)) for column in columns]
+            style = advised if finding.name == audit.advised else None
+            table.add_row(_text(_name(audit, finding, level)), *cells, style=style)
     return table
 
 
-def _columns(report: Report) -> list[_Column]:
-    audit = report.audit
-    fixed = partial(wording.number, decimals=wording.places(audit))
-    share = partial(wording.percent, decimals=0)
-    ratio = partial(wording.number, decimals=2)
-    gradient = f"gradient var\nvs {wording.reference(audit)}"
+def _name(audit: Audit, finding: Finding, level: int) -> str:
+    if finding.name == audit.best:
+        return f"{wording.label(finding)} *"
+    if finding.name == "kernadv":
+        return "kernadv (default)" if level < 2 else "kernadv"
+    return wording.label(finding) if level > 1 or finding.clock is not None else finding.title
+
+
+def _columns(audit: Audit) -> list[_Column]:
+    gradient = _Column(f"gradient var\nvs {wording.reference(audit)}", "grad.\nvar", "gradient_ratio", intervals=2)
     if audit.noise is None:
         columns = [
-            _Column("value MSE less\nthat of batch mean", lambda s: s.excess, fixed, intervals=4),
-            _Column(gradient, lambda s: s.gradient_ratio, ratio, intervals=3),
+            _Column("value MSE less\nthat of batch mean", "MSE less\nbatch's", "excess", intervals=4),
+            gradient._replace(intervals=3),
         ]
     else:
         columns = [
-            _Column("value MSE", lambda s: s.mse, fixed, intervals=4),
-            _Column("MSE cut\nvs RLOO", lambda s: None if s.name == "rloo" else s.vs_rloo, share, intervals=3),
-            _Column("MSE cut\nvs batch", lambda s: None if s.name == "batch_mean" else s.vs_batch, share, 1, shown=4),
-            _Column(gradient, lambda s: s.gradient_ratio, ratio, intervals=2),
-            _Column("worth\nG", lambda s: s.worth, partial(wording.number, decimals=1)),
+            _Column("value MSE", "value\nMSE", "mse", intervals=4),
+            _Column("MSE cut\nvs RLOO", "MSE cut\nvs RLOO", "vs_rloo", intervals=3),
+            _Column("MSE cut\nvs batch", "", "vs_batch", intervals=1, shown=4),
+            gradient,
+            _Column("worth\nG", "", "worth", shown=5),
         ]
     if any(finding.true_mse is not None for finding in audit.findings):
-        columns.append(_Column("true\nMSE", lambda s: s.true_mse, fixed))
+        columns.append(_Column("true\nMSE", "", "true_mse", shown=6))
     return columns
 
 
-def _cell(column: _Column, finding: Finding, level: int) -> str:
-    value = column.of(finding)
-    if not isinstance(value, Interval):
-        return column.write(value)
-    text, low, high = map(column.write, value)
-    if level < column.intervals and (low, high) != (text, text):
-        text += f" [{low}, {high}]"
-    doubtful = value is finding.gradient_ratio and finding.name in wording.DOUBTFUL_GRADIENT
-    return f"({text})" if doubtful else text
+def _cell(audit: Audit, column: _Column, finding: Finding, level: int) -> str:
+    value = getattr(finding, column.field)
+    if (column.field, finding.name) in (("vs_rloo", "rloo"), ("vs_batch", "batch_mean")):
+        value = None
+    shown, low, high = wording.numbers(value, column.field, wording.places(audit))
+    if isinstance(value, Interval) and level < column.intervals and len({shown, low, high} - {"-"}) > 1:
+        shown += f" [{low}, {high}]"
+    doubtful = column.field == "gradient_ratio" and finding.name in wording.DOUBTFUL_GRADIENT and value is not None
+    return f"({shown})" if doubtful else shown
 
 
-def _reading(report: Report) -> list[str]:
+def _reading(audit: Audit) -> list[str]:
     """How to read the columns."""
-    audit = report.audit
-    best = "* smallest error of the whole grid, in hindsight."
+    best = " * best of the grid of KAE windows, in hindsight." if audit.best else ""
+    names = f"kernadv: this package's default, which chooses everything online.{best}"
     gradient = f"Gradient variance {wording.gradient_assumption()}"
     if audit.noise is None:
-        return [best, gradient]
-    return [f"{best} worth G: group size at which RLOO would do as well.", wording.GROUP_MEAN, gradient]
+        return [names, gradient]
+    return [names, wording.CUT, wording.WORTH, wording.GROUP_MEAN, gradient]

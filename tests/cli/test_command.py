@@ -34,7 +34,9 @@ def test_report_in_a_pipe(launch, log):
     assert lines[1].startswith("1,600 rows, 30 prompts, 40 steps, G = 4, E V(1-V) = ")
     for name in ("zero", "batch mean", "group mean", "RLOO", "KAE h=0.05", "KAE h=1"):
         assert any(line.startswith(name) for line in lines), name
-    assert "Smoothing" in done.stdout
+    assert "Can this log be trusted? All " in done.stdout
+    assert "of the groups are dead (all 0: " in done.stdout
+    assert "the default's values imply a gradient variance" in " ".join(done.stdout.split())
     assert "Prompts come back often enough" in done.stdout
     assert "unrelated to the score norm" in " ".join(done.stdout.split())
 
@@ -46,7 +48,12 @@ def test_json_is_the_audit(run, log, frame, tmp_path):
     assert done.out.splitlines()[-1] == f"wrote {target}"
     found = json.loads(target.read_text(), parse_constant=lambda token: pytest.fail(f"{token} is not JSON"))
     expected = plain(audit(groups_of(frame, "reward"), draws=60))
-    assert found == {"kernadv": __version__, "source": str(log), "format": "table", "audit": expected}
+    assert (found["kernadv"], found["audit"]["source"], found["audit"]["format"]) == (__version__, str(log), "table")
+    differ = ("source", "format", "checks")
+    assert {name: found["audit"][name] for name in expected if name not in differ} == {
+        name: value for name, value in expected.items() if name not in differ
+    }
+    assert {check["verdict"] for check in found["audit"]["checks"]} == {"ok"}
     assert [finding["bandwidth"] for finding in found["audit"]["findings"] if finding["clock"] == "steps"][-1] == "inf"
 
 
@@ -115,6 +122,15 @@ def test_one_trace_a_group(run, single):
     assert "vs batch mean" in done.out
     assert "RLOO" not in done.out
     assert "every group has one trace" in done.out
+
+
+def test_one_pass(run, frame, tmp_path):
+    once = frame.with_columns(prompt_id=pl.col("prompt_id") + 1000 * pl.col("step"))
+    once.write_parquet(tmp_path / "once.parquet")
+    done = run("audit", tmp_path / "once.parquet", "--draws", 60, "--html", tmp_path / "once.html")
+    assert (done.code, done.err) == (0, "")
+    assert "No prompt comes back" in done.out
+    assert "KAE" not in done.out.partition("────")[2].partition("No prompt")[0]
 
 
 def test_version(run):

@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 
-import polars as pl
 import pytest
 
+from kernadv.cli import _parsing as parsing
 from kernadv.cli import command
 
 USAGE = [
@@ -74,7 +74,7 @@ def test_known_errors(run, fill, arguments, message):
 
 
 def test_outputs_are_checked_before_the_work(run, log, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "audit_groups", lambda *a, **k: pytest.fail("computed first"))
+    monkeypatch.setattr(command, "audit_log", lambda *a, **k: pytest.fail("computed first"))
     assert run("audit", log, "--html", tmp_path / "no" / "page.html").code == 2
 
 
@@ -85,14 +85,6 @@ def test_folder_without_permission(run, log, tmp_path):
     done = run("audit", log, "--html", locked / "page.html")
     assert done.code == 2
     assert "permission denied" in done.err
-
-
-def test_one_visit_a_prompt(run, frame, tmp_path):
-    once = frame.with_columns(prompt_id=pl.col("prompt_id") + 1000 * pl.col("step"))
-    once.write_parquet(tmp_path / "once.parquet")
-    done = run("audit", tmp_path / "once.parquet")
-    assert done.code == 2
-    assert "visited at one step only" in done.err
 
 
 def test_broken_log(run, tmp_path):
@@ -106,7 +98,7 @@ def test_unknown_errors_keep_their_traceback(log, monkeypatch):
     def broken(*arguments, **options):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(command, "audit_groups", broken)
+    monkeypatch.setattr(command, "audit_log", broken)
     with pytest.raises(ZeroDivisionError):
         command.app(["audit", str(log)])
 
@@ -124,7 +116,7 @@ def test_missing_extra(launch, log, tmp_path, missing):
 
 INTERRUPTS = {
     "while reading": "import kernadv.logs as m; m.read_log = stop",
-    "while computing": "import kernadv.cli.command as m; m.audit_groups = stop",
+    "while computing": "import kernadv.cli.command as m; m.audit_log = stop",
     "while drawing": "import kernadv.report.page as m; m.plots = stop",
     "while writing": "import os; os.fsync = stop",
     "while loading": "import sys; sys.meta_path.insert(0, type('Finder', (), {'find_spec': stop}))",
@@ -140,12 +132,91 @@ def test_interrupt(launch, log, tmp_path, moment):
     assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
 
 
-def test_reader_of_the_pipe_is_gone(log):
-    code = "from kernadv.cli import main; main()"
+CODE = [sys.executable, "-P", "-W", "error", "-c", "from kernadv.cli import main; main()"]
+
+
+def test_reader_of_the_pipe_is_gone(log, tmp_path):
+    """The report was read as far as wanted, and the page is written: no error."""
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-P", "-c", code, "audit", str(log), "--draws", "60"]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    arguments = [*CODE, "audit", str(log), "--draws", "60", "--html", str(tmp_path / "p.html")]
+    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
     os.close(writer)
-    assert done.returncode == 1
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "p.html").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_no_standard_output(log, tmp_path):
+    arguments = [
+        "sh",
+        "-c",
+        '"$@" >&-',
+        "sh",
+        *CODE,
+        "audit",
+        str(log),
+        "--draws",
+        "60",
+        "--json",
+        str(tmp_path / "a.json"),
+    ]
+    done = subprocess.run(arguments, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "a.json").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk(log):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*CODE, "audit", str(log), "--draws", "60"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: cannot write the report to standard output: no space left on device\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_links_in_a_circle(run, log, tmp_path):
+    (tmp_path / "a.csv").symlink_to("b.csv")
+    (tmp_path / "b.csv").symlink_to("a.csv")
+    done = run("audit", tmp_path / "a.csv")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    done = run("audit", log, "--draws", 60, "--html", tmp_path / "a.csv")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_no_output_replaces_a_part_of_the_log(launch, frame, tmp_path):
+    """Neither in a folder, nor below it, nor by another name of it; a page is no part of any log."""
+    (tmp_path / "runs").mkdir()
+    for part in ("a.csv", "b.csv"):
+        frame.write_csv(tmp_path / "runs" / part)
+    (tmp_path / "other").symlink_to("runs")
+    before = (tmp_path / "runs" / "b.csv").read_bytes()
+    for target in ("runs/b.csv", "other/b.csv", "runs/new.json", "runs/sub/../b.csv"):
+        done = launch("audit", "runs", "--json", target, "--draws", 60)
+        assert done.returncode == 2, target
+        assert "log" in unboxed(done.stderr)
+    assert (tmp_path / "runs" / "b.csv").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["a.csv", "b.csv"]
+    frame.write_csv(tmp_path / "runs" / "b.csv")
+
+
+def test_outputs_and_patterns(tmp_path):
+    import typer
+
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a.csv").touch()
+    for log in (tmp_path / "runs" / "*.csv", tmp_path / "*"):
+        with pytest.raises(typer.BadParameter, match=r"is also the log|is inside the log"):
+            parsing.outputs({"--json": tmp_path / "runs" / "a.csv"}, log)
+    page = tmp_path / "runs" / "page.html"
+    assert parsing.outputs({"--html": page}, tmp_path / "runs") == {"--html": page}
+
+
+def test_control_characters_of_a_log_do_not_reach_the_terminal(run, tmp_path):
+    (tmp_path / "log.csv").write_text("step,\x1b[31mprompt,reward\n1,a,0\n")
+    done = run("audit", tmp_path / "log.csv")
+    assert done.code == 2
+    assert "\x1b" not in done.err
+    assert "\\x1b[31mprompt" in done.err

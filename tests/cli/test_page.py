@@ -4,11 +4,11 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from kernadv.audit import audit
+from kernadv.audit import Check, audit
 from kernadv.logs import read_log
-from kernadv.report import Report
 from kernadv.report.page import render
 
 CLOCKS = ["plot-bandwidth-relative", "plot-bandwidth-steps", "plot-bandwidth-visits"]
@@ -18,8 +18,7 @@ PLOTS = [*CLOCKS, "plot-strata", "plot-gaps", "plot-drift"]
 @pytest.fixture
 def report(log):
     found = read_log(log, columns={"value": "value"})
-    result = audit(found.groups, value=found.value, draws=60, notes=["a note"])
-    return Report(result, "log.parquet", found.format, "triangular", 60, binary=True)
+    return replace(audit(found, draws=60, notes=["a note"]), source="log.parquet")
 
 
 @pytest.mark.parametrize("truth", [True, False])
@@ -78,14 +77,43 @@ def test_colours_are_those_of_the_page(report):
 
 def test_hostile_names_are_text(report, read_page):
     hostile = "</script><script>alert(1)</script><b>&amp;\"'.csv"
-    changed = report._replace(
-        source=hostile, audit=report.audit.__class__(**{**vars(report.audit), "notes": [hostile]})
-    )
+    check = Check("one id a prompt", "suspect", hostile, hostile)
+    changed = replace(report, source=hostile, notes=[hostile], checks=[check])
     page = read_page(render(changed))
-    assert page.document["source"] == hostile
+    assert page.document["audit"]["source"] == hostile
     assert page.document["audit"]["notes"] == [hostile]
     assert set(page.scripts) == {"kernadv-audit"}
-    assert page.text.count(hostile) == 3
+    assert page.text.count(hostile) == 7  # title, heading, note, and the check at the top and in its list
+
+
+def test_control_characters_are_written_as_escapes(report):
+    changed = replace(report, source="a\x1b[31m.csv", notes=["\x07bell", "\u202eback"])
+    page = render(changed)
+    assert not set(page) & set("\x1b\x07\u202e")
+    assert "a\\x1b[31m.csv" in page
+
+
+def test_no_script_of_a_log_could_run(report, read_page):
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', render(report))
+    assert policy.startswith("default-src 'none'")
+    assert "script-src" not in policy
+
+
+def test_checks_stand_before_the_headline_and_the_table(report):
+    check = Check("steps in order", "suspect", "The steps go back.", "Do something.")
+    page = render(replace(report, checks=[check]))
+    at = [
+        page.index(text) for text in ("1 of 1 checks failed", "The steps go back.", "a note", 'id="verdict"', "<table>")
+    ]
+    assert at == sorted(at)
+
+
+def test_the_row_of_the_default_is_the_advice(report):
+    page = render(report)
+    (row,) = re.findall(r'<tr class="advised">(.*?)</tr>', page, flags=re.DOTALL)
+    assert "kernadv" in row
+    assert "default" in row
+    assert page.count("best of the grid, in hindsight") == 1
 
 
 @pytest.mark.parametrize(
@@ -95,13 +123,7 @@ def test_hostile_names_are_text(report, read_page):
 def test_code_of_the_recommendation_runs(report, bandwidth, code):
     from kernadv.report._wording import usage
 
-    beaten = [
-        replace(s, mse=s.mse and s.mse._replace(estimate=9.0), excess=s.excess._replace(estimate=9.0))
-        if s.name == "kernadv" else s
-        for s in report.audit.findings
-    ]  # fmt: skip
-    best = replace(report.audit, best=bandwidth, findings=beaten)
-    lines = usage(report._replace(audit=best, kernel="gaussian"))
+    lines = usage(replace(report, advised=bandwidth, kernel="gaussian"))
     assert code.removesuffix(")") in lines
     names = {"prompt_ids": ["a", "a", "b"], "rewards": [1.0, 0.0, 1.0], "step": 1}
     exec(lines, names)
@@ -110,8 +132,28 @@ def test_code_of_the_recommendation_runs(report, bandwidth, code):
     assert len(names["advantages"]) == 3
 
 
-def test_the_default_estimator_is_recommended_where_its_error_is_smallest(report):
+def test_the_default_estimator_is_recommended_unless_a_bandwidth_is_better(report):
     from kernadv.report._wording import usage
 
-    best = replace(report.audit, best="zero")
-    assert "KernelValueEstimator()" in usage(report._replace(audit=best))
+    assert "KernelValueEstimator()" in usage(replace(report, advised="kernadv"))
+    assert "KernelValueEstimator()" in usage(report)
+
+
+def test_lines_do_not_lead_to_estimates_below_the_axis(report):
+    from matplotlib.figure import Figure
+
+    from kernadv.report.plots import plots
+
+    first = next(finding.name for finding in report.findings if finding.clock == "steps")
+    negative = [
+        replace(finding, mse=finding.mse._replace(estimate=-0.001)) if finding.name == first else finding
+        for finding in report.findings
+    ]
+    (plot,) = [plot for plot in plots(replace(report, findings=negative)) if plot.name == "bandwidth-steps"]
+    ax = Figure().add_subplot()
+    plot.draw(ax)
+    (line,) = [line for line in ax.lines if line.get_label() == "KAE"]
+    assert np.isnan(line.get_ydata()[0])
+    assert np.isfinite(line.get_ydata()[1:]).all()
+    below = [line for line in ax.lines if line.get_marker() == 7]
+    assert [np.isfinite(line.get_ydata()).sum() for line in below] == [1]

@@ -6,15 +6,15 @@ import pty
 import re
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
 
-from kernadv.audit import audit
+from kernadv.audit import Check, audit
 from kernadv.logs import read_log
-from kernadv.report import Report
 from kernadv.report.terminal import show
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -23,8 +23,7 @@ ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 @pytest.fixture
 def report(log):
     found = read_log(log, columns={"value": "value"})
-    result = audit(found.groups, value=found.value, draws=60, notes=found.notes)
-    return Report(result, "log.parquet", found.format, "triangular", 60, binary=True)
+    return replace(audit(found, draws=60), source="log.parquet")
 
 
 def printed(report, width, **options):
@@ -33,7 +32,7 @@ def printed(report, width, **options):
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("width", [60, 72, 80, 100, 120, 200])
+@pytest.mark.parametrize("width", [40, 60, 72, 80, 100, 120, 200])
 def test_fits_the_width(report, width):
     lines = printed(report, width).splitlines()
     assert max(map(len, lines)) <= width
@@ -46,7 +45,7 @@ def test_eighty_columns_keep_every_column(report):
     text = printed(report, 80)
     heading = next(line for line in text.splitlines() if line.lstrip().startswith("[95% interval]"))
     assert re.split(r"\s{2,}", heading.strip())[1:] == ["vs RLOO", "vs batch", "vs RLOO", "G", "MSE"]
-    best = report.audit.finding(report.audit.best)
+    best = report.finding(report.best)
     row = next(line for line in text.splitlines() if " * " in line)
     numbers = [float(number) for number in re.findall(r"-?[\d.]+", row.partition(" * ")[2])]
     shown = [*best.mse, 100 * best.vs_rloo.estimate, 100 * best.vs_batch.estimate, best.gradient_ratio.estimate]
@@ -55,7 +54,7 @@ def test_eighty_columns_keep_every_column(report):
 
 
 def test_wide_table_has_the_intervals(report):
-    best = report.audit.finding(report.audit.best)
+    best = report.finding(report.best)
     row = next(line for line in printed(report, 160).splitlines() if " * " in line)
     assert row.count("[") == 4
     low, high = best.vs_rloo.low, best.vs_rloo.high
@@ -64,22 +63,45 @@ def test_wide_table_has_the_intervals(report):
 
 def test_true_column_only_with_true_values(report, log):
     found = read_log(log)
-    without = report._replace(audit=audit(found.groups, draws=60))
+    without = audit(found, draws=60)
     assert "true" in printed(report, 120)
     assert "true" not in printed(without, 120)
 
 
-def test_best_row_alone_is_green(report):
+def test_the_advised_row_alone_is_green(report):
     text = printed(report, 120, force_terminal=True, color_system="standard")
     green = [line for line in text.splitlines() if "\x1b[1;32m" in line]
     assert len(green) == 1
-    assert " * " in green[0]
+    assert "kernadv" in green[0]
     colours = set(re.findall(r"\x1b\[([\d;]*)m", text))
-    assert colours <= {"0", "1", "2", "1;32"}
+    assert colours <= {"0", "1", "2", "1;32", "33"}
+
+
+def test_checks_and_notes_come_before_the_headline_and_that_before_the_table(report):
+    checks = [
+        Check("steps in order", "suspect", "The steps go back.", "Do something."),
+        Check("enough digits", "ok", "fine"),
+    ]
+    text = printed(replace(report, checks=checks, notes=["a note"]), 80)
+    shown = ["1 of 2 checks failed", "- The steps go back. Do something.", "Note: a note.", report.verdict[:20], "────"]
+    at = [text.index(part) for part in shown]
+    assert at == sorted(at)
+    assert "Can this log be trusted? All 1 checks passed" in " ".join(
+        printed(replace(report, checks=checks[1:]), 80).split()
+    )
+
+
+def test_control_characters_are_written_as_escapes(report):
+    """Colours, titles and the clipboard of a terminal are out of reach of a log."""
+    hostile = "\x1b]52;c;aGk=\x07\x9b31m\u202e"
+    check = Check("one id a prompt", "suspect", hostile, hostile)
+    text = printed(replace(report, source=hostile, notes=[hostile], verdict=hostile, checks=[check]), 200)
+    assert not set(text) & set(hostile[:1] + "\x07\x9b\u202e")
+    assert text.count("\\x1b]52;c;aGk=\\x07\\x9b31m\\u202e") == 5
 
 
 def test_markup_in_a_file_name_is_text(report):
-    assert printed(report._replace(source="[red]a[/red].csv"), 80).splitlines()[0] == "[red]a[/red].csv"
+    assert printed(replace(report, source="[red]a[/red].csv"), 80).splitlines()[0] == "[red]a[/red].csv"
 
 
 def test_warns_where_the_batch_mean_is_better(run, frame, tmp_path):
@@ -89,7 +111,7 @@ def test_warns_where_the_batch_mean_is_better(run, frame, tmp_path):
     assert "The batch mean has a smaller error still" in " ".join(done.out.split())
 
 
-def on_terminal(launch, *arguments):
+def on_terminal(launch, *arguments, **variables):
     """Standard error of a run, read from a terminal of 100 columns."""
     controller, terminal = pty.openpty()
     seen = []
@@ -103,7 +125,7 @@ def on_terminal(launch, *arguments):
 
     listener = threading.Thread(target=listen)
     listener.start()
-    before = "import os; os.environ.update(TERM='xterm', COLUMNS='100', LINES='30')"
+    before = f"import os; os.environ.update({ {'TERM': 'xterm', 'COLUMNS': '100', 'LINES': '30'} | variables })"
     options = {"capture_output": False, "stdout": -1, "stderr": terminal, "text": True}
     done = launch(*arguments, before=before, **options)
     os.close(terminal)
@@ -126,3 +148,12 @@ def test_errors_are_red_on_a_terminal(launch):
     done, error = on_terminal(launch, "audit", "none.csv")
     assert done.returncode == 2
     assert "\x1b[31merror: expected a log file or folder, but none.csv does not exist\x1b[0m\r\n" in error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_errors_are_plain_where_colour_is_not_wanted(launch, variables):
+    done, error = on_terminal(launch, "audit", "none.csv", **variables)
+    assert done.returncode == 2
+    assert "\x1b" not in error
+    assert "error: expected a log file or folder" in error
