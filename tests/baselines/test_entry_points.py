@@ -78,7 +78,7 @@ def test_the_command_knows_it(install, tmp_path):
         f"{step},{prompt},{(step * prompt + g) % 2}" for step in range(1, 9) for prompt in range(6) for g in range(2)
     ]
     log.write_text("step,prompt_id,reward\n" + "\n".join(rows))
-    done = CliRunner().invoke(app, ["audit", str(log), "--baseline", "half", "--draws", "20"])
+    done = CliRunner().invoke(app, ["audit", str(log), "--baseline", "half", "--draws", "40"])
     assert done.exit_code == 0, done.output
     assert "one half" in done.output
 
