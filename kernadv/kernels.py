@@ -177,6 +177,18 @@ class Power(Kernel):
         """True for the uniform kernel, the only one that is positive at its edge."""
         return self.exponent == 0
 
+    @property
+    def degree(self) -> int:
+        """Degree of K as a polynomial of |u|."""
+        return self.power * self.exponent
+
+    @property
+    def coefficients(self) -> FloatArray:
+        """``K(u) = sum_r a_r |u|^r``.  # (degree + 1,)"""
+        factor = np.zeros(self.power + 1)
+        factor[0], factor[-1] = 1.0, -1.0
+        return np.asarray(np.polynomial.polynomial.polypow(factor, self.exponent), np.float64)
+
     def formula(self, u: Any, xp: Any) -> Any:
         """K at 0 <= u <= 1."""
         return (1.0 - u**self.power) ** self.exponent

@@ -1,7 +1,8 @@
 """Value baselines, one file a family.
 
-A new family is a new file with a tuple `BASELINES` of objects, and where it has a number to tune a dict `TUNED` of grids
-by name; both are found by walking this package.
+A family is a module with a tuple `BASELINES` of objects, and where it has a number to tune a dict `TUNED` of grids by name.
+Those of this package are found by walking it; another distribution names its modules in the entry points of the group
+`kernadv.baselines`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from types import ModuleType
+from importlib.metadata import entry_points
+from typing import Any
 
+from kernadv._errors import ArgumentError
 from kernadv.baselines._base import (
     NOTHING,
     Baseline,
@@ -42,18 +45,65 @@ __all__ = [
 ]
 
 
+#: Group of the entry points by which other distributions add families.
+GROUP = "kernadv.baselines"
+
+
 def discover() -> dict[str, Baseline]:
-    """Every baseline of the package by name, with its default settings."""
-    return {baseline.name: baseline for module in _families() for baseline in module.BASELINES}
+    """Every baseline by name, with its default settings: those of the package, then those of other distributions.
+
+    Raises
+    ------
+    ArgumentError
+        If an entry point cannot be loaded, is no family, or takes a name that another family has.
+    """
+    found: dict[str, Baseline] = {}
+    for source, family in _families():
+        for baseline in family.BASELINES:
+            found[_free(baseline.name, found, source)] = baseline
+    return found
 
 
 def discover_tuned() -> dict[str, Tuned]:
-    """Every tunable family by name, tuned while running over its grid of settings."""
-    grids = {name: grid for module in _families() for name, grid in getattr(module, "TUNED", {}).items()}
-    return {tuned.name: tuned for tuned in (Tuned(name, grid) for name, grid in grids.items())}
+    """Every tunable family by name, tuned while running over its grid of settings.
+
+    Raises
+    ------
+    ArgumentError
+        As `discover`.
+    """
+    found: dict[str, Tuned] = {}
+    for source, family in _families():
+        for name, grid in getattr(family, "TUNED", {}).items():
+            tuned = Tuned(name, grid)
+            found[_free(tuned.name, found, source)] = tuned
+    return found
 
 
-def _families() -> Iterator[ModuleType]:
+def _families() -> Iterator[tuple[str, Any]]:
+    """Where each family comes from, and its module."""
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
-            yield importlib.import_module(f"{__name__}.{module.name}")
+            name = f"{__name__}.{module.name}"
+            yield name, importlib.import_module(name)
+    for entry in entry_points(group=GROUP):
+        source = (
+            f"entry point {entry.name} = {entry.value} of {entry.dist.name if entry.dist else 'an unknown package'}"
+        )
+        try:
+            family = entry.load()
+        except Exception as error:
+            raise ArgumentError(f"{source} cannot be loaded: {error!r}; repair or uninstall the package") from error
+        baselines = getattr(family, "BASELINES", None)
+        if not isinstance(baselines, tuple) or not all(isinstance(one, Baseline) for one in baselines):
+            raise ArgumentError(
+                f"{source} must name a module with a tuple BASELINES of Baseline objects, got {baselines!r:.80}"
+            )
+        yield source, family
+
+
+def _free(name: str, found: dict[str, Any], source: str) -> str:
+    """Return a name that no other family has, or raise."""
+    if name in found:
+        raise ArgumentError(f"{source} has a baseline {name!r}, a name that is taken; rename it")
+    return name

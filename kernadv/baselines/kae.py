@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kernadv import moments, smoothers
+from kernadv import smoothers
 from kernadv._errors import ArgumentTypeError
 from kernadv._typing import FloatArray
 from kernadv.baselines._base import (
@@ -25,6 +25,7 @@ from kernadv.estimator import KernelValueEstimator
 from kernadv.groups import Groups, check_groups
 from kernadv.kernels import Kernel, get
 from kernadv.moments import Histories, Windows
+from kernadv.moments.moving import moments_of_the_past
 from kernadv.smoothers import RANK, UNDERFLOW, Estimate
 
 
@@ -77,19 +78,20 @@ class KAE(LinearBaseline):
         start = np.maximum.accumulate(np.where(first, np.arange(count), 0))
         past = Histories(start, np.arange(count) - start, groups.step, groups.n.astype(np.float64), groups.s, groups.ss)
         windows = Windows.of([self.bandwidth], self.kernel, past, groups.step)
-        backend = moments.select().backend
-        m = backend.ragged_moments(past, windows, self.kernel)
-        s1, s2, t0, t1 = (np.asarray(part)[:, 0] for part in (m.s1, m.s2, m.t0, m.t1))
-        total = np.asarray(m.s0)[:, 0] + groups.n - 1.0
+        line = self.smoother == "local_linear"
+        s, t = moments_of_the_past(past, windows, self.kernel, 1 if line else 0)
+        total = s[0] + groups.n - 1.0
         defined = total > UNDERFLOW
         gain = np.where(defined, 1.0 / np.where(defined, total, 1.0), 0.0)
-        level = np.where(defined, t0 * gain, _mean_of_other_prompts(groups))
-        if self.smoother == "local_linear":
-            det = total * s2 - s1 * s1
-            line = det > RANK * total * s2
-            det = np.where(line, det, 1.0)
-            level = np.where(line, (s2 * t0 - s1 * t1) / det, level)
-            gain = np.where(line, s2 / det, gain)
+        level = t[0] * gain
+        if not defined.all():
+            level = np.where(defined, level, _mean_of_other_prompts(groups))
+        if line:
+            det = total * s[2] - s[1] * s[1]
+            spread = det > RANK * total * s[2]
+            det = np.where(spread, det, 1.0)
+            level = np.where(spread, (s[2] * t[0] - s[1] * t[1]) / det, level)
+            gain = np.where(spread, s[2] / det, gain)
         return LinearValues(level, gain, np.zeros(count))
 
     def online(self, offline: Offline | None = None) -> ValueEstimator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,27 +58,29 @@ class PooledKernel(LinearBaseline):
 
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:
         """Run the pool over the steps of a log; `groups` is sorted by prompt and step."""
-        count = len(check_groups(groups).step)
-        level, gain = np.empty(count), np.empty(count)
+        check_groups(groups)
         given = self._features(groups, side)
         pool = Pool(self.pooling, 0 if given is None else given.shape[1])
         notes, newest = np.zeros((int(groups.prompt[-1]) + 1, pool.width)), np.zeros(int(groups.prompt[-1]) + 1)
         order = np.argsort(groups.step, kind="stable")
-        clock, first = np.unique(groups.step[order], return_index=True)
-        lows, highs = _limits(groups, None if side.traces is None else self.check_traces(groups, side))
-        for step, rows in zip(clock.tolist(), np.split(order, first[1:]), strict=True):
-            here = groups.take(rows)
+        in_time, out = groups.take(order), np.empty((2, len(order)))
+        limits = _limits(groups, None if side.traces is None else self.check_traces(groups, side))
+        low, high = (limit[order] for limit in limits)
+        given = None if given is None else given[order]
+        for begin, end in pairwise(np.flatnonzero(np.diff(in_time.step, prepend=-1, append=-1)).tolist()):
+            rows = slice(begin, end)
+            here, step = in_time.take(rows), int(in_time.step[begin])
             last = newest[here.prompt]
             gap = np.where(last > 0, step - last, 0.0)
+            batch = GroupSums.of(here)._replace(prompt=np.arange(end - begin))  # each another prompt
             features = None if given is None else given[rows]
-            query = Query(
-                GroupSums.of(here), last > 0, notes[here.prompt], gap, lows[rows], highs[rows], step, features=features
-            )
+            query = Query(batch, last > 0, notes[here.prompt], gap, low[rows], high[rows], step, features=features)
             forecast = pool.forecast(query)
-            level[rows], gain[rows] = pool.linear(forecast, here.n)
+            out[:, rows] = pool.linear(forecast, here.n)
             notes[here.prompt] = pool.learn(query, forecast)
             newest[here.prompt] = step
-        return LinearValues(level, gain, np.zeros(count))
+        level, gain = out[:, np.argsort(order)]
+        return LinearValues(level, gain, np.zeros(len(order)))
 
     def _features(self, groups: Groups, side: SideInformation) -> FloatArray | None:
         """What is known of each group's prompt beside its rewards.  # (N, D)"""

@@ -55,6 +55,22 @@ class TorchNamespace(ArrayNamespace):
         """``top / bottom``, and `otherwise` where the bottom is not positive."""
         return torch.where(bottom > 0, top / bottom, otherwise)
 
+    def pick(self, truth: Tensor, this: Any, that: Any) -> Tensor:
+        """One of two of the same shape, by a single truth."""
+        return torch.where(truth, this, that)
+
+    def at_least(self, x: Tensor, low: float) -> Tensor:
+        """The larger of both, elementwise."""
+        return x.clip(low)
+
+    def between(self, x: Tensor, low: float, high: float) -> Tensor:
+        """The nearest number within limits, elementwise."""
+        return x.clip(low, high)
+
+    def stack(self, parts: Any) -> Tensor:
+        """Tensors of one shape as the rows of one."""
+        return torch.stack(parts)
+
     def key(self, prompt: tuple[Tensor, Tensor]) -> Tensor:
         """Where the prompt of each row begins.  # (B,)"""
         return prompt[0]

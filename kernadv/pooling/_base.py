@@ -16,7 +16,7 @@ from kernadv._errors import CheckpointError
 from kernadv._states import real_numbers
 from kernadv._typing import FloatArray
 from kernadv.groups import Groups
-from kernadv.pooling._namespace import Array, ArrayNamespace
+from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
 
 class GroupSums(NamedTuple):
@@ -50,15 +50,16 @@ class GroupSums(NamedTuple):
         n = groups.n.astype(np.float64)
         return GroupSums(groups.prompt, n, n, groups.s, n, groups.s, groups.ss, n)
 
-    def inside(self, low: Any, high: Any, xp: Any = np) -> GroupSums:
+    def inside(self, low: Any, high: Any, xp: ArrayNamespace = NUMPY) -> GroupSums:
         """With rewards as shares of the range, at most 1 on average; 0 in an empty range."""
         prompt, n, w, wz, ww, wwz, wwzz, www, origin = self
         span = high - low
-        factor = xp.where(span > 0, 1.0, 0.0) / xp.where(span > 0, span, 1.0)
-        wz = xp.minimum((wz - low * w).clip(0.0), span * w) * factor
+        factor = xp.ratio(1.0, span)
+        wz = xp.minimum(xp.at_least(wz - low * w, 0.0), span * w) * factor
         low = low - origin
-        wwzz = xp.minimum((wwzz - low * (2.0 * wwz - low * ww)).clip(0.0), span * span * ww) * factor * factor
-        wwz = xp.minimum((wwz - low * ww).clip(0.0), span * ww) * factor
+        squares = xp.at_least(wwzz - low * (2.0 * wwz - low * ww), 0.0)
+        wwzz = xp.minimum(squares, span * span * ww) * factor * factor
+        wwz = xp.minimum(xp.at_least(wwz - low * ww, 0.0), span * ww) * factor
         return GroupSums(prompt, n, w, wz, ww, wwz, wwzz, www)
 
     def only(self, rows: Array) -> GroupSums:
@@ -157,7 +158,6 @@ def check_shapes(state: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -
     return arrays
 
 
-def share_of(reward: Any, low: Any, high: Any, xp: Any = np) -> Any:
+def share_of(reward: Any, low: Any, high: Any, xp: ArrayNamespace = NUMPY) -> Any:
     """Place in a range: 0 at its low end, 1 at its high one; 0 in an empty range."""
-    some = high > low
-    return xp.where(some, (reward - low) / xp.where(some, high - low, 1.0), 0.0)
+    return xp.ratio(reward - low, high - low)

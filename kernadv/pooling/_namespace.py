@@ -22,7 +22,9 @@ class ArrayNamespace:
     _module: Any = np
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
+        found = getattr(self._module, name)
+        self.__dict__[name] = found  # looked up once
+        return found
 
     def array(self, x: Any) -> Any:
         """Numbers of the host, in float64."""
@@ -51,7 +53,25 @@ class ArrayNamespace:
     def ratio(self, top: Any, bottom: Any, otherwise: float = 0.0) -> Any:
         """``top / bottom``, and `otherwise` where the bottom is not positive."""
         some = bottom > 0
+        if some is np.True_:
+            return top / bottom
         return np.where(some, top / np.where(some, bottom, 1.0), otherwise)
+
+    def pick(self, truth: Any, this: Any, that: Any) -> Any:
+        """One of two of the same shape, by a single truth."""
+        return this if truth else that
+
+    def at_least(self, x: Array, low: float) -> Array:
+        """The larger of both, elementwise."""
+        return np.maximum(x, low)
+
+    def between(self, x: Array, low: float, high: float) -> Array:
+        """The nearest number within limits, elementwise."""
+        return np.minimum(np.maximum(x, low), high)
+
+    def stack(self, parts: Any) -> Array:
+        """Arrays of one shape as the rows of one."""
+        return np.array(parts)
 
     def key(self, prompt: Array) -> Array:
         """A number of each group's prompt.  # (B,)"""

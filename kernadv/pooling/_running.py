@@ -82,8 +82,8 @@ class Running(PoolPiece):
         start = TRUST * VARIANCE * w
         low, high = COUNTS
         least = 1e-3 * start * w
-        learned = ((binary + start) * w / (noise + start * w).clip(least)).clip(low, high)
-        return self.xp.where(self.between + self.uneven > 0, learned, 1.0)[0] / w
+        learned = self.xp.between((binary + start) * w / self.xp.at_least(noise + start * w, least), low, high)
+        return self.xp.pick(self.between[0] + self.uneven[0] > 0, learned, 1.0) / w
 
     def learn(self, mean: Array, error: Array, batch: GroupSums, low: Any, high: Any, *, new: Any) -> tuple[Any, Any]:
         """Add a batch.
@@ -105,13 +105,11 @@ class Running(PoolPiece):
         """
         xp = self.xp
         first, (a, b), weight = self.empty, (self.range[0] + 0.0, self.range[1] + 0.0), batch.w.sum()
-        c, d = xp.where(first, low, xp.minimum(low, a)), xp.where(first, high, xp.maximum(high, b))
+        c, d = xp.pick(first, low, xp.minimum(low, a)), xp.pick(first, high, xp.maximum(high, b))
         wide = d - c > LEAST_SPAN
-        outer = xp.stack([xp.where(wide | first, c, a), xp.where(wide, d, xp.where(first, c, b))])
+        outer = xp.stack([xp.pick(wide | first, c, a), xp.pick(wide, d, xp.pick(first, c, b))])
         moved = ~first & (outer != self.range).any()
-        lower, upper = (
-            xp.where(moved, share_of(end, outer[0], outer[1], xp), float(k)) for k, end in enumerate((a, b))
-        )
+        lower, upper = (xp.pick(moved, share_of(end, outer[0], outer[1], xp), float(k)) for k, end in enumerate((a, b)))
         self.range[:] = outer
         self.sums[1] = lower * self.sums[0] + (upper - lower) * self.sums[1]
         inside = batch.inside(outer[0], outer[1], xp)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from kernadv.pooling._namespace import Array
+from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 
 #: Largest log odds, largest variance of a logit, and largest exponent of a discount.
 LARGEST_LOGIT, LARGEST_VARIANCE, LARGEST_EXPONENT = 40.0, 1e15, 60.0
@@ -33,12 +31,12 @@ class Beliefs(NamedTuple):
     logit: Array
     variance: Array
 
-    def at(self, level: Array, xp: Any = np) -> tuple[Array, Array]:
+    def at(self, level: Array, xp: ArrayNamespace = NUMPY) -> tuple[Array, Array]:
         """alpha and beta with a common level, which broadcasts.  # (B, M), (B, M)"""
-        odds = xp.exp((self.logit + level).clip(-LARGEST_LOGIT, LARGEST_LOGIT))
+        odds = xp.exp(xp.between(self.logit + level, -LARGEST_LOGIT, LARGEST_LOGIT))
         return (1.0 + odds) / self.variance, (1.0 + 1.0 / odds) / self.variance
 
-    def later(self, gap: Array, walk: Array, discount: Array, xp: Any = np) -> Beliefs:
+    def later(self, gap: Array, walk: Array, discount: Array, xp: ArrayNamespace = NUMPY) -> Beliefs:
         """After (or before) that many steps without a reward.
 
         Parameters
@@ -48,16 +46,16 @@ class Beliefs(NamedTuple):
         walk, discount : (M,)
             As in `kernadv.pooling.settings.Members`.
         """
-        grown = self.variance * xp.exp((discount * gap).clip(0.0, LARGEST_EXPONENT)) + walk * walk * gap
-        return self._replace(variance=grown.clip(0.0, LARGEST_VARIANCE))
+        grown = self.variance * xp.exp(xp.between(discount * gap, 0.0, LARGEST_EXPONENT)) + walk * walk * gap
+        return self._replace(variance=xp.between(grown, 0.0, LARGEST_VARIANCE))
 
 
-def believed(alpha: Array, beta: Array, level: Any, xp: Any = np) -> Beliefs:
+def believed(alpha: Array, beta: Array, level: Any, xp: ArrayNamespace = NUMPY) -> Beliefs:
     """The beliefs of which `Beliefs.at` makes alpha and beta."""
     return Beliefs(xp.log(alpha) - xp.log(beta) - level, 1.0 / alpha + 1.0 / beta)
 
 
-def carried(logit: Array, lower: Array, upper: Array, xp: Any = np) -> tuple[Array, Array]:
+def carried(logit: Array, lower: Array, upper: Array, xp: ArrayNamespace = NUMPY) -> tuple[Array, Array]:
     """Logits of shares of a range as those of a range around it, and their derivatives by the old ones.
 
     In an empty range all rewards are at its low end: in a range that ends there the logit is mirrored.
@@ -77,7 +75,7 @@ def carried(logit: Array, lower: Array, upper: Array, xp: Any = np) -> tuple[Arr
     return xp.where(some, placed, at_end), xp.where(some, slope, 1.0)
 
 
-def carried_back(logit: Array, lower: Array, upper: Array, xp: Any = np) -> Array:
+def carried_back(logit: Array, lower: Array, upper: Array, xp: ArrayNamespace = NUMPY) -> Array:
     """The other way: from the range around to the old one."""
     some = upper > lower
     share = 1.0 / (1.0 + xp.exp(-logit.clip(-LARGEST_LOGIT, LARGEST_LOGIT)))

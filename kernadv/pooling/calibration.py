@@ -70,4 +70,4 @@ class Calibration(PoolPiece):
     def _near(self, share: Array) -> Array:
         """How near each share is to each knot; they sum to 1.  # (B, K)"""
         off = share[:, None] - self._knots
-        return (1.0 - self.xp.maximum(off * self._after, off * self._before)).clip(0.0, 1.0)
+        return self.xp.between(1.0 - self.xp.maximum(off * self._after, off * self._before), 0.0, 1.0)

@@ -101,7 +101,7 @@ class CommonLevel(PoolPiece):
         """Mean, variance and log-likelihood of each filter after each batch.  # (B, J) each"""
         xp = self.xp
         u, i = score[:, None], information[:, None]
-        variance = self.variance + self._steps * elapsed.clip(0.0, LONGEST)
+        variance = self.variance + self._steps * xp.between(elapsed, 0.0, LONGEST)
         surprise = u - i * (self.mean - self.expected())
         spread = 1.0 + variance * i
         square = xp.where(i > 0, surprise**2 / xp.where(i > 0, i, 1.0), 0.0)

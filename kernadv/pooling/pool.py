@@ -100,6 +100,10 @@ class Forecast(NamedTuple):
         Low end and length of the range of the rewards; in the first batch, of the rewards of the other prompts.
     base : Beliefs
         At the newest visits.
+    count : ()
+        As in `Running.count`.
+    inside : GroupSums of N groups
+        The batch in shares of the range.
     score, information : (N,)
         What each group shows of the common level, as in `CommonLevel`.
     value, error : (N,)
@@ -113,6 +117,8 @@ class Forecast(NamedTuple):
     low: Array
     span: Array
     base: Beliefs
+    count: Any
+    inside: GroupSums
     score: Array
     information: Array
     value: Array
@@ -183,8 +189,9 @@ class Pool:
         xp = self.xp
         batch, running = query.batch, self.running
         weights, base = self.weights.weights(), self._recalled(query)
+        count, inside = running.count, self._inside(batch)
         beliefs = self._moved(base, self._since(query))
-        score, information, value, error = self._evidence(beliefs, weights, self._inside(batch), running.count)
+        score, information, value, error = self._evidence(beliefs, weights, inside, count)
         elsewhere = xp.sum_of_others(batch.prompt, score, information)
         level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(query.step))
         low, span, told = (x + 0.0 * level for x in (running.low, running.span, xp.number(~running.empty)))
@@ -193,7 +200,7 @@ class Pool:
         alpha, beta = beliefs.at(level[:, None], xp)
         worth = alpha + beta
         mean, worth = alpha / worth, worth * told[:, None]
-        return Forecast(weights, mean, worth, level, low, span, base, score, information, value, error)
+        return Forecast(weights, mean, worth, level, low, span, base, count, inside, score, information, value, error)
 
     def posterior(
         self,
@@ -225,7 +232,7 @@ class Pool:
         running, where = self.running, self.xp.where
         _, mass, total = others
         low, span = forecast.low[group], forecast.span[group]
-        k = where(running.empty, 1.0 / weight, running.count)
+        k = where(running.empty, 1.0 / weight, forecast.count)
         heard = k * mass
         place, row = places or (slice(None), slice(None))
         sums = self._joined(forecast, group[row], heard[row])
@@ -309,7 +316,7 @@ class Pool:
         # (N,) each
         """
         where, w = self.xp.where, forecast.weights
-        k = where(self.running.empty, 1.0, self.running.count)
+        k = self.xp.pick(self.running.empty, 1.0, forecast.count)
         pull = self.xp.ratio(1.0, forecast.worth + (k * (n - 1.0))[:, None])
         mean, gain = (forecast.worth * forecast.mean * pull) @ w, (k * pull) @ w
         level = forecast.span * mean + forecast.low * (1.0 - gain * (n - 1.0))
@@ -384,17 +391,17 @@ class Pool:
         new = xp.number((query.step > self.newest) & some)[0]
         elapsed = self._elapsed(query.step) * xp.number(some)
         learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
-        base, score, information, count = forecast.base, forecast.score, forecast.information, self.running.count
+        base, inside, score, information = forecast.base, forecast.inside, forecast.score, forecast.information
         limits = query.low.min(), query.high.max()
-        low, high = (where(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
+        low, high = (xp.pick(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
         lower, upper = self.running.learn(forecast.value, forecast.error, batch, low, high, new=new)
-        inside = self._inside(batch)
         other = (lower > 0) | (upper < 1) | ~learned
         if not xp.rules_out(other):  # another range: all is placed in it
             self._carry(lower, upper)
+            inside = self._inside(batch)
             base = Beliefs(*(where(other, x, y) for x, y in zip(self._recalled(query), base, strict=True)))
             now = self._moved(base, self._since(query))
-            again = self._evidence(now, forecast.weights, inside, where(learned, count, self.running.count))
+            again = self._evidence(now, forecast.weights, inside, where(learned, forecast.count, self.running.count))
             score, information = (where(other, x, y) for x, y in zip(again, (score, information), strict=False))
         first = ~learned & some
         if not xp.rules_out(first):
@@ -476,7 +483,7 @@ class Pool:
         several = others > ALONE * inside.w
         rest = worth + (k * others * several)[:, None]
         centre = self.xp.ratio(inside.wwz, inside.ww)  # the mean, by w^2
-        within = ((inside.wwzz - centre * inside.wwz).clip(0.0) * several)[:, None]
+        within = (self.xp.at_least(inside.wwzz - centre * inside.wwz, 0.0) * several)[:, None]
         aside = (k * (inside.w * centre - inside.wz) * several)[:, None]
         spread = within * ((worth + (k * inside.w)[:, None]) / rest) ** 2
         off = (centre[:, None] * worth - alpha + aside) / rest
@@ -488,13 +495,13 @@ class Pool:
         size = len(self._prior)
         known = query.known[:, None]
         low, high = self.running.range
-        lower, upper = (share_of(query.notes[:, end], low, high, xp)[:, None] for end in (0, 1))
         stale = known & (((query.notes[:, 0] != low) | (query.notes[:, 1] != high))[:, None])
         logit = where(known, query.notes[:, 2 : 2 + size], self.offset(query)[:, None])
         variance = where(known, query.notes[:, 2 + size :], 4.0 / self._prior)
         if self.xp.rules_out(stale.any()):
             return Beliefs(logit, variance)
         level = self.common.expected()
+        lower, upper = (share_of(query.notes[:, end], low, high, xp)[:, None] for end in (0, 1))
         placed, slope = carried(logit + carried_back(level, lower, upper, xp), lower, upper, xp)
         return Beliefs(where(stale, placed - level, logit), where(stale, variance * slope * slope, variance))
 
@@ -524,9 +531,9 @@ class Pool:
         p = alpha / worth
         centre = p @ weights
         square = (p * (p + (1.0 - p) / (worth + 1.0))) @ weights
-        error, noise = (square - centre * centre).clip(0.0), centre - square
+        error, noise = xp.at_least(square - centre * centre, 0.0), centre - square
         n = count * inside.w
-        slope = noise / (error * n + noise).clip(1e-300)
+        slope = noise / xp.at_least(error * n + noise, 1e-300)
         score = slope * (count * inside.wz - n * centre)
         return score, slope * noise * n, centre, error
 
@@ -547,7 +554,7 @@ class Pool:
 
     def _elapsed(self, step: Any) -> Any:
         """Steps since the newest batch that was learned from."""
-        return self.xp.where(self.running.empty, 0.0 * self.newest, step - self.newest)[0]
+        return self.xp.pick(self.running.empty, 0.0, step - self.newest[0])
 
     @property
     def _kappa(self) -> Any:

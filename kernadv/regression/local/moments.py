@@ -112,7 +112,7 @@ def in_units(x: FloatArray, at: FloatArray, bandwidth: FloatArray) -> tuple[Floa
 def _has_line(kernel: Kernel, order: int, squared: bool) -> bool:
     """Whether there is a path in O(n + m)."""
     if isinstance(kernel, Power):
-        return kernel.power * kernel.exponent * (2 if squared else 1) + order <= HIGHEST_POWER
+        return kernel.degree * (2 if squared else 1) + order <= HIGHEST_POWER
     return isinstance(kernel, (Exponential, Gaussian))
 
 
@@ -123,7 +123,8 @@ def _line(
     twice = 2 if squared else 1
     if isinstance(kernel, Power):
         width = kernel.edge if kernel.closed else 1.0
-        sums, lost = power_moments(x, v, at, width, _coefficients(kernel, twice), order, past)
+        coefficients = np.asarray(np.polynomial.polynomial.polypow(kernel.coefficients, twice), np.float64)
+        sums, lost = power_moments(x, v, at, width, coefficients, order, past)
         return sums * width ** np.arange(order + 1), lost
     if isinstance(kernel, Exponential):
         return exponential_moments(x, v, at, kernel.rho**twice, order, past), np.zeros(len(at), np.bool_)
@@ -139,13 +140,6 @@ def _close(sums: FloatArray, powers: IntArray, order: int, share: float) -> Bool
     second = sums[:, [k for k, a in enumerate(powers.tolist()) if sum(a) == 2 and max(a) == 2]].min(1)
     spread = np.maximum(second, 0.0) / np.maximum(sums[:, 0], np.finfo(np.float64).tiny)
     return np.asarray((spread ** (order / 2) < share) & (sums[:, 0] > 0.0))
-
-
-def _coefficients(kernel: Power, twice: int) -> FloatArray:
-    """Coefficients a_r of K(u) = sum_r a_r |u|^r, or of its square."""
-    base = np.zeros(kernel.power + 1)
-    base[0], base[-1] = 1.0, -1.0
-    return np.asarray(np.polynomial.polynomial.polypow(base, kernel.exponent * twice), dtype=np.float64)
 
 
 def ascending(x: FloatArray) -> IntArray | slice:
