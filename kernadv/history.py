@@ -384,6 +384,11 @@ class History:
             loops.gather(*chains, self._blocks, rows, start, *out)
         return (start, length, *out)
 
+    def sizes(self, rows: IntArray) -> IntArray:
+        """Number of visits of each prompt, 0 where a row is -1.  # (P,) int64"""
+        size = self._chains.size if len(self._chains.size) else np.zeros(1, np.int64)
+        return np.where(rows >= 0, size[rows], 0).astype(np.int64)
+
     def newest_step(self, rows: IntArray) -> IntArray:
         """Newest step of each prompt, 0 where it has none."""
         out = np.empty(len(rows), np.int64)

@@ -63,6 +63,14 @@ def batch_codes(prompt_ids: Any) -> tuple[list[Id], IntArray]:
     return ids, code
 
 
+def length_of(prompt_ids: Any) -> int:
+    """Number of rows, 0 of what `batch_codes` refuses for having none."""
+    try:
+        return len(prompt_ids)
+    except TypeError:
+        return 0
+
+
 def _refuse(prompt_ids: Sequence[Any], types: set[type]) -> None:
     """Raise for ids that cannot be used; numpy integers pass."""
     for kind in types:

@@ -17,7 +17,7 @@ from torch import Tensor
 from kernadv._arrays import LARGEST_REWARD, LARGEST_WEIGHT, check_floats, check_real, check_rows, read_steps
 from kernadv._at_once import Call
 from kernadv._errors import ArgumentError, KernadvError
-from kernadv._typing import AnyArray, FloatArray
+from kernadv._typing import AnyArray
 from kernadv.clock import Bandwidth, Visits
 from kernadv.device.batch import DeviceBatch
 from kernadv.device.features import DeviceFeatures
@@ -27,11 +27,12 @@ from kernadv.device.namespace import TorchNamespace
 from kernadv.device.transfer import Bound, send, upload
 from kernadv.groups import in_units, unit_for
 from kernadv.history import Counters, History, check_id_type
-from kernadv.ids import Id
+from kernadv.ids import Id, length_of
 from kernadv.kernels import Kernel
 from kernadv.moments import Windows, ops
 from kernadv.pooling import Pool
 from kernadv.smoothers import Estimate
+from kernadv.tally import KEEP, Tally
 
 if TYPE_CHECKING:
     from kernadv.estimator._rule import Rule
@@ -49,8 +50,8 @@ class DeviceState:
     device : torch device
     history : History
         Is copied to the device.
-    seen : (2,) float64
-        Count and sum of all rewards observed.
+    tally : Tally
+        Is copied, too.
     pool : Pool or None
         Is copied, too.
     last : dict of arrays
@@ -62,7 +63,7 @@ class DeviceState:
         rule: Rule,
         device: torch.device,
         history: History,
-        seen: FloatArray,
+        tally: Tally,
         pool: Pool | None,
         last: dict[str, AnyArray],
     ) -> None:
@@ -77,7 +78,7 @@ class DeviceState:
             rows = history.find(ids)
             notes = history.notes(rows)
             self.history = DeviceHistory(device, history.max_visits, history.max_total, notes.shape[1])
-            self.seen = upload(seen, device)
+            self.tally = Tally(*(upload(x, device) for x in tally))
             self._refused = Refused(device)
             self.pool = rule.fresh(self.xp)
             if self.pool is not None and pool is not None:
@@ -90,7 +91,7 @@ class DeviceState:
     def __repr__(self) -> str:
         return f"history on {self.device}"
 
-    def to_host(self) -> tuple[History, FloatArray, Pool | None, dict[str, AnyArray]]:
+    def to_host(self) -> tuple[History, Tally, Pool | None, dict[str, AnyArray]]:
         """As in `HostState`, in main memory; waits for the device."""
         counters, last, pool = self.counters, self.last, self.learned
         keys, visits, notes = self.history.arrays()
@@ -99,7 +100,7 @@ class DeviceState:
         history.append(ids, visits, notes=notes)
         history.newest = self.newest
         history.count(counters.evicted, counters.dropped)
-        return history, self.seen.cpu().numpy(), pool, last
+        return history, self.tallied, pool, last
 
     def read(self, prompt_ids: Any, rewards: Tensor, step: Any, weights: Any = None) -> DeviceBatch:
         """Check a batch, also against the history, and look its prompts up."""
@@ -132,6 +133,11 @@ class DeviceState:
         batch.last = self.history.visits.newest[batch.row]
         return batch
 
+    def unscored(self, prompt_ids: Any, step: Any) -> DeviceBatch:
+        """A batch of prompts without rewards."""
+        rewards = torch.full((length_of(prompt_ids),), math.nan, dtype=torch.float64, device=self.device)
+        return self.read(prompt_ids, rewards, step)
+
     def predict(self, batch: DeviceBatch) -> tuple[Estimate, Any]:
         """Values of a batch that was read, and what they were made from."""
         return self.rule.predict(batch, self)
@@ -143,6 +149,14 @@ class DeviceState:
         on.
         """
         return [(self._learn, batch, made_from, last)]
+
+    def rows(self, batch: DeviceBatch, x: Tensor) -> AnyArray:
+        """As of `HostState`; waits for the device."""
+        return np.asarray(batch.restore(x).cpu())
+
+    def visits(self, batch: DeviceBatch) -> AnyArray:
+        """As of `HostState`; waits for the device."""
+        return self.rows(batch, self.history.visits.size[batch.row])
 
     def notes(self, batch: DeviceBatch) -> Tensor:
         """What is noted of each place's prompt.  # (B, noted)"""
@@ -179,6 +193,11 @@ class DeviceState:
         return {name: np.asarray(x.cpu() if isinstance(x, Tensor) else x) for name, x in self._last.items()}
 
     @property
+    def tallied(self) -> Tally:
+        """The tally in main memory; waits for the device."""
+        return Tally(*(self.xp.host(x) for x in self.tally))
+
+    @property
     def learned(self) -> Pool | None:
         """What was learned, in main memory; waits for the device."""
         if self.pool is None:
@@ -198,7 +217,10 @@ class DeviceState:
             notes = self.rule.learn(made_from, self.pool) if made_from is not None and self.pool else None
             if self.history.append(batch, retention, notes):
                 self.names.forget(self.history.oldest(retention))
-            self.seen += batch.own.sum(1)
+            keep = KEEP ** float(batch.newest > self.newest)
+            tallied = batch.tallied(self.tally, None if last is None else last["value"], keep)
+            for held, new in zip(self.tally, tallied, strict=True):
+                held.copy_(new)
         self.newest, self.id_type = newest, batch.given.kind
         self._last = self._last if last is None else last
         self._refused.add(batch.refused)

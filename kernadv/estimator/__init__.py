@@ -2,5 +2,6 @@
 
 from kernadv.estimator.components import ComponentValueEstimator
 from kernadv.estimator.estimator import KernelValueEstimator
+from kernadv.estimator.prediction import Prediction
 
-__all__ = ["ComponentValueEstimator", "KernelValueEstimator"]
+__all__ = ["ComponentValueEstimator", "KernelValueEstimator", "Prediction"]

@@ -14,7 +14,7 @@ from kernadv._errors import ArgumentError, CheckpointError
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import Bandwidth, Relative, Retention, Steps, Visits
-from kernadv.estimator._rule import Rule, State
+from kernadv.estimator._rule import Belief, Rule, State
 from kernadv.groups import Groups
 from kernadv.kernels import Kernel
 from kernadv.pooling import Pool
@@ -80,7 +80,13 @@ class PlainRule(Rule):
         if arrays is not None and any("." in name for name in arrays):
             raise CheckpointError("the state holds what a pooled estimator learned: it is damaged")
 
-    def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:
+    def belief(self, batch: Batch | DeviceBatch, estimate: Estimate, made_from: Any, state: State) -> Belief:
+        """Jeffreys' prior, and n_eff rewards at the ends of the range with the mean of the value."""
+        low, high = state.tally.ends[:2]
+        share, n = state.xp.ratio(estimate.value - low, high - low).clip(0.0, 1.0), estimate.n_eff
+        return Belief((n * share + 0.5) / (n + 1.0), n + 1.0, low, high - low)
+
+    def interval(self, estimate: Estimate, belief: Belief, level: float) -> tuple[FloatArray, FloatArray]:
         """Jeffreys' interval on n_eff where the value lies in [0, 1]; elsewhere normal.
 
         Covers the smoothed target, the mean of the past values as the kernel weighs them.

@@ -12,7 +12,7 @@ from kernadv._errors import CheckpointError
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import KEEP_ALL, Retention
-from kernadv.estimator._rule import Rule, State
+from kernadv.estimator._rule import Belief, Rule, State
 from kernadv.features import Features
 from kernadv.groups import Groups
 from kernadv.pooling import NUMPY, ArrayNamespace, Beliefs, Pool, Pooling, Query, columns_of
@@ -81,17 +81,18 @@ class PooledRule(Rule):
             pool.expect(query.features.shape[1])
         return pool.learn(query, forecast)
 
-    def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:
-        """From a Beta law with the variance of the filters' beliefs, and their mean corrected by the errors of the past.
+    def belief(self, batch: Batch | DeviceBatch, estimate: Estimate, made_from: Any, state: State) -> Belief:
+        """The variance of the filters' beliefs, and their mean corrected by the errors of the past."""
+        pool, _, forecast = made_from
+        mean = pool.centre(forecast, batch.group, batch.heard[1], estimate.value)
+        running = pool.running
+        return Belief(mean, estimate.n_eff * (running.count * running.weight), running.low, running.span)
 
-        Covers the value under today's policy, provided that some filter moves as the policy does.
-        """
-        (value, _, n_eff, _), (pool, _, forecast) = estimate, made_from
-        low, span = float(pool.running.low), float(pool.running.span)
-        if span <= 0 or pool.running.empty:
+    def interval(self, estimate: Estimate, belief: Belief, level: float) -> tuple[FloatArray, FloatArray]:
+        """From the Beta law.  Covers the value under today's policy, provided that some filter moves as the policy does."""
+        value, (p, n, low, span) = estimate.value, belief
+        if span <= 0:
             return np.full(len(value), -np.inf), np.full(len(value), np.inf)
-        p = pool.centre(forecast, batch.group, batch.heard[1], value)
-        n = n_eff * (pool.running.count * pool.running.weight)
         lower, upper = _posterior(n * p, n * (1.0 - p), 1.0 - level)
         return np.minimum(low + span * lower, value), np.maximum(low + span * upper, value)
 

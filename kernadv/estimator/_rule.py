@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from kernadv.groups import Groups
 from kernadv.kernels import Kernel
 from kernadv.pooling import NUMPY, ArrayNamespace, Pool
 from kernadv.smoothers import Estimate
+from kernadv.tally import Tally
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch
@@ -33,6 +34,10 @@ class State(Protocol):
     def xp(self) -> ArrayNamespace:
         """The namespace of the arrays there."""
 
+    @property
+    def tally(self) -> Tally:
+        """Totals over all batches."""
+
     def notes(self, batch: Any) -> Any:
         """What is noted of each group's prompt.  # (N, noted)"""
 
@@ -41,6 +46,24 @@ class State(Protocol):
 
     def past(self, batch: Any, bandwidth: Bandwidth, kernel: Kernel) -> tuple[Any, Any]:
         """Half-width of the window of each group, and moments of its past, for `Batch.smoothed`."""
+
+
+class Belief(NamedTuple):
+    """Beta laws of the values of B rows, as shares of the range of the rewards.
+
+    Attributes
+    ----------
+    mean : (B,)
+    worth : (B,)
+        alpha + beta.
+    low, span : ()
+        The lower end of the range, and its length; 0 while no two rewards have differed.
+    """
+
+    mean: Any
+    worth: Any
+    low: Any
+    span: Any
 
 
 class Rule(ABC):
@@ -106,8 +129,12 @@ class Rule(ABC):
         return None
 
     @abstractmethod
-    def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:
-        """Lower and upper bound of the true value of each row.  # (B,), (B,)"""
+    def belief(self, batch: Batch | DeviceBatch, estimate: Estimate, made_from: Any, state: State) -> Belief:
+        """What is believed of the true value of each row, from what `predict` said of it."""
+
+    @abstractmethod
+    def interval(self, estimate: Estimate, belief: Belief, level: float) -> tuple[FloatArray, FloatArray]:
+        """Lower and upper bound of the true value of each row, in main memory; NaN where undefined.  # (B,), (B,)"""
 
     @abstractmethod
     def pieces(self, made_from: Any, visits: Groups, at: int) -> dict[str, Any]:

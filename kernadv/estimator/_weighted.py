@@ -13,11 +13,12 @@ from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import Retention
 from kernadv.estimator._pooled import PooledRule
-from kernadv.estimator._rule import Rule, State
+from kernadv.estimator._rule import Belief, Rule, State
 from kernadv.features import Features
 from kernadv.groups import Groups
 from kernadv.pooling import NUMPY, ArrayNamespace, Pool, Pooling
 from kernadv.smoothers import Estimate
+from kernadv.tally import Tally
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch
@@ -89,6 +90,10 @@ class _Part(NamedTuple):
     def features(self, batch: Any, columns: int | None) -> Any:
         return self.state.features(batch, columns)
 
+    @property
+    def tally(self) -> Tally:
+        return self.state.tally
+
     def past(self, *arguments: Any) -> tuple[Any, Any]:
         return self.state.past(*arguments)
 
@@ -138,9 +143,13 @@ class WeightedRule(Rule):
         pool.unit[:] = unit
         return pool.value.xp.concatenate(notes, axis=1)
 
-    def interval(self, batch: Batch, estimate: Estimate, made_from: Any, level: float) -> tuple[FloatArray, FloatArray]:
+    def belief(self, batch: Batch | DeviceBatch, estimate: Estimate, made_from: Any, state: State) -> Belief:
         """Of the value."""
-        return self._rule.interval(batch, estimate, made_from[0], level)
+        return self._rule.belief(batch.unweighted, estimate, made_from[0], state)
+
+    def interval(self, estimate: Estimate, belief: Belief, level: float) -> tuple[FloatArray, FloatArray]:
+        """Of the value."""
+        return self._rule.interval(estimate, belief, level)
 
     def pieces(self, made_from: Any, visits: Groups, at: int) -> dict[str, Any]:
         """Of the value."""

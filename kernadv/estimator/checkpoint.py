@@ -10,15 +10,14 @@ import numpy as np
 
 from kernadv._arrays import LARGEST_REWARD
 from kernadv._errors import CheckpointError
-from kernadv._states import as_arrays, real_numbers
+from kernadv._states import as_arrays
 from kernadv._typing import AnyArray, FloatArray
 from kernadv.estimator._rule import Rule
 from kernadv.estimator.state import HostState
 from kernadv.history import History
 from kernadv.pooling import Pool
+from kernadv.tally import Tally
 
-#: Most rewards ever observed: up to here a float counts exactly.
-MOST_SEEN = 2.0**53
 #: Relative rounding error of a sum; and least square of a reward, against underflow.
 ROUNDING, LEAST = 1e-6, 1e-300
 
@@ -27,12 +26,12 @@ def to_arrays(state: HostState) -> dict[str, AnyArray]:
     """All state as plain arrays, with the configuration beside it."""
     learned = {} if state.pool is None else state.pool.state_dict()
     config = np.frombuffer(_config(state.rule, state.pool, learned).encode(), np.uint8).copy()
-    return {"config": config, "seen": state.seen.copy(), **learned, **state.history.state_dict()}
+    return {"config": config, **state.tally.state_dict(), **learned, **state.history.state_dict()}
 
 
 def from_arrays(
     state: Any, rule: Rule, pool: Pool | None, max_visits: int | None, max_total: int | None, *, strict: bool
-) -> tuple[History, FloatArray, Pool | None, dict[str, AnyArray]]:
+) -> tuple[History, Tally, Pool | None, dict[str, AnyArray]]:
     """The arguments that make a `HostState`, from the arrays of `to_arrays`.
 
     Parameters
@@ -52,7 +51,7 @@ def from_arrays(
         If the state is foreign, damaged, from a newer version or, with `strict`, of another configuration.
     """
     arrays = as_arrays(state)
-    if "config" not in arrays or "seen" not in arrays or arrays["seen"].shape != (2,):
+    if "config" not in arrays or "seen" not in arrays:
         raise CheckpointError(f"not a state of KernelValueEstimator: it holds only {sorted(arrays)[:8]}")
     config = arrays.pop("config")
     if config.dtype != np.uint8 or config.ndim != 1:
@@ -65,13 +64,13 @@ def from_arrays(
         )
     if saved != ours:
         arrays.pop("notes", None)
-    seen = real_numbers(arrays.pop("seen"), (2,))
-    if seen is None or not 0 <= seen[0] <= MOST_SEEN or abs(seen[1]) > seen[0] * LARGEST_REWARD:
-        raise CheckpointError("the totals of the state are not those of rewards: it is damaged")
+    tally = Tally.of_state(arrays)
+    if saved != ours:
+        tally = tally._replace(errors=Tally.empty().errors)
     history = History(max_visits, max_total, rule.noted)
     history.load_state_dict({name: array for name, array in arrays.items() if "." not in name})
     _check_sums(*(arrays[name].astype(np.float64) for name in ("n", "s", "ss")))
-    return history, seen, rule.restored(pool, arrays if saved == ours else None), {}
+    return history, tally, rule.restored(pool, arrays if saved == ours else None), {}
 
 
 def _config(rule: Rule, pool: Pool | None, arrays: Mapping[str, AnyArray]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,10 +28,11 @@ from kernadv.batch import read_batch
 from kernadv.clock import Bandwidth, Relative
 from kernadv.estimator._plain import PlainRule
 from kernadv.estimator._pooled import PooledRule
-from kernadv.estimator._rule import Rule
+from kernadv.estimator._rule import Belief, Rule
 from kernadv.estimator._weighted import WeightedRule
 from kernadv.estimator.checkpoint import from_arrays, to_arrays
 from kernadv.estimator.explanation import Explanation, explain
+from kernadv.estimator.prediction import Prediction
 from kernadv.estimator.state import HostState
 from kernadv.features import Features, FeatureSource
 from kernadv.groups import Groups
@@ -38,6 +40,7 @@ from kernadv.history import History, check_id_type
 from kernadv.kernels import Kernel
 from kernadv.pooling import Pooling, offline_features
 from kernadv.smoothers import Estimate
+from kernadv.tally import Tally
 
 if TYPE_CHECKING:
     from kernadv.batch import Batch
@@ -178,7 +181,7 @@ class KernelValueEstimator:
             kind = WeightedRule if self.weighted else PooledRule
             self._rule = kind(settings, source, self.allow_late)
         history = History(max_visits, max_total, self._rule.noted)
-        self._state = self._at(None, history, np.zeros(2), self._rule.fresh(), {})
+        self._state = self._at(None, history, Tally.empty(), self._rule.fresh(), {})
 
     @classmethod
     def kae(cls, h: float = 0.5, kernel: str | Kernel = "triangular", **options: Any) -> KernelValueEstimator:
@@ -257,7 +260,8 @@ class KernelValueEstimator:
             If an argument cannot be used, or a row has no observation and ``cold_start="error"``.
         """
         state, batch = self._read(prompt_ids, rewards, step, weights, learning=True)
-        return batch.restore(self._baseline(state, batch, *state.predict(batch)))
+        estimate, made_from = state.predict(batch)
+        return batch.restore(self._baseline(state, self._filled(state, batch, estimate), estimate, made_from))
 
     def intervals(self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95) -> tuple[Any, Any]:
         """Lower and upper bounds for the value of each row's prompt.  Only reads.
@@ -282,12 +286,71 @@ class KernelValueEstimator:
         check_level(level)
         state = self._on_host()
         batch = state.read(prompt_ids, rewards, step)
-        estimate, made_from = state.predict(batch)
+        estimate, belief = self._believed(state, batch)
         low, high = (
             batch.restore(np.where(estimate.defined, bound, np.nan))
-            for bound in self._rule.interval(batch, estimate, made_from, level)
+            for bound in self._rule.interval(estimate, belief, level)
         )
         return low, high
+
+    def predict(self, prompt_ids: Any, step: Any = None, *, level: float = 0.95) -> Prediction:
+        """What is known of prompts before any trace of `step`: values, intervals, chances of dead groups.  Only reads.
+
+        Parameters
+        ----------
+        prompt_ids : sequence of str or of int  # (B,)
+        step : int, or (B,) ints, optional
+            Default: one after the newest.
+        level : float
+            Of the intervals, strictly between 0 and 1.
+
+        Returns
+        -------
+        Prediction of (B,) numpy arrays
+            The value of a prompt that was never seen is, if pooled, that of a prompt like it (the level that the prompts
+            share, moved by its `features`), with an interval as wide as prompts differ; if plain, NaN.
+
+        Raises
+        ------
+        ArgumentError, ArgumentTypeError
+            If an argument cannot be used.
+
+        Notes
+        -----
+        The history stays where it is; from a device only the results are fetched.
+
+        Examples
+        --------
+        >>> est = KernelValueEstimator()
+        >>> for step in range(1, 9):
+        ...     est.observe(["easy", "easy", "hard", "hard"], [1.0, 1.0, 0.0, 0.0], step)
+        >>> seen = est.predict(["easy", "hard", "new"])
+        >>> seen.value.round(1), seen.visits
+        (array([1. , 0. , 0.5]), array([8, 8, 0]))
+        >>> seen.dead(4).round(1)
+        array([1. , 1. , 0.7])
+        """
+        check_level(level)
+        state: Any = self._state
+        batch = state.unscored(prompt_ids, state.newest + 1 if step is None else step)
+        estimate, belief = self._believed(state, batch)
+        rows = partial(state.rows, batch)
+        own = Estimate(*map(rows, estimate))
+        ends = float(belief.low), float(belief.span)
+        mean, worth = rows(belief.mean), rows(belief.worth)
+        low, high = (
+            np.where(own.defined, bound, np.nan)
+            for bound in self._rule.interval(own, Belief(mean, worth, *ends), level)
+        )
+        known = own.defined & (ends[1] > 0)
+        alpha, beta = (np.where(known, worth * share, np.nan) for share in (mean, 1.0 - mean))
+        last, visits = rows(batch.last[batch.group]), state.visits(batch)
+        return Prediction(own.value, low, high, own.n_eff, visits, last, alpha, beta, state.tallied.two_ends)
+
+    def _believed(self, state: Any, batch: Any) -> tuple[Estimate, Belief]:
+        """Values of the rows, and what is believed of them."""
+        estimate, made_from = state.predict(batch)
+        return estimate, self._rule.belief(batch, estimate, made_from, state)
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
         """Learn from a batch and add it to the history.  Parameters and errors as in `baselines`."""
@@ -358,11 +421,12 @@ class KernelValueEstimator:
         """Advantages of a batch, and the calls for `at_once` that remember it."""
         state, batch = self._read(prompt_ids, rewards, step, weights, learning=True)
         estimate, made_from = state.predict(batch)
-        baseline = self._baseline(state, batch, estimate, made_from)
+        value = self._filled(state, batch, estimate)
+        baseline = self._baseline(state, value, estimate, made_from)
         out = batch.advantages(baseline)
         width = self._rule.half_width(made_from)
         last = {"n_eff": estimate.n_eff, "defined": estimate.defined, "width": width, "first": batch.first,
-                "z": batch.z, "baseline": baseline, "last": batch.last, "step": batch.step}  # fmt: skip
+                "z": batch.z, "value": value, "baseline": baseline, "last": batch.last, "step": batch.step}  # fmt: skip
         return out, state.learning(batch, made_from, last)
 
     def explain(self, prompt_id: str | int, step: int | None = None) -> Explanation:
@@ -385,31 +449,50 @@ class KernelValueEstimator:
         return explain(state, batch)
 
     def metrics(self) -> dict[str, float]:
-        """Numbers for a logger.
+        """Numbers for a logger, all finite; one that is not defined, or not yet, is left out.
 
         Returns
         -------
         dict
-            About the last call of `advantages` (NaN before it): ``n_eff``, the mean effective sample size of the values, or
-            how many rollouts they are worth; ``cold_fraction``, the share of rows without any observation;
-            ``bandwidth_steps``, the mean half-width of the windows in steps, NaN if pooled; ``revisit_gap``, the mean number
-            of steps since a known prompt's last visit; ``unscored_rows``, the rows with a NaN reward; ``advantage_mean``;
-            ``negative_share``, the share of the absolute advantages that is negative, with 0/1 rewards that of the wrong
-            traces.  About the history:
-            ``history_visits`` and ``history_prompts``, its size; ``dropped_visits``, the visits lost to `max_visits` or
-            `max_total` so far that could still matter.  About the pooled estimator: ``pooled_mean``, the recent mean reward;
-            and, as weighted means over the filters, ``kappa``, the rollouts that the prior is worth, ``walk``, the standard
-            deviation of a step of a value's logit, and ``discount``, the rate per step at which the past loses its worth.
+            **Does it help?**  Over the calls of `advantages`, each step counting 2% less than the next, so over about the
+            last 50 steps: ``value_mse``, ``rloo_mse`` and ``batch_mean_mse``, the mean squared errors of the values, of
+            RLOO's and of the mean of the batch's other traces, without the truth, over the traces of groups of several;
+            ``gradient_ratio``, the gradient variance relative to RLOO's that they imply.  If all groups have one trace,
+            instead ``value_excess``, the error of the values minus that of the batch mean, and ``gradient_ratio`` relative
+            to the batch mean's.  An estimate of a small error may be negative by chance.  They speak of the values, also
+            where weights or a `pessimism` make the baseline another one.  ``dead``, the share of the groups of several
+            traces whose rewards are all equal; where all rewards so far lay at the two ends of their range, also
+            ``dead_0`` and ``dead_1``, the shares that are all at the lower and all at the upper end.
+
+            About the last call of `advantages`: ``n_eff``, the mean effective sample size of the values, or how many
+            rollouts they are worth; ``cold_fraction``, the share of rows without any observation; ``bandwidth_steps``, the
+            mean half-width of the windows in steps, if plain; ``revisit_gap``, the mean number of steps since a known
+            prompt's last visit; ``unscored_rows``, the rows with a NaN reward; ``advantage_mean``; ``negative_share``, the
+            share of the absolute advantages that is negative, with 0/1 rewards that of the wrong traces.
+
+            About the history: ``history_visits`` and ``history_prompts``, its size; ``dropped_visits``, the visits lost to
+            `max_visits` or `max_total` so far that could still matter.
+
+            About the pooled estimator: ``pooled_mean``, the recent mean reward; and, as weighted means over the filters,
+            ``kappa``, the rollouts that the prior is worth, ``walk``, the standard deviation of a step of a value's logit,
+            and ``discount``, the rate per step at which the past loses its worth.
+
+        Notes
+        -----
+        The formulas are those of the audit (docs, "The numbers").  On a device it waits for the numbers; `advantages` does
+        not.
         """
         state = self._state
         last, held = state.last, state.counters
-        return {
+        numbers = {
             **_of_last_call(last),
+            **state.tallied.metrics(),
             "history_visits": float(held.visits),
             "history_prompts": float(held.prompts),
             "dropped_visits": float(held.dropped),
             **self._rule.metrics(state.learned),
         }
+        return {name: number for name, number in numbers.items() if math.isfinite(number)}
 
     def state_dict(self) -> dict[str, AnyArray]:
         """The whole state as plain arrays, with the configuration."""
@@ -503,9 +586,9 @@ class KernelValueEstimator:
         if weights is not None and not self.weighted:
             raise ArgumentError("weights need an estimator that expects them: KernelValueEstimator(weighted=True)")
 
-    def _baseline(self, state: HostState | DeviceState, batch: Any, estimate: Estimate, made_from: Any) -> Any:
-        """What is subtracted from the rewards."""
-        found, value = self._rule.baseline(estimate, made_from), self._filled(state, batch, estimate)
+    def _baseline(self, state: HostState | DeviceState, value: Any, estimate: Estimate, made_from: Any) -> Any:
+        """What is subtracted from the rewards; value: as `_filled` says."""
+        found = self._rule.baseline(estimate, made_from)
         if found is not estimate:  # where nothing weighs anything, the value
             value = state.xp.where(found.defined, found.value, value)
         return value if self.pessimism == 1.0 else self._rule.tilted(value, state, self.pessimism)
@@ -524,7 +607,7 @@ class KernelValueEstimator:
             return value
         if state.xp.certain(defined):
             return value
-        return where(defined, value, batch.mean_of_other_prompts(state.seen[1] / state.seen[0].clip(1.0)))
+        return where(defined, value, batch.mean_of_other_prompts(state.tally.seen[1] / state.tally.seen[0].clip(1.0)))
 
 
 def _check_cold_start(cold_start: str | float) -> str | float:
@@ -539,21 +622,10 @@ def _check_cold_start(cold_start: str | float) -> str | float:
         ) from None
 
 
-_OF_LAST_CALL = (
-    "n_eff",
-    "cold_fraction",
-    "bandwidth_steps",
-    "revisit_gap",
-    "unscored_rows",
-    "advantage_mean",
-    "negative_share",
-)
-
-
 def _of_last_call(last: Mapping[str, AnyArray]) -> dict[str, float]:
-    """Numbers of the last call of `advantages`, from what it kept of its batch; NaN without any."""
+    """Numbers of the last call of `advantages`, from what it kept of its batch."""
     if not last:
-        return dict.fromkeys(_OF_LAST_CALL, math.nan)
+        return {}
     scored = ~np.isnan(last["z"])
     advantage = (last["z"] - last["baseline"])[scored]
     size = float(np.abs(advantage).sum())
@@ -571,5 +643,4 @@ def _of_last_call(last: Mapping[str, AnyArray]) -> dict[str, float]:
 
 
 def _mean(x: AnyArray) -> float:
-    """`math.nan` of nothing and of NaN: one object, so that equal metrics compare equal."""
-    return float(x.mean()) if x.size and not np.isnan(x).any() else math.nan
+    return float(x.mean()) if x.size else math.nan

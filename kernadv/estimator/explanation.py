@@ -60,7 +60,7 @@ def explain(state: HostState, batch: Batch) -> Explanation:
     if batch.rows[0] < 0:
         raise ArgumentError(f"prompt {prompt!r} is not in the history; it holds {state.counters.prompts} prompts")
     (estimate, made_from), visits = state.predict(batch), state.history.visits(batch.rows)
-    low, high = state.rule.interval(batch, estimate, made_from, 0.95)
+    low, high = state.rule.interval(estimate, state.rule.belief(batch, estimate, made_from, state), 0.95)
     value, n_eff, pieces = float(estimate.value[0]), float(estimate.n_eff[0]), state.rule.pieces(made_from, visits, at)
     if "prior" in pieces:
         share = float(pieces["weights"].sum())

@@ -8,17 +8,19 @@ import numpy as np
 
 from kernadv._arrays import read_weights
 from kernadv._at_once import Call
-from kernadv._typing import AnyArray, FloatArray
+from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.batch import Batch, read_batch
 from kernadv.clock import Bandwidth
 from kernadv.estimator._rule import Rule
 from kernadv.estimator._weighted import Pools
 from kernadv.groups import in_units, unit_for
 from kernadv.history import Counters, History, check_id_type
+from kernadv.ids import length_of
 from kernadv.kernels import Kernel
 from kernadv.moments import Moments, Selection, Windows
 from kernadv.pooling import NUMPY, Pool
 from kernadv.smoothers import Estimate
+from kernadv.tally import KEEP, Tally
 
 
 class HostState:
@@ -30,8 +32,7 @@ class HostState:
     backend : Selection
         Of the moments.
     history : History
-    seen : (2,) float64
-        Count and sum of all rewards observed.
+    tally : Tally
     pool : Pool or None
         What the rule has learned.
     last : dict of arrays
@@ -46,20 +47,20 @@ class HostState:
         rule: Rule,
         backend: Selection,
         history: History,
-        seen: FloatArray,
+        tally: Tally,
         pool: Pool | None,
         last: dict[str, AnyArray],
     ) -> None:
         self.rule, self.backend = rule, backend
-        self.history, self.seen, self.pool, self.last = history, seen, pool, last
+        self.history, self.tally, self.pool, self.last = history, tally, pool, last
         self._spare = rule.fresh()  # learns next, then replaces the pool
 
     def __repr__(self) -> str:
         return f"visits={self.history.counters.visits}"
 
-    def to_host(self) -> tuple[History, FloatArray, Pool | None, dict[str, AnyArray]]:
+    def to_host(self) -> tuple[History, Tally, Pool | None, dict[str, AnyArray]]:
         """The arguments that make another state."""
-        return self.history, self.seen, self.pool, self.last
+        return self.history, self.tally, self.pool, self.last
 
     def read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any = None) -> Batch:
         """Check a batch, also against the history, and look its prompts up."""
@@ -71,6 +72,10 @@ class HostState:
         w = read_weights(weights, batch.scored)
         unit = unit_for(w.max(), self.pool.unit)
         return batch._replace(weight=in_units(w, unit), unit=unit)
+
+    def unscored(self, prompt_ids: Any, step: Any) -> Batch:
+        """A batch of prompts without rewards."""
+        return self.read(prompt_ids, np.full(length_of(prompt_ids), np.nan), step)
 
     def look_up(self, batch: Batch) -> Batch:
         """The batch with the rows of its prompts."""
@@ -91,7 +96,7 @@ class HostState:
         made_from : Any
             What `predict` says of the batch; None, if nothing is learned beside the history.
         last : dict, optional
-            As in `HostState`; None: that of an earlier batch stays.
+            As in `HostState`, with the ``value`` of each row among it; None: that of an earlier batch stays.
         """
         visits, notes = batch.groups, None
         learned: dict[str, Any] = {"last": self.last if last is None else last}
@@ -104,10 +109,25 @@ class HostState:
             ids, rows = [ids[p] for p in prompts.tolist()], rows[prompts]
             visits = visits.take(stored)._replace(prompt=index)
             notes = None if notes is None else notes[prompts]
+        keep = KEEP ** float(batch.newest > self.history.newest)
+        value = None if last is None else last["value"]
+        learned["tally"] = self.tally.after(batch.group, batch.z, value, len(batch.prompt), keep)
         newest = max(self.history.newest, batch.newest)
         appending = self.history.appending(ids, visits, self.rule.retention(newest), newest, rows, notes)
-        learned |= {"seen": self.seen + np.array([batch.groups.n.sum(), batch.groups.s.sum()])}
         return [*appending, (self.__dict__.update, learned)]
+
+    def rows(self, batch: Batch, x: Any) -> AnyArray:
+        """Numbers that `predict` gives for the rows, in main memory.  # (B,)"""
+        return np.asarray(x)
+
+    def visits(self, batch: Batch) -> IntArray:
+        """Visits of each row's prompt in the history.  # (B,)"""
+        return self.history.sizes(batch.rows)[batch.prompt][batch.group]
+
+    @property
+    def newest(self) -> int:
+        """Newest step seen."""
+        return self.history.newest
 
     def notes(self, batch: Batch) -> FloatArray:
         """What is noted of each group's prompt.  # (N, noted)"""
@@ -128,6 +148,11 @@ class HostState:
     def counters(self) -> Counters:
         """Counters of the history."""
         return self.history.counters
+
+    @property
+    def tallied(self) -> Tally:
+        """The tally, in main memory."""
+        return self.tally
 
     @property
     def learned(self) -> Pool | None:

@@ -74,6 +74,7 @@ def test_metrics_are_finite_and_prefixed():
     assert all(np.isfinite(x) for x in driver.metrics().values())
     driver.rows(["a", "a"], torch.tensor([1.0, 0.0]), 1)
     assert driver.metrics()["kernadv/n_eff"] > 0
+    assert driver.metrics()["kernadv/value_mse"] == driver.metrics()["kernadv/rloo_mse"] == pytest.approx(0.5)
     assert driver.metrics()["kernadv/seconds"] > 0
 
 

@@ -84,6 +84,7 @@ def test_the_trainers_own_method(tmp_path):
         assert torch.equal(data["returns"], data["advantages"])
         assert not data["advantages"][4:].any()
         assert trainer.all_metrics["kernadv/history_prompts"] == 2
+        assert trainer.all_metrics["kernadv/value_mse"] == again.metrics()["value_mse"]
 
 
 def test_a_weighted_estimator_gets_the_squared_surprisal(tmp_path):

@@ -50,6 +50,7 @@ def test_slime(rollout):
         assert advantages == again.advantages(list("aabb"), [*rewards[:3], np.nan], number + 1).tolist()
         assert advantages[3] == 0
     assert slime.metrics()["kernadv/history_prompts"] == 2
+    assert slime.metrics()["kernadv/value_mse"] == again.metrics()["value_mse"]
 
 
 def test_slime_without_ids_or_a_rollout(rollout):

@@ -51,6 +51,8 @@ def test_the_buffer_holds_the_estimators_advantages(size):
     for step, group in np.ndindex(5, 2):
         said = again.advantages([f"[{group}]"] * size, torch.tensor(rewards[step, group]).float(), step + 1)
         assert torch.equal(written[step, group], said[:, None].expand(size, 3))
+    name = "value_mse" if size > 1 else "n_eff"  # a batch of one trace shows no error
+    assert transform.kernadv.metrics()[f"kernadv/{name}"] == again.metrics()[name]
     assert transform.written_groups == 10
     assert transform.selected_trajectories == 10 * size
 

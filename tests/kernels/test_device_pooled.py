@@ -65,6 +65,8 @@ def assert_same_pools(mine, theirs, prefix):
 def assert_same_state(mine, theirs):
     """All that was learned, and what is noted of each prompt."""
     assert_same_pools(mine, theirs, "")
+    for key in ("seen", "ends", "errors"):
+        np.testing.assert_allclose(mine[key], theirs[key], rtol=1e-8, atol=1e-9 * theirs[key].max(), err_msg=key)
     mine, theirs = (dict(zip(decode_ids(state), state["notes"], strict=True)) for state in (mine, theirs))
     assert set(mine) == set(theirs)
     for key, row in theirs.items():
@@ -340,7 +342,7 @@ def test_features_may_be_large_and_ids_too_large_for_a_batch(first):
     assert there.state_dict()["pool.features.trial"].any()
 
 
-@pytest.mark.parametrize(("steps", "most"), [(1, 1200), (2, 1420), (4, 1820)])
+@pytest.mark.parametrize(("steps", "most"), [(1, 1280), (2, 1490), (4, 1880)])
 def test_operators_of_a_call(steps, most):
     """As many as the page of the kernels says; each costs a launch."""
     est, ids, z = MAKE["default"]("torch"), torch.arange(60) // 4, torch.rand(60)

@@ -309,16 +309,22 @@ def test_torch_integers_become_floats():
 
 def test_metrics():
     est = KernelValueEstimator(Steps(4), max_visits=2)
-    assert np.isnan(est.metrics()["n_eff"])
+    assert set(est.metrics()) == {"history_visits", "history_prompts", "dropped_visits"}
     est.advantages(["a", "a", "b"], [1.0, 0.0, np.nan], 1)
     assert est.metrics() == {
         "n_eff": 1.0,
         "cold_fraction": pytest.approx(1 / 3),
         "bandwidth_steps": 4.0,
-        "revisit_gap": pytest.approx(np.nan, nan_ok=True),
         "unscored_rows": 1.0,
         "advantage_mean": 0.0,
         "negative_share": 0.5,
+        "value_mse": pytest.approx(0.5),  # (0 - 1)^2 and (1 - 0)^2, less the variance of 1 and 0
+        "rloo_mse": pytest.approx(0.5),
+        "batch_mean_mse": pytest.approx(0.5),
+        "gradient_ratio": pytest.approx(1.0),
+        "dead": 0.0,
+        "dead_0": 0.0,
+        "dead_1": 0.0,
         "history_visits": 1.0,
         "history_prompts": 1.0,
         "dropped_visits": 0.0,
