@@ -39,6 +39,20 @@ class Traces(NamedTuple):
     z: FloatArray
     weight: FloatArray | None = None
 
+    def of_groups(self, n: IntArray, which: IntArray) -> Traces:
+        """The traces of some of the groups, in that order.
+
+        Parameters
+        ----------
+        n : (N,) int64
+            Number of traces of every group.
+        which : (M,) int64
+            Index of each group.
+        """
+        size = n[which]
+        rows = np.repeat((np.cumsum(n) - n)[which] - (np.cumsum(size) - size), size) + np.arange(size.sum())
+        return Traces(self.z[rows], None if self.weight is None else self.weight[rows])
+
 
 class Offline(NamedTuple):
     """Rollouts of every prompt sampled before training.
@@ -130,11 +144,15 @@ class TraceValues(NamedTuple):
         Values and rewards in the order of `Traces`.
     variance : (R,) float64, optional
         Variance of the values where they were drawn by chance beside the data: what it adds to squared errors is taken off.
+    own : (R,) float64, optional
+        Weight of the own reward in the value, free of the rewards of its step.  None: the value does not use the own reward,
+        or not linearly.
     """
 
     value: FloatArray
     z: FloatArray
     variance: FloatArray | None = None
+    own: FloatArray | None = None
 
     def at(self, groups: Groups, z: FloatArray) -> FloatArray:
         """The value of each trace.  # (R,)"""

@@ -91,7 +91,7 @@ class WeightedMean(Baseline):
         total = np.bincount(group, weight, len(groups.n))[group]
         sum_ = np.bincount(group, weight * z, len(groups.n))[group]
         if self.uses_own_reward:
-            return TraceValues(sum_ / total, z)
+            return TraceValues(sum_ / total, z, own=weight / total)
         share = reciprocal(np.where(groups.n[group] > 1, total - weight, 0.0))
         return TraceValues((sum_ - weight * z) * share, z)
 

@@ -36,15 +36,16 @@ class GroupFilter(Baseline):
         """Filter every group."""
         z = self.check_traces(groups, side).z
         start = np.cumsum(groups.n) - groups.n
-        value, state, variance = np.empty(len(z)), np.full(len(groups.n), START), START_VARIANCE
+        value, own = np.empty(len(z)), np.empty(len(z))
+        state, variance = np.full(len(groups.n), START), START_VARIANCE
         for place in range(int(groups.n.max(initial=0))):
             long = groups.n > place
             gain = (variance + STEP) / (variance + STEP + REWARD)
             variance = (1.0 - gain) * (variance + STEP)
             row = start[long] + place
             state[long] += gain * (z[row] - state[long])
-            value[row] = state[long]
-        return TraceValues(value, z)
+            value[row], own[row] = state[long], gain
+        return TraceValues(value, z, own=own)
 
 
 class BatchFilter(Recursive):

@@ -58,16 +58,21 @@ class TokenCentred(Baseline):
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> TraceValues:
         """Replay the baseline, and centre every step."""
         traces = self.check_traces(groups, side)
-        return self.centred(self.baseline.replay(groups, side).at(groups, traces.z), groups, traces)
+        values = self.baseline.replay(groups, side)
+        centred, share = self.centred(values.at(groups, traces.z), groups, traces)
+        group = np.repeat(np.arange(len(groups.n)), groups.n)
+        others = np.bincount(group, share, len(groups.n))[group] - share
+        own = values.own[group]
+        return TraceValues(centred, traces.z, own=own + share * (1.0 - own) - others * values.gain[group])
 
-    def centred(self, value: FloatArray, groups: Groups, traces: Traces) -> TraceValues:
-        """Values of the traces, from those of the baseline."""
+    def centred(self, value: FloatArray, groups: Groups, traces: Traces) -> tuple[FloatArray, FloatArray]:
+        """Values of the traces, from those of the baseline, and the share of each in the tokens of its step."""
         z = traces.z
         weight = check_weight(traces.weight, z, self.name)
         _, tick = np.unique(groups.step, return_inverse=True)
         tick = np.repeat(tick, groups.n)
-        mean = np.bincount(tick, weight * (z - value)) / np.bincount(tick, weight)
-        return TraceValues(value + mean[tick], z)
+        share = weight / np.bincount(tick, weight)[tick]
+        return value + np.bincount(tick, share * (z - value))[tick], share
 
     def online(self, offline: Offline | None = None) -> ValueEstimator:
         """The baseline for a training loop; `values` needs the weights."""
@@ -86,7 +91,7 @@ class _CentredOnline:
         batch = read_batch(prompt_ids, rewards, step)
         groups, traces, order = scored_groups(batch, weights)
         value = np.asarray(self._running.values(prompt_ids, rewards, step).value, np.float64)[order]
-        return row_values(batch, order, self._centred.centred(value, groups, traces).value)
+        return row_values(batch, order, self._centred.centred(value, groups, traces)[0])
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any) -> None:
         """Remember a batch."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice, check_count, printable
+from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice, check_count, check_flag, printable
 from kernadv.logs._base import ON_REPEAT, Chunk, Notes, Query, Reader, RewardLog, Selection, some
 from kernadv.logs._columns import ALIASES, ROLES, select
 from kernadv.logs._files import File, find
@@ -46,6 +46,7 @@ def read_log(
     traces: int | None = None,
     rewards: Sequence[str] | Mapping[str, float] | None = None,
     on_repeat: str = "error",
+    keep_traces: bool = False,
     progress: Callable[[float, int], None] | None = None,
 ) -> RewardLog:
     """Read the rewards of a training run, in bounded memory, and reduce them to groups.
@@ -61,7 +62,8 @@ def read_log(
     columns : mapping, optional
         Role to column: ``{"step": "iteration", "prompt": "qid", "reward": "acc"}``.  A role that is not named is
         searched among the names of `ALIASES`, in their order: step, global_step, iteration, ...; prompt_id, prompt,
-        uid, problem_id, ...; reward, score, ....  ``"value"`` names the true value of the prompt, where it is known.
+        uid, problem_id, ...; reward, score, ....  ``"value"`` names the true value of the prompt, where it is known;
+        ``"weight"`` a positive weight of the trace, such as the length of the response.
         ``"parts.total"`` is the field total of the column parts.  For the step, ``"path"`` reads N from ``step_N`` or
         ``checkpoint-N`` in the path of the file, which is also done without it where no column is found; and
         ``"rank:timestamp"`` ranks the distinct numbers or times of a column.
@@ -79,6 +81,9 @@ def read_log(
         What to do with steps that come again: "error" raises; "last": of such a step only the last rows count (a resumed
         run, or a file that is there twice); "offset": the steps go on after those before (a count that began anew);
         "merge": rows of the same prompt and step count as one group (several writers).
+    keep_traces : bool
+        Keep the single traces, 32 bytes each, beside the groups: some baselines read them.  They are also kept if a column
+        of weights is named.
     progress : callable, optional
         Called with the fraction done and the number of rows read, after every chunk and at the end.
 
@@ -100,7 +105,8 @@ def read_log(
     readers = {name: _reader(name) for name in formats()}
     source, files = find(path)
     query = _query(printable(source), files, columns or {}, step_every, counts, traces, rewards)
-    query = replace(query, on_repeat=_on_repeat(on_repeat, query))
+    keep = check_flag(keep_traces, "keep_traces") or "weight" in query.columns
+    query = replace(query, on_repeat=_on_repeat(on_repeat, query), keep_traces=keep)
     name = _detect(query, readers) if format is None else check_choice(format, "log format", readers)
     from polars.exceptions import PolarsError
 
@@ -173,6 +179,10 @@ def _query(
         raise ArgumentError(f"{named[0]} and {named[1]} both say where the rewards are; give one of them")
     if traces is not None and check_count(traces, "traces") and counts is not None:
         raise ArgumentError("counts and traces both say how many traces a row has; give one of them")
+    if "weight" in columns and (counts is not None or (traces or 1) > 1):
+        raise ArgumentError(
+            "a weight is that of a trace, but counts or traces make a row a group; leave one of them out"
+        )
     weights: dict[str, float] | None = None
     if rewards is not None:
         chosen = [rewards] if isinstance(rewards, str) else rewards

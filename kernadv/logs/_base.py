@@ -19,6 +19,7 @@ from kernadv.logs._order import RowOrder
 if TYPE_CHECKING:
     import polars as pl
 
+    from kernadv.baselines import Traces
     from kernadv.logs._files import File
     from kernadv.logs._steps import StepRule
 
@@ -52,6 +53,9 @@ class RewardLog:
     origin : float
         Reward from which rewards and values are counted: the first one if it is far from 0, where squares lose digits; 0
         otherwise.
+    traces : Traces or None
+        The single traces, with rewards relative to `origin`, and a weight each if a column holds it.  None if they were not
+        to be kept; if the rows of the log are groups; or if steps came again and not all rows count as they stand.
     """
 
     groups: Groups
@@ -63,6 +67,7 @@ class RewardLog:
     notes: tuple[str, ...]
     order: RowOrder = field(default_factory=RowOrder)
     origin: float = 0.0
+    traces: Traces | None = None
 
 
 class Notes(Counter[str]):
@@ -102,6 +107,8 @@ class Query:
         Where a reader leaves its remarks.
     on_repeat : str
         What is done with steps that come again, one of `ON_REPEAT`.
+    keep_traces : bool
+        Whether the single traces are kept beside the groups.
     """
 
     source: str
@@ -113,6 +120,7 @@ class Query:
     rewards: Mapping[str, float] | None
     notes: Notes
     on_repeat: str = "error"
+    keep_traces: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,12 +132,13 @@ class Selection:
     rewards: Mapping[str, float]
     value: str | None
     counts: tuple[str, str] | None
+    weight: str | None = None
 
     @property
     def names(self) -> list[str]:
         """Every selected column, once."""
-        names = [self.step, self.prompt, *self.rewards, *(self.counts or ()), *([self.value] if self.value else [])]
-        return list(dict.fromkeys(names))
+        named = (self.step, self.prompt, *self.rewards, *(self.counts or ()), self.value, self.weight)
+        return list(dict.fromkeys(name for name in named if name is not None))
 
 
 class Chunk(NamedTuple):

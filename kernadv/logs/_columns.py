@@ -22,8 +22,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Names tried for each role, in this order, when the caller names no column."""
 
-ROLES = (*ALIASES, "value")
-"""Roles that a caller may map to a column; `value`, the true value of the prompt, is never guessed."""
+ROLES = (*ALIASES, "value", "weight")
+"""Roles that a caller may map to a column; `value`, the true value of the prompt, and `weight`, that of the trace, are never
+guessed."""
 
 
 TIMES = ("timestamp", "time", "datetime", "created_at", "date", "_timestamp", "ts")
@@ -110,6 +111,7 @@ def select(
         rewards={columns["reward"]: 1.0} if weights is None else weights,
         value=columns.get("value"),
         counts=query.counts,
+        weight=columns.get("weight"),
     )
 
 

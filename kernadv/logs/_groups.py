@@ -58,12 +58,13 @@ def _unlisted(chunk: Chunk, query: Query) -> Chunk:
     selection = chunk.selection
     for name in {selection.step, selection.value, *(selection.counts or ())} - {None}:
         _refuse_nested(chunk, name, "a number in each row")
-    lists = {name: found for name in selection.rewards if (found := _lists(chunk, name)) is not None}
+    of_traces = [*selection.rewards, *([selection.weight] if selection.weight else [])]
+    lists = {name: found for name in of_traces if (found := _lists(chunk, name)) is not None}
     if not lists:
         return chunk
     lengths = {name: found.list.len().fill_null(1).clip(1).to_numpy() for name, found in lists.items()}
     first, length = next(iter(lengths.items()))
-    for name in selection.rewards:
+    for name in of_traces:
         other = lengths.get(name, np.ones_like(length))
         if (other != length).any():
             at = int((other != length).argmax())

@@ -19,6 +19,7 @@ from kernadv._errors import LogError
 from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.groups import Groups
 from kernadv.logs._base import Chunk, Query, RewardLog, without_rows
+from kernadv.logs._kept import Kept, KeptTraces, weights
 from kernadv.logs._order import RowOrder
 from kernadv.logs._passes import Begin, Passes, falls
 from kernadv.logs._spelling import alike, loose
@@ -80,6 +81,8 @@ class Reduced(NamedTuple):
         What the others say.
     loose : mapping of str to str
         Loose forms of prompts that are known by their digests, where the texts differ from them.
+    kept : Kept or None
+        The single traces, if they are to be kept.
     """
 
     files: tuple[str, ...]
@@ -93,6 +96,7 @@ class Reduced(NamedTuple):
     middle: Traces
     tail: Rows | None
     loose: Mapping[str, str]
+    kept: Kept | None
 
 
 def origin_of(chunk: Chunk) -> float | None:
@@ -106,8 +110,8 @@ def origin_of(chunk: Chunk) -> float | None:
     return None if not len(rewards) else float(rewards[0]) if abs(rewards[0]) > _FAR else 0.0
 
 
-def reduce(chunk: Chunk, origin: float) -> Reduced:
-    """Reduce a chunk to its groups, with rewards and true values relative to an origin."""
+def reduce(chunk: Chunk, origin: float, keep_traces: bool = False) -> Reduced:
+    """Reduce a chunk to its groups, with rewards and true values relative to an origin; and keep its traces if asked to."""
     texts, integral = prompt_texts(chunk)
     step = integers(chunk, chunk.selection.step).to_numpy()
     columns = _counts(chunk) if chunk.selection.counts else _traces(chunk, origin)
@@ -116,6 +120,7 @@ def reduce(chunk: Chunk, origin: float) -> Reduced:
         columns["value"] = (value - origin) * columns["n"]
     usable = columns["n"] > 0
     rows = np.flatnonzero(usable)
+    weight = weights(chunk, usable)
     enters = _enters(chunk, rows)  # a file
     if len(rows) < len(usable):
         texts, step = texts.filter(pl.Series(usable)), step[rows]
@@ -145,6 +150,9 @@ def reduce(chunk: Chunk, origin: float) -> Reduced:
         Stretch(*each) for each in zip(fall[begins].tolist(), group[begins].tolist(), first, places, steps, strict=True)
     ]
     head, middle, tail = _traces_by_step(chunk, group, step, start, columns["s"])
+    kept = None
+    if keep_traces and not chunk.selection.counts:
+        kept = Kept(np.repeat(group, np.diff(start, append=len(step))), columns["s"], weight)
     return Reduced(
         tuple(str(chunk.sources[at]) for at in rows[[0, -1]]) if len(rows) else (),
         len(usable),
@@ -157,6 +165,7 @@ def reduce(chunk: Chunk, origin: float) -> Reduced:
         middle,
         tail,
         forms,
+        kept,
     )
 
 
@@ -194,6 +203,7 @@ class Reducer:
         self._before: Reduced | None = None  # the last chunk with a reward
         self._open: list[Rows] = []  # traces of the last step
         self._traces = no_traces()
+        self._kept = KeptTraces()
         self.origin: float | None = None
         self.n_rows = 0
 
@@ -201,7 +211,7 @@ class Reducer:
         """Reduce one chunk and add it."""
         if self.origin is None:
             self.origin = origin_of(chunk)
-        self.merge(reduce(chunk, self.origin or 0.0))
+        self.merge(reduce(chunk, self.origin or 0.0, self._query.keep_traces))
 
     def merge(self, reduced: Reduced) -> None:
         """Add the next chunk."""
@@ -219,6 +229,7 @@ class Reducer:
             begin = None if np.isnan(depth) else Begin(depth, first + stretch.row, stretch.place)
             self._passes.add(sums[stretch.group : end], begin, stretch.steps)
         self._add_traces(reduced, prompt)
+        self._kept.add(reduced.kept, prompt, sums["step"].to_numpy())
         self._before = reduced
 
     def finish(self, format: str) -> RewardLog:
@@ -254,7 +265,16 @@ class Reducer:
         order = RowOrder(back, identical + self._traces.identical(), self._traces.known_places(), *self._index.alike())
         query = self._query
         return RewardLog(
-            groups, self._index.ids(), value, self.n_rows, format, query.source, notes.texts(), order, origin
+            groups,
+            self._index.ids(),
+            value,
+            self.n_rows,
+            format,
+            query.source,
+            notes.texts(),
+            order,
+            origin,
+            self._kept.finish(groups),
         )
 
     def _fall(self, reduced: Reduced) -> float:

@@ -76,7 +76,9 @@ class StepRule:
             return log
         order = np.lexsort((step, log.groups.prompt))
         groups = Groups(*(column[order] for column in log.groups._replace(step=step)))
-        return replace(log, groups=groups, value=None if log.value is None else log.value[order])
+        value = None if log.value is None else log.value[order]
+        traces = None if log.traces is None else log.traces.of_groups(log.groups.n, order)
+        return replace(log, groups=groups, value=value, traces=traces)
 
 
 def step_rule(column: str | None, every: str | timedelta | None) -> tuple[str | None, StepRule]:
