@@ -13,7 +13,7 @@ from scipy.stats import beta
 from kernadv import KernadvError, Relative, Steps
 from kernadv.audit import Interval, audit, further_baselines
 from kernadv.audit.description import drift, gaps, spread
-from kernadv.baselines import discover, discover_tuned
+from kernadv.baselines import Offline, discover, discover_tuned
 from kernadv.baselines.constant import Zero
 from kernadv.groups import Groups, aggregate
 from kernadv.report._wording import numbers, remarks
@@ -99,6 +99,106 @@ def test_further_baselines_are_unbiased_and_change_nothing_else(sizes):
     assert (np.abs(mean) <= 4 * error + 1e-12).all()
 
 
+def traces_of(seed, *, prompts=24, steps=15, batch=12, size=4):
+    """Arrays of a run with weights unrelated to the rewards, its true values, and offline rollouts."""
+    rng = np.random.default_rng(seed)
+    level, slope = rng.uniform(0.15, 0.6, prompts), rng.uniform(0, 0.02, prompts)
+    step = np.repeat(np.arange(1, steps + 1), batch * size)
+    drawn = [x for _ in range(steps) for x in rng.choice(prompts, batch, replace=False)]
+    prompt = np.repeat(drawn, size)
+    z = (rng.random(len(step)) < level[prompt] + slope[prompt] * step).astype(float)
+    given = {"prompt_ids": prompt, "rewards": z, "step": step, "weights": rng.integers(20, 400, len(z))}
+    names = np.array(list(dict.fromkeys(drawn)))  # rows of the log are numbered in their order of appearance
+    at = sorted({(int(np.flatnonzero(names == x)[0]), i, x) for x, i in zip(prompt, step, strict=True)})
+    value = np.array([level[x] + slope[x] * i for _, i, x in at])
+    return given, value, Offline({x: float(rng.binomial(8, level[x])) for x in range(prompts)}, 8)
+
+
+#: Baselines that hold the own reward in a way that cannot be corrected.
+OTHERWISE = ("basis", "basis_smooth", "v05_fuse", "qae", "mc_grpo")
+
+
+def test_baselines_that_need_more_than_sums_are_unbiased():
+    """Traces, weights and offline rollouts: the mean of estimate minus truth is 0 within 4 standard errors."""
+    known = {**discover(), **discover_tuned()}
+    names = [name for name in known if name not in replayable() and name not in OTHERWISE]
+    assert len(names) > 20
+    differences = []
+    for seed in range(40):
+        given, value, offline = traces_of(seed)
+        found = audit(**given, value=value, offline=offline, baselines=names, bandwidths=[], draws=2)
+        differences.append([found.finding(name).mse.estimate - found.finding(name).true_mse for name in names])
+        assert found.finding("oracle").true_mse == 0
+    mean, error = np.mean(differences, 0), np.std(differences, 0, ddof=1) / math.sqrt(len(differences))
+    assert (np.abs(mean) <= 4 * error + 1e-12).all(), dict(zip(names, mean / error, strict=True))
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_own_rewards_that_cannot_be_corrected_are_refused(name):
+    given, _, offline = traces_of(0)
+    with pytest.raises(KernadvError, match=f"cannot replay {name}: it holds the own reward, and not as a weight"):
+        audit(**given, offline=offline, baselines=[name], bandwidths=[], draws=2)
+
+
+def test_weighted_means_by_hand():
+    given, _, _ = traces_of(1)
+    found = audit(**given, baselines=["opo_loo", "qae_loo"], bandwidths=[], draws=2)
+    prompt, z, step, weight = given.values()
+    squares, noise = [], []
+    for x, i in sorted(set(zip(prompt, step, strict=True))):
+        own = (prompt == x) & (step == i)
+        mine, w = z[own], weight[own]
+        others = ~np.eye(len(mine), dtype=bool)
+        squares += [(z_ - np.average(mine[rest], weights=w[rest])) ** 2 for z_, rest in zip(mine, others, strict=True)]
+        noise += [mine.var(ddof=1)] * len(mine)
+    assert found.finding("opo_loo").mse.estimate == pytest.approx(np.mean(squares) - np.mean(noise))
+    without = audit(**{**given, "weights": None}, bandwidths=[], draws=2)
+    for finding in without.findings:
+        assert found.finding(finding.name) == finding
+
+
+def test_traces_of_a_log_and_of_arrays(tmp_path):
+    polars, logs = pytest.importorskip("polars"), pytest.importorskip("kernadv.logs")
+    given, _, _ = traces_of(2)
+    names = ["opo", "krpo_paper", "reinforce_pp_baseline", "qae_loo tuned"]
+    expected = audit(**given, baselines=names, bandwidths=[], draws=2)
+    columns = {"prompt_ids": "prompt", "rewards": "reward", "step": "step", "weights": "tokens"}
+    path = tmp_path / "log.csv"
+    polars.DataFrame({columns[name]: array for name, array in given.items()}).write_csv(path)
+    log = logs.read_log(path, columns={"weight": "tokens"})
+    assert audit(log, baselines=names, bandwidths=[], draws=2).findings == expected.findings
+    frame = polars.read_csv(path)
+    by_frame = audit(frame, baselines=["krpo_paper"], bandwidths=[], draws=2)
+    assert by_frame.finding("krpo_paper") == expected.finding("krpo_paper")
+    for plain in (logs.read_log(path), frame, log.groups):
+        with pytest.raises(KernadvError, match=r"cannot replay opo: it needs .*a weight a trace"):
+            audit(plain, baselines=["opo"], bandwidths=[], draws=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": [1.0]}, "audit takes arrays of one number a trace"),
+        ({"weights": np.zeros(720)}, "the arrays, row 1: column 'weight' must hold a positive weight"),
+        ({"prompt_ids": None}, "got rewards and step"),
+        ({"offline": {}}, r"offline rollouts must be given as Offline\(total, rollouts\)"),
+        ({"offline": Offline({1: 2.0}, 8), "baselines": ["pvpo"]}, "has no offline rollouts; every prompt of the run"),
+        ({"offline": Offline({1: 2.0}, 0), "baselines": ["pvpo"]}, "Offline.rollouts must be a whole number >= 1"),
+    ],
+)
+def test_bad_traces(change, message):
+    given, _, _ = traces_of(3)
+    with pytest.raises(KernadvError, match=message):
+        audit(**{**given, **change}, bandwidths=[], draws=2)
+
+
+def test_weights_without_their_traces():
+    with pytest.raises(
+        KernadvError, match="weights belong to prompt_ids, rewards and step; of a log name their column"
+    ):
+        audit(simulate(0)[0], weights=np.ones(4))
+
+
 def test_further_baselines_of_single_traces():
     groups, value = simulate(3, sizes=(1,))
     known = {**discover(), **discover_tuned()}
@@ -110,11 +210,12 @@ def test_further_baselines_of_single_traces():
 @pytest.mark.parametrize(
     ("sizes", "given", "message"),
     [
-        ((4,), ["nothing"], "unknown baseline 'nothing'; known: asymre, .*zero"),
-        ((4,), ["oracle"], "cannot replay oracle: it needs the true values"),
-        ((4,), ["spo"], "cannot replay spo: it needs 8 rollouts of every prompt from before training"),
-        ((4,), ["opo"], "cannot replay opo: it needs a weight for each single trace"),
-        ((4,), ["qae_loo tuned"], "it needs the single traces in the order they were sampled"),
+        ((4,), ["nothing"], "unknown baseline 'nothing'; known: a_star, .*zero"),
+        ((4,), ["oracle"], r"cannot replay oracle: it needs the true values \(--map value=COLUMN; in Python value=\)"),
+        ((4,), ["spo"], r"spo: it needs 8 rollouts of every prompt from before .*offline=Offline\(total, 8\)"),
+        ((4,), ["opo"], "opo: it needs single traces .*; and a weight a trace, e.g. its response length"),
+        ((4,), ["qae_loo tuned"], "single traces in the order they were sampled, where this log has counts and sums"),
+        ((4,), ["basis"], "basis: it needs 8 rollouts"),
         ((4,), "dbb", r"baselines must be a list such as .*, got 'dbb'"),
         ((4,), [Zero], "baselines must be a list such as"),
         ((1,), ["rloo"], "rloo needs groups of 2 traces or more, the smallest of this log has 1"),
@@ -127,10 +228,10 @@ def test_baselines_that_cannot_be_audited(sizes, given, message):
         audit(groups, draws=2, baselines=given)
 
 
-def test_unknown_names_list_those_that_can_be_audited():
+def test_unknown_names_list_all():
     with pytest.raises(KernadvError, match="unknown baseline") as caught:
         further_baselines(["nothing"])
-    assert str(caught.value).partition("known: ")[2].split(", ") == sorted(replayable())
+    assert str(caught.value).partition("known: ")[2].split(", ") == sorted({**discover(), **discover_tuned()})
 
 
 def test_one_trace_a_group_identifies_differences_only():
@@ -540,8 +641,8 @@ def test_rewards_counted_from_an_origin_are_the_same_rewards():
         (None, {"rewards": [1.0], "step": [1]}, "together; got rewards and step"),
         ("log", {"rewards": [1.0]}, "together; got a log and rewards"),
         ("log.csv", {}, r"got str; of a file give read_log\(path\)"),
-        (None, {"prompt_ids": [1, 2], "rewards": [1.0], "step": [1, 1]}, "three arrays of one number a trace"),
-        (None, {"prompt_ids": 1, "rewards": 1.0, "step": 1}, "three arrays of one number a trace"),
+        (None, {"prompt_ids": [1, 2], "rewards": [1.0], "step": [1, 1]}, "audit takes arrays of one number a trace"),
+        (None, {"prompt_ids": 1, "rewards": 1.0, "step": 1}, "audit takes arrays of one number a trace"),
         (None, {"prompt_ids": [1, 1], "rewards": ["x", "y"], "step": [1, 1]}, "the arrays.*'reward'"),
     ],
 )

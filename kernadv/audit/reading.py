@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from kernadv.logs import RewardLog
 
 
-def as_log(log: Any, prompt_ids: Any, rewards: Any, step: Any) -> RewardLog | Groups:
-    """Return a log or groups as they are, and read frames and arrays.
+def as_log(
+    log: Any, prompt_ids: Any, rewards: Any, step: Any, weights: Any = None, *, keep_traces: bool = False
+) -> RewardLog | Groups:
+    """Return a log or groups as they are, and read frames and arrays, with their single traces if asked to.
 
     Raises
     ------
     ArgumentError
-        If nothing is given, or two things, or not all of the arrays, or arrays of unequal lengths.
+        If nothing is given, or two things, or not all of the arrays, or arrays of unequal lengths, or weights without
+        the other arrays.
     ArgumentTypeError
         If `log` is none of what can be audited.
     LogError
@@ -41,13 +44,20 @@ def as_log(log: Any, prompt_ids: Any, rewards: Any, step: Any) -> RewardLog | Gr
         raise ArgumentError(
             f"audit takes a log, or prompt_ids, rewards and step together; got {' and '.join(came) or 'nothing'}"
         )
+    if log is not None and weights is not None:
+        raise ArgumentError(
+            "weights belong to prompt_ids, rewards and step; of a log name their column as it is read: "
+            "read_log(path, columns={'weight': COLUMN})"
+        )
     if isinstance(log, Groups):
         return log
     from kernadv.logs import RewardLog
 
     if isinstance(log, RewardLog):
         return log
-    return _read(_columns(arrays), "the arrays") if log is None else _read(_frame(log), "the frame")
+    if log is not None:
+        return _read(_frame(log), "the frame", keep_traces)
+    return _read(_columns(arrays if weights is None else {**arrays, "weights": weights}), "the arrays", keep_traces)
 
 
 def _frame(given: Any) -> pl.DataFrame:
@@ -69,7 +79,7 @@ def _frame(given: Any) -> pl.DataFrame:
 
 
 def _columns(arrays: Mapping[str, Any]) -> pl.DataFrame:
-    """A frame of three arrays of one length; tensors are copied from their device."""
+    """A frame of arrays of one length; tensors are copied from their device."""
     polars = import_extra("polars", "auditing arrays", "audit")
     columns = {
         name: read_tensor(array, name) if is_tensor(array) else np.asarray(array) for name, array in arrays.items()
@@ -78,12 +88,12 @@ def _columns(arrays: Mapping[str, Any]) -> pl.DataFrame:
     if len({(len(shape), *shape) for shape in shapes.values()}) > 1 or any(
         len(shape) != 1 for shape in shapes.values()
     ):
-        raise ArgumentError(f"audit takes three arrays of one number a trace, got the shapes {shapes}")
-    names = {"prompt_ids": "prompt_id", "rewards": "reward", "step": "step"}
+        raise ArgumentError(f"audit takes arrays of one number a trace, got the shapes {shapes}")
+    names = {"prompt_ids": "prompt_id", "rewards": "reward", "step": "step", "weights": "weight"}
     return cast("pl.DataFrame", polars.DataFrame({names[name]: column for name, column in columns.items()}))
 
 
-def _read(frame: pl.DataFrame, what: str) -> RewardLog:
+def _read(frame: pl.DataFrame, what: str, keep_traces: bool) -> RewardLog:
     """Read a frame as the file that it would be."""
     from kernadv.logs import read_log
 
@@ -91,7 +101,8 @@ def _read(frame: pl.DataFrame, what: str) -> RewardLog:
         path = Path(folder) / "frame.parquet"
         frame.write_parquet(path)
         try:
-            found = read_log(path, format="table")
+            roles = {"weight": "weight"} if what == "the arrays" and "weight" in frame.columns else {}
+            found = read_log(path, format="table", columns=roles, keep_traces=keep_traces)
         except LogError as error:
             raise LogError(str(error).replace(str(path), what)) from None
     return replace(found, source=type(found.source)(what), format="frame")

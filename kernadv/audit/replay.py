@@ -32,12 +32,12 @@ from kernadv.audit.description import (
     spread,
     strata,
 )
-from kernadv.audit.further import check_groups_for, further_baselines
+from kernadv.audit.further import check_groups_for, check_needs, further_baselines, own_weight
 from kernadv.audit.reading import as_log
 from kernadv.audit.result import Audit, Finding, Interval
 from kernadv.audit.verdict import verdict
-from kernadv.baselines import Baseline, LinearValues
-from kernadv.baselines._base import per_step
+from kernadv.baselines import NOTHING, Baseline, LinearValues, Offline, SideInformation
+from kernadv.baselines._base import offline_of, per_step
 from kernadv.baselines.batch_mean import BatchMean
 from kernadv.baselines.constant import Zero
 from kernadv.baselines.group_mean import GroupMean, LeaveOneOutMean
@@ -77,6 +77,8 @@ def audit(
     prompt_ids: Any = None,
     rewards: Any = None,
     step: Any = None,
+    weights: Any = None,
+    offline: Offline | None = None,
     value: FloatArray | None = None,
     kernel: str | Kernel = "triangular",
     bandwidths: Sequence[Bandwidth] | None = None,
@@ -95,6 +97,11 @@ def audit(
         by their names as those of a file; or groups, as `kernadv.groups.aggregate` makes them.
     prompt_ids, rewards, step : (R,) array_like, instead of `log`
         Prompt, reward and training step of each trace.
+    weights : (R,) array_like, optional
+        A positive weight of each of these traces, such as the length of its response, for the baselines that read them.
+    offline : Offline, optional
+        Rollouts of every prompt from before training, for the baselines that read them: a mapping from prompt id to the sum
+        of their rewards, or of Groups an array of these sums, and the number of rollouts.
     value : (N,) float64, optional
         True value of each group, where known; by default that of the log.
     kernel : str or Kernel
@@ -102,7 +109,9 @@ def audit(
     bandwidths : sequence of Bandwidth, optional
         Grid of KAE; default: `default_grid`.  A bandwidth that reaches no past reward of this log is left out.
     baselines : sequence of str or Baseline
-        Further baselines to compare, names of `kernadv.baselines.discover` and `discover_tuned` or objects.
+        Further baselines to compare, names of `kernadv.baselines.discover` and `discover_tuned` or objects.  Some need more
+        than the counts and sums of the groups: single traces (of arrays, a frame, or a log read with ``keep_traces=True``),
+        `weights`, `offline` or true values.
     draws : int
         Bootstrap draws over prompts.
     seed : int
@@ -142,7 +151,8 @@ def audit(
         raise ArgumentTypeError(f"bandwidths must be a list such as [Relative(0.5), Steps(20)], got {bandwidths!r:.80}")
     draws, seed = check_count(draws, "draws"), check_count(seed, "seed", 0)
     named = further_baselines(baselines)
-    given = as_log(log, prompt_ids, rewards, step)
+    single = any(baseline.needs_traces for baseline in named)
+    given = as_log(log, prompt_ids, rewards, step, weights, keep_traces=single)
     groups = check_groups(given if isinstance(given, Groups) else given.groups)
     order = None if isinstance(given, Groups) else given.order
     origin = 0.0 if isinstance(given, Groups) else given.origin
@@ -155,6 +165,14 @@ def audit(
         value = check_floats(value, "value", 1)
         if len(value) != len(groups.n):
             raise ArgumentError(f"value must have one number a group, {len(groups.n)}, got {len(value)}")
+    side = _side(given, offline, value)
+    check_needs(
+        named,
+        truth=value is not None,
+        traces=side.traces is not None,
+        weights=side.traces is not None and side.traces.weight is not None,
+        offline=offline is not None,
+    )
     tell = progress or (lambda share, what: None)
     identified = bool((groups.n > 1).any())
     used = _compared(groups, identified)
@@ -162,7 +180,7 @@ def audit(
     means: list[Baseline] = [LeaveOneOutMean(), GroupMean()] if identified else []
     always = [PooledKernel(), *means, BatchMean(), Zero(origin)]
     grid = [(width, KAE(width, chosen)) for width in (default_grid(groups) if bandwidths is None else bandwidths)]
-    replayed, widths, idle = _replay(groups, used, value, [*always, *named], grid, tell)
+    replayed, widths, idle = _replay(groups, used, side, always, named, grid, tell)
     tell(0.9, "bootstrap over prompts")
     weight = kept.n.astype(np.float64)
     noise = np.where(identified, kept.noise, 0.0)
@@ -241,6 +259,18 @@ def default_grid(groups: Groups) -> list[Bandwidth]:
     return [*map(Relative, RELATIVE), *map(Steps, windows), Steps(math.inf), *map(Visits, visits)]
 
 
+def _side(given: RewardLog | Groups, offline: Offline | None, value: FloatArray | None) -> SideInformation:
+    """What named baselines may read beside the groups."""
+    if offline is not None:
+        Zero().check_offline(offline)
+    if isinstance(given, Groups):
+        return SideInformation(None, offline_of(offline, list(range(int(given.prompt.max()) + 1))), value=value)
+    known = offline_of(offline, list(given.prompts))
+    if known is not None:
+        known = known._replace(total=np.asarray(known.total) - given.origin * known.rollouts)
+    return SideInformation(given.traces, known, value=value)
+
+
 def _compared(groups: Groups, identified: bool) -> BoolArray:
     """Groups whose errors are averaged: several traces (if any group has), and another trace in the step."""
     tick, n, _ = per_step(groups)
@@ -253,17 +283,20 @@ def _compared(groups: Groups, identified: bool) -> BoolArray:
 def _replay(
     groups: Groups,
     used: BoolArray,
-    value: FloatArray | None,
-    plain: list[Baseline],
+    side: SideInformation,
+    always: list[Baseline],
+    named: list[Baseline],
     grid: list[tuple[Bandwidth, KAE]],
     tell: Progress,
 ) -> tuple[_Replayed, list[Bandwidth], list[str]]:
-    """Replay all baselines; the bandwidths that reach a past reward, and the labels of those that do not."""
+    """Replay all baselines, of which the named ones get the side information; the bandwidths that reach a past reward, and
+    the labels of those that do not."""
     kept = groups.take(used)
     identified = bool((kept.n > 1).any())
     of_grid = {baseline.name for _, baseline in grid}
-    once = {baseline.name: baseline for baseline in reversed(plain) if baseline.name not in of_grid}
-    plain = [once[name] for name in dict.fromkeys(baseline.name for baseline in plain) if name in once]
+    fixed = {baseline.name for baseline in always}
+    once = {baseline.name: baseline for baseline in named if baseline.name not in of_grid | fixed}
+    plain = [*always, *once.values()]
     for baseline in plain:
         check_groups_for(baseline, kept, identified)
     noise = np.where(identified, kept.noise, 0.0)
@@ -273,15 +306,14 @@ def _replay(
     errors, true, own_reward = [], [], []
     for column, baseline in enumerate(compared):
         tell(0.9 * column / len(compared), f"replaying {baseline.title}")
-        values = baseline.replay(groups)
-        assert isinstance(values, LinearValues)  # without single traces there are no others
-        values = values.take(used)
-        if column < len(plain) or _reaches(values, weight):
+        values = baseline.replay(groups, side if baseline.name in once else NOTHING)
+        own = own_weight(baseline, values, groups)[used]
+        if column < len(plain) or (isinstance(values, LinearValues) and _reaches(values.take(used), weight)):
             shown.append(baseline)
-            errors.append(values.squared_error(kept) - weight * noise * (1.0 - 2.0 * values.own))
-            own_reward.append(bool((values.own != 0).any()))
-            exact = None if value is None else values.true_squared_error(kept, value[used]).sum() / weight.sum()
-            true.append(None if exact is None else float(exact))
+            errors.append(values.squared_error(groups)[used] - weight * noise * (1.0 - 2.0 * own))
+            own_reward.append(bool((own != 0).any()))
+            exact = None if side.value is None else values.true_squared_error(groups, side.value)[used].sum()
+            true.append(None if exact is None else float(exact / weight.sum()))
     found = _Replayed(shown, np.column_stack(errors), true, own_reward, len(plain))
     reached = [width for width, baseline in grid if baseline in shown]
     return found, reached, [width.label for width, baseline in grid if baseline not in shown]
@@ -318,7 +350,7 @@ def _between(part: FloatArray, prompt: IntArray, draws: int, seed: int) -> Inter
     drawn = bootstrap_ratios(prompt, part[:, None], ones, draws, seed)[:, 0]
     if len(np.unique(prompt)) < FEWEST:
         drawn[:] = np.nan
-    return _interval(np.concatenate([[part.mean()], drawn]))
+    return interval(np.concatenate([[part.mean()], drawn]))
 
 
 def _bound(groups: Groups) -> float | None:
@@ -342,7 +374,7 @@ def _finding(
     identified = "rloo" in names
     own, batch = mse[:, column], mse[:, names.index("batch_mean")]
     rloo = mse[:, names.index("rloo")] if identified else None
-    error = _interval(own)
+    error = interval(own)
     gradient = None
     if not replayed.own_reward[column]:
         gradient = _quotient(floor[:, 0] + own, floor[:, 0] + (batch if rloo is None else rloo))
@@ -353,7 +385,7 @@ def _finding(
         clock=None if bandwidth is None else type(bandwidth).__name__.lower(),
         bandwidth=width,
         mse=error if identified else None,
-        excess=_interval(own - batch),
+        excess=interval(own - batch),
         vs_rloo=None if rloo is None else _reduction(own, rloo),
         vs_batch=_reduction(own, batch) if identified else None,
         gradient_ratio=gradient,
@@ -371,10 +403,10 @@ def _reduction(own: FloatArray, other: FloatArray) -> Interval | None:
 def _quotient(a: FloatArray, b: FloatArray) -> Interval | None:
     """a / b, or None where b is 0 (up to rounding) in the log; without bounds where it is 0 in a draw."""
     zero = b <= 1e-12 * np.fmax.reduce(b, initial=0.0)  # too few prompts: the draws are NaN
-    return None if zero[0] else _interval(np.where(zero, np.nan, a / np.where(zero, 1.0, b)))
+    return None if zero[0] else interval(np.where(zero, np.nan, a / np.where(zero, 1.0, b)))
 
 
-def _interval(values: FloatArray) -> Interval:
+def interval(values: FloatArray) -> Interval:
     """The first entry, and the 2.5% and 97.5% points of the others; NaN if one of those is undefined."""
     low, high = np.quantile(values[1:], (0.025, 0.975))
     return Interval(float(values[0]), float(low), float(high))
