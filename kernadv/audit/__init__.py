@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from kernadv.audit.checks import CHECKS
-from kernadv.audit.further import further_baselines
+from kernadv.audit.comparison import Comparison, Difference, compare
+from kernadv.audit.further import check_needs, further_baselines
+from kernadv.audit.prompts import prompts
 from kernadv.audit.replay import Progress, audit, default_grid
 from kernadv.audit.result import Audit, Check, Dead, Finding, Interval
 
@@ -11,11 +13,16 @@ __all__ = [
     "CHECKS",
     "Audit",
     "Check",
+    "Comparison",
     "Dead",
+    "Difference",
     "Finding",
     "Interval",
     "Progress",
     "audit",
+    "check_needs",
+    "compare",
     "default_grid",
     "further_baselines",
+    "prompts",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -211,7 +211,7 @@ class Audit:
         return self.table()
 
     def _repr_html_(self) -> str:
-        text: str = _form("page").fragment(self)
+        text: str = form("page").fragment(self)
         return text
 
     def table(self, width: int = WIDTH) -> str:
@@ -227,17 +227,17 @@ class Audit:
         MissingExtraError
             If the extra ``kernadv[audit]`` is not installed, as in all the other forms but `to_dict`.
         """
-        text: str = _form("terminal").text(self, width)
+        text: str = form("terminal").text(self, width)
         return text
 
     def plot(self) -> matplotlib.figure.Figure:
         """All plots of the report in one figure of matplotlib."""
-        figure: matplotlib.figure.Figure = _form("plots").figure(self)
+        figure: matplotlib.figure.Figure = form("plots").figure(self)
         return figure
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The report as one page of HTML that needs nothing else; written to a file too if a path is given."""
-        page: str = _form("page").render(self)
+        page: str = form("page").render(self)
         if path is not None:
             with replacing(path) as beside:
                 beside.write_text(page, encoding="utf-8")
@@ -245,7 +245,7 @@ class Audit:
 
     def to_frame(self) -> pl.DataFrame:
         """A row for each baseline, with the ends of the intervals in columns of their own."""
-        frame: pl.DataFrame = _form("frame").frame(self)
+        frame: pl.DataFrame = form("frame").frame(self)
         return frame
 
     def to_dict(self) -> dict[str, Any]:
@@ -254,11 +254,11 @@ class Audit:
         JSON has no number for infinity or NaN: the infinite bandwidth becomes the string ``"inf"``, every other number that
         is not finite becomes None (null).
         """
-        plain: dict[str, Any] = _plain(self)
-        return plain
+        numbers: dict[str, Any] = plain(self)
+        return numbers
 
 
-def _form(name: str) -> Any:
+def form(name: str) -> Any:
     """A module of the package `kernadv.report`, which lies above this one and is imported when it is asked for."""
     try:
         return importlib.import_module(f"kernadv.report.{name}")
@@ -268,15 +268,16 @@ def _form(name: str) -> Any:
         ) from None
 
 
-def _plain(value: Any, key: object = None) -> Any:
-    if isinstance(value, (Audit, Finding, Check)):
-        return {field.name: _plain(getattr(value, field.name), field.name) for field in fields(value)}
-    if isinstance(value, (Interval, Dead)):
-        return _plain(value._asdict())
+def plain(value: Any, key: object = None) -> Any:
+    """What JSON can hold of a result, see `Audit.to_dict`."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name), field.name) for field in fields(value)}
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
     if isinstance(value, dict):
-        return {name: _plain(item, name) for name, item in value.items()}
+        return {name: plain(item, name) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "inf" if key == "bandwidth" and value > 0 else None
     return value

@@ -1,7 +1,7 @@
-"""Forms of an audit: JSON, a table for the terminal, a page of HTML, a figure and a frame.
+"""Forms of an audit: JSON, a table for the terminal, a page of HTML, a figure and a frame; of a comparison the first two.
 
-Each form is a module of its own, imported when it is asked for: `terminal` needs rich, `page` jinja2 and matplotlib, `plots`
-matplotlib, `frame` polars.
+Each form is a module of its own, imported when it is asked for: `terminal` and `comparison` need rich, `page` jinja2 and
+matplotlib, `plots` matplotlib, `frame` polars.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 
 from kernadv import __version__
-from kernadv.audit import Audit
+from kernadv.audit import Audit, Comparison
 
 __all__ = ["to_json"]
 
 
-def to_json(audit: Audit, indent: int | None = 2) -> str:
-    """The numbers of an audit, and the version of the package that found them, as text."""
-    return json.dumps({"kernadv": __version__, "audit": audit.to_dict()}, indent=indent, allow_nan=False)
+def to_json(result: Audit | Comparison, indent: int | None = 2) -> str:
+    """The numbers of an audit or a comparison, and the version of the package that found them, as text."""
+    name = "audit" if isinstance(result, Audit) else "comparison"
+    return json.dumps({"kernadv": __version__, name: result.to_dict()}, indent=indent, allow_nan=False)

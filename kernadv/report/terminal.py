@@ -57,20 +57,20 @@ def show(audit: Audit, console: Console) -> None:
     console.print(_text(audit.source, "bold"), soft_wrap=True)
     lines = [", ".join(wording.sizes(audit)), ", ".join(wording.spread(audit))]
     joined = ", ".join(filter(None, lines))
-    _paragraphs(console, "", *([joined] if len(joined) <= console.width else lines))
+    paragraphs(console, "", *([joined] if len(joined) <= console.width else lines))
     console.print()
-    _paragraphs(console, "yellow" if audit.failed() else "", wording.trust(audit))
-    _paragraphs(console, "yellow", *(f"- {wording.failure(check)}" for check in audit.failed("suspect")))
-    _paragraphs(console, "dim", *(f"Note: {note}." for note in audit.notes))
+    paragraphs(console, "yellow" if audit.failed() else "", wording.trust(audit))
+    paragraphs(console, "yellow", *(f"- {wording.failure(check)}" for check in audit.failed("suspect")))
+    paragraphs(console, "dim", *(f"Note: {note}." for note in audit.notes))
     console.print()
-    _paragraphs(console, "bold red" if audit.failed("broken") else "bold", audit.verdict)
+    paragraphs(console, "bold red" if audit.failed("broken") else "bold", audit.verdict)
     console.print()
     console.print(_fitting(audit, console))
     if remarks := wording.remarks(audit):
         console.print()
-        _paragraphs(console, "", *remarks)
+        paragraphs(console, "", *remarks)
     console.print()
-    _paragraphs(console, "dim", *_reading(audit))
+    paragraphs(console, "dim", *_reading(audit))
 
 
 def _text(content: str, style: str = "") -> Text:
@@ -78,7 +78,8 @@ def _text(content: str, style: str = "") -> Text:
     return Text(printable(content), style=style)
 
 
-def _paragraphs(console: Console, style: str, *texts: str) -> None:
+def paragraphs(console: Console, style: str, *texts: str) -> None:
+    """Print texts that may come from a log, each filled to the width of the console."""
     for content in filter(None, texts):
         lines = textwrap.fill(printable(content), console.width, break_on_hyphens=False)
         console.print(Text(lines, style=style))
