@@ -59,6 +59,33 @@ def pair(given: str | None) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
+def two_logs(logs: Sequence[str], for_one: Mapping[str, object]) -> None:
+    """Refuse more than two logs, and with two of them the options that are for one."""
+    if len(logs) > 2:
+        raise typer.BadParameter(
+            f"give one log, or two to compare, got {len(logs)}; for files of one run give their folder, or a pattern in "
+            "quotes",
+            param_hint="LOG",
+        )
+    named = [option for option, value in for_one.items() if value]
+    if len(logs) == 2 and named:
+        raise typer.BadParameter("is for one log, not for two that are compared", param_hint=named[0])
+
+
+def table_ending(prompts: Path | None, group: int | None) -> str:
+    """The ending of the file of `--prompts`."""
+    if prompts is None:
+        if group is not None:
+            raise typer.BadParameter("belongs to --prompts; give a file to write", param_hint="--group")
+        return ""
+    ending = prompts.suffix.lower()
+    if ending not in (".csv", ".parquet"):
+        raise typer.BadParameter(
+            f"expected a file ending in .parquet or .csv, got {prompts.name}", param_hint="--prompts"
+        )
+    return ending
+
+
 def outputs(given: Mapping[str, Path | None], log: str | Path) -> dict[str, Path]:
     """Absolute paths of the files to write, after checking that each can be written.
 

@@ -18,12 +18,14 @@ from rich.text import Text
 from kernadv import __version__, kernels
 from kernadv._checkpoint import replacing
 from kernadv._errors import printable
-from kernadv.audit import Audit, further_baselines
+from kernadv.audit import Audit, Comparison, check_needs, compare, further_baselines
 from kernadv.audit import audit as audit_log
+from kernadv.audit import prompts as prompts_of
 from kernadv.cli import _parsing as parsing
 from kernadv.cli._progress import Bars
-from kernadv.logs import formats, read_log
+from kernadv.logs import RewardLog, formats, read_log
 from kernadv.report import to_json
+from kernadv.report.comparison import show as show_comparison
 from kernadv.report.terminal import show
 
 #: Width of the report in a pipe or file, where there is no terminal to ask.
@@ -53,9 +55,11 @@ def _root(
 @app.command()
 def audit(
     log: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            metavar="LOG", help="File, folder, quoted pattern or URL of the reward log; - for standard input."
+            metavar="LOG [OTHER]",
+            help="File, folder, quoted pattern or URL of the reward log; - for standard input. With the log of another run, "
+            "the two are compared on the prompts that they share.",
         ),
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Audit the log that ships with kernadv.")] = False,
@@ -64,7 +68,8 @@ def audit(
         list[str] | None,
         typer.Option(
             metavar="ROLE=COLUMN",
-            help="Column of the role step, prompt, reward or value (true value); a field of a column: COLUMN.FIELD. "
+            help="Column of the role step, prompt, reward, value (true value) or weight (of the trace, e.g. its length); a "
+            "field of a column: COLUMN.FIELD. "
             "step=path: number in the path of the file; step=rank:COLUMN: rank of a number or time.",
         ),
     ] = None,
@@ -100,51 +105,87 @@ def audit(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as a page.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers as JSON.")] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what is known of each prompt now, as .parquet or .csv."),
+    ] = None,
+    group: Annotated[
+        int | None,
+        typer.Option(
+            metavar="G", min=1, help="Traces of the next group, for the chances of dead groups that --prompts writes."
+        ),
+    ] = None,
 ) -> None:
     """Report the value error of every baseline on a finished or running training run, without any new rollout."""
-    if (log is None) is not demo:
+    logs = log or []
+    if (not logs) is not demo:
         raise typer.BadParameter("give either a LOG or --demo" + (", not both" if demo else ""), param_hint="LOG")
+    parsing.two_logs(logs, {"--html": html, "--prompts": prompts, "--baseline": baseline})
+    ending = parsing.table_ending(prompts, group)
     chosen, further = kernels.get(kernel), further_baselines(baseline or [])
     columns, weights = parsing.roles(map or []), parsing.weights(reward or [])
     pair = parsing.pair(counts)
+    check_needs(
+        further,
+        truth=demo or "value" in columns,
+        traces=pair is None and traces in (None, 1),
+        weights="weight" in columns,
+    )
     with ExitStack() as stack:
-        if log is None:
-            log = str(stack.enter_context(as_file(files("kernadv") / "data" / "tiny_rlvr.parquet")))
+        if demo:
+            logs = [str(stack.enter_context(as_file(files("kernadv") / "data" / "tiny_rlvr.parquet")))]
             columns = {"value": "value"} | columns
-        outputs = parsing.outputs({"--html": html, "--json": json}, Path(log))
+        outputs = {}
+        for one in logs:
+            outputs = parsing.outputs({"--html": html, "--json": json, "--prompts": prompts}, one)
         if "--html" in outputs:
             from kernadv.report.page import render
         bars = stack.enter_context(Bars())
-        with bars.bar("reading") as tell:
-            found = read_log(
-                log,
-                format=format,
-                columns=columns,
-                step_every=step_every,
-                counts=pair,
-                traces=traces,
-                rewards=weights,
-                on_repeat=on_repeat,
-                progress=lambda fraction, rows: tell(fraction, f"{rows:,} rows"),
-            )
-        with bars.bar("computing") as tell:
-            result = audit_log(found, kernel=chosen, baselines=further, draws=draws, seed=seed, progress=tell)
+
+        def read(path: str) -> RewardLog:
+            with bars.bar("reading") as tell:
+                return read_log(
+                    path,
+                    format=format,
+                    columns=columns,
+                    step_every=step_every,
+                    counts=pair,
+                    traces=traces,
+                    rewards=weights,
+                    on_repeat=on_repeat,
+                    keep_traces=prompts is not None or any(one.needs_traces for one in further),
+                    progress=lambda fraction, rows: tell(fraction, f"{rows:,} rows"),
+                )
+
+        found = [read(path) for path in logs]
         if demo:
-            result = replace(result, source="tiny_rlvr (the log that ships with kernadv)")
+            found = [replace(found[0], source="tiny_rlvr (the log that ships with kernadv)")]
+        result: Audit | Comparison
+        with bars.bar("computing") as tell:
+            if len(found) == 2:
+                result = compare(*found, kernel=chosen, draws=draws, seed=seed, progress=tell)
+            else:
+                result = audit_log(*found, kernel=chosen, baselines=further, draws=draws, seed=seed, progress=tell)
+        if "--prompts" in outputs:
+            with bars.bar("prompts") as tell:
+                table = prompts_of(*found, group=group, progress=tell)
+            with replacing(outputs["--prompts"]) as beside:
+                (table.write_csv if ending == ".csv" else table.write_parquet)(beside)
         if "--json" in outputs:
             _write(outputs["--json"], to_json(result) + "\n")
         if "--html" in outputs:
+            assert isinstance(result, Audit)
             _write(outputs["--html"], render(result))
     _show(result, outputs.values())
 
 
-def _show(result: Audit, written: Iterable[Path]) -> None:
+def _show(result: Audit | Comparison, written: Iterable[Path]) -> None:
     """Print the report as far as there is someone to read it."""
     if sys.stdout is None:  # closed by the shell
         return
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     try:
-        show(result, console)
+        show(result, console) if isinstance(result, Audit) else show_comparison(result, console)
         for path in written:
             console.print(Text(printable(f"wrote {path}")), soft_wrap=True)
         sys.stdout.flush()

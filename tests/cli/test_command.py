@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from kernadv import __version__
-from kernadv.audit import audit
+from kernadv.audit import audit, prompts
 from kernadv.groups import aggregate
+from kernadv.logs import read_log
 
 
 def plain(audit_result):
@@ -177,3 +178,74 @@ def test_what_to_do_with_steps_that_come_again(run, frame, log, tmp_path):
         found[path] = json.loads((tmp_path / "a.json").read_text())["audit"]
     assert found[twice]["findings"] == found[log]["findings"]
     assert len(found[twice]["notes"]) == len(found[log]["notes"]) + 1
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_prompts_are_written(run, log, tmp_path, ending):
+    target = tmp_path / f"prompts.{ending}"
+    done = run("audit", log, "--draws", 60, "--prompts", target, "--group", 2)
+    assert (done.code, done.out.splitlines()[-1]) == (0, f"wrote {target}")
+    found = (pl.read_parquet if ending == "parquet" else pl.read_csv)(target)
+    expected = prompts(read_log(log), group=2)
+    assert found.columns == expected.columns
+    np.testing.assert_allclose(found.to_numpy(), expected.to_numpy(), rtol=1e-12)
+    assert len(found) == 30
+
+
+def test_prompts_of_rewards_with_many_values(run, frame, tmp_path):
+    frame = frame.with_columns(reward=pl.Series(np.random.default_rng(0).random(len(frame))))
+    frame.write_csv(tmp_path / "log.csv")
+    assert run("audit", tmp_path / "log.csv", "--draws", 60, "--prompts", tmp_path / "out.parquet").code == 0
+    assert pl.read_parquet(tmp_path / "out.parquet")["dead_next"].null_count() == 30
+    done = run("audit", tmp_path / "log.csv", "--draws", 60, "--prompts", tmp_path / "more.parquet", "--group", 4)
+    assert done.code == 2
+    assert "this log has more: leave group out" in done.err
+    assert not (tmp_path / "more.parquet").exists()
+
+
+def test_baselines_of_single_traces(run, frame, tmp_path):
+    frame = frame.with_columns(tokens=pl.int_range(1, len(frame) + 1))
+    frame.write_csv(tmp_path / "log.csv")
+    target = tmp_path / "audit.json"
+    names = ["opo_loo", "krpo_paper", "oracle"]
+    options = [
+        "--map",
+        "weight=tokens",
+        "--map",
+        "value=value",
+        *(word for name in names for word in ("--baseline", name)),
+    ]
+    assert run("audit", tmp_path / "log.csv", *options, "--draws", 60, "--json", target).code == 0
+    found = {one["name"]: one for one in json.loads(target.read_text())["audit"]["findings"]}
+    arrays = {"prompt_ids": "prompt_id", "rewards": "reward", "step": "step", "weights": "tokens"}
+    arrays = {name: frame[column].to_numpy() for name, column in arrays.items()}
+    expected = audit(**arrays, baselines=names[:2], bandwidths=[], draws=60)
+    for name in names[:2]:
+        assert found[name]["mse"]["estimate"] == pytest.approx(expected.finding(name).mse.estimate)
+    assert found["oracle"]["true_mse"] == 0
+
+
+def test_two_logs_are_compared(launch, log, frame, tmp_path):
+    other, target = tmp_path / "other.csv", tmp_path / "out.json"
+    frame.filter(pl.col("prompt_id") < 20).write_csv(other)
+    done = launch("audit", log, other, "--json", target, "--draws", "60")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == f"A: {log}"
+    words = " ".join(done.stdout.split())
+    assert "On the 20 prompts that both runs have" in words
+    assert "One run each: the intervals resample prompts" in words
+    found = json.loads(target.read_text())["comparison"]
+    assert (found["shared"], found["only_a"], found["only_b"]) == (20, 10, 0)
+    steps = [one for one in found["differences"] if one["at"] == "steps"]
+    assert {one["name"] for one in steps} == {"reward", "growth", "dead", "noise", "mse", "between"}
+    assert all(
+        one["difference"]["estimate"] == 0 for one in steps if one["name"] in ("reward", "growth", "dead", "noise")
+    )
+    assert found["a"]["source"] == str(log)
+
+
+def test_two_logs_without_a_common_prompt(run, log, frame, tmp_path):
+    frame.with_columns(prompt_id=pl.col("prompt_id") + 100).write_parquet(tmp_path / "other.parquet")
+    done = run("audit", log, tmp_path / "other.parquet")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: the runs share no prompt: A has 30, such as '0', '1', '2'; B has 30")
