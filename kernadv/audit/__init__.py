@@ -6,6 +6,7 @@ from kernadv.audit.checks import CHECKS
 from kernadv.audit.further import further_baselines
 from kernadv.audit.replay import Progress, audit, default_grid
 from kernadv.audit.result import Audit, Check, Dead, Finding, Interval
+from kernadv.audit.watch import Watch
 
 __all__ = [
     "CHECKS",
@@ -15,6 +16,7 @@ __all__ = [
     "Finding",
     "Interval",
     "Progress",
+    "Watch",
     "audit",
     "default_grid",
     "further_baselines",
