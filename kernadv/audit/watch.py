@@ -87,6 +87,14 @@ class Watch:
         return {name: series[-1] if series else math.nan for name, series in self.series.items()}
 
     @property
+    def ends(self) -> tuple[float, float] | None:
+        """Smallest and largest reward, which are 0 and 1 if all are 0 or all are 1; None if there is one other."""
+        low, high = self._group_mean.ends[:2].tolist()
+        if {low, high} <= {0.0, 1.0}:
+            return 0.0, 1.0
+        return (low, high) if low < high else None
+
+    @property
     def prompts(self) -> int:
         """Prompts seen."""
         return int(self._estimator.metrics()["history_prompts"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
@@ -18,8 +19,11 @@ import time
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
 from kernadv import KernelValueEstimator
+from kernadv.audit import Watch
+from kernadv.report import watching
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pseudo-terminals")
 
@@ -263,3 +267,66 @@ def test_a_dumb_terminal_gets_lines(tmp_path):
     assert code == 0
     assert "\x1b" not in seen
     assert seen.startswith("step=2 traces=48 kernadv=")
+
+
+def watched(group, low=0.0, high=1.0, steps=30):
+    rng, watch = np.random.default_rng(1), Watch()
+    for step in range(1, steps + 1):
+        ids = np.repeat(np.arange(6), group)
+        watch.add(ids, np.where(rng.random(len(ids)) < 0.4, high, low), np.full(len(ids), step))
+    watch.finish()
+    return watch
+
+
+def drawn(watch, width=80, encoding="utf-8"):
+    """The lines of the table; all must fit."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=file, width=width, highlight=False)
+    console.print(watching.table(watch, "log", ["a note"], console))
+    file.flush()
+    lines = file.buffer.getvalue().decode(encoding).splitlines()
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+    return lines
+
+
+def test_bars_are_as_high_as_their_values():
+    assert watching.sparkline(np.array([0.0, 0.124, 0.126, 0.5, 0.99, 1.0, np.nan, 7.0, -1.0]), 0.0, 1.0) == "▁▁▂▅██ █▁"
+    assert watching.sparkline(np.array([3.0, 3.0]), 3.0, 3.0, ascii_only=True) == "__"
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (0.0, 2.5)])
+def test_dead_groups_are_named_after_their_rewards(low, high):
+    watch = watched(2, low, high)
+    lines = drawn(watch)
+    for end, name in ((low, "dead_0"), (high, "dead_1")):
+        row = next(line for line in lines if line.startswith(f"  all {end:g} "))
+        assert int(row.split()[2].removesuffix("%")) == pytest.approx(100 * watch.now[name], abs=0.5)
+
+
+def test_the_table_has_a_bar_for_each_step_while_they_fit():
+    watch = watched(4)
+    rows = [re.split(" {2,}", line.strip()) for line in drawn(watch) if set(line) & set("▁▂▃▄▅▆▇█")]
+    bars = {row[0]: row[-1] for row in rows}
+    assert set(map(len, bars.values())) == {30}
+    rewards = np.array(watch.series["mean_reward"])
+    heights = ["▁▂▃▄▅▆▇█".index(bar) for bar in bars["mean reward"]]
+    assert (heights[rewards.argmax()], heights[rewards.argmin()]) == (7, 0)
+    assert np.all(np.diff(np.array(heights)[np.argsort(rewards)]) >= 0)
+
+
+def test_groups_of_one():
+    """Differences to the batch mean, which is also what gradients are compared with."""
+    watch = watched(1)
+    lines = drawn(watch, 40)
+    names = [line.split("  ")[0] for line in lines]
+    assert [name for name in names if "kernadv" in name or "grad" in name] == [
+        "kernadv - batch mean",
+        "grad. var. vs batch",
+    ]
+    assert not any(name in ("RLOO", "group mean", "dead groups") for name in names)
+    assert set(numbers(watching.line(watch))) == {"step", "traces", "value_excess", "gradient_ratio", "mean_reward"}
+
+
+def test_a_terminal_that_knows_only_ascii():
+    assert all(line.isascii() for line in drawn(watched(4), 80, "ascii"))
