@@ -195,7 +195,7 @@ class Tail:
         """
         try:
             source, files = self._growth.files(self._used, whole)
-        except Absent as error:
+        except (Absent, FileNotFoundError) as error:  # the latter: a file that went while the folder was listed
             self.waiting = str(error)
             return
         self.source, self.waiting = printable(source), ""

@@ -56,6 +56,11 @@ COMPRESSED = tuple(ending for _, ending, _ in _COMPRESSIONS)
 """Endings of compressed files, which come after the ending of the format."""
 
 
+def is_packed(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of compressed data."""
+    return any(magic.match(head) for magic, _, _ in _COMPRESSIONS)
+
+
 class Stream(io.BufferedReader):
     """The bytes of a file, decompressed if its first bytes say that it is compressed.
 

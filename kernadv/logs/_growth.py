@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernadv._errors import LogError
-from kernadv.logs._files import COMPRESSED, File, find
+from kernadv.logs._files import File, find, is_packed
 
 #: Endings of the files that can be read in pieces: a row is a line.
 _QUOTED = (".csv", ".tsv")
@@ -110,12 +110,13 @@ class Growth:
     def _new(self, file: File, used: bool, whole: bool) -> File:
         if type(file) is not File:
             raise LogError(f"{file} cannot be watched: only files and folders of this machine; give a path to them")
+        status, before = os.stat(file.path), self._read.get(file.path)
+        mark = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if before is not None and before.mark == mark:
+            return replace(file, size=0)
         with open(file.path, "rb", buffering=0) as source:
-            status = os.fstat(source.fileno())
-            mark = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            before, lines = self._read.get(file.path), file.name.lower().endswith(_LINES)
-            if before is not None and before.mark == mark:
-                return replace(file, size=0)
+            packed = is_packed(source.read(_KNOWN))
+            lines = file.ending in _LINES and not packed
             same = (
                 before is not None
                 and lines
@@ -128,9 +129,7 @@ class Growth:
                 whose = "was truncated, replaced or written anew" if lines else "was written again"
                 raise Replaced(f"{file} {whose}: read again from its start")
             if not lines:
-                complete = (
-                    file.ending != ".parquet" or file.name.lower().endswith(COMPRESSED) or _has_footer(source, mark[2])
-                )
+                complete = packed or file.ending != ".parquet" or _has_footer(source, mark[2])
                 if complete:
                     self._next[file.path] = _Read(mark, mark[2], 0, b"")
                 return replace(file, size=mark[2] if complete else 0)
