@@ -32,7 +32,7 @@ def standard_output() -> Iterator[Console]:
         if error.filename is not None:  # of another file
             raise
         _drop()
-        raise OSError(f"cannot write to standard output: {(error.strerror or str(error)).lower()}") from None
+        raise OSError(f"cannot write the report to standard output: {(error.strerror or str(error)).lower()}") from None
 
 
 def _drop() -> None:
