@@ -8,6 +8,7 @@ from kernadv.audit.further import check_needs, further_baselines
 from kernadv.audit.prompts import prompts
 from kernadv.audit.replay import Progress, audit, default_grid
 from kernadv.audit.result import Audit, Check, Dead, Finding, Interval
+from kernadv.audit.watch import Watch
 
 __all__ = [
     "CHECKS",
@@ -19,6 +20,7 @@ __all__ = [
     "Finding",
     "Interval",
     "Progress",
+    "Watch",
     "audit",
     "check_needs",
     "compare",

@@ -1,4 +1,4 @@
-"""The command line: `kernadv audit LOG`."""
+"""The command line: `kernadv audit LOG` and `kernadv watch LOG`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
-        _fail(f'kernadv audit needs {missing}, which is not installed; run: pip install "kernadv[audit]"')
+        _fail(f'the command line needs {missing}, which is not installed; run: pip install "kernadv[audit]"')
     except (KernadvError, OSError) as error:
         _fail(str(error))
     except KeyboardInterrupt:

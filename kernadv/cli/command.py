@@ -1,18 +1,17 @@
-"""The command `kernadv audit`: read a log, audit it, write the report."""
+"""The commands: `kernadv audit` reads a log, audits it and writes the report; `kernadv watch` follows a running run."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from kernadv import __version__, kernels
@@ -22,17 +21,47 @@ from kernadv.audit import Audit, Comparison, check_needs, compare, further_basel
 from kernadv.audit import audit as audit_log
 from kernadv.audit import prompts as prompts_of
 from kernadv.cli import _parsing as parsing
+from kernadv.cli._output import standard_output
 from kernadv.cli._progress import Bars
-from kernadv.logs import RewardLog, formats, read_log
+from kernadv.cli._watching import follow
+from kernadv.logs import RewardLog, Tail, formats, read_log
 from kernadv.report import to_json
 from kernadv.report.comparison import show as show_comparison
 from kernadv.report.terminal import show
 
-#: Width of the report in a pipe or file, where there is no terminal to ask.
-PIPE_WIDTH = 100
-
 #: Draws below which there is no 2.5% point.
 FEWEST_DRAWS = 40
+
+#: Seconds between two looks at a log, at least and at most.
+FASTEST, SLOWEST = 0.1, 86400
+
+# how a log is read
+_Format = Annotated[str | None, typer.Option(help=f"{', '.join(formats())}; detected by default.")]
+_Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ROLE=COLUMN",
+        help="Column of the role step, prompt, reward, value (true value) or weight (of the trace, e.g. its length); a "
+        "field of a column: COLUMN.FIELD. "
+        "step=path: number in the path of the file; step=rank:COLUMN: rank of a number or time.",
+    ),
+]
+_StepEvery = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="Duration of a step (30s, 10m, 1h, 1d), when its column holds times."),
+]
+_Counts = Annotated[
+    str | None,
+    typer.Option(metavar="CORRECT,TRACES", help="Columns of the correct and of all traces, when a row is a group."),
+]
+_Traces = Annotated[
+    int | None,
+    typer.Option(metavar="G", min=1, help="Number of traces, when a reward is the mean of that many 0/1 rewards."),
+]
+_Reward = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN[=WEIGHT]", help="Reward column to sum; may be repeated."),
+]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -63,32 +92,12 @@ def audit(
         ),
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Audit the log that ships with kernadv.")] = False,
-    format: Annotated[str | None, typer.Option(help=f"{', '.join(formats())}; detected by default.")] = None,
-    map: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ROLE=COLUMN",
-            help="Column of the role step, prompt, reward, value (true value) or weight (of the trace, e.g. its length); a "
-            "field of a column: COLUMN.FIELD. "
-            "step=path: number in the path of the file; step=rank:COLUMN: rank of a number or time.",
-        ),
-    ] = None,
-    step_every: Annotated[
-        str | None,
-        typer.Option(metavar="DURATION", help="Duration of a step (30s, 10m, 1h, 1d), when its column holds times."),
-    ] = None,
-    counts: Annotated[
-        str | None,
-        typer.Option(metavar="CORRECT,TRACES", help="Columns of the correct and of all traces, when a row is a group."),
-    ] = None,
-    traces: Annotated[
-        int | None,
-        typer.Option(metavar="G", min=1, help="Number of traces, when a reward is the mean of that many 0/1 rewards."),
-    ] = None,
-    reward: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN[=WEIGHT]", help="Reward column to sum; may be repeated."),
-    ] = None,
+    format: _Format = None,
+    map: _Map = None,
+    step_every: _StepEvery = None,
+    counts: _Counts = None,
+    traces: _Traces = None,
+    reward: _Reward = None,
     on_repeat: Annotated[
         str,
         typer.Option(
@@ -179,23 +188,48 @@ def audit(
     _show(result, outputs.values())
 
 
+@app.command()
+def watch(
+    log: Annotated[
+        str,
+        typer.Argument(metavar="LOG", help="File, folder or quoted pattern of the reward log; it may not exist yet."),
+    ],
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="Time between two looks at the log.")] = 10.0,
+    once: Annotated[bool, typer.Option("--once", help="Read what is there, show it and end.")] = False,
+    format: _Format = None,
+    map: _Map = None,
+    step_every: _StepEvery = None,
+    counts: _Counts = None,
+    traces: _Traces = None,
+    reward: _Reward = None,
+) -> None:
+    """Follow a running training run: value errors, dead groups and rewards as the log grows, until Ctrl-C."""
+    if not FASTEST <= every <= SLOWEST:
+        raise typer.BadParameter(f"expected from {FASTEST} to {SLOWEST:,} seconds, got {every}", param_hint="--every")
+    tail = partial(
+        Tail,
+        log,
+        format=format,
+        columns=parsing.roles(map or []),
+        step_every=step_every,
+        counts=parsing.pair(counts),
+        traces=traces,
+        rewards=parsing.weights(reward or []),
+    )
+    if sys.stdout is None:  # closed by the shell
+        return
+    with standard_output() as console:
+        follow(tail, console, every, once)
+
+
 def _show(result: Audit | Comparison, written: Iterable[Path]) -> None:
     """Print the report as far as there is someone to read it."""
     if sys.stdout is None:  # closed by the shell
         return
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-    try:
+    with standard_output() as console:
         show(result, console) if isinstance(result, Audit) else show_comparison(result, console)
         for path in written:
             console.print(Text(printable(f"wrote {path}")), soft_wrap=True)
-        sys.stdout.flush()
-    except (OSError, SystemExit) as error:
-        with suppress(OSError, ValueError):  # what is left in the buffer has nowhere to go when Python exits
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, (BrokenPipeError, SystemExit)):  # the reader has seen enough; newer rich exits then
-            raise OSError(
-                f"cannot write the report to standard output: {(error.strerror or str(error)).lower()}"
-            ) from None
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,14 +10,28 @@ import importlib
 import math
 import os
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice, check_count, check_flag, printable
-from kernadv.logs._base import ON_REPEAT, Chunk, Notes, Query, Reader, RewardLog, Selection, some
+from kernadv._typing import FloatArray, IntArray
+from kernadv.logs._base import (
+    ON_REPEAT,
+    Absent,
+    Chunk,
+    Incomplete,
+    Notes,
+    Query,
+    Reader,
+    RewardLog,
+    Selection,
+    some,
+)
 from kernadv.logs._columns import ALIASES, ROLES, select
 from kernadv.logs._files import File, find
+from kernadv.logs._growth import Growth, Replaced
 from kernadv.logs._order import RowOrder
 
 __all__ = [
@@ -27,9 +41,11 @@ __all__ = [
     "Notes",
     "Query",
     "Reader",
+    "Replaced",
     "RewardLog",
     "RowOrder",
     "Selection",
+    "Tail",
     "formats",
     "read_log",
     "select",
@@ -108,28 +124,138 @@ def read_log(
     keep = check_flag(keep_traces, "keep_traces") or "weight" in query.columns
     query = replace(query, on_repeat=_on_repeat(on_repeat, query), keep_traces=keep)
     name = _detect(query, readers) if format is None else check_choice(format, "log format", readers)
-    from polars.exceptions import PolarsError
-
-    from kernadv.logs._groups import ungrouped
     from kernadv.logs._reduce import Reducer
-    from kernadv.logs._stream import packed
 
     reducer = Reducer(query)
-    try:
-        for chunk in packed(readers[name].frames(query)):
-            reducer.add(ungrouped(query.steps.apply(chunk, query.notes), query))
+    with _read_as(query, name):
+        for chunk in _chunks(query, readers[name]):
+            reducer.add(chunk)
             if progress is not None:
                 progress(chunk.done, reducer.n_rows)
-    except (PolarsError, RecursionError) as error:
-        raise LogError(f"{query.source} cannot be read as {name}: {error}") from error
     if progress is not None:
         progress(1.0, reducer.n_rows)
     return query.steps.finish(reducer.finish(name))
 
 
+class Tail:
+    """What is new of a log that a run is writing.
+
+    Files of lines (jsonl, csv) are read from where they ended, folders by their new files.  A row that is not complete
+    waits, and so does a parquet file without its end.  A json file, a parquet file or a compressed one cannot be read in
+    pieces: when it is written again, it is `Replaced`.
+
+    Parameters
+    ----------
+    path, format, columns, step_every, counts, traces, rewards
+        As in `read_log`; of pipes and URLs nothing can be new.  The steps of ``"rank:COLUMN"`` are numbered as they appear,
+        those of `step_every` from the first.
+
+    Attributes
+    ----------
+    source : str
+        How the log is called.
+    format : str or None
+        Its format, once there is a row.
+    waiting : str
+        What is waited for, if `read` found nothing; else empty.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        format: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        step_every: str | timedelta | None = None,
+        counts: tuple[str, str] | None = None,
+        traces: int | None = None,
+        rewards: Sequence[str] | Mapping[str, float] | None = None,
+    ) -> None:
+        self._growth = Growth(path)
+        self._query = _query("", (), columns or {}, step_every, counts, traces, rewards)
+        self.format = None if format is None else check_choice(format, "log format", formats())
+        self.source = printable(str(path))
+        self.waiting = ""
+        self._used: set[str] = set()
+        self._first: int | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks, as those of a `RewardLog`."""
+        return self._query.notes.texts()
+
+    def read(self, *, whole: bool = False) -> Iterator[tuple[list[str], FloatArray, IntArray]]:
+        """Yield prompt, reward (NaN: none) and step of the new traces, in the order of the log.
+
+        Parameters
+        ----------
+        whole : bool
+            Take the end of the log as it is, as `read_log` does, instead of waiting for the rest of its last row.
+
+        Raises
+        ------
+        Replaced
+            If what was read is no longer what the log holds: begin with another `Tail`.
+        LogError
+            As in `read_log`, except that the log may be empty, or not exist yet.
+        """
+        try:
+            source, files = self._growth.files(self._used, whole)
+        except (Absent, FileNotFoundError) as error:  # the latter: a file that went while the folder was listed
+            self.waiting = str(error)
+            return
+        self.source, self.waiting = printable(source), ""
+        if any(file.size for file in files):
+            try:
+                yield from self._rows(replace(self._query, source=self.source, files=files))
+            except Absent as error:  # what is new is no part of the log
+                self.waiting = "" if self._used else str(error)
+            except Incomplete as error:
+                self.waiting = str(error)
+                return
+        elif not self._used:
+            self.waiting = f"{self.source} has no whole row yet"
+        self._growth.taken()
+
+    def _rows(self, query: Query) -> Iterator[tuple[list[str], FloatArray, IntArray]]:
+        readers = {name: _reader(name) for name in formats()}
+        name = _detect(query, readers) if self.format is None else self.format
+        from kernadv.logs._reduce import rows_of
+
+        with _read_as(query, name):
+            for chunk in _chunks(query, readers[name]):
+                self.format = name
+                self._used.update(file.path for file in set(chunk.sources.tolist()))
+                ids, reward, step = rows_of(chunk)
+                if query.steps.every is not None and len(step):
+                    self._first = int(step[0]) if self._first is None else self._first
+                    step = step - self._first + 1
+                yield ids, reward, step
+
+
 def formats() -> list[str]:
     """Return the names of the formats, which are those of the public modules of this package."""
     return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+
+
+def _chunks(query: Query, reader: Reader) -> Iterator[Chunk]:
+    """The chunks of a log, whose rows are traces or groups with counts, and whose steps are whole numbers."""
+    from kernadv.logs._groups import ungrouped
+    from kernadv.logs._stream import packed
+
+    for chunk in packed(reader.frames(query)):
+        yield ungrouped(query.steps.apply(chunk, query.notes), query)
+
+
+@contextmanager
+def _read_as(query: Query, name: str) -> Iterator[None]:
+    """Turn the errors of polars into a LogError that names the format."""
+    from polars.exceptions import PolarsError
+
+    try:
+        yield
+    except (PolarsError, RecursionError) as error:
+        raise LogError(f"{query.source} cannot be read as {name}: {error}") from error
 
 
 def _reader(name: str) -> Reader:
@@ -215,7 +341,8 @@ def _detect(query: Query, readers: Mapping[str, Reader]) -> str:
         if matches:
             return matches[0]
     known = "".join(f"\n  {name}: {reader.looks_for}" for name, reader in readers.items())
-    raise LogError(
+    unknown = Absent if all(file.path != file.root for file in query.files) else LogError  # a folder may get files yet
+    raise unknown(
         f"cannot tell the format of {query.source}; looked for{known}\nand found "
         f"{some(file.name for file in query.files)}. "
         f"Name the format with --format ({', '.join(readers)}) or point to the folder that holds the log"

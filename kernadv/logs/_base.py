@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernadv._errors import LogError, printable
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.groups import Groups
 from kernadv.logs._order import RowOrder
 
@@ -83,6 +83,25 @@ class Notes(Counter[str]):
         return tuple(printable(text.replace("{n}", f"{count:,}")) for text, count in self.items())
 
 
+@dataclass
+class Memory:
+    """What reading a log leaves to the reading of what is added to it.
+
+    Attributes
+    ----------
+    selection : Selection or None
+        The columns that were chosen; None before the first row.
+    marks : (M,) uint64
+        Hashes of the rows of the last generation, see `kernadv.logs._blocks.distinct`.
+    step : object
+        Its step.
+    """
+
+    selection: Selection | None = None
+    marks: AnyArray = field(default_factory=lambda: np.empty(0, np.uint64))
+    step: object = None
+
+
 @dataclass(frozen=True)
 class Query:
     """What the caller asked for.
@@ -109,6 +128,8 @@ class Query:
         What is done with steps that come again, one of `ON_REPEAT`.
     keep_traces : bool
         Whether the single traces are kept beside the groups.
+    memory : Memory
+        What was read before.
     """
 
     source: str
@@ -121,6 +142,7 @@ class Query:
     notes: Notes
     on_repeat: str = "error"
     keep_traces: bool = False
+    memory: Memory = field(default_factory=Memory)
 
 
 @dataclass(frozen=True)
@@ -177,6 +199,10 @@ class Chunk(NamedTuple):
         """Return some of the rows."""
         source = self.source[index] if isinstance(self.source, np.ndarray) else self.source
         return self._replace(frame=self.frame[index], source=source, rows=np.asarray(self.rows)[index])
+
+
+class Absent(LogError):
+    """There is nothing to read, as before a run writes its first row."""
 
 
 class Incomplete(LogError):
@@ -248,9 +274,9 @@ def cut_off(source: object) -> Incomplete:
     return Incomplete(str(broken_file(source, "the compressed data end too early")), f"what was to follow in {source}")
 
 
-def without_rows(path: object) -> LogError:
+def without_rows(path: object) -> Absent:
     """Build the error for a log that is empty."""
-    return LogError(f"{path}: the log is empty, expected at least one row with a step, a prompt and a reward")
+    return Absent(f"{path}: the log is empty, expected at least one row with a step, a prompt and a reward")
 
 
 def some(names: Iterable[str], most: int = 10) -> str:

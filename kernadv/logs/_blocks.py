@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from kernadv.logs._base import Chunk, Notes
+from kernadv.logs._base import Chunk, Query
 from kernadv.logs._stream import join
 from kernadv.logs._values import canonical_texts
 
@@ -53,25 +53,25 @@ def runs(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         yield join(run)
 
 
-def distinct(blocks: Iterable[Chunk], notes: Notes) -> Iterator[Chunk]:
+def distinct(blocks: Iterable[Chunk], query: Query) -> Iterator[Chunk]:
     """Yield every generation once, with the step of its first dump.
 
     A block that equals the one before, apart from the step, is the same generation; so is one that begins with all rows
     of the one before, and then only its further rows are new.
     """
-    before, step = np.empty(0, np.uint64), None
+    memory = query.memory
     for block in blocks:
         marks = block.frame[_MARK].to_numpy()
-        seen = len(before)
-        if not (seen and np.array_equal(marks[:seen], before)):
-            seen, step = 0, _step(block)
-        before = marks
-        notes.add(_NOTE, seen)
+        seen = len(memory.marks)
+        if not (seen and np.array_equal(marks[:seen], memory.marks)):
+            seen, memory.step = 0, _step(block)
+        memory.marks = marks
+        query.notes.add(_NOTE, seen)
         if seen < len(marks):
             new = block.take(slice(seen, None))
             new.frame.drop_in_place(_MARK)
             name = block.selection.step
-            new.frame.replace_column(new.frame.columns.index(name), pl.Series(name, [step] * len(new.frame)))
+            new.frame.replace_column(new.frame.columns.index(name), pl.Series(name, [memory.step] * len(new.frame)))
             yield new
 
 

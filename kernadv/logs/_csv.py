@@ -15,6 +15,7 @@ from kernadv.logs._arrow import frame
 from kernadv.logs._base import Choose, Incomplete, broken_file, cut_off
 from kernadv.logs._files import File, Stream
 
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _BLOCK = 1 << 21
 #: Bytes at the end of a file among which an incomplete line is searched.
 _TAIL = 1 << 20
@@ -22,9 +23,9 @@ _TAIL = 1 << 20
 
 def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[int], float]]:
     """Yield frames of the chosen columns, with their record numbers and the fraction of the file that is done."""
-    delimiter = "\t" if file.ending == ".tsv" else ","
+    delimiter = _DELIMITERS[file.ending]
     with file.open() as stream:
-        names = _header(stream, delimiter)
+        names, _ = header(stream, file.ending)
         if not names:
             return
         if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
@@ -42,7 +43,7 @@ def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[
             odd.append(row)
             return "skip" if len(odd) == 1 else "error"
 
-        start = 1
+        start = 1 + file.before
         for batch in _batches(tail, names, columns, delimiter, skip) if stream.peek(1) else ():
             yield frame(batch, columns), range(start, start + batch.num_rows), stream.done
             start += batch.num_rows
@@ -72,11 +73,17 @@ class _Tail:
         return ends and (not self._bytes.endswith(b"\n") or text.count('"') % 2 == 1)
 
 
-def _header(stream: Stream, delimiter: str) -> list[str]:
-    """Names of the columns: the first record."""
-    lines = iter(stream.readline, b"")
-    texts = (line.decode("utf-8" if k else "utf-8-sig") for k, line in enumerate(lines))
-    return next((names for names in csv.reader(texts, delimiter=delimiter) if names), [])
+def header(stream: Any, ending: str) -> tuple[list[str], bytes]:
+    """Names of the columns, which are the first record, and the lines that hold it."""
+    lines: list[bytes] = []
+
+    def texts() -> Iterator[str]:
+        for line in iter(stream.readline, b""):
+            lines.append(line)
+            yield line.decode("utf-8" if lines[1:] else "utf-8-sig")
+
+    names = next((names for names in csv.reader(texts(), delimiter=_DELIMITERS[ending]) if names), [])
+    return names, b"".join(lines)
 
 
 def _batches(source: _Tail, names: list[str], columns: Sequence[str], delimiter: str, invalid: Any) -> Any:

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kernadv._errors import ArgumentTypeError, LogError, import_extra
+from kernadv.logs._base import Absent
 
 #: Folders in folders that are searched.
 _DEPTH = 4
@@ -53,6 +54,11 @@ _COMPRESSIONS: tuple[tuple[re.Pattern[bytes], str, Callable[[Any], Any]], ...] =
 )
 COMPRESSED = tuple(ending for _, ending, _ in _COMPRESSIONS)
 """Endings of compressed files, which come after the ending of the format."""
+
+
+def is_packed(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of compressed data."""
+    return any(magic.match(head) for magic, _, _ in _COMPRESSIONS)
 
 
 class Stream(io.BufferedReader):
@@ -150,6 +156,8 @@ class File:
         Folders between the folder that was given or matched, and the file.
     last : bool
         Whether it is the last of its root: a running job may still be writing it.
+    before : int
+        Rows of it that were read before, and are no part of it here.
     """
 
     path: str
@@ -157,6 +165,7 @@ class File:
     root: str
     folders: tuple[str, ...] = ()
     last: bool = False
+    before: int = 0
 
     def __str__(self) -> str:
         return self.path
@@ -307,7 +316,8 @@ def _local(path: str) -> Iterator[File]:
         if not places:
             absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
             why = "does not exist" if absent else f"cannot be opened: {getattr(error, 'strerror', error)}"
-            raise LogError(f"expected a log file or folder, but {path} {why}") from None
+            kind = Absent if absent else LogError
+            raise kind(f"expected a log file or folder, but {path} {why}") from None
     for place in places:
         mode = os.stat(place).st_mode
         if stat.S_ISDIR(mode):

@@ -124,7 +124,7 @@ def _blocks(file: File, stream: Stream, size: int | None = None) -> Iterator[tup
     Incomplete
         If the last line has no end and is no JSON.
     """
-    start = 1
+    start = 1 + file.before
     while block := stream.read(size or _BLOCK) + stream.readline():
         if start == 1 and block.startswith(BYTE_ORDER_MARKS):
             raise not_utf8(file, block)

@@ -41,6 +41,22 @@ def prompt_key(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
+def rows_of(chunk: Chunk) -> tuple[list[str], FloatArray, IntArray]:
+    """Return prompt, reward (NaN: none) and step of each trace; a row of counts is as many traces, the right ones first."""
+    texts, _ = prompt_texts(chunk)
+    code = texts.rle_id().to_numpy()
+    keys, _ = _keys(texts.gather(np.flatnonzero(np.diff(code, prepend=-1))))
+    row = np.arange(len(texts))
+    if chunk.selection.counts:
+        counts = _counts(chunk)
+        row = np.repeat(row, counts["n"])
+        place = np.arange(len(row)) - (np.cumsum(counts["n"]) - counts["n"])[row]
+        reward = (place < counts["s"][row]).astype(np.float64)
+    else:
+        reward = _rewards(chunk).fill_null(float("nan")).to_numpy()
+    return keys.gather(code[row]).to_list(), reward, integers(chunk, chunk.selection.step).to_numpy()[row]
+
+
 class Rows(NamedTuple):
     """Consecutive traces of one step: group (prompt) and reward of each."""
 

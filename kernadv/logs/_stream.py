@@ -69,7 +69,7 @@ def column_names(file: File) -> list[str]:
 
 def stream(
     files: Sequence[File],
-    notes: Notes,
+    query: Query,
     choose: Callable[[list[str], File], Selection],
     keep: Callable[[str], bool] | None = None,
 ) -> Iterator[Chunk]:
@@ -79,8 +79,8 @@ def stream(
     ----------
     files : sequence of File
         Files whose endings are among `ENDINGS`.
-    notes : Notes
-        Told what was left out because it is incomplete.
+    query : Query
+        Its notes are told what was left out because it is incomplete; its memory holds the columns chosen.
     choose : callable
         Chooses columns, given those of the first file, and that file.
     keep : callable, optional
@@ -92,28 +92,30 @@ def stream(
         If a file is truncated, has a broken line or lacks a column.  What a running job may still be writing, the end of
         the last file, is left out instead.
     """
-    selection: Selection | None = None
+    memory = query.memory
     total, before = sum(file.size or 0 for file in files) or 1, 0
     for file in files:
 
         def columns(found: list[str], file: File = file) -> tuple[list[str], Collection[str]]:
-            nonlocal selection
-            if selection is None:
-                selection = choose(found, file)
+            if memory.selection is None:
+                memory.selection = choose(found, file)
+            selection = memory.selection
             wanted = [name for name in selection.names if name != PATH]
             missing: dict[str, str | None] = {name: name for name in wanted if name not in found}
-            if missing:
+            if missing and not file.before:
                 raise missing_columns(missing, found, file, {})
-            return [name for name in found if name in wanted or (keep and keep(name))], (
+            return [*(name for name in found if name in wanted or (keep and keep(name))), *missing], (
                 selection.step,
                 selection.prompt,
             )
 
-        with readable(file, notes, lambda: selection is None):
+        with readable(file, query.notes, lambda: memory.selection is None):
             for frame, rows, fraction in _TABLES[file.ending](file, columns):
                 if len(frame):
-                    assert selection is not None
-                    yield Chunk(frame, selection, file, rows, min((before + fraction * (file.size or 0)) / total, 1.0))
+                    assert memory.selection is not None
+                    yield Chunk(
+                        frame, memory.selection, file, rows, min((before + fraction * (file.size or 0)) / total, 1.0)
+                    )
         before += file.size or 0
 
 

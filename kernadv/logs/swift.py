@@ -41,7 +41,7 @@ class Swift(Reader):
         """Yield every generation once, with the step of its first dump."""
         files = filled(_files(query.files), query, self.looks_for)
         dumps = (dump for k, file in enumerate(files) for dump in _dumps(query, file, k / len(files), len(files)))
-        yield from distinct(dumps, query.notes)
+        yield from distinct(dumps, query)
 
 
 def _files(files: Sequence[File]) -> list[File]:
@@ -50,14 +50,15 @@ def _files(files: Sequence[File]) -> list[File]:
 
 def _dumps(query: Query, file: File, before: float, n_files: int) -> Iterator[Chunk]:
     """Yield the lines of a file as marked chunks."""
-    selection: Selection | None = None
-    with readable(file, query.notes, lambda: selection is None):
+    memory = query.memory
+    with readable(file, query.notes, lambda: memory.selection is None):
         for line, record, done in objects(file):
-            if selection is None:
+            if memory.selection is None:
                 names = list(record)
                 after = names[names.index("completion") + 1 :] if "completion" in names else []
                 rewards = list(takewhile("advantages".__ne__, after))
-                selection = select(query, names, file, aliases=_ALIASES, rewards=rewards)
+                memory.selection = select(query, names, file, aliases=_ALIASES, rewards=rewards)
+            selection = memory.selection
             # the entropies are those of an update, not of the generation: they differ between two dumps of one row
             ignored = {selection.step, "step", "gen_step", "entropy"}
             yield mark(_dump(file, selection, line, record, before + done / n_files), ignored)

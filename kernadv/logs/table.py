@@ -30,7 +30,7 @@ class Table(Reader):
                 f"{query.source} holds files ending in {', '.join(sorted(endings))}; give one of them, or a pattern such as "
                 f"'*{min(endings)}'"
             )
-        yield from stream(files, query.notes, lambda found, file: select(query, found, file))
+        yield from stream(files, query, lambda found, file: select(query, found, file))
 
 
 def _files(files: Sequence[File]) -> list[File]:

@@ -52,8 +52,8 @@ class Trl(Reader):
             return select(query, found, file, aliases=aliases, rewards=_rewards(file, query))
 
         files = filled(_files(query.files), query, self.looks_for)
-        chunks = packed(stream(files, query.notes, choose, keep=lambda name: "." not in name))
-        yield from distinct(runs(mark(chunk, {"step", chunk.selection.step}) for chunk in chunks), query.notes)
+        chunks = packed(stream(files, query, choose, keep=lambda name: "." not in name))
+        yield from distinct(runs(mark(chunk, {"step", chunk.selection.step}) for chunk in chunks), query)
 
 
 def _files(files: Sequence[File]) -> list[File]:

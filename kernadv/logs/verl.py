@@ -47,7 +47,7 @@ class Verl(Reader):
         files = filled(_files(query.files), query, self.looks_for)
         chunks = stream(
             files,
-            query.notes,
+            query,
             lambda found, file: select(query, found, file, aliases=_ALIASES, rewards=("score",)),
             keep="uid".__eq__,
         )
