@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from kernadv.logs import RewardLog
 
 
-def as_log(log: Any, prompt_ids: Any, rewards: Any, step: Any) -> RewardLog | Groups:
+def as_log(log: Any, prompt_ids: Any, rewards: Any, step: Any, on_repeat: str) -> RewardLog | Groups:
     """Return a log or groups as they are, and read frames and arrays.
 
     Raises
     ------
     ArgumentError
-        If nothing is given, or two things, or not all of the arrays, or arrays of unequal lengths.
+        If nothing is given, or two things, or not all of the arrays, or arrays of unequal lengths; if `on_repeat` is none of
+        the choices, or is given with a log that was read before, or groups.
     ArgumentTypeError
         If `log` is none of what can be audited.
     LogError
@@ -41,13 +42,20 @@ def as_log(log: Any, prompt_ids: Any, rewards: Any, step: Any) -> RewardLog | Gr
         raise ArgumentError(
             f"audit takes a log, or prompt_ids, rewards and step together; got {' and '.join(came) or 'nothing'}"
         )
-    if isinstance(log, Groups):
-        return log
-    from kernadv.logs import RewardLog
+    is_read = isinstance(log, Groups)
+    if not is_read:
+        from kernadv.logs import RewardLog
 
-    if isinstance(log, RewardLog):
-        return log
-    return _read(_columns(arrays), "the arrays") if log is None else _read(_frame(log), "the frame")
+        is_read = isinstance(log, RewardLog)
+    if is_read and on_repeat != "error":
+        raise ArgumentError(
+            f"on_repeat is for a frame or arrays, got {type(log).__name__}, whose rows are groups already; of a file give "
+            "it to kernadv.logs.read_log"
+        )
+    if is_read:
+        return cast("RewardLog | Groups", log)
+    frame, what = (_columns(arrays), "the arrays") if log is None else (_frame(log), "the frame")
+    return _read(frame, what, on_repeat)
 
 
 def _frame(given: Any) -> pl.DataFrame:
@@ -83,7 +91,7 @@ def _columns(arrays: Mapping[str, Any]) -> pl.DataFrame:
     return cast("pl.DataFrame", polars.DataFrame({names[name]: column for name, column in columns.items()}))
 
 
-def _read(frame: pl.DataFrame, what: str) -> RewardLog:
+def _read(frame: pl.DataFrame, what: str, on_repeat: str) -> RewardLog:
     """Read a frame as the file that it would be."""
     from kernadv.logs import read_log
 
@@ -91,7 +99,7 @@ def _read(frame: pl.DataFrame, what: str) -> RewardLog:
         path = Path(folder) / "frame.parquet"
         frame.write_parquet(path)
         try:
-            found = read_log(path, format="table")
+            found = read_log(path, format="table", on_repeat=on_repeat)
         except LogError as error:
             raise LogError(str(error).replace(str(path), what)) from None
     return replace(found, source=type(found.source)(what), format="frame")

@@ -77,6 +77,7 @@ def audit(
     prompt_ids: Any = None,
     rewards: Any = None,
     step: Any = None,
+    on_repeat: str = "error",
     value: FloatArray | None = None,
     kernel: str | Kernel = "triangular",
     bandwidths: Sequence[Bandwidth] | None = None,
@@ -95,6 +96,8 @@ def audit(
         by their names as those of a file; or groups, as `kernadv.groups.aggregate` makes them.
     prompt_ids, rewards, step : (R,) array_like, instead of `log`
         Prompt, reward and training step of each trace.
+    on_repeat : {"error", "last", "offset", "merge"}
+        Of a frame or arrays: what to do with steps that come again, as in `kernadv.logs.read_log`.
     value : (N,) float64, optional
         True value of each group, where known; by default that of the log.
     kernel : str or Kernel
@@ -119,7 +122,7 @@ def audit(
     Raises
     ------
     LogError
-        If the log is empty, or no step has two traces.
+        If the log is empty, no step has two traces, or steps come again and `on_repeat` is "error".
     ArgumentError, ArgumentTypeError
         If an argument cannot be used.
     MissingExtraError
@@ -142,7 +145,7 @@ def audit(
         raise ArgumentTypeError(f"bandwidths must be a list such as [Relative(0.5), Steps(20)], got {bandwidths!r:.80}")
     draws, seed = check_count(draws, "draws"), check_count(seed, "seed", 0)
     named = further_baselines(baselines)
-    given = as_log(log, prompt_ids, rewards, step)
+    given = as_log(log, prompt_ids, rewards, step, on_repeat)
     groups = check_groups(given if isinstance(given, Groups) else given.groups)
     order = None if isinstance(given, Groups) else given.order
     origin = 0.0 if isinstance(given, Groups) else given.origin
