@@ -111,7 +111,7 @@ def audit(
         if log is None:
             log = str(stack.enter_context(as_file(files("kernadv") / "data" / "tiny_rlvr.parquet")))
             columns = {"value": "value"} | columns
-        outputs = parsing.outputs({"--html": html, "--json": json}, Path(log))
+        outputs = parsing.outputs({"--html": html, "--json": json}, log)
         if "--html" in outputs:
             from kernadv.report.page import render
         bars = stack.enter_context(Bars())

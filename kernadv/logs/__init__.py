@@ -17,7 +17,7 @@ from datetime import timedelta
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice, check_count, printable
 from kernadv.logs._base import ON_REPEAT, Chunk, Notes, Query, Reader, RewardLog, Selection, some
 from kernadv.logs._columns import ALIASES, ROLES, select
-from kernadv.logs._files import File, find
+from kernadv.logs._files import File, find, places
 from kernadv.logs._order import RowOrder
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "RowOrder",
     "Selection",
     "formats",
+    "places",
     "read_log",
     "select",
 ]
