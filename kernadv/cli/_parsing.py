@@ -84,7 +84,7 @@ def outputs(given: Mapping[str, Path | None], log: str) -> dict[str, Path]:
                 f"{path} is inside the log, and may be a part of it; choose a file elsewhere", param_hint=option
             )
         taken[path] = option
-        if path.exists() and not path.is_file():
+        if os.path.lexists(path) and not path.is_file():  # a link is left only where links lead in a circle
             raise OSError(f"cannot write {option} {path}: it is not a file; name a file to write")
         try:
             with tempfile.TemporaryFile(dir=path.parent):
