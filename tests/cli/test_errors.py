@@ -177,6 +177,15 @@ def test_full_disk(log):
     assert done.stderr == "error: cannot write the report to standard output: no space left on device\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_an_error_that_cannot_be_written_is_still_an_exit_code(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*CODE, "audit", str(tmp_path / "none.csv")], stdout=subprocess.PIPE, stderr=full, timeout=120
+        )
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs links")
 def test_links_in_a_circle(run, log, tmp_path):
     (tmp_path / "a.csv").symlink_to("b.csv")
