@@ -259,8 +259,9 @@ def _digits(groups: Groups) -> Check:
     """Whether the rewards vary so little around a large mean that sums of squares have lost digits."""
     mean = groups.s.sum() / groups.n.sum()
     variance = groups.ss.sum() / groups.n.sum() - mean**2
-    rounding = np.finfo(np.float64).eps * float((groups.n * np.abs(groups.mean)).max())
-    varied = bool((groups.noise > 0).any()) or float(np.ptp(groups.mean)) > rounding
+    means = groups.take(groups.n > 0).mean
+    rounding = np.finfo(np.float64).eps * float(groups.n.max() * np.abs(means).max())
+    varied = bool((groups.noise > 0).any()) or float(np.ptp(means)) > rounding
     if not varied or mean**2 <= OFFSET * max(variance, 0.0):
         return Check("enough digits", "ok", "the rewards vary enough around their mean")
     return Check(

@@ -273,6 +273,11 @@ def places(given: object) -> list[str]:
     """Return what a log occupies on this machine: the files and folders given, those that match a pattern, and all files of
     the folders.  URLs and standard input occupy nothing.
 
+    Parameters
+    ----------
+    given : str, Path, or sequence of them
+        As for `find`; nothing is opened.
+
     Raises
     ------
     ArgumentTypeError, LogError
