@@ -13,12 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-c", "from kernadv.cli import main; main()", "audit", "--demo"]
-#: Where the plots stand on the page, in pixels.
-PLOTS = (40, 1873, 1160, 2838)
+#: Leaves of the page only the first four plots.
+ONLY_PLOTS = "<style>main > :not(#plots), #plots figure:nth-of-type(n + 5) { display: none; }</style></head>"
+#: Pixels around them.
+MARGIN = 20
 
 
 def audit() -> str:
@@ -29,17 +31,23 @@ def audit() -> str:
 
 
 def picture(path: Path) -> None:
-    """Screenshot of the plots of the HTML report."""
+    """Screenshot of the first plots of the HTML report."""
     browser = shutil.which("chromium")
     if browser is None:
         return
     with tempfile.TemporaryDirectory() as folder:
         page, shot = Path(folder) / "audit.html", Path(folder) / "audit.png"
         subprocess.run([*COMMAND, "--html", page], capture_output=True, check=True)
+        page.write_text(page.read_text(encoding="utf-8").replace("</head>", ONLY_PLOTS), encoding="utf-8")
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-        size = [f"--user-data-dir={folder}/profile", "--window-size=1200,4200", "--hide-scrollbars"]
+        size = [f"--user-data-dir={folder}/profile", "--window-size=1200,1600", "--hide-scrollbars"]
         subprocess.run([browser, *flags, *size, f"--screenshot={shot}", page.as_uri()], capture_output=True, check=True)
-        Image.open(shot).crop(PLOTS).convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(path, optimize=True)
+        image = Image.open(shot).convert("RGB")
+        left, top, right, bottom = ImageChops.difference(
+            image, Image.new("RGB", image.size, image.getpixel((0, 0)))
+        ).getbbox()
+        image = image.crop((left - MARGIN, top - MARGIN, right + MARGIN, bottom + MARGIN))
+        image.convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(path, optimize=True)
 
 
 def speed() -> str:

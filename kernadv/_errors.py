@@ -121,6 +121,11 @@ def check_range(value: float, name: str, low: float, high: float = math.inf) -> 
     return number
 
 
+def option(name: str) -> str:
+    """How a message calls an argument that is also an option of the command line."""
+    return f"{name} (--{name.replace('_', '-')} on the command line)"
+
+
 def import_extra(module: str, what: str, extra: str) -> Any:
     """Import an optional dependency, or say what needs it and how to install it."""
     try:

@@ -54,11 +54,21 @@ class Groups(NamedTuple):
         return np.asarray(self.s / self.n)
 
     @property
+    def rounding(self) -> FloatArray:
+        """Bound of the rounding of ``ss - s^2 / n``, which is 3 n 2^-53 ss at most for n equal rewards.  # (N,)"""
+        return np.asarray(2.0 * np.finfo(np.float64).eps * self.n * self.ss)
+
+    @property
     def noise(self) -> FloatArray:
-        """Unbiased within-group variance s^2 of the rewards, NaN where n < 2.  # (N,)"""
+        """Unbiased within-group variance s^2 of the rewards, NaN where n < 2.  # (N,)
+
+        It is 0 where it is no more than the rounding of the sums: whenever all rewards of a group are equal, and also where
+        they agree in about seven digits, which sums cannot tell from it.
+        """
         n = self.n.astype(np.float64)
         many = n > 1
-        centred = np.maximum(self.ss - self.s**2 / np.where(n > 0, n, 1.0), 0.0)
+        centred = self.ss - self.s**2 / np.where(n > 0, n, 1.0)
+        centred = np.where(centred > self.rounding, centred, 0.0)
         return np.where(many, centred / np.where(many, n - 1.0, 1.0), np.nan)
 
 

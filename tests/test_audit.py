@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import beta
 
 from kernadv import KernadvError, Relative, Steps
+from kernadv._errors import ArgumentError, LogError
 from kernadv.audit import Interval, audit, further_baselines
 from kernadv.audit.description import drift, gaps, spread
 from kernadv.baselines import Offline, discover, discover_tuned
@@ -556,6 +557,28 @@ def test_dead_groups_of_other_rewards_are_not_split():
     assert audit(groups, draws=2).dead == (1 / 3, None, None, None)
 
 
+@pytest.mark.parametrize("size", [2, 3, 7, 50])
+def test_equal_rewards_of_any_size_are_dead_groups_and_unequal_ones_are_not(size):
+    """Rounded sums make equal rewards neither alive nor the log suspect."""
+    rng = np.random.default_rng(size)
+    prompt, step = np.tile(np.repeat(np.arange(30), size), 10), np.repeat(np.arange(1, 11), 30 * size)
+    z = np.repeat(rng.random(300) * 10.0 ** rng.integers(-6, 6, 300), size)
+    unequal = np.repeat(rng.random(300) < 0.3, size) & (np.arange(len(z)) % size == 0)
+    for sample, share in ((z, 1.0), (np.where(unequal, z * (1 + 1e-5), z), 1 - unequal.sum() / 300)):
+        groups = aggregate(prompt, step, np.ones(len(z), int), sample, sample * sample)
+        assert audit(groups, bandwidths=GRID, draws=2).dead.share == pytest.approx(share)
+
+
+@pytest.mark.parametrize("reward", [0.1, 0.7, 1e6 / 3])
+def test_rewards_that_are_all_equal_are_no_fault_of_the_log(reward):
+    pytest.importorskip("polars")
+    prompt, step = np.tile(np.repeat(np.arange(30), 3), 10), np.repeat(np.arange(1, 11), 90)
+    found = audit(prompt_ids=prompt, rewards=np.full(900, reward), step=step, bandwidths=GRID, draws=2)
+    assert found.failed() == []
+    assert found.dead.share == 1
+    assert found.verdict.startswith("No group has a signal")
+
+
 def test_other_group_sizes_by_all_choices_of_traces():
     rng = np.random.default_rng(4)
     z = (rng.random((30, 6)) < rng.random((30, 1))).astype(float)
@@ -602,6 +625,34 @@ def test_every_way_in_gives_the_same_numbers():
         assert found.findings == expected.findings
         assert (found.rows, found.noise, found.verdict) == (600, expected.noise, expected.verdict)
     assert [found.source for found in ways] == ["the frame", "the frame", "the arrays", "the arrays"]
+
+
+def test_steps_that_come_again_in_a_frame_or_arrays():
+    polars = pytest.importorskip("polars")
+    prompt, reward, step = rows_of()
+    prompt, reward, step = (column[np.argsort(step, kind="stable")] for column in (prompt, reward, step))
+    twice = {"prompt_ids": np.tile(prompt, 2), "rewards": np.tile(reward, 2), "step": np.tile(step, 2)}
+    frame = polars.DataFrame({"prompt_id": np.tile(prompt, 2), "reward": np.tile(reward, 2), "step": np.tile(step, 2)})
+    once = audit(prompt_ids=prompt, rewards=reward, step=step, bandwidths=GRID, draws=20)
+    for log, arrays in ((frame, {}), (None, twice)):
+        with pytest.raises(LogError, match=r"on_repeat \(--on-repeat on the command line\)"):
+            audit(log, **arrays, draws=20)
+        last, merged, offset = (
+            audit(log, **arrays, on_repeat=how, bandwidths=GRID, draws=20) for how in ("last", "merge", "offset")
+        )
+        assert last.findings == once.findings
+        assert (last.rows, merged.rows, offset.rows) == (600, 1200, 1200)
+        assert offset.steps == 2 * once.steps
+        assert {2 * size: times for size, times in once.group_sizes.items()} == merged.group_sizes
+        (check,) = merged.failed("suspect")
+        assert check.name == "steps in order"
+        assert "several writers" in check.advice
+        assert "on_repeat" in check.advice
+        with pytest.raises(ArgumentError, match="known: error, last, merge, offset"):
+            audit(log, **arrays, on_repeat="first")
+    groups = aggregate(prompt, step, np.ones(600, int), reward, reward)
+    with pytest.raises(ArgumentError, match=r"on_repeat is for a frame or arrays, got Groups"):
+        audit(groups, on_repeat="last")
 
 
 def test_a_log_brings_its_values_notes_and_order():

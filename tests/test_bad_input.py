@@ -202,7 +202,14 @@ def test_scores_of_what_is_no_tensor():
 RUN = simulate("calib", Schedule(batch=4, stay=2, blocks=2, steps=8), 2)
 
 AUDITS = {
-    "audit a log": (lambda: audit("log.csv"), "expected Groups, got str; of a log that was read give its .groups"),
+    "audit a path": (
+        lambda: audit("log.csv"),
+        r"audit takes what .*read_log returned.*got str; of a file give read_log",
+    ),
+    "audit groups again": (
+        lambda: audit(RUN.groups, on_repeat="last"),
+        "on_repeat is for a frame or arrays, got Groups",
+    ),
     "value short": (lambda: audit(RUN.groups, value=[0.5]), "value must have one number a group, 32, got 1"),
     "value text": (lambda: audit(RUN.groups, value="x"), "value must be numbers, got 'x'"),
     "bandwidths numbers": (lambda: audit(RUN.groups, bandwidths=[0.5]), r"bandwidths must be a list such as .Relative"),

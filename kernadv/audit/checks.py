@@ -15,6 +15,7 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import chi2
 from scipy.stats import t as student
 
+from kernadv._errors import option
 from kernadv._typing import FloatArray, IntArray
 from kernadv.audit.description import all_drawn, two_values
 from kernadv.audit.result import Check
@@ -49,7 +50,7 @@ def checks_of(groups: Groups, order: RowOrder | None) -> list[Check | None]:
     """The checks of a log that need no baseline; None for one that cannot be made on this log."""
     found: list[Check | None] = [_sampling(groups), _advantages(groups), _thinned(groups), _digits(groups)]
     if order is not None:
-        found += [_turns(order), _back(order), _identical(order, groups), _alike(order)]
+        found += [_turns(order, groups), _back(order), _identical(order, groups), _alike(order)]
     return found
 
 
@@ -72,7 +73,7 @@ def possible(
     -----
     The estimate of a squared error is the mean product of two residuals of the same group.  If it is 0, a product has the
     variance sigma^4: the standard error is at least that, because with rare rewards the products that would lift the
-    estimate are not in the sample, and its own spread is too small.
+    estimate are not in the sample, and its own spread is too small.  Nor is it less than the rounding of the sums.
     """
     prompts, code = np.unique(kept.prompt, return_inverse=True)
     many = kept.n > 1
@@ -82,7 +83,8 @@ def possible(
     variance = np.maximum(ss / n - (s / n) ** 2, 0.0)[code]
     products = variance**2 * 2.0 / (kept.n * (kept.n - 1.0))
     weight = kept.n.astype(np.float64)
-    least = math.sqrt((weight**2 * products).sum()) / weight.sum()
+    rounding = float(kept.rounding.sum() / weight.sum())
+    least = max(math.sqrt((weight**2 * products).sum()) / weight.sum(), rounding)
     limit = float(student.isf(ALARM / (error.shape[1] + 1), len(prompts) - 1))
     below = [
         f"the value MSE of {name} is {estimate:.3g}"
@@ -93,7 +95,7 @@ def possible(
         part, prompt = spread
         _, own = np.unique(prompt, return_inverse=True)
         if own.max() + 1 >= FEWEST:
-            least = math.sqrt(products.sum() * len(part) / len(products)) / len(part)
+            least = max(math.sqrt(products.sum() * len(part) / len(products)) / len(part), rounding)
             estimate = _below(part, np.ones(len(part)), own, least, limit)
             if estimate is not None:
                 below.insert(0, f"the variance of V over the prompts is {estimate:.3g}")
@@ -257,7 +259,9 @@ def _digits(groups: Groups) -> Check:
     """Whether the rewards vary so little around a large mean that sums of squares have lost digits."""
     mean = groups.s.sum() / groups.n.sum()
     variance = groups.ss.sum() / groups.n.sum() - mean**2
-    varied = bool((groups.ss * groups.n > groups.s**2).any())
+    means = groups.take(groups.n > 0).mean
+    rounding = np.finfo(np.float64).eps * float(groups.n.max() * np.abs(means).max())
+    varied = bool((groups.noise > 0).any()) or float(np.ptp(means)) > rounding
     if not varied or mean**2 <= OFFSET * max(variance, 0.0):
         return Check("enough digits", "ok", "the rewards vary enough around their mean")
     return Check(
@@ -268,10 +272,11 @@ def _digits(groups: Groups) -> Check:
     )
 
 
-def _turns(order: RowOrder) -> Check | None:
+def _turns(order: RowOrder, groups: Groups) -> Check | None:
     """Whether the reward depends on the place of the row in its group: given the group, all orders are equally likely."""
+    rounding = float(np.finfo(np.float64).eps * (groups.n * groups.rounding).sum())
     count, total, squares = order.places[order.places[:, 0] > 0].T if len(order.places) else np.zeros((3, 0))
-    if len(count) < 2 or not squares.any():
+    if len(count) < 2 or squares.sum() <= rounding:
         return None
     variance = np.maximum(squares, count * squares.sum() / count.sum())
     size = np.abs(total) / np.sqrt(np.where(variance > 0, variance, 1.0))
@@ -292,13 +297,14 @@ def _turns(order: RowOrder) -> Check | None:
 def _back(order: RowOrder) -> Check:
     times, row = order.back
     if not times:
-        return Check("steps in order", "ok", "the steps never go back")
+        return Check("steps in order", "ok", "no step comes again that was merged with an earlier one")
     return Check(
         "steps in order",
         "suspect",
-        f"The steps go back {times:,} time{'s' * (times > 1)}, first at row {row:,}: a resumed or restarted run. Rows of "
-        "equal step and prompt count as one group.",
-        "Say whether the last rows count or the steps go on: --on-repeat last, or offset.",
+        f"The steps go back {times:,} time{'s' * (times > 1)}, first at row {row:,}, and rows of the same prompt "
+        "and step were merged into one group.",
+        "This is right for several writers of the same steps. For a resumed run choose last, and for one that was started "
+        f"again offset, with {option('on_repeat')}.",
     )
 
 

@@ -209,7 +209,7 @@ def compare(
     """
     draws, seed = check_count(draws, "draws"), check_count(seed, "seed", 0)
     tell = progress or (lambda share, what: None)
-    logs = [as_log(log, None, None, None) for log in (a, b)]
+    logs = [as_log(log) for log in (a, b)]
     ids = [_ids(log) for log in logs]
     shared = [key for key in ids[0] if key in ids[1]]
     if not shared:

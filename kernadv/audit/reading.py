@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 
 def as_log(
-    log: Any, prompt_ids: Any, rewards: Any, step: Any, weights: Any = None, *, keep_traces: bool = False
+    log: Any,
+    prompt_ids: Any = None,
+    rewards: Any = None,
+    step: Any = None,
+    weights: Any = None,
+    on_repeat: str = "error",
+    *,
+    keep_traces: bool = False,
 ) -> RewardLog | Groups:
     """Return a log or groups as they are, and read frames and arrays, with their single traces if asked to.
 
@@ -29,7 +36,7 @@ def as_log(
     ------
     ArgumentError
         If nothing is given, or two things, or not all of the arrays, or arrays of unequal lengths, or weights without
-        the other arrays.
+        the other arrays; if `on_repeat` is none of the choices, or is given with a log that was read before, or groups.
     ArgumentTypeError
         If `log` is none of what can be audited.
     LogError
@@ -49,15 +56,22 @@ def as_log(
             "weights belong to prompt_ids, rewards and step; of a log name their column as it is read: "
             "read_log(path, columns={'weight': COLUMN})"
         )
-    if isinstance(log, Groups):
-        return log
-    from kernadv.logs import RewardLog
+    is_read = isinstance(log, Groups)
+    if not is_read:
+        from kernadv.logs import RewardLog
 
-    if isinstance(log, RewardLog):
-        return log
+        is_read = isinstance(log, RewardLog)
+    if is_read and on_repeat != "error":
+        raise ArgumentError(
+            f"on_repeat is for a frame or arrays, got {type(log).__name__}, whose rows are groups already; of a file give "
+            "it to kernadv.logs.read_log"
+        )
+    if is_read:
+        return cast("RewardLog | Groups", log)
     if log is not None:
-        return _read(_frame(log), "the frame", keep_traces)
-    return _read(_columns(arrays if weights is None else {**arrays, "weights": weights}), "the arrays", keep_traces)
+        return _read(_frame(log), "the frame", on_repeat, keep_traces)
+    frame = _columns(arrays if weights is None else {**arrays, "weights": weights})
+    return _read(frame, "the arrays", on_repeat, keep_traces)
 
 
 def _frame(given: Any) -> pl.DataFrame:
@@ -93,7 +107,7 @@ def _columns(arrays: Mapping[str, Any]) -> pl.DataFrame:
     return cast("pl.DataFrame", polars.DataFrame({names[name]: column for name, column in columns.items()}))
 
 
-def _read(frame: pl.DataFrame, what: str, keep_traces: bool) -> RewardLog:
+def _read(frame: pl.DataFrame, what: str, on_repeat: str, keep_traces: bool) -> RewardLog:
     """Read a frame as the file that it would be."""
     from kernadv.logs import read_log
 
@@ -102,7 +116,7 @@ def _read(frame: pl.DataFrame, what: str, keep_traces: bool) -> RewardLog:
         frame.write_parquet(path)
         try:
             roles = {"weight": "weight"} if what == "the arrays" and "weight" in frame.columns else {}
-            found = read_log(path, format="table", columns=roles, keep_traces=keep_traces)
+            found = read_log(path, format="table", columns=roles, on_repeat=on_repeat, keep_traces=keep_traces)
         except LogError as error:
             raise LogError(str(error).replace(str(path), what)) from None
     return replace(found, source=type(found.source)(what), format="frame")

@@ -79,6 +79,7 @@ def audit(
     step: Any = None,
     weights: Any = None,
     offline: Offline | None = None,
+    on_repeat: str = "error",
     value: FloatArray | None = None,
     kernel: str | Kernel = "triangular",
     bandwidths: Sequence[Bandwidth] | None = None,
@@ -102,6 +103,8 @@ def audit(
     offline : Offline, optional
         Rollouts of every prompt from before training, for the baselines that read them: a mapping from prompt id to the sum
         of their rewards, or of Groups an array of these sums, and the number of rollouts.
+    on_repeat : {"error", "last", "offset", "merge"}
+        Of a frame or arrays: what to do with steps that come again, as in `kernadv.logs.read_log`.
     value : (N,) float64, optional
         True value of each group, where known; by default that of the log.
     kernel : str or Kernel
@@ -128,7 +131,7 @@ def audit(
     Raises
     ------
     LogError
-        If the log is empty, or no step has two traces.
+        If the log is empty, no step has two traces, or steps come again and `on_repeat` is "error".
     ArgumentError, ArgumentTypeError
         If an argument cannot be used.
     MissingExtraError
@@ -152,7 +155,7 @@ def audit(
     draws, seed = check_count(draws, "draws"), check_count(seed, "seed", 0)
     named = further_baselines(baselines)
     single = any(baseline.needs_traces for baseline in named)
-    given = as_log(log, prompt_ids, rewards, step, weights, keep_traces=single)
+    given = as_log(log, prompt_ids, rewards, step, weights, on_repeat, keep_traces=single)
     groups = check_groups(given if isinstance(given, Groups) else given.groups)
     order = None if isinstance(given, Groups) else given.order
     origin = 0.0 if isinstance(given, Groups) else given.origin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from kernadv._errors import KernadvError, printable
@@ -42,5 +43,6 @@ def _fail(message: str) -> NoReturn:
     line = f"error: {printable(message, keep=chr(10))}"
     if sys.stderr is not None:
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
-        print(line if plain else f"\033[31m{line}\033[0m", file=sys.stderr)
+        with suppress(OSError):  # a full disk: the exit code still says it
+            print(line if plain else f"\033[31m{line}\033[0m", file=sys.stderr)
     sys.exit(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import math
 import os
 import tempfile
@@ -10,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import typer
+
+from kernadv.logs import places
 
 #: Endings that no file of a log has.
 _PAGES = (".html", ".htm")
@@ -86,7 +87,7 @@ def table_ending(prompts: Path | None, group: int | None) -> str:
     return ending
 
 
-def outputs(given: Mapping[str, Path | None], log: str | Path) -> dict[str, Path]:
+def outputs(given: Mapping[str, Path | None], log: str) -> dict[str, Path]:
     """Absolute paths of the files to write, after checking that each can be written.
 
     Raises
@@ -94,24 +95,23 @@ def outputs(given: Mapping[str, Path | None], log: str | Path) -> dict[str, Path
     OSError
         If the folder is missing or not writable, or something other than a file is in the way.
     BadParameter
-        If two outputs are the same file, or an output is the log, or may be a part of it: inside its folder only pages
-        may be written, since no log holds pages.
+        If two outputs are the same file, or an output is a file of the log, or may become one: inside its folders only
+        pages may be written, since no log holds pages.
+    LogError
+        If there is no log.
     """
     paths = {option: _real(path) for option, path in given.items() if path is not None}
-    whole = _real(log)
-    taken = {whole: "the log"} | dict.fromkeys(
-        map(_real, glob.glob(os.path.expanduser(log), recursive=True)), "the log"
-    )
+    taken = dict.fromkeys(map(_real, places(log)), "the log")
+    folders = {path for path in taken if path.is_dir()}
     for option, path in paths.items():
         if path in taken:
             raise typer.BadParameter(f"{path} is also {taken[path]}; choose another file", param_hint=option)
-        folders = [folder for folder in (whole, *taken) if folder.is_dir()]
-        if path.suffix.lower() not in _PAGES and any(folder in path.parents for folder in folders):
+        if path.suffix.lower() not in _PAGES and folders.intersection(path.parents):
             raise typer.BadParameter(
                 f"{path} is inside the log, and may be a part of it; choose a file elsewhere", param_hint=option
             )
         taken[path] = option
-        if path.exists() and not path.is_file():
+        if os.path.lexists(path) and not path.is_file():  # a link is left only where links lead in a circle
             raise OSError(f"cannot write {option} {path}: it is not a file; name a file to write")
         try:
             with tempfile.TemporaryFile(dir=path.parent):

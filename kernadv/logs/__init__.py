@@ -30,7 +30,7 @@ from kernadv.logs._base import (
     some,
 )
 from kernadv.logs._columns import ALIASES, ROLES, select
-from kernadv.logs._files import File, find
+from kernadv.logs._files import File, find, places
 from kernadv.logs._growth import Growth, Replaced
 from kernadv.logs._order import RowOrder
 
@@ -47,6 +47,7 @@ __all__ = [
     "Selection",
     "Tail",
     "formats",
+    "places",
     "read_log",
     "select",
 ]

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -218,7 +219,7 @@ class _Remote(File):
 class _Pipe(File):
     """What can be read only once.  Its format is told from its first bytes."""
 
-    descriptor: int = 0
+    descriptor: int | None = None
 
     @cached_property
     def ending(self) -> str:
@@ -233,7 +234,7 @@ class _Pipe(File):
 
     @cached_property
     def _once(self) -> Stream:
-        return Stream(open(self.descriptor, "rb", buffering=0), None)
+        return Stream(open(self.path if self.descriptor is None else self.descriptor, "rb", buffering=0), None)
 
     @cached_property
     def _head(self) -> bytes:
@@ -268,18 +269,31 @@ def find(given: object) -> tuple[str, list[File]]:
     LogError
         If nothing is there, or it cannot be opened.
     """
-    paths = [given] if isinstance(given, (str, os.PathLike)) else given
-    if not isinstance(paths, Sequence) or not paths or not all(isinstance(path, (str, os.PathLike)) for path in paths):
-        raise ArgumentTypeError(f"path must be a file, a folder, or a list of them, got {given!r:.80}")
-    texts = [os.fspath(path) for path in paths]
+    texts = _texts(given)
     files: dict[str, File] = {}
     for text in texts:
-        if isinstance(text, bytes):
-            raise ArgumentTypeError(f"path must be text, got {text!r:.80}")
         found = sorted(_found(text), key=lambda file: natural(file.path))
         for file in found:
             files.setdefault(_identity(file), replace(file, last=file is found[-1]))
     return ", ".join(texts), list(files.values())
+
+
+def places(given: object) -> list[str]:
+    """Return what a log occupies on this machine: the files and folders given, those that match a pattern, and all files of
+    the folders.  URLs and standard input occupy nothing.
+
+    Parameters
+    ----------
+    given : str, Path, or sequence of them
+        As for `find`; nothing is opened.
+
+    Raises
+    ------
+    ArgumentTypeError, LogError
+        As `find`.
+    """
+    here = [os.path.expanduser(text) for text in _texts(given) if text != "-" and "://" not in text]
+    return [*chain.from_iterable(map(_matches, here)), *(file.path for path in here for file in _local(path))]
 
 
 def natural(path: str) -> list[list[str | int]]:
@@ -297,35 +311,53 @@ def shallowest(files: Iterable[File], wanted: Callable[[File], bool]) -> list[Fi
     return [file for file in found if len(file.folders) == depths[file.root]]
 
 
+def _texts(given: object) -> list[str]:
+    """The paths that were given."""
+    paths = [given] if isinstance(given, (str, os.PathLike)) else given
+    if not isinstance(paths, Sequence) or not paths or not all(isinstance(path, (str, os.PathLike)) for path in paths):
+        raise ArgumentTypeError(f"path must be a file, a folder, or a list of them, got {given!r:.80}")
+    texts = [os.fspath(path) for path in paths]
+    for text in texts:
+        if isinstance(text, bytes):
+            raise ArgumentTypeError(f"path must be text, got {text!r:.80}")
+    return texts
+
+
 def _found(text: str) -> Iterator[File]:
     """Files of one given path."""
     if text == "-":
-        yield _Pipe("standard input", None, text)
+        yield _Pipe("standard input", None, text, descriptor=0)
     elif "://" in text:
         yield from _remote(text)
     else:
         yield from _local(os.path.expanduser(text))
 
 
-def _local(path: str) -> Iterator[File]:
+def _matches(path: str) -> list[str]:
+    """The path, or what matches it as a pattern; links that lead nowhere do not."""
     try:
         os.stat(path)
-        places = [path]
+        return [path]
     except (OSError, ValueError) as error:
-        places = glob.glob(path, recursive=True) if _PATTERN.search(path) else []
-        if not places:
-            absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
-            why = "does not exist" if absent else f"cannot be opened: {getattr(error, 'strerror', error)}"
-            kind = Absent if absent else LogError
-            raise kind(f"expected a log file or folder, but {path} {why}") from None
-    for place in places:
+        found = filter(os.path.exists, glob.glob(path, recursive=True) if _PATTERN.search(path) else [])
+        if matches := list(found):
+            return matches
+        absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        why = "does not exist" if absent else f"cannot be opened: {getattr(error, 'strerror', error)}"
+        kind = Absent if absent else LogError
+        raise kind(f"expected a log file or folder, but {path} {why}") from None
+
+
+def _local(path: str) -> Iterator[File]:
+    found = _matches(path)
+    for place in found:
         mode = os.stat(place).st_mode
         if stat.S_ISDIR(mode):
             yield from _inside(place, path)
         elif stat.S_ISREG(mode):
             yield File(place, os.stat(place).st_size, path)
-        elif len(places) == 1:
-            yield _Pipe(place, None, path, descriptor=os.open(place, os.O_RDONLY))
+        elif len(found) == 1:
+            yield _Pipe(place, None, path)
 
 
 def _inside(folder: str, root: str) -> Iterator[File]:

@@ -16,8 +16,8 @@ class RowOrder:
     Attributes
     ----------
     back : (int, int)
-        How often the steps go back and the groups of a prompt and step come again, and the number of the first such row,
-        from 1; (0, 0): never.  Rows in no order, and workers that are a few steps apart, do not count.
+        How often the steps go back and groups of a prompt and step that came again were merged, and the number of the first
+        such row, from 1; (0, 0): never.  Rows in no order, and workers that are a few steps apart, do not count.
     identical : int
         Rows that equal an earlier row in all of the columns read, where chance cannot explain it: an honest log has any
         with a probability below 1e-5.

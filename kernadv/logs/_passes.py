@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from kernadv._errors import LogError
+from kernadv._errors import LogError, option
 from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.groups import Groups, aggregate
 from kernadv.logs._base import Notes
@@ -242,9 +242,9 @@ def _refusal(first: Begin, again: _Again, identical: int) -> LogError:
     copies = f", {identical:,} rows of them with the same rewards as before" if identical else ""
     return LogError(
         f"{first.place}: the step goes back, and {groups:,} groups of a prompt and step come again{copies}. Choose with "
-        "--on-repeat what this is: last (a resumed run, or a file that is there twice: of a step that comes again only the "
-        "last rows count), offset (a count that began anew: its steps go on after those before), or merge (several writers: "
-        "rows of the same prompt and step are one group)"
+        f"{option('on_repeat')} what this is: last (a resumed run, or a file that is there twice: of a step that comes "
+        "again only the last rows count), offset (a count that began anew: its steps go on after those before), or merge "
+        "(several writers: rows of the same prompt and step are one group)"
     )
 
 
@@ -264,7 +264,10 @@ def _offsets(step: IntArray, label: IntArray) -> IntArray:
         offsets.append(end + 1 - int(here.min()))
         end = int(here.max()) + offsets[-1]
     if end >= 2**63:
-        raise LogError("the steps are too large to be numbered on: --on-repeat offset needs sums of steps below 2^63")
+        raise LogError(
+            "the steps are too large to be numbered on, expected sums below 2^63; "
+            f"for {option('on_repeat')} give last or merge"
+        )
     return np.array(offsets, np.int64)
 
 

@@ -121,7 +121,7 @@ def _name(audit: Audit, finding: Finding, level: int) -> str:
 
 
 def _columns(audit: Audit) -> list[_Column]:
-    gradient = _Column(f"gradient var\nvs {wording.reference(audit)}", "grad.\nvar", "gradient_ratio", intervals=2)
+    gradient = _Column(f"grad. var\nvs {wording.reference(audit)}", "grad.\nvar", "gradient_ratio", intervals=2)
     if audit.noise is None:
         columns = [
             _Column("value MSE less\nthat of batch mean", "MSE less\nbatch's", "excess", intervals=4),

@@ -33,8 +33,11 @@ def test_report_in_a_pipe(launch, log):
     assert max(map(len, lines)) <= 100
     assert lines[0] == str(log)
     assert lines[1].startswith("1,600 rows, 30 prompts, 40 steps, G = 4, E V(1-V) = ")
-    for name in ("zero", "batch mean", "group mean", "RLOO", "KAE h=0.05", "KAE h=1"):
+    for name in ("zero", "batch mean", "group mean", "RLOO", "KAE h=0.1", "KAE h=1"):
         assert any(line.startswith(name) for line in lines), name
+    # prompts come back after 3 steps, which 0.05 of 40 steps do not reach
+    assert not any(line.startswith("KAE h=0.05") for line in lines)
+    assert "bandwidths that reach no past reward, left out: h=0.05" in " ".join(done.stdout.split())
     assert "Can this log be trusted? All " in done.stdout
     assert "of the groups are dead (all 0: " in done.stdout
     assert "the default's values imply a gradient variance" in " ".join(done.stdout.split())
@@ -150,10 +153,13 @@ def test_help_names_every_option(run):
         "--counts",
         "--traces",
         "--reward",
+        "--on-repeat",
         "--baseline",
         "--kernel",
         "--draws",
         "--seed",
+        "--html",
+        "--json",
     ):
         assert option in done.out
 

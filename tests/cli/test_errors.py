@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 from kernadv.cli import _parsing as parsing
 from kernadv.cli import command
@@ -196,6 +197,15 @@ def test_full_disk(log):
     assert done.stderr == "error: cannot write the report to standard output: no space left on device\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_an_error_that_cannot_be_written_is_still_an_exit_code(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*CODE, "audit", str(tmp_path / "none.csv")], stdout=subprocess.PIPE, stderr=full, timeout=120
+        )
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs links")
 def test_links_in_a_circle(run, log, tmp_path):
     (tmp_path / "a.csv").symlink_to("b.csv")
@@ -222,16 +232,25 @@ def test_no_output_replaces_a_part_of_the_log(launch, frame, tmp_path):
     frame.write_csv(tmp_path / "runs" / "b.csv")
 
 
-def test_outputs_and_patterns(tmp_path):
-    import typer
-
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "a.csv").touch()
-    for log in (tmp_path / "runs" / "*.csv", tmp_path / "*"):
-        with pytest.raises(typer.BadParameter, match=r"is also the log|is inside the log"):
-            parsing.outputs({"--json": tmp_path / "runs" / "a.csv"}, log)
-    page = tmp_path / "runs" / "page.html"
-    assert parsing.outputs({"--html": page}, tmp_path / "runs") == {"--html": page}
+def test_outputs_and_patterns(tmp_path, monkeypatch):
+    """No file that a log was found in, however it was found, may be written; beside the files of a pattern all is free."""
+    monkeypatch.chdir(tmp_path)
+    part, page = tmp_path / "runs" / "sub" / "a.csv", tmp_path / "runs" / "page.html"
+    part.parent.mkdir(parents=True)
+    part.touch()
+    (tmp_path / "link.csv").symlink_to(part)
+    (tmp_path / "lost.csv").symlink_to("nowhere")
+    for log in ("runs", "run*", "runs/sub/*.csv", "runs/**/*.csv", str(part), "link.csv", "*.csv", str(tmp_path)):
+        with pytest.raises(typer.BadParameter, match="is also the log"):
+            parsing.outputs({"--json": part}, log)
+        assert parsing.outputs({"--html": page}, log) == {"--html": page}
+    beside = tmp_path / "runs" / "sub" / "a.json"
+    assert parsing.outputs({"--json": beside}, "runs/sub/*.csv") == {"--json": beside}
+    for log in ("runs", "run*", str(tmp_path)):
+        with pytest.raises(typer.BadParameter, match="is inside the log"):
+            parsing.outputs({"--json": beside}, log)
+    for log in ("-", "s3://bucket/runs", "https://host/a.csv"):
+        assert parsing.outputs({"--json": part}, log) == {"--json": part}
 
 
 def test_control_characters_of_a_log_do_not_reach_the_terminal(run, tmp_path):

@@ -382,3 +382,26 @@ def test_the_namespace_agrees_with_that_of_numpy():
     ends = tuple(torch.as_tensor(np.searchsorted(prompt, prompt, side)) for side in ("left", "right"))
     mine = xp.sum_of_others(ends, *map(xp.array, parts))
     np.testing.assert_allclose(xp.host(mine), NUMPY.sum_of_others(prompt, *parts), atol=1e-12)
+
+
+CALLS = {
+    "ratio": lambda xp, x, y: xp.ratio(x, y, 7.0),
+    "pick this": lambda xp, x, y: xp.pick((x * x).sum() > 0, x, y),
+    "pick that": lambda xp, x, y: xp.pick((x * x).sum() < 0, x, y),
+    "at_least": lambda xp, x, y: xp.at_least(x, 0.1),
+    "between": lambda xp, x, y: xp.between(x, -0.1, 0.2),
+    "stack": lambda xp, x, y: xp.stack([x, y]),
+    "averages": lambda xp, x, y: xp.averages(xp.stack([x, y]), y),
+    "number": lambda xp, x, y: xp.number(x > y),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_each_function_of_the_namespace_agrees_with_that_of_numpy(name):
+    from kernadv.device.namespace import TorchNamespace
+
+    xp, (x, y) = TorchNamespace(CPU), np.random.default_rng(5).normal(size=(2, 9))
+    y[3] = 0.0
+    with np.errstate(divide="ignore"):
+        expected = CALLS[name](NUMPY, x, y)
+    np.testing.assert_allclose(xp.host(CALLS[name](xp, xp.array(x), xp.array(y))), expected, rtol=1e-14)

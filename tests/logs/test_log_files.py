@@ -126,7 +126,9 @@ def test_frameworks_in_several_folders(kit, tmp_path):
             lines = [{"input": "a", "output": "o", "score": float(k), "step": step} for k in range(2)]
             kit.write_lines(tmp_path / "verl" / node / f"{step}.jsonl", lines)
     for name in ("trl", "verl"):
-        log = read_log(tmp_path / name)
+        with pytest.raises(LogError, match=r"node1.*merge \(several writers"):
+            read_log(tmp_path / name)
+        log = read_log(tmp_path / name, on_repeat="merge")
         assert (log.format, kit.as_dict(log)) == (name, {("a", 1): (4, 2, 2), ("a", 2): (4, 2, 2)})
 
 

@@ -286,6 +286,7 @@ def test_a_column_of_steps_comes_before_the_path(kit, tmp_path):
 
 
 HOURS = [0, 1, 1, 5, 30, 2]  # not in order
+ASKED = "abbbaa"  # the prompts: no group comes again
 START = datetime(2024, 2, 28, 23, 10, tzinfo=UTC)
 TIMES = [START + timedelta(hours=hour, minutes=k) for k, hour in enumerate(HOURS)]
 WRITTEN = {
@@ -307,15 +308,15 @@ WRITTEN = {
 def test_times_as_steps(kit, tmp_path, ending, written):
     if written == "datetime" and ending != "parquet":
         pytest.skip("the file has no such type")
-    frame = pl.DataFrame({"timestamp": WRITTEN[written], "prompt": list("ababab"), "reward": [1, 0, 1, 1, 0, 1]})
+    frame = pl.DataFrame({"timestamp": WRITTEN[written], "prompt": list(ASKED), "reward": [1, 0, 1, 1, 0, 1]})
     path = kit.write_table(tmp_path / f"log.{ending}", frame)
     hourly = read_log(path, step_every="1h")
-    assert kit.as_dict(hourly) == kit.brute(zip([h + 1 for h in HOURS], "ababab", [1, 0, 1, 1, 0, 1], strict=True))
+    assert kit.as_dict(hourly) == kit.brute(zip([h + 1 for h in HOURS], ASKED, [1, 0, 1, 1, 0, 1], strict=True))
     assert (pl.Series(hourly.groups.prompt * 100 + hourly.groups.step).diff().drop_nulls() > 0).all()  # sorted
     daily = read_log(path, step_every=timedelta(days=1), columns={"step": "timestamp"})
     assert daily.groups.step.tolist() == [1, 2, 3, 2]  # 23:10, then the next day, then 5:14 of the day after
     ranked = read_log(path, columns={"step": "rank:timestamp"})
-    assert kit.as_dict(ranked) == kit.brute(zip([1, 2, 3, 5, 6, 4], "ababab", [1, 0, 1, 1, 0, 1], strict=True))
+    assert kit.as_dict(ranked) == kit.brute(zip([1, 2, 3, 5, 6, 4], ASKED, [1, 0, 1, 1, 0, 1], strict=True))
 
 
 def test_times_before_1970_and_dates(kit, tmp_path):
@@ -329,8 +330,8 @@ def test_times_before_1970_and_dates(kit, tmp_path):
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
 def test_ranks_of_numbers_are_exact(kit, tmp_path, ending):
-    steps = [2**53 + 1, -5, 2**53, 2**53 + 1] if ending != "jsonl" else [7.5, -5, 7.25, 7.5]
-    frame = pl.DataFrame({"t": steps, "prompt": ["a"] * 4, "reward": [1, 0, 0, 1]}, strict=False)
+    steps = [2**53 + 1, 2**53 + 1, -5, 2**53] if ending != "jsonl" else [7.5, 7.5, -5, 7.25]
+    frame = pl.DataFrame({"t": steps, "prompt": ["a"] * 4, "reward": [1, 1, 0, 0]}, strict=False)
     path = kit.write_table(tmp_path / f"log.{ending}", frame)
     log = read_log(path, columns={"step": "rank:t"})
     assert kit.as_dict(log) == {("a", 1): (1, 0, 0), ("a", 2): (1, 0, 0), ("a", 3): (2, 2, 2)}
