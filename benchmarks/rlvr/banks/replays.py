@@ -55,11 +55,15 @@ def read(plan: Plan, step: int, folder: Path) -> Bank:
         source.update({name: source[of] ** power for name, (of, power) in POWERS.items() if of in source})
     if "surprisal" in data:
         weigh = Surprisal()  # as the batches came, then the fresh traces
-        batches = [*zip(*(data["history"].get(name, ()) for name in ("surprisal", "length")), strict=True)]
-        capped = [weigh.of_traces(x.ravel(), length.ravel()).reshape(x.shape) for x, length in batches]
-        data["history"]["surprisal-capped"] = np.array(capped)
-        own = data["surprisal"], data["length"]
-        data["surprisal-capped"] = weigh.of_traces(*(x.ravel() for x in own)).reshape(own[0].shape)
+
+        def capped(x: Any, length: Any) -> Any:
+            return weigh.of_traces(x.ravel(), length.ravel()).reshape(x.shape)
+
+        history = data["history"]
+        if "surprisal" in history:
+            batches = zip(history["surprisal"], history["length"], strict=True)
+            history["surprisal-capped"] = np.array([capped(*batch) for batch in batches])
+        data["surprisal-capped"] = capped(data["surprisal"], data["length"])
     rates = load(plan.offline(folder)).numpy()
     return Bank(plan, step, Offline(rates * OFFLINE_ROLLOUTS, OFFLINE_ROLLOUTS), data)
 
