@@ -34,8 +34,8 @@ steps.  The learning rate of each method is the one with the best area on the se
 *area* is the mean accuracy over the training in points; those after it are differences from no baseline, paired over the
 seeds, with 95% intervals (Student's t; bold where they leave out 0; no correction for the number of comparisons; seeds s and
 s + 4 share the skills).  *Entropy*: of the tokens that decide, at the end, in nats.  *Gradient*: exact second moment of the
-gradient along the method's own path, over that of the oracle b\\*.  *Tilted*: v / (v + 3 (1 - v)) for the value v, a control
-that is lower without any weights."""
+gradient along the method's own path, over that of the oracle b\\*.  *Tilted*: v / (v + k (1 - v)) for the value v and k = 3,
+or 2 where it says so; without weights a control, and "weighted, tilted by 2" is what the adapters do."""
 
 
 def main() -> None:

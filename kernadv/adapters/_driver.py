@@ -64,7 +64,7 @@ class Driver:
     loss : {"sum", "trace"} or None
         As in `Surprisal`.  None: not known; the default estimator is then as without log-probabilities, which is said once.
     **options
-        Arguments of the default estimator, before those above.
+        Arguments of the default estimator; they win over those above.
 
     Raises
     ------
@@ -250,16 +250,14 @@ class Driver:
         """Load a state; the default estimator goes on without weights if the run had none."""
         try:
             load(self.estimator)
-        except CheckpointError:
+        except CheckpointError as error:
             if self._options is None or not self.weighted:
                 raise
             unweighted = KernelValueEstimator(**{**self._options, "weighted": False})
             try:
                 load(unweighted)
             except CheckpointError:
-                unweighted = self.estimator
-            if unweighted is self.estimator:
-                raise
+                raise error from None
             self.estimator = unweighted
 
 

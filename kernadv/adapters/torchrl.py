@@ -28,7 +28,7 @@ class KernelAdvantage(MCAdvantage):
     step : callable
         Returns the version of the policy that wrote the trajectories, from 1: a function that reads a counter of yours.
     estimator : Estimator, optional
-        Default: the pooled `KernelValueEstimator`, weighted if there is a `log_probs_key`, else with ``pessimism=2``.
+        Default: the pooled `KernelValueEstimator` with ``pessimism=2``, weighted if there is a `log_probs_key`.
     trajectory_return : {"sum", "max", "mean"}
         A trajectory's reward from those of its steps.
     log_probs_key : optional

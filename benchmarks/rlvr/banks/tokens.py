@@ -89,10 +89,8 @@ def study(
     found = []
     with Bars() as bars, bars.bar("tokens") as show:
         for number, (name, rate, seed) in enumerate((n, r, s) for n, r in RATES.items() for s in range(seeds)):
-            task, setting = (
-                TASKS[name](),
-                Setting("weighted", seed, rate, task=name, rollouts=prompts, steps=max(steps)),
-            )
+            task = TASKS[name]()
+            setting = Setting("weighted", seed, rate, task=name, rollouts=prompts, steps=max(steps))
             path = Watched(setting, task, start(task, setting.profile, setting.table, folder, sizes), Prompts(task))
             for step in steps:
                 while path.done + 1 < step:
