@@ -23,7 +23,7 @@ frameworks: $(FRAMEWORKS)/.ready
 
 test-adapters: $(FRAMEWORKS)/.ready
 	@# One thread: the models are tiny.  What the frameworks warn of is theirs.
-	OMP_NUM_THREADS=1 $(FRAMEWORKS)/bin/python -m pytest -q -W default tests/adapters
+	OMP_NUM_THREADS=1 $(FRAMEWORKS)/bin/python -m pytest -q -W default tests/adapters tests/logs/test_log_engines.py
 
 # The study's third task; reasoning-gym builds some of its packages from source, one with a C compiler.
 test-reasoning-gym: $(VENV)/.test

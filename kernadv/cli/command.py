@@ -105,6 +105,13 @@ def audit(
             help="Of steps that come again: error, last (only the last rows count), offset (number them on), or merge.",
         ),
     ] = "error",
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Who reads: local, this process; or ray, the workers of a Ray cluster, which must see the same files.",
+        ),
+    ] = "local",
     baseline: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Further baseline to compare; may be repeated. An unknown name lists all."),
@@ -163,6 +170,7 @@ def audit(
                     rewards=weights,
                     on_repeat=on_repeat,
                     keep_traces=prompts is not None or any(one.needs_traces for one in further),
+                    engine=engine,
                     progress=lambda fraction, rows: tell(fraction, f"{rows:,} rows"),
                 )
 

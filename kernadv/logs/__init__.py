@@ -11,13 +11,26 @@ import math
 import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from itertools import accumulate
 
-from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_choice, check_count, check_flag, printable
+import numpy as np
+
+from kernadv._errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    LogError,
+    check_choice,
+    check_count,
+    check_flag,
+    import_extra,
+    printable,
+)
 from kernadv._typing import FloatArray, IntArray
 from kernadv.logs._base import (
+    ENGINES,
     ON_REPEAT,
     Absent,
     Chunk,
@@ -64,6 +77,7 @@ def read_log(
     rewards: Sequence[str] | Mapping[str, float] | None = None,
     on_repeat: str = "error",
     keep_traces: bool = False,
+    engine: str = "local",
     progress: Callable[[float, int], None] | None = None,
 ) -> RewardLog:
     """Read the rewards of a training run, in bounded memory, and reduce them to groups.
@@ -101,6 +115,10 @@ def read_log(
     keep_traces : bool
         Keep the single traces, 32 bytes each, beside the groups: some baselines read them.  They are also kept if a column
         of weights is named.
+    engine : str
+        Who reads: "local", this process; or "ray", the workers of a Ray cluster, the one that is running or that the
+        environment variable RAY_ADDRESS names, else one on this machine.  The result is the same.  All machines must see
+        the files under the same paths.  Needs the extra ``kernadv[ray]``.
     progress : callable, optional
         Called with the fraction done and the number of rows read, after every chunk and at the end.
 
@@ -115,7 +133,9 @@ def read_log(
         If the log cannot be read, or a value cannot be used: the message shows it and its row.  Missing rewards (null,
         NaN) are dropped, with a note, and so is the end of the last file where a running job has not completed it.
     MissingExtraError
-        If a URL is given and fsspec is not installed.
+        If a URL is given and fsspec is not installed, or the engine is "ray" and Ray is not.
+    BackendError
+        If no Ray cluster can be reached, or it fails.
     ArgumentError, ArgumentTypeError
         If an argument cannot be used, or they contradict each other.
     """
@@ -124,17 +144,34 @@ def read_log(
     query = _query(printable(source), files, columns or {}, step_every, counts, traces, rewards)
     keep = check_flag(keep_traces, "keep_traces") or "weight" in query.columns
     query = replace(query, on_repeat=_on_repeat(on_repeat, query), keep_traces=keep)
+    if check_choice(engine, "engine", ENGINES) == "ray":
+        import_extra("ray", "engine='ray'", "ray")
     name = _detect(query, readers) if format is None else check_choice(format, "log format", readers)
     from kernadv.logs._reduce import Reducer
+    from kernadv.logs._splits import chunks, read_as, splits
 
     reducer = Reducer(query)
-    with _read_as(query, name):
-        for chunk in _chunks(query, readers[name]):
-            reducer.add(chunk)
+    with read_as(query, name):
+        found = splits(query, readers[name])
+        ends = [0, *accumulate(sum(file.size or 1 for file in split) for split in found)]
+
+        def tell(splits_done: float) -> None:
             if progress is not None:
-                progress(chunk.done, reducer.n_rows)
-    if progress is not None:
-        progress(1.0, reducer.n_rows)
+                progress(float(np.interp(splits_done, range(len(ends)), ends)) / ends[-1], reducer.n_rows)
+
+        for k, split in enumerate(found):
+            if engine == "ray" and reducer.origin is not None:  # the splits read here have told it, and the columns
+                from kernadv.logs._ray import reductions
+
+                with closing(reductions(query, readers[name], name, reducer.origin, found[k:])) as rest:
+                    for done, reduced in rest:
+                        reducer.merge(reduced)
+                        tell(k + done)
+                break
+            for chunk in chunks(replace(query, files=split), readers[name]):
+                reducer.add(chunk)
+                tell(k + chunk.done)
+        tell(len(found))
     return query.steps.finish(reducer.finish(name))
 
 
@@ -222,41 +259,23 @@ class Tail:
         readers = {name: _reader(name) for name in formats()}
         name = _detect(query, readers) if self.format is None else self.format
         from kernadv.logs._reduce import rows_of
+        from kernadv.logs._splits import chunks, read_as, splits
 
-        with _read_as(query, name):
-            for chunk in _chunks(query, readers[name]):
-                self.format = name
-                self._used.update(file.path for file in set(chunk.sources.tolist()))
-                ids, reward, step = rows_of(chunk)
-                if query.steps.every is not None and len(step):
-                    self._first = int(step[0]) if self._first is None else self._first
-                    step = step - self._first + 1
-                yield ids, reward, step
+        with read_as(query, name):
+            for split in splits(query, readers[name]):
+                for chunk in chunks(replace(query, files=split), readers[name]):
+                    self.format = name
+                    self._used.update(file.path for file in set(chunk.sources.tolist()))
+                    ids, reward, step = rows_of(chunk)
+                    if query.steps.every is not None and len(step):
+                        self._first = int(step[0]) if self._first is None else self._first
+                        step = step - self._first + 1
+                    yield ids, reward, step
 
 
 def formats() -> list[str]:
     """Return the names of the formats, which are those of the public modules of this package."""
     return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
-
-
-def _chunks(query: Query, reader: Reader) -> Iterator[Chunk]:
-    """The chunks of a log, whose rows are traces or groups with counts, and whose steps are whole numbers."""
-    from kernadv.logs._groups import ungrouped
-    from kernadv.logs._stream import packed
-
-    for chunk in packed(reader.frames(query)):
-        yield ungrouped(query.steps.apply(chunk, query.notes), query)
-
-
-@contextmanager
-def _read_as(query: Query, name: str) -> Iterator[None]:
-    """Turn the errors of polars into a LogError that names the format."""
-    from polars.exceptions import PolarsError
-
-    try:
-        yield
-    except (PolarsError, RecursionError) as error:
-        raise LogError(f"{query.source} cannot be read as {name}: {error}") from error
 
 
 def _reader(name: str) -> Reader:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: What may be done with steps that come again.
 ON_REPEAT = ("error", "last", "offset", "merge")
+#: Who may read a log.
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class Notes(Counter[str]):
         if count:
             self[text] += count
 
+    def extend(self, others: Notes) -> None:
+        """Add the remarks on what follows."""
+        for text, count in others.items():
+            self.add(text, count)
+
     def texts(self) -> tuple[str, ...]:
         """Return the remarks with their counts filled in, and with escapes for what a terminal would obey."""
         return tuple(printable(text.replace("{n}", f"{count:,}")) for text, count in self.items())
@@ -111,7 +118,7 @@ class Query:
     source : str
         What to call the log: the paths as they were given.
     files : sequence of File
-        All files found there, also those of other formats.
+        All files found there, also those of other formats; of one of the `Reader.splits`, those to be read.
     columns : mapping of role (step, prompt, reward, value) to column
         Columns named by the caller; the others are found by the reader.
     steps : StepRule
@@ -218,6 +225,9 @@ class Incomplete(LogError):
         super().__init__(message)
         self.what = what
 
+    def __reduce__(self) -> tuple[type[Incomplete], tuple[str, str]]:
+        return Incomplete, (str(self), self.what)
+
 
 Choose = Callable[[list[str]], tuple[list[str], Collection[str]]]
 """Says which of the columns of a file are read, and the integers of which of them stay exact: of the step and the prompt."""
@@ -241,9 +251,13 @@ class Reader(ABC):
     def detect(self, files: Sequence[File]) -> bool:
         """Say whether the log is of this format, from the names of its files and a look at the first."""
 
+    def splits(self, query: Query) -> list[Sequence[File]]:
+        """Return the files to be read, in splits that can be read apart; one if no row can be read without those before."""
+        return [query.files]
+
     @abstractmethod
     def frames(self, query: Query) -> Iterator[Chunk]:
-        """Yield the log chunk by chunk, in bounded memory."""
+        """Yield a split, which is the files of the query, chunk by chunk, in bounded memory."""
 
 
 def broken_line(source: object, line: int, detail: str) -> LogError:

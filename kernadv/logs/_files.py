@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from kernadv._errors import ArgumentTypeError, LogError, import_extra
@@ -159,6 +159,10 @@ class File:
         Whether it is the last of its root: a running job may still be writing it.
     before : int
         Rows of it that were read before, and are no part of it here.
+    row_groups : range or None
+        Those of a parquet file that are a part of it here; None: all.
+    once : bool
+        Whether it can be read only once, and only by this process.
     """
 
     path: str
@@ -167,6 +171,8 @@ class File:
     folders: tuple[str, ...] = ()
     last: bool = False
     before: int = 0
+    row_groups: range | None = None
+    once: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return self.path
@@ -186,11 +192,14 @@ class File:
         """Return the bytes from the start."""
         return Stream(self._opened(), self.size)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether it can be read in any order where it is, without a copy."""
+        return not self.name.lower().endswith(COMPRESSED)
+
     def seekable(self) -> Any:
         """Return a file that can be read in any order."""
-        if self.name.lower().endswith(COMPRESSED):
-            return _on_disk(self.open())
-        return self._seekable()
+        return self._seekable() if self.in_place else _on_disk(self.open())
 
     def _opened(self) -> Any:
         return open(self.path, "rb", buffering=0)
@@ -208,11 +217,15 @@ class _Remote(File):
     system: Any = None
 
     def _opened(self) -> Any:
-        # not every web server can send a part of a file
         return self.system.open(self.path, "rb", **({"block_size": 0} if _is_web(self.path) else {}))
 
+    @property
+    def in_place(self) -> bool:
+        """Not every web server can send a part of a file."""
+        return super().in_place and not _is_web(self.path)
+
     def _seekable(self) -> Any:
-        return _on_disk(self._opened()) if _is_web(self.path) else self._opened()
+        return self._opened()
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +233,7 @@ class _Pipe(File):
     """What can be read only once.  Its format is told from its first bytes."""
 
     descriptor: int | None = None
+    once: ClassVar[bool] = True
 
     @cached_property
     def ending(self) -> str:

@@ -146,7 +146,9 @@ class Growth:
         # the header of a csv is no record
         rows_before = before.rows - (before.rows > 0 and file.ending in _QUOTED)
         size = len(head) + end - before.end
-        return _Piece(file.path, size, file.root, file.folders, file.last, rows_before, head, before.end, end)
+        return _Piece(
+            file.path, size, file.root, file.folders, file.last, rows_before, head=head, start=before.end, end=end
+        )
 
 
 def _ends(source: Any, end: int) -> bytes:

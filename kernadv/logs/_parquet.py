@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -19,21 +21,44 @@ _END = b"PAR1"
 
 def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[int], float]]:
     """Yield frames of the chosen columns, with their row numbers and the fraction of the file that is done."""
-    start = 1
     with file.seekable() as source:
         _check_end(file, source)
         with parquet.ParquetFile(source, pre_buffer=False) as found:
             columns, _ = choose(list(field_names(found.schema_arrow)))
-            for batch in found.iter_batches(batch_size=_ROWS, columns=columns):
+            groups = range(found.num_row_groups) if file.row_groups is None else file.row_groups
+            n_rows = sum(_group_rows(found.metadata, groups))
+            start = first = 1 + file.before
+            for batch in found.iter_batches(batch_size=_ROWS, row_groups=list(groups), columns=columns):
                 end = start + batch.num_rows
-                yield frame(batch, columns), range(start, end), (end - 1) / found.metadata.num_rows
+                yield frame(batch, columns), range(start, end), (end - first) / n_rows
                 start = end
+
+
+def pieces(file: File, rows: int) -> list[File]:
+    """Cut a file at its row groups into pieces of at least so many rows, apart from the last."""
+    try:
+        with file.seekable() as source:
+            about = parquet.read_metadata(source)
+    except (pa.ArrowException, OSError):  # whoever reads it will say so
+        return [file]
+    ends = np.cumsum(list(_group_rows(about, range(about.num_row_groups))))
+    found, group, before = [], 0, 0
+    while group < len(ends):
+        end = min(int(np.searchsorted(ends, before + rows)), len(ends) - 1) + 1
+        size = (file.size or 0) * (int(ends[end - 1]) - before) // int(ends[-1])
+        found.append(replace(file, size=size, before=before, row_groups=range(group, end)))
+        group, before = end, int(ends[end - 1])
+    return found or [file]
 
 
 def schema(file: File) -> pa.Schema:
     """Return the names and types of the columns."""
     with file.seekable() as source:
         return parquet.read_schema(source)
+
+
+def _group_rows(about: Any, groups: range) -> Iterator[int]:
+    return (about.row_group(group).num_rows for group in groups)
 
 
 def _check_end(file: File, source: Any) -> None:

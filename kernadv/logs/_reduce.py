@@ -81,8 +81,8 @@ class Reduced(NamedTuple):
     ----------
     files : (str, str) or ()
         The first and the last file, of rows with a reward.
-    n_rows, n_dropped : int
-        Rows, and those of them without a reward.
+    n_rows : int
+        Rows, those without a reward included.
     integral : bool
         Whether prompts are integers.
     sums : (M,) DataFrame
@@ -103,7 +103,6 @@ class Reduced(NamedTuple):
 
     files: tuple[str, ...]
     n_rows: int
-    n_dropped: int
     integral: bool
     sums: pl.DataFrame
     stretches: list[Stretch]
@@ -126,7 +125,7 @@ def origin_of(chunk: Chunk) -> float | None:
     return None if not len(rewards) else float(rewards[0]) if abs(rewards[0]) > _FAR else 0.0
 
 
-def reduce(chunk: Chunk, origin: float, keep_traces: bool = False) -> Reduced:
+def reduce(chunk: Chunk, origin: float, query: Query) -> Reduced:
     """Reduce a chunk to its groups, with rewards and true values relative to an origin; and keep its traces if asked to."""
     texts, integral = prompt_texts(chunk)
     step = integers(chunk, chunk.selection.step).to_numpy()
@@ -136,6 +135,7 @@ def reduce(chunk: Chunk, origin: float, keep_traces: bool = False) -> Reduced:
         columns["value"] = (value - origin) * columns["n"]
     usable = columns["n"] > 0
     rows = np.flatnonzero(usable)
+    query.notes.add("rows without a reward, dropped: {n}", len(usable) - len(rows))
     weight = weights(chunk, usable)
     enters = _enters(chunk, rows)  # a file
     if len(rows) < len(usable):
@@ -167,12 +167,11 @@ def reduce(chunk: Chunk, origin: float, keep_traces: bool = False) -> Reduced:
     ]
     head, middle, tail = _traces_by_step(chunk, group, step, start, columns["s"])
     kept = None
-    if keep_traces and not chunk.selection.counts:
+    if query.keep_traces and not chunk.selection.counts:
         kept = Kept(np.repeat(group, np.diff(start, append=len(step))), columns["s"], weight)
     return Reduced(
         tuple(str(chunk.sources[at]) for at in rows[[0, -1]]) if len(rows) else (),
         len(usable),
-        len(usable) - len(rows),
         integral,
         groups.drop("stretch", strict=False),
         stretches,
@@ -227,13 +226,12 @@ class Reducer:
         """Reduce one chunk and add it."""
         if self.origin is None:
             self.origin = origin_of(chunk)
-        self.merge(reduce(chunk, self.origin or 0.0, self._query.keep_traces))
+        self.merge(reduce(chunk, self.origin or 0.0, self._query))
 
     def merge(self, reduced: Reduced) -> None:
         """Add the next chunk."""
         first = self.n_rows + 1
         self.n_rows += reduced.n_rows
-        self._query.notes.add("rows without a reward, dropped: {n}", reduced.n_dropped)
         if not len(reduced.sums):
             return
         prompt = self._index.rows(reduced)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from kernadv._errors import LogError
 from kernadv.logs import Chunk, File, Query, Reader, select
 from kernadv.logs._files import shallowest
+from kernadv.logs._splits import cut
 from kernadv.logs._stream import ENDINGS, filled, stream
 
 
@@ -21,8 +22,8 @@ class Table(Reader):
         """Look at the file endings."""
         return bool(_files(files))
 
-    def frames(self, query: Query) -> Iterator[Chunk]:
-        """Yield the files in the order of their names."""
+    def splits(self, query: Query) -> list[Sequence[File]]:
+        """Take the files in the order of their names."""
         files = filled(_files(query.files), query, self.looks_for)
         endings = {file.ending for file in files}
         if len(endings) > 1:
@@ -30,7 +31,11 @@ class Table(Reader):
                 f"{query.source} holds files ending in {', '.join(sorted(endings))}; give one of them, or a pattern such as "
                 f"'*{min(endings)}'"
             )
-        yield from stream(files, query, lambda found, file: select(query, found, file))
+        return cut(files)
+
+    def frames(self, query: Query) -> Iterator[Chunk]:
+        """Yield the files as they are."""
+        yield from stream(query.files, query, lambda found, file: select(query, found, file))
 
 
 def _files(files: Sequence[File]) -> list[File]:

@@ -17,6 +17,7 @@ import polars as pl
 from kernadv._errors import LogError
 from kernadv.logs import ALIASES, Chunk, File, Notes, Query, Reader, select
 from kernadv.logs._files import shallowest
+from kernadv.logs._splits import cut
 from kernadv.logs._stream import column_names, filled, join, packed, stream
 
 _NAME = re.compile(r"([0-9]{1,18})\.jsonl(\.[a-z0-9]+)?")
@@ -42,11 +43,14 @@ class Verl(Reader):
         except LogError:
             return False
 
+    def splits(self, query: Query) -> list[Sequence[File]]:
+        """Take the files in the order of their steps."""
+        return cut(filled(_files(query.files), query, self.looks_for))
+
     def frames(self, query: Query) -> Iterator[Chunk]:
-        """Yield the files in the order of their steps; the step is that of the name."""
-        files = filled(_files(query.files), query, self.looks_for)
+        """Yield whole files; the step is that of the name."""
         chunks = stream(
-            files,
+            query.files,
             query,
             lambda found, file: select(query, found, file, aliases=_ALIASES, rewards=("score",)),
             keep="uid".__eq__,

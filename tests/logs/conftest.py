@@ -76,7 +76,17 @@ def frame(rows):
 
 
 @pytest.fixture
-def small_chunks(monkeypatch):
+def small_splits(monkeypatch):
+    """Cut every log into splits of a file, or of a row group of parquet."""
+    from kernadv.logs import _splits
+
+    monkeypatch.setattr(_splits, "_BYTES", 1)
+    monkeypatch.setattr(_splits, "_ROWS", 1)
+    monkeypatch.setattr(_splits, "_LARGE", 1)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch, small_splits):
     """Cut every file into pieces of a few rows, and merge often."""
     from kernadv.logs import _csv, _jsonl, _parquet, _passes, _stream
 

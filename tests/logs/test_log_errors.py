@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from kernadv._errors import ArgumentError, LogError
+from kernadv._errors import ArgumentError, LogError, MissingExtraError
 from kernadv.logs import formats, read_log
 
 GOOD = {"step": [1, 2, 3], "prompt": ["a", "b", "c"], "reward": [1.0, 0.0, 0.5]}
@@ -237,3 +237,11 @@ kernadv.logs.read_log("log.csv")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert re.search(rf'LogError: .*{module}.*pip install "kernadv\[audit\]"', done.stderr)
+
+
+def test_engines(monkeypatch, tmp_path):
+    path = tmp_path / "log.csv"
+    pl.DataFrame(GOOD).write_csv(path)
+    fails(path, "unknown engine 'dask'", "known: local, ray", error=ArgumentError, engine="dask")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    fails(path, "engine='ray' needs ray", 'pip install "kernadv[ray]"', error=MissingExtraError, engine="ray")
