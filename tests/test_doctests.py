@@ -18,11 +18,11 @@ MODULES = sorted(
 
 
 def examples(name):
-    """The doctests of a module, those of its own objects only; an adapter is skipped where its framework is missing."""
+    """The doctests of a module, of its own objects only; an adapter or engine is skipped where its framework is missing."""
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if not name.startswith("kernadv.adapters.") or error.name.startswith("kernadv"):
+        if not name.startswith(("kernadv.adapters.", "kernadv.logs._ray")) or error.name.startswith("kernadv"):
             raise
         pytest.skip(f"{error.name} is not installed")
     return [test for test in doctest.DocTestFinder().find(module) if test.examples]

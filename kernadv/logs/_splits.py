@@ -20,7 +20,7 @@ from kernadv.logs._stream import packed
 #: A split is complete with so many bytes.  A file counts as no less than the second number, because opening it takes time.
 _BYTES, _FILE = 1 << 24, 1 << 18
 #: Rows of a piece of a parquet file, and bytes below which a file is not cut.
-_ROWS, _LARGE = 1 << 19, 1 << 22
+_ROWS, _LARGE = 1 << 20, 1 << 22
 #: Files of a log from which on none is cut: there are splits enough, and each cut needs a look into the file.
 _MANY = 256
 

@@ -337,7 +337,7 @@ def command(folder, *options, **environment):
     return subprocess.run(run, capture_output=True, text=True, timeout=240, env={**os.environ, **environment})
 
 
-def test_the_command_starts_a_cluster_and_ends_it(tmp_path):
+def test_the_command(tmp_path):
     traces(steps=130).with_columns(part=pl.col("step")).pipe(in_files, tmp_path / "run", "csv", "part")
     for engine in ("local", "ray"):
         done = command(tmp_path / "run", "--engine", engine, "--json", tmp_path / f"{engine}.json")
@@ -345,8 +345,9 @@ def test_the_command_starts_a_cluster_and_ends_it(tmp_path):
     assert (tmp_path / "ray.json").read_text() == (tmp_path / "local.json").read_text()
 
 
-def test_a_cluster_that_is_not_there(tmp_path):
+def test_an_address_that_leads_nowhere(tmp_path):
     traces(steps=130).pipe(in_files, tmp_path / "run", "csv")
-    done = command(tmp_path / "run", "--engine", "ray", RAY_ADDRESS="auto")
+    done = command(tmp_path / "run", "--engine", "ray", RAY_ADDRESS="nothing")
     assert done.returncode == 2
-    assert "no Ray cluster can be reached" in done.stderr
+    assert "no Ray cluster can be reached or started: " in done.stderr
+    assert "look at RAY_ADDRESS" in done.stderr
