@@ -1,0 +1,146 @@
+"""Which prompts to visit next, by what the estimator predicts of them: dead groups, signal, and what is neglected.
+
+    python -m benchmarks.curriculum [--seeds 4]
+
+Values follow their paths whatever is visited: nothing here says how a policy trains.  Writes results/curriculum.md, in
+half a minute a seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks import RESULTS
+from kernadv import KernelValueEstimator
+from kernadv._typing import FloatArray, IntArray
+from kernadv.estimator import Prediction
+from kernadv.simulate import PROCESSES
+
+PROMPTS, BATCH, STEPS = 512, 32, 200
+#: Steps before which nothing is counted.
+FIRST = 50
+SCENARIOS = ("random_walk", "rare")
+SIZES = (8,)
+
+
+def choose(interest: FloatArray, batch: int, rng: np.random.Generator, uniform: float = 0.25) -> IntArray:
+    """Draw distinct prompts: a share of the weight for all alike, the rest by interest; NaN: nothing is known yet.
+
+    Parameters
+    ----------
+    interest : (P,)
+        Not negative, e.g. ``1 - estimator.predict(prompt_ids).dead(G)``.
+    batch : int
+    rng : numpy Generator
+    uniform : float
+        From 0 to 1.
+
+    Returns
+    -------
+    (batch,) int64
+        Places of the prompts.
+    """
+    weight = np.where(np.isnan(interest), 1.0, interest) + 1e-9
+    share = uniform / len(weight) + (1.0 - uniform) * weight / weight.sum()
+    return rng.choice(len(weight), batch, replace=False, p=share)
+
+
+#: Title -> interest of prompts, from what is predicted, their true values and the number of traces; and the uniform share.
+SAMPLERS: dict[str, tuple[Callable[[Prediction, FloatArray, int], FloatArray], float]] = {
+    "all alike": (lambda seen, v, group: np.ones(len(v)), 1.0),
+    "1 - dead(G), a quarter alike": (lambda seen, v, group: 1.0 - seen.dead(group), 0.25),
+    "1 - dead(G)": (lambda seen, v, group: 1.0 - seen.dead(group), 0.0),
+    "v (1 - v), a quarter alike": (lambda seen, v, group: seen.value * (1.0 - seen.value), 0.25),
+    "v (1 - v)": (lambda seen, v, group: seen.value * (1.0 - seen.value), 0.0),
+    "true V (1 - V)": (lambda seen, v, group: v * (1.0 - v), 0.0),
+}
+
+
+class Outcome(NamedTuple):
+    """One run, after `FIRST` steps.
+
+    Attributes
+    ----------
+    dead : float
+        Share of the groups whose rewards are all equal.
+    signal : float
+        Mean V (1 - V) of the visited prompts.
+    neglected : float
+        Share of all prompts that were not visited.
+    crowded : float
+        Share of the visits that went to the tenth of the prompts visited most.
+    error : float
+        Mean squared error of the values predicted of all prompts.
+    ahead : float
+        Mean reward of the visited prompts, minus the mean value of all.
+    """
+
+    dead: float
+    signal: float
+    neglected: float
+    crowded: float
+    error: float
+    ahead: float
+
+
+def simulated(process: str, group: int, sampler: str, seed: int) -> Outcome:
+    """Visit prompts for `STEPS` steps."""
+    law, (interest, uniform) = PROCESSES[process], SAMPLERS[sampler]
+    prompt, step = np.repeat(np.arange(PROMPTS), STEPS), np.tile(np.arange(1, STEPS + 1), PROMPTS)
+    path = law.values(prompt, step, PROMPTS, STEPS, seed).reshape(PROMPTS, STEPS)
+    est, rng, every = KernelValueEstimator(), np.random.default_rng((seed, 1)), np.arange(PROMPTS)
+    visits, found = np.zeros(PROMPTS), []
+    for at in range(1, STEPS + 1):
+        v = path[:, at - 1]
+        seen = est.predict(every, at)
+        chosen = choose(interest(seen, v, group), BATCH, rng, uniform)
+        rewards = law.draw(rng, np.repeat(v[chosen], group))
+        est.advantages(np.repeat(chosen, group), rewards, at)
+        if at > FIRST:
+            right = rewards.reshape(BATCH, group).sum(1)
+            visits[chosen] += 1
+            found.append((((right == 0) | (right == group)).mean(), (v[chosen] * (1 - v[chosen])).mean(),
+                          ((seen.value - v) ** 2).mean(), rewards.mean() - v.mean()))  # fmt: skip
+    dead, signal, error, ahead = np.mean(found, axis=0)
+    crowded = np.sort(visits)[-PROMPTS // 10 :].sum() / visits.sum()
+    return Outcome(dead, signal, (visits == 0).mean(), crowded, error, ahead)
+
+
+def markdown(outcomes: dict[tuple[str, int, str], list[Outcome]], seeds: int) -> str:
+    """The table: means over the runs."""
+    lines = [
+        f"{PROMPTS} prompts, {BATCH} a step, steps {FIRST + 1} to {STEPS}, means over {seeds} runs; 0/1 rewards. Signal: "
+        "mean V (1 - V) of the visited prompts, relative to visiting all alike. Not visited: share of the prompts. "
+        "Top tenth: share of the visits that went to the tenth of the prompts visited most. MSE: of the values predicted of "
+        "all prompts. Reward ahead: mean reward of the visited prompts minus the mean value of all.",
+        "",
+        "| values | G | visited by | dead groups | signal | not visited | top tenth | MSE | reward ahead |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for (process, group, sampler), runs in outcomes.items():
+        mean = Outcome(*np.mean(runs, axis=0))
+        alike = np.mean([run.signal for run in outcomes[process, group, "all alike"]])
+        first = f"| {process} | {group} " if sampler == "all alike" else "| | "
+        lines.append(
+            f"{first}| {sampler} | {mean.dead:.0%} | {mean.signal / alike:.2f} | {mean.neglected:.0%} | "
+            f"{mean.crowded:.0%} | {mean.error:.4f} | {mean.ahead:+.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=4)
+    options = parser.parse_args()
+    cells = product(SCENARIOS, SIZES, SAMPLERS)
+    outcomes = {cell: [simulated(*cell, seed) for seed in range(options.seeds)] for cell in cells}
+    (RESULTS / "curriculum.md").write_text(markdown(outcomes, options.seeds))
+
+
+if __name__ == "__main__":
+    main()
