@@ -1,6 +1,6 @@
 """Which prompts to visit next, by what the estimator predicts of them: dead groups, signal, and what is neglected.
 
-    python -m benchmarks.curriculum [--seeds 4]
+    python -m benchmarks.curriculum [--seeds 16]
 
 Values follow their paths whatever is visited: nothing here says how a policy trains.  Writes results/curriculum.md, in
 half a minute a seed.
@@ -14,6 +14,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t as student
 
 from benchmarks import RESULTS
 from kernadv import KernelValueEstimator
@@ -112,30 +113,36 @@ def simulated(process: str, group: int, sampler: str, seed: int) -> Outcome:
 
 
 def markdown(outcomes: dict[tuple[str, int, str], list[Outcome]], seeds: int) -> str:
-    """The table: means over the runs."""
+    """The table: means over the runs, with 95% intervals of the differences to visiting all alike on the same paths."""
     lines = [
-        f"{PROMPTS} prompts, {BATCH} a step, steps {FIRST + 1} to {STEPS}, means over {seeds} runs; 0/1 rewards. Signal: "
-        "mean V (1 - V) of the visited prompts, relative to visiting all alike. Not visited: share of the prompts. "
-        "Top tenth: share of the visits that went to the tenth of the prompts visited most. MSE: of the values predicted of "
-        "all prompts. Reward ahead: mean reward of the visited prompts minus the mean value of all.",
+        f"{PROMPTS} prompts, {BATCH} a step, steps {FIRST + 1} to {STEPS}, means over {seeds} runs; 0/1 rewards; true "
+        "values follow their paths whatever is visited. ±: half a 95% interval of the difference to all alike, over paired "
+        "runs. Signal: mean V (1 - V) of the visited prompts. Not visited: share of the prompts. Top tenth: share of the "
+        "visits that went to the tenth of the prompts visited most. MSE: of the values predicted of all prompts. Reward "
+        "ahead: mean reward of the visited prompts minus the mean value of all.",
         "",
         "| values | G | visited by | dead groups | signal | not visited | top tenth | MSE | reward ahead |",
         "|---|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for (process, group, sampler), runs in outcomes.items():
-        mean = Outcome(*np.mean(runs, axis=0))
-        alike = np.mean([run.signal for run in outcomes[process, group, "all alike"]])
-        first = f"| {process} | {group} " if sampler == "all alike" else "| | "
+        found, alike = np.array(runs), np.array(outcomes[process, group, "all alike"])
+        mean = Outcome(*found.mean(0))
+        spread = Outcome(*student.ppf(0.975, seeds - 1) * (found - alike).std(0, ddof=1) / np.sqrt(seeds))
+        base = sampler == "all alike"
+        dead, signal, error = (
+            f"{getattr(mean, name):.{digits}f}" + ("" if base else f" ± {getattr(spread, name):.{digits}f}")
+            for name, digits in (("dead", 2), ("signal", 3), ("error", 4))
+        )
         lines.append(
-            f"{first}| {sampler} | {mean.dead:.0%} | {mean.signal / alike:.2f} | {mean.neglected:.0%} | "
-            f"{mean.crowded:.0%} | {mean.error:.4f} | {mean.ahead:+.2f} |"
+            f"| {process if base else ''} | {group if base else ''} | {sampler} | {dead} | {signal} | "
+            f"{mean.neglected:.0%} | {mean.crowded:.0%} | {error} | {mean.ahead:+.2f} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=16, help="at least 2")
     options = parser.parse_args()
     cells = product(SCENARIOS, SIZES, SAMPLERS)
     outcomes = {cell: [simulated(*cell, seed) for seed in range(options.seeds)] for cell in cells}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from typing import NamedTuple
 
@@ -64,6 +65,8 @@ def show(audit: Audit, console: Console) -> None:
     paragraphs(console, "dim", *(f"Note: {note}." for note in audit.notes))
     console.print()
     paragraphs(console, "bold red" if audit.failed("broken") else "bold", audit.verdict)
+    if audit.noise == 0:  # nothing is known of the errors
+        return
     console.print()
     console.print(_fitting(audit, console))
     if remarks := wording.remarks(audit):
@@ -96,11 +99,14 @@ def _fitting(audit: Audit, console: Console) -> Table:
 
 def _table(audit: Audit, level: int) -> Table:
     last = level == _LEVELS - 1
+    intervals = not math.isnan(wording.error(audit.finding("kernadv")).low)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(Text("baseline\n"), no_wrap=not last, overflow="fold")
     columns = [column for column in _columns(audit) if level < column.shown]
     for column in columns:
-        second = "" if "\n" in column.heading else "\n[95% interval]" if level < column.intervals else "\n"
+        second = (
+            "" if "\n" in column.heading else "\n[95% interval]" if intervals and level < column.intervals else "\n"
+        )
         heading = column.short if last else column.heading + second
         table.add_column(Text(heading), justify="right", no_wrap=not last, overflow="fold")
     advised = "bold green" if wording.is_better(audit) else "bold"
@@ -135,9 +141,10 @@ def _columns(audit: Audit) -> list[_Column]:
             gradient,
             _Column("worth\nG", "", "worth", shown=5),
         ]
-    if any(finding.true_mse is not None for finding in audit.findings):
-        columns.append(_Column("true\nMSE", "", "true_mse", shown=6))
-    return columns
+    columns.append(_Column("true\nMSE", "", "true_mse", shown=6))
+    return [
+        column for column in columns if any(getattr(finding, column.field) is not None for finding in audit.findings)
+    ]
 
 
 def _cell(audit: Audit, column: _Column, finding: Finding, level: int) -> str:
@@ -153,9 +160,9 @@ def _cell(audit: Audit, column: _Column, finding: Finding, level: int) -> str:
 
 def _reading(audit: Audit) -> list[str]:
     """How to read the columns."""
-    best = " * best of the grid of KAE windows, in hindsight." if audit.best else ""
-    names = f"kernadv: this package's default, which chooses everything online.{best}"
-    gradient = f"Gradient variance {wording.gradient_assumption()}"
+    best = " *: best KAE window, in hindsight." if audit.best else ""
+    names = f"{wording.VALUE} kernadv: this package's default, which chooses everything online.{best}"
     if audit.noise is None:
-        return [names, gradient]
-    return [names, wording.CUT, wording.WORTH, wording.GROUP_MEAN, gradient]
+        return [names, wording.GRADIENT]
+    worth = wording.WORTH if any(finding.worth is not None for finding in audit.findings) else ""
+    return [names, wording.CUT, worth, wording.GROUP_MEAN, wording.GRADIENT]

@@ -90,6 +90,20 @@ def test_checks_and_notes_come_before_the_headline_and_that_before_the_table(rep
     )
 
 
+def test_nothing_is_said_of_errors_where_there_is_no_signal(frame):
+    text = printed(audit(frame.with_columns(reward=0.0), draws=60), 80)
+    assert "No group has a signal" in text
+    assert "MSE" not in text
+
+
+def test_columns_without_numbers_are_left_out(frame):
+    text = printed(audit(frame.filter(frame["prompt_id"] < 2), draws=60), 80)
+    assert "95% interval]" not in text
+    assert "Worth G" not in text
+    heading = next(line for line in text.splitlines() if line.startswith("baseline"))
+    assert re.split(r"\s{2,}", heading.strip()) == ["baseline", "value MSE", "MSE cut", "MSE cut", "grad. var"]
+
+
 def test_control_characters_are_written_as_escapes(report):
     """Colours, titles and the clipboard of a terminal are out of reach of a log."""
     hostile = "\x1b]52;c;aGk=\x07\x9b31m\u202e"
