@@ -145,7 +145,7 @@ def test_plots_say_in_words_what_they_show(report):
     assert len(spoken) == len(PLOTS) + 1
     relative, _, _, strata, gaps, drift, truth = spoken
     shown = [finding for finding in report.findings if finding.clock == "relative"]
-    assert re.findall(r"h=([\d.]+): ([\d.e-]+)", relative) == [
+    assert re.findall(r"h=([\d.]+): ([\d.e-]+)[,.]", relative) == [
         (f"{finding.bandwidth:g}", f"{finding.mse.estimate:.3g}") for finding in shown
     ]
     assert all(f"kernadv {stratum['mse']['kernadv']:.3g}" in strata for stratum in report.strata)
