@@ -35,7 +35,7 @@ def choose(interest: FloatArray, batch: int, rng: np.random.Generator, uniform: 
     Parameters
     ----------
     interest : (P,)
-        Not negative, e.g. ``1 - estimator.predict(prompt_ids).dead(G)``.
+        Not negative, e.g. v (1 - v) of predicted values v between 0 and 1.
     batch : int
     rng : numpy Generator
     uniform : float
@@ -51,14 +51,20 @@ def choose(interest: FloatArray, batch: int, rng: np.random.Generator, uniform: 
     return rng.choice(len(weight), batch, replace=False, p=share)
 
 
+def spread(v: FloatArray) -> FloatArray:
+    """Variance of a 0/1 reward with the value v."""
+    v = np.clip(v, 0.0, 1.0)
+    return v * (1.0 - v)
+
+
 #: Title -> interest of prompts, from what is predicted, their true values and the number of traces; and the uniform share.
 SAMPLERS: dict[str, tuple[Callable[[Prediction, FloatArray, int], FloatArray], float]] = {
     "all alike": (lambda seen, v, group: np.ones(len(v)), 1.0),
     "1 - dead(G), a quarter alike": (lambda seen, v, group: 1.0 - seen.dead(group), 0.25),
     "1 - dead(G)": (lambda seen, v, group: 1.0 - seen.dead(group), 0.0),
-    "v (1 - v), a quarter alike": (lambda seen, v, group: seen.value * (1.0 - seen.value), 0.25),
-    "v (1 - v)": (lambda seen, v, group: seen.value * (1.0 - seen.value), 0.0),
-    "true V (1 - V)": (lambda seen, v, group: v * (1.0 - v), 0.0),
+    "v (1 - v), a quarter alike": (lambda seen, v, group: spread(seen.value), 0.25),
+    "v (1 - v)": (lambda seen, v, group: spread(seen.value), 0.0),
+    "true V (1 - V)": (lambda seen, v, group: spread(v), 0.0),
 }
 
 
@@ -127,10 +133,10 @@ def markdown(outcomes: dict[tuple[str, int, str], list[Outcome]], seeds: int) ->
     for (process, group, sampler), runs in outcomes.items():
         found, alike = np.array(runs), np.array(outcomes[process, group, "all alike"])
         mean = Outcome(*found.mean(0))
-        spread = Outcome(*student.ppf(0.975, seeds - 1) * (found - alike).std(0, ddof=1) / np.sqrt(seeds))
+        half = Outcome(*student.ppf(0.975, seeds - 1) * (found - alike).std(0, ddof=1) / np.sqrt(seeds))
         base = sampler == "all alike"
         dead, signal, error = (
-            f"{getattr(mean, name):.{digits}f}" + ("" if base else f" ± {getattr(spread, name):.{digits}f}")
+            f"{getattr(mean, name):.{digits}f}" + ("" if base else f" ± {getattr(half, name):.{digits}f}")
             for name, digits in (("dead", 2), ("signal", 3), ("error", 4))
         )
         lines.append(
