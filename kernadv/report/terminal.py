@@ -68,12 +68,13 @@ def show(audit: Audit, console: Console) -> None:
     if audit.noise == 0:  # nothing is known of the errors
         return
     console.print()
-    console.print(_fitting(audit, console))
+    level = _fitting(audit, console)
+    console.print(_table(audit, level))
     if remarks := wording.remarks(audit):
         console.print()
         paragraphs(console, "", *remarks)
     console.print()
-    paragraphs(console, "dim", *_reading(audit))
+    paragraphs(console, "dim", *_reading(audit, level))
 
 
 def _text(content: str, style: str = "") -> Text:
@@ -88,13 +89,11 @@ def paragraphs(console: Console, style: str, *texts: str) -> None:
         console.print(Text(lines, style=style))
 
 
-def _fitting(audit: Audit, console: Console) -> Table:
-    """The fullest table that is no wider than the console, or else the shortest."""
-    for level in range(_LEVELS):
-        table = _table(audit, level)
-        if console.measure(table, options=console.options.update(width=1000)).maximum <= console.width:
-            break
-    return table
+def _fitting(audit: Audit, console: Console) -> int:
+    """The level of the fullest table that is no wider than the console, or else of the shortest."""
+    wide = console.options.update(width=1000)
+    widths = (console.measure(_table(audit, level), options=wide).maximum for level in range(_LEVELS))
+    return next((level for level, width in enumerate(widths) if width <= console.width), _LEVELS - 1)
 
 
 def _table(audit: Audit, level: int) -> Table:
@@ -102,7 +101,7 @@ def _table(audit: Audit, level: int) -> Table:
     intervals = not math.isnan(wording.error(audit.finding("kernadv")).low)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(Text("baseline\n"), no_wrap=not last, overflow="fold")
-    columns = [column for column in _columns(audit) if level < column.shown]
+    columns = _columns(audit, level)
     for column in columns:
         second = (
             "" if "\n" in column.heading else "\n[95% interval]" if intervals and level < column.intervals else "\n"
@@ -126,7 +125,8 @@ def _name(audit: Audit, finding: Finding, level: int) -> str:
     return wording.label(finding) if level > 1 or finding.clock is not None else finding.title
 
 
-def _columns(audit: Audit) -> list[_Column]:
+def _columns(audit: Audit, level: int) -> list[_Column]:
+    """The columns that are shown at a level, of those with numbers."""
     gradient = _Column(f"grad. var\nvs {wording.reference(audit)}", "grad.\nvar", "gradient_ratio", intervals=2)
     if audit.noise is None:
         columns = [
@@ -143,7 +143,9 @@ def _columns(audit: Audit) -> list[_Column]:
         ]
     columns.append(_Column("true\nMSE", "", "true_mse", shown=6))
     return [
-        column for column in columns if any(getattr(finding, column.field) is not None for finding in audit.findings)
+        column
+        for column in columns
+        if level < column.shown and any(getattr(finding, column.field) is not None for finding in audit.findings)
     ]
 
 
@@ -158,11 +160,11 @@ def _cell(audit: Audit, column: _Column, finding: Finding, level: int) -> str:
     return f"({shown})" if doubtful else shown
 
 
-def _reading(audit: Audit) -> list[str]:
+def _reading(audit: Audit, level: int) -> list[str]:
     """How to read the columns."""
     best = " *: best KAE window, in hindsight." if audit.best else ""
     names = f"{wording.VALUE} kernadv: this package's default, which chooses everything online.{best}"
     if audit.noise is None:
         return [names, wording.GRADIENT]
-    worth = wording.WORTH if any(finding.worth is not None for finding in audit.findings) else ""
+    worth = wording.WORTH if "worth" in {column.field for column in _columns(audit, level)} else ""
     return [names, wording.CUT, worth, wording.GROUP_MEAN, wording.GRADIENT]

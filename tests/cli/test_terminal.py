@@ -39,6 +39,9 @@ def test_fits_the_width(report, width):
     rows = [line for line in lines if line.startswith("KAE ")]
     assert len(rows) >= 6
     assert all("…" not in line and "..." not in line for line in lines)
+    heading = "".join(lines[lines.index(next(line for line in lines if line.startswith("baseline"))) :][:2])
+    worth = any(line.startswith("Worth G") for line in lines)
+    assert worth is ("worth" in heading)  # nothing is explained that is not shown
 
 
 def test_eighty_columns_keep_every_column(report):
