@@ -91,11 +91,11 @@ def percent(value: float | None, decimals: int = 0) -> str:
 def numbers(value: Interval | float | None, field: str, decimals: int) -> tuple[str, str, str]:
     """How a number of a finding is written, and the ends of its interval; without an interval the ends are like it.
 
-    A cut below -200% is written as the factor by which the error is larger.
+    A cut that is, or may be, below -200% is written as the factor by which the error is larger.
     """
     found = value if isinstance(value, Interval) else Interval(*(math.nan if value is None else value,) * 3)
     if field in ("vs_rloo", "vs_batch"):
-        if found.estimate < -2:
+        if found.estimate < -2 or found.low < -2:
             factor = Interval(1.0 - found.estimate, 1.0 - found.high, 1.0 - found.low)
             digits = 0 if factor.estimate >= 10 else 1
             text, low, high = (number(part, digits) for part in factor)

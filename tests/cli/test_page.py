@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernadv.audit import Check, audit
+from kernadv.audit import Check, Interval, audit
 from kernadv.logs import read_log
 from kernadv.report.page import render
 
@@ -192,3 +192,15 @@ def test_lines_do_not_lead_to_estimates_below_the_axis(report):
     assert np.isfinite(line.get_ydata()[1:]).all()
     below = [line for line in ax.lines if line.get_marker() == 7]
     assert [np.isfinite(line.get_ydata()).sum() for line in below] == [1]
+
+
+@pytest.mark.parametrize("ends", [(-3.0, -4.0, -2.5), (-1.2, -2.7, -0.5), (-1.2, -1.7, -0.5), (0.8, 0.7, 0.9)])
+def test_no_percentage_is_below_minus_200(report, ends):
+    changed = [
+        replace(finding, vs_batch=Interval(*ends)) if finding.name == "rloo" else finding for finding in report.findings
+    ]
+    row = re.sub(r"<[^>]*>", "", render(replace(report, findings=changed)).partition(">RLOO<")[2].partition("</tr>")[0])
+    estimate, low, high = ends
+    as_factor = f"{1 - estimate:.1f} times [{1 - high:.1f}, {1 - low:.1f}]"
+    as_share = f"{estimate:.0%} [{low:.0%}, {high:.0%}]".replace("-", "−")
+    assert (as_factor in row, as_share in row) == ((True, False) if low < -2 else (False, True))
