@@ -22,11 +22,10 @@ from kernadv._typing import FloatArray, IntArray
 from kernadv.estimator import Prediction
 from kernadv.simulate import PROCESSES
 
-PROMPTS, BATCH, STEPS = 512, 32, 200
+PROMPTS, BATCH, GROUP, STEPS = 512, 32, 8, 200
 #: Steps before which nothing is counted.
 FIRST = 50
 SCENARIOS = ("random_walk", "rare")
-SIZES = (8,)
 
 
 def choose(interest: FloatArray, batch: int, rng: np.random.Generator, uniform: float = 0.25) -> IntArray:
@@ -57,14 +56,14 @@ def spread(v: FloatArray) -> FloatArray:
     return v * (1.0 - v)
 
 
-#: Title -> interest of prompts, from what is predicted, their true values and the number of traces; and the uniform share.
-SAMPLERS: dict[str, tuple[Callable[[Prediction, FloatArray, int], FloatArray], float]] = {
-    "all alike": (lambda seen, v, group: np.ones(len(v)), 1.0),
-    "1 - dead(G), a quarter alike": (lambda seen, v, group: 1.0 - seen.dead(group), 0.25),
-    "1 - dead(G)": (lambda seen, v, group: 1.0 - seen.dead(group), 0.0),
-    "v (1 - v), a quarter alike": (lambda seen, v, group: spread(seen.value), 0.25),
-    "v (1 - v)": (lambda seen, v, group: spread(seen.value), 0.0),
-    "true V (1 - V)": (lambda seen, v, group: spread(v), 0.0),
+#: Title -> interest of prompts, from what is predicted and their true values; and the share of the weight for all alike.
+SAMPLERS: dict[str, tuple[Callable[[Prediction, FloatArray], FloatArray], float]] = {
+    "all alike": (lambda seen, v: np.ones(len(v)), 1.0),
+    "1 - dead(G), 1/4 alike": (lambda seen, v: 1.0 - seen.dead(GROUP), 0.25),
+    "1 - dead(G)": (lambda seen, v: 1.0 - seen.dead(GROUP), 0.0),
+    "v (1 - v), 1/4 alike": (lambda seen, v: spread(seen.value), 0.25),
+    "v (1 - v)": (lambda seen, v: spread(seen.value), 0.0),
+    "true V (1 - V)": (lambda seen, v: spread(v), 0.0),
 }
 
 
@@ -95,7 +94,7 @@ class Outcome(NamedTuple):
     ahead: float
 
 
-def simulated(process: str, group: int, sampler: str, seed: int) -> Outcome:
+def simulated(process: str, sampler: str, seed: int) -> Outcome:
     """Visit prompts for `STEPS` steps."""
     law, (interest, uniform) = PROCESSES[process], SAMPLERS[sampler]
     prompt, step = np.repeat(np.arange(PROMPTS), STEPS), np.tile(np.arange(1, STEPS + 1), PROMPTS)
@@ -105,42 +104,43 @@ def simulated(process: str, group: int, sampler: str, seed: int) -> Outcome:
     for at in range(1, STEPS + 1):
         v = path[:, at - 1]
         seen = est.predict(every, at)
-        chosen = choose(interest(seen, v, group), BATCH, rng, uniform)
-        rewards = law.draw(rng, np.repeat(v[chosen], group))
-        est.advantages(np.repeat(chosen, group), rewards, at)
+        chosen = choose(interest(seen, v), BATCH, rng, uniform)
+        rewards = law.draw(rng, np.repeat(v[chosen], GROUP))
+        est.advantages(np.repeat(chosen, GROUP), rewards, at)
         if at > FIRST:
-            right = rewards.reshape(BATCH, group).sum(1)
+            right = rewards.reshape(BATCH, GROUP).sum(1)
             visits[chosen] += 1
-            found.append((((right == 0) | (right == group)).mean(), (v[chosen] * (1 - v[chosen])).mean(),
+            found.append((((right == 0) | (right == GROUP)).mean(), (v[chosen] * (1 - v[chosen])).mean(),
                           ((seen.value - v) ** 2).mean(), rewards.mean() - v.mean()))  # fmt: skip
     dead, signal, error, ahead = np.mean(found, axis=0)
     crowded = np.sort(visits)[-PROMPTS // 10 :].sum() / visits.sum()
     return Outcome(dead, signal, (visits == 0).mean(), crowded, error, ahead)
 
 
-def markdown(outcomes: dict[tuple[str, int, str], list[Outcome]], seeds: int) -> str:
+def markdown(outcomes: dict[tuple[str, str], list[Outcome]], seeds: int) -> str:
     """The table: means over the runs, with 95% intervals of the differences to visiting all alike on the same paths."""
     lines = [
-        f"{PROMPTS} prompts, {BATCH} a step, steps {FIRST + 1} to {STEPS}, means over {seeds} runs; 0/1 rewards; true "
-        "values follow their paths whatever is visited. ±: half a 95% interval of the difference to all alike, over paired "
-        "runs. Signal: mean V (1 - V) of the visited prompts. Not visited: share of the prompts. Top tenth: share of the "
-        "visits that went to the tenth of the prompts visited most. MSE: of the values predicted of all prompts. Reward "
-        "ahead: mean reward of the visited prompts minus the mean value of all.",
+        f"{PROMPTS} prompts, {BATCH} a step with {GROUP} traces each, steps {FIRST + 1} to {STEPS}, means over {seeds} "
+        "runs; 0/1 rewards; true values follow their paths whatever is visited. ±: half a 95% interval of the difference to "
+        "all alike, over paired runs. Signal: mean V (1 - V) of the visited prompts. Not visited: share of the prompts. Top "
+        "tenth: share of the visits that went to the tenth of the prompts visited most. MSE: of the values predicted of all "
+        "prompts. Reward ahead: mean reward of the visited prompts minus the mean value of all.",
         "",
-        "| values | G | visited by | dead groups | signal | not visited | top tenth | MSE | reward ahead |",
-        "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+        "| values | visited by | dead groups | signal | not visited | top tenth | MSE x 1000 | reward ahead |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for (process, group, sampler), runs in outcomes.items():
-        found, alike = np.array(runs), np.array(outcomes[process, group, "all alike"])
+    for (process, sampler), runs in outcomes.items():
+        found, alike = np.array(runs), np.array(outcomes[process, "all alike"])
         mean = Outcome(*found.mean(0))
         half = Outcome(*student.ppf(0.975, seeds - 1) * (found - alike).std(0, ddof=1) / np.sqrt(seeds))
         base = sampler == "all alike"
         dead, signal, error = (
-            f"{getattr(mean, name):.{digits}f}" + ("" if base else f" ± {getattr(half, name):.{digits}f}")
-            for name, digits in (("dead", 2), ("signal", 3), ("error", 4))
+            f"{scale * getattr(mean, name):.{digits}f}"
+            + ("" if base else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{scale * getattr(half, name):.{digits}f}")
+            for name, scale, digits in (("dead", 1, 2), ("signal", 1, 3), ("error", 1000, 1))
         )
         lines.append(
-            f"| {process if base else ''} | {group if base else ''} | {sampler} | {dead} | {signal} | "
+            f"| {process if base else ''} | {sampler} | {dead} | {signal} | "
             f"{mean.neglected:.0%} | {mean.crowded:.0%} | {error} | {mean.ahead:+.2f} |"
         )
     return "\n".join(lines) + "\n"
@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=16, help="at least 2")
     options = parser.parse_args()
-    cells = product(SCENARIOS, SIZES, SAMPLERS)
+    cells = product(SCENARIOS, SAMPLERS)
     outcomes = {cell: [simulated(*cell, seed) for seed in range(options.seeds)] for cell in cells}
     (RESULTS / "curriculum.md").write_text(markdown(outcomes, options.seeds))
 

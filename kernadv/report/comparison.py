@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from functools import partial
 from itertools import compress
 
 from rich import box
@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kernadv._errors import check_count, printable
+from kernadv._errors import printable
 from kernadv.audit import Comparison, Difference, Interval
 from kernadv.audit.verdict import share
 from kernadv.report import _wording as wording
-from kernadv.report.terminal import NARROWEST, paragraphs
+from kernadv.report.terminal import paragraphs, plain
 
 _TITLES = {
     "growth": "growth, last less first",
@@ -30,11 +30,7 @@ _LEVELS = 5
 
 def text(comparison: Comparison, width: int) -> str:
     """The comparison without colour, in lines of at most `width` characters."""
-    width = check_count(width, "width", NARROWEST, 10_000)
-    console = Console(file=io.StringIO(), width=width, highlight=False, color_system=None, force_terminal=False)
-    show(comparison, console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().rstrip("\n")
+    return plain(partial(show, comparison), width)
 
 
 def show(comparison: Comparison, console: Console) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import textwrap
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from rich import box
@@ -46,11 +48,15 @@ _LEVELS = 8
 
 def text(audit: Audit, width: int) -> str:
     """The report without colour, in lines of at most `width` characters."""
+    return plain(partial(show, audit), width)
+
+
+def plain(show: Callable[[Console], None], width: int) -> str:
+    """What `show` prints, without colour, in lines of at most `width` characters; in a notebook too."""
     width = check_count(width, "width", NARROWEST, 10_000)
-    console = Console(file=io.StringIO(), width=width, highlight=False, color_system=None, force_terminal=False)
-    show(audit, console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().rstrip("\n")
+    file = io.StringIO()
+    show(Console(file=file, width=width, highlight=False, color_system=None, force_terminal=False, force_jupyter=False))
+    return file.getvalue().rstrip("\n")
 
 
 def show(audit: Audit, console: Console) -> None:

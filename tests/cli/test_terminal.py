@@ -1,5 +1,6 @@
 """The report in a terminal: fits the width, colours only what means something, shows progress only to a person."""
 
+import builtins
 import io
 import os
 import pty
@@ -13,7 +14,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from kernadv.audit import Check, audit
+from kernadv.audit import Check, audit, compare
 from kernadv.logs import read_log
 from kernadv.report.terminal import show
 
@@ -114,6 +115,17 @@ def test_control_characters_are_written_as_escapes(report):
     text = printed(replace(report, source=hostile, notes=[hostile], verdict=hostile, checks=[check]), 200)
     assert not set(text) & set(hostile[:1] + "\x07\x9b\u202e")
     assert text.count("\\x1b]52;c;aGk=\\x07\\x9b31m\\u202e") == 5
+
+
+def test_the_text_is_the_same_in_a_notebook(report, log, monkeypatch):
+    """There rich shows what is printed at once, instead of writing it."""
+    found = read_log(log)
+    both = compare(found, found, draws=50)
+    texts = [report.table(80), both.table(80)]
+    monkeypatch.setattr(builtins, "get_ipython", type("ZMQInteractiveShell", (), {}), raising=False)
+    assert Console().is_jupyter
+    assert [report.table(80), both.table(80)] == texts
+    assert all("value MSE" in text for text in texts)
 
 
 def test_markup_in_a_file_name_is_text(report):
