@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
-from scipy.stats import chi2
-from scipy.stats import t as student
+from scipy.special import chdtrc, gammaln, logsumexp, stdtr, stdtrit
 
 from kernadv._errors import option
 from kernadv._typing import FloatArray, IntArray
@@ -85,7 +83,7 @@ def possible(
     weight = kept.n.astype(np.float64)
     rounding = float(kept.rounding.sum() / weight.sum())
     least = max(math.sqrt((weight**2 * products).sum()) / weight.sum(), rounding)
-    limit = float(student.isf(ALARM / (error.shape[1] + 1), len(prompts) - 1))
+    limit = -float(stdtrit(len(prompts) - 1, ALARM / (error.shape[1] + 1)))
     below = [
         f"the value MSE of {name} is {estimate:.3g}"
         for name, column in zip(names, error.T, strict=True)
@@ -185,7 +183,7 @@ def _at_the_ends(n: IntArray, right: IntArray) -> tuple[float, float]:
         expected += sum(end[0] for end in ends) / (2.0 if size == 2 else 1.0)
         chances = [end[1] for end in ends]
         logs += chances if size >= 5 else chances[:1] if size == 2 else [min(0.0, min(chances) + math.log(2.0))]
-    return expected, float(chi2.sf(-2.0 * sum(logs), 2 * len(logs)))
+    return expected, float(chdtrc(2 * len(logs), -2.0 * sum(logs)))
 
 
 def _end(size: int, none: int, one: int, two: int) -> tuple[float, float]:
@@ -282,7 +280,7 @@ def _turns(order: RowOrder, groups: Groups) -> Check | None:
     size = np.abs(total) / np.sqrt(np.where(variance > 0, variance, 1.0))
     place = int(np.argmax(size))
     degrees = max(float(count[place]) - 1.0, 1.0)
-    if 2.0 * len(count) * float(student.sf(size[place], degrees)) > ALARM:
+    if 2.0 * len(count) * float(stdtr(degrees, -size[place])) > ALARM:
         return Check("rows are traces", "ok", "the reward does not depend on the place of a row in its group")
     return Check(
         "rows are traces",
