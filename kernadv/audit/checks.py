@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import chdtrc, gammaln, logsumexp, stdtr, stdtrit
 
 from kernadv._errors import option
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.audit.description import all_drawn, two_values
 from kernadv.audit.result import Check
 from kernadv.groups import Groups
@@ -61,8 +61,8 @@ def possible(
     ----------
     kept : Groups
         The groups compared.
-    error : (N, K) float64
-        Estimates of the squared errors of K baselines, summed over the traces of each group.
+    error : (P, K) float64
+        Estimates of the squared errors of K baselines, summed over the traces of each prompt.
     names : sequence of str, length K
     spread : ((M,) float64, (M,) int64) or None
         Contribution to the variance of V, and prompt, of each group that has one.
@@ -87,14 +87,14 @@ def possible(
     below = [
         f"the value MSE of {name} is {estimate:.3g}"
         for name, column in zip(names, error.T, strict=True)
-        if (estimate := _below(column, weight, code, least, limit)) is not None
+        if (estimate := _below(column, n, least, limit)) is not None
     ]
     if spread is not None and len(spread[0]):
         part, prompt = spread
         _, own = np.unique(prompt, return_inverse=True)
         if own.max() + 1 >= FEWEST:
             least = max(math.sqrt(products.sum() * len(part) / len(products)) / len(part), rounding)
-            estimate = _below(part, np.ones(len(part)), own, least, limit)
+            estimate = _below(np.bincount(own, part), np.bincount(own), least, limit)
             if estimate is not None:
                 below.insert(0, f"the variance of V over the prompts is {estimate:.3g}")
     if not below:
@@ -110,12 +110,12 @@ def possible(
     )
 
 
-def _below(part: FloatArray, weight: FloatArray, code: IntArray, least: float, limit: float) -> float | None:
-    """The ratio ``sum part / sum weight`` if it is below 0 by more than `limit` standard errors, over prompts."""
+def _below(part: AnyArray, weight: AnyArray, least: float, limit: float) -> float | None:
+    """The ratio ``sum part / sum weight`` over prompts if it is below 0 by more than `limit` standard errors."""
     estimate = float(part.sum() / weight.sum())
     if estimate >= 0:
         return None
-    residual = np.bincount(code, part - estimate * weight)
+    residual = part - estimate * weight
     clusters = len(residual)
     error = math.sqrt((residual**2).sum() * clusters / (clusters - 1)) / weight.sum()
     return estimate if estimate < -limit * max(error, least) else None
