@@ -79,9 +79,11 @@ def traces_of(group: IntArray, reward: FloatArray) -> Traces:
 
 def beyond_chance(copies: int, candidates: int) -> bool:
     """Whether so many copies are no chance, if a candidate is one with a probability of at most 1/2."""
+    if not copies:
+        return False
     from scipy.special import bdtrc  # large, and needed only where rows repeat
 
-    return copies > 0 and bool(bdtrc(copies - 1, candidates, 0.5) < _CHANCE)
+    return bool(bdtrc(copies - 1, candidates, 0.5) < _CHANCE)
 
 
 def _of_one_size(z: FloatArray) -> Traces:
