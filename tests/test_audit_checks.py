@@ -219,7 +219,7 @@ def test_a_broken_log_has_no_headline_and_no_advice_but_what_is_wrong():
     assert "--map reward=COLUMN" in found.verdict
     text = " ".join(found.table().split())
     assert text.index("Can this log be trusted? 2 of") < text.index("These numbers cannot") < text.index("───")
-    assert "Best of the grid, in hindsight" not in text
+    assert "Best KAE window, in hindsight" not in text
     assert "KernelValueEstimator()" not in found.to_html()
 
 

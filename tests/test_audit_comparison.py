@@ -93,7 +93,7 @@ def test_a_run_is_equal_to_itself_and_has_the_numbers_of_its_audit():
     assert one["between"].estimate == pytest.approx(own.between.estimate)
     for name, interval in (("mse", own.finding(own.advised).mse), ("between", own.between)):
         assert one[name].high - one[name].low == pytest.approx(interval.high - interval.low, rel=0.35)
-    assert found.verdict.count("not to be told from") == 4
+    assert found.verdict.count("not distinguishable from") == 4
 
 
 def test_the_faster_run_is_named():
@@ -185,6 +185,9 @@ def test_what_is_noted():
 def test_the_table_fits(width):
     text = compare(run(15, range(20)), run(16, range(10, 30)), draws=50).table(width)
     assert max(map(len, text.splitlines())) <= width
+    table = text[text.index("on shared prompts") : text.index("Shared: ")]
+    assert table.count("[") > 8
+    assert all(line.count("[") == line.count("]") for line in table.splitlines())  # no interval is broken
     words = " ".join(text.split())
     assert "One run each" in words
     assert "growth" in words

@@ -38,6 +38,19 @@ def test_estimator_does_not_import_torch():
     assert done.stdout.strip() == "False", done.stderr
 
 
+def test_reading_a_log_does_not_load_what_the_audit_computes_with(tmp_path):
+    pytest.importorskip("polars")
+    path = tmp_path / "log.csv"
+    path.write_text("step,prompt,reward\n1,a,1\n1,a,0\n2,a,1\n2,a,1\n3,a,0\n3,a,1\n")
+    code = (
+        "import sys; from kernadv.logs import read_log\n"
+        f"read_log({str(path)!r}); print([m for m in ('numba', 'scipy') if m in sys.modules])\n"
+        "import kernadv.audit; print('scipy.stats' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "False"], done.stderr
+
+
 def test_public_names_exist():
     for name in kernadv.__all__:
         assert getattr(kernadv, name) is not None

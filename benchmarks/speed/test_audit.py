@@ -47,6 +47,14 @@ def test_audit(measure, tmp_path):
     measure(case, "kernadv", call, 3, target="< 6 s")
 
 
+@pytest.mark.parametrize(("prompts", "steps", "group", "target"), [(1, 20_000, 2, "< 10 s"), (4, 5000, 4, "< 3 s")])
+def test_long_audit(measure, tmp_path, prompts, steps, group, target):
+    """Few prompts and many steps, where each step costs a constant time."""
+    write_log(tmp_path / "log.parquet", prompts * steps * group, prompts, group, per_step=prompts)
+    case = f"`kernadv audit` of {prompts} x {steps:,} groups of {group}: prompts by steps"
+    measure(case, "kernadv", lambda: command(tmp_path / "log.parquet"), 1, warm_up=0, target=target)
+
+
 @pytest.mark.usefixtures("full")
 def test_large_audit(measure, benchmark, tmp_path):
     """10 million rows."""

@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
-from scipy.stats import chi2
-from scipy.stats import t as student
+from scipy.special import chdtrc, gammaln, logsumexp, stdtr, stdtrit
 
 from kernadv._errors import option
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.audit.description import all_drawn, two_values
 from kernadv.audit.result import Check
 from kernadv.groups import Groups
@@ -63,8 +61,8 @@ def possible(
     ----------
     kept : Groups
         The groups compared.
-    error : (N, K) float64
-        Estimates of the squared errors of K baselines, summed over the traces of each group.
+    error : (P, K) float64
+        Estimates of the squared errors of K baselines, summed over the traces of each prompt.
     names : sequence of str, length K
     spread : ((M,) float64, (M,) int64) or None
         Contribution to the variance of V, and prompt, of each group that has one.
@@ -85,18 +83,18 @@ def possible(
     weight = kept.n.astype(np.float64)
     rounding = float(kept.rounding.sum() / weight.sum())
     least = max(math.sqrt((weight**2 * products).sum()) / weight.sum(), rounding)
-    limit = float(student.isf(ALARM / (error.shape[1] + 1), len(prompts) - 1))
+    limit = -float(stdtrit(len(prompts) - 1, ALARM / (error.shape[1] + 1)))
     below = [
         f"the value MSE of {name} is {estimate:.3g}"
         for name, column in zip(names, error.T, strict=True)
-        if (estimate := _below(column, weight, code, least, limit)) is not None
+        if (estimate := _below(column, n, least, limit)) is not None
     ]
     if spread is not None and len(spread[0]):
         part, prompt = spread
         _, own = np.unique(prompt, return_inverse=True)
         if own.max() + 1 >= FEWEST:
             least = max(math.sqrt(products.sum() * len(part) / len(products)) / len(part), rounding)
-            estimate = _below(part, np.ones(len(part)), own, least, limit)
+            estimate = _below(np.bincount(own, part), np.bincount(own), least, limit)
             if estimate is not None:
                 below.insert(0, f"the variance of V over the prompts is {estimate:.3g}")
     if not below:
@@ -112,12 +110,12 @@ def possible(
     )
 
 
-def _below(part: FloatArray, weight: FloatArray, code: IntArray, least: float, limit: float) -> float | None:
-    """The ratio ``sum part / sum weight`` if it is below 0 by more than `limit` standard errors, over prompts."""
+def _below(part: AnyArray, weight: AnyArray, least: float, limit: float) -> float | None:
+    """The ratio ``sum part / sum weight`` over prompts if it is below 0 by more than `limit` standard errors."""
     estimate = float(part.sum() / weight.sum())
     if estimate >= 0:
         return None
-    residual = np.bincount(code, part - estimate * weight)
+    residual = part - estimate * weight
     clusters = len(residual)
     error = math.sqrt((residual**2).sum() * clusters / (clusters - 1)) / weight.sum()
     return estimate if estimate < -limit * max(error, least) else None
@@ -185,7 +183,7 @@ def _at_the_ends(n: IntArray, right: IntArray) -> tuple[float, float]:
         expected += sum(end[0] for end in ends) / (2.0 if size == 2 else 1.0)
         chances = [end[1] for end in ends]
         logs += chances if size >= 5 else chances[:1] if size == 2 else [min(0.0, min(chances) + math.log(2.0))]
-    return expected, float(chi2.sf(-2.0 * sum(logs), 2 * len(logs)))
+    return expected, float(chdtrc(2 * len(logs), -2.0 * sum(logs)))
 
 
 def _end(size: int, none: int, one: int, two: int) -> tuple[float, float]:
@@ -282,7 +280,7 @@ def _turns(order: RowOrder, groups: Groups) -> Check | None:
     size = np.abs(total) / np.sqrt(np.where(variance > 0, variance, 1.0))
     place = int(np.argmax(size))
     degrees = max(float(count[place]) - 1.0, 1.0)
-    if 2.0 * len(count) * float(student.sf(size[place], degrees)) > ALARM:
+    if 2.0 * len(count) * float(stdtr(degrees, -size[place])) > ALARM:
         return Check("rows are traces", "ok", "the reward does not depend on the place of a row in its group")
     return Check(
         "rows are traces",

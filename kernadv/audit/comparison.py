@@ -268,10 +268,10 @@ def verdict(differences: Sequence[Difference], shared: int) -> str:
 def _against(difference: Interval) -> str:
     at, low, high = difference
     if not low <= high:  # there is no interval
-        return f"{at:+.3g} from that of A (too few prompts for an interval)"
+        return f"{abs(at):.3g} {'below' if at < 0 else 'above'} that of A (too few prompts for an interval)"
     ends = f"{at:+.3g}, 95% interval {low:+.3g} to {high:+.3g}"
     if low <= 0 <= high:
-        return f"not to be told from that of A ({ends})"
+        return f"not distinguishable from that of A ({ends})"
     return f"{'higher' if at > 0 else 'lower'} than that of A ({ends})"
 
 

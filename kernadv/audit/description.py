@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.audit.result import Dead
 from kernadv.groups import Groups
 
@@ -114,38 +114,63 @@ def all_drawn(chosen: IntArray, total: IntArray, n: IntArray) -> FloatArray:
     return probability
 
 
-def strata(
-    groups: Groups, used: BoolArray, error: FloatArray, names: list[str], grid: int, origin: float = 0.0
-) -> list[dict[str, Any]]:
-    """Errors by pass rate, and the best bandwidth, of those from column `grid` on (None: there is none), in each stratum.
+class Strata(NamedTuple):
+    """Groups by the pass rate of their prompts.
 
-    A group's stratum comes from the prompt's other groups, so that its own noise does not choose it.
+    Attributes
+    ----------
+    code : (M,) int64
+        Stratum of each of the groups compared; S for one of a prompt without another group.
+    bounds : list of float
+        Ends of the S strata, ascending; empty: there are none.
+    """
+
+    code: IntArray
+    bounds: list[float]
+
+    def sums(self, part: AnyArray) -> FloatArray:
+        """Sum over the groups of each stratum.  # (M,) -> (S,)"""
+        return np.bincount(self.code, part, len(self.bounds))[:-1].astype(np.float64)
+
+
+def strata(groups: Groups, used: BoolArray, origin: float = 0.0) -> Strata:
+    """The stratum of each group compared.
+
+    It comes from the prompt's other groups, so that the group's own noise does not choose it.
     """
     n, s = (np.bincount(groups.prompt, part)[groups.prompt] - part for part in (groups.n, groups.s))
     rate = np.where(n > 0, s / np.maximum(n, 1), np.nan)[used]
-    if np.isnan(rate).all():
-        return []
-    weight = groups.n[used].astype(np.float64)
+    unknown = np.isnan(rate)
+    if unknown.all():
+        return Strata(np.zeros(len(rate), np.int64), [])
     unit = not origin and groups.s.min() >= 0 and (groups.ss <= groups.n + 1e-9).all()
     edges = np.array(STRATA) if unit else np.unique(np.nanquantile(rate, (0.2, 0.4, 0.6, 0.8)))
-    code = np.digitize(rate, edges)
-    bounds = [0.0 if unit else float(np.nanmin(rate)), *edges.tolist(), 1.0 if unit else float(np.nanmax(rate))]
+    ends = (0.0, 1.0) if unit else (float(np.nanmin(rate)), float(np.nanmax(rate)))
+    bounds = [end + origin for end in (ends[0], *edges.tolist(), ends[1])]
+    return Strata(np.where(unknown, len(edges) + 1, np.digitize(rate, edges)), bounds)
+
+
+def by_stratum(by: Strata, error: FloatArray, n: IntArray, names: list[str], grid: int) -> list[dict[str, Any]]:
+    """Errors by pass rate, and the best bandwidth, of those from column `grid` on (None: there is none), in each stratum.
+
+    Parameters
+    ----------
+    by : Strata
+        Of M groups.
+    error : (S, K) float64
+        Errors of the baselines, summed over the traces of each stratum.
+    n : (M,) int64
+        Number of traces of each group.
+    names : list of str, length K
+    grid : int
+    """
     rows = []
-    for stratum, (low, high) in enumerate(pairwise(bounds)):
-        own = (code == stratum) & ~np.isnan(rate)
-        if own.any():
-            mse = error[own].sum(0) / weight[own].sum()
-            by_name = dict(zip(names, mse.tolist(), strict=True))
+    for (low, high), sums, weight in zip(pairwise(by.bounds), error, by.sums(n), strict=True):
+        if weight:
+            mse = sums / weight
             best = names[grid + int(np.argmin(mse[grid:]))] if len(names) > grid else None
-            rows.append(
-                {
-                    "low": low + origin,
-                    "high": high + origin,
-                    "rows": int(weight[own].sum()),
-                    "best": best,
-                    "mse": by_name,
-                }
-            )
+            mses = dict(zip(names, mse.tolist(), strict=True))
+            rows.append({"low": low, "high": high, "rows": int(weight), "best": best, "mse": mses})
     return rows
 
 

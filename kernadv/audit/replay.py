@@ -23,6 +23,8 @@ from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_co
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.audit.checks import CHECKS, FEWEST, checks_of, possible
 from kernadv.audit.description import (
+    Strata,
+    by_stratum,
     dead,
     drift,
     gaps,
@@ -62,10 +64,12 @@ Progress = Callable[[float, str], None]
 
 
 class _Replayed(NamedTuple):
-    """Baselines on the groups compared: errors summed over the traces of each group, (N, K), and true MSEs, (K,)."""
+    """K baselines on the groups compared: errors summed over the traces of each prompt, (P, K), and of each stratum, (S, K);
+    and true MSEs, (K,)."""
 
     baselines: list[Baseline]
-    error: FloatArray
+    by_prompt: FloatArray
+    by_stratum: FloatArray
     true: list[float | None]
     own_reward: list[bool]
     grid: int  # the first column of the grid
@@ -183,13 +187,15 @@ def audit(
     means: list[Baseline] = [LeaveOneOutMean(), GroupMean()] if identified else []
     always = [PooledKernel(), *means, BatchMean(), Zero(origin)]
     grid = [(width, KAE(width, chosen)) for width in (default_grid(groups) if bandwidths is None else bandwidths)]
-    replayed, widths, idle = _replay(groups, used, side, always, named, grid, tell)
+    by = strata(groups, used, origin)
+    replayed, widths, idle = _replay(groups, used, by, side, always, named, grid, tell)
     tell(0.9, "bootstrap over prompts")
-    weight = kept.n.astype(np.float64)
-    noise = np.where(identified, kept.noise, 0.0)
-    total = np.column_stack([replayed.error, weight * noise])
-    drawn = bootstrap_ratios(kept.prompt, total, weight, draws, seed)
-    if len(np.unique(kept.prompt)) < FEWEST:
+    start = _first_groups(kept)
+    weight = np.add.reduceat(kept.n.astype(np.float64), start)
+    noise = np.add.reduceat(kept.n * np.where(identified, kept.noise, 0.0), start)
+    total = np.column_stack([replayed.by_prompt, noise])
+    drawn = bootstrap_ratios(np.arange(len(start)), total, weight, draws, seed)
+    if len(start) < FEWEST:
         drawn[:] = np.nan
     sums = np.vstack([total.sum(0) / weight.sum(), drawn])
     mse, floor = sums[:, :-1], sums[:, -1:]
@@ -210,7 +216,10 @@ def audit(
     least = float(floor[0, 0])
     tests = [column for column, name in enumerate(names) if name != "batch_mean" and not replayed.own_reward[column]]
     labels = [names[column] for column in tests]
-    made = [possible(kept, replayed.error[:, tests], labels, parts) if identified else None, *checks_of(groups, order)]
+    made = [
+        possible(kept, replayed.by_prompt[:, tests], labels, parts) if identified else None,
+        *checks_of(groups, order),
+    ]
     checks = sorted((check for check in made if check is not None), key=lambda check: CHECKS.index(check.name))
     result = Audit(
         source="groups" if isinstance(given, Groups) else str(given.source),
@@ -238,7 +247,7 @@ def audit(
         as_good=as_good,
         at_edge=at_edge,
         advised=advised,
-        strata=strata(groups, used, replayed.error, names, first, origin),
+        strata=by_stratum(by, replayed.by_stratum, kept.n, names, first),
         gaps=gaps(groups),
         median_gap=median_gap(groups),
         first_visits=float((np.diff(groups.prompt, prepend=-1) != 0).mean()),
@@ -286,6 +295,7 @@ def _compared(groups: Groups, identified: bool) -> BoolArray:
 def _replay(
     groups: Groups,
     used: BoolArray,
+    by: Strata,
     side: SideInformation,
     always: list[Baseline],
     named: list[Baseline],
@@ -306,20 +316,28 @@ def _replay(
     weight = kept.n.astype(np.float64)
     compared: list[Baseline] = [*plain, *(baseline for _, baseline in grid)]
     shown: list[Baseline] = []
-    errors, true, own_reward = [], [], []
+    by_prompt, by_stratum, true, own_reward = [], [], [], []
+    start = _first_groups(kept)
     for column, baseline in enumerate(compared):
         tell(0.9 * column / len(compared), f"replaying {baseline.title}")
         values = baseline.replay(groups, side if baseline.name in once else NOTHING)
         own = own_weight(baseline, values, groups)[used]
         if column < len(plain) or (isinstance(values, LinearValues) and _reaches(values.take(used), weight)):
             shown.append(baseline)
-            errors.append(values.squared_error(groups)[used] - weight * noise * (1.0 - 2.0 * own))
+            error = values.squared_error(groups)[used] - weight * noise * (1.0 - 2.0 * own)
+            by_prompt.append(np.add.reduceat(error, start))
+            by_stratum.append(by.sums(error))
             own_reward.append(bool((own != 0).any()))
             exact = None if side.value is None else values.true_squared_error(groups, side.value)[used].sum()
             true.append(None if exact is None else float(exact / weight.sum()))
-    found = _Replayed(shown, np.column_stack(errors), true, own_reward, len(plain))
+    found = _Replayed(shown, np.column_stack(by_prompt), np.column_stack(by_stratum), true, own_reward, len(plain))
     reached = [width for width, baseline in grid if baseline in shown]
     return found, reached, [width.label for width, baseline in grid if baseline not in shown]
+
+
+def _first_groups(groups: Groups) -> IntArray:
+    """Index of the first group of each prompt.  # (P,)"""
+    return np.flatnonzero(np.diff(groups.prompt, prepend=-1))
 
 
 def _reaches(values: LinearValues, n: FloatArray) -> bool:

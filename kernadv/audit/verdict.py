@@ -64,7 +64,7 @@ def _gradient(result: Audit) -> str:
     floor = result.gradient_floor
     most = "" if floor is None else f"; no value can take off more than {share(1.0 - floor)}{group}"
     cut = 1.0 - default.estimate
-    start = "With the same rollouts, the default's values imply a gradient variance "
+    start = "With the same rollouts, kernadv's values imply a gradient variance "
     if math.isnan(default.low):
         return f"{start}{_off(cut)} {other}, but too few prompts have groups of unequal rewards for an interval{most}."
     if default.low < 1 < default.high:
@@ -88,7 +88,7 @@ def _span(ratio: Interval) -> str:
 def _values(result: Audit) -> str:
     """The value errors; they are no numbers of rollouts."""
     default = result.finding("kernadv")
-    text = _error(default, "The default's values")
+    text = _error(default, "Its values")
     if text and result.advised != "kernadv":
         best = result.finding(result.advised)
         text += (

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
-#: Width in a pipe or file, where there is no terminal to ask.
+#: Width in a pipe or file, where there is no terminal to ask, unless the variable COLUMNS says another.
 PIPE_WIDTH = 100
 
 
@@ -22,7 +22,10 @@ def standard_output() -> Iterator[Console]:
     OSError
         If nothing can be written for another reason.
     """
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    console = Console(width=None if told else PIPE_WIDTH, highlight=False)
+    if not console.width:  # a terminal that does not know its own
+        console.width = PIPE_WIDTH
     try:
         yield console
         sys.stdout.flush()

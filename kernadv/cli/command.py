@@ -35,11 +35,38 @@ FEWEST_DRAWS = 40
 #: Seconds between two looks at a log, at least and at most.
 FASTEST, SLOWEST = 0.1, 86400
 
+# groups of options in the help
+_reading = partial(typer.Option, rich_help_panel="How the log is read")
+_computing = partial(typer.Option, rich_help_panel="What is computed")
+_writing = partial(typer.Option, rich_help_panel="What is written")
+
+#: Examples at the end of the help, each on a line of its own.
+_AUDITS = """
+Examples:
+
+kernadv audit OUTPUT_DIR/completions    # TRL with log_completions=True
+
+kernadv audit ROLLOUT_DATA_DIR --html audit.html    # verl; a page with plots
+
+kernadv audit log.csv --map step=iter --map prompt=qid --map reward=acc
+
+kernadv audit log.parquet --counts n_correct,n_traces    # a row is a group
+
+kernadv audit A B    # two runs, on the prompts that they share
+"""
+_WATCHES = """
+Examples:
+
+kernadv watch OUTPUT_DIR/completions
+
+kernadv watch log.csv --map step=iter > watch.log    # elsewhere than on a screen: lines
+"""
+
 # how a log is read
-_Format = Annotated[str | None, typer.Option(help=f"{', '.join(formats())}; detected by default.")]
+_Format = Annotated[str | None, _reading(metavar="NAME", help=f"{', '.join(formats())}; detected by default.")]
 _Map = Annotated[
     list[str] | None,
-    typer.Option(
+    _reading(
         metavar="ROLE=COLUMN",
         help="Column of the role step, prompt, reward, value (true value) or weight (of the trace, e.g. its length); a "
         "field of a column: COLUMN.FIELD. "
@@ -48,19 +75,19 @@ _Map = Annotated[
 ]
 _StepEvery = Annotated[
     str | None,
-    typer.Option(metavar="DURATION", help="Duration of a step (30s, 10m, 1h, 1d), when its column holds times."),
+    _reading(metavar="DURATION", help="Duration of a step (30s, 10m, 1h, 1d), when its column holds times."),
 ]
 _Counts = Annotated[
     str | None,
-    typer.Option(metavar="CORRECT,TRACES", help="Columns of the correct and of all traces, when a row is a group."),
+    _reading(metavar="CORRECT,TRACES", help="Columns of the correct and of all traces, when a row is a group."),
 ]
 _Traces = Annotated[
     int | None,
-    typer.Option(metavar="G", min=1, help="Number of traces, when a reward is the mean of that many 0/1 rewards."),
+    _reading(metavar="G", min=1, help="Number of traces, when a reward is the mean of that many 0/1 rewards."),
 ]
 _Reward = Annotated[
     list[str] | None,
-    typer.Option(metavar="COLUMN[=WEIGHT]", help="Reward column to sum; may be repeated."),
+    _reading(metavar="COLUMN[=WEIGHT]", help="Reward column to sum; may be repeated."),
 ]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -81,7 +108,7 @@ def _root(
     """Kernel-smoothed value baselines for reinforcement learning of language models."""
 
 
-@app.command()
+@app.command(epilog=_AUDITS)
 def audit(
     log: Annotated[
         list[str] | None,
@@ -100,7 +127,7 @@ def audit(
     reward: _Reward = None,
     on_repeat: Annotated[
         str,
-        typer.Option(
+        _reading(
             metavar="CHOICE",
             help="Of steps that come again: error, last (only the last rows count), offset (number them on), or merge.",
         ),
@@ -114,20 +141,22 @@ def audit(
     ] = "local",
     baseline: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Further baseline to compare; may be repeated. An unknown name lists all."),
+        _computing(metavar="NAME", help="Further baseline to compare; may be repeated. An unknown name lists all."),
     ] = None,
-    kernel: Annotated[str, typer.Option(help=f"Kernel of the grid: {', '.join(kernels.KERNELS)}.")] = "triangular",
-    draws: Annotated[int, typer.Option(min=FEWEST_DRAWS, help="Bootstrap draws over prompts.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as a page.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers as JSON.")] = None,
+    kernel: Annotated[
+        str, _computing(metavar="NAME", help=f"Kernel of the grid: {', '.join(kernels.KERNELS)}.")
+    ] = "triangular",
+    draws: Annotated[int, _computing(metavar="N", min=FEWEST_DRAWS, help="Bootstrap draws over prompts.")] = 1000,
+    seed: Annotated[int, _computing(metavar="N", min=0, help="Seed of the bootstrap.")] = 0,
+    html: Annotated[Path | None, _writing(metavar="FILE", help="Write the report as a page.")] = None,
+    json: Annotated[Path | None, _writing(metavar="FILE", help="Write the numbers as JSON.")] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write what is known of each prompt now, as .parquet or .csv."),
+        _writing(metavar="FILE", help="Write what is known of each prompt now, as .parquet or .csv."),
     ] = None,
     group: Annotated[
         int | None,
-        typer.Option(
+        _writing(
             metavar="G", min=1, help="Traces of the next group, for the chances of dead groups that --prompts writes."
         ),
     ] = None,
@@ -196,7 +225,7 @@ def audit(
     _show(result, outputs.values())
 
 
-@app.command()
+@app.command(epilog=_WATCHES)
 def watch(
     log: Annotated[
         str,

@@ -14,6 +14,7 @@ from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._states import as_arrays
 from kernadv._typing import AnyArray
 from kernadv.estimator.estimator import KernelValueEstimator
+from kernadv.estimator.prediction import Prediction
 from kernadv.smoothers import Estimate
 
 
@@ -54,6 +55,13 @@ class ComponentValueEstimator:
             est.values(prompt_ids, column, step) for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         return Estimate(*(_stack([getattr(part, name) for part in parts]) for name in Estimate._fields))
+
+    def predict(self, prompt_ids: Any, step: Any = None, *, level: float = 0.95) -> list[Prediction]:
+        """What is known of prompts before any trace of `step`: a `Prediction` for each component.  Only reads.
+
+        Parameters and errors as in `KernelValueEstimator.predict`; the default of `step` is one after the newest.
+        """
+        return [est.predict(prompt_ids, step, level=level) for est in self.columns]
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
         """Learn from a batch; rewards (B, C)."""

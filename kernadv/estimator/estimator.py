@@ -638,7 +638,7 @@ def _of_last_call(last: Mapping[str, AnyArray]) -> dict[str, float]:
         "revisit_gap": _mean(gap),
         "unscored_rows": float((~scored).sum()),
         "advantage_mean": _mean(advantage),
-        "negative_share": float(-advantage.clip(max=0.0).sum() / size) if size else math.nan,
+        "negative_share": float(abs(advantage.clip(max=0.0).sum()) / size) if size else math.nan,
     }
 
 

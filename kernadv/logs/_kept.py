@@ -43,10 +43,10 @@ class KeptTraces:
         groups : Groups
             Their steps may have been moved, but are in the same order.
         """
-        from kernadv.baselines import Traces
-
         if not self._parts:
             return None
+        from kernadv.baselines import Traces
+
         prompt, step, reward = (np.concatenate([part[k] for part in self._parts]) for k in range(3))
         weighted = [part[3] for part in self._parts if part[3] is not None]
         order = np.lexsort((step, prompt))  # stable: the traces of a group stay as they came

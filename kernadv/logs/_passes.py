@@ -21,7 +21,7 @@ import polars as pl
 
 from kernadv._errors import LogError, option
 from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
-from kernadv.groups import Groups, aggregate
+from kernadv.groups import aggregate
 from kernadv.logs._base import Notes
 from kernadv.logs._traces import beyond_chance
 
@@ -55,7 +55,7 @@ class _Pass:
 
     def merge(self) -> pl.DataFrame:
         """Merge the rows of equal (prompt, step), and return them sorted."""
-        self.frames = [_merged(pl.concat(self.frames))]
+        self.frames = [_merged(*self.frames)]
         return self.frames[0]
 
     def go_on(self, frames: list[pl.DataFrame], steps: list[IntArray]) -> None:
@@ -228,12 +228,13 @@ class _Again:
         return found
 
 
-def _merged(rows: pl.DataFrame) -> pl.DataFrame:
-    prompt, step, n, s, ss = (rows[name].to_numpy() for name in Groups._fields)
-    merged = pl.DataFrame(aggregate(prompt, step, n, s, ss)._asdict())
-    if "value" in rows.columns:
-        value = rows["value"].to_numpy()
-        merged = merged.with_columns(value=aggregate(prompt, step, n, value, value).s)
+def _merged(*frames: pl.DataFrame) -> pl.DataFrame:
+    """The rows of some frames, with those of equal (prompt, step) added up, sorted."""
+    column = {name: np.concatenate([frame[name].to_numpy() for frame in frames]) for name in frames[0].columns}
+    value = column.pop("value", None)
+    merged = pl.DataFrame(aggregate(**column)._asdict())
+    if value is not None:
+        merged = merged.with_columns(value=aggregate(column["prompt"], column["step"], column["n"], value, value).s)
     return merged
 
 

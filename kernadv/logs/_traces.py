@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import bdtrc
 
-from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 
 #: Places of a group that are looked at.
@@ -69,50 +67,34 @@ def traces_of(group: IntArray, reward: FloatArray) -> Traces:
         Reward of each row.
     """
     found = no_traces()
-    if not len(group):
-        return found
     if (np.diff(group) < 0).any():
         order = np.argsort(group, kind="stable")
         group, reward = group[order], reward[order]
-    return found._replace(unequal=_look(group, reward, found.places, found.copies))
+    start = np.flatnonzero(np.diff(group, prepend=-1))
+    size = np.diff(start, append=len(group))
+    for n in np.unique(size[size > 1]).tolist():
+        found = found.plus(_of_one_size(reward[start[size == n] + np.arange(n)[:, None]]))
+    return found
 
 
 def beyond_chance(copies: int, candidates: int) -> bool:
     """Whether so many copies are no chance, if a candidate is one with a probability of at most 1/2."""
-    return copies > 0 and bool(bdtrc(copies - 1, candidates, 0.5) < _CHANCE)
+    if not copies:
+        return False
+    from scipy.special import bdtrc  # large, and needed only where rows repeat
+
+    return bool(bdtrc(copies - 1, candidates, 0.5) < _CHANCE)
 
 
-@compiled()
-def _look(group: IntArray, z: FloatArray, places: FloatArray, copies: IntArray) -> int:
-    """Fill `places` and `copies` from rows sorted by group; return the number of groups with unequal rewards."""
-    unequal = 0
-    start = 0
-    while start < len(group):
-        end = start + 1
-        total = z[start]
-        same = True
-        while end < len(group) and group[end] == group[start]:
-            total += z[end]
-            same = same and z[end] == z[start]
-            end += 1
-        n = end - start
-        if n > 1:
-            mean = total / n
-            for k in range(min(n, len(places))):
-                d = z[start + k] - mean
-                places[k, 0] += 1.0
-                places[k, 1] += d
-                places[k, 2] += d * d
-            unequal += not same
-            half = n // 2
-            if n == 2 * half:
-                twice = pairs = True
-                for k in range(half):
-                    twice = twice and z[start + k] == z[start + half + k]
-                    pairs = pairs and z[start + 2 * k] == z[start + 2 * k + 1]
-                copies[0, 0] += twice and not same
-                copies[0, 1] += half * twice
-                copies[1, 0] += pairs and not same
-                copies[1, 1] += half * pairs
-        start = end
-    return unequal
+def _of_one_size(z: FloatArray) -> Traces:
+    """What M groups of n traces each say.  z: (n, M)"""
+    places, copies, _ = no_traces()
+    n, groups = z.shape
+    off = z[:_PLACES] - z.mean(axis=0)
+    places[: len(off)] = np.column_stack([np.full(len(off), groups), off.sum(axis=1), (off * off).sum(axis=1)])
+    differ = (z != z[0]).any(axis=0)
+    if n % 2 == 0:
+        for kind, (first, second) in enumerate(((z[: n // 2], z[n // 2 :]), (z[::2], z[1::2]))):
+            same = (first == second).all(axis=0)
+            copies[kind] = (same & differ).sum(), n // 2 * same.sum()
+    return Traces(places, copies, int(differ.sum()))

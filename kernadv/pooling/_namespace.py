@@ -94,9 +94,10 @@ class ArrayNamespace:
         out = []
         for part in parts:
             total = np.bincount(prompt, part, size)
-            before = np.concatenate([[0.0], np.cumsum(total[:-1])])
-            after = np.concatenate([np.cumsum(total[:0:-1])[::-1], [0.0]])
-            out.append((before + after)[prompt])
+            others = np.zeros(size)
+            others[1:] = total[:-1].cumsum()
+            others[:-1] += total[:0:-1].cumsum()[::-1]
+            out.append(others[prompt])
         return out
 
 

@@ -97,9 +97,8 @@ def svg(name: str, description: str, draw: Callable[[Axes], None], size: tuple[f
     text = io.StringIO()
     with style(COLOURS):
         figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
         draw(figure.add_subplot())
-        figure.savefig(text, format="svg", metadata=_NO_METADATA)
+        FigureCanvasSVG(figure).print_svg(text, metadata=_NO_METADATA)  # savefig would lay it out twice
     return _embedded(text.getvalue(), name, description)
 
 

@@ -10,13 +10,19 @@ from kernadv.audit.verdict import share
 #: Baselines with a systematic error, which may go with the score norm.
 DOUBTFUL_GRADIENT = ("zero", "batch_mean")
 
-GROUP_MEAN = (
-    "The group mean contains its own reward: corrected, its value MSE is E s^2/G; its gradient is RLOO's times 1 - 1/G."
-)
-CUT = 'MSE cut: share of that baseline\'s value MSE that is gone, or "11 times": what its MSE is multiplied by.'
+VALUE = "A value is an estimate of a prompt's mean reward, which training subtracts from each reward."
+CUT = 'MSE cut: how far the value MSE is below that baseline\'s; "11 times": it is that many times as large.'
 WORTH = (
-    "Worth G: number of traces a prompt at which RLOO's values would have this error; of values only, not of gradients: it "
-    "is no number of rollouts saved."
+    "Worth G: with how many traces a prompt RLOO's values would have this error. This is about values, not gradients: it is "
+    "no number of rollouts saved."
+)
+GROUP_MEAN = (
+    "The group mean contains its own reward. Corrected for that, its value MSE is the noise / G; its gradient is RLOO's "
+    "times 1 - 1/G."
+)
+GRADIENT = (
+    "Gradient variance: what the value errors imply if they are unrelated to the size of a trace's gradient. So are those "
+    "of smoothed values, but not the systematic ones of zero and batch mean: in parentheses."
 )
 
 
@@ -32,7 +38,7 @@ def mark(audit: Audit, finding: Finding) -> str:
     if finding.name == "kernadv":
         return "default"
     if finding.name == audit.best:
-        return "best of the grid, in hindsight"
+        return "best KAE, in hindsight"
     return "as good" if finding.name in audit.as_good else ""
 
 
@@ -54,14 +60,6 @@ def failure(check: Check) -> str:
 def reference(audit: Audit) -> str:
     """The baseline that gradient variances are compared with: RLOO, or the batch mean where RLOO is undefined."""
     return "batch mean" if audit.noise is None else "RLOO"
-
-
-def gradient_assumption() -> str:
-    """What the column of gradient variances rests on, to follow its name."""
-    return (
-        "holds for values whose error is unrelated to the score norm (smoothed values); "
-        "it fails for systematic errors (zero, batch mean): in parentheses."
-    )
 
 
 def error(finding: Finding) -> Interval:
@@ -93,11 +91,11 @@ def percent(value: float | None, decimals: int = 0) -> str:
 def numbers(value: Interval | float | None, field: str, decimals: int) -> tuple[str, str, str]:
     """How a number of a finding is written, and the ends of its interval; without an interval the ends are like it.
 
-    A cut below -200% is written as the factor by which the error is larger.
+    A cut that is, or may be, below -200% is written as the factor by which the error is larger.
     """
     found = value if isinstance(value, Interval) else Interval(*(math.nan if value is None else value,) * 3)
     if field in ("vs_rloo", "vs_batch"):
-        if found.estimate < -2:
+        if found.estimate < -2 or found.low < -2:
             factor = Interval(1.0 - found.estimate, 1.0 - found.high, 1.0 - found.low)
             digits = 0 if factor.estimate >= 10 else 1
             text, low, high = (number(part, digits) for part in factor)
@@ -121,18 +119,20 @@ def spread(audit: Audit) -> list[str]:
     name = "E V(1-V)" if audit.binary else "E s^2"
     if noise is None:
         return []
-    ratio = [f"Var V / {name} = {between.estimate / noise:.2f}"] if between is not None and noise > 0 else []
-    return [f"{name} = {noise:,.0f}" if noise >= 1000 else f"{name} = {noise:.3g}", *ratio]
+    facts = [f"noise {name} = {noise:,.0f}" if noise >= 1000 else f"noise {name} = {noise:.3g}"]
+    if between is not None and noise > 0:
+        facts.append(f"spread of the values Var V = {between.estimate / noise:.2f} of it")
+    return facts
 
 
 def revisits(audit: Audit) -> str:
     """Whether prompts come back often enough to be smoothed over, and the numbers behind it."""
     if audit.steps == 1:
-        return "The log has one step: there is no past to smooth, and the default knows only what the prompts share."
+        return "The log has one step: there is no past to smooth, and kernadv knows only what the prompts share."
     if audit.median_gap is None:
         return (
             "No prompt comes back: one pass over the data, or ids that are drawn anew at each visit. There is no past of a "
-            "prompt to smooth; the default knows what the prompts share."
+            "prompt to smooth; kernadv knows only what the prompts share."
         )
     gap, window = audit.median_gap, _window(audit)
     usual = f"after {gap:g} step{'s' * (gap != 1)} (median)"
@@ -156,15 +156,15 @@ def grid(audit: Audit) -> str | None:
         return None
     best = audit.finding(audit.best)
     others = [label(audit.finding(name)).removeprefix("KAE ") for name in audit.as_good if name != audit.best]
-    text = f"Best of the grid, in hindsight: {label(best)}"
+    text = f"Best KAE window, in hindsight: {label(best).removeprefix('KAE ')}"
     text += f"; as good, as far as the bootstrap can tell: {', '.join(others)}." if others else "."
     if not audit.at_edge:
         return text
     if best.bandwidth == math.inf:
         return f"{text} It weighs the whole past alike: over this run the values hardly moved."
     clock = [s.bandwidth for s in audit.findings if s.clock == best.clock and s.bandwidth is not None]
-    end = "narrowest" if best.bandwidth == min(clock) else "widest"
-    return f"{text} It is the {end} of its clock: the optimum may lie beyond the grid."
+    end = "narrow" if best.bandwidth == min(clock) else "wide"
+    return f"{text} It is the {end}est that was tried: a {end}er one may be better."
 
 
 def other_sizes(audit: Audit) -> str | None:
@@ -173,10 +173,9 @@ def other_sizes(audit: Audit) -> str | None:
     for row in audit.other_sizes:
         if set(audit.group_sizes) == {row["G"]}:
             continue
-        dead = "" if row["dead"] is None else f"{share(row['dead'])} dead, "
-        change = row["gradient_ratio"] - 1.0
-        rows.append(f"G = {row['G']}: {dead}gradient variance {change:+.0%}")
-    return f"RLOO with another G, at the same number of rollouts: {'; '.join(rows)}." if rows else None
+        dead = "" if row["dead"] is None else f" ({share(row['dead'])} of the groups dead)"
+        rows.append(f"{row['gradient_ratio'] - 1.0:+.0%} with G = {row['G']}{dead}")
+    return f"Gradient variance of RLOO at the same number of rollouts: {', '.join(rows)}." if rows else None
 
 
 def remarks(audit: Audit) -> list[str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import io
+from functools import partial
+from itertools import compress
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kernadv._errors import check_count, printable
+from kernadv._errors import printable
 from kernadv.audit import Comparison, Difference, Interval
 from kernadv.audit.verdict import share
 from kernadv.report import _wording as wording
-from kernadv.report.terminal import NARROWEST, paragraphs
+from kernadv.report.terminal import paragraphs, plain
 
 _TITLES = {
     "growth": "growth, last less first",
@@ -22,17 +23,14 @@ _TITLES = {
     "mse": "value MSE, advised",
     "between": "Var V",
 }
-#: Width from which the intervals of A and B are shown too.
-WIDE = 110
+#: Levels of shortening, tried in turn until the table fits: without the intervals of A and B; those of the differences below
+#: them; without the numbers of prompts; without A and B.
+_LEVELS = 5
 
 
 def text(comparison: Comparison, width: int) -> str:
     """The comparison without colour, in lines of at most `width` characters."""
-    width = check_count(width, "width", NARROWEST, 10_000)
-    console = Console(file=io.StringIO(), width=width, highlight=False, color_system=None, force_terminal=False)
-    show(comparison, console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().rstrip("\n")
+    return plain(partial(show, comparison), width)
 
 
 def show(comparison: Comparison, console: Console) -> None:
@@ -49,7 +47,7 @@ def show(comparison: Comparison, console: Console) -> None:
     paragraphs(console, "yellow", *(f"Note: {note}." for note in comparison.notes))
     paragraphs(console, "bold", comparison.verdict)
     console.print()
-    console.print(_table(comparison, console.width >= WIDE))
+    console.print(_fitting(comparison, console))
     console.print()
     paragraphs(
         console,
@@ -61,23 +59,31 @@ def show(comparison: Comparison, console: Console) -> None:
     )
 
 
-def _table(comparison: Comparison, wide: bool) -> Table:
+def _fitting(comparison: Comparison, console: Console) -> Table:
+    """The fullest table that is no wider than the console, or else the shortest."""
+    for level in range(_LEVELS):
+        table = _table(comparison, level)
+        if console.measure(table, options=console.options.update(width=1000)).maximum <= console.width:
+            break
+    return table
+
+
+def _table(comparison: Comparison, level: int) -> Table:
+    """The table at a level of shortening."""
+    shown = (level < 3, level < 4, level < 4, True)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(Text("on shared prompts\n"), overflow="fold")
-    for heading in ("prompts\n", "A\n", "B\n", "B minus A\n[95% interval]"):
-        table.add_column(Text(heading), justify="right", overflow="fold")
+    table.add_column(Text("on shared prompts\n"))
+    for heading in compress(("prompts\n", "A\n", "B\n", "B minus A\n[95% interval]"), shown):
+        table.add_column(Text(heading), justify="right", no_wrap=True)
     above = ""
     for one in comparison.differences:
         if above != (above := _heading(one)):
             table.add_section()
             table.add_row(Text(above, style="bold"))
-        table.add_row(
-            Text(f"  {_TITLES.get(one.name, _range(one))}"),
-            Text(f"{one.prompts:,}"),
-            Text(_cell(one.a, wide)),
-            Text(_cell(one.b, wide)),
-            Text(_cell(one.difference, True, "+")),
-        )
+        cells = (f"{one.prompts:,}", _cell(one.a, level < 1), _cell(one.b, level < 1), _cell(one.difference, True, "+"))
+        if level > 1:
+            cells = (*cells[:3], cells[3].replace(" ", "\n", 1))
+        table.add_row(Text(f"  {_TITLES.get(one.name, _range(one))}"), *map(Text, compress(cells, shown)))
     return table
 
 

@@ -15,7 +15,7 @@ from kernadv.audit import CHECKS, Audit, Finding, Interval
 from kernadv.report import _wording as wording
 from kernadv.report import to_json
 from kernadv.report._svg import LIGHT, svg
-from kernadv.report.plots import plots
+from kernadv.report.plots import Plot, plots
 
 #: Height of the page inside a notebook, in pixels.
 HEIGHT = 720
@@ -73,7 +73,7 @@ def render(audit: Audit) -> str:
         unknown=[name for name in CHECKS if name not in {check.name for check in audit.checks}],
         headings=[(field, _HEADINGS[field].format(reference=wording.reference(audit))) for field in fields],
         rows=[_row(audit, finding, fields) for finding in audit.findings],
-        plots=[(plot, Markup(svg(plot.name, plot.caption, plot.draw))) for plot in plots(audit)],
+        plots=[(plot, _drawing(plot)) for plot in plots(audit)],
         light={role.replace("_", "-"): colour for role, colour in LIGHT.items()},
         json=Markup(to_json(audit, indent=None).replace("<", "\\u003c")),
     )
@@ -85,6 +85,10 @@ def fragment(audit: Audit) -> str:
         f'<iframe srcdoc="{html.escape(render(audit))}" title="kernadv audit" sandbox="" '
         f'style="width: 100%; height: {HEIGHT}px; border: 0"></iframe>'
     )
+
+
+def _drawing(plot: Plot) -> Markup:
+    return Markup(svg(plot.name, f"{plot.title}. {plot.caption} {plot.text}", plot.draw))
 
 
 def _finalize(value: Any) -> Any:
@@ -113,4 +117,4 @@ def _cell(finding: Finding, field: str, decimals: int) -> Cell:
     if not isinstance(value, Interval):
         return Cell(Number(finding.name, field, text), None)
     ends = (Number(finding.name, f"{field}.low", low), Number(finding.name, f"{field}.high", high))
-    return Cell(Number(finding.name, f"{field}.estimate", text), None if low == high == text else ends)
+    return Cell(Number(finding.name, f"{field}.estimate", text), None if low == high == text or low == "-" else ends)

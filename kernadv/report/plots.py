@@ -43,25 +43,37 @@ _BELOW: dict[str, Any] = {"marker": 7, "markersize": 6.0, "clip_on": False, "zor
 
 
 class Plot(NamedTuple):
-    """What draws it on axes, and its text."""
+    """A plot.
+
+    Attributes
+    ----------
+    name, title, caption : str
+    text : str
+        What it shows, for those who cannot see it.
+    draw : callable
+        Draws on the axes that it gets.
+    """
 
     name: str
     title: str
     caption: str
+    text: str
     draw: Callable[[Axes], None]
 
 
 def plots(audit: Audit, colours: Mapping[str, str] = COLOURS) -> list[Plot]:
-    """Every plot that the audit has numbers for; `colours` by role."""
-    clocks = [clock for clock in _CLOCKS if any(finding.clock == clock for finding in audit.findings)]
-    found = [_bandwidth(audit, clock, colours) for clock in clocks]
-    if audit.strata:
-        found.append(_strata(audit, colours))
+    """Every plot that the audit has numbers for; `colours` by role.  Without noise nothing is known of errors."""
+    found = []
+    if audit.noise != 0:
+        clocks = [clock for clock in _CLOCKS if any(finding.clock == clock for finding in audit.findings)]
+        found += [_bandwidth(audit, clock, colours) for clock in clocks]
+        if audit.strata:
+            found.append(_strata(audit, colours))
     if audit.gaps:
         found.append(_gaps(audit, colours))
     if audit.steps > 1:
         found.append(_drift(audit, colours))
-    if any(finding.true_mse is not None for finding in audit.findings):
+    if audit.noise != 0 and any(finding.true_mse is not None for finding in audit.findings):
         found.append(_truth(audit, colours))
     return found
 
@@ -111,8 +123,9 @@ def _bandwidth(audit: Audit, clock: str, colours: Mapping[str, str]) -> Plot:
         ax.set_ylabel(_error_name(audit))
         legend(ax, 3)
 
-    caption = f"KAE by {axis}, with 95% intervals; lines: baselines without a bandwidth."
-    return Plot(f"bandwidth-{clock}", title, caption, draw)
+    caption = f"KAE by {axis}; band: 95% intervals; lines: baselines without a bandwidth."
+    shown_as = (f"{wording.label(finding)}: {_short(wording.error(finding).estimate)}" for finding in findings)
+    return Plot(f"bandwidth-{clock}", title, caption, f"{_error_name(audit)} of {', '.join(shown_as)}.", draw)
 
 
 def _strata(audit: Audit, colours: Mapping[str, str]) -> Plot:
@@ -140,9 +153,15 @@ def _strata(audit: Audit, colours: Mapping[str, str]) -> Plot:
         ax.set_ylabel(what)
         legend(ax, 2)
 
-    edge = " Triangles: estimates below the axis, at or under 0." if scale.log else ""
+    below = scale.log and any(np.isfinite(scale.below(column)).any() for column in errors.values())
+    edge = " Triangles: estimates below the axis, at or under 0." if below else ""
     caption = f"Where the error comes from: {what} by {by}.{edge}"
-    return Plot("strata", f"Error by {by}", caption, draw)
+    rows = (
+        f"{_short(stratum['low'])} to {_short(stratum['high'])}: "
+        + ", ".join(f"{wording.label(audit.finding(name))} {_short(stratum['mse'][name])}" for name in errors)
+        for stratum in audit.strata
+    )
+    return Plot("strata", f"Error by {by}", caption, f"{'; '.join(rows)}.", draw)
 
 
 def _stratum_labels(audit: Audit) -> list[str]:
@@ -173,7 +192,9 @@ def _gaps(audit: Audit, colours: Mapping[str, str]) -> Plot:
         ax.set_ylabel("share of the revisits, %")
 
     caption = "How soon prompts come back. A bandwidth narrower than the usual gap finds no past to smooth."
-    return Plot("gaps", "Revisit gaps", caption, draw)
+    bars = zip(audit.gaps, 100 * count / count.sum(), strict=True)
+    text = ", ".join(f"{bar['low']} to {bar['high']} steps: {share:.0f}%" for bar, share in bars)
+    return Plot("gaps", "Revisit gaps", caption, f"{text}.", draw)
 
 
 def _drift(audit: Audit, colours: Mapping[str, str]) -> Plot:
@@ -187,7 +208,9 @@ def _drift(audit: Audit, colours: Mapping[str, str]) -> Plot:
         ax.set_ylabel("mean reward")
 
     caption = "Mean reward over the run: the drift that a value must follow."
-    return Plot("drift", "Mean reward", caption, draw)
+    text = f"It goes from {_short(mean[0])} at step {step[0]:g} to {_short(mean[-1])} at step {step[-1]:g}"
+    text += f", between {_short(min(mean))} and {_short(max(mean))}."
+    return Plot("drift", "Mean reward", caption, text, draw)
 
 
 def _truth(audit: Audit, colours: Mapping[str, str]) -> Plot:
@@ -214,7 +237,11 @@ def _truth(audit: Audit, colours: Mapping[str, str]) -> Plot:
         legend(ax, 3)
 
     caption = "This log has the true values: the truth-free estimate of every baseline against the truth."
-    return Plot("truth", "Check against the truth", caption, draw)
+    pairs = (
+        f"{wording.label(audit.finding(name))}: {_short(wording.error(audit.finding(name)).estimate)}, true {_short(x)}"
+        for name, x in true.items()
+    )
+    return Plot("truth", "Check against the truth", caption, f"{'; '.join(pairs)}.", draw)
 
 
 def _width(finding: Finding) -> float:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from rich import box
@@ -45,11 +48,15 @@ _LEVELS = 8
 
 def text(audit: Audit, width: int) -> str:
     """The report without colour, in lines of at most `width` characters."""
+    return plain(partial(show, audit), width)
+
+
+def plain(show: Callable[[Console], None], width: int) -> str:
+    """What `show` prints, without colour, in lines of at most `width` characters; in a notebook too."""
     width = check_count(width, "width", NARROWEST, 10_000)
-    console = Console(file=io.StringIO(), width=width, highlight=False, color_system=None, force_terminal=False)
-    show(audit, console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().rstrip("\n")
+    file = io.StringIO()
+    show(Console(file=file, width=width, highlight=False, color_system=None, force_terminal=False, force_jupyter=False))
+    return file.getvalue().rstrip("\n")
 
 
 def show(audit: Audit, console: Console) -> None:
@@ -64,13 +71,16 @@ def show(audit: Audit, console: Console) -> None:
     paragraphs(console, "dim", *(f"Note: {note}." for note in audit.notes))
     console.print()
     paragraphs(console, "bold red" if audit.failed("broken") else "bold", audit.verdict)
+    if audit.noise == 0:  # nothing is known of the errors
+        return
     console.print()
-    console.print(_fitting(audit, console))
+    level = _fitting(audit, console)
+    console.print(_table(audit, level))
     if remarks := wording.remarks(audit):
         console.print()
         paragraphs(console, "", *remarks)
     console.print()
-    paragraphs(console, "dim", *_reading(audit))
+    paragraphs(console, "dim", *_reading(audit, level))
 
 
 def _text(content: str, style: str = "") -> Text:
@@ -85,22 +95,23 @@ def paragraphs(console: Console, style: str, *texts: str) -> None:
         console.print(Text(lines, style=style))
 
 
-def _fitting(audit: Audit, console: Console) -> Table:
-    """The fullest table that is no wider than the console, or else the shortest."""
-    for level in range(_LEVELS):
-        table = _table(audit, level)
-        if console.measure(table, options=console.options.update(width=1000)).maximum <= console.width:
-            break
-    return table
+def _fitting(audit: Audit, console: Console) -> int:
+    """The level of the fullest table that is no wider than the console, or else of the shortest."""
+    wide = console.options.update(width=1000)
+    widths = (console.measure(_table(audit, level), options=wide).maximum for level in range(_LEVELS))
+    return next((level for level, width in enumerate(widths) if width <= console.width), _LEVELS - 1)
 
 
 def _table(audit: Audit, level: int) -> Table:
     last = level == _LEVELS - 1
+    intervals = not math.isnan(wording.error(audit.finding("kernadv")).low)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(Text("baseline\n"), no_wrap=not last, overflow="fold")
-    columns = [column for column in _columns(audit) if level < column.shown]
+    columns = _columns(audit, level)
     for column in columns:
-        second = "" if "\n" in column.heading else "\n[95% interval]" if level < column.intervals else "\n"
+        second = (
+            "" if "\n" in column.heading else "\n[95% interval]" if intervals and level < column.intervals else "\n"
+        )
         heading = column.short if last else column.heading + second
         table.add_column(Text(heading), justify="right", no_wrap=not last, overflow="fold")
     advised = "bold green" if wording.is_better(audit) else "bold"
@@ -120,7 +131,8 @@ def _name(audit: Audit, finding: Finding, level: int) -> str:
     return wording.label(finding) if level > 1 or finding.clock is not None else finding.title
 
 
-def _columns(audit: Audit) -> list[_Column]:
+def _columns(audit: Audit, level: int) -> list[_Column]:
+    """The columns that are shown at a level, of those with numbers."""
     gradient = _Column(f"grad. var\nvs {wording.reference(audit)}", "grad.\nvar", "gradient_ratio", intervals=2)
     if audit.noise is None:
         columns = [
@@ -135,9 +147,12 @@ def _columns(audit: Audit) -> list[_Column]:
             gradient,
             _Column("worth\nG", "", "worth", shown=5),
         ]
-    if any(finding.true_mse is not None for finding in audit.findings):
-        columns.append(_Column("true\nMSE", "", "true_mse", shown=6))
-    return columns
+    columns.append(_Column("true\nMSE", "", "true_mse", shown=6))
+    return [
+        column
+        for column in columns
+        if level < column.shown and any(getattr(finding, column.field) is not None for finding in audit.findings)
+    ]
 
 
 def _cell(audit: Audit, column: _Column, finding: Finding, level: int) -> str:
@@ -151,11 +166,11 @@ def _cell(audit: Audit, column: _Column, finding: Finding, level: int) -> str:
     return f"({shown})" if doubtful else shown
 
 
-def _reading(audit: Audit) -> list[str]:
+def _reading(audit: Audit, level: int) -> list[str]:
     """How to read the columns."""
-    best = " * best of the grid of KAE windows, in hindsight." if audit.best else ""
-    names = f"kernadv: this package's default, which chooses everything online.{best}"
-    gradient = f"Gradient variance {wording.gradient_assumption()}"
+    best = " *: best KAE window, in hindsight." if audit.best else ""
+    names = f"{wording.VALUE} kernadv: this package's default, which chooses everything online.{best}"
     if audit.noise is None:
-        return [names, gradient]
-    return [names, wording.CUT, wording.WORTH, wording.GROUP_MEAN, gradient]
+        return [names, wording.GRADIENT]
+    worth = wording.WORTH if "worth" in {column.field for column in _columns(audit, level)} else ""
+    return [names, wording.CUT, worth, wording.GROUP_MEAN, wording.GRADIENT]

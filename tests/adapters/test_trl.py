@@ -385,6 +385,7 @@ def test_metrics_are_logged(make):
     trainer.train()
     last = trainer.state.log_history[-2]
     names = {"n_eff", "cold_fraction", "history_visits", "history_prompts", "revisit_gap", "seconds"}
+    names |= {"value_mse", "rloo_mse", "batch_mean_mse", "gradient_ratio", "dead"}
     assert {f"kernadv/{name}" for name in names} <= last.keys()
     assert last["kernadv/history_prompts"] == 8
 

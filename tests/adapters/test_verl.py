@@ -367,6 +367,7 @@ def test_the_trainers_own_method_over_the_queue(ray, tmp_path):
         for row, advantage, n in zip(written.unbind(), want, lengths, strict=True):
             assert row.tolist() == [float(advantage)] * n
         assert metrics["kernadv/history_prompts"] == 2
+        assert metrics["kernadv/value_mse"] == again.metrics()["value_mse"]
     tq.close()
 
 

@@ -165,8 +165,11 @@ def assert_numbers_equal():
                     assert text == "-".replace("-", "−")
                 else:
                     shown = text.replace("−", "-").removesuffix("%").removesuffix(" times")
-                    cut = fields.get(f"{field.partition('.')[0]}.estimate") if field.startswith("vs_") else None
-                    if cut is not None and cut < -2:  # written as a factor, its ends the other way round
+                    column = field.partition(".")[0]
+                    cuts = [fields[f"{column}.{end}"] for end in ("estimate", "low")] if field.startswith("vs_") else []
+                    if any(
+                        cut is not None and cut < -2 for cut in cuts
+                    ):  # written as a factor, its ends the other way round
                         ends = {"low": "high", "high": "low", "estimate": "estimate"}
                         name, _, part = field.partition(".")
                         expected = 1.0 - fields[f"{name}.{ends[part]}"]

@@ -30,9 +30,10 @@ def test_report_in_a_pipe(launch, log):
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= 100
+    assert 80 < max(map(len, lines)) <= 100
     assert lines[0] == str(log)
-    assert lines[1].startswith("1,600 rows, 30 prompts, 40 steps, G = 4, E V(1-V) = ")
+    assert lines[1] == "1,600 rows, 30 prompts, 40 steps, G = 4"
+    assert lines[2].startswith("noise E V(1-V) = ")
     for name in ("zero", "batch mean", "group mean", "RLOO", "KAE h=0.1", "KAE h=1"):
         assert any(line.startswith(name) for line in lines), name
     # prompts come back after 3 steps, which 0.05 of 40 steps do not reach
@@ -40,9 +41,9 @@ def test_report_in_a_pipe(launch, log):
     assert "bandwidths that reach no past reward, left out: h=0.05" in " ".join(done.stdout.split())
     assert "Can this log be trusted? All " in done.stdout
     assert "of the groups are dead (all 0: " in done.stdout
-    assert "the default's values imply a gradient variance" in " ".join(done.stdout.split())
+    assert "kernadv's values imply a gradient variance" in " ".join(done.stdout.split())
     assert "Prompts come back often enough" in done.stdout
-    assert "unrelated to the score norm" in " ".join(done.stdout.split())
+    assert "unrelated to the size of a trace's gradient" in " ".join(done.stdout.split())
 
 
 def test_json_is_the_audit(run, log, frame, tmp_path):
@@ -255,3 +256,32 @@ def test_two_logs_without_a_common_prompt(run, log, frame, tmp_path):
     done = run("audit", log, tmp_path / "other.parquet")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: the runs share no prompt: A has 30, such as '0', '1', '2'; B has 30")
+
+
+@pytest.mark.parametrize(("columns", "low", "high"), [("60", 50, 60), ("0", 80, 100)])
+def test_width_in_a_pipe_may_be_told(launch, log, columns, low, high):
+    done = launch("audit", log, before=f"import os; os.environ['COLUMNS'] = '{columns}'")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()[1:]  # the first is the path
+    assert low < max(map(len, lines)) <= high
+
+
+def test_help_has_groups_of_options_and_examples_that_are_right(run, frame, tmp_path, monkeypatch):
+    """Each example is a line that the command line understands."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+    text = run("audit", "--help").out
+    for panel in ("How the log is read", "What is computed", "What is written"):
+        assert panel in text
+    renamed = {"step": "iter", "prompt_id": "qid", "reward": "acc"}
+    frame.rename(renamed).write_csv("log.csv")
+    frame.rename({"prompt_id": "prompt"}).group_by("prompt", "step").agg(
+        n_correct=pl.col("reward").sum(), n_traces=pl.len()
+    ).write_parquet("log.parquet")
+    examples = [line.partition("#")[0].split() for line in text.splitlines() if line.startswith(" kernadv ")]
+    assert len(examples) == 5
+    for _, *arguments in examples:
+        done = run(*arguments, "--draws", "40")
+        readable = any(name in arguments for name in ("log.csv", "log.parquet"))
+        assert done.code == (0 if readable else 2)
+        assert readable or "does not exist" in done.err

@@ -1,5 +1,6 @@
 """The page: its numbers are those of the JSON, it needs nothing else, and nothing of the log can break it."""
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernadv.audit import Check, audit
+from kernadv.audit import Check, Interval, audit
 from kernadv.logs import read_log
 from kernadv.report.page import render
 
@@ -113,7 +114,7 @@ def test_the_row_of_the_default_is_the_advice(report):
     (row,) = re.findall(r'<tr class="advised">(.*?)</tr>', page, flags=re.DOTALL)
     assert "kernadv" in row
     assert "default" in row
-    assert page.count("best of the grid, in hindsight") == 1
+    assert page.count("best KAE, in hindsight") == 1
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,40 @@ def test_code_of_the_recommendation_runs(report, bandwidth, code):
     assert names["estimator"].kernel.name == "gaussian"
     assert f"[{bandwidth.removeprefix('kae ')}]" == f"[{names['estimator'].bandwidth.label}]"
     assert len(names["advantages"]) == 3
+
+
+def test_the_code_of_the_page_runs(report):
+    (code,) = re.findall(r"<pre><code>(.*?)</code></pre>", render(report), flags=re.DOTALL)
+    names = {"prompt_ids": ["a", "a", "b"], "rewards": [1.0, 0.0, 1.0], "step": 1}
+    exec(html.unescape(code), names)
+    assert len(names["advantages"]) == 3
+
+
+def test_plots_say_in_words_what_they_show(report):
+    spoken = [html.unescape(text) for text in re.findall(r'<svg role="img" aria-label="([^"]*)"', render(report))]
+    assert len(spoken) == len(PLOTS) + 1
+    relative, _, _, strata, gaps, drift, truth = spoken
+    shown = [finding for finding in report.findings if finding.clock == "relative"]
+    assert re.findall(r"h=([\d.]+): ([\d.e-]+)[,.]", relative) == [
+        (f"{finding.bandwidth:g}", f"{finding.mse.estimate:.3g}") for finding in shown
+    ]
+    assert all(f"kernadv {stratum['mse']['kernadv']:.3g}" in strata for stratum in report.strata)
+    assert "2 to 3 steps: 100%" in gaps
+    assert f"from {report.drift[0]['mean']:.3g} at step 1 to {report.drift[-1]['mean']:.3g} at step 40" in drift
+    assert f"true {report.finding('rloo').true_mse:.3g}" in truth
+
+
+def test_nothing_is_said_of_errors_where_there_is_no_signal(frame):
+    page = render(audit(frame.with_columns(reward=0.0), draws=60))
+    assert "No group has a signal" in page
+    assert "value MSE" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert re.findall(r'<figure id="([^"]*)"', page) == ["plot-gaps", "plot-drift"]
+
+
+def test_without_intervals_there_are_no_brackets(frame):
+    few = audit(frame.filter(frame["prompt_id"] < 2), draws=60)
+    assert np.isnan(few.finding("kernadv").mse.low)
+    assert '<span class="interval">' not in render(few)
 
 
 def test_the_default_estimator_is_recommended_unless_a_bandwidth_is_better(report):
@@ -157,3 +192,15 @@ def test_lines_do_not_lead_to_estimates_below_the_axis(report):
     assert np.isfinite(line.get_ydata()[1:]).all()
     below = [line for line in ax.lines if line.get_marker() == 7]
     assert [np.isfinite(line.get_ydata()).sum() for line in below] == [1]
+
+
+@pytest.mark.parametrize("ends", [(-3.0, -4.0, -2.5), (-1.2, -2.7, -0.5), (-1.2, -1.7, -0.5), (0.8, 0.7, 0.9)])
+def test_no_percentage_is_below_minus_200(report, ends):
+    changed = [
+        replace(finding, vs_batch=Interval(*ends)) if finding.name == "rloo" else finding for finding in report.findings
+    ]
+    row = re.sub(r"<[^>]*>", "", render(replace(report, findings=changed)).partition(">RLOO<")[2].partition("</tr>")[0])
+    estimate, low, high = ends
+    as_factor = f"{1 - estimate:.1f} times [{1 - high:.1f}, {1 - low:.1f}]"
+    as_share = f"{estimate:.0%} [{low:.0%}, {high:.0%}]".replace("-", "−")
+    assert (as_factor in row, as_share in row) == ((True, False) if low < -2 else (False, True))

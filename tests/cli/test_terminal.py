@@ -1,5 +1,6 @@
 """The report in a terminal: fits the width, colours only what means something, shows progress only to a person."""
 
+import builtins
 import io
 import os
 import pty
@@ -13,7 +14,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from kernadv.audit import Check, audit
+from kernadv.audit import Check, audit, compare
 from kernadv.logs import read_log
 from kernadv.report.terminal import show
 
@@ -39,6 +40,9 @@ def test_fits_the_width(report, width):
     rows = [line for line in lines if line.startswith("KAE ")]
     assert len(rows) >= 6
     assert all("…" not in line and "..." not in line for line in lines)
+    heading = "".join(lines[lines.index(next(line for line in lines if line.startswith("baseline"))) :][:2])
+    worth = any(line.startswith("Worth G") for line in lines)
+    assert worth is ("worth" in heading)  # nothing is explained that is not shown
 
 
 def test_eighty_columns_keep_every_column(report):
@@ -90,6 +94,20 @@ def test_checks_and_notes_come_before_the_headline_and_that_before_the_table(rep
     )
 
 
+def test_nothing_is_said_of_errors_where_there_is_no_signal(frame):
+    text = printed(audit(frame.with_columns(reward=0.0), draws=60), 80)
+    assert "No group has a signal" in text
+    assert "MSE" not in text
+
+
+def test_columns_without_numbers_are_left_out(frame):
+    text = printed(audit(frame.filter(frame["prompt_id"] < 2), draws=60), 80)
+    assert "95% interval]" not in text
+    assert "Worth G" not in text
+    heading = next(line for line in text.splitlines() if line.startswith("baseline"))
+    assert re.split(r"\s{2,}", heading.strip()) == ["baseline", "value MSE", "MSE cut", "MSE cut", "grad. var"]
+
+
 def test_control_characters_are_written_as_escapes(report):
     """Colours, titles and the clipboard of a terminal are out of reach of a log."""
     hostile = "\x1b]52;c;aGk=\x07\x9b31m\u202e"
@@ -97,6 +115,17 @@ def test_control_characters_are_written_as_escapes(report):
     text = printed(replace(report, source=hostile, notes=[hostile], verdict=hostile, checks=[check]), 200)
     assert not set(text) & set(hostile[:1] + "\x07\x9b\u202e")
     assert text.count("\\x1b]52;c;aGk=\\x07\\x9b31m\\u202e") == 5
+
+
+def test_the_text_is_the_same_in_a_notebook(report, log, monkeypatch):
+    """There rich shows what is printed at once, instead of writing it."""
+    found = read_log(log)
+    both = compare(found, found, draws=50)
+    texts = [report.table(80), both.table(80)]
+    monkeypatch.setattr(builtins, "get_ipython", type("ZMQInteractiveShell", (), {}), raising=False)
+    assert Console().is_jupyter
+    assert [report.table(80), both.table(80)] == texts
+    assert all("value MSE" in text for text in texts)
 
 
 def test_markup_in_a_file_name_is_text(report):

@@ -7,7 +7,16 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad
 
-from kernadv import ArgumentError, ArgumentTypeError, KernadvError, KernelValueEstimator, Pooling, Steps, Visits
+from kernadv import (
+    ArgumentError,
+    ArgumentTypeError,
+    ComponentValueEstimator,
+    KernadvError,
+    KernelValueEstimator,
+    Pooling,
+    Steps,
+    Visits,
+)
 from kernadv.estimator import Prediction
 from kernadv.simulate import simulate
 
@@ -66,6 +75,26 @@ def test_on_a_device_the_numbers_are_the_same_and_the_history_stays(name):
         if part != "visits" or name != "kae":  # the plain estimator forgets at other times there
             np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-10, err_msg=part)
     np.testing.assert_allclose(got.dead(4), expected.dead(4), rtol=1e-9)
+
+
+def test_of_several_components_it_is_that_of_an_estimator_for_each():
+    """And the value that rows without rewards get in the next step."""
+    rng = np.random.default_rng(1)
+    joint, alone = ComponentValueEstimator(2), [KernelValueEstimator() for _ in range(2)]
+    for step in range(1, 8):
+        ids, z = [IDS[k] for k in rng.integers(0, 10, 12)], rng.random((12, 2)) < [0.3, 0.8]
+        joint.observe(ids, z, step)
+        for est, column in zip(alone, z.T, strict=True):
+            est.observe(ids, column, step)
+    got = joint.predict([*IDS, "p99"])
+    assert len(got) == 2
+    for mine, est in zip(got, alone, strict=True):
+        for part, theirs in zip(mine, est.predict([*IDS, "p99"], 8), strict=True):
+            np.testing.assert_array_equal(part, theirs)
+    with pytest.raises(ArgumentError, match="level"):
+        joint.predict(IDS, level=1.0)
+    scored = joint.values(IDS, [[math.nan, math.nan]] * 10, 8).value
+    np.testing.assert_array_equal(np.stack([mine.value[:10] for mine in got], axis=1), scored)
 
 
 def test_the_step_is_the_next_one():

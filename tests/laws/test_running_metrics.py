@@ -125,7 +125,8 @@ def test_over_all_steps_alike_they_are_the_audits(monkeypatch, process, group, n
     assert found["rloo_mse"] == pytest.approx(result.finding("rloo").mse.estimate, rel=1e-9)
     assert found["batch_mean_mse"] == pytest.approx(batch.mse.estimate, rel=1e-9)
     if process != "continuous":  # where the audit, which has sums only, cannot tell rewards that almost agree
-        assert found["dead"] == pytest.approx(result.uniform_groups, rel=1e-9)
+        dead = [found[name] for name in ("dead", "dead_0", "dead_1")]
+        assert dead == pytest.approx([result.dead.share, result.dead.low, result.dead.high], rel=1e-9)
 
 
 def discounted(errors):

@@ -260,7 +260,7 @@ def test_fsspec_is_named_when_it_is_missing():
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "csv.gz"])
 def test_a_web_server(kit, parts, tmp_path, rows, ending):
-    pytest.importorskip("aiohttp")
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install aiohttp")
     (path,) = parts(ending.removesuffix(".gz"), ["log"])
     (tmp_path / f"sent.{ending}").write_bytes(gzip.compress(path.read_bytes()) if "gz" in ending else path.read_bytes())
 
