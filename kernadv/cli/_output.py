@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -17,11 +18,15 @@ PIPE_WIDTH = 100
 def standard_output() -> Iterator[Console]:
     """Yield a console.  When the reader of a pipe has seen enough and closes it, the block ends early.
 
+    Characters that the encoding of the output lacks are written as escapes.
+
     Raises
     ------
     OSError
         If nothing can be written for another reason.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     try:
         yield console
