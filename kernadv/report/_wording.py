@@ -7,6 +7,9 @@ import math
 from kernadv.audit import CHECKS, Audit, Check, Finding, Interval
 from kernadv.audit.verdict import share
 
+#: Numbers are written with all digits below.
+MILLION = 1e6
+
 #: Baselines with a systematic error, which may go with the score norm.
 DOUBTFUL_GRADIENT = ("zero", "batch_mean")
 
@@ -76,9 +79,11 @@ def places(audit: Audit) -> int:
 
 
 def number(value: float | None, decimals: int) -> str:
-    """Fixed decimals; a dash for a number that is not there."""
+    """Fixed decimals; three digits and a power of ten from a million on; a dash for a number that is not there."""
     if value is None or not math.isfinite(value):
         return "-"
+    if abs(value) >= MILLION:
+        return f"{value:.3g}"
     text = f"{value:.{decimals}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
@@ -122,7 +127,7 @@ def spread(audit: Audit) -> list[str]:
     if noise is None:
         return []
     ratio = [f"Var V / {name} = {between.estimate / noise:.2f}"] if between is not None and noise > 0 else []
-    return [f"{name} = {noise:,.0f}" if noise >= 1000 else f"{name} = {noise:.3g}", *ratio]
+    return [f"{name} = {noise:,.0f}" if 1000 <= noise < MILLION else f"{name} = {noise:.3g}", *ratio]
 
 
 def revisits(audit: Audit) -> str:
