@@ -255,3 +255,16 @@ def test_two_logs_without_a_common_prompt(run, log, frame, tmp_path):
     done = run("audit", log, tmp_path / "other.parquet")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: the runs share no prompt: A has 30, such as '0', '1', '2'; B has 30")
+
+
+def test_ids_of_prompts_stay_as_they_are(run, frame, tmp_path):
+    """Also those that a spreadsheet would take for formulas."""
+    ids = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "a,b", 'a"b', "a\nb", "'"]
+    named = frame.with_columns(prompt_id=frame["prompt_id"] % len(ids)).with_columns(
+        prompt_id=pl.col("prompt_id").replace_strict(dict(enumerate(ids)), return_dtype=pl.String)
+    )
+    named.write_parquet(tmp_path / "named.parquet")
+    for ending, read in ((".csv", pl.read_csv), (".parquet", pl.read_parquet)):
+        path = tmp_path / f"prompts{ending}"
+        assert run("audit", tmp_path / "named.parquet", "--draws", 60, "--prompts", path).code == 0
+        assert read(path)["prompt_id"].to_list() == ids
