@@ -17,6 +17,8 @@ from kernadv._typing import AnyArray, FloatArray, IntArray
 
 #: Most prompts, and most traces of a group.
 MOST = 2**31 - 1
+#: Sum of the squares of all rewards below which it has lost its digits.
+_TINY = 1e-300
 #: Largest weight in units; one beyond it counts as this.
 MOST_UNITS = 2.0**100
 #: Weights below this many units count as 0.
@@ -109,7 +111,8 @@ def check_groups(groups: Groups) -> Groups:
     ------
     ArgumentError, ArgumentTypeError
         If they are no `Groups`; if their arrays are no lists of numbers of one length; if a prompt, step or count is no
-        whole number, or out of range, or a sum not finite; if they are not in order of prompt and step, each pair once.
+        whole number, or out of range, or a sum not finite; if they are not in order of prompt and step, each pair once; if
+        there are rewards, but squares of them are too small for a float.
     """
     if not isinstance(groups, Groups):
         raise ArgumentTypeError(
@@ -124,6 +127,10 @@ def check_groups(groups: Groups) -> Groups:
         if not ((p[1:] > p[:-1]) | ((p[1:] == p[:-1]) & (i[1:] > i[:-1]))).all():
             raise ArgumentError(
                 "groups must be sorted by prompt, then by step, each pair once: kernadv.groups.aggregate makes them so"
+            )
+        if arrays[3].any() and arrays[4].sum() < _TINY:
+            raise ArgumentError(
+                "the rewards are too small for their squares to be numbers: multiply them by a constant"
             )
         return groups
     raise ArgumentError(

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from decimal import Decimal
 from importlib import resources
 from itertools import combinations
 
@@ -702,9 +703,75 @@ def test_what_cannot_be_audited(given, options, message):
         audit(given, **options)
 
 
+def _rows():
+    rng = np.random.default_rng(0)
+    prompt, step = np.tile(np.arange(6).repeat(4), 12), np.arange(1, 13).repeat(24)
+    return [f"p{p}" for p in prompt], rng.integers(0, 2, 288).astype(float), step
+
+
+ODD_COLUMNS = {
+    "mixed ids": ("prompt_id", lambda ids: [int(p[1:]) if p < "p3" else p for p in ids]),
+    "ids of two parts": ("prompt_id", lambda ids: [(p, 1) for p in ids]),
+    "numbers as texts and as numbers": ("reward", lambda z: [str(x) if k % 2 else x for k, x in enumerate(z)]),
+    "decimals": ("reward", lambda z: [Decimal(int(x)) for x in z]),
+    "numbers in an object column": ("reward", lambda z: np.array(z, dtype=object)),
+    "booleans and nothing": ("reward", lambda z: [None if k == 5 else bool(x) for k, x in enumerate(z)]),
+}
+
+
+@pytest.mark.parametrize("case", ODD_COLUMNS)
+@pytest.mark.parametrize("package", ["polars", "pandas"])
+def test_odd_columns_of_frames(case, package):
+    package = pytest.importorskip(package)
+    ids, z, step = _rows()
+    name, change = ODD_COLUMNS[case]
+    columns = {"prompt_id": ids, "reward": z, "step": step}
+    columns[name] = change(columns[name])
+    options = {"strict": False} if package.__name__ == "polars" else {"dtype": object}
+    series = {key: package.Series(part, **options) if key == name else part for key, part in columns.items()}
+    found = audit(package.DataFrame(series), draws=2)
+    expected = np.where(np.arange(288) == 5, np.nan, z) if case == "booleans and nothing" else z
+    assert found.finding("rloo").mse == audit(prompt_ids=ids, rewards=expected, step=step, draws=2).finding("rloo").mse
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("prompt_ids", [object()] * 288, "column 'prompt_id' must hold numbers or texts, got object in row 1"),
+        ("rewards", [1j] * 288, "column 'reward' must hold numbers or texts, got complex in row 1"),
+        ("rewards", [[1.0], [1.0, 0.0]] * 144, "rewards must hold one number, or id, a trace"),
+        ("step", np.ma.masked_array(np.ones(288, int), np.arange(288) == 3), "step must not be masked"),
+    ],
+)
+def test_arrays_of_other_things(name, values, message):
+    pytest.importorskip("polars")
+    ids, z, step = _rows()
+    with pytest.raises(KernadvError, match=message):
+        audit(**{"prompt_ids": ids, "rewards": z, "step": step, name: values}, draws=2)
+
+
+def test_masked_rewards_could_not_be_scored():
+    pytest.importorskip("polars")
+    ids, z, step = _rows()
+    gone = np.arange(288) % 5 == 0
+    masked = audit(prompt_ids=ids, rewards=np.ma.masked_array(z, gone), step=step, draws=2)
+    missing = audit(prompt_ids=ids, rewards=np.where(gone, np.nan, z), step=step, draws=2)
+    assert masked.rows == 288 - gone.sum()
+    assert masked.finding("kernadv").mse == missing.finding("kernadv").mse
+
+
+def test_a_column_that_a_frame_has_twice():
+    pandas = pytest.importorskip("pandas")
+    ids, z, step = _rows()
+    frame = pandas.DataFrame({"prompt_id": ids, "step": step, "reward": z})
+    with pytest.raises(KernadvError, match="the frame has the column 'reward' twice; rename one of them"):
+        audit(pandas.concat([frame, frame[["reward"]]], axis=1))
+
+
 def test_a_frame_without_the_columns_is_called_a_frame():
     polars = pytest.importorskip("polars")
-    with pytest.raises(KernadvError, match=r"^the frame: no step column .*Columns found: a"):
+    message = "^the frame: no step column .*Columns found: a.*options are for files: of a frame, or arrays, change the"
+    with pytest.raises(KernadvError, match=message):
         audit(polars.DataFrame({"a": [1]}))
 
 

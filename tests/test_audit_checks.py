@@ -151,6 +151,12 @@ def test_rare_rewards_are_not_impossible():
     ((*range(2, 40, 2), 80), "suspect"),
     (range(1, 20), "ok"),
     ((1, 2, 5), "ok"),
+    ((*range(1, 5), *range(10, 200, 10)), "suspect"),
+    ((1, *range(10, 200, 10)), "suspect"),
+    ((*range(10, 200, 10), 193), "suspect"),
+    ((*range(1, 9), *range(12, 200, 4)), "suspect"),
+    ((*range(1, 20), 30, 40, 50), "ok"),
+    (np.cumsum(1 + np.arange(40) % 3), "ok"),
     ((5, 9), None),
     ((5,), None),
 ])  # fmt: skip

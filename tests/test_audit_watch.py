@@ -156,3 +156,12 @@ def test_nothing():
     watch.finish()
     assert (watch.steps, watch.prompts, watch.waiting) == ([], 0, 0)
     assert all(np.isnan(x) for x in watch.now.values())
+
+
+def test_one_step_for_all_traces():
+    one, each = Watch(), Watch()
+    for step in (1, 2, 3):
+        one.add(["a", "a", "b"], [1.0, 0.0, 1.0], step)
+        each.add(["a", "a", "b"], [1.0, 0.0, 1.0], [step] * 3)
+    assert (one.steps, one.waiting, one.now) == (each.steps, each.waiting, each.now)
+    assert one.steps == [1, 2]

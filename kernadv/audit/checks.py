@@ -40,6 +40,8 @@ ALARM = 1e-3
 FEWEST = 5
 #: Groups, or steps, below which sums that are all equal may be chance.
 SEVERAL = 20
+#: Share of the gaps between steps from which they are a stride.
+USUAL = 0.8
 #: Squared mean over variance of the rewards above which sums of squares have lost digits, and above which all of them.
 OFFSET, HOPELESS = 1e10, 1e13
 
@@ -236,13 +238,19 @@ def _steps(groups: Groups) -> tuple[FloatArray, FloatArray]:
 
 
 def _thinned(groups: Groups) -> Check | None:
-    """Whether the steps have a constant stride: then the generations between them are not in the log."""
+    """Whether the steps have a constant stride: then the generations between them are not in the log.
+
+    Some gaps may differ: a logger may also write the first and the last step, or all of a warm-up.
+    """
     steps = np.unique(groups.step)
     gaps = np.diff(steps)
     if len(gaps) < 2:
         return None
-    stride = int(np.gcd.reduce(gaps))
-    if stride == 1 or (len(gaps) < 10 and (gaps != stride).any()):
+    values, times = np.unique(gaps, return_counts=True)
+    usual = int(values[times.argmax()])
+    share = USUAL if len(gaps) >= 10 else 1.0
+    stride = usual if times.max() >= share * len(gaps) else int(np.gcd.reduce(gaps)) if len(gaps) >= 10 else 1
+    if stride == 1:
         return Check("all generations logged", "ok", "the steps have no constant stride")
     return Check(
         "all generations logged",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -61,7 +62,10 @@ def two_values(groups: Groups) -> tuple[float, float] | None:
     whole = np.abs(right - np.rint(right)) < 1e-6
     exact = np.abs(ss - ((low + high) * s - low * high * n)) < 1e-6 * (n * (high - low) ** 2)
     inside = (np.rint(right) >= 0) & (np.rint(right) <= n)
-    return (round(float(low), 12), round(float(high), 12)) if (whole & exact & inside).all() else None
+    if not (whole & exact & inside).all():
+        return None
+    digits = 12 - math.floor(math.log10(high - low))
+    return round(float(low), digits), round(float(high), digits)
 
 
 def is_binary(groups: Groups) -> bool:

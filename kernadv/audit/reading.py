@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,12 +15,16 @@ import numpy as np
 
 from kernadv._arrays import is_tensor, read_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, import_extra
+from kernadv._typing import AnyArray
 from kernadv.groups import Groups
 
 if TYPE_CHECKING:
     import polars as pl
 
     from kernadv.logs import RewardLog
+
+#: Python objects that a column may hold.
+_PLAIN = (str, int, float, Decimal, date, list, tuple, dict)
 
 
 def as_log(
@@ -86,25 +93,76 @@ def _frame(given: Any) -> pl.DataFrame:
     from kernadv.logs import ALIASES
 
     known = {name for names in ALIASES.values() for name in names}
-    columns = {str(name): given[name] if name in known else [None] * len(given) for name in given.columns}
-    if pandas:
-        columns = {name: polars.from_pandas(part) if name in known else part for name, part in columns.items()}
+    names = list(given.columns)
+    if twice := [name for name in names if name in known and names.count(name) > 1]:
+        raise ArgumentError(f"the frame has the column {twice[0]!r} twice; rename one of them")
+    nothing = [None] * len(given)
+    columns = {str(name): _column(given[name], name) if name in known else nothing for name in names}
     return cast("pl.DataFrame", polars.DataFrame(columns))
+
+
+def _column(given: Any, name: str) -> pl.Series:
+    """A column of polars from one of any frame, or an array; of Python objects that a file could not hold it is texts.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it holds other objects than numbers, texts, times, and lists and dictionaries of them.
+    """
+    polars = import_extra("polars", "auditing a frame or arrays", "audit")
+    found = _plainly(polars.from_pandas if hasattr(given, "iloc") else polars.Series, given)
+    if found is not None:
+        return found
+    values = [value.item() if isinstance(value, np.generic) else value for value in given]
+    for row, value in enumerate(values):
+        if value is not None and not isinstance(value, _PLAIN):
+            raise ArgumentTypeError(
+                f"column {name!r} must hold numbers or texts, got {type(value).__name__} in row {row + 1}: {value!r:.80}"
+            )
+    found = _plainly(polars.Series, values)
+    if found is not None:
+        return found
+    texts = [value if value is None or isinstance(value, str) else json.dumps(value, default=str) for value in values]
+    return cast("pl.Series", polars.Series(texts, dtype=polars.String))
+
+
+def _plainly(convert: Callable[[Any], Any], values: Any) -> pl.Series | None:
+    """What a function makes of values; None if they are mixed, or of types that it does not know."""
+    try:
+        found: pl.Series = convert(values)
+    except Exception:  # polars, pandas, pyarrow and numpy share no class of errors
+        return None
+    return None if str(found.dtype) == "Object" else found
 
 
 def _columns(arrays: Mapping[str, Any]) -> pl.DataFrame:
     """A frame of arrays of one length; tensors are copied from their device."""
     polars = import_extra("polars", "auditing arrays", "audit")
-    columns = {
-        name: read_tensor(array, name) if is_tensor(array) else np.asarray(array) for name, array in arrays.items()
-    }
+    columns = {name: _array(array, name) for name, array in arrays.items()}
     shapes = {name: column.shape for name, column in columns.items()}
     if len({(len(shape), *shape) for shape in shapes.values()}) > 1 or any(
         len(shape) != 1 for shape in shapes.values()
     ):
         raise ArgumentError(f"audit takes arrays of one number a trace, got the shapes {shapes}")
     names = {"prompt_ids": "prompt_id", "rewards": "reward", "step": "step", "weights": "weight"}
-    return cast("pl.DataFrame", polars.DataFrame({names[name]: column for name, column in columns.items()}))
+    return cast(
+        "pl.DataFrame",
+        polars.DataFrame({names[name]: _column(column, names[name]) for name, column in columns.items()}),
+    )
+
+
+def _array(given: Any, name: str) -> AnyArray:
+    """An array; masked rewards could not be scored."""
+    if is_tensor(given):
+        return read_tensor(given, name)
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        if name != "rewards":
+            raise ArgumentError(f"{name} must not be masked: every trace needs one")
+        given = np.where(given.mask, np.nan, given.data)
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # lists of unequal lengths
+        raise ArgumentError(f"{name} must hold one number, or id, a trace: {error}") from None
 
 
 def _read(frame: pl.DataFrame, what: str, on_repeat: str, keep_traces: bool) -> RewardLog:
@@ -118,5 +176,6 @@ def _read(frame: pl.DataFrame, what: str, on_repeat: str, keep_traces: bool) -> 
             roles = {"weight": "weight"} if what == "the arrays" and "weight" in frame.columns else {}
             found = read_log(path, format="table", columns=roles, on_repeat=on_repeat, keep_traces=keep_traces)
         except LogError as error:
-            raise LogError(str(error).replace(str(path), what)) from None
+            options = "; options are for files: of a frame, or arrays, change the columns" if "--" in str(error) else ""
+            raise LogError(str(error).replace(str(path), what) + options) from None
     return replace(found, source=type(found.source)(what), format="frame")

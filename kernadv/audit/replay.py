@@ -288,7 +288,10 @@ def _compared(groups: Groups, identified: bool) -> BoolArray:
     tick, n, _ = per_step(groups)
     used: BoolArray = (n[tick] > 1) & ((groups.n > 1) | (not identified))
     if not used.any():
-        raise LogError("no step of the log has two traces: even a batch mean is undefined; check the step column")
+        raise LogError(
+            "no step of the log has two traces: even a batch mean is undefined; a step is that of the policy, such as an "
+            "epoch, not a count of rollouts: name its column (--map step=COLUMN)"
+        )
     return used
 
 
@@ -449,9 +452,9 @@ def _notes(groups: Groups, used: BoolArray, identified: bool, idle: list[str]) -
         notes.append(f"bandwidths that reach no past reward, left out: {', '.join(idle)}")
     left_out = int(groups.n[~used].sum())
     if left_out:
-        notes.append(
-            f"{left_out} rows in groups of one trace, or alone in their step, are smoothed over but not compared"
-        )
+        rows = "one row" if left_out == 1 else f"{left_out:,} rows"
+        are = "is" if left_out == 1 else "are"
+        notes.append(f"{rows} in groups of one trace, or alone in their step, {are} smoothed over but not compared")
     if identified and len(np.unique(groups.n)) > 1:
         notes.append("group sizes differ: errors are averaged over traces, so larger groups weigh more")
     return notes

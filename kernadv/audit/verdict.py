@@ -25,6 +25,15 @@ def share(value: float) -> str:
     return f"{value:.1%}" if abs(value) >= 5e-4 else "less than 0.1%"
 
 
+def apart(low: float, high: float) -> tuple[str, str]:
+    """Two numbers with as few digits, at least four, as tell them from one another."""
+    for digits in range(4, 18):
+        texts = f"{low:.{digits}g}", f"{high:.{digits}g}"
+        if float(texts[1]) - float(texts[0]) >= 0.5 * (high - low):
+            break
+    return texts
+
+
 def _no_signal(result: Audit) -> str:
     """All rewards of each group are equal."""
     if result.bound is None:
@@ -46,7 +55,8 @@ def _dead(result: Audit) -> str:
         return ""
     ends = ""
     if found.low is not None and found.high is not None and found.values is not None:
-        ends = f" (all {found.values[0]:g}: {share(found.low)}, all {found.values[1]:g}: {share(found.high)})"
+        low, high = apart(*found.values)
+        ends = f" (all {low}: {share(found.low)}, all {high}: {share(found.high)})"
     return (
         f"{share(found.share)} of the groups are dead{ends}: their rewards are all equal, and RLOO and GRPO learn nothing "
         "from them."

@@ -111,21 +111,22 @@ class Watch:
         ----------
         prompt_ids : sequence of str or of int  # (B,)
         rewards : array or sequence of float; NaN: could not be scored  # (B,)
-        step : (B,) ints
-            Training steps, in the order of the log.
+        step : int, or (B,) ints
+            Training step of the traces, or that of each, in the order of the log.
 
         Raises
         ------
         ArgumentError, ArgumentTypeError
             If an argument cannot be used; then nothing was added.
         """
-        if not len(prompt_ids):
+        if hasattr(prompt_ids, "__len__") and not len(prompt_ids):
             return
         steps = np.asarray(step)
         counted = steps - steps.min() + 1 if steps.size and steps.dtype.kind in "iu" else steps
         batch = read_batch(prompt_ids, rewards, counted)
         check_id_type(self._id_type, type(batch.ids[0]))
         self._id_type = type(batch.ids[0])
+        steps = np.broadcast_to(steps, batch.z.shape)
         ids = [batch.ids[code] for code in batch.groups.prompt[batch.group].tolist()]
         cuts = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]
         for start, end in pairwise(cuts):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import NoReturn
 
 from kernadv._errors import KernadvError, printable
@@ -15,7 +18,7 @@ _EXTRA = ("typer", "rich", "polars", "pyarrow", "matplotlib", "jinja2")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0, 2 for an error that the user can mend, 130 when interrupted.
+    """Run the command line and exit: 0, 2 for an error that the user can mend, 130 when interrupted or terminated.
 
     Parameters
     ----------
@@ -23,9 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         Default: those of the process.
     """
     try:
-        from kernadv.cli.command import app
+        with _terminable():
+            from kernadv.cli.command import app
 
-        app(arguments, prog_name="kernadv")
+            app(arguments, prog_name="kernadv")
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
@@ -36,6 +40,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does.  By default it leaves half-written files, and terminals without a cursor."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(message: str) -> NoReturn:

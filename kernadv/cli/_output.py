@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -17,11 +18,15 @@ PIPE_WIDTH = 100
 def standard_output() -> Iterator[Console]:
     """Yield a console.  When the reader of a pipe has seen enough and closes it, the block ends early.
 
+    Characters that the encoding of the output lacks are written as escapes.
+
     Raises
     ------
     OSError
         If nothing can be written for another reason.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     console = Console(width=None if told else PIPE_WIDTH, highlight=False)
     if not console.width:  # a terminal that does not know its own

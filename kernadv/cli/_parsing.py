@@ -100,6 +100,11 @@ def outputs(given: Mapping[str, Path | None], log: str) -> dict[str, Path]:
     LogError
         If there is no log.
     """
+    for option, path in given.items():
+        if path == Path("-"):
+            raise typer.BadParameter("standard output has the report; name a file to write", param_hint=option)
+        if path is not None and os.path.exists(path.expanduser()) and not path.expanduser().is_file():
+            raise OSError(f"cannot write {option} {path}: it is not a file; name a file to write")
     paths = {option: _real(path) for option, path in given.items() if path is not None}
     taken = dict.fromkeys(map(_real, places(log)), "the log")
     folders = {path for path in taken if path.is_dir()}
@@ -111,8 +116,8 @@ def outputs(given: Mapping[str, Path | None], log: str) -> dict[str, Path]:
                 f"{path} is inside the log, and may be a part of it; choose a file elsewhere", param_hint=option
             )
         taken[path] = option
-        if os.path.lexists(path) and not path.is_file():  # a link is left only where links lead in a circle
-            raise OSError(f"cannot write {option} {path}: it is not a file; name a file to write")
+        if path.is_symlink():
+            raise OSError(f"cannot write {option} {path}: links lead in a circle; name a file to write")
         try:
             with tempfile.TemporaryFile(dir=path.parent):
                 pass

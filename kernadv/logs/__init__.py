@@ -25,6 +25,7 @@ from kernadv._errors import (
     check_choice,
     check_count,
     check_flag,
+    check_range,
     import_extra,
     printable,
 )
@@ -317,8 +318,11 @@ def _query(
         raise ArgumentTypeError(f"counts must be a pair of columns, (correct, all), got {counts!r:.80}")
     if rewards is not None and not isinstance(rewards, (str, Sequence, Mapping)):
         raise ArgumentTypeError(f"rewards must be columns, or a mapping of columns to weights, got {rewards!r:.80}")
-    for role in columns:
+    for role, column in columns.items():
         check_choice(role, "role of a column", ROLES)
+        _check_name(column)
+    for column in counts or ():
+        _check_name(column)
     given = {"counts": counts is not None, "rewards": rewards is not None, 'columns["reward"]': "reward" in columns}
     named = [name for name, is_given in given.items() if is_given]
     if len(named) > 1:
@@ -333,11 +337,19 @@ def _query(
     if rewards is not None:
         chosen = [rewards] if isinstance(rewards, str) else rewards
         weights = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(chosen, 1.0)
-        if not weights or not all(math.isfinite(weight) for weight in weights.values()):
-            raise ArgumentError(f"rewards must name at least one column, with finite weights, got {weights}")
+        for column, weight in weights.items():
+            _check_name(column)
+            check_range(weight, f"the weight of the reward {column!r}", -math.inf)
+        if not weights:
+            raise ArgumentError("rewards must name at least one column, got none")
     step, rule = step_rule(columns.get("step"), step_every)
     columns = dict(columns) if step is None else {**columns, "step": step}
     return Query(source, files, columns, rule, counts, traces, weights, Notes())
+
+
+def _check_name(column: object) -> None:
+    if not isinstance(column, str):
+        raise ArgumentTypeError(f"a column must be named by a text, got {column!r:.80}")
 
 
 def _on_repeat(choice: str, query: Query) -> str:

@@ -131,7 +131,9 @@ def missing_columns(
     message = f"{source}: {'; '.join(parts)}. Columns found: {some(found, 40)}"
     if {"prompt", "reward"} & {role for role, column in missing.items() if column is None}:
         if any(_MEANS.search(name) for name in found):
-            message += f". These look like means of batches. {_WANTED}"
+            no_reward = missing.get("reward", "") is None
+            means = "These look like means of batches" if no_reward else "Means of batches cannot be audited"
+            message += f". {means}. {_WANTED}"
         elif "prompt" in missing and "reward" in missing:
             message += f". These are no rewards of prompts. {_WANTED}"
     return LogError(message)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from functools import partial
+from threading import Event, Lock
 from typing import Any
 
 import polars as pl
@@ -19,6 +21,8 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _BLOCK = 1 << 21
 #: Bytes at the end of a file among which an incomplete line is searched.
 _TAIL = 1 << 20
+#: Seconds after which a thread that reads ahead is idle.
+_IDLE = 1.0
 
 
 def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[int], float]]:
@@ -44,9 +48,19 @@ def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[
             return "skip" if len(odd) == 1 else "error"
 
         start = 1 + file.before
-        for batch in _batches(tail, names, columns, delimiter, skip) if stream.peek(1) else ():
-            yield frame(batch, columns), range(start, start + batch.num_rows), stream.done
-            start += batch.num_rows
+        try:
+            for batch in _batches(tail, names, columns, delimiter, skip) if stream.peek(1) else ():
+                yield frame(batch, columns), range(start, start + batch.num_rows), stream.done
+                start += batch.num_rows
+        except pa.ArrowInvalid as error:
+            if "straddl" in str(error):  # of two blocks
+                raise broken_file(
+                    file, f"a row has more than {_BLOCK >> 20} MiB, or a quote that is not closed"
+                ) from None
+            raise
+        finally:
+            tail.end()
+        del tail.file  # which holds the tail
         if odd:
             detail = f"Expected {len(names)} columns, got {odd[0].actual_columns}: {odd[0].text!r:.80}"
             if tail.is_cut_after(odd[0].text):
@@ -57,15 +71,38 @@ def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[
 
 
 class _Tail:
-    """A stream that remembers its end."""
+    """A stream that remembers its end, read ahead by a thread of Arrow."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream, self._bytes, self.closed = stream, b"", False
+        self._reading, self._ended, self._left = Lock(), False, Event()
+        self._left.set()
+        # through a buffer, so that what the thread has read is memory of Arrow, not of Python
+        self.file = pa.BufferedInputStream(pa.PythonFile(self, mode="r"), _BLOCK)
 
     def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._bytes = (self._bytes + data if len(data) < _TAIL else data)[-_TAIL:]
-        return data
+        with self._reading:
+            data = b"" if self._ended else self._stream.read(size)
+            if data:
+                self._left.clear()
+            else:
+                self._left.set()
+            self._bytes = (self._bytes + data if len(data) < _TAIL else data)[-_TAIL:]
+            return data
+
+    def close(self) -> None:
+        """Arrow closes what it has read."""
+        self.closed = True
+
+    def end(self) -> None:
+        """Let nothing more be read.
+
+        The thread leaves when it finds the end, unless it is idle.  If it needed Python while the interpreter exits, both
+        would wait for each other for ever; so it also must not be the last that holds `file`.
+        """
+        with self._reading:
+            self._ended = True
+        self._left.wait(_IDLE)
 
     def is_cut_after(self, text: str) -> bool:
         """Say whether the stream ends in the middle of a line, which is the text."""
@@ -78,7 +115,7 @@ def header(stream: Any, ending: str) -> tuple[list[str], bytes]:
     lines: list[bytes] = []
 
     def texts() -> Iterator[str]:
-        for line in iter(stream.readline, b""):
+        for line in iter(partial(stream.readline, _BLOCK), b""):
             lines.append(line)
             yield line.decode("utf-8" if lines[1:] else "utf-8-sig")
 
@@ -86,9 +123,9 @@ def header(stream: Any, ending: str) -> tuple[list[str], bytes]:
     return names, b"".join(lines)
 
 
-def _batches(source: _Tail, names: list[str], columns: Sequence[str], delimiter: str, invalid: Any) -> Any:
+def _batches(tail: _Tail, names: list[str], columns: Sequence[str], delimiter: str, invalid: Any) -> Any:
     return arrow_csv.open_csv(
-        source,
+        tail.file,
         read_options=arrow_csv.ReadOptions(block_size=_BLOCK, column_names=names),
         parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=invalid),
         convert_options=arrow_csv.ConvertOptions(

@@ -376,7 +376,13 @@ def _local(path: str) -> Iterator[File]:
 
 def _inside(folder: str, root: str) -> Iterator[File]:
     """Files of a folder and of its folders; what begins with a point or an underscore is no data."""
-    for place, folders, names in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # a folder that went while it was listed
+            why = (error.strerror or str(error)).lower()
+            raise LogError(f"{error.filename} cannot be opened: {why}; give permission, or name the folders to read")
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
         within = () if place == folder else tuple(os.path.relpath(place, folder).split(os.sep))
         folders[:] = [name for name in folders if name[0] not in "._" and len(within) < _DEPTH]
         for name in names:

@@ -15,6 +15,8 @@ from kernadv.logs._base import BYTE_ORDER_MARKS, Choose, Incomplete, broken_file
 from kernadv.logs._columns import POSITION, names_a_column
 from kernadv.logs._files import File, Stream
 
+#: Bytes of a file, at most.
+_LARGEST = 1 << 31
 _EXPECTED = "an array of records, or an object of columns, of records, or of the visits of each prompt"
 
 
@@ -24,7 +26,9 @@ def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[
     The whole file is parsed at once.  A file with an object in each line is read as jsonl, whatever its name.
     """
     with file.open() as stream:
-        text, cut = stream.read(), stream.cut
+        text, cut = stream.read(_LARGEST + 1), stream.cut
+    if len(text) > _LARGEST:
+        raise LogError(f"{file} has more than {_LARGEST >> 30} GiB, and would be parsed as a whole; write it as .jsonl")
     if text.startswith(BYTE_ORDER_MARKS):
         raise not_utf8(file, text)
     try:

@@ -11,12 +11,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.json as arrow_json
 
+from kernadv._errors import LogError
 from kernadv.logs._arrow import frame
 from kernadv.logs._base import BYTE_ORDER_MARKS, Choose, Incomplete, broken_line, cut_off, not_utf8
 from kernadv.logs._files import File, Stream
 from kernadv.logs._values import canonical
 
 _BLOCK = 1 << 23
+#: Bytes of a line, at most: a file compressed to do harm may have one without an end.
+_LONGEST = 1 << 29
 _HEAD = 100
 #: Blocks of fewer bytes are not worth the setting-up of the fast parser.
 _SMALL = 1 << 14
@@ -125,7 +128,12 @@ def _blocks(file: File, stream: Stream, size: int | None = None) -> Iterator[tup
         If the last line has no end and is no JSON.
     """
     start = 1 + file.before
-    while block := stream.read(size or _BLOCK) + stream.readline():
+    while block := stream.read(size or _BLOCK) + stream.readline(_LONGEST + 1):
+        if len(block) > _LONGEST:
+            line = start + block.count(b"\n")
+            raise LogError(
+                f"{file}, line {line} has more than {_LONGEST >> 20} MiB, which no row has; leave the file out"
+            )
         if start == 1 and block.startswith(BYTE_ORDER_MARKS):
             raise not_utf8(file, block)
         has_end = block.endswith(b"\n")

@@ -45,7 +45,10 @@ def integers(chunk: Chunk, column: str, *, optional: bool = False) -> pl.Series:
             exact = series.str.strip_chars().str.replace(r"\.0*$", "").cast(pl.Int64, strict=False)
             out = exact.zip_with(exact.is_not_null(), out)
     bad = out.is_null() | (out < 0).fill_null(False)
-    refuse(chunk, column, bad & ~_missing(series) if optional else bad, _INTEGER)
+    expected = _INTEGER
+    if column == chunk.selection.step:
+        expected += f" (times, and other numbers, become steps with --step-every 1h, or --map step=rank:{column})"
+    refuse(chunk, column, bad & ~_missing(series) if optional else bad, expected)
     return out
 
 

@@ -7,6 +7,9 @@ import math
 from kernadv.audit import CHECKS, Audit, Check, Finding, Interval
 from kernadv.audit.verdict import share
 
+#: Numbers are written with all digits below.
+MILLION = 1e6
+
 #: Baselines with a systematic error, which may go with the score norm.
 DOUBTFUL_GRADIENT = ("zero", "batch_mean")
 
@@ -74,9 +77,11 @@ def places(audit: Audit) -> int:
 
 
 def number(value: float | None, decimals: int) -> str:
-    """Fixed decimals; a dash for a number that is not there."""
+    """Fixed decimals; three digits and a power of ten from a million on; a dash for a number that is not there."""
     if value is None or not math.isfinite(value):
         return "-"
+    if abs(value) >= MILLION:
+        return f"{value:.3g}"
     text = f"{value:.{decimals}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
@@ -119,7 +124,7 @@ def spread(audit: Audit) -> list[str]:
     name = "E V(1-V)" if audit.binary else "E s^2"
     if noise is None:
         return []
-    facts = [f"noise {name} = {noise:,.0f}" if noise >= 1000 else f"noise {name} = {noise:.3g}"]
+    facts = [f"noise {name} = {noise:,.0f}" if 1000 <= noise < MILLION else f"noise {name} = {noise:.3g}"]
     if between is not None and noise > 0:
         facts.append(f"spread of the values Var V = {between.estimate / noise:.2f} of it")
     return facts

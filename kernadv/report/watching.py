@@ -14,6 +14,7 @@ from rich.text import Text
 from kernadv._errors import printable
 from kernadv._typing import FloatArray
 from kernadv.audit import Watch
+from kernadv.audit.verdict import apart
 from kernadv.report import _wording as wording
 
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
@@ -109,7 +110,7 @@ def _thinned(series: Sequence[float], most: int) -> FloatArray:
 
 
 def _labels(watch: Watch) -> dict[str, str]:
-    low, high = ("low", "high") if watch.ends is None else (f"{end:.4g}" for end in watch.ends)
+    low, high = ("low", "high") if watch.ends is None else apart(*watch.ends)
     than = "RLOO" if math.isfinite(watch.now["value_mse"]) else "batch"
     return {
         "value_mse": "kernadv",

@@ -285,3 +285,16 @@ def test_help_has_groups_of_options_and_examples_that_are_right(run, frame, tmp_
         readable = any(name in arguments for name in ("log.csv", "log.parquet"))
         assert done.code == (0 if readable else 2)
         assert readable or "does not exist" in done.err
+
+
+def test_ids_of_prompts_stay_as_they_are(run, frame, tmp_path):
+    """Also those that a spreadsheet would take for formulas."""
+    ids = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "a,b", 'a"b', "a\nb", "'"]
+    named = frame.with_columns(prompt_id=frame["prompt_id"] % len(ids)).with_columns(
+        prompt_id=pl.col("prompt_id").replace_strict(dict(enumerate(ids)), return_dtype=pl.String)
+    )
+    named.write_parquet(tmp_path / "named.parquet")
+    for ending, read in ((".csv", pl.read_csv), (".parquet", pl.read_parquet)):
+        path = tmp_path / f"prompts{ending}"
+        assert run("audit", tmp_path / "named.parquet", "--draws", 60, "--prompts", path).code == 0
+        assert read(path)["prompt_id"].to_list() == ids

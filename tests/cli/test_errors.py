@@ -1,9 +1,11 @@
 """What goes wrong is said in one line, with exit code 2, and leaves nothing behind."""
 
+import gzip
 import os
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 import typer
 
@@ -33,6 +35,7 @@ USAGE = [
     (["LOG", "LOG", "--baseline", "dbb"], "is for one log, not for two that are compared"),
     (["LOG", "--prompts", "DIR/x.txt"], "expected a file ending in .parquet or .csv, got x.txt"),
     (["LOG", "--prompts", "LOG"], "is also the log; choose another file"),
+    (["LOG", "--json", "-"], "standard output has the report; name a file to write"),
     (["LOG", "--group", "4"], "belongs to --prompts; give a file to write"),
     (["LOG", "--group", "0"], "'--group'"),
 ]
@@ -144,9 +147,10 @@ INTERRUPTS = {
 }
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("moment", INTERRUPTS)
-def test_interrupt(launch, log, tmp_path, moment):
-    stop = "import os, signal, time\ndef stop(*a, **k):\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(9)\n"
+def test_interrupt(launch, log, tmp_path, moment, name):
+    stop = f"import os, signal, time\ndef stop(*a, **k):\n    os.kill(os.getpid(), signal.{name})\n    time.sleep(9)\n"
     done = launch("audit", log, "--html", "page.html", "--draws", 60, before=stop + INTERRUPTS[moment])
     assert done.returncode == 130
     assert done.stderr == ""
@@ -259,3 +263,32 @@ def test_control_characters_of_a_log_do_not_reach_the_terminal(run, tmp_path):
     assert done.code == 2
     assert "\x1b" not in done.err
     assert "\\x1b[31mprompt" in done.err
+
+
+def test_what_the_output_cannot_encode_is_written_as_escapes(launch, frame, tmp_path):
+    frame.with_columns(
+        prompt_id="é" + frame["prompt_id"].cast(str) + pl.Series([" ", ""] * (len(frame) // 2))
+    ).write_csv(tmp_path / "日.csv")
+    done = launch("audit", "日.csv", "--draws", 60, before="import sys; sys.stdout.reconfigure(encoding='ascii')")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("\\u65e5.csv\n")
+    assert "'\\xe90 ' and '\\xe90'" in done.stdout
+
+
+def test_an_endless_row_of_a_csv_ends_with_an_error(launch, tmp_path):
+    """A thread that reads ahead must not keep the process from ending."""
+    head = gzip.compress(b'step,prompt,reward\n1,"')
+    (tmp_path / "log.csv.gz").write_bytes(head + 16 * gzip.compress(b"a" * (1 << 26), 1))
+    for _ in range(3):
+        done = launch("audit", "log.csv.gz")
+        assert done.returncode == 2
+        assert "a row has more than 2 MiB, or a quote that is not closed" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_rewards_without_squares(run, frame, tmp_path):
+    for power, code in ((-140, 0), (-160, 2), (-300, 2)):
+        frame.with_columns(reward=frame["reward"] * 10.0**power).write_csv(tmp_path / "log.csv")
+        done = run("audit", tmp_path / "log.csv", "--draws", 60)
+        assert done.code == code, power
+        assert ("multiply them by a constant" in done.err) is (code == 2)

@@ -15,7 +15,9 @@ import pytest
 from rich.console import Console
 
 from kernadv.audit import Check, audit, compare
+from kernadv.audit.verdict import apart
 from kernadv.logs import read_log
+from kernadv.report import _wording
 from kernadv.report.terminal import show
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -185,3 +187,39 @@ def test_errors_are_plain_where_colour_is_not_wanted(launch, variables):
     assert done.returncode == 2
     assert "\x1b" not in error
     assert "error: expected a log file or folder" in error
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [
+        (999_999.4, 0, "999999"),
+        (1e6, 2, "1e+06"),
+        (-123_456_789.0, 0, "-1.23e+08"),
+        (1e30, 4, "1e+30"),
+        (12.345, 1, "12.3"),
+    ],
+)
+def test_numbers_from_a_million_on_have_three_digits(value, decimals, text):
+    assert _wording.number(value, decimals) == text
+
+
+def test_rewards_of_any_size_keep_the_intervals(run, frame, tmp_path):
+    frame.with_columns(reward=frame["reward"] * 1e9).write_csv(tmp_path / "log.csv")
+    done = run("audit", tmp_path / "log.csv", "--draws", 60)
+    assert done.code == 0
+    assert "[95% interval]" in done.out
+    assert re.search(r"\(all 0: \d+%, all 1e\+09: \d+%\)", " ".join(done.out.split()))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [
+        (0.0, 1.0, ("0", "1")),
+        (-1.0, 2.5, ("-1", "2.5")),
+        (1 / 3, 2 / 3, ("0.3333", "0.6667")),
+        (1e15, 1e15 + 1, ("1000000000000000", "1000000000000001")),
+        (100000.0, 100001.0, ("100000", "100001")),
+    ],
+)
+def test_two_rewards_are_told_apart(low, high, texts):
+    assert apart(low, high) == texts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib
 import re
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from kernadv._errors import ArgumentError, LogError, MissingExtraError
+from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, MissingExtraError
 from kernadv.logs import formats, read_log
 
 GOOD = {"step": [1, 2, 3], "prompt": ["a", "b", "c"], "reward": [1.0, 0.0, 0.5]}
@@ -135,7 +137,7 @@ def test_a_part_file_without_the_columns_of_the_first(kit, tmp_path, ending):
         ({"rewards": ["a"], "columns": {"reward": "b"}}, ['rewards and columns["reward"]']),
         ({"counts": ("c", "n"), "columns": {"reward": "b"}}, ['counts and columns["reward"]']),
         ({"rewards": []}, ["at least one column"]),
-        ({"rewards": {"a": float("nan")}}, ["finite weights", "nan"]),
+        ({"rewards": {"a": float("nan")}}, ["must be a finite number", "nan"]),
     ],
 )
 def test_arguments(kit, tmp_path, options, words):
@@ -245,3 +247,32 @@ def test_engines(monkeypatch, tmp_path):
     fails(path, "unknown engine 'dask'", "known: local, ray", error=ArgumentError, engine="dask")
     monkeypatch.setitem(sys.modules, "ray", None)
     fails(path, "engine='ray' needs ray", 'pip install "kernadv[ray]"', error=MissingExtraError, engine="ray")
+
+
+@pytest.mark.parametrize("step", ["-4", "1.5", "2024-03-30T22:30:00"])
+def test_what_can_be_done_with_other_steps_is_said(tmp_path, step):
+    rows = [f"{step},a,{k}" for k in (1, 0)]
+    (tmp_path / "log.csv").write_text("\n".join(["step,prompt,reward", *rows]) + "\n")
+    fails(tmp_path / "log.csv", "row 1", "'step' must hold an integer >= 0", "--step-every 1h", "--map step=rank:step")
+    assert read_log(tmp_path / "log.csv", columns={"step": "rank:step"}).groups.step.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("ending", "module", "limit"), [("jsonl", "_jsonl", "_LONGEST"), ("json", "_json", "_LARGEST")]
+)
+def test_data_that_grow_without_bound_are_refused(kit, tmp_path, monkeypatch, ending, module, limit):
+    path = tmp_path / f"log.{ending}.gz"
+    path.write_bytes(gzip.compress(b'{"step": 1, "prompt": "' + b"a" * (1 << 20)))
+    monkeypatch.setattr(importlib.import_module(f"kernadv.logs.{module}"), limit, 1 << 16)
+    if ending == "jsonl":
+        monkeypatch.setattr(importlib.import_module("kernadv.logs._jsonl"), "_BLOCK", 100)
+    fails(path, f"log.{ending}.gz", "has more than")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"columns": {"step": 3}}, {"counts": (1, 2)}, {"rewards": [3]}, {"rewards": {"reward": "x"}}],
+)
+def test_names_and_weights_of_other_types(kit, tmp_path, options):
+    path = kit.write_table(tmp_path / "log.csv", pl.DataFrame(GOOD))
+    fails(path, error=ArgumentTypeError, **options)

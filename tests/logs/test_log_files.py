@@ -423,3 +423,18 @@ with open({str(path)!r}, "w", buffering=1000) as file:
                 assert log.n_rows >= seen
                 seen = log.n_rows
     assert read_log(path).n_rows == 400_000
+
+
+def test_a_folder_that_may_not_be_listed_is_not_passed_over(kit, frame, tmp_path, monkeypatch):
+    kit.write_table(tmp_path / "a.csv", frame)
+    (tmp_path / "locked").mkdir()
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(LogError, match="locked cannot be opened: permission denied; give permission"):
+        read_log(tmp_path)

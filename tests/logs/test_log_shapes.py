@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime, timedelta
+from itertools import product
 
+import numpy as np
 import polars as pl
 import pytest
 
 from kernadv._errors import ArgumentError, LogError
+from kernadv.audit import audit
 from kernadv.logs import read_log
 from kernadv.logs._columns import path_step
 
@@ -98,7 +101,7 @@ def test_visits_that_are_rewards_groups_or_records(kit, tmp_path):
         ({"loss": [0.5, 0.4], "mean_reward": [0.1, 0.2], "step": [1, 2]}, "These look like means of batches"),
         (
             {"log_history": [{"step": 1, "loss": 0.5, "reward": 0.1, "kl": 0.2}], "epoch": 1},
-            "look like means of batches",
+            "Means of batches cannot be audited",
         ),
         (
             [{"step": 1, "train/loss": 0.5, "mean_reward": 0.1}],
@@ -396,3 +399,86 @@ def test_control_characters_are_shown_as_escapes(tmp_path):
     (tmp_path / "completions.jsonl").write_text(json.dumps(record))
     notes = read_log(tmp_path / "completions.jsonl").notes
     assert notes == (f"reward = sum of the columns {shown}, acc, each with weight 1; choose with --reward",)
+
+
+# ---------------------------------------------------------------- logs as they are published
+
+
+def test_a_count_of_rollouts_is_no_step_and_turns_are_no_traces(tmp_path):
+    """A global count as step, several turns an episode, each with a reward of its own."""
+    rng = np.random.default_rng(0)
+    rows, count = [], 0
+    for epoch, task in product(range(1, 31), range(4)):
+        for turn in range(4):
+            count += 1
+            reward = [0.1, 0.05, 0.1, round(0.5 + rng.random() / 2, 2)][turn]
+            rows.append((count, epoch, f"t{task}", f"act_{turn}", reward))
+    path = tmp_path / "training_rewards.csv"
+    pl.DataFrame(rows, schema=["step", "epoch", "task_id", "action", "reward"], orient="row").write_csv(path)
+    with pytest.raises(LogError, match=r"not a count of rollouts: name its column \(--map step=COLUMN\)"):
+        audit(read_log(path), draws=2)
+    found = audit(read_log(path, columns={"step": "epoch"}), draws=2)
+    assert "rows are traces" in [check.name for check in found.failed()]
+
+
+def test_episodes_of_one_seed_each(tmp_path):
+    """A row an episode, without a prompt, beside a loss and a baseline."""
+    rows = [(u, 4 * u + j, 500 + 4 * u + j, (u + j) % 3 / 2, 5, 1, 0.5, -0.1) for u in range(20) for j in range(4)]
+    names = ["update", "episode", "seed", "return", "length", "success", "baseline", "loss"]
+    path = tmp_path / "rewards.csv"
+    pl.DataFrame(rows, schema=names, orient="row").write_csv(path)
+    with pytest.raises(LogError, match=r"--map prompt=COLUMN\. Columns found: .*Means of batches cannot be audited"):
+        read_log(path)
+    log = read_log(path, columns={"prompt": "seed"})
+    assert (len(log.prompts), log.groups.step.max(), log.groups.s.sum()) == (80, 20, sum(row[3] for row in rows))
+    assert audit(log, draws=50).noise is None
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "words"),
+    [
+        (
+            "scores.jsonl",
+            {"prompt": "p", "steps": ["a", "b"], "step_scores": [0.5, 0.7], "avg_score": 0.6},
+            "no step column .*; no reward column .*Columns found: prompt, steps, step_scores, avg_score",
+        ),
+        (
+            "prompt_stats.json",
+            {"0": {"baseline": 0.5, "ema": 0.4, "seen": 3}, "1": {"baseline": 0.2, "ema": 0.1, "seen": 5}},
+            "no step column .*; no reward column .*Columns found: prompt_id, baseline, ema, seen",
+        ),
+        (
+            "prompt_credit.json",
+            {"0": {"alpha": 1.5, "beta": 2.0, "n_obs": 3}, "1": {"alpha": 1.0, "beta": 1.0, "n_obs": 0}},
+            "no step column .*; no reward column .*Columns found: prompt_id, alpha, beta, n_obs",
+        ),
+        (
+            "trace_step_stats.json",
+            [{"step": 1, "loss": 0.5, "reward_mean": 0.1, "all_fail_groups": 2}],
+            "no prompt column .*; no reward column .*These look like means of batches.*a row for each rollout",
+        ),
+        (
+            "dialogues.jsonl",
+            {"id": "a", "scenario": "s", "tier": "free", "user_prompt": "x", "assistant_response": "y", "notes": "n"},
+            "no step column .*; no prompt column .*; no reward column .*These are no rewards of prompts",
+        ),
+    ],
+)
+def test_what_holds_no_rewards_of_rollouts(kit, tmp_path, name, document, words):
+    path = tmp_path / name
+    kit.write_lines(path, [document] * 3) if path.suffix == ".jsonl" else write_json(path, document)
+    with pytest.raises(LogError, match=words):
+        read_log(path)
+
+
+def test_verl_with_the_columns_of_a_fork_and_one_step(kit, tmp_path):
+    rows = [
+        {"input": f"q{k // 4}", "output": "o", "gts": "g", "score": float(k % 4 > k // 4 % 3), "step": 1,
+         "acc": 0.0, "pred": "x", "incorrect_format": 0, "feedback": ""}
+        for k in range(80)
+    ]  # fmt: skip
+    kit.write_lines(tmp_path / "rollouts" / "1.jsonl", rows)
+    log = read_log(tmp_path / "rollouts")
+    assert log.format == "verl"
+    assert kit.as_dict(log) == kit.brute((1, row["input"], row["score"]) for row in rows)
+    assert audit(log, draws=50).steps == 1
