@@ -309,19 +309,31 @@ class Counted:
 
 
 def test_an_interrupt_cancels_what_the_workers_do(workers, small_splits, monkeypatch, tmp_path):
-    in_files(traces(), tmp_path, "csv")
+    in_files(traces(), tmp_path / "run", "csv")
+    begun, over = tmp_path / "begun", threading.Event()
 
     def sleep(job, split):
+        begun.touch()
         for _ in range(6000):
             time.sleep(0.1)
         yield
 
+    def press():
+        """Ctrl-C once the workers are busy, and again should Python have been where it passes over a signal."""
+        while not begun.exists():
+            time.sleep(0.1)
+        over.wait(2.0)
+        while not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+            over.wait(20.0)
+
     monkeypatch.setattr(_ray, "_read", sleep)
-    timer = threading.Timer(4.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    finger = threading.Thread(target=press)
+    finger.start()
     with pytest.raises(KeyboardInterrupt):
-        read_log(tmp_path, engine="ray")
-    timer.join()
+        read_log(tmp_path / "run", engine="ray")
+    over.set()
+    finger.join()
     end = time.monotonic() + 30
     while (free := ray.available_resources().get("CPU")) != 2:
         assert time.monotonic() < end, free
