@@ -11,6 +11,9 @@ import numba
 def compiled(*, parallel: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile the decorated loop at its first call.
 
+    A loop that an interruption may hit fills arrays that it is given: numba runs Python to return one of its own, and turns
+    an exception that comes just then into a SystemError.
+
     Sums may be reassociated (vectorised); NaN and infinity keep their meaning.
     """
     options = {"parallel": parallel, "fastmath": {"reassoc", "contract"}, "nogil": True}

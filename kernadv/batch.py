@@ -97,7 +97,7 @@ class Batch(NamedTuple):
     @property
     def others(self) -> FloatArray:
         """Count, sum and sum of squares of the rewards of the other scored traces of each row's group.  # (3, B)"""
-        return np.asarray(sum_of_groupmates(self.group, self.z, self.scored, len(self.prompt)))
+        return sum_of_groupmates(self.group, self.z, self.scored, len(self.prompt))
 
     @property
     def heard(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -207,14 +207,17 @@ def read_batch(prompt_ids: Any, rewards: Any, step: Any) -> Batch:
     return Batch(ids, group, groups, z, scored, restore)
 
 
-@compiled()
 def sum_of_groupmates(group: IntArray, z: FloatArray, scored: BoolArray, groups: int) -> FloatArray:
-    """Count, sum and sum of squares of the rewards of the other scored traces of each row's group.  # (3, B)
+    """Count, sum and sum of squares of the rewards of the other scored traces of each row's group.  # (3, B)"""
+    out = np.zeros((3, len(group)))
+    _add_groupmates(group, z, scored, groups, out)
+    return out
 
-    One pass adds the rows before, one the rows after: the own reward never enters, not even in rounding.
-    """
+
+@compiled()
+def _add_groupmates(group: IntArray, z: FloatArray, scored: BoolArray, groups: int, out: FloatArray) -> None:
+    """One pass adds the rows before, one the rows after: the own reward never enters, not even in rounding."""
     rows = len(group)
-    out = np.zeros((3, rows))
     for direction in range(2):
         total = np.zeros((groups, 3))
         for i in range(rows):
@@ -226,7 +229,6 @@ def sum_of_groupmates(group: IntArray, z: FloatArray, scored: BoolArray, groups:
                 total[g, 0] += 1.0
                 total[g, 1] += z[b]
                 total[g, 2] += z[b] * z[b]
-    return out
 
 
 def _sums(code: IntArray, x: AnyArray, size: int) -> FloatArray:

@@ -66,7 +66,9 @@ class Tally(NamedTuple):
             Share of the errors that is kept.
         """
         given = np.empty(0) if value is None else value
-        return Tally(*_after(*self, group, z, np.ascontiguousarray(given, np.float64), groups, keep))
+        after = Tally(*(x.copy() for x in self))
+        _add(*after, group, z, np.ascontiguousarray(given, np.float64), groups, keep)
+        return after
 
     def metrics(self) -> dict[str, float]:
         """Numbers for a logger, see `KernelValueEstimator.metrics`; NaN, or left out, where they are not known."""
@@ -131,7 +133,7 @@ def _sound(seen: FloatArray, ends: FloatArray, errors: FloatArray) -> bool:
 
 
 @compiled()
-def _after(
+def _add(
     seen: FloatArray,
     ends: FloatArray,
     errors: FloatArray,
@@ -140,8 +142,8 @@ def _after(
     value: FloatArray,
     groups: int,
     keep: float,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """`Tally.after`; an empty `value` stands for none."""
+) -> None:
+    """`Tally.after`, in place; an empty `value` stands for none."""
     n, s = np.zeros(groups), np.zeros(groups)
     least, most = np.full(groups, np.inf), np.full(groups, -np.inf)
     for i in range(len(z)):
@@ -160,12 +162,11 @@ def _after(
         between |= low < z[i] < high
     if told:
         between |= low < ends[0] < high or low < ends[1] < high
-    new = keep * errors
+    errors *= keep
     if told and low < ends[0]:
-        new[DEAD_LOW] = 0.0
+        errors[DEAD_LOW] = 0.0
     if told and high > ends[1]:
-        new[DEAD_HIGH] = 0.0
-    after = np.array([low, high, 1.0 * between]) if count + seen[0] > 0 else np.zeros(3)
+        errors[DEAD_HIGH] = 0.0
     if len(value):
         centre = total / max(count, 1.0)
         factor = (count / max(count - 1.0, 1.0)) ** 2
@@ -175,20 +176,23 @@ def _after(
                 own, other = (value[i] - z[i]) ** 2, factor * (centre - z[i]) ** 2
                 if n[g] > 1.0:
                     noise = (z[i] - s[g] / n[g]) ** 2 * n[g] / (n[g] - 1.0)
-                    new[TRACES] += 1.0
-                    new[VALUE] += own
-                    new[BATCH] += other
-                    new[NOISE] += noise
-                    new[RLOO] += noise / (n[g] - 1.0)
+                    errors[TRACES] += 1.0
+                    errors[VALUE] += own
+                    errors[BATCH] += other
+                    errors[NOISE] += noise
+                    errors[RLOO] += noise / (n[g] - 1.0)
                 else:
-                    new[LONE] += 1.0
-                    new[LONE_VALUE] += own
-                    new[LONE_BATCH] += other
+                    errors[LONE] += 1.0
+                    errors[LONE_VALUE] += own
+                    errors[LONE_BATCH] += other
         for g in range(groups):
             if n[g] > 1.0:
-                new[GROUPS] += 1.0
+                errors[GROUPS] += 1.0
                 if least[g] == most[g]:
-                    new[DEAD] += 1.0
-                    new[DEAD_LOW] += 1.0 * (least[g] == low)
-                    new[DEAD_HIGH] += 1.0 * (most[g] == high)
-    return np.array([seen[0] + count, seen[1] + total]), after, new
+                    errors[DEAD] += 1.0
+                    errors[DEAD_LOW] += 1.0 * (least[g] == low)
+                    errors[DEAD_HIGH] += 1.0 * (most[g] == high)
+    if count + seen[0] > 0:
+        ends[0], ends[1], ends[2] = low, high, 1.0 * between
+    seen[0] += count
+    seen[1] += total
