@@ -52,7 +52,7 @@ def test_long_audit(measure, tmp_path, prompts, steps, group, target):
     """Few prompts and many steps, where each step costs a constant time."""
     write_log(tmp_path / "log.parquet", prompts * steps * group, prompts, group, per_step=prompts)
     case = f"`kernadv audit` of {prompts} x {steps:,} groups of {group}: prompts by steps"
-    measure(case, "kernadv", lambda: command(tmp_path / "log.parquet"), 1, warm_up=0, target=target)
+    measure(case, "kernadv", lambda: command(tmp_path / "log.parquet"), 3, target=target)
 
 
 @pytest.mark.usefixtures("full")
