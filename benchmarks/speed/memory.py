@@ -6,20 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.speed.peak import peak
 from kernadv import KernelValueEstimator, NadarayaWatson, Steps
 
 #: Of the long history.
 PROMPTS, VISITS, BATCH = 1_000_000, 20, 8192
-
-
-def peak() -> float:
-    """Peak resident memory of this program in MiB; `getrusage` would count the process that started it."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 2**10
 
 
 def measured(name: str) -> list[float]:

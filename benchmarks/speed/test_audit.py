@@ -12,7 +12,7 @@ import pytest
 
 CODE = """
 import sys
-from benchmarks.speed.memory import peak
+from benchmarks.speed.peak import peak
 from kernadv.cli import main
 try:
     main()
