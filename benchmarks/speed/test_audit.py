@@ -60,5 +60,5 @@ def test_large_audit(measure, benchmark, tmp_path):
     """10 million rows."""
     write_log(tmp_path / "log.parquet", 10_000_000, 100_000)
     case = "`kernadv audit` of 10 million rows of parquet"
-    gib = measure(case, "kernadv", lambda: command(tmp_path / "log.parquet"), 1, warm_up=0, target="< 3 GiB")
+    gib = measure(case, "kernadv", lambda: command(tmp_path / "log.parquet"), 1, warm_up=0, target="< 1 GiB")
     benchmark.extra_info["memory"] = f"{gib:.2f} GiB"
