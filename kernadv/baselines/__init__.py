@@ -92,7 +92,7 @@ def _families() -> Iterator[tuple[str, Any]]:
         )
         try:
             family = entry.load()
-        except Exception as error:
+        except Exception as error:  # a foreign module, which may raise anything
             raise ArgumentError(f"{source} cannot be loaded: {error!r}; repair or uninstall the package") from error
         baselines = getattr(family, "BASELINES", None)
         if not isinstance(baselines, tuple) or not all(isinstance(one, Baseline) for one in baselines):

@@ -23,7 +23,7 @@ from kernadv._errors import LogError, option
 from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.groups import aggregate
 from kernadv.logs._base import Notes
-from kernadv.logs._traces import beyond_chance
+from kernadv.logs._within import beyond_chance
 
 #: Falls of the step up to which no new pass begins: 0 is a file that goes on with the same step, 8 what workers are apart.
 _LAGS = (-1, 0, 8, math.inf)

@@ -23,8 +23,8 @@ from kernadv.logs._kept import Kept, KeptTraces, weights
 from kernadv.logs._order import RowOrder
 from kernadv.logs._passes import Begin, Passes, falls
 from kernadv.logs._spelling import alike, loose
-from kernadv.logs._traces import Traces, no_traces, traces_of
 from kernadv.logs._values import integers, numbers, prompt_texts, refuse
+from kernadv.logs._within import WithinGroups, within, within_none
 
 #: A longer text of a prompt is known by its digest.
 _LONGEST_KEY = 64
@@ -93,7 +93,7 @@ class Reduced(NamedTuple):
         The last step.
     head, tail : Rows
         Traces of the first and of the last step, which may go on in another chunk; no tail if there is one step only.
-    middle : Traces
+    middle : WithinGroups
         What the others say.
     loose : mapping of str to str
         Loose forms of prompts that are known by their digests, where the texts differ from them.
@@ -108,7 +108,7 @@ class Reduced(NamedTuple):
     stretches: list[Stretch]
     last: int
     head: Rows
-    middle: Traces
+    middle: WithinGroups
     tail: Rows | None
     loose: Mapping[str, str]
     kept: Kept | None
@@ -217,7 +217,7 @@ class Reducer:
         self._passes = Passes()
         self._before: Reduced | None = None  # the last chunk with a reward
         self._open: list[Rows] = []  # traces of the last step
-        self._traces = no_traces()
+        self._within = within_none()
         self._kept = KeptTraces()
         self.origin: float | None = None
         self.n_rows = 0
@@ -276,7 +276,7 @@ class Reducer:
         if origin:
             notes.add(f"the rewards lie far from 0: they are read relative to the first, {origin:.17g}")
         self._close()
-        order = RowOrder(back, identical + self._traces.identical(), self._traces.known_places(), *self._index.alike())
+        order = RowOrder(back, identical + self._within.identical(), self._within.known_places(), *self._index.alike())
         query = self._query
         return RewardLog(
             groups,
@@ -305,7 +305,7 @@ class Reducer:
         self._open.append(Rows(prompt[reduced.head.group], reduced.head.reward))
         if reduced.tail is not None:
             self._close()
-            self._traces = self._traces.plus(reduced.middle)
+            self._within = self._within.plus(reduced.middle)
             self._open.append(Rows(prompt[reduced.tail.group], reduced.tail.reward))
         if sum(len(rows.group) for rows in self._open) > _STEP_ROWS:
             self._close()
@@ -313,27 +313,27 @@ class Reducer:
     def _close(self) -> None:
         """Add what the waiting traces say."""
         if self._open:
-            self._traces = self._traces.plus(traces_of(*map(np.concatenate, zip(*self._open, strict=True))))
+            self._within = self._within.plus(within(*map(np.concatenate, zip(*self._open, strict=True))))
             self._open = []
 
 
 def _traces_by_step(
     chunk: Chunk, group: IntArray, step: IntArray, start: IntArray, reward: FloatArray
-) -> tuple[Rows, Traces, Rows | None]:
+) -> tuple[Rows, WithinGroups, Rows | None]:
     """Traces of the first step, what those between say, and traces of the last step, from blocks of equal group.
 
     Rows of counts, where the order of the traces is not known, say nothing.
     """
     if chunk.selection.counts or not len(step):
-        return Rows(group[:0], reward[:0]), no_traces(), None
+        return Rows(group[:0], reward[:0]), within_none(), None
     rows = Rows(np.repeat(group, np.diff(start, append=len(step))), reward)
     others = np.flatnonzero(step != step[0])
     if not len(others):
-        return rows, no_traces(), None
+        return rows, within_none(), None
     low, high = int(others[0]), int(np.flatnonzero(step != step[-1])[-1]) + 1
     cuts = (slice(low), slice(low, high), slice(high, None))
     head, middle, tail = (Rows(rows.group[cut], rows.reward[cut]) for cut in cuts)
-    return head, traces_of(*middle), tail
+    return head, within(*middle), tail
 
 
 def _enters(chunk: Chunk, rows: IntArray) -> BoolArray:

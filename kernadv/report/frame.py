@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from kernadv.audit import Audit, Interval
+from kernadv.audit import Audit
 
 
 def frame(audit: Audit) -> pl.DataFrame:
@@ -13,10 +13,10 @@ def frame(audit: Audit) -> pl.DataFrame:
     for finding in audit.findings:
         row: dict[str, str | float | None] = {}
         for name, value in vars(finding).items():
-            ends = value if isinstance(value, Interval) else Interval(value, None, None)  # type: ignore[arg-type]
-            row[name] = ends.estimate
             if name in ("mse", "excess", "vs_rloo", "vs_batch", "gradient_ratio"):
-                row |= {f"{name}_low": ends.low, f"{name}_high": ends.high}
+                row |= dict(zip((name, f"{name}_low", f"{name}_high"), value or (None,) * 3, strict=True))
+            else:
+                row[name] = value
         rows.append(row)
     kinds = {name: pl.String if name in ("name", "title", "clock") else pl.Float64 for name in rows[0]}
     return pl.DataFrame(rows, schema=kinds)

@@ -306,11 +306,16 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
-@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize(
+    ("written", "ending"),
+    [
+        (written, ending)
+        for written in WRITTEN
+        for ending in ("csv", "parquet", "jsonl")
+        if written != "datetime" or ending == "parquet"  # the others have no such type
+    ],
+)
 def test_times_as_steps(kit, tmp_path, ending, written):
-    if written == "datetime" and ending != "parquet":
-        pytest.skip("the file has no such type")
     frame = pl.DataFrame({"timestamp": WRITTEN[written], "prompt": list(ASKED), "reward": [1, 0, 1, 1, 0, 1]})
     path = kit.write_table(tmp_path / f"log.{ending}", frame)
     hourly = read_log(path, step_every="1h")

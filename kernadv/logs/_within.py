@@ -14,7 +14,7 @@ _PLACES = 16
 _CHANCE = 1e-6
 
 
-class Traces(NamedTuple):
+class WithinGroups(NamedTuple):
     """What the traces of some groups say, in the order of rows; those of different groups add up.
 
     Attributes
@@ -32,9 +32,9 @@ class Traces(NamedTuple):
     copies: IntArray
     unequal: int
 
-    def plus(self, other: Traces) -> Traces:
+    def plus(self, other: WithinGroups) -> WithinGroups:
         """Of the groups of both."""
-        return Traces(self.places + other.places, self.copies + other.copies, self.unequal + other.unequal)
+        return WithinGroups(self.places + other.places, self.copies + other.copies, self.unequal + other.unequal)
 
     def known_places(self) -> FloatArray:
         """The places that a trace has had.  # (K, 3)"""
@@ -51,12 +51,12 @@ class Traces(NamedTuple):
         return max(int(rows) if beyond_chance(int(groups), self.unequal) else 0 for groups, rows in self.copies)
 
 
-def no_traces() -> Traces:
+def within_none() -> WithinGroups:
     """Of no groups."""
-    return Traces(np.zeros((_PLACES, 3)), np.zeros((2, 2), np.int64), 0)
+    return WithinGroups(np.zeros((_PLACES, 3)), np.zeros((2, 2), np.int64), 0)
 
 
-def traces_of(group: IntArray, reward: FloatArray) -> Traces:
+def within(group: IntArray, reward: FloatArray) -> WithinGroups:
     """What rows say about the order within their groups.
 
     Parameters
@@ -66,7 +66,7 @@ def traces_of(group: IntArray, reward: FloatArray) -> Traces:
     reward : (M,) float64
         Reward of each row.
     """
-    found = no_traces()
+    found = within_none()
     if (np.diff(group) < 0).any():
         order = np.argsort(group, kind="stable")
         group, reward = group[order], reward[order]
@@ -86,9 +86,9 @@ def beyond_chance(copies: int, candidates: int) -> bool:
     return bool(bdtrc(copies - 1, candidates, 0.5) < _CHANCE)
 
 
-def _of_one_size(z: FloatArray) -> Traces:
+def _of_one_size(z: FloatArray) -> WithinGroups:
     """What M groups of n traces each say.  z: (n, M)"""
-    places, copies, _ = no_traces()
+    places, copies, _ = within_none()
     n, groups = z.shape
     off = z[:_PLACES] - z.mean(axis=0)
     places[: len(off)] = np.column_stack([np.full(len(off), groups), off.sum(axis=1), (off * off).sum(axis=1)])
@@ -97,4 +97,4 @@ def _of_one_size(z: FloatArray) -> Traces:
         for kind, (first, second) in enumerate(((z[: n // 2], z[n // 2 :]), (z[::2], z[1::2]))):
             same = (first == second).all(axis=0)
             copies[kind] = (same & differ).sum(), n // 2 * same.sum()
-    return Traces(places, copies, int(differ.sum()))
+    return WithinGroups(places, copies, int(differ.sum()))
