@@ -329,6 +329,7 @@ def test_an_interrupt_cancels_what_the_workers_do(workers, small_splits, monkeyp
             over.wait(20.0)
 
     monkeypatch.setattr(_ray, "_read", sleep)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes pass over it
     finger = threading.Thread(target=press, daemon=True)
     finger.start()
     try:
@@ -337,6 +338,7 @@ def test_an_interrupt_cancels_what_the_workers_do(workers, small_splits, monkeyp
     finally:
         over.set()
         finger.join(30)
+        signal.signal(signal.SIGINT, before)
     end = time.monotonic() + 30
     while (free := ray.available_resources().get("CPU")) != 2:
         assert time.monotonic() < end, free
