@@ -56,16 +56,19 @@ class DeviceBatch:
     rewards : (B,) tensor
         As they were given, in the order of the rows.
     refused : (B,) bool
-        Rows whose reward or weight cannot be used, in that order.
+        Rows whose reward or weight cannot be used, or that are of a trace whose parts differ, in that order.
     unit : (1,) float64 or None
         Of the weights, see `kernadv.groups.unit_for`.
     row, hit, place : (B,)
         What `DeviceHistory.find` says of the keys, in the history that the batch was read against.
     last : (B,) int64
         Newest step of each place's prompt there; 0: it has none.
+    of : tensor of int64 or None
+        Index here of each row that was given, where those of a trace are one row; None: each is its own.
     """
 
     alike = None
+    of: Tensor | None = None
     given: DeviceIds
     rewards: Tensor
     refused: Tensor
@@ -230,7 +233,8 @@ class DeviceBatch:
         return self.rewards.dtype if self.rewards.is_floating_point() else torch.float32
 
     def _rows(self, x: Tensor) -> Tensor:
-        return torch.empty_like(x).index_copy_(0, self.order, x)
+        rows = torch.empty_like(x).index_copy_(0, self.order, x)
+        return rows if self.of is None else rows[self.of]
 
     @cached_property
     def _parts(self) -> Tensor:
