@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from itertools import chain, zip_longest
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from kernadv._arrays import is_tensor
 from kernadv._at_once import Call, at_once
+from kernadv._checkpoint import load_arrays, save_arrays
 from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._states import as_arrays
 from kernadv._typing import AnyArray
@@ -43,8 +45,10 @@ class ComponentValueEstimator:
 
     def __init__(self, components: int, **options: Any) -> None:
         self.columns = [KernelValueEstimator(**options) for _ in range(check_count(components, "components"))]
+        self.components = len(self.columns)
+        self.weighted = self.columns[0].weighted
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any) -> Estimate:
+    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, trace: Any = None) -> Estimate:
         """Value of each row's prompt by component; arguments as in `KernelValueEstimator.values`, rewards (B, C).
 
         Returns
@@ -52,7 +56,8 @@ class ComponentValueEstimator:
         Estimate of (B, C) arrays
         """
         parts = [
-            est.values(prompt_ids, column, step) for est, column in zip(self.columns, self._split(rewards), strict=True)
+            est.values(prompt_ids, column, step, trace=trace)
+            for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         return Estimate(*(_stack([getattr(part, name) for part in parts]) for name in Estimate._fields))
 
@@ -63,18 +68,18 @@ class ComponentValueEstimator:
         """
         return [est.predict(prompt_ids, step, level=level) for est in self.columns]
 
-    def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
+    def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> None:
         """Learn from a batch; rewards (B, C)."""
         parts = [
-            est._observing(prompt_ids, column, step, weights)
+            est._observing(prompt_ids, column, step, weights, trace)
             for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         at_once(*_together(parts))
 
-    def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
+    def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
         """``rewards - baselines``, then `observe`.  rewards: (B, C) -> (B, C)"""
         parts = [
-            est._advantages(prompt_ids, column, step, weights)
+            est._advantages(prompt_ids, column, step, weights, trace)
             for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         out = _stack([advantages for advantages, _ in parts])
@@ -106,6 +111,14 @@ class ComponentValueEstimator:
             own = {name.partition("/")[2]: x for name, x in state.items() if name.partition("/")[0] == str(k)}
             parts.append(est._loading(own, strict))
         at_once(*_together(parts))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state to a safetensors file, or a URL, as `KernelValueEstimator.save`."""
+        save_arrays(path, self.state_dict())
+
+    def load(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
+        """Replace the state with the one in `path`; errors as in `load_state_dict` and `KernelValueEstimator.load`."""
+        self.load_state_dict(load_arrays(path), strict=strict)
 
     def _split(self, rewards: Any) -> list[Any]:
         try:
