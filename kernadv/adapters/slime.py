@@ -17,6 +17,8 @@ from kernadv._errors import ArgumentError
 from kernadv.adapters._driver import Driver, check_groups
 from kernadv.adapters._process import NAME, driver
 
+#: What tells prompts apart.
+ID = 'metadata["prompt_id"]'
 #: Number of the first rollout of this process: slime counts its weights from there.
 _FIRST: dict[str, int] = {}
 
@@ -77,9 +79,15 @@ def _check(ids: list[str], samples: Any) -> None:
         group = getattr(sample, "group_index", None)
         groups[f"row {row}" if group is None else group].append(row)
     for rows in groups.values():
-        check_groups([ids[row] for row in rows], len(rows))
+        other = next((row for row in rows if ids[row] != ids[rows[0]]), None)
+        if other is not None:
+            raise ArgumentError(
+                f"samples {rows[0]} and {other} have the same group_index, but their prompt ids are {ids[rows[0]]!r:.80} "
+                f"and {ids[other]!r:.80}: give the samples of a group the same {ID}"
+            )
     firsts = [rows[0] for rows in groups.values()]
-    check_groups([ids[row] for row in firsts], 1, [str(getattr(samples[row], "label", None)) for row in firsts])
+    labels = [str(getattr(samples[row], "label", None)) for row in firsts]
+    check_groups([ids[row] for row in firsts], 1, labels, column=ID)
 
 
 def _traces(samples: Any) -> list[str]:
@@ -152,7 +160,7 @@ class DataSourceMixin:
         super().load(rollout_id)
         if self.args.load is not None and rollout_id is not None and rollout_id >= 0:
             process = _driver(self.args)
-            process.resume_cold = self.resume_cold
+            process.resume_cold |= self.resume_cold
             process.load(_folder(self.args.load, rollout_id))
 
 

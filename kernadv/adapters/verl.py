@@ -158,7 +158,7 @@ def _refuse_below(trainer: Any) -> None:
         _refuse_below(derived)
 
 
-def _derived(cls: type, **options: Any) -> None:
+def _derived(cls: Any, /, **options: Any) -> None:
     """`_refuse` with a class that is derived later."""
     super(RayPPOTrainer, cls).__init_subclass__(**options)
     _refuse(cls)
@@ -213,7 +213,7 @@ def _fetch(original: Any, self: Any) -> Any:
     named = [f"{source}/{number}" for source, number in zip(sources, numbers, strict=True)]
     given = None if None in numbers else named
     ids = _driver(self.config).ids(raw, given, "no extra_info.index in the data")
-    check_groups(ids, 1, [str(row) for row in zip(raw, truths, strict=True)])
+    check_groups(ids, 1, [str(row) for row in zip(raw, truths, strict=True)], column="extra_info.index")
     tensordict_utils.assign_non_tensor_stack(batch, "uid", list(map(stable_uid, ids, drawn)))
     return batch
 
@@ -221,7 +221,8 @@ def _fetch(original: Any, self: Any) -> Any:
 @_wrapping("_compute_advantage")
 def _advantage(original: Any, self: Any, batch: Any, metrics: Any) -> Any:
     """Say the policy version of each row; log the metrics."""
-    with at_step(_steps(batch.keys, batch.tags, self.global_steps)):
+    steps: Any = _steps(batch.keys, batch.tags, self.global_steps)  # one a row
+    with at_step(steps):
         out = original(self, batch, metrics)
     metrics.update(_driver(self.config).metrics())
     return out

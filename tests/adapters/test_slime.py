@@ -244,7 +244,8 @@ def test_slime_resuming_without_a_history_is_an_error_unless_it_is_allowed(rollo
         DataSource(tmp_path).load(4)
     cold = DataSource(tmp_path)
     cold.resume_cold = True
-    cold.load(4)
+    with pytest.warns(UserWarning, match="goes on without a past"):
+        cold.load(4)
     assert _process.driver().metrics()["kernadv/history_visits"] == 0
 
 
@@ -253,7 +254,8 @@ def test_slime_resumed_reads_the_loss(rollout, tmp_path, per_token, weights):
     """The data source is loaded before the first rollout, and builds the estimator."""
     source = DataSource(tmp_path)
     source.args.calculate_per_token_loss, source.resume_cold = per_token, True
-    source.load(4)
+    with pytest.warns(UserWarning, match="goes on without a past"):
+        source.load(4)
     rollout._current_rollout_id = 5
     got = slime.post_process(source.args, [make("a", z, log_probs=w) for z, w in ((1.0, [-1.0, -2.0]), (0.0, [-0.5]))])[
         1
