@@ -5,10 +5,12 @@ import inspect
 import itertools
 import math
 import os
+import runpy
 import subprocess
 import sys
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +29,8 @@ from verl.utils import tensordict_utils
 from kernadv import ArgumentError, ArgumentTypeError, CheckpointError, KernelValueEstimator, prompt_id
 from kernadv.adapters import _process
 from kernadv.adapters import verl as adapter
-from kernadv.adapters._driver import PESSIMISM, STATE_FILE
+from kernadv.adapters._driver import PESSIMISM, SMALLEST, STATE_FILE, Driver
+from kernadv.scores import Surprisal
 
 pytestmark = pytest.mark.filterwarnings("default")
 ROWS, TOKENS = 4, 5
@@ -563,6 +566,60 @@ def test_the_trainers_own_method_over_the_queue(ray, tmp_path):
             assert row.tolist() == [float(advantage)] * n
         assert metrics["kernadv/history_prompts"] == 2
         assert metrics["kernadv/value_mse"] == again.metrics()["value_mse"]
+    tq.close()
+
+
+@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
+def test_the_training_loop(ray, tmp_path, monkeypatch, mode):
+    """verl's own loop over its queue, of the example; a resumed run goes on where it was."""
+    import transfer_queue as tq
+
+    example = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "examples" / "verl_v1_kernadv.py")))
+    calls, rows = [], Driver.rows
+
+    def spied(self, ids, rewards, step, **options):
+        calls.append((ids, rewards, step, options))
+        return rows(self, ids, rewards, step, **options)
+
+    monkeypatch.setattr(Driver, "rows", spied)
+    tq.init()
+    trainer = example.build(mode, tmp_path, "trainer.total_training_steps=8", "trainer.save_freq=8")
+    before = trainer.actor_rollout_wg.policy.accuracy()
+    trainer.fit(trainer.rollouts)
+    assert trainer.actor_rollout_wg.policy.accuracy() > before
+    metrics = adapter.driver().metrics()
+    assert metrics["kernadv/history_prompts"] <= example.PROMPTS
+    lag = [newest - int(step) for newest, call in enumerate(calls, 1) for step in call[2]]
+    assert set(lag) == ({0} if mode == "sync" else {0, 1})
+    again = KernelValueEstimator(weighted=True, pessimism=PESSIMISM, allow_late=mode != "sync" and 7)
+    weigh = Surprisal()
+    for ids, rewards, step, options in calls:
+        kept = [row for row, real in enumerate(options["keep"].tolist()) if real]
+        names = [options["trace"][row] for row in kept]
+        first = [kept[names.index(name)] for name in dict.fromkeys(names)]
+        assert len(first) == 2 * example.BATCH < len(kept) < len(ids)  # outputs of sessions, and padding
+        x, tokens = (np.asarray(part) for part in options["surprisal"]())
+        sums = [
+            [
+                sum(part[row] for row, name in zip(kept, names, strict=True) if name == one)
+                for one in dict.fromkeys(names)
+            ]
+            for part in (x, tokens)
+        ]
+        weights = np.maximum(weigh.of_traces(*map(np.array, sums)), SMALLEST)
+        again.advantages([ids[row] for row in first], rewards[first], np.array(step)[first], weights=weights)
+    ours = adapter.driver().estimator.state_dict()
+    for name, x in again.state_dict().items():
+        np.testing.assert_allclose(ours[name], x, rtol=1e-6)
+    calls.clear()
+    _process._DRIVERS.clear()
+    tq.close()
+    tq.init()
+    resumed = example.build(mode, tmp_path, "trainer.total_training_steps=9")
+    assert resumed.global_steps == 8
+    assert all(np.array_equal(ours[name], x) for name, x in adapter.driver().estimator.state_dict().items())
+    resumed.fit(resumed.rollouts)
+    assert max(calls[0][2]) == 9
     tq.close()
 
 
