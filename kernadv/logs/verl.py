@@ -24,6 +24,8 @@ _NAME = re.compile(r"([0-9]{1,18})\.jsonl(\.[a-z0-9]+)?")
 _ALIASES = ALIASES | {"step": ("step",), "prompt": ("input",)}
 _TRAJECTORY = r"^(.+_\d+)_(\d+)$"  # {uid}_{trajectory}_{output}
 _STABLE = r"^(.+)::[0-9A-Fa-f-]{36}(?:_\d+_\d+)?$"  # {data_source}/{index}::{uuid}
+_PADDING = r"^pad[0-9a-f]{32}_\d+_\d+$"  # rows that fill a batch up
+_DROPPED = "{n} rows dropped that verl fills its batches up with"
 _NOTE = "{n} intermediate outputs dropped: of a trajectory with several outputs the last one counts"
 
 
@@ -60,7 +62,7 @@ class Verl(Reader):
             if "step" not in query.columns:
                 steps = pl.Series(chunk.selection.step, [_step(file) for file in chunk.sources], dtype=pl.Int64)
                 chunk = chunk._replace(frame=chunk.frame.with_columns(steps))
-            chunk = _last_outputs(chunk, query.notes)
+            chunk = _last_outputs(_without_padding(chunk, query.notes), query.notes)
             if "prompt" not in query.columns and "uid" in chunk.frame.columns:
                 stable = pl.col("uid").cast(pl.String).str.extract(_STABLE)
                 prompt = pl.coalesce(stable, chunk.selection.prompt).alias(chunk.selection.prompt)
@@ -74,6 +76,17 @@ def _files(files: Sequence[File]) -> list[File]:
 
 def _step(file: File) -> int:
     return int(file.name.partition(".")[0])
+
+
+def _without_padding(chunk: Chunk, notes: Notes) -> Chunk:
+    """Drop the rows that no rollout made."""
+    if "uid" not in chunk.frame.columns:
+        return chunk
+    padding = chunk.frame["uid"].cast(pl.String).str.contains(_PADDING).fill_null(False)
+    if not padding.any():
+        return chunk
+    notes.add(_DROPPED, int(padding.sum()))
+    return chunk.take((~padding).arg_true().to_numpy())
 
 
 def _last_outputs(chunk: Chunk, notes: Notes) -> Chunk:

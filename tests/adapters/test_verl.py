@@ -1,8 +1,16 @@
 """verl: the registered estimator through verl's own functions, its trainer's methods, and a Ray actor."""
 
+import copy
 import inspect
+import itertools
+import math
 import os
+import runpy
+import subprocess
+import sys
 import uuid
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,14 +22,15 @@ from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl import DataProto
 from verl.trainer.ppo import core_algos
-from verl.trainer.ppo.ray_trainer import compute_advantage
+from verl.trainer.ppo.ray_trainer import RayPPOTrainer, compute_advantage
 from verl.trainer.ppo.v1 import trainer_base
 from verl.utils import tensordict_utils
 
-from kernadv import ArgumentError, CheckpointError, KernelValueEstimator, prompt_id
+from kernadv import ArgumentError, ArgumentTypeError, CheckpointError, KernelValueEstimator, prompt_id
 from kernadv.adapters import _process
 from kernadv.adapters import verl as adapter
-from kernadv.adapters._driver import PESSIMISM, STATE_FILE
+from kernadv.adapters._driver import PESSIMISM, SMALLEST, STATE_FILE, Driver
+from kernadv.scores import Surprisal
 
 pytestmark = pytest.mark.filterwarnings("default")
 ROWS, TOKENS = 4, 5
@@ -88,6 +97,58 @@ def test_a_session_of_several_outputs_counts_once():
     assert adapter.driver().estimator.explain("a", 2)["traces"].tolist() == [2]
 
 
+def test_of_a_session_the_last_output_tells_the_reward_and_all_give_the_weight():
+    keys = ["a::1_0_1", "a::1_0_0", "a::1_1_0", "b::2_0_0"]
+    log_probs = -torch.rand(ROWS, TOKENS, generator=torch.Generator().manual_seed(0))
+    z, mask, advantages = multi(keys, {"old_log_probs": log_probs}, KernelValueEstimator(weighted=True))
+    x = (log_probs * mask).sum(1).double()
+    weights = torch.stack([x[0] + x[1], x[2], x[3]]) ** 2
+    want = KernelValueEstimator(weighted=True).advantages(["a", "a", "b"], z[[0, 2, 3]], 1, weights=weights)[
+        [0, 0, 1, 2]
+    ]
+    assert torch.allclose(advantages, want[:, None] * mask, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["kae", "values", "weights"])
+def test_a_sessions_own_reward_is_not_in_its_baseline(kind):
+    """E[A | z = 1] - E[A | z = 0] = 1 over all rewards of the batch, also of a session of three outputs."""
+    if kind == "kae":
+        adapter.use(KernelValueEstimator.kae(0.5))
+    keys = ["a::1_0_0", "a::1_0_1", "a::1_0_2", "a::1_1_0", "b::2_0_0", "b::2_1_0"]
+    session, chance = [0, 0, 0, 1, 2, 3], [0.3, 0.3, 0.8, 0.8]
+    mask = torch.ones(len(keys), TOKENS)
+    log_probs = -torch.rand(len(keys), TOKENS, generator=torch.Generator().manual_seed(1))
+
+    def advantages(rewards, step):
+        scores = mask * 0
+        scores[:, -1] = torch.tensor(rewards)[session]
+        fields = {"token_level_rewards": scores, "token_level_scores": scores, "response_mask": mask}
+        fields |= {"old_log_probs": log_probs} if kind == "weights" else {}
+        uid = np.array([key.rsplit("_", 2)[0] for key in keys], dtype=object)
+        with adapter.at_step(step):
+            out = trainer_base.compute_advantage_for_multi_trajectories(
+                DataProto.from_single_dict(fields | {"uid": uid}),
+                batch_keys=keys,
+                adv_estimator="kernadv",
+                config={},
+            )
+        return out.batch["advantages"][:, 0].double().numpy()
+
+    for step, rewards in enumerate(([0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 1.0, 1.0]), 1):
+        advantages(rewards, step)
+    past = _process._DRIVERS["kernadv"]
+    assert past.weighted is (kind == "weights")
+    mean = np.zeros((2, len(keys)))
+    for rewards in itertools.product([0.0, 1.0], repeat=4):
+        _process._DRIVERS["kernadv"] = copy.deepcopy(past)
+        got = advantages(list(rewards), 3)
+        assert (got[:3] == got[0]).all()
+        for row, own in enumerate(session):
+            others = [p if z else 1 - p for i, (z, p) in enumerate(zip(rewards, chance, strict=True)) if i != own]
+            mean[int(rewards[own]), row] += math.prod(others) * got[row]
+    np.testing.assert_allclose(mean[1] - mean[0], 1.0, atol=1e-6)
+
+
 def test_padding_rows_are_not_remembered():
     keys = ["a::1_0_0", "a::1_1_0", f"pad{uuid.UUID(int=5).hex}_0_0", f"pad{uuid.UUID(int=5).hex}_1_0"]
     z, mask, advantages = multi(keys)
@@ -135,6 +196,108 @@ def test_bad_calls():
         call(index)
     with adapter.at_step(1), pytest.raises(ArgumentError, match="a uid must be 'prompt::anything'"):
         call(np.array([str(uuid.uuid4())] * ROWS, dtype=object))
+
+
+def composed(*settings):
+    """verl's own configuration."""
+    hydra = pytest.importorskip("hydra", reason="hydra is not installed: make test-adapters")
+    folder = str(Path(verl.__file__).parent / "trainer" / "config")
+    with hydra.initialize_config_dir(folder, version_base=None):
+        return hydra.compose("ppo_trainer", ["algorithm.adv_estimator=kernadv", *settings])
+
+
+OTHERS = (
+    "verl.trainer.ppo.ray_trainer.RayPPOTrainer",  # trainer.use_v1=false
+    "verl.experimental.one_step_off_policy.ray_trainer.OneStepOffRayTrainer",
+    "verl.experimental.fully_async_policy.fully_async_trainer.FullyAsyncTrainer",
+    "verl.experimental.fully_async_policy.fully_async_rollouter.FullyAsyncRollouter",
+)
+
+
+def trainer_class(name):
+    """By its full name; the class inside a Ray actor's."""
+    module, _, kind = name.rpartition(".")
+    found = getattr(__import__(module, fromlist=[kind]), kind)
+    return found if isinstance(found, type) else found.__ray_metadata__.modified_class
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_trainers_that_do_not_work_are_refused_when_they_are_built(name):
+    config = composed("trainer.use_v1=false")
+    message = (
+        f"kernadv does not work with {name.rpartition('.')[2]}.*run verl.trainer.main_ppo with trainer.use_v1=true"
+    )
+    for arguments in ({}, {"role_worker_mapping": {}}):
+        with pytest.raises(ArgumentError, match=message):
+            trainer_class(name)(config, tokenizer=None, **arguments)
+        with pytest.raises(ArgumentError, match=message):
+            trainer_class(name)(config=config, tokenizer=None, **arguments)
+
+
+def test_trainers_with_another_estimator_are_built():
+    class Mine(RayPPOTrainer):
+        def __init__(self, config, tokenizer):
+            self.built = tokenizer
+
+    config = composed()
+    with pytest.raises(ArgumentError, match="does not work with Mine"):
+        Mine(config, "words")
+    config.algorithm.adv_estimator = "grpo"
+    assert Mine(config, tokenizer="words").built == "words"
+
+
+def test_trainers_that_were_imported_before_are_refused_too():
+    code = (
+        "import verl.experimental.one_step_off_policy.ray_trainer as other, kernadv.adapters.verl\n"
+        "from omegaconf import OmegaConf\n"
+        "other.OneStepOffRayTrainer(OmegaConf.create({'algorithm': {'adv_estimator': 'kernadv'}}), None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert "kernadv does not work with OneStepOffRayTrainer" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings", "late"),
+    [
+        ("sync", [], False),
+        ("colocate_async", [], 7),  # verl drops what spans more than 8 versions
+        ("colocate_async", ["trainer.v1.sampler.max_off_policy_threshold=1"], False),
+        ("colocate_async", ["trainer.v1.sampler.max_off_policy_threshold=null"], True),
+        ("colocate_async", ["trainer.v1.sampler.max_off_policy_strategy=wait"], True),
+        ("colocate_async", ["+algorithm.kernadv.allow_late=3"], 3),
+        ("colocate_async", ["+algorithm.kernadv.h=0.5"], 7),
+    ],
+)
+def test_rows_may_be_late_where_the_trainers_mode_lets_them(mode, settings, late):
+    """verl's own trainer, as far as it is built without workers."""
+    config = composed(f"trainer.v1.trainer_mode={mode}", *settings)
+    trainer = trainer_base.get_trainer_cls(mode)(config)
+    assert trainer.trainer_mode == mode
+    assert adapter.driver().estimator.allow_late == late
+    assert isinstance(adapter.driver().estimator.allow_late, bool) is isinstance(late, bool)
+
+
+def test_an_estimator_that_refuses_late_rows_is_refused_in_asynchronous_modes():
+    build = lambda mode: trainer_base.get_trainer_cls(mode)(composed(f"trainer.v1.trainer_mode={mode}"))
+    adapter.use(KernelValueEstimator())
+    build("sync")
+    with pytest.raises(ArgumentError, match=r"trainer_mode=colocate_async rollouts can be late.*allow_late=True"):
+        build("colocate_async")
+    adapter.use(KernelValueEstimator(allow_late=True))
+    build("colocate_async")
+
+
+def test_settings_that_cannot_work_are_told_when_the_trainer_is_built():
+    for bad in ("+algorithm.kernadv.bandwith=3", "+algorithm.kernadv=3"):
+        with pytest.raises((ArgumentError, ArgumentTypeError), match="settings of kernadv"):
+            trainer_base.get_trainer_cls("sync")(composed(bad))
+
+
+def test_the_step_of_a_row_is_that_of_the_version_its_session_began_with():
+    keys = ["a::1_0_0", "a::1_0_1", "a::1_1_0", "b::2_0_0", "b::2_1_0"]
+    versions = [{"min_global_steps": v} for v in (3, 5, 4, 6)] + [{"min_global_steps": None}]
+    assert adapter._steps(keys, versions, 7) == [4, 4, 5, 7, 7]
+    assert adapter._steps(keys, versions, 5) == [4, 4, 5, 5, 5]
 
 
 class Trainer(trainer_base.PPOTrainer):
@@ -206,6 +369,12 @@ def test_fetched_prompts_have_stable_uids(tmp_path):
     assert not set(first) & set(second)
     for uid in first:  # verl cuts its keys at the first "_"
         assert f"{uid}_0_1".split("_", 1)[0] == uid
+
+
+def test_prompts_that_differ_must_not_share_an_index(tmp_path, monkeypatch):
+    monkeypatch.setattr(Loader, "infos", ({"index": 11}, {"index": 11}))
+    with pytest.raises(ArgumentError, match=r"extra_info\.index"):
+        uids(Trainer(tmp_path))
 
 
 def test_uids_and_keys_of_verl_that_are_relied_on():
@@ -286,25 +455,49 @@ def test_killed_while_saving(tmp_path):
     _process._DRIVERS.clear()
     with pytest.raises(CheckpointError, match="truncated or not a checkpoint"):
         Trainer(tmp_path)._load_checkpoint()
+
+
+def test_resuming_without_a_history_is_an_error_unless_it_is_allowed(tmp_path):
+    Trainer(tmp_path)._save_checkpoint()
     (tmp_path / "global_step_1" / STATE_FILE).unlink()
-    with pytest.raises(CheckpointError, match=r"global_step_1 holds no kernadv\.safetensors"):
+    with pytest.raises(CheckpointError, match="resume_cold"):
         Trainer(tmp_path)._load_checkpoint()
-    adapter.driver().resume_cold = True
-    with pytest.warns(UserWarning, match="goes on without a past"):
-        Trainer(tmp_path)._load_checkpoint()
+    _process._DRIVERS.clear()
+    cold = Trainer(tmp_path, kernadv={"resume_cold": True})
+    cold._load_checkpoint()
+    assert cold.global_steps == 1
+    assert adapter.driver().metrics()["kernadv/history_visits"] == 0
+
+
+def test_a_checkpoint_is_called_the_latest_only_when_the_history_is_written(tmp_path, monkeypatch):
+    trainer, order = Trainer(tmp_path), []
+    own = adapter._driver(trainer.config)
+    latest = tmp_path / "latest_checkpointed_iteration.txt"
+    monkeypatch.setattr(own, "finish", lambda: order.append(("history", latest.exists())))
+    trainer.actor_rollout_wg.save_checkpoint = lambda *_, **__: order.append(("model", latest.exists()))
+    trainer._save_checkpoint()
+    assert order == [("history", False), ("model", False)]
+    assert latest.exists()
+
+
+def test_a_history_in_remote_storage(tmp_path, monkeypatch):
+    """verl writes its own files to a local folder of that name."""
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: make test-adapters")
+    monkeypatch.chdir(tmp_path)
+    trainer = Trainer("memory://runs/7")
+    adapter.driver().rows(["a", "b"], torch.tensor([1.0, 0.0]), 1)
+    trainer._save_checkpoint()
+    assert fsspec.filesystem("memory").exists(f"runs/7/global_step_1/{STATE_FILE}")
+    _process._DRIVERS.clear()
+    resumed = Trainer("memory://runs/7")
+    resumed._load_checkpoint()
+    assert resumed.global_steps == 1
+    assert adapter.driver().estimator.explain("a", 3)["traces"].tolist() == [1]
 
 
 def test_settings_on_the_command_line():
     """As the page says, with verl's own configuration."""
-    from pathlib import Path
-
-    import hydra
-
-    with hydra.initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
-        config = hydra.compose(
-            "ppo_trainer",
-            ["algorithm.adv_estimator=kernadv", "+algorithm.kernadv.h=0.5", "+algorithm.kernadv.allow_late=true"],
-        )
+    config = composed("+algorithm.kernadv.h=0.5", "+algorithm.kernadv.allow_late=true")
     assert repr(adapter.driver(config.algorithm).estimator) == repr(KernelValueEstimator.kae(0.5, allow_late=True))
     paths = ("trainer.default_local_dir", "trainer.resume_mode", "trainer.resume_from_path")
     for path in paths:
@@ -347,8 +540,9 @@ def test_the_trainers_own_method_over_the_queue(ray, tmp_path):
     import transfer_queue as tq
 
     tq.init()
-    trainer, again = Trainer(tmp_path), KernelValueEstimator(pessimism=PESSIMISM)
-    for step in (1, 2):
+    trainer = Trainer(tmp_path, kernadv={"allow_late": True})
+    again = KernelValueEstimator(pessimism=PESSIMISM, allow_late=True)
+    for step, versions in ((1, [0, 0, 0, 0]), (2, [1, 1, 0, 1])):  # one rollout of the second batch is late
         trainer.global_steps = step
         scores, _, index = batch(step)
         keys = [f"{uid}_{row % 2}_0" for row, uid in enumerate(index)]
@@ -362,15 +556,70 @@ def test_the_trainers_own_method_over_the_queue(ray, tmp_path):
             batch_size=[ROWS],
         )
         tensordict_utils.assign_non_tensor_stack(fields, "uid", list(index))
-        meta = tq.kv_batch_put(keys=keys, partition_id="train", tags=[{}] * ROWS, fields=fields)
+        tags = [{"min_global_steps": version} for version in versions]
+        meta = tq.kv_batch_put(keys=keys, partition_id="train", tags=tags, fields=fields)
         metrics = {}
         trainer._compute_advantage(meta, metrics)
         written = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=["advantages"])["advantages"]
-        want = again.advantages(["a%5F1", "a%5F1", "b", "b"], scores.sum(1), step)
+        want = again.advantages(["a%5F1", "a%5F1", "b", "b"], scores.sum(1), np.array(versions) + 1)
         for row, advantage, n in zip(written.unbind(), want, lengths, strict=True):
             assert row.tolist() == [float(advantage)] * n
         assert metrics["kernadv/history_prompts"] == 2
         assert metrics["kernadv/value_mse"] == again.metrics()["value_mse"]
+    tq.close()
+
+
+@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
+def test_the_training_loop(ray, tmp_path, monkeypatch, mode):
+    """verl's own loop over its queue, of the example; a resumed run goes on where it was."""
+    import transfer_queue as tq
+
+    example = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "examples" / "verl_v1_kernadv.py")))
+    calls, rows = [], Driver.rows
+
+    def spied(self, ids, rewards, step, **options):
+        calls.append((ids, rewards, step, options))
+        return rows(self, ids, rewards, step, **options)
+
+    monkeypatch.setattr(Driver, "rows", spied)
+    tq.init()
+    trainer = example.build(mode, tmp_path, "trainer.total_training_steps=8", "trainer.save_freq=8")
+    before = trainer.actor_rollout_wg.policy.accuracy()
+    trainer.fit(trainer.rollouts)
+    assert trainer.actor_rollout_wg.policy.accuracy() > before
+    metrics = adapter.driver().metrics()
+    assert metrics["kernadv/history_prompts"] <= example.PROMPTS
+    lag = [newest - int(step) for newest, call in enumerate(calls, 1) for step in call[2]]
+    assert set(lag) == ({0} if mode == "sync" else {0, 1})
+    again = KernelValueEstimator(weighted=True, pessimism=PESSIMISM, allow_late=mode != "sync" and 7)
+    weigh = Surprisal()
+    for ids, rewards, step, options in calls:
+        kept = [row for row, real in enumerate(options["keep"].tolist()) if real]
+        names = [options["trace"][row] for row in kept]
+        first = [kept[names.index(name)] for name in dict.fromkeys(names)]
+        assert len(first) == 2 * example.BATCH < len(kept) < len(ids)  # outputs of sessions, and padding
+        x, tokens = (np.asarray(part) for part in options["surprisal"]())
+        sums = [
+            [
+                sum(part[row] for row, name in zip(kept, names, strict=True) if name == one)
+                for one in dict.fromkeys(names)
+            ]
+            for part in (x, tokens)
+        ]
+        weights = np.maximum(weigh.of_traces(*map(np.array, sums)), SMALLEST)
+        again.advantages([ids[row] for row in first], rewards[first], np.array(step)[first], weights=weights)
+    ours = adapter.driver().estimator.state_dict()
+    for name, x in again.state_dict().items():
+        np.testing.assert_allclose(ours[name], x, rtol=1e-6)
+    calls.clear()
+    _process._DRIVERS.clear()
+    tq.close()
+    tq.init()
+    resumed = example.build(mode, tmp_path, "trainer.total_training_steps=9")
+    assert resumed.global_steps == 8
+    assert all(np.array_equal(ours[name], x) for name, x in adapter.driver().estimator.state_dict().items())
+    resumed.fit(resumed.rollouts)
+    assert max(calls[0][2]) == 9
     tq.close()
 
 

@@ -167,6 +167,20 @@ def test_verl_trajectories_with_several_outputs_count_once(kit, tmp_path, reques
     assert log.notes == ("30 intermediate outputs dropped: of a trajectory with several outputs the last one counts",)
 
 
+@pytest.mark.parametrize("chunks", ["whole", "small"])
+def test_verl_rows_that_fill_a_batch_up_are_dropped(kit, tmp_path, request, chunks):
+    """As verl.trainer.ppo.padding_utils names them."""
+    if chunks == "small":
+        request.getfixturevalue("small_chunks")
+    uid, prompts = UIDS["plug-in"]
+    padding = uuid.uuid4().hex
+    fill = [{"input": "", "output": "", "score": 0.0, "step": 1, "uid": f"pad{padding}_{k}_0"} for k in range(5)]
+    kit.write_lines(tmp_path / "1.jsonl", verl_rows(1, uid) + fill)
+    log = read_log(tmp_path)
+    assert (log.prompts, log.n_rows) == (prompts, 4)
+    assert log.notes == ("5 rows dropped that verl fills its batches up with",)
+
+
 def test_verl_columns_can_be_mapped(kit, tmp_path):
     kit.write_lines(tmp_path / "3.jsonl", verl_rows(5, UIDS["plug-in"][0], acc=True, problem=1))
     log = read_log(tmp_path, columns={"prompt": "problem", "reward": "acc", "step": "step"})
