@@ -110,7 +110,9 @@ def main(folder: str, steps: int = 150) -> None:
         reward = sum(row["reward"] for row in rows) / len(rows)
         last = (f"{rows[-1].get(f'kernadv/{name}', float('nan')):14.4f}" for name in names)
         print(f"{first + 1:4d}-{first + len(rows):4d}  {reward:6.3f}", *last)
-    print(f"\n{fill(audit(read_log(f'{folder}/completions').groups).verdict, 100)}\n\nkernadv audit {folder}/completions")
+    print(
+        f"\n{fill(audit(read_log(f'{folder}/completions').groups).verdict, 100)}\n\nkernadv audit {folder}/completions"
+    )
 
 
 if __name__ == "__main__":

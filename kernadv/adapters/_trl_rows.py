@@ -215,4 +215,5 @@ def _told(value: Any) -> str:
     """How a setting shows itself, without the address of an object, which differs between processes."""
     if callable(value):
         return str(getattr(value, "__qualname__", type(value).__qualname__))
-    return type(value).__qualname__ if type(value).__repr__ is object.__repr__ else repr(value)
+    shown = repr(value)
+    return type(value).__qualname__ if f"{id(value):x}" in shown else shown

@@ -97,7 +97,7 @@ class TrainerMixin:
     """
 
     def __init__(
-        self,
+        self: Any,
         *args: Any,
         estimator: Estimator | Driver | None = None,
         weights: Any = "surprisal",
