@@ -113,7 +113,6 @@ class TrainerMixin:
         self.kernadv = driver_with(estimator, weights, loss, resume_cold=resume_cold)
         self.id_column, self.reuse = id_column, check_count(reuse, "reuse")
         self.replicated = check_flag(replicated, "replicated")
-        self._kernadv_settings = {"weights": weights, "id_column": id_column, "reuse": reuse, "replicated": replicated}
         super().__init__(*args, **rest)
         _check_trainer(self)
         environments = getattr(self, "environment_factories", None) is not None
@@ -121,6 +120,9 @@ class TrainerMixin:
         self._kernadv_fresh, self._kernadv_ahead = True, 0
         self._kernadv_reward_weights, self._kernadv_told = None, False
         add_evaluation_log(self)
+        settings = {"weights": weights, "id_column": id_column, "reuse": reuse, "replicated": replicated}
+        settings |= {"num_generations": self.num_generations, "reward_weights": self.reward_weights.tolist()}
+        agree({"the estimator": self.kernadv.estimator, **settings})
         if self.accelerator.is_main_process:
             for message in _remarks(self):
                 _log.warning("kernadv: %s", message)
@@ -153,9 +155,7 @@ class TrainerMixin:
             return
         newest = in_all(lambda: self.kernadv.step)[0]
         self._kernadv_ahead = max(0, newest - self.state.global_step)
-        settings = {"the estimator": self.kernadv.estimator, **self._kernadv_settings}
-        settings |= {"num_generations": self.num_generations, "reward_weights": self.reward_weights.tolist()}
-        settings |= {"the columns of the data": sorted(inputs[0]), "the step": self.state.global_step}
+        settings = {"the columns of the data": sorted(inputs[0]), "the step": self.state.global_step}
         if self.replicated:
             settings["the history"] = self.kernadv.metrics().get("kernadv/history_visits")
         agree(settings)
