@@ -1,5 +1,7 @@
 """GRPO with one trace a prompt, on a CPU and offline: a tiny random model learns to answer with even bytes.
 
+Sixteen prompts ask for shares of even bytes between 1/8 and 7/8, so some are easy from the start and some hard to the end.
+
     pip install ".[trl,audit]"    # in a checkout of kernadv
     python examples/trl_grpo_kernadv.py [FOLDER]
     kernadv audit FOLDER/completions
@@ -10,6 +12,7 @@ Two lines differ from plain TRL: the import of GRPOConfig and GRPOTrainer, and `
 import sys
 import tempfile
 import warnings
+from textwrap import fill
 
 import torch
 from datasets import Dataset
@@ -17,6 +20,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen2Config, Qwen2ForCausalLM
 
 from kernadv.adapters.trl import GRPOConfig, GRPOTrainer
+from kernadv.audit import audit
+from kernadv.logs import read_log
 
 SUMS = [(a, b) for a in range(4) for b in range(4)]
 
@@ -57,8 +62,9 @@ def model(words: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
 
 
 def prompts() -> Dataset:
-    """Sixteen sums, each with an id that stays the same when it comes back."""
-    return Dataset.from_list([{"prompt": f"What is {a}+{b}?", "prompt_id": f"add-{a}-{b}"} for a, b in SUMS])
+    """Sixteen sums, each with an id that stays the same when it comes back, and the larger the sum, the more is asked."""
+    rows = [{"prompt": f"What is {a}+{b}?", "prompt_id": f"add-{a}-{b}", "asked": (1 + a + b) / 8} for a, b in SUMS]
+    return Dataset.from_list(rows)
 
 
 def even(completions: list[str], **_: object) -> list[float]:
@@ -66,15 +72,20 @@ def even(completions: list[str], **_: object) -> list[float]:
     return [sum(byte % 2 == 0 for byte in text.encode()) / max(len(text.encode()), 1) for text in completions]
 
 
-def main(folder: str) -> None:
-    """Train for 40 steps."""
+def enough(completions: list[str], asked: list[float], **_: object) -> list[float]:
+    """1 where the share of even bytes is what the prompt asks for, else 0."""
+    return [float(share >= least) for share, least in zip(even(completions), asked, strict=True)]
+
+
+def main(folder: str, steps: int = 150) -> None:
+    """Train, and say what happened."""
     words = tokenizer()
     config = GRPOConfig(
         output_dir=folder,
         num_generations=1,  # one trace a prompt; plain GRPO needs at least two
         per_device_train_batch_size=8,
         max_completion_length=12,
-        max_steps=40,
+        max_steps=steps,
         learning_rate=5e-3,
         scale_rewards="none",
         loss_type="dr_grpo",
@@ -89,17 +100,19 @@ def main(folder: str) -> None:
         save_strategy="no",
         disable_tqdm=True,
     )
-    trainer = GRPOTrainer(model(words), even, args=config, train_dataset=prompts(), processing_class=words, reuse=10)
+    trainer = GRPOTrainer(model(words), enough, args=config, train_dataset=prompts(), processing_class=words, reuse=10)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    names = ("n_eff", "cold_fraction", "revisit_gap", "seconds")
-    print("step  reward", *(f"{name:>14s}" for name in names))
-    for row in trainer.state.log_history[:-1:4]:
-        print(
-            f"{row['step']:4d}  {row['reward']:6.3f}",
-            *(f"{row.get(f'kernadv/{n}', float('nan')):14.4f}" for n in names),
-        )
-    print(f"kernadv audit {folder}/completions")
+    log, names = trainer.state.log_history[:-1], ("n_eff", "cold_fraction", "revisit_gap", "seconds")
+    print("     steps  reward", *(f"{name:>14s}" for name in names))
+    for first in range(0, steps, 15):
+        rows = log[first : first + 15]
+        reward = sum(row["reward"] for row in rows) / len(rows)
+        last = (f"{rows[-1].get(f'kernadv/{name}', float('nan')):14.4f}" for name in names)
+        print(f"{first + 1:4d}-{first + len(rows):4d}  {reward:6.3f}", *last)
+    print(
+        f"\n{fill(audit(read_log(f'{folder}/completions').groups).verdict, 100)}\n\nkernadv audit {folder}/completions"
+    )
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import os
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,9 +18,14 @@ from trl.trainer.utils import strip_images_from_messages
 EVALUATIONS = "eval_completions"
 
 
-def add_evaluation_log(trainer: Any) -> None:
-    """Give a new trainer a second, empty log."""
-    trainer._evaluation_logs = copy.deepcopy(trainer._logs)
+def add_evaluation_log(trainer: Any, name: str = "") -> None:
+    """Give a trainer a second, empty log, of an evaluation's data set of this name."""
+    trainer._evaluation_logs = {key: _empty(column) for key, column in trainer._logs.items()}
+    trainer._evaluation_folder = Path(EVALUATIONS, quote(name, safe="").replace(".", "%2E"))
+
+
+def _empty(column: Any) -> Any:
+    return deque(maxlen=column.maxlen) if isinstance(column, deque) else defaultdict(column.default_factory)
 
 
 def replace_newest(logged: Any, values: list[float]) -> None:
@@ -56,8 +62,8 @@ def files_apart(trainer: Any) -> Iterator[None]:
         yield
     finally:
         if file.is_file():
-            there = _file(trainer, EVALUATIONS)
-            there.parent.mkdir(exist_ok=True)
+            there = _file(trainer, trainer._evaluation_folder)
+            there.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, there)
         if kept.is_file():
             os.replace(kept, file)
@@ -76,5 +82,5 @@ def write_completions(trainer: Any) -> None:
     pq.write_table(pa.table({name: list(column) for name, column in table.items()}), file)
 
 
-def _file(trainer: Any, folder: str) -> Path:
+def _file(trainer: Any, folder: str | Path) -> Path:
     return Path(trainer.args.output_dir, folder, f"completions_{trainer.state.global_step:05d}.parquet")

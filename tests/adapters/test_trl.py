@@ -1,8 +1,10 @@
 """TRL, end to end on a CPU: what is logged is what the estimator says, and a resumed run goes on as if never stopped."""
 
 import json
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,17 @@ import pytest
 trl = pytest.importorskip("trl", reason="TRL is not installed: make test-adapters")
 pd = pytest.importorskip("pandas")
 torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 
-from kernadv import ArgumentError, ArgumentTypeError, CheckpointError, KernelValueEstimator, prompt_id
+from kernadv import (
+    ArgumentError,
+    ArgumentTypeError,
+    CheckpointError,
+    ComponentValueEstimator,
+    KernelValueEstimator,
+    prompt_id,
+)
+from kernadv.adapters import _states
 from kernadv.adapters._driver import PESSIMISM, STATE_FILE
 
 pytestmark = [
@@ -328,11 +339,18 @@ def test_two_trainers_in_one_process_know_nothing_of_each_other(make, tmp_path):
         assert same_state(again, trainer.kernadv.estimator)
 
 
-def test_training_again_starts_the_clock_anew(make):
-    trainer = make(max_steps=2)
-    trainer.train()
-    with pytest.raises(ArgumentError, match="step 1 lies before step 2"):
+def test_training_again_goes_on(make, tmp_path):
+    """Also from a checkpoint of the second training, whose steps of TRL begin at 1 again."""
+    estimator = Recording()
+    trainer = make(estimator=estimator, max_steps=3, save_strategy="steps", save_steps=3)
+    for _ in range(2):
         trainer.train()
+    assert [step for step, *_ in estimator.calls] == [1, 2, 3, 4, 5, 6]
+    assert trainer.kernadv.metrics()["kernadv/history_visits"] == 6 * 4
+    resumed = Recording()
+    trainer = make(estimator=resumed, max_steps=4)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-3"))
+    assert [step for step, *_ in resumed.calls] == [7]
 
 
 def test_a_reward_that_is_no_number(make):
@@ -363,6 +381,308 @@ def test_a_killed_run_resumes_bit_for_bit(make, moment, tmp_path):
     assert same_state(through.kernadv.estimator, resumed.kernadv.estimator)
     for one, two in zip(through.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+def test_groups_whose_rows_have_several_ids(make, example):
+    count = iter(range(10**6))
+    data = example.prompts().with_transform(
+        lambda rows: {**rows, "prompt_id": [f"{name}-{next(count)}" for name in rows["prompt_id"]]}
+    )
+    trainer = make(data=data)
+    with pytest.raises(ArgumentError, match=r"are of one group of 2, but their prompt ids are .* 'prompt_id'"):
+        trainer.train()
+    assert trainer.kernadv.metrics()["kernadv/history_visits"] == 0
+    make(data=data, num_generations=1, max_steps=1).train()  # nothing to compare with
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_different_rows_with_the_same_prompt(make, example, group):
+    """Found at the first batch with both, or later: here each batch has one prompt only."""
+    rows = [{"prompt": "Solve it.", "task": k} for k in range(4)]
+    settings = {"num_generations": group, "max_steps": 3, "data": type(example.prompts()).from_list(rows), "reuse": 1}
+    for batch in (4, group):
+        trainer = make(**settings, per_device_train_batch_size=batch, options={"id_column": "number"})
+        told = pytest.warns(UserWarning, match="no column 'number'")
+        with told, pytest.raises(ArgumentError, match=r"different rows .* the same prompt .* add a column 'number'"):
+            trainer.train()
+        seen = trainer.kernadv.metrics()["kernadv/history_visits"]
+        assert seen == (0 if batch == 4 else 1)
+
+
+def test_equal_rows_are_one_prompt(make, example):
+    rows = [{"prompt": f"What is {k % 2}?", "level": k % 2} for k in range(8)]
+    trainer = make(data=type(example.prompts()).from_list(rows), max_steps=2)
+    with pytest.warns(UserWarning, match="no column 'prompt_id'"):
+        trainer.train()
+    assert trainer.kernadv.metrics()["kernadv/history_prompts"] == 2
+
+
+def test_different_rows_with_one_id_of_their_own_are_said_once(make, example):
+    rows = [{**row, "prompt_id": f"about-{k % 2}"} for k, row in enumerate(example.prompts())]
+    trainer = make(data=type(example.prompts()).from_list(rows), max_steps=3)
+    with pytest.warns(UserWarning, match="share a history") as said:
+        trainer.train()
+    assert sum("share a history" in str(w.message) for w in said) == 1
+    assert trainer.kernadv.metrics()["kernadv/history_prompts"] == 2
+
+
+class Workspace(Environment):
+    """Tells each rollout a folder of its own."""
+
+    def reset(self, **_):
+        return f" In /tmp/{next(FOLDERS)}."
+
+
+class Hidden(Environment):
+    """Tells nothing of the task."""
+
+    def reset(self, **_):
+        return None
+
+
+class Drawn(Environment):
+    """Draws the task of a group by itself, so that the data set has nothing to tell tasks apart by."""
+
+    def reset(self, **_):
+        return f" Task {next(FOLDERS) // 2 % 3}."
+
+
+FOLDERS = iter(range(10**6))
+ASKED = [{"role": "user", "content": "Solve the task."}]
+TASKS = {
+    "a folder for each rollout": (Workspace, [{"prompt": ASKED, "task": k} for k in range(16)], 2),
+    "no prompt": (Hidden, [{"task": f"t{k}"} for k in range(16)], 2),
+    "one prompt": (Hidden, [{"prompt": ASKED, "task": k} for k in range(16)], 2),
+    "groups of one": (Workspace, [{"prompt": ASKED, "task": k} for k in range(16)], 1),
+    "nothing in the rows": (Drawn, [{"prompt": ASKED}] * 16, 2),
+}
+
+
+@pytest.mark.parametrize("case", TASKS)
+def test_environments_that_own_the_prompt(make, example, case, monkeypatch):
+    """Each row of the data set is a prompt; where rows say nothing, what is asked does."""
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    from trl.chat_template_utils import qwen3_chat_template
+
+    factory, rows, group = TASKS[case]
+    tokens = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<think>", "</think>")
+    trainer = make(
+        data=type(example.prompts()).from_list(rows),
+        rewards=lambda completions, **_: [float(k % 2) for k in range(len(completions))],
+        template=qwen3_chat_template,
+        tokens=tokens,
+        options={"environment_factory": factory},
+        num_generations=group,
+        max_steps=3,
+    )
+    monkeypatch.setitem(globals(), "FOLDERS", iter(range(10**6)))
+    with pytest.warns(UserWarning, match="no column 'prompt_id'"):
+        trainer.train()
+    log = tables(trainer.args.output_dir)
+    seen = [table["prompt_id"].tolist() for table in log]
+    assert all(ids[k] == ids[k - k % group] for ids in seen for k in range(8))
+    prompts = 3 if factory is Drawn else 8 // group  # the same block three times
+    assert trainer.kernadv.metrics()["kernadv/history_prompts"] == prompts
+    assert trainer.kernadv.metrics()["kernadv/revisit_gap"] == 1
+
+
+def test_a_row_is_told_by_what_it_holds():
+    from kernadv.adapters._trl_rows import row_hash
+
+    class Picture:
+        def __init__(self, data):
+            self.data = data
+
+        def tobytes(self):
+            return self.data
+
+    row = {"prompt": "a", "answer": np.float32(1), "picture": Picture(b"x"), "other": object()}
+    assert row_hash(row) == row_hash({**dict(reversed(row.items())), "picture": Picture(b"x"), "other": object()})
+    others = [{"answer": np.float32(2)}, {"picture": Picture(b"y")}, {"prompt": "b"}, {"more": None}, {"other": 1}]
+    assert len({row_hash({**row, **other}) for other in others} | {row_hash(row)}) == 6
+
+
+def remarks(caplog):
+    return [record.message for record in caplog.records if record.name == "kernadv"]
+
+
+def test_nothing_is_said_of_recommended_settings(make, caplog):
+    make(save_strategy="steps", save_steps=5, steps_per_generation=1)
+    make(num_iterations=2, logging_steps=2, save_strategy="steps", save_steps=4)
+    make("RLOO", log_completions=False, logging_steps=10)
+    assert remarks(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"scale_rewards": "group"}, "scale_rewards='group' has no effect"),
+        ({"scale_rewards": "batch"}, "scale_rewards='batch' has no effect"),
+        ({"logging_steps": 10}, r"will hold 1 of 10 .* set logging_steps=1$"),
+        ({"logging_steps": 0.5}, r"will hold 1 of 3 .* set logging_steps=1$"),
+        ({"logging_strategy": "epoch"}, r"will hold some generations only .* set logging_steps=1$"),
+        ({"steps_per_generation": 2, "logging_steps": 4}, r"will hold 1 of 2 .* set logging_steps=2$"),
+        ({"gradient_accumulation_steps": 2, "steps_per_generation": 1}, r"will hold 1 of 2 "),
+        ({"steps_per_generation": 2, "logging_steps": 2, "save_strategy": "steps", "save_steps": 3}, "save_steps=3 saves"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_settings_without_effect_are_said_once(make, caplog, settings, said):
+    make(**settings)
+    assert len(remarks(caplog)) == 1
+    assert re.search(said, remarks(caplog)[0])
+
+
+def test_changed_weights_of_the_rewards_are_said_once(make, example, caplog):
+    def twice(completions, **_):
+        return [2 * x for x in example.even(completions)]
+
+    trainer = make(rewards=[example.even, twice], weights="none", max_steps=4)
+
+    class Change(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            trainer.reward_weights = trainer.reward_weights * 2 if state.global_step > 1 else trainer.reward_weights
+
+    trainer.add_callback(Change())
+    trainer.train()
+    assert [message for message in remarks(caplog) if "reward_weights changed" in message] == remarks(caplog)
+    assert len(remarks(caplog)) == 1
+
+
+def test_each_component_is_smoothed_alone(make, example):
+    """With what a function did not score; the advantages are summed with TRL's weights."""
+
+    def some(completions, trainer_state, **_):
+        none = trainer_state.global_step
+        return [None if k in (none, 7) else float(k % 2) for k in range(len(completions))]
+
+    def odd(completions, trainer_state, **_):
+        return [None if k == 7 else 1.0 - x for k, x in enumerate(example.even(completions))]
+
+    weights = [1.0, 0.5]
+    trainer = make(rewards=[some, odd], estimator=ComponentValueEstimator(2), reward_weights=weights)
+    trainer.train()
+    alone = [KernelValueEstimator(), KernelValueEstimator()]
+    for table in tables(trainer.args.output_dir):
+        step = int(table["policy_step"].iloc[0])
+        parts = [
+            est.advantages(table["prompt_id"].tolist(), torch.tensor(table[name].to_numpy(), dtype=torch.float32), step)
+            for est, name in zip(alone, ("some", "odd"), strict=True)
+        ]
+        np.testing.assert_allclose(table["advantage"], weights[0] * parts[0] + weights[1] * parts[1], atol=1e-7)
+        assert table["advantage"][7] == 0
+        assert table["advantage"].abs().max() > 0
+    for one, two in zip(alone, trainer.kernadv.estimator.columns, strict=True):
+        assert same_state(one, two)
+
+
+def test_components_resume(make, example, tmp_path):
+    settings = {"rewards": [example.even, example.even], "save_strategy": "steps", "save_steps": 2}
+    through = make(estimator=ComponentValueEstimator(2), max_steps=4, output_dir=str(tmp_path / "through"), **settings)
+    through.train()
+    resumed = make(estimator=ComponentValueEstimator(2), max_steps=4, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "through" / "checkpoint-2"))
+    assert same_state(through.kernadv.estimator, resumed.kernadv.estimator)
+
+
+def test_components_that_do_not_fit(make, example):
+    with pytest.raises(ArgumentError, match=r"3 components, .* 1 reward functions: build ComponentValueEstimator\(1\)"):
+        make(estimator=ComponentValueEstimator(3))
+    with pytest.raises(ArgumentError, match="reward_clip_range clips the sum"):
+        make("RLOO", estimator=ComponentValueEstimator(1), reward_clip_range=(0.0, 1.0))
+
+
+def test_single_traces_with_any_configuration(example, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    gmpo = pytest.importorskip("trl.experimental.gmpo")
+    from kernadv.adapters.trl import ConfigMixin, TrainerMixin
+
+    class Config(ConfigMixin, gmpo.GMPOConfig):
+        pass
+
+    class Trainer(TrainerMixin, gmpo.GMPOTrainer):
+        pass
+
+    words = example.tokenizer()
+    config = Config(
+        output_dir=str(tmp_path), num_generations=1, per_device_train_batch_size=8, max_completion_length=8, max_steps=2,
+        use_cpu=True, bf16=False, report_to="none", save_strategy="no", scale_rewards="none", disable_tqdm=True,
+    )  # fmt: skip
+    assert config.num_generations == 1
+    assert type(config.num_generations) is int
+    trainer = Trainer(
+        example.model(words),
+        example.even,
+        args=config,
+        train_dataset=example.prompts(),
+        processing_class=words,
+        reuse=2,
+    )
+    trainer.train()
+    assert trainer.kernadv.metrics()["kernadv/history_visits"] == 16
+
+
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+def test_two_evaluations_have_files_of_their_own(make, example, kind):
+    easy, hard = example.prompts().select(range(4)), example.prompts().select(range(4, 8))
+    trainer = make(
+        kind, evaluation={"easy": easy, "../hard": hard}, eval_strategy="steps", eval_steps=2, max_steps=2,
+        per_device_eval_batch_size=8,
+    )  # fmt: skip
+    trainer.train()
+    folder = Path(trainer.args.output_dir, "eval_completions")
+    found = {str(file.relative_to(folder)): pd.read_parquet(file) for file in folder.rglob("*.parquet")}
+    assert found.keys() == {"easy/completions_00002.parquet", "%2E%2E%2Fhard/completions_00002.parquet"}
+    for table, rows in zip((found[name] for name in sorted(found, reverse=True)), (easy, hard), strict=True):
+        assert set(table["prompt"]) == set(rows["prompt"])
+
+
+def test_a_large_history_is_written_beside_the_model(make, monkeypatch, tmp_path):
+    """And is there before TRL's own state, which says that a checkpoint is whole."""
+    monkeypatch.setattr(_states, "LARGE", 0)
+    write, began = _states.write, []
+
+    def slow(folder, files):
+        time.sleep(2)
+        write(folder, files)
+
+    monkeypatch.setattr(_states, "write", slow)
+    trainer = make(save_strategy="steps", save_steps=1, max_steps=2, save_total_limit=1)
+    save_model, rotate = trainer.save_model, transformers.trainer.rotate_checkpoints
+    trainer.save_model = lambda *args, **options: (began.append(time.perf_counter()), save_model(*args, **options))
+    before = []
+
+    def checked(*args, **options):
+        assert Path(trainer.args.output_dir, f"checkpoint-{trainer.state.global_step}", STATE_FILE).is_file()
+        rotate(*args, **options)
+
+    monkeypatch.setattr(transformers.trainer, "rotate_checkpoints", checked)
+    save = trainer._save_checkpoint
+    trainer._save_checkpoint = lambda *args: (before.append(time.perf_counter()), save(*args))
+    trainer.train()
+    assert max(then - start for start, then in zip(before, began, strict=True)) < 1.5
+    assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-2"]
+
+
+def test_an_older_trl_is_refused_with_what_is_needed(tmp_path):
+    (tmp_path / "trl-1.12.0.dist-info").mkdir()
+    (tmp_path / "trl-1.12.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: trl\nVersion: 1.12.0\n")
+    (tmp_path / "trl").mkdir()
+    (tmp_path / "trl" / "__init__.py").write_text("raise ImportError('this version lacks what the adapter imports')\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import kernadv.adapters.trl"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ArgumentError: kernadv needs trl >= 1.16, and 1.12.0 is installed" in done.stderr.splitlines()[-1]
+
+
+def test_the_tested_versions_are_those_of_continuous_integration():
+    root = Path(__file__).parents[2]
+    pinned = re.search(r"^trl==(\d+)\.(\d+)\.", (root / "constraints-frameworks.txt").read_text(), re.M)
+    least = re.search(r'"trl>=(\d+)\.(\d+)"', (root / "pyproject.toml").read_text())
+    pin, low = (tuple(map(int, match.groups())) for match in (pinned, least))
+    from kernadv.adapters.trl import TESTED
+
+    assert (low, (pin[0], pin[1] + 1)) == TESTED
 
 
 def test_without_ids_the_text_tells_prompts_apart(make, example):
@@ -415,8 +735,8 @@ def test_checkpoints_that_do_not_fit(make, tmp_path):
     with pytest.raises(CheckpointError, match="truncated or not a checkpoint"):
         make().train(resume_from_checkpoint=str(checkpoint))
     (checkpoint / STATE_FILE).unlink()
-    with pytest.raises(CheckpointError, match=r"checkpoint-2 holds no kernadv\.safetensors"):
-        make(max_steps=3).train(resume_from_checkpoint=str(checkpoint))
+    with pytest.raises(CheckpointError, match="resume_cold=True"):
+        make().train(resume_from_checkpoint=str(checkpoint))
     trainer = make(max_steps=3, options={"resume_cold": True})
     with pytest.warns(UserWarning, match="goes on without a past"):
         trainer.train(resume_from_checkpoint=str(checkpoint))
@@ -492,6 +812,9 @@ def test_one_generation_is_still_refused_by_trl():
         ("_save_checkpoint", ["self", "model", "trial"]),
         ("_load_optimizer_and_scheduler", ["self", "checkpoint"]),
         ("_get_output_dir", ["self", "trial"]),
+        ("_save_rng_state", ["self", "output_dir"]),
+        ("train", ["self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"]),
+        ("evaluate", ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"]),
     ],
 )
 def test_methods_of_trl_that_are_relied_on(trainer, method, arguments):

@@ -26,8 +26,12 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", SCRIPT]
     example = HERE.parents[1] / "examples" / "trl_grpo_kernadv.py"
-    done = subprocess.run([*launch, example, folder], capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+    for command in (
+        [sys.executable, SCRIPT, "alone", example, folder / "alone"],
+        [*launch, "main", example, folder],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=540)
+        assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
 
@@ -72,6 +76,57 @@ def test_same_state_and_advantages_as_one_process(run, runs):
     assert runs.digest(alone) == first
     for one, two in zip(log[6:], sorted((run / "resumed" / "completions").glob("*.parquet")), strict=True):
         pd.testing.assert_frame_equal(one, pd.read_parquet(two))
+
+
+def test_the_first_process_may_keep_the_history_alone(run):
+    """The states are those of replicated runs, also resumed, and the other process remembers nothing."""
+    (_, seen, *_, weighted, _), (_, others, *_) = said(run)
+    first, second = (json.loads((run / f"kept_{k}.json").read_text()) for k in (0, 1))
+    assert (first["run"][2], second["run"][2]) == (seen, others)
+    assert first["run"][:2] == first["resumed"][:2]
+    assert first["weighted"][0] == weighted
+    assert [visits for _, visits, _ in first.values()] == [40, 40, 40, 16]
+    assert [visits for _, visits, _ in second.values()] == [0, 0, 0, 0]
+    for one, two in (("completions", "kept/completions"), ("resumed/completions", "kept_resumed/completions")):
+        files = sorted((run / one).glob("*.parquet"))
+        assert len(files) == len(list((run / two).glob("*.parquet")))
+        for file in files:
+            pd.testing.assert_frame_equal(pd.read_parquet(file), pd.read_parquet(run / two / file.name))
+
+
+def test_two_processes_resume_the_run_of_one(run):
+    """The first process alone keeps the history; what it computes is what an estimator says that goes on by itself."""
+    one = KernelValueEstimator(pessimism=PESSIMISM)
+    one.load(run / "alone" / "checkpoint-3" / STATE_FILE)
+    log = [pd.read_parquet(file) for file in sorted((run / "kept_alone" / "completions").glob("*.parquet"))]
+    assert [int(table["policy_step"].iloc[0]) for table in log] == list(range(4, 11))
+    for table in log:
+        advantages = one.advantages(table["prompt_id"].tolist(), rewards(table), int(table["policy_step"].iloc[0]))
+        assert advantages.tolist() == table["advantage"].tolist()
+
+
+def test_one_process_resumes_a_history_that_the_first_of_two_kept(run, make):
+    trainer = make(per_device_train_batch_size=8, max_steps=4, reuse=2, weights="none")
+    trainer.train(resume_from_checkpoint=str(run / "kept" / "checkpoint-3"))
+    assert trainer.kernadv.metrics()["kernadv/history_visits"] == 4 * 4
+
+
+@pytest.mark.parametrize(
+    ("case", "own", "other"),
+    [
+        ("estimators", "the processes disagree about the estimator: ", "the processes disagree about the estimator: "),
+        ("settings", "the processes disagree about ", "the processes disagree about "),
+        ("checkpoint", "process 1: ", "CheckpointError: "),
+        ("ids", "has no prompt id", "has no prompt id"),
+        ("rewards", "rewards must be finite", "process 0: rewards must be finite"),
+    ],
+)
+def test_an_error_of_one_process_is_raised_in_both(run, case, own, other):
+    """Otherwise one of them would wait for the other for ever."""
+    messages = [json.loads((run / f"errors_{k}.json").read_text())[case] for k in (0, 1)]
+    assert own in messages[0]
+    assert other in messages[1]
+    assert "ArgumentError: " in messages[0]
 
 
 def test_weights_are_those_of_the_gathered_batch(run):
