@@ -1,7 +1,7 @@
 """The recipes of `examples/recipes`, against stand-ins with the signatures that the frameworks publish.
 
 OpenRLHF 0.11.2, ms-swift 4.6.0 and AReaL 1.0.4 by their wheels, whose sources are read below, since they do not import
-without GPU libraries; NeMo-RL and prime-rl by their sources of August 2026.
+without GPU libraries; NeMo-RL by its source of August 2026.
 """
 
 import ast
@@ -86,34 +86,6 @@ def test_nemo_rl(load):
         assert torch.equal(got[:2], want[:, None].expand(2, 4))
         assert not got[2].any()
     assert estimator.compute_advantage(torch.tensor([3, 3, 4]), rewards, mask).shape == mask.shape
-
-
-def test_prime_rl(load):
-    class Algorithm:
-        def __init__(self, config, clients):
-            self.clients = clients
-
-    algorithms, given = {}, {}
-    recipe = load(
-        "prime_rl_kernadv",
-        prime_rl__orchestrator__algo={"ALGORITHM_CLASSES": algorithms},
-        prime_rl__orchestrator__algo__base={
-            "Algorithm": Algorithm,
-            "iter_trainable_traces": lambda episodes: ((e, trace) for e in episodes for trace in e.traces),
-        },
-        prime_rl__orchestrator__algo__routing={
-            "assign_advantages": lambda trace, advantages: given.setdefault(trace.key, advantages)
-        },
-    )
-    recipe.KernelAlgorithm.groups_per_step = 2
-    algorithm, again = algorithms["rae"](None, None), KernelValueEstimator(allow_late=True)
-    for group, (task, rewards) in enumerate([(0, [1.0]), (1, [0.0, 1.0]), (0, [0.0])]):
-        task_of = SimpleNamespace(data=SimpleNamespace(idx=task))
-        traces = [SimpleNamespace(task=task_of, reward=z, key=(group, k)) for k, z in enumerate(rewards)]
-        asyncio.run(algorithm.score_group([SimpleNamespace(traces=[trace]) for trace in traces]))
-        want = again.advantages([str(task)] * len(rewards), rewards, 1 + group // 2)
-        assert [given[trace.key] for trace in traces] == want.tolist()
-    asyncio.run(algorithm.score_group([SimpleNamespace(traces=[])]))
 
 
 def test_ms_swift(load, tmp_path):
@@ -228,7 +200,7 @@ def test_names_that_recipes_rely_on(package, file, text):
 
 def test_every_recipe_is_tested():
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    with_the_real_framework = {"skyrl"}
+    in_their_own_files = {"skyrl", "prime_rl"}
     files = {file.stem.removesuffix("_kernadv") for file in RECIPES.glob("*.py")}
-    assert files - with_the_real_framework <= tested
-    assert np.isin(["openrlhf", "nemo_rl", "prime_rl", "ms_swift", "areal"], list(tested)).all()
+    assert files - in_their_own_files <= tested
+    assert np.isin(["openrlhf", "nemo_rl", "ms_swift", "areal"], list(tested)).all()
