@@ -66,9 +66,7 @@ class TrainerMixin:
         self.kernadv = driver_with(driver, weights, resume_cold=resume_cold)  # "sum": the loss divides by all tokens
         self.id_column = id_column
         super().__init__(*args, **rest)
-        if self.rollout_queue is not None:  # the main process
-            self._kernadv_ids = sample_id or _ids_of(self, id_column, rest.get("environment_factory"))
-            self.rollout_queue = _Groups(self, self.rollout_queue)
+        _put_between(self, sample_id, rest.get("environment_factory"))
 
     def _kernadv_advantages(self: Any, rollouts: list[list[Any]]) -> Iterator[float]:
         """An advantage for each row of the rollouts of one group, which are remembered."""
@@ -157,6 +155,13 @@ class _Groups:
             for row, advantage in zip(rows, self._trainer._kernadv_advantages(fresh), strict=True):
                 row.advantage = advantage
         self._ready.extend(row for rollout in rollouts for row in rollout)
+
+
+def _put_between(trainer: Any, sample_id: Callable[[Any], Any] | None, environments: Any) -> None:
+    """Let the samples pass through `_Groups` on their way from the worker; only the main process has a queue."""
+    if trainer.rollout_queue is not None:
+        trainer._kernadv_ids = sample_id or _ids_of(trainer, trainer.id_column, environments)
+        trainer.rollout_queue = _Groups(trainer, trainer.rollout_queue)
 
 
 def _same_rollout(first: Any, sample: Any) -> bool:

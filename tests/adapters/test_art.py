@@ -2,12 +2,14 @@
 
 import importlib.util
 import itertools
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # of ART's imports, one asks the network for prices
 tinker = pytest.importorskip("tinker", reason="tinker is not installed: make test-adapters")
 art = pytest.importorskip("art", reason="openpipe-art is not installed: make test-adapters")
 if not hasattr(art, "TrajectoryGroup"):

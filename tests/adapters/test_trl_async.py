@@ -3,10 +3,12 @@
 A stand-in, too, for the attention kernel, which runs on GPUs only.
 """
 
+import asyncio
 import contextlib
 import copy
 import dataclasses
 import itertools
+import pickle
 import queue
 from collections import defaultdict
 from types import SimpleNamespace
@@ -22,8 +24,10 @@ from transformers import TrainerCallback
 from trl.experimental.async_grpo import AsyncGRPOConfig, async_grpo_trainer, packing
 from trl.experimental.async_grpo.async_rollout_worker import (
     AsyncRolloutWorker,
+    RolloutGroup,
     RolloutSample,
     TurnRecord,
+    _AsyncRolloutLoop,
     _chain_to_sequences,
 )
 
@@ -253,7 +257,33 @@ def test_the_law_with_rollouts_in_several_rows():
     np.testing.assert_allclose(means[:, 1] - means[:, 0], 1.0, atol=1e-12)
 
 
-def test_two_rollouts_that_say_the_same_are_two(example):
+def test_samples_as_trls_worker_scores_them():
+    """Its own scoring, without vLLM: forks are told apart from rollouts after the samples went to another process."""
+    loop = _AsyncRolloutLoop.__new__(_AsyncRolloutLoop)
+    loop.reward_funcs, loop.reward_func_names, loop._env_reward_types = [lambda **_: [1.0, None, 0.0]], ["right"], []
+    turns = [[TurnRecord(*turn, [-0.5] * len(turn[1])) for turn in rollout] for rollout in (TWICE, TWICE, ONCE)]
+    scored = RolloutGroup(
+        prompts=[[{"role": "user", "content": "a"}]] * 3,
+        reward_kwargs={},
+        completions=[[{"role": "assistant", "content": "x"}]] * 3,
+        completions_ids=[[7]] * 3,
+        completions_sequences=[_chain_to_sequences(rollout, "", fork_threshold=1)[0] for rollout in turns],
+        tool_call_counts=[0] * 3,
+        tool_failure_counts=[0] * 3,
+        model_version=1,
+        group_id=0,
+        env_rewards=[None] * 3,
+        rollout_rewards=[None] * 3,
+    )
+    trainer, groups, samples = bare(KernelValueEstimator(), version=1, group=3)
+    for row in asyncio.run(loop._score_group(scored)):
+        samples.put(pickle.loads(pickle.dumps(row)))
+    want = KernelValueEstimator().advantages(["a"] * 3, [1.0, np.nan, 0.0], 2)
+    assert [row.advantage for row in drain(groups)] == want[[0, 0, 1, 1, 2]].tolist()
+    assert trainer.kernadv.estimator.explain("a")["traces"].tolist() == [2]
+
+
+def test_two_rollouts_that_say_the_same_are_two():
     trainer, groups, samples = bare(KernelValueEstimator(), group=4)
     for turns in (TWICE, TWICE, ONCE, ONCE):
         for row in sample(0, 0, "a", 1.0, turns):
