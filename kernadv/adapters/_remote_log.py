@@ -15,14 +15,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kernadv._checkpoint import load_arrays, replacing, save_arrays
-from kernadv._errors import ArgumentError, CheckpointError, KernadvError, import_extra
+from kernadv._checkpoint import load_arrays, replacing, resolve, save_arrays
+from kernadv._errors import ArgumentError, CheckpointError, KernadvError
 from kernadv._typing import AnyArray, FloatArray, IntArray
 
 #: The chain of an empty log.
@@ -76,18 +76,17 @@ def store(folder: str | os.PathLike[str]) -> Store:
     ArgumentError
         If it cannot be made, or another process has it.
     MissingExtraError
-        If a URL is given and fsspec is not installed.
+        If a URL is given and fsspec, or its package for the store, is not installed.
     """
-    text = os.fspath(folder)
     try:
-        local = not text.startswith("file://") and "://" not in text
-        return Local(text) if local else Local(text[7:]) if text.startswith("file://") else Objects(text)
+        system, place = resolve(folder)
+        return Local(place) if system is None else Objects(system, place)
     except KernadvError:
         raise
     except Exception as error:  # of any file system, whose errors share no class
         raise ArgumentError(
-            f"folder={text!r} cannot be used: {error}; give one that can be written, on a disk that outlives the machine's "
-            "processes"
+            f"folder={os.fspath(folder)!r} cannot be used: {error}; give one that can be written, on a disk that outlives the "
+            "process"
         ) from error
 
 
@@ -185,15 +184,14 @@ class Objects:
 
     segment = 0
 
-    def __init__(self, url: str) -> None:
-        fsspec = import_extra("fsspec", f"folder={url!r}", "audit")
-        self._system, self.root = fsspec.core.url_to_fs(url.rstrip("/"))
+    def __init__(self, system: Any, root: str) -> None:
+        self._system, self._root = system, root.rstrip("/")
         for folder in ("", SNAPSHOTS, ABANDONED):
             self._system.makedirs(self._path(folder), exist_ok=True)
         self.write("_lock", b"")  # it can be written
 
     def _path(self, name: str) -> str:
-        return f"{self.root}/{name}".rstrip("/")
+        return f"{self._root}/{name}".rstrip("/")
 
     def close(self) -> None:
         """Nothing is held."""
@@ -228,14 +226,10 @@ class Objects:
             self._system.rm_file(self._path(name))
 
     def save(self, name: str, arrays: dict[str, AnyArray]) -> None:
-        with TemporaryDirectory() as folder:
-            save_arrays(Path(folder, "arrays"), arrays)
-            self.write(name, Path(folder, "arrays").read_bytes())
+        save_arrays(self._system.unstrip_protocol(self._path(name)), arrays)
 
     def load(self, name: str) -> dict[str, AnyArray]:
-        with TemporaryDirectory() as folder:
-            Path(folder, "arrays").write_bytes(self.read(name))
-            return load_arrays(Path(folder, "arrays"))
+        return load_arrays(self._system.unstrip_protocol(self._path(name)))
 
 
 class Batch(NamedTuple):
@@ -433,12 +427,10 @@ class Log:
 
 def encoded(batch: Batch, content: bytes, chain: bytes) -> tuple[bytes, bytes]:
     """Lines of a batch, and the hash of the log up to their end."""
-    text = {each: json.dumps(each) for each in {*batch.ids, *batch.traces}}
-    own = json.dumps(batch.batch_id)
     columns: dict[str, list[str]] = {
-        "step": list(map(str, batch.steps.tolist())),
-        "prompt_id": [text[each] for each in batch.ids],
-        "trace_id": [text[each] for each in batch.traces],
+        "step": _numbers(batch.steps),
+        "prompt_id": _texts(batch.ids),
+        "trace_id": _texts(batch.traces),
     }
     for name, matrix in (("reward", batch.rewards), ("advantage", batch.advantages)):
         columns[name] = _numbers(matrix if matrix.ndim == 1 else matrix.sum(1))
@@ -446,7 +438,7 @@ def encoded(batch: Batch, content: bytes, chain: bytes) -> tuple[bytes, bytes]:
             columns[f"{name}_{k}"] = _numbers(matrix[:, k])
     if batch.weights is not None:
         columns["weight"] = _numbers(batch.weights)
-    form = "{" + ", ".join(f'"{name}": %s' for name in columns) + ', "batch_id": ' + own.replace("%", "%%")
+    form = "{" + ", ".join(f'"{name}": %s' for name in columns) + ', "batch_id": ' + quoted(batch.batch_id).replace("%", "%%")
     lines = [form % row for row in zip(*columns.values(), strict=True)]
     data = ("}\n".join(lines) + f', "content": "{content.hex()}", "chain": "').encode()
     chain = _chain(chain, data)
@@ -475,7 +467,8 @@ def key_of(batch_id: str) -> bytes:
 
 def content_of(ids: Sequence[Any], rewards: FloatArray, steps: IntArray, weights: Any, trace: Any) -> bytes:
     """Hash of what a caller sent: B rows, before parts of a trace are joined."""
-    hashed = blake2b(json.dumps([list(ids), None if trace is None else list(trace)]).encode(), digest_size=16)
+    names = (json.dumps(None if part is None else list(part)) for part in (ids, trace))
+    hashed = blake2b("\n".join(names).encode(), digest_size=16)
     for part in (rewards, steps, () if weights is None else weights):
         numbers = np.ascontiguousarray(part, np.float64) + 0.0  # -0 is 0
         numbers[np.isnan(numbers)] = np.nan
@@ -515,8 +508,19 @@ def _chain(before: bytes, data: bytes) -> bytes:
     return blake2b(data, digest_size=8, key=before).digest()
 
 
-def _numbers(x: FloatArray) -> list[str]:
-    return ["null" if number != number else repr(number) for number in x.tolist()]
+def _texts(names: Sequence[Any]) -> list[str]:
+    """Names as JSON."""
+    kinds = set(map(type, names))
+    if kinds <= {str} or kinds <= {int}:
+        return list(map(quoted if kinds == {str} else str, names))
+    return [quoted(name) if isinstance(name, str) else str(name) for name in names]
+
+
+def _numbers(x: AnyArray) -> list[str]:
+    """Numbers as JSON, which gives every bit back.  Few are distinct."""
+    bits, place = np.unique(np.ascontiguousarray(x).view(np.int64), return_inverse=True)
+    texts = ["null" if number != number else repr(number) for number in bits.view(x.dtype).tolist()]
+    return list(map(texts.__getitem__, place.tolist()))
 
 
 def _matrix(rows: list[dict[str, Any]], name: str) -> FloatArray:

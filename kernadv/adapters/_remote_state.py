@@ -46,10 +46,13 @@ class Recipe(NamedTuple):
         The settings, or the name of the function.
     version : str
         Of kernadv.
+    folder : str
+        Of the actor; empty in what is saved, because a folder may be moved.
     """
 
     made_by: str
     version: str
+    folder: str = ""
 
 
 class Seen(NamedTuple):
@@ -125,13 +128,13 @@ class Shared:
     make : callable
         Returns a new estimator.
     own : Recipe
-    folder : str
+        With the folder.
     snapshot_every : int
         Batches between two snapshots.
     """
 
-    def __init__(self, make: Callable[[], Any], own: Recipe, folder: str, snapshot_every: int) -> None:
-        self._make, self._own, self._folder, self._every = make, own, folder, snapshot_every
+    def __init__(self, make: Callable[[], Any], own: Recipe, snapshot_every: int) -> None:
+        self._make, self._own, self._folder, self._every = make, own, own.folder, snapshot_every
         self._store: Any = None
         self._estimator: Any = None  # None: to be made from the folder
         self._log: Any = None
@@ -223,6 +226,10 @@ class Shared:
         self._finish()
         return self._newest, self._seen
 
+    def has_folder(self) -> bool:
+        """Whether the folder could be taken."""
+        return self._store is not None
+
     def close(self) -> None:
         """Wait for the snapshot under way, and let go of the folder."""
         self._finish()
@@ -271,7 +278,7 @@ class Shared:
             if any(name.startswith("log-") for name in names):
                 raise CheckpointError(f"{self._folder} has a log, but no {CONFIG} that says of what: bring it back")
             try:
-                folder.write(CONFIG, json.dumps(self._own._asdict()).encode())
+                folder.write(CONFIG, json.dumps(self._own._replace(folder="")._asdict()).encode())
             except Exception as error:  # of any file system, whose errors share no class
                 raise ArgumentError(f"folder={self._folder!r} cannot be written: {error}; give another one") from error
             return
@@ -281,7 +288,7 @@ class Shared:
             raise CheckpointError(
                 f"{CONFIG} of {self._folder} is damaged: bring it back, or begin a new folder"
             ) from None
-        _check(self._own, found, f"the history in {self._folder}")
+        _check(self._own._replace(folder=""), found, f"the history in {self._folder}")
 
     def _read(self, until: int | None) -> tuple[Log, Any]:
         """A log up to a position, and an estimator that knows its batches."""
@@ -326,7 +333,8 @@ class Shared:
         order = {name: k for k, name in enumerate(batch.traces)}
         rows = [order[name] for name in (trace if trace is not None else batch.traces)]
         dtype = np.asarray(rewards).dtype
-        return self._log.get(known).advantages[rows].astype(dtype if dtype.kind == "f" else np.float64)
+        given: AnyArray = self._log.get(known).advantages[rows]
+        return given.astype(dtype if dtype.kind == "f" else np.float64)
 
     def _snapshot_if_due(self) -> None:
         writing = self._writer is not None and self._writer.is_alive()
@@ -360,7 +368,7 @@ class Shared:
 
 
 def _superfluous(positions: list[int], every: int) -> list[int]:
-    """Snapshots that are not needed: beside the two newest, one is kept for each doubling of the distance from the newest."""
+    """Snapshots that are not needed: beside the two newest, one is kept for each doubling of the distance from here."""
     found = sorted(position for position in positions if position >= 0)
     oldest: dict[int, int] = {}
     for position in found:
@@ -399,6 +407,10 @@ def _check(asked: Recipe, found: Recipe, what: str) -> None:
         raise ArgumentError(
             f"{what} was made by {found.made_by:.500}, this one by {asked.made_by:.500}; give the same settings, or take "
             "another name and folder"
+        )
+    if asked.folder != found.folder:
+        raise ArgumentError(
+            f"{what} keeps its log in {found.folder}, this one asks for {asked.folder}; give the same folder"
         )
 
 

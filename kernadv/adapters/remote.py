@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
-from kernadv._checkpoint import load_arrays, save_arrays
+from kernadv._checkpoint import load_arrays, resolve, save_arrays
 from kernadv._errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -101,13 +101,18 @@ class RemoteEstimator:
         if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
             raise ArgumentTypeError(f"folder must be a path or a URL, got {folder!r:.80}")
         self.name, self.namespace = name, namespace
-        place = os.fspath(folder)
-        self.folder = place if "://" in place else os.path.abspath(os.path.expanduser(place))
+        system, place = resolve(folder)
+        self.folder = os.path.abspath(os.path.expanduser(place)) if system is None else os.fspath(folder)
         self._every = check_count(snapshot_every, "snapshot_every")
         self._timeout = check_positive(timeout, "timeout", "it is in seconds")
-        self._make, self._own = recipe(factory)
-        self._seen, self._actor, self._about = Seen(), None, About(False, None)
-        self._about = self._call("about")
+        self._make, own = recipe(factory)
+        self._own = own._replace(folder=self.folder)
+        self._seen, self._actor = Seen(), None
+        try:
+            self._about: About = self._call("about")
+        except (ArgumentError, ArgumentTypeError, CheckpointError):
+            self._give_up()
+            raise
 
     def __repr__(self) -> str:
         return f"RemoteEstimator({self.name!r}, folder={self.folder!r})"
@@ -190,7 +195,7 @@ class RemoteEstimator:
     def state_dict(self) -> dict[str, AnyArray]:
         """Where the log is now: small arrays that `load_state_dict` goes back to."""
         position, chain = self._call("position")
-        own = "\n".join(self._own).encode()
+        own = "\n".join(self._own[:2]).encode()
         return {
             POSITION: np.array([position]),
             CHAIN: np.frombuffer(chain, np.uint8).copy(),
@@ -201,14 +206,14 @@ class RemoteEstimator:
         """Go back to where the log was, and forget what came after; errors as in `load`."""
         if not {POSITION, CHAIN, RECIPE} <= set(state):
             raise CheckpointError(
-                f"not the position of a shared estimator: it holds {sorted(map(str, state))[:6]}; a state of an estimator in "
-                "this process cannot be loaded here"
+                f"not the position of a shared estimator: it holds {sorted(map(str, state))[:6]}; the state of an estimator "
+                "in a process of its own cannot be loaded here"
             )
         saved = Recipe(*np.asarray(state[RECIPE], np.uint8).tobytes().decode(errors="replace").partition("\n")[::2])
-        if saved != self._own:
+        if saved != self._own._replace(folder=""):
             raise CheckpointError(
-                f"the checkpoint is of an estimator made by {saved.made_by:.500} under kernadv {saved.version:.20}, this one "
-                f"is made by {self._own.made_by:.500} under {self._own.version}"
+                f"the checkpoint is of an estimator made by {saved.made_by:.500} under kernadv {saved.version:.20}, this "
+                f"one is made by {self._own.made_by:.500} under {self._own.version}"
             )
         position = np.asarray(state[POSITION]).ravel()
         if len(position) != 1 or position.dtype.kind not in "iu" or position[0] < 0:
@@ -237,10 +242,8 @@ class RemoteEstimator:
     def stop(self) -> None:
         """End the actor, for all callers.  The folder stays; the next call starts an actor that goes on from it."""
         actor = self._found()
-        try:
+        with suppress(exceptions.RayError):  # it is dead or hangs: the log has all that was answered
             ray.get(actor.close.remote(), timeout=self._timeout)
-        except exceptions.RayError:
-            pass  # it is dead or hangs: the log has all that was answered
         ray.kill(actor)
         self._actor = None
 
@@ -258,7 +261,7 @@ class RemoteEstimator:
                 self._actor = None
                 if time.monotonic() + wait > end:
                     raise BackendError(
-                        f"the actor {self.name!r} in namespace {self.namespace!r} did not answer within {self._timeout:g} s: "
+                        f"the actor {self.name!r} of namespace {self.namespace!r} did not answer in {self._timeout:g} s: "
                         f"{str(error).splitlines()[0]:.200}; look at `ray status`, or give a longer timeout"
                     ) from None
                 time.sleep(wait)
@@ -269,8 +272,15 @@ class RemoteEstimator:
         if self._actor is None:
             options = {"lifetime": "detached", "max_restarts": -1, "max_task_retries": 0, "num_cpus": 0}
             kind = ray.remote(Shared).options(name=self.name, namespace=self.namespace, get_if_exists=True, **options)
-            self._actor = kind.remote(self._make, self._own, self.folder, self._every)
+            self._actor = kind.remote(self._make, self._own, self._every)
         return self._actor
+
+    def _give_up(self) -> None:
+        """End an actor that could not take its folder, so that its name is free."""
+        with suppress(exceptions.RayError):
+            if not ray.get(self._found().has_folder.remote(), timeout=self._timeout):
+                ray.kill(self._actor)
+        self._actor = None
 
 
 def remote_of(settings: Any, options: Any, weights: Any = "surprisal") -> RemoteEstimator:
@@ -294,8 +304,8 @@ def remote_of(settings: Any, options: Any, weights: Any = "surprisal") -> Remote
     known = {"name", "folder", "snapshot_every", "namespace", "timeout"}
     if not {"name", "folder"} <= given.keys() <= known:
         raise ArgumentError(
-            f"remote must be a mapping with a name and a folder, e.g. {{name: run-42, folder: /shared/run-42}}, and no others "
-            f"than {sorted(known)}; got {settings!r:.200}"
+            "remote must be a mapping with a name and a folder, e.g. {name: run-42, folder: /shared/run-42}; known are "
+            f"{', '.join(sorted(known))}; got {settings!r:.200}"
         )
     factory = options
     if not callable(options):
