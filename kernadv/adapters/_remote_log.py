@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -118,12 +119,17 @@ class Local:
         while True:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock.truncate(0)
+                self._lock.write(f"{os.getpid()} on {socket.gethostname()}")
+                self._lock.flush()
                 return
             except BlockingIOError:
                 if time.monotonic() > end:
+                    self._lock.seek(0)
+                    holder = self._lock.read()
                     self._lock.close()
                     raise ArgumentError(
-                        f"folder={str(self.root)!r} is in use by another process: a folder belongs to one name; give this "
+                        f"folder={str(self.root)!r} is in use by process {holder}: a folder belongs to one name; give this "
                         "one another folder, or stop the other"
                     ) from None
                 time.sleep(0.05)

@@ -218,12 +218,13 @@ class Shared:
             self._newest = position
         return None, self._seen
 
-    def snapshot(self, caller: Recipe, seen: Seen) -> tuple[int, Seen]:
-        """Write a snapshot now, and wait for it; returns its position."""
+    def snapshot(self, caller: Recipe, seen: Seen, wait: bool) -> tuple[int, Seen]:
+        """Write a snapshot of now; returns its position."""
         self._ready(caller, seen)
         self._finish()
         self._begin_snapshot()
-        self._finish()
+        if wait:
+            self._finish()
         return self._newest, self._seen
 
     def has_folder(self) -> bool:

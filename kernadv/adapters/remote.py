@@ -188,9 +188,9 @@ class RemoteEstimator:
         """The state of the estimator itself, for its `load_state_dict` in this process."""
         return dict(self._call("state_dict"))
 
-    def snapshot(self) -> int:
-        """Write a snapshot now, and wait for it; returns the number of batches in it."""
-        return int(self._call("snapshot"))
+    def snapshot(self, wait: bool = True) -> int:
+        """Write a snapshot of now, and by default wait for it; returns the number of batches in it."""
+        return int(self._call("snapshot", wait))
 
     def state_dict(self) -> dict[str, AnyArray]:
         """Where the log is now: small arrays that `load_state_dict` goes back to."""
