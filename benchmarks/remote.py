@@ -48,12 +48,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Kill the actor of a shared estimator, and measure it.")
     parser.add_argument("--short", action="store_true", help="few of everything, in two minutes; writes no table")
     parser.add_argument("--kills", type=int, help="number of kills (default: 200)")
+    parser.add_argument("--minutes", type=float, help="no kill after so many minutes")
     parser.add_argument("--only", choices=sorted(PARTS), help="this part only; the other lines of the table stay")
     parser.add_argument("--seed", type=int, default=1, help="what is random follows from it (default: 1)")
     asked = parser.parse_args()
     found: dict[str, str] = {}
     options = {"num_cpus": PRODUCERS, "include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-    ray.init(**options, object_store_memory=400 << 20)
+    for left in (5, 4, 3, 2, 1, 0):
+        try:
+            ray.init(**options, object_store_memory=400 << 20)
+            break
+        except Exception:  # it gives a busy machine 30 seconds, and raises no class of its own
+            ray.shutdown()
+            if not left:
+                raise
     try:
         for name in [asked.only] if asked.only else PARTS:
             with tempfile.TemporaryDirectory() as folder:
@@ -73,17 +81,21 @@ def kills(folder: Path, asked: argparse.Namespace) -> list[tuple[str, str]]:
     est = shared(folder, snapshot_every=20)
     stop = folder / "stop"
     tasks = [ray.remote(num_cpus=0)(produce).remote(est, k, asked.seed, stop) for k in range(PRODUCERS)]
-    begun, last, while_reading = time.monotonic(), "", 0
+    begun, last, at_once, done = time.monotonic(), "", 0, 0
     for k in range(count):
+        if asked.minutes and time.monotonic() - begun > 60 * asked.minutes:
+            break
         holder = wait_for(lambda last=last: next(iter(living(folder, last)), None))
         last = holder
         if k % 4:  # else at once: while the folder is read
             time.sleep(float(rng.uniform(0.0, 1.5)))
         else:
-            while_reading += 1
+            at_once += 1
             time.sleep(float(rng.uniform(0.0, 0.1)))
         with suppress(ProcessLookupError):
             os.kill(int(holder), signal.SIGKILL)
+            done += 1
+        print(f"\r{done} kills", end="", flush=True)
     wait_for(lambda: next(iter(living(folder, last)), None))
     seconds = time.monotonic() - begun
     time.sleep(1.0)
@@ -105,7 +117,7 @@ def kills(folder: Path, asked: argparse.Namespace) -> list[tuple[str, str]]:
     twice = sum(n > 1 for n in times.values())
     equal = state == bits(alone.state_dict())
     text = (
-        f"{count} SIGKILLs ({while_reading} of them just after a restart) in {seconds:,.0f} s under load from {PRODUCERS} "
+        f"{done} SIGKILLs ({at_once} of them just after a restart) in {seconds:,.0f} s, under load from {PRODUCERS} "
         f"producers: {len(answers):,} batches answered, **{lost} lost, {twice} counted twice**, {other} with other advantages "
         f"than one process gives; state {'bit-equal to' if equal else 'DIFFERENT from'} that of one process; "
         f"{snapshots} snapshots at the end"
@@ -254,7 +266,9 @@ def write(found: dict[str, str], renew: bool) -> None:
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {packages}.\n\n"
         "| | |\n|---|---|\n"
     )
-    RESULT.write_text(head + "".join(f"| {name} | {lines[name]} |\n" for name in LINES if name in lines), encoding="utf-8")
+    RESULT.write_text(
+        head + "".join(f"| {name} | {lines[name]} |\n" for name in LINES if name in lines), encoding="utf-8"
+    )
     print(f"wrote {RESULT}")
 
 

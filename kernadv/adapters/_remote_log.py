@@ -86,8 +86,8 @@ def store(folder: str | os.PathLike[str]) -> Store:
         raise
     except Exception as error:  # of any file system, whose errors share no class
         raise ArgumentError(
-            f"folder={os.fspath(folder)!r} cannot be used: {error}; give one that can be written, on a disk that outlives the "
-            "process"
+            f"folder={os.fspath(folder)!r} cannot be used: {error}; give one that can be written, on a disk that "
+            "outlives the process"
         ) from error
 
 
@@ -444,7 +444,12 @@ def encoded(batch: Batch, content: bytes, chain: bytes) -> tuple[bytes, bytes]:
             columns[f"{name}_{k}"] = _numbers(matrix[:, k])
     if batch.weights is not None:
         columns["weight"] = _numbers(batch.weights)
-    form = "{" + ", ".join(f'"{name}": %s' for name in columns) + ', "batch_id": ' + quoted(batch.batch_id).replace("%", "%%")
+    form = (
+        "{"
+        + ", ".join(f'"{name}": %s' for name in columns)
+        + ', "batch_id": '
+        + quoted(batch.batch_id).replace("%", "%%")
+    )
     lines = [form % row for row in zip(*columns.values(), strict=True)]
     data = ("}\n".join(lines) + f', "content": "{content.hex()}", "chain": "').encode()
     chain = _chain(chain, data)

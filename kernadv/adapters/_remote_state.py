@@ -66,7 +66,7 @@ class About(NamedTuple):
     """What a caller must know of the estimator."""
 
     weighted: bool
-    components: int | None
+    components: int
 
 
 def recipe(factory: Any) -> tuple[Callable[[], Any], Recipe]:
@@ -147,7 +147,7 @@ class Shared:
         estimator = self._ready(caller, seen)
         columns = getattr(estimator, "columns", None)
         first = estimator if columns is None else columns[0]
-        return About(bool(getattr(first, "weighted", False)), None if columns is None else len(columns)), self._seen
+        return About(bool(getattr(first, "weighted", False)), len(columns or ())), self._seen
 
     def advantages(
         self, caller: Recipe, seen: Seen, batch_id: str, ids: Any, rewards: Any, step: Any, weights: Any, trace: Any

@@ -63,8 +63,8 @@ class RemoteEstimator:
     ----------
     weighted : bool
         Whether `advantages` expects weights.
-    components : int or None
-        Number of columns of the rewards, of a `ComponentValueEstimator`.
+    components : int
+        Number of columns of the rewards, of a `ComponentValueEstimator`; 0: they are (B,).
 
     Raises
     ------
@@ -127,8 +127,8 @@ class RemoteEstimator:
         return self._about.weighted
 
     @property
-    def components(self) -> int | None:
-        """Number of columns of the rewards; None: they are (B,)."""
+    def components(self) -> int:
+        """Number of columns of the rewards; 0: they are (B,)."""
         return self._about.components
 
     def advantages(
@@ -283,7 +283,7 @@ class RemoteEstimator:
         self._actor = None
 
 
-def remote_of(settings: Any, options: Any, weights: Any = "surprisal") -> RemoteEstimator:
+def remote_of(settings: Any, options: Any, weights: Any = "surprisal", loss: str | None = "sum") -> RemoteEstimator:
     """The shared estimator that a framework's configuration describes: ``remote: {name: ..., folder: ...}``.
 
     Parameters
@@ -292,8 +292,9 @@ def remote_of(settings: Any, options: Any, weights: Any = "surprisal") -> Remote
         Arguments of `RemoteEstimator`, without the factory.
     options : mapping or callable
         The other settings of kernadv, or the function that its ``factory`` names.
-    weights : {"surprisal", "none"} or callable
-        As in `Driver`: the estimator is weighted unless "none", and has its pessimism, unless the options say otherwise.
+    weights, loss
+        As in `Driver`: the estimator is weighted, and has a pessimism, where that of a `Driver` would, unless the options
+        say otherwise.
 
     Raises
     ------
@@ -308,11 +309,10 @@ def remote_of(settings: Any, options: Any, weights: Any = "surprisal") -> Remote
             f"{', '.join(sorted(known))}; got {settings!r:.200}"
         )
     factory = options
-    if not callable(options):
-        plain = "h" in options
-        own = {} if plain else {"weighted": weights != "none"}
-        tilt = {"pessimism": PESSIMISM} if weights == "surprisal" and not plain else {}
-        factory = {**own, **tilt, **options}
+    if not callable(options) and "h" not in options:
+        weighted = weights != "none" and (weights != "surprisal" or loss is not None)
+        tilt = {"pessimism": PESSIMISM} if weights == "surprisal" else {}
+        factory = {"weighted": weighted, **tilt, **options}
     return RemoteEstimator(given.pop("name"), factory, **given)
 
 

@@ -1,4 +1,4 @@
-"""One estimator for several processes: an actor of Ray that is killed, asked twice, taken back, and asked for another one."""
+"""One estimator for several processes: an actor of Ray that is killed, asked twice, taken back, and asked for another."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: make test-adapter
 
 from kernadv import ComponentValueEstimator, KernelValueEstimator
 from kernadv._errors import ArgumentError, ArgumentTypeError, BackendError, CheckpointError
-from kernadv.adapters import Driver, remote
+from kernadv.adapters import Driver
 from kernadv.adapters._driver import STATE_FILE
 from kernadv.adapters.remote import RemoteEstimator, remote_of
 
@@ -24,7 +24,15 @@ LIMIT = 120.0
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     """Two processors, no dashboard."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="warning", object_store_memory=100 << 20)
+    options = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "logging_level": "warning"}
+    for left in (2, 1, 0):
+        try:
+            ray.init(**options, object_store_memory=100 << 20)
+            break
+        except Exception:  # it gives a busy machine 30 seconds, and raises no class of its own
+            ray.shutdown()
+            if not left:
+                raise
     yield
     ray.shutdown()
 
@@ -59,7 +67,7 @@ def of_actor(estimator):
 
 def test_it_answers_as_one_process_does(shared):
     alone, est = KernelValueEstimator(weighted=True, pessimism=2.0), shared({"weighted": True, "pessimism": 2.0})
-    assert (est.weighted, est.components) == (True, None)
+    assert (est.weighted, est.components) == (True, 0)
     for step in range(1, 8):
         ids, rewards, _ = batch(step)
         weights = np.arange(1.0, 17.0)
@@ -177,7 +185,7 @@ def test_a_checkpoint_names_the_position(shared, tmp_path):
         shared(folder=tmp_path / "other", name=f"{est.name} other").load(file)
     with pytest.raises(CheckpointError, match="is of an estimator made by"):
         shared({"h": 0.5}, folder=tmp_path / "third", name=f"{est.name} third").load(file)
-    with pytest.raises(CheckpointError, match="not a state|holds only"):
+    with pytest.raises(CheckpointError, match="not a state of"):
         KernelValueEstimator().load(file)
     whole = file.read_bytes()
     for cut in range(0, len(whole), 11):
@@ -215,8 +223,8 @@ def test_errors_reach_the_caller_as_they_are(shared, tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_used_leaves_the_name_free(shared, tmp_path):
     with pytest.raises(ArgumentError, match="cannot be used"):
         shared(folder="/sys/kernadv")
+    (tmp_path / "file").write_text("")
     with pytest.raises(ArgumentError, match="Not a directory"):
-        (tmp_path / "file").write_text("")
         shared(folder=tmp_path / "file" / "in")
     with pytest.raises((ArgumentError, ArgumentTypeError)):
         shared({"no_such": 1}, folder=tmp_path / "new")

@@ -168,9 +168,21 @@ def test_bad_input_leaves_no_trace(folder, caller):
     assert caller(folder, {"allow_late": 2}).state() == state
 
 
+def outcome(caller):
+    """The state, or the message of an error."""
+    try:
+        return caller.state()
+    except CheckpointError as error:
+        return str(error)
+
+
 def odd_batches():
     """Small batches with what a line may hold."""
-    return [(["a", "b"], [1.0, 0.1], 1), (['"\n\u2028', "\ud800%s"], [np.nan, -0.0], 2), (["a", "c"], [1 / 3, 1e-300], 3)]
+    return [
+        (["a", "b"], [1.0, 0.1], 1),
+        (['"\n\u2028', "\ud800%s"], [np.nan, -0.0], 2),
+        (["a", "c"], [1 / 3, 1e-300], 3),
+    ]
 
 
 @pytest.mark.parametrize("segment", [1, 1 << 20], ids=["a file for each batch", "one file"])
@@ -235,16 +247,13 @@ def test_a_log_with_one_byte_changed_is_refused(tmp_path, caller):
         states.append(shared.state())
     file = folder / "log-000000000000.jsonl"
     whole = file.read_bytes()
-    refused = 0
+    found = []
     for at in range(0, len(whole), 5):
         shared.shared.close()
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        try:  # what makes the last batch incomplete looks like a crash
-            assert caller(folder).state() == states[2]
-        except CheckpointError as error:
-            assert "the log is damaged" in str(error)
-            refused += 1
-    assert refused > len(whole) // 5 * 0.6
+        found.append(outcome(caller(folder)))
+    assert [each for each in found if each != states[2] and "the log is damaged" not in each] == []
+    assert sum(each == states[2] for each in found) < len(found) / 3  # an end that looks cut off by a crash
 
 
 def test_a_snapshot_cut_at_every_byte(tmp_path, caller):
@@ -392,14 +401,14 @@ def test_others_are_refused(folder, caller):
     shared.advantages(["a"], [1.0], 1)
     state = shared.state()
     for own, error, message in (
-        (shared.own._replace(made_by='{"allow_late": 9}'), ArgumentError, "was made by .*8.*this one by .*9"),
+        (shared.own._replace(made_by='{"allow_late": 9}'), ArgumentError, r"was made by .*8.*this one by .*9"),
         (shared.own._replace(version="0.0.9"), CheckpointError, r"is of kernadv .*, this is 0\.0\.9"),
         (shared.own._replace(folder="/elsewhere"), ArgumentError, "keeps its log in .*/elsewhere"),
     ):
         with pytest.raises(error, match=message):
             shared.shared.about(own, Seen())
     assert shared.state() == state
-    with pytest.raises(ArgumentError, match="the history in .* was made by"):
+    with pytest.raises(ArgumentError, match=r"the history in .* was made by"):
         caller(folder, {"allow_late": 9}).state()
     later = caller(folder)
     later.own = later.shared._own = Recipe(later.own.made_by, "0.0.9", later.folder)
