@@ -118,8 +118,8 @@ def kills(folder: Path, asked: argparse.Namespace) -> list[tuple[str, str]]:
     equal = state == bits(alone.state_dict())
     text = (
         f"{done} SIGKILLs ({at_once} of them just after a restart) in {seconds:,.0f} s, under load from {PRODUCERS} "
-        f"producers: {len(answers):,} batches answered, **{lost} lost, {twice} counted twice**, {other} with other advantages "
-        f"than one process gives; state {'bit-equal to' if equal else 'DIFFERENT from'} that of one process; "
+        f"producers: {len(answers):,} batches answered, **{lost} lost, {twice} counted twice**, {other} with other "
+        f"advantages than one process gives; state {'bit-equal to' if equal else 'DIFFERENT from'} that of one process; "
         f"{snapshots} snapshots at the end"
     )
     if lost or twice or other or not equal:

@@ -371,11 +371,12 @@ class Log:
                 self._take(data[at : end.end()], end, number, start + at)
                 yield decoded(data[at : end.end()])
                 at = end.end()
-            if at < len(data) and number != segments[-1]:
+            torn = at < len(data) or start + at == 0
+            if torn and number != segments[-1]:
                 raise CheckpointError(
                     f"the log is damaged: {name_of(number)} ends in the middle of a batch, and another file follows"
                 )
-            if at < len(data) and until is None:
+            if torn and until is None:
                 with told("the end of the log cannot be removed"):
                     self.folder.cut(name_of(number), start + at)
 
