@@ -264,7 +264,7 @@ def write(found: dict[str, str], renew: bool) -> None:
         "Remade by `python -m benchmarks.remote` (`make remote`), which ends with an error if a batch is lost or counted "
         f"twice. Last run: {datetime.date.today()}, {os.cpu_count()} cores (load {load:.0f} in the last 5 minutes), "
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {packages}.\n\n"
-        "| | |\n|---|---|\n"
+        "<!-- table -->\n\n| | |\n|---|---|\n"
     )
     RESULT.write_text(
         head + "".join(f"| {name} | {lines[name]} |\n" for name in LINES if name in lines), encoding="utf-8"

@@ -1,8 +1,12 @@
 """One estimator for several processes: an actor of Ray that is killed, asked twice, taken back, and asked for another."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -282,3 +286,15 @@ def test_one_setting_of_a_framework(shared, tmp_path):
         with pytest.raises(ArgumentError, match="remote must be a mapping with a name and a folder"):
             remote_of(bad, {})
     ray.kill(est._found())
+
+
+def test_the_example_runs(tmp_path):
+    example = Path(__file__).parents[2] / "examples" / "ray_shared_estimator.py"
+    done = subprocess.run(
+        [sys.executable, example, tmp_path / "run"], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "killed the actor" in done.stdout
+    assert "120 batches of 120, 64 prompts" in done.stdout
+    easy, hard, new = (float(x) for x in re.findall(r"(?:easy|hard|new): ([.\d]+) ", done.stdout))
+    assert easy > new > hard

@@ -496,17 +496,19 @@ def test_the_audit_reads_the_log(tmp_path, caller):
     from kernadv.logs import read_log
 
     shared = caller(tmp_path, every=3)
-    seen = set()
-    place = None
-    for ids, rewards, step in batches(40, rows=64):
-        shared.advantages(ids, rewards, step, f"batch {step}")
-        seen.update(ids)
-        place = shared.ask("position") if step == 30 else place
-    log = read_log(tmp_path)
-    assert (log.n_rows, len(log.prompts) if hasattr(log, "prompts") else len(seen)) == (40 * 64, len(seen))
-    shared.ask("go_back", *place)  # what is forgotten is no part of the log
-    assert read_log(tmp_path).n_rows == 30 * 64
-    found = audit(read_log(tmp_path))
-    assert found is not None
+    rewards, ids, place = [], [], None
+    for batch in batches(40, rows=64):
+        shared.advantages(*batch, f"batch {batch[2]}")
+        ids, rewards = ids + batch[0], [*rewards, *batch[1]]
+        place = shared.ask("position") if batch[2] == 30 else place
+    log = read_log(tmp_path, keep_traces=True)
+    assert (log.n_rows, sorted(log.prompts)) == (40 * 64, sorted(set(ids)))
+    scored = np.array(rewards)[~np.isnan(rewards)]
+    assert np.isclose(log.groups.s.sum() + log.origin * log.groups.n.sum(), scored.sum())
+    assert log.groups.n.sum() == len(scored)
     line = json.loads((tmp_path / "log-000000000000.jsonl").read_text().splitlines()[0])
     assert line.keys() == {"step", "prompt_id", "trace_id", "reward", "advantage", "batch_id"}
+    shared.ask("go_back", *place)  # what is forgotten is no part of the log
+    log = read_log(tmp_path)
+    assert log.n_rows == 30 * 64
+    assert "kernadv" in str(audit(log))
