@@ -17,7 +17,8 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: make test-adapter
 from kernadv import ComponentValueEstimator, KernelValueEstimator
 from kernadv._errors import ArgumentError, ArgumentTypeError, BackendError, CheckpointError
 from kernadv.adapters import Driver
-from kernadv.adapters._driver import STATE_FILE
+from kernadv.adapters._process import driver_of
+from kernadv.adapters._states import STATE_FILE
 from kernadv.adapters.remote import RemoteEstimator, remote_of
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -27,7 +28,8 @@ LIMIT = 120.0
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    """Two processors, no dashboard."""
+    """Two processors, no dashboard; workers do not import this file."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     options = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "logging_level": "warning"}
     for left in (2, 1, 0):
         try:
@@ -286,6 +288,25 @@ def test_one_setting_of_a_framework(shared, tmp_path):
         with pytest.raises(ArgumentError, match="remote must be a mapping with a name and a folder"):
             remote_of(bad, {})
     ray.kill(est._found())
+
+
+def test_the_setting_of_verl_and_skyrl(shared, tmp_path):
+    torch = pytest.importorskip("torch")
+    where = {"name": uuid4().hex, "folder": str(tmp_path / "set"), "timeout": LIMIT}
+    drivers = [driver_of({"allow_late": 2, "remote": where}) for _ in range(2)]  # those of two trainers
+    mine = driver_of({"allow_late": 2})
+    surprisal = torch.rand(16, generator=torch.Generator().manual_seed(0)) * 9, torch.full((16,), 5)
+    for step in (1, 2, 3):
+        ids, rewards, _ = batch(step)
+        rewards = torch.tensor(rewards)
+        own = mine.rows(ids, rewards, step, surprisal=lambda: surprisal)
+        assert torch.equal(drivers[0].rows(ids, rewards, step, surprisal=lambda: surprisal), own)
+    assert drivers[1].metrics()["kernadv/history_visits"] == mine.metrics()["kernadv/history_visits"]
+    with pytest.raises(ArgumentError, match="was made by"):
+        driver_of({"allow_late": 3, "remote": where})
+    with pytest.raises(ArgumentError, match="factory must stand alone"):
+        driver_of({"allow_late": 3, "factory": "kernadv.KernelValueEstimator", "remote": where})
+    ray.kill(drivers[0].estimator._found())
 
 
 def test_the_example_runs(tmp_path):
