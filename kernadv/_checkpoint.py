@@ -1,23 +1,37 @@
-"""Files that are whole or absent: written beside, flushed to disk, renamed over the old one."""
+"""Files that are whole or absent: written beside, flushed to disk, renamed over the old one.
+
+A URL goes through fsspec, whose file system is that of the store.
+"""
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
+import re
 import socket
+import tempfile
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kernadv._errors import CheckpointError
+from kernadv._errors import ArgumentError, CheckpointError, MissingExtraError
 from kernadv._typing import AnyArray
 
 #: Name under which a file carries the checksum of its other arrays.
 CHECKSUM = "crc32"
+#: How safetensors calls the types of numpy.
+_KINDS = {"|b1": "BOOL", "|u1": "U8", "|i1": "I8"} | {
+    f"<{kind}{size}": f"{name}{8 * size}"
+    for kind, name, sizes in (("u", "U", (2, 4, 8)), ("i", "I", (2, 4, 8)), ("f", "F", (2, 4, 8)))
+    for size in sizes
+}
 
 
 @contextmanager
@@ -59,14 +73,75 @@ def _alive(pid: str) -> bool:
     return not pid.isdigit() or Path(f"/proc/{pid}").exists() or not Path("/proc").exists()
 
 
-def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, AnyArray]) -> None:
-    """Write arrays to a safetensors file, atomically."""
-    from safetensors.numpy import save  # here: nothing but a file needs it
+def resolve(path: str | os.PathLike[str]) -> tuple[Any, str]:
+    """The file system of fsspec that holds a URL, and the path in it; None: the path is one of this machine.
 
+    Raises
+    ------
+    ArgumentError
+        If no file system has that protocol, or the path is a URL that lost a slash, as it does in a `Path`.
+    MissingExtraError
+        If fsspec, or its package for the protocol, is not installed.
+    """
+    text = os.fspath(path)
+    if "://" not in text:
+        scheme = next((part for part in text.split(os.sep) if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", part)), None)
+        if scheme is not None:
+            raise ArgumentError(f"{text} is no URL, but looks like one: give {scheme}//... as text, whole and not as a Path")
+        return None, text
+    try:
+        fsspec = importlib.import_module("fsspec")
+    except ImportError:
+        raise MissingExtraError(
+            f"{text} needs fsspec, which is not installed; run: pip install fsspec, and its package for the store, e.g. s3fs"
+        ) from None
+    try:
+        system, inside = fsspec.core.url_to_fs(text)
+    except ImportError as error:
+        raise MissingExtraError(f"{text} needs a package that is not installed: {error}") from None
+    except ValueError as error:
+        raise ArgumentError(f"{text} cannot be reached through fsspec: {error}") from None
+    kinds = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
+    return (None, inside) if "file" in kinds else (system, inside)
+
+
+def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, AnyArray]) -> None:
+    """Write arrays to a safetensors file, atomically; to a URL as its store writes a file.
+
+    The arrays are not copied, unless they are not contiguous.
+
+    Raises
+    ------
+    ArgumentError, MissingExtraError
+        As `resolve`.
+    OSError, or another error of the store
+        If the file cannot be written.
+    """
+    system, place = resolve(path)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    data = save({**arrays, CHECKSUM: _checksum(arrays)})
-    with replacing(path) as beside:
-        beside.write_bytes(data)
+    if system is None:
+        with replacing(place) as beside:
+            _write(beside, arrays)
+        return
+    with tempfile.TemporaryDirectory(prefix="kernadv-") as folder:
+        whole = Path(folder) / "state"
+        _write(whole, arrays)
+        system.put_file(str(whole), place)
+
+
+def _write(path: Path, arrays: dict[str, AnyArray]) -> None:
+    """Write the format of safetensors: length of the header, header, arrays; the largest numbers first, so that all align."""
+    arrays = {**arrays, CHECKSUM: _checksum(arrays)}
+    header, end = {}, 0
+    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):
+        header[name] = {"dtype": _KINDS[array.dtype.str], "shape": array.shape, "data_offsets": (end, end + array.nbytes)}
+        end += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in header:
+            file.write(arrays[name].reshape(-1).view(np.uint8).data)
 
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, AnyArray]:
@@ -78,13 +153,17 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, AnyArray]:
         If the file is truncated, not a safetensors file, without a checksum, or does not fit it.
     FileNotFoundError
         If there is no such file.
+    ArgumentError, MissingExtraError
+        As `resolve`.
     """
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load, load_file  # here: nothing but a file needs it
 
-    if not Path(path).is_file():
+    system, place = resolve(path)
+    if not (Path(place).is_file() if system is None else system.isfile(place)):
         raise FileNotFoundError(f"no checkpoint at {path}")
+    data = None if system is None else system.cat_file(place)
     try:
-        arrays = dict(load_file(path))
+        arrays = dict(load_file(place) if data is None else load(data))
     except (OSError, MemoryError):
         raise
     except Exception as error:  # the reader raises many kinds over damaged bytes, also for types that numpy lacks

@@ -1,4 +1,4 @@
-"""Prompt ids: checked and turned into batch codes; packed into arrays for checkpoints."""
+"""Ids of prompts and of traces: checked and turned into batch codes; packed into arrays for checkpoints."""
 
 from __future__ import annotations
 
@@ -19,15 +19,22 @@ Id = str | int
 #: Names of the arrays that hold ids in a state.
 ID_NAMES = ("ids_int", "ids_text", "ids_length")
 
+#: What a message calls the argument with the ids of each kind, and what it advises.
+_WORDS = {
+    "prompt": ("prompt_ids", "use the row number in the data set or the prompt's text"),
+    "trace": ("trace", "use the number of the rollout, the same for all its parts"),
+}
 _STR = {str, np.str_}
 
 
-def batch_codes(prompt_ids: Any) -> tuple[list[Id], IntArray]:
+def batch_codes(given: Any, kind: str = "prompt") -> tuple[list[Id], IntArray]:
     """Distinct ids of a batch in order of appearance, and each row's index into them.
 
     Parameters
     ----------
-    prompt_ids : sequence of str, sequence of int, array or tensor of either  # (B,)
+    given : sequence of str, sequence of int, array or tensor of either  # (B,)
+    kind : {"prompt", "trace"}
+        What the ids are of, for the errors.
 
     Returns
     -------
@@ -41,25 +48,26 @@ def batch_codes(prompt_ids: Any) -> tuple[list[Id], IntArray]:
     ArgumentError
         If str and int ids are mixed, or an int does not fit 64 bits, or ids are not one-dimensional.
     """
-    unordered = isinstance(prompt_ids, (str, bytes, set, frozenset, dict, type)) or hasattr(prompt_ids, "columns")
-    if unordered or not hasattr(prompt_ids, "__len__"):
-        raise ArgumentTypeError(f"prompt_ids must be a sequence of ids, one a row, got {prompt_ids!r:.80}")
-    if hasattr(prompt_ids, "tolist"):
-        if len(prompt_ids.shape) != 1:
-            raise ArgumentError(f"prompt_ids must have one dimension, got shape {tuple(prompt_ids.shape)}")
+    name = _WORDS[kind][0]
+    unordered = isinstance(given, (str, bytes, set, frozenset, dict, type)) or hasattr(given, "columns")
+    if unordered or not hasattr(given, "__len__"):
+        raise ArgumentTypeError(f"{name} must be a sequence of ids, one a row, got {given!r:.80}")
+    if hasattr(given, "tolist"):
+        if len(given.shape) != 1:
+            raise ArgumentError(f"{name} must have one dimension, got shape {tuple(given.shape)}")
         try:
-            prompt_ids = prompt_ids.tolist()
+            given = given.tolist()
         except (TypeError, RuntimeError):  # a tensor that is sparse, or holds no numbers
-            raise ArgumentTypeError("prompt_ids must be a dense tensor that holds numbers") from None
-    types = set(map(type, prompt_ids))
+            raise ArgumentTypeError(f"{name} must be a dense tensor that holds numbers") from None
+    types = set(map(type, given))
     if types not in ({str}, {int}, set()):
-        _refuse(prompt_ids, types)
-        prompt_ids = list(map(str if types <= _STR else int, prompt_ids))
+        _refuse(given, types, kind)
+        given = list(map(str if types <= _STR else int, given))
     table: defaultdict[Id, int] = defaultdict(count().__next__)
-    code = np.fromiter(map(table.__getitem__, prompt_ids), np.int64, len(prompt_ids))
+    code = np.fromiter(map(table.__getitem__, given), np.int64, len(given))
     ids = list(table)
     if types == {int} and any(not -(2**63) <= int(x) < 2**63 for x in ids):
-        raise ArgumentError("int prompt ids must fit 64 bits; pass larger ones as str")
+        raise ArgumentError(f"int {kind} ids must fit 64 bits; pass larger ones as str")
     return ids, code
 
 
@@ -71,19 +79,18 @@ def length_of(prompt_ids: Any) -> int:
         return 0
 
 
-def _refuse(prompt_ids: Sequence[Any], types: set[type]) -> None:
+def _refuse(given: Sequence[Any], types: set[type], of: str) -> None:
     """Raise for ids that cannot be used; numpy integers pass."""
     for kind in types:
         if kind in _STR or (issubclass(kind, (int, np.integer)) and kind is not bool):
             continue
-        row = next(i for i, x in enumerate(prompt_ids) if type(x) is kind)
+        row = next(i for i, x in enumerate(given) if type(x) is kind)
         raise ArgumentTypeError(
-            f"prompt ids must be str or int, got {kind.__name__} in row {row}: {prompt_ids[row]!r:.80}; "
-            "use the row number in the data set or the prompt's text"
+            f"{of} ids must be str or int, got {kind.__name__} in row {row}: {given[row]!r:.80}; {_WORDS[of][1]}"
         )
     if types & _STR and types - _STR:
         raise ArgumentError(
-            "prompt ids must all be str or all be int, got both in one batch; convert them, e.g. with str()"
+            f"{of} ids must all be str or all be int, got both in one batch; convert them, e.g. with str()"
         )
 
 

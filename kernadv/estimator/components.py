@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from itertools import chain, zip_longest
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from kernadv._arrays import is_tensor
 from kernadv._at_once import Call, at_once
+from kernadv._checkpoint import load_arrays, save_arrays
 from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._states import as_arrays
 from kernadv._typing import AnyArray
@@ -43,6 +45,8 @@ class ComponentValueEstimator:
 
     def __init__(self, components: int, **options: Any) -> None:
         self.columns = [KernelValueEstimator(**options) for _ in range(check_count(components, "components"))]
+        self.components = len(self.columns)
+        self.weighted = self.columns[0].weighted
 
     def values(self, prompt_ids: Any, rewards: Any, step: Any) -> Estimate:
         """Value of each row's prompt by component; arguments as in `KernelValueEstimator.values`, rewards (B, C).
@@ -106,6 +110,14 @@ class ComponentValueEstimator:
             own = {name.partition("/")[2]: x for name, x in state.items() if name.partition("/")[0] == str(k)}
             parts.append(est._loading(own, strict))
         at_once(*_together(parts))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state to a safetensors file, or a URL, as `KernelValueEstimator.save`."""
+        save_arrays(path, self.state_dict())
+
+    def load(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
+        """Replace the state with the one in `path`; errors as in `load_state_dict` and `KernelValueEstimator.load`."""
+        self.load_state_dict(load_arrays(path), strict=strict)
 
     def _split(self, rewards: Any) -> list[Any]:
         try:

@@ -524,11 +524,14 @@ class KernelValueEstimator:
         return [(self.__dict__.update, {"_state": loaded})]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to a safetensors file; a crash in the middle leaves the old file intact."""
+        """Write the state to a safetensors file; a crash in the middle leaves the old file intact.
+
+        A URL ("s3://...") goes through fsspec: the file is as whole as the store makes it, and `load` refuses a cut one.
+        """
         save_arrays(path, self.state_dict())
 
     def load(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
-        """Replace the state with the one in `path`; on an error it stays as it was.
+        """Replace the state with the one in `path`, a file or a URL; on an error it stays as it was.
 
         Raises
         ------
