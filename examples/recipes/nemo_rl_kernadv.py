@@ -44,7 +44,7 @@ class KernelAdvantageEstimator:
         given = [info["prompt_id"] for info in infos] if all(info and "prompt_id" in info for info in infos) else None
         tokens = [row[row != self.pad_id] for row in prompt_ids] if given is None else [None] * len(rewards)
         ids = self.driver.ids(tokens, given, "no 'prompt_id' in extra_env_info")
-        check_groups(ids, self.size)
+        check_groups(ids, self.size, column="extra_env_info.prompt_id")
         known = logprobs_policy is not None and logprobs_policy.any()  # NeMo-RL may skip them, and hands zeros over
         weigh = (lambda: surprisal(logprobs_policy, mask)) if known else None
         rows = self.driver.rows(ids, rewards.float().cpu(), surprisal=weigh)

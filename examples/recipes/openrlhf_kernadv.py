@@ -42,7 +42,7 @@ class KernelTrainer:
             rows, [label["prompt_id"] for label in labels] if told else None, "no 'prompt_id' in the labels"
         )
         order = np.argsort([place for e in experiences for place in e.index])  # as generated
-        check_groups([ids[k] for k in order], self.args.rollout.n_samples_per_prompt)
+        check_groups([ids[k] for k in order], self.args.rollout.n_samples_per_prompt, column="LABEL.prompt_id")
         parts = [surprisal(e.action_log_probs, e.action_mask) for e in experiences]
         rewards = torch.cat([e.rewards for e in experiences])
         out = self.kernadv.rows(
@@ -89,12 +89,17 @@ class KernelTrainer:
 
 
 def smoothed(actor):
-    """The same actor of Ray with `KernelTrainer` before its class."""
+    """The same actor of Ray, with `KernelTrainer` before its class."""
     plain = actor.__ray_metadata__.modified_class
     return ray.remote(type(plain.__name__, (KernelTrainer, plain), {}))
 
 
-if __name__ == "__main__":
+def replace():
+    """Have OpenRLHF make trainers with kernadv's advantages."""
     ppo_trainer.PPOTrainer = smoothed(ppo_trainer.PPOTrainer)
     ppo_trainer_async.TrainingActor = smoothed(ppo_trainer_async.TrainingActor)
+
+
+if __name__ == "__main__":
+    replace()
     runpy.run_module("openrlhf.cli.train_ppo_ray", run_name="__main__")
