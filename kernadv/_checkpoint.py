@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import socket
 import tempfile
 import uuid
@@ -44,24 +45,39 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.is_dir() or not target.parent.is_dir():
         kind = "is a folder" if target.is_dir() else f"cannot be written: there is no folder {target.parent}"
         raise FileNotFoundError(f"{target} {kind}")
-    host = socket.gethostname().replace("-", "_")
-    for stale in target.parent.glob(f".{escape(target.name)}.{escape(host)}-*-*.tmp"):
-        if not _alive(stale.name.rsplit("-", 2)[1]):
-            with suppress(OSError):  # another user's: not ours to remove
-                stale.unlink()
-    beside = target.with_name(f".{target.name}.{host}-{os.getpid()}-{uuid.uuid4().hex}.tmp")
-    try:
+    with aside(target) as beside:
         yield beside
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, target)
         with suppress(OSError):  # the file is whole and in place; not every file system can flush a folder
-            _flush_folder(target.parent)
+            flush_folder(target.parent)
+
+
+@contextmanager
+def aside(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` for a file or folder that is not whole; what is there at the end is removed."""
+    host = socket.gethostname().replace("-", "_")
+    for stale in target.parent.glob(f".{escape(target.name)}.{escape(host)}-*-*.tmp"):
+        if not _alive(stale.name.rsplit("-", 2)[1]):
+            with suppress(OSError):  # another user's: not ours to remove
+                _remove(stale)
+    beside = target.with_name(f".{target.name}.{host}-{os.getpid()}-{uuid.uuid4().hex}.tmp")
+    try:
+        yield beside
     finally:
-        beside.unlink(missing_ok=True)
+        _remove(beside)
 
 
-def _flush_folder(folder: Path) -> None:
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder's names to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -87,7 +103,9 @@ def resolve(path: str | os.PathLike[str]) -> tuple[Any, str]:
     if "://" not in text:
         scheme = next((part for part in text.split(os.sep) if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", part)), None)
         if scheme is not None:
-            raise ArgumentError(f"{text} is no URL, but looks like one: give {scheme}//... as text, whole and not as a Path")
+            raise ArgumentError(
+                f"{text} is no URL, but looks like one: give {scheme}//... as text, whole and not as a Path"
+            )
         return None, text
     try:
         fsspec = importlib.import_module("fsspec")
@@ -130,11 +148,15 @@ def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, AnyArray]) ->
 
 
 def _write(path: Path, arrays: dict[str, AnyArray]) -> None:
-    """Write the format of safetensors: length of the header, header, arrays; the largest numbers first, so that all align."""
+    """Write the format of safetensors: length of the header, header, arrays; largest numbers first, so that all align."""
     arrays = {**arrays, CHECKSUM: _checksum(arrays)}
     header, end = {}, 0
     for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):
-        header[name] = {"dtype": _KINDS[array.dtype.str], "shape": array.shape, "data_offsets": (end, end + array.nbytes)}
+        header[name] = {
+            "dtype": _KINDS[array.dtype.str],
+            "shape": array.shape,
+            "data_offsets": (end, end + array.nbytes),
+        }
         end += array.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

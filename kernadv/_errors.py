@@ -30,7 +30,7 @@ class BackendError(KernadvError, RuntimeError):
 
 
 class CheckpointError(KernadvError):
-    """A saved state is truncated, foreign or from a newer version."""
+    """A saved state is missing, truncated, foreign or from a newer version, or cannot be saved."""
 
 
 class MissingExtraError(KernadvError, ImportError):

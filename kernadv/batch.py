@@ -13,6 +13,7 @@ from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.groups import Groups
 from kernadv.ids import Id, batch_codes
 from kernadv.moments import Moments
+from kernadv.parts import Parts, read_trace
 from kernadv.pooling import NUMPY, Chain, GroupSums
 from kernadv.smoothers import Estimate
 
@@ -20,7 +21,7 @@ NONE = np.empty(0, np.int64)
 
 
 class Batch(NamedTuple):
-    """B rows in N groups of P prompts.
+    """B rows in N groups of P prompts; where rows were parts of traces, each trace is one row here.
 
     Attributes
     ----------
@@ -33,7 +34,7 @@ class Batch(NamedTuple):
     scored : (B,) bool
         False where the reward is NaN.
     restore : callable
-        Turns a (B,) result into the kind, dtype and device of the rewards.
+        Turns a (B,) result into the kind, dtype and device of the rewards, one for each row that was given.
     weight : (B,) float64 or None
         Of the traces, in units of `unit`, 0 where they are not scored; None: all count alike.
     unit : (1,) float64 or None
@@ -42,6 +43,8 @@ class Batch(NamedTuple):
         Of the history that the batch was read against, -1 of prompts it does not know; empty without a history.
     last : (N,) int64
         Newest step of each group's prompt there; 0: it has none.
+    parts : Parts or None
+        Which rows that were given are parts of which row here; None: each is its own.
     """
 
     ids: list[Id]
@@ -54,6 +57,7 @@ class Batch(NamedTuple):
     unit: FloatArray | None = None
     rows: IntArray = NONE
     last: IntArray = NONE
+    parts: Parts | None = None
 
     @property
     def prompt(self) -> IntArray:
@@ -172,7 +176,7 @@ class Batch(NamedTuple):
         return _sums(self.group, w * z**power, len(self.prompt))
 
 
-def read_batch(prompt_ids: Any, rewards: Any, step: Any) -> Batch:
+def read_batch(prompt_ids: Any, rewards: Any, step: Any, trace: Any = None) -> Batch:
     """Check a batch and reduce it to groups.
 
     Parameters
@@ -180,15 +184,21 @@ def read_batch(prompt_ids: Any, rewards: Any, step: Any) -> Batch:
     prompt_ids : sequence of str or of int  # (B,)
     rewards : array, tensor or sequence of float; NaN: could not be scored  # (B,)
     step : int, or (B,) ints, from 1
+    trace : sequence of str or of int, optional  # (B,)
+        As in `kernadv.parts.read_parts`.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If an argument cannot be used.
+        If an argument cannot be used, or parts of one trace differ in the prompt, the reward or the step.
     """
     ids, code = batch_codes(prompt_ids)
     z, restore = read_rewards(rewards, len(code))
     steps = read_steps(step, len(code))
+    parts = None if trace is None else read_trace(trace, len(code))
+    if parts is not None:
+        code, z, steps = parts.agreed(ids, code, z, steps)
+        restore = parts.spreading(restore)
     if (steps == steps[0]).all():
         group, prompt, at = code, np.arange(len(ids)), np.full(len(ids), steps[0])
     else:
@@ -204,7 +214,7 @@ def read_batch(prompt_ids: Any, rewards: Any, step: Any) -> Batch:
         _sums(group, clean, len(prompt)),
         _sums(group, clean * clean, len(prompt)),
     )
-    return Batch(ids, group, groups, z, scored, restore)
+    return Batch(ids, group, groups, z, scored, restore, parts=parts)
 
 
 def sum_of_groupmates(group: IntArray, z: FloatArray, scored: BoolArray, groups: int) -> FloatArray:

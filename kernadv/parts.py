@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernadv._arrays import check_floats, is_tensor, read_rewards, read_steps, read_tensor, read_weights
+from kernadv._arrays import Restore, check_floats, is_tensor, read_rewards, read_steps, read_tensor, read_weights
 from kernadv._errors import ArgumentError
 from kernadv._typing import AnyArray, FloatArray, IntArray
-from kernadv.ids import batch_codes
+from kernadv.ids import Id, batch_codes
 
 _HINTS = {
     "prompt": "a trace answers one prompt; make ids of traces that no other trace of the batch has",
@@ -66,6 +66,17 @@ class Parts(NamedTuple):
             )
         return own
 
+    def agreed(
+        self, ids: list[Id], code: IntArray, rewards: FloatArray, step: IntArray
+    ) -> tuple[IntArray, FloatArray, IntArray]:
+        """What the parts of each trace share of the columns of a batch; code: (B,) indices into ids."""
+        prompt = self.shared("prompt", code, lambda code: repr(ids[code]))
+        return prompt, self.shared("reward", rewards), self.shared("step", step)
+
+    def spreading(self, restore: Restore) -> Restore:
+        """`restore` of results of the traces, (T,), each given to all parts, (B,)."""
+        return lambda x: restore(x[self.of])
+
 
 def read_trace(trace: Any, rows: int) -> Parts:
     """Which rows are parts of one trace.
@@ -114,10 +125,9 @@ def read_parts(trace: Any, prompt_ids: Any, rewards: Any, step: Any, weights: An
     (array([0, 2]), array([0, 0, 1]))
     """
     ids, code = batch_codes(prompt_ids)
-    z, parts = _rewards(rewards, len(code)), read_trace(trace, len(code))
-    parts.shared("prompt", code, lambda prompt: repr(ids[prompt]))
-    parts.shared("reward", z)
-    parts.shared("step", read_steps(step, len(code)))
+    z, steps = _rewards(rewards, len(code)), read_steps(step, len(code))
+    parts = read_trace(trace, len(code))
+    parts.agreed(ids, code, z, steps)
     if weights is not None:
         scored = ~np.isnan(z) if z.ndim == 1 else ~np.isnan(z).all(1)
         parts.shared("weight", read_weights(weights, scored))

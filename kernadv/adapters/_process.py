@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv.adapters._driver import Driver, Estimator
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_flag
+from kernadv.adapters._driver import Driver, Estimator, driver_with
 from kernadv.estimator import KernelValueEstimator
 
 #: The estimator's name in a framework's configuration.
@@ -28,9 +28,9 @@ _CALL: ContextVar[Call | None] = ContextVar("kernadv", default=None)
 _DRIVERS: dict[str, Driver] = {}
 
 
-def use(estimator: Estimator) -> None:
-    """Take an estimator of your own in this process, instead of the one that the configuration describes."""
-    _DRIVERS[NAME] = Driver(estimator)
+def use(estimator: Estimator | Driver) -> None:
+    """Take an estimator of your own in this process, or a driver, instead of what the configuration describes."""
+    _DRIVERS[NAME] = driver_with(estimator)
 
 
 def driver(algorithm: Any = None, loss: Callable[[], str | None] = lambda: "sum") -> Driver:
@@ -43,9 +43,11 @@ def driver(algorithm: Any = None, loss: Callable[[], str | None] = lambda: "sum"
     loss : callable
         Reads the framework's loss, see `Driver`; called when the estimator is built.
     """
+    settings = (algorithm.get(NAME) if hasattr(algorithm, "get") else None) or {}
     if NAME not in _DRIVERS:
-        settings = algorithm.get(NAME) if hasattr(algorithm, "get") else None
-        _DRIVERS[NAME] = driver_of(settings or {}, loss())
+        _DRIVERS[NAME] = driver_of(settings, loss())
+    elif hasattr(settings, "get"):  # also of one that `use` brought
+        _DRIVERS[NAME].resume_cold |= check_flag(settings.get("resume_cold", False), "resume_cold")
     return _DRIVERS[NAME]
 
 
@@ -78,7 +80,7 @@ def driver_of(settings: Mapping[str, Any], loss: str | None = "sum") -> Driver:
 
     ``h`` (and ``kernel``) give the paper's estimator, ``factory`` names a function without arguments that returns any
     estimator ("package.module.function"); other settings are arguments of `KernelValueEstimator`.  ``weights`` is as in
-    `Driver`, a function's name stands for it.
+    `Driver`, a function's name stands for it; so is ``resume_cold``.
 
     Raises
     ------
@@ -94,19 +96,21 @@ def driver_of(settings: Mapping[str, Any], loss: str | None = "sum") -> Driver:
     weights = options.pop("weights", "surprisal")
     if weights not in ("surprisal", "none"):
         weights = _named(weights, "weights")
+    cold = options.pop("resume_cold", False)
     factory = options.pop("factory", None)
     if factory is not None:
         if options:
             raise ArgumentError(f"factory must stand alone, got {sorted(options)} beside it; set them in the function")
-        return Driver(_named(factory, "factory")(), weights, loss)
+        return driver_with(_named(factory, "factory")(), weights, loss, resume_cold=cold)
     known = {"h", "kernel", "allow_late", "cold_start", "max_visits", "max_total", "weighted", "pessimism", "backend"}
     if not options.keys() <= known:
         raise ArgumentError(
-            f"unknown settings of kernadv {sorted(options.keys() - known)}; known: {sorted(known)}, weights, factory"
+            f"unknown settings of kernadv {sorted(options.keys() - known)}; known: {sorted(known)}, weights, resume_cold, "
+            "factory"
         )
     if "h" in options:
-        return Driver(KernelValueEstimator.kae(**options), weights, loss)
-    return Driver(None, weights, loss, **options)
+        return Driver(KernelValueEstimator.kae(**options), weights, loss, resume_cold=cold)
+    return Driver(None, weights, loss, resume_cold=cold, **options)
 
 
 def _named(given: Any, setting: str) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ import torch
 from torchrl.objectives.llm import MCAdvantage
 
 from kernadv._errors import ArgumentError
-from kernadv.adapters._driver import Driver, Estimator, check_version
+from kernadv.adapters._driver import Driver, Estimator, check_version, driver_with
 
 
 class KernelAdvantage(MCAdvantage):
@@ -27,7 +27,7 @@ class KernelAdvantage(MCAdvantage):
         As in `MCAdvantage`.  The value of the prompt key, text or tensor, is the prompt's id.
     step : callable
         Returns the version of the policy that wrote the trajectories, from 1: a function that reads a counter of yours.
-    estimator : Estimator, optional
+    estimator : Estimator or Driver, optional
         Default: the pooled `KernelValueEstimator` with ``pessimism=2``, weighted if there is a `log_probs_key`.
     trajectory_return : {"sum", "max", "mean"}
         A trajectory's reward from those of its steps.
@@ -56,7 +56,7 @@ class KernelAdvantage(MCAdvantage):
         done_key: Any = ("next", "done"),
         *,
         step: Callable[[], int],
-        estimator: Estimator | None = None,
+        estimator: Estimator | Driver | None = None,
         trajectory_return: str = "sum",
         log_probs_key: Any = None,
         weights: Any = "surprisal",
@@ -68,7 +68,7 @@ class KernelAdvantage(MCAdvantage):
         super().__init__(max(grpo_size, 2), *keys, trajectory_return=trajectory_return)
         self.grpo_size = self.candidate_group_size = self.candidate_selection_min_size = grpo_size
         check_version("torchrl", (0, 14), (0, 15))
-        self.kernadv = Driver(estimator, weights, loss)
+        self.kernadv = driver_with(estimator, weights, loss)
         self.step, self.log_probs_key = step, log_probs_key
 
     def share_memory_(self) -> Any:

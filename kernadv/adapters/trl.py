@@ -11,7 +11,7 @@ import trl
 from accelerate.utils import gather_object
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv.adapters._driver import Driver, Estimator, check_version, surprisal
+from kernadv.adapters._driver import Driver, Estimator, check_version, driver_with, surprisal
 from kernadv.adapters._trl_log import add_evaluation_log, files_apart, replace_newest, rows_apart, write_completions
 from kernadv.adapters.samplers import ReuseSampler
 
@@ -58,7 +58,7 @@ class TrainerMixin:
 
     Parameters
     ----------
-    estimator : Estimator, optional
+    estimator : Estimator or Driver, optional
         Default: the pooled `KernelValueEstimator`, weighted where TRL has log-probabilities.
     weights : {"surprisal", "none"} or callable
         What weighs the traces, see `Driver`.
@@ -66,21 +66,26 @@ class TrainerMixin:
         Column of the data set that holds the prompts' ids; without it they are hashes of the prompts' texts.
     reuse : int
         Generation batches in a row that visit the same prompts.
+    resume_cold : bool
+        Resume from a checkpoint without a state, without a past; otherwise this is an error.
     """
 
     def __init__(
         self,
         *args: Any,
-        estimator: Estimator | None = None,
+        estimator: Estimator | Driver | None = None,
         weights: Any = "surprisal",
         id_column: str = "prompt_id",
         reuse: int = 1,
+        resume_cold: bool = False,
         **rest: Any,
     ) -> None:
         config = rest.get("args", args[2] if len(args) > 2 else None)
         _check_config(config)  # before models are loaded
         check_version("trl", (1, 16), (1, 17))
-        self.kernadv = Driver(estimator, weights, LOSSES.get(getattr(config, "loss_type", None)))
+        self.kernadv = driver_with(
+            estimator, weights, LOSSES.get(getattr(config, "loss_type", None)), resume_cold=resume_cold
+        )
         self.id_column, self.reuse = id_column, check_count(reuse, "reuse")
         super().__init__(*args, **rest)
         _check_trainer(self)

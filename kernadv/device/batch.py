@@ -63,9 +63,12 @@ class DeviceBatch:
         What `DeviceHistory.find` says of the keys, in the history that the batch was read against.
     last : (B,) int64
         Newest step of each place's prompt there; 0: it has none.
+    of : tensor of int64 or None
+        Index here of each row that was given, where those of a trace are one row; None: each is its own.
     """
 
     alike = None
+    of: Tensor | None = None
     given: DeviceIds
     rewards: Tensor
     refused: Tensor
@@ -230,7 +233,8 @@ class DeviceBatch:
         return self.rewards.dtype if self.rewards.is_floating_point() else torch.float32
 
     def _rows(self, x: Tensor) -> Tensor:
-        return torch.empty_like(x).index_copy_(0, self.order, x)
+        rows = torch.empty_like(x).index_copy_(0, self.order, x)
+        return rows if self.of is None else rows[self.of]
 
     @cached_property
     def _parts(self) -> Tensor:

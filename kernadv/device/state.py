@@ -24,6 +24,7 @@ from kernadv.device.features import DeviceFeatures
 from kernadv.device.history import DeviceHistory
 from kernadv.device.ids import Names, read_ids
 from kernadv.device.namespace import TorchNamespace
+from kernadv.device.parts import DeviceParts
 from kernadv.device.transfer import Bound, send, upload
 from kernadv.groups import in_units, unit_for
 from kernadv.history import Counters, History, check_id_type
@@ -102,14 +103,22 @@ class DeviceState:
         history.count(counters.evicted, counters.dropped)
         return history, self.tallied, pool, last
 
-    def read(self, prompt_ids: Any, rewards: Tensor, step: Any, weights: Any = None) -> DeviceBatch:
+    def read(self, prompt_ids: Any, rewards: Tensor, step: Any, weights: Any = None, trace: Any = None) -> DeviceBatch:
         """Check a batch, also against the history, and look its prompts up."""
         self._check_whole()
         z = check_real(rewards, "rewards").double()
         given, rows = read_ids(prompt_ids)
         check_rows(z.shape, rows)
-        refused = z.abs() > LARGEST_REWARD
         w = None if weights is None else _weights(weights, len(z), self.device)
+        of = None
+        if trace is not None:
+            parts = DeviceParts(trace, rows, self.device)
+            given, step, of = parts.prompts(given), parts.steps(step), parts.of
+            w = None if w is None else parts.shared(torch.where(z.isnan(), 0.0, w))
+            z = parts.shared(z)
+            rewards = rewards.detach().masked_fill(parts.differ[of], 0.0)
+            z = z.masked_fill(parts.differ, math.inf)
+        refused = z.abs() > LARGEST_REWARD
         if w is not None:
             refused |= ~((w >= 0) & (w <= LARGEST_WEIGHT) | z.isnan())
         z = torch.where(refused, math.nan, z)  # as if not scored
@@ -129,6 +138,7 @@ class DeviceState:
         check_id_type(self.id_type, given.kind)
         batch = DeviceBatch(self.names.keys(given, self.device), z, tick, clock, w)
         batch.given, batch.rewards, batch.refused, batch.unit = given, rewards.detach(), refused, unit
+        batch.of = of
         batch.row, batch.hit, batch.place = self.history.find(batch.keys)
         batch.last = self.history.visits.newest[batch.row]
         return batch
@@ -242,7 +252,7 @@ class DeviceState:
 
 
 class Refused:
-    """Rows whose reward or weight cannot be used: an error in main memory, here a warning.
+    """Traces whose reward or weight cannot be used, or whose parts differ: an error in main memory, here a warning.
 
     It counts them on the device, and warns once, when the host has learned of some without waiting.
     """
@@ -269,8 +279,9 @@ class Refused:
             self._told = True
             warnings.warn(
                 f"{count} rows so far had a reward that is infinite or beyond {LARGEST_REWARD:g}, or a weight that is "
-                "negative or not finite: they count as not scored, and the advantage is NaN.  Look for them where the "
-                "rewards are made; a trace that cannot be scored has the reward NaN, and then the advantage 0",
+                "negative or not finite, or were a trace whose parts differ in prompt, reward or weight: they count as not "
+                "scored, and the advantage is NaN.  Look for them where the rewards are made; a trace that cannot be scored "
+                "has the reward NaN, and then the advantage 0",
                 stacklevel=5,  # add, store, advantages or observe
             )
 

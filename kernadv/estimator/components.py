@@ -48,7 +48,7 @@ class ComponentValueEstimator:
         self.components = len(self.columns)
         self.weighted = self.columns[0].weighted
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any) -> Estimate:
+    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, trace: Any = None) -> Estimate:
         """Value of each row's prompt by component; arguments as in `KernelValueEstimator.values`, rewards (B, C).
 
         Returns
@@ -56,7 +56,8 @@ class ComponentValueEstimator:
         Estimate of (B, C) arrays
         """
         parts = [
-            est.values(prompt_ids, column, step) for est, column in zip(self.columns, self._split(rewards), strict=True)
+            est.values(prompt_ids, column, step, trace=trace)
+            for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         return Estimate(*(_stack([getattr(part, name) for part in parts]) for name in Estimate._fields))
 
@@ -67,18 +68,18 @@ class ComponentValueEstimator:
         """
         return [est.predict(prompt_ids, step, level=level) for est in self.columns]
 
-    def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
+    def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> None:
         """Learn from a batch; rewards (B, C)."""
         parts = [
-            est._observing(prompt_ids, column, step, weights)
+            est._observing(prompt_ids, column, step, weights, trace)
             for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         at_once(*_together(parts))
 
-    def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
+    def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
         """``rewards - baselines``, then `observe`.  rewards: (B, C) -> (B, C)"""
         parts = [
-            est._advantages(prompt_ids, column, step, weights)
+            est._advantages(prompt_ids, column, step, weights, trace)
             for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         out = _stack([advantages for advantages, _ in parts])

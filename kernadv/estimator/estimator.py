@@ -211,7 +211,7 @@ class KernelValueEstimator:
         """The kernel in time of the plain estimator; None: pooled."""
         return self._rule.kernel
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any) -> Estimate:
+    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, trace: Any = None) -> Estimate:
         """Value of each row's prompt, without the row's own reward.  Only reads.
 
         Parameters
@@ -222,6 +222,10 @@ class KernelValueEstimator:
             NaN: could not be scored; the trace is then ignored in the values of the others.
         step : int, or (B,) ints
             Training step at generation (policy version), from 1.
+        trace : sequence of str or of int, optional  # (B,)
+            Ids of the traces, where a trace may come in several rows (turns, sub-agents, what a compaction has split); no
+            two traces of the batch have the same.  The parts of a trace share its prompt, reward, step and weight.  They
+            count as one trace, and get its result.  None: each row is a trace.
 
         Returns
         -------
@@ -231,12 +235,12 @@ class KernelValueEstimator:
         Raises
         ------
         ArgumentError, ArgumentTypeError
-            If an argument cannot be used; nothing has changed then.
+            If an argument cannot be used, or parts of a trace differ; nothing has changed then.
         """
-        state, batch = self._read(prompt_ids, rewards, step)
+        state, batch = self._read(prompt_ids, rewards, step, trace=trace)
         return Estimate(*(batch.restore(part) for part in state.predict(batch)[0]))
 
-    def baselines(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
+    def baselines(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
         """What `advantages` subtracts from the rewards.  Only reads.
 
         It is the value, unless the estimator is `weighted` or has a `pessimism`; rows without any observation get what
@@ -244,7 +248,7 @@ class KernelValueEstimator:
 
         Parameters
         ----------
-        prompt_ids, rewards, step
+        prompt_ids, rewards, step, trace
             As in `values`.
         weights : array, tensor or sequence of float  # (B,)
             Weight of each trace, from 0 to 1e300; required if and only if the estimator is `weighted`.  Only their ratios
@@ -257,13 +261,16 @@ class KernelValueEstimator:
         Raises
         ------
         ArgumentError, ArgumentTypeError
-            If an argument cannot be used, or a row has no observation and ``cold_start="error"``.
+            If an argument cannot be used, parts of a trace differ, or a row has no observation and
+            ``cold_start="error"``.
         """
-        state, batch = self._read(prompt_ids, rewards, step, weights, learning=True)
+        state, batch = self._read(prompt_ids, rewards, step, weights, trace, learning=True)
         estimate, made_from = state.predict(batch)
         return batch.restore(self._baseline(state, self._filled(state, batch, estimate), estimate, made_from))
 
-    def intervals(self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95) -> tuple[Any, Any]:
+    def intervals(
+        self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95, trace: Any = None
+    ) -> tuple[Any, Any]:
         """Lower and upper bounds for the value of each row's prompt.  Only reads.
 
         Pooled: the bounds of a Beta distribution over the range of the rewards.  Its variance is that of the filters'
@@ -274,7 +281,7 @@ class KernelValueEstimator:
 
         Parameters
         ----------
-        prompt_ids, rewards, step
+        prompt_ids, rewards, step, trace
             As in `values`.
         level : float
             Strictly between 0 and 1.
@@ -285,7 +292,7 @@ class KernelValueEstimator:
         """
         check_level(level)
         state = self._on_host()
-        batch = state.read(prompt_ids, rewards, step)
+        batch = state.read(prompt_ids, rewards, step, trace=trace)
         estimate, belief = self._believed(state, batch)
         low, high = (
             batch.restore(np.where(estimate.defined, bound, np.nan))
@@ -352,13 +359,13 @@ class KernelValueEstimator:
         estimate, made_from = state.predict(batch)
         return estimate, self._rule.belief(batch, estimate, made_from, state)
 
-    def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> None:
+    def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> None:
         """Learn from a batch and add it to the history.  Parameters and errors as in `baselines`."""
-        at_once(*self._observing(prompt_ids, rewards, step, weights))
+        at_once(*self._observing(prompt_ids, rewards, step, weights, trace))
 
-    def _observing(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> list[Call]:
+    def _observing(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any, trace: Any) -> list[Call]:
         """The calls for `at_once` that remember a batch."""
-        state, batch = self._read(prompt_ids, rewards, step, weights, learning=True)
+        state, batch = self._read(prompt_ids, rewards, step, weights, trace, learning=True)
         made_from = None if state.pool is None else state.predict(batch)[1]
         return list(state.learning(batch, made_from))
 
@@ -397,12 +404,12 @@ class KernelValueEstimator:
         step, n = np.full(len(total), 1 - age), np.full(len(total), rollouts)
         history.append(list(rates), Groups(np.arange(len(total)), step, n, total, total))
 
-    def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None) -> Any:
+    def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
         """``rewards - baselines``, then `observe`.  Parameters and errors as in `baselines`.
 
         All rows are smoothed over the history before the batch.  A row whose reward is NaN has advantage 0 and is not
-        stored.  With rewards on a GPU, where nothing waits, an infinite reward is not an error: it is not stored either, its
-        advantage is NaN, and a warning follows.
+        stored.  With rewards on a GPU, where nothing waits, it is no error if a reward is infinite, or parts of a trace
+        differ there: the trace is not stored either, its advantage is NaN, and a warning follows.
 
         Returns
         -------
@@ -413,13 +420,13 @@ class KernelValueEstimator:
         ArgumentError
             Also if a row has no observation and ``cold_start="error"``.
         """
-        out, learning = self._advantages(prompt_ids, rewards, step, weights)
+        out, learning = self._advantages(prompt_ids, rewards, step, weights, trace)
         at_once(*learning)
         return out
 
-    def _advantages(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any) -> tuple[Any, list[Call]]:
+    def _advantages(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any, trace: Any) -> tuple[Any, list[Call]]:
         """Advantages of a batch, and the calls for `at_once` that remember it."""
-        state, batch = self._read(prompt_ids, rewards, step, weights, learning=True)
+        state, batch = self._read(prompt_ids, rewards, step, weights, trace, learning=True)
         estimate, made_from = state.predict(batch)
         value = self._filled(state, batch, estimate)
         baseline = self._baseline(state, value, estimate, made_from)
@@ -568,7 +575,14 @@ class KernelValueEstimator:
         return state
 
     def _read(
-        self, prompt_ids: Any, rewards: Any, step: Any, weights: Any = None, *, learning: bool = False
+        self,
+        prompt_ids: Any,
+        rewards: Any,
+        step: Any,
+        weights: Any = None,
+        trace: Any = None,
+        *,
+        learning: bool = False,
     ) -> tuple[Any, Batch | DeviceBatch]:
         """The state, where the rewards are if the rule works there, and the batch, checked against it.
 
@@ -578,7 +592,7 @@ class KernelValueEstimator:
         state: Any = self._on(rewards.device if there else None)
         if learning:
             self._check_weights(weights)
-        return state, state.read(prompt_ids, rewards, step, weights)
+        return state, state.read(prompt_ids, rewards, step, weights, trace)
 
     def _check_weights(self, weights: Any) -> None:
         """Refuse weights that are not expected, or their absence."""

@@ -62,14 +62,17 @@ class HostState:
         """The arguments that make another state."""
         return self.history, self.tally, self.pool, self.last
 
-    def read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any = None) -> Batch:
+    def read(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any = None, trace: Any = None) -> Batch:
         """Check a batch, also against the history, and look its prompts up."""
-        batch = self.look_up(read_batch(prompt_ids, rewards, step))
+        batch = self.look_up(read_batch(prompt_ids, rewards, step, trace))
         self.rule.check_step(int(batch.step.min()), self.history.newest)
         if weights is None:
             return batch
         assert isinstance(self.pool, Pools)
-        w = read_weights(weights, batch.scored)
+        if batch.parts is None:
+            w = read_weights(weights, batch.scored)
+        else:
+            w = batch.parts.shared("weight", read_weights(weights, batch.scored[batch.parts.of]))
         unit = unit_for(w.max(), self.pool.unit)
         return batch._replace(weight=in_units(w, unit), unit=unit)
 

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kernadv import ArgumentError, KernadvError, KernelValueEstimator, prompt_id
+from kernadv import ArgumentError, CheckpointError, KernadvError, KernelValueEstimator, prompt_id
 from kernadv.adapters import _driver
 from kernadv.adapters._driver import Driver, check_version, surprisal
 from kernadv.adapters._process import driver_of
@@ -183,6 +183,9 @@ def test_save_and_load(tmp_path, weights):
     assert torch.equal(expected, twin.rows(*BATCH, 2, **more))
     assert torch.equal(expected, third.rows(*BATCH, 2, **more))
     assert driver.metrics()["kernadv/n_eff"] == twin.metrics()["kernadv/n_eff"]
+    with pytest.raises(CheckpointError, match=r"nowhere holds no kernadv.safetensors: .* pass resume_cold=True"):
+        twin.load(tmp_path / "nowhere")
+    twin.resume_cold = True
     with pytest.warns(UserWarning, match="goes on without a past"):
         twin.load(tmp_path / "nowhere")
 
@@ -257,17 +260,24 @@ def test_what_is_no_estimator(estimator, message):
         Driver(estimator)
 
 
-@pytest.mark.parametrize(
-    ("found", "warns"), [("1.15.9", True), ("1.16.0", False), ("1.16.2.dev1", False), ("1.17.0", True)]
-)
-def test_versions_outside_the_tested_range_warn_once(monkeypatch, found, warns):
+@pytest.mark.parametrize("found", ["1.16.0", "1.16.2.dev1", "1.17.0", "1.17.0.rc1"])
+def test_versions_that_are_newer_than_tested_warn_once(monkeypatch, found):
     check_version.cache_clear()
     monkeypatch.setattr(_driver, "version", lambda package: found)
-    if warns:
+    if found.startswith("1.17"):
         with pytest.warns(UserWarning, match=rf"tested with trl >= 1.16, < 1.17; {found} is installed"):
             check_version("trl", (1, 16), (1, 17))
     check_version("trl", (1, 16), (1, 17))
     check_version.cache_clear()
+
+
+@pytest.mark.parametrize("found", ["1.15.9", "1.2", "0.23.1", "1"])
+def test_a_version_that_is_too_old_is_refused_each_time(monkeypatch, found):
+    check_version.cache_clear()
+    monkeypatch.setattr(_driver, "version", lambda package: found)
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match=rf"needs trl >= 1.16, and {found} is installed; run: pip install -U"):
+            check_version("trl", (1, 16), (1, 17))
 
 
 def test_the_sampler_is_the_schedule():
