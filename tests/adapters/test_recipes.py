@@ -1,7 +1,7 @@
 """Recipes of frameworks that cannot run here, against stand-ins with the signatures that the frameworks publish.
 
 OpenRLHF 0.11.2, ms-swift 4.6.0 and AReaL 1.0.4 by their wheels, whose sources are read below, since they do not import
-without GPU libraries; NeMo-RL by its source of 22 August 2026 and prime-rl by that of August 2026.
+without GPU libraries; NeMo-RL by its source of 22 August 2026.
 """
 
 import ast
@@ -477,7 +477,13 @@ def test_openrlhf_own_trainer_in_ray(tmp_path):
     path = os.pathsep.join([str(here.parents[1]), str(here / "stand_ins"), os.environ.get("PYTHONPATH", "")])
     subprocess.run(
         [sys.executable, str(here / "openrlhf_in_ray.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")},
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(tmp_path / "cache"),
+            "RAY_raylet_start_wait_time_s": "300",  # on a busy machine
+        },
         check=True,
         timeout=900,
     )
@@ -628,34 +634,6 @@ def test_ms_swift_law_with_split_rollouts(swift):
     assert law(advantages, 3) == pytest.approx([1] * 3, abs=1e-6)
 
 
-def test_prime_rl(load):
-    class Algorithm:
-        def __init__(self, config, clients):
-            self.clients = clients
-
-    algorithms, given = {}, {}
-    recipe = load(
-        "prime_rl_kernadv",
-        prime_rl__orchestrator__algo={"ALGORITHM_CLASSES": algorithms},
-        prime_rl__orchestrator__algo__base={
-            "Algorithm": Algorithm,
-            "iter_trainable_traces": lambda episodes: ((e, trace) for e in episodes for trace in e.traces),
-        },
-        prime_rl__orchestrator__algo__routing={
-            "assign_advantages": lambda trace, advantages: given.setdefault(trace.key, advantages)
-        },
-    )
-    recipe.KernelAlgorithm.groups_per_step = 2
-    algorithm, again = algorithms["rae"](None, None), KernelValueEstimator(allow_late=True)
-    for group, (task, rewards) in enumerate([(0, [1.0]), (1, [0.0, 1.0]), (0, [0.0])]):
-        task_of = SimpleNamespace(data=SimpleNamespace(idx=task))
-        traces = [SimpleNamespace(task=task_of, reward=z, key=(group, k)) for k, z in enumerate(rewards)]
-        asyncio.run(algorithm.score_group([SimpleNamespace(traces=[trace]) for trace in traces]))
-        want = again.advantages([str(task)] * len(rewards), rewards, 1 + group // 2)
-        assert [given[trace.key] for trace in traces] == want.tolist()
-    asyncio.run(algorithm.score_group([SimpleNamespace(traces=[])]))
-
-
 def source_of(package, end):
     """Text of a file of an installed package, which is not imported."""
     try:
@@ -710,7 +688,7 @@ def test_names_that_recipes_rely_on(package, file, text):
 
 def test_every_recipe_is_tested():
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    with_the_real_framework = {"skyrl"}
+    here = Path(__file__).parent
+    own = {file.stem.removeprefix("test_") for file in here.glob("test_*.py")}
     files = {file.stem.removesuffix("_kernadv") for file in RECIPES.glob("*.py")}
-    assert files - with_the_real_framework <= tested
-    assert np.isin(["openrlhf", "nemo_rl", "prime_rl", "ms_swift", "areal"], list(tested)).all()
+    assert files <= tested | own
