@@ -1,16 +1,19 @@
-"""SkyRL: an advantage estimator for its registry, and a mixin of its trainer for the step and the checkpoints."""
+"""SkyRL: an advantage estimator for its registry, and a mixin of its trainers for steps, traces and checkpoints."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from skyrl.backends.skyrl_train.utils.ppo_utils import AdvantageEstimatorRegistry
+from skyrl.train import config as skyrl_config
 
 from kernadv._errors import ArgumentError
-from kernadv.adapters._driver import check_version, surprisal
+from kernadv.adapters._driver import Driver, check_groups, check_version, surprisal
 from kernadv.adapters._process import NAME, at_step, current, driver
 
 #: ``loss_reduction`` -> what it divides by, see `kernadv.scores.Surprisal`.
@@ -18,6 +21,19 @@ LOSSES = {
     "sequence_mean": "trace",
     **dict.fromkeys(("token_mean", "token_mean_legacy", "seq_mean_token_sum_norm", "prompt_mean"), "sum"),
 }
+#: In a batch's metadata: uid -> the step at which the fully asynchronous trainer began to generate its group.
+SCHEDULED = "kernadv_scheduled"
+
+
+@dataclass
+class AlgorithmConfig(skyrl_config.AlgorithmConfig):
+    """SkyRL's, with the settings of kernadv: ``trainer.algorithm.kernadv.h=0.5`` on the command line."""
+
+    kernadv: dict[str, Any] = field(default_factory=dict)
+
+
+#: SkyRL's configuration with these settings, in place of its ``SkyRLTrainConfig``.
+Config = skyrl_config.make_config(algorithm_cls=AlgorithmConfig)
 
 
 def kernel_advantage(token_level_rewards: Any, response_mask: Any, index: Any, **_: Any) -> Any:
@@ -31,11 +47,10 @@ def kernel_advantage(token_level_rewards: Any, response_mask: Any, index: Any, *
     index : sequence of str  # (B,)
         SkyRL's uids: the prompt's row number in the data set, or ``pad0``, ``pad1``, ... for padding.
     """
+    call = current()
     ids = [str(uid) for uid in index]
-    keep = torch.tensor([re.fullmatch(r"pad\d+", uid) is None for uid in ids])
-    log_probs = (current().batch or {}).get("action_log_probs")
-    given = None if log_probs is None else lambda: surprisal(log_probs, response_mask)
-    out = driver().tokens(ids, token_level_rewards, response_mask, current().step, keep=keep, surprisal=given)
+    keep = torch.tensor([not _pads(uid) for uid in ids])
+    out = driver().tokens(ids, token_level_rewards, response_mask, call.step, keep=keep, surprisal=call.batch)
     return out, out
 
 
@@ -47,36 +62,84 @@ def register() -> None:
 
 
 class TrainerMixin:
-    """Put it before SkyRL's trainer: ``class Trainer(TrainerMixin, RayPPOTrainer)``, from ``BasePPOExp.get_trainer``."""
+    """Put it before one of SkyRL's trainers: ``class Trainer(TrainerMixin, RayPPOTrainer)``, from ``get_trainer``.
+
+    With ``FullyAsyncRayPPOTrainer`` the step of a row is the one at which its group was scheduled, and rows may be late by
+    ``trainer.fully_async.max_staleness_steps``.
+    """
+
+    def convert_generation_group_mini_batch_to_training_input(self: Any, groups: Any, *args: Any, **options: Any) -> Any:
+        """Note when each group was scheduled; only the fully asynchronous trainer calls this."""
+        data = super().convert_generation_group_mini_batch_to_training_input(groups, *args, **options)
+        data.metadata[SCHEDULED] = {str(group.uid): group.global_step_when_scheduled for group in groups}
+        return data
 
     def compute_advantages_and_returns(self: Any, data: Any) -> Any:
-        """Say the step; log the metrics.
+        """Say the steps, and what weighs the traces; log the metrics.
+
+        Of a trajectory in steps, SkyRL hands on the last row alone; its log-probability is that of all its rows.
 
         Raises
         ------
         ArgumentError
-            If a KL penalty is part of the reward: it would enter the values.
+            If a KL penalty is part of the reward: it would enter the values.  If a group's rows have several uids.
         """
         if self.cfg.trainer.algorithm.use_kl_in_reward:
             raise ArgumentError(
                 "use_kl_in_reward must be false: the penalty would enter the values; use_kl_loss instead"
             )
-        algorithm = self.cfg.trainer.algorithm
-        driver(loss=lambda: LOSSES.get(getattr(algorithm, "loss_reduction", "token_mean")))
-        rows = None if self.cfg.generator.step_wise_trajectories else data  # of steps, only the last ones are handed on
-        with at_step(self.global_step, batch=rows):
+        uids = np.array([str(uid) for uid in data.metadata["uids"]])
+        last = np.ones(len(uids), bool)
+        if self.cfg.generator.step_wise_trajectories:
+            last = np.array(data.metadata["is_last_step"], bool)
+        check_groups([uid for uid in uids[last] if not _pads(uid)], self.cfg.generator.n_samples_per_prompt)
+        scheduled = data.metadata.pop(SCHEDULED, {})
+        late = getattr(self, "max_staleness_steps", 0)  # SkyRL's bound holds on the whole; single groups may exceed it
+        steps = [max(scheduled.get(uid, self.global_step), self.global_step - late) for uid in uids[last]]
+        kernadv = _driver_of(self)
+        with at_step(np.array(steps), batch=_surprisal_of(data, last)):
             out = super().compute_advantages_and_returns(data)
-        self.all_metrics.update(driver().metrics())
+        self.all_metrics.update(kernadv.metrics())
         return out
 
     def save_checkpoints(self: Any) -> str:
         """Save the history, then the model: SkyRL calls a checkpoint the latest only when all of it is there."""
-        driver().save(os.path.join(self.cfg.trainer.ckpt_path, f"global_step_{self.global_step}"))
+        kernadv = _driver_of(self)
+        kernadv.save(os.path.join(self.cfg.trainer.ckpt_path, f"global_step_{self.global_step}"))
+        kernadv.finish()
         return str(super().save_checkpoints())
 
     def load_checkpoints(self: Any) -> Any:
         """Load the history of the checkpoint that SkyRL resumes from."""
-        step, folder = super().load_checkpoints()
+        out = super().load_checkpoints()
+        folder = out[1]
         if folder is not None:
-            driver().load(folder)
-        return step, folder
+            _driver_of(self).load(folder)
+        return out
+
+
+def _driver_of(trainer: Any) -> Driver:
+    """The estimator of the process, built from the trainer's configuration when first asked for."""
+    algorithm = trainer.cfg.trainer.algorithm
+    settings = dict(getattr(algorithm, NAME, {}))
+    late = getattr(trainer, "max_staleness_steps", 0)
+    if late and "factory" not in settings:
+        settings.setdefault("allow_late", late)
+    return driver({NAME: settings}, loss=lambda: LOSSES.get(getattr(algorithm, "loss_reduction", "token_mean")))
+
+
+def _surprisal_of(data: Any, last: Any) -> Any:
+    """Gives the surprisals and the numbers of tokens of the trajectories, whose last rows are told; None: not known.
+
+    Where SkyRL does not compute log-probabilities, those of the sampler are there.  The loss mask leaves out what the
+    environment wrote.
+    """
+    given = [data[name] for name in ("action_log_probs", "rollout_logprobs") if data.get(name) is not None]
+    if not given:
+        return None
+    of = np.cumsum(last) - last
+    return lambda: tuple(np.bincount(of, part) for part in surprisal(given[0], data["loss_mask"]))
+
+
+def _pads(uid: str) -> bool:
+    return re.fullmatch(r"pad\d+", uid) is not None

@@ -1,13 +1,16 @@
-"""SkyRL: its registry and its trainer's own methods, without workers."""
+"""SkyRL: its registry and its trainers' own methods, without workers."""
 
 import inspect
+import itertools
 import pickle
 import types
 import typing
 
+import fsspec
 import numpy as np
 import pytest
 import typing_extensions
+from fsspec.implementations.memory import MemoryFileSystem
 
 torch = pytest.importorskip("torch")
 
@@ -20,13 +23,16 @@ with pytest.MonkeyPatch.context() as patch:
 
 from skyrl.backends.skyrl_train.training_batch import TrainingInputBatch, pad_training_input_batch
 from skyrl.backends.skyrl_train.utils.ppo_utils import AdvantageEstimatorRegistry
+from ray import cloudpickle
 from skyrl.train.config import SkyRLTrainConfig
+from skyrl.train.fully_async_trainer import FullyAsyncRayPPOTrainer, GeneratedOutputGroup
+from skyrl.train.generators.base import TrajectoryID
 from skyrl.train.trainer import RayPPOTrainer
 from skyrl.train.utils import trainer_utils
 from skyrl.train.utils import utils as skyrl_utils
 
 from kernadv import ArgumentError, CheckpointError, KernelValueEstimator
-from kernadv.adapters import _process, skyrl, use
+from kernadv.adapters import Driver, _process, skyrl, use
 from kernadv.adapters._driver import PESSIMISM, STATE_FILE
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -47,20 +53,45 @@ class Nothing:
         return lambda *args, **options: {}
 
 
-class Trainer(skyrl.TrainerMixin, RayPPOTrainer):
-    """As a user writes it, without its workers."""
+class WithoutWorkers:
+    """What a trainer's methods need of its `__init__`, which starts workers and loads models."""
 
-    def __init__(self, folder):
-        self.cfg = SkyRLTrainConfig()
-        self.cfg.trainer.algorithm.advantage_estimator = "kernadv"
-        self.cfg.trainer.ckpt_path = str(folder)
+    def __init__(self, folder, *settings):
+        self.cfg = skyrl.Config.from_cli_overrides(
+            [
+                "trainer.algorithm.advantage_estimator=kernadv",
+                f"trainer.ckpt_path={folder}",
+                "generator.n_samples_per_prompt=2",
+                *settings,
+            ]
+        )
         self.global_step, self.all_metrics, self.all_timings = 1, {}, {}
         self.dispatch = self.train_dataloader = Nothing()
-        self.critic_model = self.tokenizer = None
+        self.critic_model = self.tokenizer = self.trajectory_logger = None
         self.resume_mode = trainer_utils.ResumeMode.LATEST
 
     def _cleanup_old_checkpoints(self):
         """Needs Ray's nodes."""
+
+
+class Trainer(WithoutWorkers, skyrl.TrainerMixin, RayPPOTrainer):
+    """As a user writes it, without its workers."""
+
+
+class Async(WithoutWorkers, skyrl.TrainerMixin, FullyAsyncRayPPOTrainer):
+    """The fully asynchronous one."""
+
+    def __init__(self, folder, *settings):
+        sizes = ["trainer.train_batch_size=2", "trainer.policy_mini_batch_size=2"]
+        super().__init__(folder, "trainer.fully_async.max_staleness_steps=2", *sizes, *settings)
+        self.max_staleness_steps, self.epoch = self.cfg.trainer.fully_async.max_staleness_steps, 0
+        self.async_train_dataloader = types.SimpleNamespace(
+            get_consumed_uids_list=lambda: ["7", "9"], get_filtered_uids_list=lambda: []
+        )
+        self.tokenizer = types.SimpleNamespace(pad_token_id=0, decode=str)
+        self.dispatch = types.SimpleNamespace(
+            get_lcm_dp_size=lambda: 4, save_checkpoint=lambda *_: None, load_checkpoint=lambda *_, **__: None
+        )
 
 
 def batch(seed, pad=2):
@@ -96,19 +127,135 @@ def test_a_weighted_estimator_gets_the_squared_surprisal(tmp_path):
     data = trainer.compute_advantages_and_returns(data)
     want = KernelValueEstimator(weighted=True).advantages(["7", "7", "9", "9"], rewards.sum(1), 1, weights=weights)
     assert torch.equal(data["advantages"][:4], want[:, None].expand(4, 3))
-    trainer.cfg.generator.step_wise_trajectories = True
+
+
+def test_log_probabilities_of_the_sampler_weigh_the_traces_where_skyrl_computes_none(tmp_path):
+    use(KernelValueEstimator(weighted=True))
+    trainer = Trainer(tmp_path)
+    rewards, data = batch(2, pad=0)
+    data["rollout_logprobs"], data["action_log_probs"] = -torch.rand(4, 3), None
+    data["loss_mask"][:, 1] = 0  # what the environment wrote
+    weights = data["rollout_logprobs"][:, [0, 2]].double().sum(1) ** 2
+    data = trainer.compute_advantages_and_returns(data)
+    want = KernelValueEstimator(weighted=True).advantages(["7", "7", "9", "9"], rewards.sum(1), 1, weights=weights)
+    assert torch.allclose(data["advantages"], want[:, None].expand(4, 3))
     with pytest.raises(ArgumentError, match="no log-probabilities"):
         trainer.compute_advantages_and_returns(batch(2)[1])
 
 
+def in_steps(rewards, turns, pad=2):
+    """Two groups of two trajectories with their rewards at the last step; log-probabilities are those of a real batch."""
+    last = [step + 1 == count for count in turns for step in range(count)]
+    uids = [uid for uid, count in zip(["7", "7", "9", "9"], turns, strict=True) for _ in range(count)]
+    given = torch.zeros(len(uids), 3)
+    given[torch.tensor(last), 2] = torch.tensor(rewards, dtype=torch.float32)
+    mask = torch.ones(len(uids), 3)
+    log_probs = -torch.rand(len(uids), 3, generator=torch.Generator().manual_seed(0))
+    columns = {"rewards": given, "response_mask": mask, "loss_mask": mask.clone(), "action_log_probs": log_probs}
+    out = TrainingInputBatch({**columns, "values": None})
+    out.metadata = {"uids": uids, "avg_response_length": 3.0, "is_last_step": last}
+    return pad_training_input_batch(out, pad)
+
+
 def test_steps_of_one_trajectory_count_once(tmp_path):
-    trainer = Trainer(tmp_path)
-    trainer.cfg.generator.step_wise_trajectories = True
-    rewards, data = batch(1, pad=0)
-    data.metadata["is_last_step"] = [False, True, True, True]  # the first two rows are one trajectory
+    use(KernelValueEstimator(weighted=True))
+    trainer = Trainer(tmp_path, "generator.step_wise_trajectories=true")
+    turns, rewards = [3, 1, 2, 1], [1.0, 0.0, 0.0, 1.0]
+    data = in_steps(rewards, turns)
+    of = np.repeat(range(4), turns)
+    surprisal = np.bincount(of, -data["action_log_probs"][: len(of)].double().sum(1))  # of the steps together
     data = trainer.compute_advantages_and_returns(data)
-    want = KernelValueEstimator().advantages(["7", "9", "9"], rewards.sum(1)[1:], 1)[[0, 0, 1, 2]]
-    assert torch.equal(data["advantages"], want[:, None].expand(4, 3))
+    again = KernelValueEstimator(weighted=True)
+    want = again.advantages(["7", "7", "9", "9"], rewards, 1, weights=surprisal**2)
+    np.testing.assert_allclose(data["advantages"][: len(of)], np.repeat(want[of], 3).reshape(-1, 3), rtol=1e-6)
+    assert not data["advantages"][len(of) :].any()
+    assert trainer.all_metrics["kernadv/history_visits"] == 2
+    assert trainer.all_metrics["kernadv/value_mse"] == pytest.approx(again.metrics()["value_mse"])
+
+
+def test_law_of_trajectories_in_steps(tmp_path):
+    """E[A | z = 1] - E[A | z = 0] = 1 for every trajectory, by all outcomes of two steps; the default, with weights."""
+    p, turns, total = 0.3, [3, 1, 2, 1], np.zeros((2, 2, 4))
+    first = np.cumsum(turns) - turns
+    trainer = Trainer(tmp_path, "generator.step_wise_trajectories=true")
+    for outcome in itertools.product((0, 1), repeat=8):
+        _process._DRIVERS.clear()
+        z = np.reshape(outcome, (2, 4))
+        for step in range(2):
+            trainer.global_step = step + 1
+            data = trainer.compute_advantages_and_returns(in_steps(z[step].tolist(), turns, pad=0))
+            advantages = data["advantages"][:, 0].double().numpy()[first]
+            total[z[step], step, range(4)] += p ** sum(outcome) * (1 - p) ** (8 - sum(outcome)) * advantages
+    np.testing.assert_allclose(total[1] / p - total[0] / (1 - p), 1, atol=1e-6)  # SkyRL's tensors are float32
+
+
+def test_a_group_with_several_uids_is_refused(tmp_path):
+    trainer = Trainer(tmp_path)
+    _, data = batch(0)
+    data.metadata["uids"][:4] = ["7", "9", "7", "9"]
+    with pytest.raises(ArgumentError, match="of one group of 2"):
+        trainer.compute_advantages_and_returns(data)
+    assert not _process._DRIVERS  # nothing was learned
+
+
+def group(uid, step, rewards, turns=(1, 1)):
+    """What SkyRL's generation workers put into the buffer: two trajectories of one prompt."""
+    rows = range(sum(turns))
+    last = [step + 1 == count for count in turns for step in range(count)]
+    ids = [TrajectoryID(instance_id=uid, repetition_id=k) for k, count in enumerate(turns) for _ in range(count)]
+    each = [z for z, count in zip(rewards, turns, strict=True) for _ in range(count)]
+    output = {
+        "prompt_token_ids": [[1, 2]] * len(rows),
+        "response_ids": [[3, 4, 5]] * len(rows),
+        "rewards": each,
+        "loss_masks": [[1, 1, 1]] * len(rows),
+        "stop_reasons": ["stop"] * len(rows),
+        "rollout_logprobs": [[-0.1 * (k + 1)] * 3 for k in rows],
+        "rollout_metrics": {},
+        "trajectory_ids": ids,
+        "is_last_step": last,
+    }
+    return GeneratedOutputGroup(generator_output=output, uid=uid, global_step_when_scheduled=step)
+
+
+def through(trainer, *groups):
+    """From the buffer to the advantages, by the trainer's own methods."""
+    data = trainer.convert_generation_group_mini_batch_to_training_input(list(groups))
+    data["values"] = None
+    return trainer.compute_advantages_and_returns(data)
+
+
+@pytest.mark.parametrize("turns", [(1, 1), (3, 2)], ids=["one row a trajectory", "in steps"])
+def test_fully_asynchronous_rows_have_the_step_at_which_their_group_was_scheduled(tmp_path, turns):
+    settings = ["trainer.algorithm.kernadv.weights=none", "trainer.algorithm.kernadv.pessimism=1"]
+    trainer = Async(tmp_path, *settings, f"generator.step_wise_trajectories={turns != (1, 1)}".lower())
+    again = KernelValueEstimator(allow_late=2)
+    first = [0, turns[0], sum(turns), sum(turns) + turns[0]]
+    # Scheduled at these steps; the last group is older than SkyRL's bound, which holds on the whole alone.
+    for step, scheduled, used in [(1, (1, 1), (1, 1)), (3, (3, 1), (3, 1)), (5, (4, 1), (4, 3))]:
+        trainer.global_step = step
+        rewards = [1.0, 0.0, 0.0, float(step > 1)]
+        data = through(
+            trainer, group("7", scheduled[0], rewards[:2], turns), group("9", scheduled[1], rewards[2:], turns)
+        )
+        want = again.advantages(["7", "7", "9", "9"], torch.tensor(rewards), np.repeat(used, 2))
+        assert torch.equal(data["advantages"][first, 0], want)
+        assert not data["advantages"][2 * sum(turns) :].any()  # padding
+        assert skyrl.SCHEDULED not in data.metadata
+    assert _process.driver().estimator.allow_late == 2
+
+
+def test_the_fully_asynchronous_trainer_starts_saves_and_resumes(tmp_path):
+    assert Async(tmp_path).load_checkpoints() == (0, None, None, None, None)
+    trainer = Async(tmp_path)
+    through(trainer, group("7", 1, [1.0, 0.0]), group("9", 1, [1.0, 1.0]))
+    trainer.train_dataloader = types.SimpleNamespace(state_dict=dict)
+    folder = trainer.save_checkpoints()
+    before = _process.driver().estimator.state_dict()
+    _process._DRIVERS.clear()
+    assert Async(tmp_path).load_checkpoints() == (1, folder, {"7", "9"}, set(), 0)
+    after = _process.driver().estimator.state_dict()
+    assert all(np.array_equal(before[name], x, equal_nan=True) for name, x in after.items())
 
 
 def test_checkpoints(tmp_path):
@@ -126,6 +273,73 @@ def test_checkpoints(tmp_path):
         Trainer(tmp_path).load_checkpoints()
     use(KernelValueEstimator())
     assert Trainer(tmp_path / "nothing").load_checkpoints() == (0, None)
+
+
+def test_a_checkpoint_without_a_state_is_refused_unless_asked_for(tmp_path):
+    trainer = Trainer(tmp_path)
+    RayPPOTrainer.save_checkpoints(trainer)  # as a run without kernadv does
+    with pytest.raises(CheckpointError, match="resume_cold"):
+        Trainer(tmp_path).load_checkpoints()
+    _process._DRIVERS.clear()
+    cold = Trainer(tmp_path, "trainer.algorithm.kernadv.resume_cold=true")
+    assert cold.load_checkpoints() == (1, str(tmp_path / "global_step_1"))
+
+
+def test_the_state_is_written_before_skyrl_calls_the_checkpoint_the_latest(tmp_path, monkeypatch):
+    trainer = Trainer(tmp_path)
+    trainer.compute_advantages_and_returns(batch(0)[1])
+
+    def broken(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Driver, "finish", broken)  # it raises what went wrong while the state was written
+    with pytest.raises(OSError, match="the disk is full"):
+        trainer.save_checkpoints()
+    assert not (tmp_path / "latest_ckpt_global_step.txt").exists()
+
+
+class Bucket(MemoryFileSystem):
+    """Stands for Google's storage, which SkyRL reaches through fsspec, as kernadv does."""
+
+    protocol = ("gs",)
+    store: typing.ClassVar = {}
+    pseudo_dirs: typing.ClassVar = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return "/" + str(path).removeprefix("gs://").strip("/")
+
+
+def test_checkpoints_in_a_bucket(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    fsspec.register_implementation("gs", Bucket, clobber=True)
+    trainer = Trainer("gs://bucket/run")
+    trainer.compute_advantages_and_returns(batch(0)[1])
+    assert trainer.save_checkpoints() == "gs://bucket/run/global_step_1"
+    assert f"/bucket/run/global_step_1/{STATE_FILE}" in Bucket.store
+    assert not list(tmp_path.iterdir())  # no folder that is called "gs:"
+    before = _process.driver().estimator.state_dict()
+    _process._DRIVERS.clear()
+    assert Trainer("gs://bucket/run").load_checkpoints() == (1, "gs://bucket/run/global_step_1")
+    after = _process.driver().estimator.state_dict()
+    assert all(np.array_equal(before[name], x, equal_nan=True) for name, x in after.items())
+
+
+def test_settings_stand_in_the_configuration(tmp_path):
+    trainer = Trainer(tmp_path, "trainer.algorithm.kernadv.h=0.5", "trainer.algorithm.kernadv.weights=none")
+    trainer.cfg = cloudpickle.loads(cloudpickle.dumps(trainer.cfg))  # Ray sends it to the trainer's process
+    rewards, data = batch(1)
+    got = trainer.compute_advantages_and_returns(data)["advantages"][:4, 0]
+    assert torch.equal(got, KernelValueEstimator.kae(0.5).advantages(["7", "7", "9", "9"], rewards.sum(1), 1))
+    _process._DRIVERS.clear()
+    with pytest.raises(ArgumentError, match="unknown settings of kernadv \\['bandwith'\\]"):
+        Trainer(tmp_path, "trainer.algorithm.kernadv.bandwith=3").compute_advantages_and_returns(batch(1)[1])
+    _process._DRIVERS.clear()
+    plain = Trainer(tmp_path)
+    plain.cfg = SkyRLTrainConfig()  # SkyRL's own configuration has no place for settings
+    plain.cfg.trainer.algorithm.advantage_estimator, plain.cfg.generator.n_samples_per_prompt = "kernadv", 2
+    plain.compute_advantages_and_returns(batch(1)[1])
+    assert _process.driver().estimator.weighted is False
 
 
 def test_a_kl_penalty_in_the_reward_is_refused(tmp_path):

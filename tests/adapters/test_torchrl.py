@@ -1,6 +1,7 @@
 """torchrl: the transform in a real replay buffer says what the estimator says."""
 
 import inspect
+import itertools
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ torchrl = pytest.importorskip("torchrl", reason="torchrl is not installed: make 
 import torch
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ReplayBuffer
+from torchrl.envs.llm.transforms import PolicyVersion
 from torchrl.objectives.llm import MCAdvantage
 
-from kernadv import ArgumentError, CheckpointError, KernelValueEstimator
+from kernadv import ArgumentError, CheckpointError, ComponentValueEstimator, KernelValueEstimator
 from kernadv.adapters._driver import PESSIMISM
 from kernadv.adapters.torchrl import KernelAdvantage
 
@@ -76,6 +78,59 @@ def test_text_is_an_id():
     assert transform.kernadv.estimator.explain("What is 1+1?", 2)["traces"].tolist() == [1]
 
 
+def test_law_of_trajectories_of_several_steps():
+    """E[A | z = 1] - E[A | z = 0] = 1 for every trajectory, by all outcomes of two steps; the default, with weights."""
+    p, lengths, total = 0.3, (3, 1), np.zeros((2, 2, 2))
+    for outcome in itertools.product((0, 1), repeat=4):
+        clock, z = {}, np.reshape(outcome, (2, 2))
+        transform = KernelAdvantage(2, "group_id", step=lambda clock=clock: clock["step"], log_probs_key="log_probs")
+        for step in range(2):
+            clock["step"] = step + 1
+            for k, length in enumerate(lengths):
+                one = trajectory(7, float(z[step, k]), length)
+                written = transform.inv(one.set("log_probs", torch.full((length,), -0.5 - step)))
+            advantages = written["advantage"][[0, lengths[0]], 0].double().numpy()
+            assert written["advantage"].shape == (sum(lengths), 1)
+            total[z[step], step, range(2)] += p ** sum(outcome) * (1 - p) ** (4 - sum(outcome)) * advantages
+    np.testing.assert_allclose(total[1] / p - total[0] / (1 - p), 1, atol=1e-6)  # the tensors are float32
+
+
+def test_the_version_of_the_policy_is_that_of_the_trajectory():
+    version, again = PolicyVersion(version_type=int), KernelValueEstimator(allow_late=True, pessimism=PESSIMISM)
+    transform = KernelAdvantage(2, "group_id", version_key="policy_version")
+
+    def stamped(group, reward):
+        """As torchrl's transform stamps what an environment returns."""
+        one = trajectory(group, reward)
+        return one.set("policy_version", version._step(None, one["next"].clone())["policy_version"])
+
+    late = stamped(1, 1.0)
+    version.increment_version()
+    transform.inv(stamped(0, 1.0))
+    version.increment_version()
+    first = transform.inv(stamped(0, 0.0))
+    assert torch.equal(first["advantage"][::3, 0], again.advantages(["[0]"] * 2, torch.tensor([1.0, 0.0]), [2, 3]))
+    transform.inv(late)  # its group was begun by the first version, and ends now
+    second = transform.inv(stamped(1, 0.0))
+    assert torch.equal(second["advantage"][::3, 0], again.advantages(["[1]"] * 2, torch.tensor([1.0, 0.0]), [1, 3]))
+    wrong = PolicyVersion(version_type="uuid")
+    one = trajectory(2, 1.0)
+    one["policy_version"] = wrong._step(None, one["next"].clone())["policy_version"]
+    with pytest.raises(ArgumentError, match="must hold whole numbers.*PolicyVersion"):
+        KernelAdvantage(1, "group_id", version_key="policy_version").inv(one)
+
+
+def test_several_rewards_have_a_value_each():
+    transform = KernelAdvantage(2, "group_id", step=lambda: 1, estimator=ComponentValueEstimator(2))
+    rewards = torch.tensor([[1.0, 0.0], [0.0, 0.5]])
+    for reward in rewards:
+        one = trajectory(0, 0.0)
+        one["next", "reward"] = torch.stack([torch.zeros(2), torch.zeros(2), reward])
+        written = transform.inv(one)
+    want = ComponentValueEstimator(2).advantages(["[0]"] * 2, rewards, 1).sum(1)
+    assert torch.equal(written["advantage"], want.repeat_interleave(3)[:, None])
+
+
 def test_state_dict_holds_the_history():
     clock = {"step": 0}
     transform = KernelAdvantage(2, "group_id", step=lambda: clock["step"])
@@ -94,6 +149,9 @@ def test_state_dict_holds_the_history():
 def test_bad_input():
     with pytest.raises(ArgumentError, match="grpo_size must be a whole number"):
         KernelAdvantage(0, step=lambda: 1)
+    for clock in ({}, {"step": lambda: 1, "version_key": "policy_version"}):
+        with pytest.raises(ArgumentError, match="pass step, .* or version_key"):
+            KernelAdvantage(2, **clock)
     with pytest.raises(ArgumentError, match="from one process"):
         KernelAdvantage(1, step=lambda: 1).share_memory_()
 
