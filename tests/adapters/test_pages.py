@@ -15,7 +15,7 @@ OVERVIEW = ["framework", "switch", "tested"]
 HEADINGS = ["Install", "Switch", "Settings", "See that it works", "Limits"]
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "frameworks"
-CAPABILITIES = list(csv.DictReader((PAGES / "capabilities.csv").open()))
+CAPABILITIES = list(csv.DictReader((PAGES / "capabilities.csv").read_text().splitlines()))
 
 
 @pytest.mark.parametrize("page", sorted(PAGES.glob("[!i]*.md")), ids=lambda page: page.stem)

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import itertools
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -643,6 +644,28 @@ def source_of(package, end):
     return next(file for file in files if str(file).endswith(end)).locate().read_text()
 
 
+def test_areal_own_interactions(areal, monkeypatch, tmp_path):
+    """The class of the wheel; what it imports is not used."""
+    openai = ("types.chat", "types.responses.response", "types.responses.response_input_param")
+    names = ("ChatCompletion", "Response", "ResponseInputParam")
+    for module, name in zip(openai, names, strict=True):
+        stand_in(monkeypatch, f"openai.{module}", {name: str})
+    monkeypatch.setattr(sys.modules["areal.api"], "ModelResponse", str, raising=False)
+    monkeypatch.setattr(sys.modules["areal.utils"], "logging", logging, raising=False)
+    types = stand_in(monkeypatch, "areal.experimental.openai.types", {})
+    exec(source_of("areal", "areal/experimental/openai/types.py"), vars(types))
+    tokens = {"input_tokens": [1, 2], "output_tokens": [3], "input_len": 2, "output_len": 1, "output_logprobs": [-0.5]}
+    turns = [
+        types.InteractionWithTokenLogpReward(SimpleNamespace(**tokens, output_versions=[version]), reward)
+        for version, reward in [(3, 1.0), (4, 1.0), (4, None)]
+    ]
+    outside = types.InteractionWithTokenLogpReward(reward=1.0)
+    episode(areal.KernelWorkflow(Workflow(), str(tmp_path)), dict(enumerate([*turns, outside])))
+    want = KernelValueEstimator(pessimism=PESSIMISM, allow_late=True).advantages(["a"], torch.tensor([1.0]), 5)
+    got = [float(turn.to_tensor_dict()["rewards"]) for turn in turns]  # what AReaL trains on
+    assert got == [float(want), float(want), 0.0]
+
+
 @pytest.mark.parametrize(
     ("package", "file", "owner", "method", "arguments"),
     [
@@ -660,6 +683,20 @@ def source_of(package, end):
             "_compute_advantages",
             ["self", "samples", "rewards_per_func", "batch_encoded_inputs"],
         ),
+        (
+            "ms-swift",
+            "swift/rlhf_trainers/rollout_mixin.py",
+            "RolloutTrainerMixin",
+            "_preprocess_inputs",
+            ["self", "samples"],
+        ),
+        (
+            "areal",
+            "areal/experimental/openai/proxy/workflow.py",
+            "OpenAIProxyWorkflow",
+            "arun_episode",
+            ["self", "engine", "data"],
+        ),
         ("areal", "areal/api/workflow_api.py", "RolloutWorkflow", "arun_episode", ["self", "engine", "data"]),
     ],
 )
@@ -673,13 +710,20 @@ def test_signatures_that_recipes_rely_on(package, file, owner, method, arguments
 @pytest.mark.parametrize(
     ("package", "file", "text"),
     [
-        ("openrlhf", "openrlhf/trainer/ppo_trainer.py", "import RemoteExperienceMaker"),
-        ("openrlhf", "openrlhf/trainer/ppo_utils/experience.py", "prompts: "),
+        ("openrlhf", "openrlhf/cli/train_ppo_ray.py", "from openrlhf.trainer.ppo_trainer import PPOTrainer"),
+        ("openrlhf", "openrlhf/cli/train_ppo_ray.py", "import PPOTrainerAsync as PPOTrainer"),
         ("openrlhf", "openrlhf/trainer/ppo_utils/experience_maker.py", '"flash_reinforce"'),
         ("ms-swift", "swift/trainers/trainer_factory.py", "TRAINER_MAPPING = {"),
         ("ms-swift", "swift/rlhf_trainers/grpo_trainer.py", "self.reward_weights.unsqueeze(0)"),
+        ("ms-swift", "swift/rlhf_trainers/grpo_trainer.py", "gather_object([s.request_id for s in samples])"),
+        ("ms-swift", "swift/rlhf_trainers/rollout_mixin.py", "self.dynamic_num_samples = True"),
+        ("ms-swift", "swift/rl_core/data.py", "prompt_id: str = ''"),
+        ("ms-swift", "swift/trainers/mixin.py", "f'checkpoint-{self.state.global_step}'"),
         ("areal", "areal/workflow/rlvr.py", '"versions"'),
         ("areal", "areal/workflow/rlvr.py", '"rewards"'),
+        ("areal", "areal/infra/workflow_context.py", "is_eval: bool = False"),
+        ("areal", "areal/infra/workflow_executor.py", "[v.to_tensor_dict() for v in traj.values()]"),
+        ("areal", "areal/infra/remote_inf_engine.py", "resolved = imported_obj(**workflow_kwargs)"),
     ],
 )
 def test_names_that_recipes_rely_on(package, file, text):
