@@ -1,10 +1,13 @@
-"""SkyRL 0.3: run this instead of its own entry point, with ``trainer.algorithm.advantage_estimator=kernadv``."""
+"""SkyRL 0.3: run this instead of its own entry points, with ``trainer.algorithm.advantage_estimator=kernadv``.
+
+``trainer.fully_async.enabled=true`` takes the fully asynchronous trainer.
+"""
 
 import sys
 
 import ray
-from skyrl.train.config import SkyRLTrainConfig
 from skyrl.train.entrypoints.main_base import BasePPOExp
+from skyrl.train.fully_async_trainer import FullyAsyncRayPPOTrainer
 from skyrl.train.trainer import RayPPOTrainer
 from skyrl.train.utils import validate_cfg
 from skyrl.train.utils.utils import initialize_ray
@@ -18,12 +21,17 @@ class Trainer(skyrl.TrainerMixin, RayPPOTrainer):
     """The trainer, which says the step, and saves and loads the history."""
 
 
-class Experiment(BasePPOExp):
-    """The experiment with that trainer; call `kernadv.adapters.use(estimator)` here for another estimator."""
+class FullyAsyncTrainer(skyrl.TrainerMixin, FullyAsyncRayPPOTrainer):
+    """The same, with the step at which each group was scheduled."""
 
-    def get_trainer(self, *args, **kwargs):
+
+class Experiment(BasePPOExp):
+    """The experiment with these trainers; call `kernadv.adapters.use(estimator)` here for another estimator."""
+
+    def get_trainer(self, cfg, **rest):
         """Make the trainer."""
-        return Trainer(*args, **kwargs)
+        kind = FullyAsyncTrainer if cfg.trainer.fully_async.enabled else Trainer
+        return kind(cfg=cfg, **rest)
 
 
 @ray.remote(num_cpus=1)
@@ -33,7 +41,7 @@ def run(cfg):
 
 
 if __name__ == "__main__":
-    configuration = SkyRLTrainConfig.from_cli_overrides(sys.argv[1:])
+    configuration = skyrl.Config.from_cli_overrides(sys.argv[1:])
     validate_cfg(configuration)
     initialize_ray(configuration)
     ray.get(run.remote(configuration))

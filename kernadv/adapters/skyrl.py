@@ -68,7 +68,9 @@ class TrainerMixin:
     ``trainer.fully_async.max_staleness_steps``.
     """
 
-    def convert_generation_group_mini_batch_to_training_input(self: Any, groups: Any, *args: Any, **options: Any) -> Any:
+    def convert_generation_group_mini_batch_to_training_input(
+        self: Any, groups: Any, *args: Any, **options: Any
+    ) -> Any:
         """Note when each group was scheduled; only the fully asynchronous trainer calls this."""
         data = super().convert_generation_group_mini_batch_to_training_input(groups, *args, **options)
         data.metadata[SCHEDULED] = {str(group.uid): group.global_step_when_scheduled for group in groups}
@@ -89,16 +91,18 @@ class TrainerMixin:
                 "use_kl_in_reward must be false: the penalty would enter the values; use_kl_loss instead"
             )
         uids = np.array([str(uid) for uid in data.metadata["uids"]])
-        last = np.ones(len(uids), bool)
         if self.cfg.generator.step_wise_trajectories:
-            last = np.array(data.metadata["is_last_step"], bool)
-        check_groups([uid for uid in uids[last] if not _pads(uid)], self.cfg.generator.n_samples_per_prompt)
-        scheduled = data.metadata.pop(SCHEDULED, {})
+            last = np.array(data.metadata["is_last_step"], bool)  # SkyRL has checked that a trajectory has one uid
+        else:
+            last = np.ones(len(uids), bool)
+            check_groups([uid for uid in uids if not _pads(uid)], self.cfg.generator.n_samples_per_prompt)
+        scheduled = data.metadata.get(SCHEDULED, {})
         late = getattr(self, "max_staleness_steps", 0)  # SkyRL's bound holds on the whole; single groups may exceed it
-        steps = [max(scheduled.get(uid, self.global_step), self.global_step - late) for uid in uids[last]]
+        at: Any = [max(scheduled.get(uid, self.global_step), self.global_step - late) for uid in uids[last]]
         kernadv = _driver_of(self)
-        with at_step(np.array(steps), batch=_surprisal_of(data, last)):
+        with at_step(at, batch=_surprisal_of(data, last)):
             out = super().compute_advantages_and_returns(data)
+        out.metadata.pop(SCHEDULED, None)
         self.all_metrics.update(kernadv.metrics())
         return out
 

@@ -5,6 +5,7 @@ import itertools
 import pickle
 import types
 import typing
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -21,9 +22,9 @@ with pytest.MonkeyPatch.context() as patch:
         "skyrl.train.trainer", reason="SkyRL is not installed: make test-adapters", exc_type=ImportError
     )
 
+from ray import cloudpickle
 from skyrl.backends.skyrl_train.training_batch import TrainingInputBatch, pad_training_input_batch
 from skyrl.backends.skyrl_train.utils.ppo_utils import AdvantageEstimatorRegistry
-from ray import cloudpickle
 from skyrl.train.config import SkyRLTrainConfig
 from skyrl.train.fully_async_trainer import FullyAsyncRayPPOTrainer, GeneratedOutputGroup
 from skyrl.train.generators.base import TrajectoryID
@@ -86,7 +87,7 @@ class Async(WithoutWorkers, skyrl.TrainerMixin, FullyAsyncRayPPOTrainer):
         super().__init__(folder, "trainer.fully_async.max_staleness_steps=2", *sizes, *settings)
         self.max_staleness_steps, self.epoch = self.cfg.trainer.fully_async.max_staleness_steps, 0
         self.async_train_dataloader = types.SimpleNamespace(
-            get_consumed_uids_list=lambda: ["7", "9"], get_filtered_uids_list=lambda: []
+            get_consumed_uids_list=lambda: ["7", "9"], get_filtered_uids_list=list
         )
         self.tokenizer = types.SimpleNamespace(pad_token_id=0, decode=str)
         self.dispatch = types.SimpleNamespace(
@@ -356,17 +357,22 @@ def test_the_function_travels_by_name_and_needs_a_step():
         skyrl.kernel_advantage(torch.zeros(1, 2), torch.ones(1, 2), ["7"])
 
 
-def test_the_recipe_imports_and_defines_the_trainer():
-    from pathlib import Path
-
+@pytest.mark.parametrize(("fully", "base"), [(False, RayPPOTrainer), (True, FullyAsyncRayPPOTrainer)])
+def test_the_recipe_makes_the_trainer(fully, base, monkeypatch):
     file = Path(__file__).parents[2] / "examples" / "recipes" / "skyrl_kernadv.py"
     recipe = types.ModuleType("skyrl_kernadv")
     exec(compile(file.read_text(), file, "exec"), recipe.__dict__)
-    assert recipe.Trainer.__mro__[1:3] == (skyrl.TrainerMixin, RayPPOTrainer)
-    expected = list(inspect.signature(recipe.BasePPOExp.get_trainer).parameters)[1:3]
-    assert expected == ["cfg", "tracker"], f"SkyRL changed BasePPOExp.get_trainer: it starts with {expected}"
+    given = {}
+    monkeypatch.setattr(base, "__init__", lambda self, **options: given.update(options))
+    cfg = skyrl.Config.from_cli_overrides([f"trainer.fully_async.enabled={fully}".lower()])
+    names = list(inspect.signature(recipe.BasePPOExp.get_trainer).parameters)[1:]
+    options = {**dict.fromkeys(names), "cfg": cfg}
+    trainer = recipe.Experiment.get_trainer(None, **options)
+    assert type(trainer).__mro__[1:3] == (skyrl.TrainerMixin, base)
+    assert given == options
 
 
+@pytest.mark.parametrize("kind", [RayPPOTrainer, FullyAsyncRayPPOTrainer])
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [
@@ -375,9 +381,9 @@ def test_the_recipe_imports_and_defines_the_trainer():
         ("load_checkpoints", ["self"]),
     ],
 )
-def test_methods_of_skyrl_that_are_relied_on(method, arguments):
-    found = list(inspect.signature(getattr(RayPPOTrainer, method)).parameters)
-    assert found == arguments, f"SkyRL changed RayPPOTrainer.{method}: expected {arguments}, found {found}"
+def test_methods_of_skyrl_that_are_relied_on(kind, method, arguments):
+    found = list(inspect.signature(getattr(kind, method)).parameters)
+    assert found == arguments, f"SkyRL changed {kind.__name__}.{method}: expected {arguments}, found {found}"
 
 
 def test_what_else_is_relied_on_in_skyrl():
@@ -389,3 +395,8 @@ def test_what_else_is_relied_on_in_skyrl():
     source = inspect.getsource(RayPPOTrainer.save_checkpoints)
     assert 'f"global_step_{self.global_step}"' in source, "SkyRL names the folder of a checkpoint differently"
     assert hasattr(SkyRLTrainConfig().trainer.algorithm, "use_kl_in_reward"), "SkyRL renamed use_kl_in_reward"
+    source = inspect.getsource(FullyAsyncRayPPOTrainer._run_generate_for_a_group_loop)
+    assert "global_step_at_start = self.global_step" in source, "SkyRL notes another step for a group"
+    source = inspect.getsource(FullyAsyncRayPPOTrainer)
+    assert "self.convert_generation_group_mini_batch_to_training_input," in source, "SkyRL renamed its conversion"
+    assert "self.max_staleness_steps = cfg.trainer.fully_async.max_staleness_steps" in source, "SkyRL renamed its bound"

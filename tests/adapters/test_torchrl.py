@@ -116,7 +116,7 @@ def test_the_version_of_the_policy_is_that_of_the_trajectory():
     wrong = PolicyVersion(version_type="uuid")
     one = trajectory(2, 1.0)
     one["policy_version"] = wrong._step(None, one["next"].clone())["policy_version"]
-    with pytest.raises(ArgumentError, match="must hold whole numbers.*PolicyVersion"):
+    with pytest.raises(ArgumentError, match=r"must hold whole numbers.*PolicyVersion"):
         KernelAdvantage(1, "group_id", version_key="policy_version").inv(one)
 
 
@@ -150,7 +150,7 @@ def test_bad_input():
     with pytest.raises(ArgumentError, match="grpo_size must be a whole number"):
         KernelAdvantage(0, step=lambda: 1)
     for clock in ({}, {"step": lambda: 1, "version_key": "policy_version"}):
-        with pytest.raises(ArgumentError, match="pass step, .* or version_key"):
+        with pytest.raises(ArgumentError, match=r"pass step, .* or version_key"):
             KernelAdvantage(2, **clock)
     with pytest.raises(ArgumentError, match="from one process"):
         KernelAdvantage(1, step=lambda: 1).share_memory_()
