@@ -26,7 +26,14 @@ from verl.trainer.ppo.ray_trainer import RayPPOTrainer, compute_advantage
 from verl.trainer.ppo.v1 import trainer_base
 from verl.utils import tensordict_utils
 
-from kernadv import ArgumentError, ArgumentTypeError, CheckpointError, KernelValueEstimator, prompt_id
+from kernadv import (
+    ArgumentError,
+    ArgumentTypeError,
+    CheckpointError,
+    ComponentValueEstimator,
+    KernelValueEstimator,
+    prompt_id,
+)
 from kernadv.adapters import _process
 from kernadv.adapters import verl as adapter
 from kernadv.adapters._driver import PESSIMISM, SMALLEST, STATE_FILE, Driver
@@ -285,6 +292,12 @@ def test_an_estimator_that_refuses_late_rows_is_refused_in_asynchronous_modes():
         build("colocate_async")
     adapter.use(KernelValueEstimator(allow_late=True))
     build("colocate_async")
+
+
+def test_an_estimator_of_several_components_is_refused():
+    adapter.use(ComponentValueEstimator(2))
+    with pytest.raises(ArgumentError, match="verl has one reward a row"):
+        trainer_base.get_trainer_cls("sync")(composed())
 
 
 def test_settings_that_cannot_work_are_told_when_the_trainer_is_built():
