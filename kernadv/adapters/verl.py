@@ -41,7 +41,7 @@ LOSSES = {
     "seq-mean-token-mean": "trace",
 }
 #: What has to be set where a trainer names neither prompts nor versions.
-V1 = "run verl.trainer.main_ppo with trainer.use_v1=true; its modes sync, colocate_async and separate_async all work"
+V1 = "run verl.trainer.main_ppo with trainer.use_v1=true, whose modes sync, colocate_async and separate_async work"
 _TRAINER = trainer_base.PPOTrainer
 _build = _TRAINER.__init__
 _compute = trainer_base.compute_advantage_for_multi_trajectories
