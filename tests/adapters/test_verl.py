@@ -549,6 +549,26 @@ def test_inside_a_ray_actor(ray):
     assert torch.equal(got, want[:, None] * mask)
 
 
+def test_an_estimator_that_is_shared_by_its_name(ray, tmp_path):
+    """One setting: the actor is made if it is not there, with what the mode of the trainer implies."""
+    shared = {"name": f"verl-{uuid.uuid4()}", "folder": str(tmp_path / "log")}
+    trainer = Trainer(tmp_path, kernadv={"remote": shared, "weights": "none"})
+    trainer.config.trainer.v1 = {"trainer_mode": "colocate_async", "sampler": {"max_off_policy_threshold": None}}
+    again = KernelValueEstimator(allow_late=True)
+    adapter._driver(trainer.config)
+    keys = ["a::1_0_0", "a::1_0_1", "a::1_1_0", "b::2_0_0"]
+    for step in (2, 1):
+        z, mask, advantages = multi(keys, step=step)
+        want = again.advantages(["a", "a", "b"], z[[1, 2, 3]], step)[[0, 0, 1, 2]]
+        assert torch.equal(advantages, want[:, None] * mask)
+    trainer._save_checkpoint()
+    _process._DRIVERS.clear()
+    resumed = Trainer(tmp_path, kernadv={"remote": shared, "weights": "none"})
+    resumed.config.trainer.v1 = trainer.config.trainer.v1
+    resumed._load_checkpoint()
+    assert adapter.driver().metrics()["kernadv/history_visits"] == again.metrics()["history_visits"]
+
+
 def test_the_trainers_own_method_over_the_queue(ray, tmp_path):
     import transfer_queue as tq
 
