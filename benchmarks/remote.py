@@ -88,7 +88,9 @@ def kills(folder: Path, asked: argparse.Namespace) -> list[tuple[str, str]]:
         holder = wait_for(lambda last=last: next(iter(living(folder, last)), None))
         last = holder
         if k % 4:  # else at once: while the folder is read
-            time.sleep(float(rng.uniform(0.0, 1.5)))
+            before = size(folder)
+            wait_for(lambda before=before: size(folder) > before or None)
+            time.sleep(float(rng.uniform(0.0, 1.0)))
         else:
             at_once += 1
             time.sleep(float(rng.uniform(0.0, 0.1)))
@@ -213,6 +215,11 @@ def memory(folder: Path, asked: argparse.Namespace) -> list[tuple[str, str]]:
 def shared(folder: Path, **options: Any) -> RemoteEstimator:
     """A shared estimator in a folder."""
     return RemoteEstimator(uuid4().hex, SETTINGS, folder=folder / "log", timeout=LIMIT, **options)
+
+
+def size(folder: Path) -> int:
+    """Bytes of the log."""
+    return sum(file.stat().st_size for file in (folder / "log").glob("log-*"))
 
 
 def living(folder: Path, last: str) -> list[str]:

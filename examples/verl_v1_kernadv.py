@@ -1,9 +1,9 @@
 """verl's own training loop with kernadv, on a CPU: only the model and the inference engine are stand-ins.
 
-    VERL_USE_EXTERNAL_MODULES=kernadv.adapters.verl python examples/verl_v1_kernadv.py [sync | colocate_async]
+    python examples/verl_v1_kernadv.py [sync | colocate_async | separate_async]
 
 verl's trainer, its replay buffer, its queue and its checkpoints run as they do on GPUs.  The policy is a table: a prompt
-asks for one of 8 answers, of which one is right, and each prompt starts with a chance of its own.  In the asynchronous mode
+asks for one of 8 answers, of which one is right, and each prompt starts with a chance of its own.  In the asynchronous modes
 every fourth rollout is a long one: it ends only after the next update of the weights, and is late when it is trained on.
 """
 
@@ -23,6 +23,7 @@ import transfer_queue as tq
 import verl
 from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.trainer.ppo.v1.trainer_base import get_trainer_cls
+from verl.trainer.ppo.v1.trainer_separate_async import HybridEngineMode
 from verl.utils import tensordict_utils
 from verl.utils.dataset.rl_dataset import collate_fn
 
@@ -30,6 +31,15 @@ from kernadv.adapters.verl import driver
 from kernadv.schedule import block_reuse
 
 PROMPTS, ANSWERS, BATCH, REUSE, PASSES, RATE = 16, 8, 8, 8, 2, 1.0
+#: Updates between two versions that the rollouts see, and what else that mode asks for.
+UPDATES = 4
+SEPARATE = (
+    f"trainer.v1.separate_async.parameter_sync_step={UPDATES}",
+    "actor_rollout_ref.hybrid_engine=false",
+    "actor_rollout_ref.rollout.nnodes=1",
+    "actor_rollout_ref.rollout.n_gpus_per_node=1",
+    "actor_rollout_ref.rollout.checkpoint_engine.backend=nccl",
+)
 
 
 class Policy:
@@ -154,6 +164,7 @@ class OnCpu:
         policy = Policy()
         self.rollouts = Rollouts(policy, self.config.actor_rollout_ref.rollout.n, late=self.trainer_mode != "sync")
         self.actor_rollout_wg, self.checkpoint_manager = Workers(policy), Engine(policy, self.rollouts)
+        self.standalone_checkpoint_manager, self.current_mode = self.checkpoint_manager, HybridEngineMode.TRAINER
         self.tokenizer = SimpleNamespace(eos_token_id=0, pad_token_id=0, decode=lambda ids, **_: str(ids.tolist()))
         self.resource_pool_manager = SimpleNamespace(get_n_gpus=lambda: 1)
         self.reward_loop_manager = SimpleNamespace(reward_loop_worker_handles=[])
@@ -194,7 +205,8 @@ def build(mode, folder, *settings):
                 "trainer.val_before_train=false",
                 "trainer.test_freq=-1",
                 "actor_rollout_ref.rollout.n=2",
-                f"actor_rollout_ref.actor.ppo_mini_batch_size={BATCH}",
+                f"actor_rollout_ref.actor.ppo_mini_batch_size={BATCH // (UPDATES if mode == 'separate_async' else 1)}",
+                *(SEPARATE if mode == "separate_async" else ()),
                 f"data.train_batch_size={BATCH}",
                 f"data.gen_batch_size={BATCH if mode == 'sync' else 1}",
                 *settings,

@@ -258,6 +258,7 @@ class Shared:
         """Read the folder: the newest snapshot that is whole, and the log after it."""
         self._finish()
         if self._store is None:
+            _checked(self._make())  # before the folder is of these settings
             folder = store(self._folder)
             try:
                 self._adopt(folder)

@@ -41,7 +41,7 @@ LOSSES = {
     "seq-mean-token-mean": "trace",
 }
 #: What has to be set where a trainer names neither prompts nor versions.
-V1 = "run verl.trainer.main_ppo with trainer.use_v1=true; its modes sync, colocate_async and separate_async all work"
+V1 = "run verl.trainer.main_ppo with trainer.use_v1=true, whose modes sync, colocate_async and separate_async work"
 _TRAINER = trainer_base.PPOTrainer
 _build = _TRAINER.__init__
 _compute = trainer_base.compute_advantage_for_multi_trajectories
@@ -93,7 +93,7 @@ def _loss(config: Any) -> str | None:
     return LOSSES.get(config.actor_rollout_ref.actor.get("loss_agg_mode", "token-mean"))
 
 
-def _latest(config: Any) -> bool | int:
+def _lateness(config: Any) -> bool | int:
     """`allow_late` of a trainer's mode: by how many steps its replay buffer lets a row be late; True: it does not say."""
     settings = config.trainer.get("v1") or {}
     if settings.get("trainer_mode", "sync") == "sync":
@@ -109,7 +109,7 @@ def _driver(config: Any) -> Driver:
     """The driver of a trainer's configuration; rows may be late where its mode lets them."""
     given = config.algorithm.get(NAME) or {}
     if isinstance(given, Mapping) and "factory" not in given:
-        given = {"allow_late": _latest(config), **given}
+        given = {"allow_late": _lateness(config), **given}
     return driver({NAME: given}, lambda: _loss(config))
 
 
@@ -191,8 +191,10 @@ def _init(self: Any, config: Any, *args: Any, **options: Any) -> None:
     """Build the estimator first, so that a setting that cannot work is told before a model is loaded."""
     if config.algorithm.adv_estimator == NAME:
         check_version("verl", (0, 9), (0, 10))
-        late = getattr(_driver(config).estimator, "allow_late", True)
-        if _latest(config) is not False and late is False:
+        own = _driver(config)
+        if own.components:
+            raise ArgumentError("verl has one reward a row: an estimator of several components cannot be used")
+        if _lateness(config) is not False and getattr(own.estimator, "allow_late", True) is False:
             raise ArgumentError(
                 f"with trainer.v1.trainer_mode={config.trainer.v1.trainer_mode} rollouts can be late, and the estimator "
                 "refuses late ones: build it with allow_late=True"

@@ -458,6 +458,7 @@ def test_recipes_that_cannot_be_used(given):
 def test_settings_that_cannot_be_used(settings, tmp_path, caller):
     with pytest.raises((ArgumentError, ArgumentTypeError)):
         caller(tmp_path, settings).state()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("every", [1, 50])

@@ -26,7 +26,14 @@ from verl.trainer.ppo.ray_trainer import RayPPOTrainer, compute_advantage
 from verl.trainer.ppo.v1 import trainer_base
 from verl.utils import tensordict_utils
 
-from kernadv import ArgumentError, ArgumentTypeError, CheckpointError, KernelValueEstimator, prompt_id
+from kernadv import (
+    ArgumentError,
+    ArgumentTypeError,
+    CheckpointError,
+    ComponentValueEstimator,
+    KernelValueEstimator,
+    prompt_id,
+)
 from kernadv.adapters import _process
 from kernadv.adapters import verl as adapter
 from kernadv.adapters._driver import PESSIMISM, SMALLEST, STATE_FILE, Driver
@@ -287,6 +294,12 @@ def test_an_estimator_that_refuses_late_rows_is_refused_in_asynchronous_modes():
     build("colocate_async")
 
 
+def test_an_estimator_of_several_components_is_refused():
+    adapter.use(ComponentValueEstimator(2))
+    with pytest.raises(ArgumentError, match="verl has one reward a row"):
+        trainer_base.get_trainer_cls("sync")(composed())
+
+
 def test_settings_that_cannot_work_are_told_when_the_trainer_is_built():
     for bad in ("+algorithm.kernadv.bandwith=3", "+algorithm.kernadv=3"):
         with pytest.raises((ArgumentError, ArgumentTypeError), match="settings of kernadv"):
@@ -536,6 +549,26 @@ def test_inside_a_ray_actor(ray):
     assert torch.equal(got, want[:, None] * mask)
 
 
+def test_an_estimator_that_is_shared_by_its_name(ray, tmp_path):
+    """One setting: the actor is made if it is not there, with what the mode of the trainer implies."""
+    shared = {"name": f"verl-{uuid.uuid4()}", "folder": str(tmp_path / "log")}
+    trainer = Trainer(tmp_path, kernadv={"remote": shared, "weights": "none"})
+    trainer.config.trainer.v1 = {"trainer_mode": "colocate_async", "sampler": {"max_off_policy_threshold": None}}
+    again = KernelValueEstimator(allow_late=True)
+    adapter._driver(trainer.config)
+    keys = ["a::1_0_0", "a::1_0_1", "a::1_1_0", "b::2_0_0"]
+    for step in (2, 1):
+        z, mask, advantages = multi(keys, step=step)
+        want = again.advantages(["a", "a", "b"], z[[1, 2, 3]], step)[[0, 0, 1, 2]]
+        assert torch.equal(advantages, want[:, None] * mask)
+    trainer._save_checkpoint()
+    _process._DRIVERS.clear()
+    resumed = Trainer(tmp_path, kernadv={"remote": shared, "weights": "none"})
+    resumed.config.trainer.v1 = trainer.config.trainer.v1
+    resumed._load_checkpoint()
+    assert adapter.driver().metrics()["kernadv/history_visits"] == again.metrics()["history_visits"]
+
+
 def test_the_trainers_own_method_over_the_queue(ray, tmp_path):
     import transfer_queue as tq
 
@@ -569,7 +602,7 @@ def test_the_trainers_own_method_over_the_queue(ray, tmp_path):
     tq.close()
 
 
-@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
+@pytest.mark.parametrize("mode", ["sync", "colocate_async", "separate_async"])
 def test_the_training_loop(ray, tmp_path, monkeypatch, mode):
     """verl's own loop over its queue, of the example; a resumed run goes on where it was."""
     import transfer_queue as tq
@@ -589,7 +622,8 @@ def test_the_training_loop(ray, tmp_path, monkeypatch, mode):
     assert trainer.actor_rollout_wg.policy.accuracy() > before
     metrics = adapter.driver().metrics()
     assert metrics["kernadv/history_prompts"] <= example.PROMPTS
-    lag = [newest - int(step) for newest, call in enumerate(calls, 1) for step in call[2]]
+    updates = example.UPDATES if mode == "separate_async" else 1
+    lag = [number // updates + 1 - int(step) for number, call in enumerate(calls) for step in call[2]]
     assert set(lag) == ({0} if mode == "sync" else {0, 1})
     again = KernelValueEstimator(weighted=True, pessimism=PESSIMISM, allow_late=mode != "sync" and 7)
     weigh = Surprisal()
@@ -597,7 +631,7 @@ def test_the_training_loop(ray, tmp_path, monkeypatch, mode):
         kept = [row for row, real in enumerate(options["keep"].tolist()) if real]
         names = [options["trace"][row] for row in kept]
         first = [kept[names.index(name)] for name in dict.fromkeys(names)]
-        assert len(first) == 2 * example.BATCH < len(kept) < len(ids)  # outputs of sessions, and padding
+        assert len(first) == 2 * example.BATCH // updates < len(kept) < len(ids)  # outputs of sessions, and padding
         x, tokens = (np.asarray(part) for part in options["surprisal"]())
         sums = [
             [
