@@ -10,7 +10,7 @@ FRAMEWORKS_EXTRAS := audit,trl,torchrl,ray
 FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming pylatexenc cachetools fastapi uvicorn \
 	jaxtyping loguru httpx
 
-.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench ratios robustness floor gpu aot kernels-with newest-triton \
+.PHONY: audit test frameworks test-adapters test-reasoning-gym check bench ratios robustness floor remote gpu aot kernels-with newest-triton \
 	newest-numpy other-versions resolve readme docs wheel-test clean
 
 audit: $(VENV)/.audit
@@ -54,6 +54,10 @@ robustness: $(VENV)/.test
 # The default estimator beside the floor, 40 minutes of two cores; OPTIONS=--short runs a few cells, in less than a minute.
 floor: $(VENV)/.test
 	$(BIN)/python -m benchmarks.floor $(OPTIONS)
+
+# A shared estimator on Ray: 200 kills of its actor, speed, memory; OPTIONS=--short kills it three times and writes nothing.
+remote: $(FRAMEWORKS)/.ready
+	$(FRAMEWORKS)/bin/python -m benchmarks.remote $(OPTIONS)
 
 # Verify the fused kernels on this machine's GPU, then time them; with the Python that sees the GPU, else with .venv.
 gpu:

@@ -80,7 +80,8 @@ def driver_of(settings: Mapping[str, Any], loss: str | None = "sum") -> Driver:
 
     ``h`` (and ``kernel``) give the paper's estimator, ``factory`` names a function without arguments that returns any
     estimator ("package.module.function"); other settings are arguments of `KernelValueEstimator`.  ``weights`` is as in
-    `Driver`, a function's name stands for it; so is ``resume_cold``.
+    `Driver`, a function's name stands for it; so is ``resume_cold``.  ``remote`` is a mapping with a ``name`` and a
+    ``folder``, see `kernadv.adapters.remote.RemoteEstimator`: the estimator is then shared with all that name it.
 
     Raises
     ------
@@ -97,17 +98,24 @@ def driver_of(settings: Mapping[str, Any], loss: str | None = "sum") -> Driver:
     if weights not in ("surprisal", "none"):
         weights = _named(weights, "weights")
     cold = options.pop("resume_cold", False)
+    remote = options.pop("remote", None)
     factory = options.pop("factory", None)
     if factory is not None:
         if options:
             raise ArgumentError(f"factory must stand alone, got {sorted(options)} beside it; set them in the function")
-        return driver_with(_named(factory, "factory")(), weights, loss, resume_cold=cold)
+        if remote is None:
+            return driver_with(_named(factory, "factory")(), weights, loss, resume_cold=cold)
     known = {"h", "kernel", "allow_late", "cold_start", "max_visits", "max_total", "weighted", "pessimism", "backend"}
     if not options.keys() <= known:
         raise ArgumentError(
             f"unknown settings of kernadv {sorted(options.keys() - known)}; known: {sorted(known)}, weights, resume_cold, "
-            "factory"
+            "factory, remote"
         )
+    if remote is not None:
+        from kernadv.adapters.remote import remote_of  # here: it needs Ray
+
+        made_by = options if factory is None else _named(factory, "factory")
+        return Driver(remote_of(remote, made_by, weights, loss), weights, loss, resume_cold=cold)
     if "h" in options:
         return Driver(KernelValueEstimator.kae(**options), weights, loss, resume_cold=cold)
     return Driver(None, weights, loss, resume_cold=cold, **options)
