@@ -7,6 +7,7 @@ import pickle
 import types
 import typing
 from pathlib import Path
+from uuid import uuid4
 
 import fsspec
 import numpy as np
@@ -23,6 +24,7 @@ with pytest.MonkeyPatch.context() as patch:
         "skyrl.train.trainer", reason="SkyRL is not installed: make test-adapters", exc_type=ImportError
     )
 
+import ray
 from ray import cloudpickle
 from skyrl.backends.skyrl_train.training_batch import TrainingInputBatch, pad_training_input_batch
 from skyrl.backends.skyrl_train.utils.ppo_utils import AdvantageEstimatorRegistry
@@ -36,6 +38,7 @@ from skyrl.train.utils import utils as skyrl_utils
 from kernadv import ArgumentError, CheckpointError, KernelValueEstimator
 from kernadv.adapters import Driver, _process, skyrl, use
 from kernadv.adapters._driver import PESSIMISM, STATE_FILE
+from kernadv.adapters.remote import RemoteEstimator
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -284,7 +287,8 @@ def test_a_checkpoint_without_a_state_is_refused_unless_asked_for(tmp_path):
         Trainer(tmp_path).load_checkpoints()
     _process._DRIVERS.clear()
     cold = Trainer(tmp_path, "trainer.algorithm.kernadv.resume_cold=true")
-    assert cold.load_checkpoints() == (1, str(tmp_path / "global_step_1"))
+    with pytest.warns(UserWarning, match="goes on without a past"):
+        assert cold.load_checkpoints() == (1, str(tmp_path / "global_step_1"))
 
 
 def test_the_state_is_written_before_skyrl_calls_the_checkpoint_the_latest(tmp_path, monkeypatch):
@@ -398,7 +402,7 @@ class Whole(skyrl.TrainerMixin, FullyAsyncRayPPOTrainer):
 
 
 def train(folder, *settings):
-    """Train for two epochs of two steps, and return what the estimator was given: ids, rewards and steps; and what the sampler saw."""
+    """Train for two epochs of two steps; return what the estimator was given, ids and steps, and what the sampler saw."""
     cfg = skyrl.Config.from_cli_overrides(
         [
             "trainer.algorithm.advantage_estimator=kernadv",
@@ -452,6 +456,30 @@ def test_a_whole_fully_asynchronous_run_and_its_resumption(tmp_path):
     assert len(given) == 2
     assert min(given[0][1]) >= 3
     assert _process.driver().estimator.metrics()["history_visits"] == 8
+
+
+def test_a_shared_estimator_is_a_setting_and_goes_back_with_the_checkpoint(tmp_path):
+    shared = {"name": uuid4().hex, "folder": tmp_path / "shared"}
+    settings = [f"trainer.algorithm.kernadv.remote.{name}={value}" for name, value in shared.items()]
+    settings.append("trainer.algorithm.kernadv.weights=none")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    try:
+        trainer, again = Async(tmp_path, *settings), KernelValueEstimator(allow_late=2)
+        data = through(trainer, group("7", 1, [1.0, 0.0]), group("9", 1, [1.0, 1.0]))
+        want = again.advantages(["7", "7", "9", "9"], torch.tensor([1.0, 0.0, 1.0, 1.0]), 1)
+        assert torch.equal(data["advantages"][:4, 0], want)
+        assert isinstance(_process.driver().estimator, RemoteEstimator)
+        trainer.train_dataloader = types.SimpleNamespace(state_dict=dict)
+        trainer.save_checkpoints()
+        trainer.global_step = 2
+        through(trainer, group("7", 2, [1.0, 0.0]), group("9", 2, [1.0, 1.0]))
+        assert _process.driver().estimator.metrics()["history_visits"] == 4
+        _process._DRIVERS.clear()
+        resumed = Async(tmp_path, *settings)
+        assert resumed.load_checkpoints()[0] == 1
+        assert _process.driver().estimator.metrics()["history_visits"] == 2  # what came after is forgotten
+    finally:
+        ray.shutdown()
 
 
 def test_a_kl_penalty_in_the_reward_is_refused(tmp_path):
