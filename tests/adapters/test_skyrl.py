@@ -1,11 +1,13 @@
 """SkyRL: its registry and its trainers' own methods, without workers."""
 
+import asyncio
 import inspect
 import itertools
 import pickle
 import types
 import typing
 from pathlib import Path
+from uuid import uuid4
 
 import fsspec
 import numpy as np
@@ -22,6 +24,7 @@ with pytest.MonkeyPatch.context() as patch:
         "skyrl.train.trainer", reason="SkyRL is not installed: make test-adapters", exc_type=ImportError
     )
 
+import ray
 from ray import cloudpickle
 from skyrl.backends.skyrl_train.training_batch import TrainingInputBatch, pad_training_input_batch
 from skyrl.backends.skyrl_train.utils.ppo_utils import AdvantageEstimatorRegistry
@@ -35,6 +38,7 @@ from skyrl.train.utils import utils as skyrl_utils
 from kernadv import ArgumentError, CheckpointError, KernelValueEstimator
 from kernadv.adapters import Driver, _process, skyrl, use
 from kernadv.adapters._driver import PESSIMISM, STATE_FILE
+from kernadv.adapters.remote import RemoteEstimator
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -283,7 +287,8 @@ def test_a_checkpoint_without_a_state_is_refused_unless_asked_for(tmp_path):
         Trainer(tmp_path).load_checkpoints()
     _process._DRIVERS.clear()
     cold = Trainer(tmp_path, "trainer.algorithm.kernadv.resume_cold=true")
-    assert cold.load_checkpoints() == (1, str(tmp_path / "global_step_1"))
+    with pytest.warns(UserWarning, match="goes on without a past"):
+        assert cold.load_checkpoints() == (1, str(tmp_path / "global_step_1"))
 
 
 def test_the_state_is_written_before_skyrl_calls_the_checkpoint_the_latest(tmp_path, monkeypatch):
@@ -341,6 +346,140 @@ def test_settings_stand_in_the_configuration(tmp_path):
     plain.cfg.trainer.algorithm.advantage_estimator, plain.cfg.generator.n_samples_per_prompt = "kernadv", 2
     plain.compute_advantages_and_returns(batch(1)[1])
     assert _process.driver().estimator.weighted is False
+
+
+class Weights(Nothing):
+    """Stands for the workers: counts how often new weights were handed to the sampler."""
+
+    version = -1  # the first time, before training
+
+    def get_lcm_dp_size(self):
+        return 1
+
+    async def save_weights_for_sampler(self):
+        self.version += 1
+
+
+class Sampler:
+    """Generates two trajectories, and notes the version of the weights when it begins; some groups take long."""
+
+    def __init__(self):
+        self.weights, self.seen, self.order = Weights(), [], itertools.count()
+
+    async def generate(self, given):
+        version, uid = self.weights.version, given["trajectory_ids"][0].instance_id
+        await asyncio.sleep(0.2 * (next(self.order) % 3 == 0))
+        self.seen.append((uid, version))
+        rewards = [1.0, float(version % 2)]
+        return group(uid, 0, rewards).generator_output
+
+
+class Prompts(list):
+    """Four prompts, as SkyRL's data set gives them."""
+
+    def __init__(self):
+        super().__init__({"prompt": [], "env_class": None, "env_extras": {}, "uid": str(k)} for k in range(4))
+
+    def collate_fn(self, items):
+        return items
+
+
+class Whole(skyrl.TrainerMixin, FullyAsyncRayPPOTrainer):
+    """The whole trainer, but for its workers: the seams are those of SkyRL's own `FullyAsyncTrainerSim`."""
+
+    def init_weight_sync_state(self):
+        self.dispatch = self.generator.weights
+
+    def fwd_logprobs_values_reward(self, data):
+        data["values"] = data["action_log_probs"] = None
+        return data
+
+    def train_critic_and_policy(self, data):
+        return {}
+
+    def _cleanup_old_checkpoints(self):
+        """Needs Ray's nodes."""
+
+
+def train(folder, *settings):
+    """Train for two epochs of two steps; return what the estimator was given, ids and steps, and what the sampler saw."""
+    cfg = skyrl.Config.from_cli_overrides(
+        [
+            "trainer.algorithm.advantage_estimator=kernadv",
+            "trainer.algorithm.policy_loss_type=rollout_is",
+            f"trainer.ckpt_path={folder}",
+            "trainer.ckpt_interval=100",  # and at the end of each epoch
+            "trainer.hf_save_interval=-1",
+            "trainer.eval_interval=-1",
+            "trainer.epochs=2",
+            "trainer.train_batch_size=2",
+            "trainer.policy_mini_batch_size=2",
+            "trainer.placement.colocate_all=false",
+            "trainer.fully_async.enabled=true",
+            "trainer.fully_async.max_staleness_steps=1",
+            "trainer.fully_async.num_parallel_generation_workers=4",
+            "generator.batched=false",
+            "generator.inference_engine.enable_ray_prometheus_stats=false",
+            "generator.n_samples_per_prompt=2",
+            "data.dataloader.num_workers=0",
+            "data.dataloader.persistent_workers=false",
+            *settings,
+        ]
+    )
+    sampler, given = Sampler(), []
+    words = types.SimpleNamespace(pad_token_id=0, decode=str)
+    trainer = Whole(cfg, Nothing(), words, Prompts(), Nothing(), sampler)
+    trainer.dispatch = sampler.weights
+    estimator = skyrl._driver_of(trainer).estimator
+    advantages = estimator.advantages
+
+    def noted(ids, rewards, step, **rest):
+        given.append((list(ids), list(step)))
+        return advantages(ids, rewards, step, **rest)
+
+    estimator.advantages = noted
+    asyncio.run(trainer.train())
+    return given, sampler.seen
+
+
+def test_a_whole_fully_asynchronous_run_and_its_resumption(tmp_path):
+    """The step of each row is one above the version of the weights that its group began with, and some are late."""
+    given, seen = train(tmp_path)
+    visits = [(ids[k], step[k] - 1) for ids, step in given for k in range(0, 4, 2)]
+    assert sorted(visits) == sorted(seen)
+    assert len(given) == 4
+    assert any(min(step) < now for now, (_, step) in enumerate(given, start=1))
+    assert _process.driver().estimator.metrics()["history_visits"] == 8
+    _process._DRIVERS.clear()
+    # From the end of the first epoch: the history of its two steps, and the second epoch.
+    given, _ = train(tmp_path, "trainer.resume_mode=from_path", f"trainer.resume_path={tmp_path / 'global_step_2'}")
+    assert len(given) == 2
+    assert min(given[0][1]) >= 3
+    assert _process.driver().estimator.metrics()["history_visits"] == 8
+
+
+def test_a_shared_estimator_is_a_setting_and_goes_back_with_the_checkpoint(tmp_path):
+    shared = {"name": uuid4().hex, "folder": tmp_path / "shared"}
+    settings = [f"trainer.algorithm.kernadv.remote.{name}={value}" for name, value in shared.items()]
+    settings.append("trainer.algorithm.kernadv.weights=none")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    try:
+        trainer, again = Async(tmp_path, *settings), KernelValueEstimator(allow_late=2)
+        data = through(trainer, group("7", 1, [1.0, 0.0]), group("9", 1, [1.0, 1.0]))
+        want = again.advantages(["7", "7", "9", "9"], torch.tensor([1.0, 0.0, 1.0, 1.0]), 1)
+        assert torch.equal(data["advantages"][:4, 0], want)
+        assert isinstance(_process.driver().estimator, RemoteEstimator)
+        trainer.train_dataloader = types.SimpleNamespace(state_dict=dict)
+        trainer.save_checkpoints()
+        trainer.global_step = 2
+        through(trainer, group("7", 2, [1.0, 0.0]), group("9", 2, [1.0, 1.0]))
+        assert _process.driver().estimator.metrics()["history_visits"] == 4
+        _process._DRIVERS.clear()
+        resumed = Async(tmp_path, *settings)
+        assert resumed.load_checkpoints()[0] == 1
+        assert _process.driver().estimator.metrics()["history_visits"] == 2  # what came after is forgotten
+    finally:
+        ray.shutdown()
 
 
 def test_a_kl_penalty_in_the_reward_is_refused(tmp_path):
