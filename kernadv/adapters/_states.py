@@ -6,8 +6,8 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,9 @@ class States:
         self.system, self.place = resolve(folder)
 
     def whole(self) -> list[str]:
-        """The whole states, the oldest first."""
-        return [path for name in self._names() if is_there(join(path := join(self.folder, name), STATE_FILE))]
+        """The whole states, the oldest first; errors as of `write`."""
+        with self._saying():
+            return self._whole()
 
     def write(self, files: Files) -> None:
         """Write the next state, then drop old ones.
@@ -134,7 +135,7 @@ class States:
         CheckpointError
             If it cannot be written.
         """
-        try:
+        with self._saying():
             number = max((int(name.rpartition("_")[2]) for name in self._names()), default=0) + 1
             name = f"kernadv_{number:06d}"
             if self.system is None:
@@ -147,11 +148,19 @@ class States:
             else:
                 write(join(self.folder, name), files)
             self._drop()
+
+    @contextmanager
+    def _saying(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # of any store, whose errors share no class
             raise CheckpointError(
-                f"kernadv cannot save its state into {self.folder}: {str(error) or type(error).__name__}; "
-                "attach a folder that this process may write to"
+                f"kernadv cannot keep its states in {self.folder}: {str(error) or type(error).__name__}; attach a folder "
+                "that this process may write to"
             ) from error
+
+    def _whole(self) -> list[str]:
+        return [path for name in self._names() if is_there(join(path := join(self.folder, name), STATE_FILE))]
 
     def _names(self) -> list[str]:
         """Names of the states, whole or not, in the order of their numbers."""
@@ -167,7 +176,7 @@ class States:
 
     def _drop(self) -> None:
         """Remove all but the newest whole states."""
-        stay = self.whole()[-self.keep :]
+        stay = self._whole()[-self.keep :]
         for name in self._names():
             path = join(self.place, name)
             if join(self.folder, name) in stay:

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kernadv import ArgumentError, KernelValueEstimator, prompt_id
+from kernadv import ArgumentError, CheckpointError, KernelValueEstimator, prompt_id
 from kernadv.adapters import _process, at_step, slime, use
 from kernadv.adapters._driver import PESSIMISM
 
@@ -94,7 +94,7 @@ def test_slime_checkpoints(rollout, tmp_path):
     assert all(np.array_equal(before[name], x) for name, x in after.items())
     _process._DRIVERS.clear()
     Mine().load(-1)  # slime's number where it starts anew
-    with pytest.warns(UserWarning, match="goes on without a past"):
+    with pytest.raises(CheckpointError, match=r"kernadv_99 holds no kernadv\.safetensors"):
         Mine().load(99)
     assert _process.driver().metrics()["kernadv/history_visits"] == 0
 
