@@ -796,6 +796,21 @@ def test_a_weighted_estimator_without_log_probabilities(make):
         make(estimator=KernelValueEstimator(weighted=True)).train()
 
 
+def test_the_example_learns_and_its_own_log_shows_the_gain(example, tmp_path, capsys):
+    """What the README says of it, as far as another machine's rounding lets it be."""
+    example.main(str(tmp_path))
+    rewards = [table["enough"].mean() for table in tables(tmp_path)]
+    assert len(rewards) == 150
+    assert np.mean(rewards[:15]) < 0.25
+    assert np.mean(rewards[-15:]) > 0.85
+    from kernadv.audit import audit
+    from kernadv.logs import read_log
+
+    result = audit(read_log(tmp_path / "completions").groups)
+    assert result.finding("kernadv").gradient_ratio.high < 0.9
+    assert "below the batch mean's" in " ".join(capsys.readouterr().out.split())
+
+
 def test_one_generation_is_still_refused_by_trl():
     """If this fails, TRL allows single traces: `_One` can go."""
     with pytest.raises(ValueError, match="at least 2 generations"):
