@@ -56,7 +56,7 @@ class DeviceBatch:
     rewards : (B,) tensor
         As they were given, in the order of the rows.
     refused : (B,) bool
-        Rows whose reward or weight cannot be used, in that order.
+        Rows whose reward or weight cannot be used, or that are of a trace whose parts differ, in that order.
     unit : (1,) float64 or None
         Of the weights, see `kernadv.groups.unit_for`.
     row, hit, place : (B,)

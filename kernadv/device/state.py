@@ -137,8 +137,8 @@ class DeviceState:
         self.rule.check_step(clock[0], self.newest)
         check_id_type(self.id_type, given.kind)
         batch = DeviceBatch(self.names.keys(given, self.device), z, tick, clock, w)
-        batch.given, batch.rewards, batch.refused, batch.unit = given, rewards.detach(), refused, unit
-        batch.of = of
+        batch.given, batch.rewards, batch.unit, batch.of = given, rewards.detach(), unit, of
+        batch.refused = refused if of is None else refused[of]
         batch.row, batch.hit, batch.place = self.history.find(batch.keys)
         batch.last = self.history.visits.newest[batch.row]
         return batch
@@ -252,7 +252,7 @@ class DeviceState:
 
 
 class Refused:
-    """Traces whose reward or weight cannot be used, or whose parts differ: an error in main memory, here a warning.
+    """Rows whose reward or weight cannot be used, or of traces whose parts differ: an error in main memory, here a warning.
 
     It counts them on the device, and warns once, when the host has learned of some without waiting.
     """
@@ -279,9 +279,9 @@ class Refused:
             self._told = True
             warnings.warn(
                 f"{count} rows so far had a reward that is infinite or beyond {LARGEST_REWARD:g}, or a weight that is "
-                "negative or not finite, or were a trace whose parts differ in prompt, reward or weight: they count as not "
-                "scored, and the advantage is NaN.  Look for them where the rewards are made; a trace that cannot be scored "
-                "has the reward NaN, and then the advantage 0",
+                "negative or not finite, or were parts of a trace that differ in prompt, reward or weight: they count as "
+                "not scored, and the advantage is NaN.  Look for them where the rewards are made; a trace that cannot be "
+                "scored has the reward NaN, and then the advantage 0",
                 stacklevel=5,  # add, store, advantages or observe
             )
 

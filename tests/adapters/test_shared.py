@@ -1,13 +1,23 @@
 """What the adapters share: rows, tokens, ids, weights, settings and versions."""
 
+from fractions import Fraction
+from itertools import product
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from kernadv import ArgumentError, CheckpointError, KernadvError, KernelValueEstimator, prompt_id
-from kernadv.adapters import _driver
-from kernadv.adapters._driver import Driver, check_version, surprisal
+from kernadv import (
+    ArgumentError,
+    CheckpointError,
+    ComponentValueEstimator,
+    KernadvError,
+    KernelValueEstimator,
+    prompt_id,
+)
+from kernadv.adapters import _driver, _process, use
+from kernadv.adapters._driver import Driver, check_groups, check_version, surprisal
 from kernadv.adapters._process import driver_of
 from kernadv.adapters.samplers import ReuseSampler
 from kernadv.schedule import block_reuse
@@ -188,6 +198,211 @@ def test_save_and_load(tmp_path, weights):
     twin.resume_cold = True
     with pytest.warns(UserWarning, match="goes on without a past"):
         twin.load(tmp_path / "nowhere")
+
+
+class GroupMean:
+    """An estimator with what the protocol asks for and no more: leave-one-out means, in exact arithmetic."""
+
+    def __init__(self):
+        self.remembered = []
+
+    def advantages(self, prompt_ids, rewards, step):
+        self.remembered.append((list(prompt_ids), np.asarray(rewards).tolist(), np.asarray(step).tolist()))
+        z = [Fraction(float(reward)) for reward in rewards]
+        return np.array([x - (sum(z) - x) / (len(z) - 1) for x in z])
+
+    def metrics(self):
+        return {}
+
+    def save(self, path):
+        raise NotImplementedError
+
+    def load(self, path):
+        raise NotImplementedError
+
+
+SPLIT = ["x", "y", "x", "x", "z"]  # three rollouts of one prompt in five rows
+
+
+def split(z):
+    """Rewards of the rows from those of the rollouts."""
+    return np.array([z["xyz".index(name)] for name in SPLIT], float)
+
+
+@pytest.mark.parametrize("make", [GroupMean, lambda: KernelValueEstimator.kae(0.5), KernelValueEstimator])
+def test_the_own_reward_raises_the_advantage_by_one_however_a_rollout_is_split(make):
+    """E[A | z = 1] - E[A | z = 0] by enumeration of all rewards, with any estimator; without `trace` it is less."""
+    chance = [Fraction(1, 3), Fraction(1, 2), Fraction(3, 4)]
+    means = {True: {0: 0, 1: 0}, False: {0: 0, 1: 0}}
+    for told, z in product((True, False), product((0, 1), repeat=3)):
+        driver = Driver(make())
+        out = driver.rows(["a"] * 5, split(z), 1, trace=SPLIT if told else None)
+        if told:
+            assert out[0] == out[2] == out[3]
+        odds = np.prod([p if reward else 1 - p for p, reward in zip(chance, z, strict=True)])
+        own = chance[0] if z[0] else 1 - chance[0]
+        means[told][z[0]] += Fraction(out[0]) * odds / own
+    assert float(means[True][1] - means[True][0]) == pytest.approx(1.0, abs=1e-12)
+    assert float(means[False][1] - means[False][0]) < 0.7
+
+
+@pytest.mark.parametrize("keep", [None, [True, True, False, True, True]])
+def test_a_rollout_in_several_rows_is_one_trace(keep):
+    """As the same traces in a row each, with the sums of their surprisals and tokens; what is not kept is no part."""
+    x, tokens = np.array([1.0, 2.0, 4.0, 8.0, 16.0]), np.array([3.0, 5.0, 7.0, 11.0, 13.0])
+    kept = np.ones(5, bool) if keep is None else np.array(keep)
+    sums = [[float(part[kept & (np.array(SPLIT) == name)].sum()) for name in "xyz"] for part in (x, tokens)]
+    driver, twin = Driver(), Driver()
+    for step in (3, 5):
+        got = driver.rows(
+            ["a", "b", "a", "a", "b"],
+            torch.tensor(split([1, 0, 1])),
+            torch.tensor([step, step - 1, step, step, step]) if step == 3 else step,
+            surprisal=lambda: (torch.tensor(x), torch.tensor(tokens)),
+            keep=None if keep is None else torch.tensor(keep),
+            trace=SPLIT,
+        )
+        steps = [step, step - 1, step] if step == 3 else step
+        rewards = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+        want = twin.rows(["a", "b", "b"], rewards, steps, surprisal=lambda: sums)
+        np.testing.assert_array_equal(got, np.where(kept, want[[0, 1, 0, 0, 2]], 0.0))
+    one, other = driver.state_dict(), twin.state_dict()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_parts_that_contradict_each_other_are_refused_and_nothing_changes():
+    driver = Driver(weights="none")
+    driver.rows(*BATCH, 1)
+    before = driver.state_dict()
+    for ids, rewards, step, trace, message in [
+        (["a", "b"], [1.0, 1.0], 2, ["x", "x"], "their prompts differ"),
+        (["a", "a"], [1.0, 0.0], 2, ["x", "x"], "their rewards differ"),
+        (["a", "a"], [1.0, 1.0], [2, 3], ["x", "x"], "their steps differ"),
+        (["a", "a"], [1.0, 1.0], 2, ["x"], "one trace id a row"),
+        (["a", "a"], [1.0, 1.0], 2, ["x", None], "must be str or int"),
+    ]:
+        with pytest.raises(KernadvError, match=message):
+            driver.rows(ids, rewards, step, trace=trace)
+    after = driver.state_dict()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    nan = float("nan")
+    assert driver.rows(["a", "a"], [nan, nan], 2, trace=["x", "x"]).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("keep", [None, [True, False, True, True, True]])
+def test_components_are_told_apart(tmp_path, keep):
+    rewards = torch.tensor([[1.0, 0.0], [9.0, 9.0], [0.0, 0.5], [0.0, 0.5], [1.0, 1.0]])
+    trace = ["x", "v", "y", "y", "z"]
+    driver, plain = Driver(ComponentValueEstimator(2)), ComponentValueEstimator(2)
+    assert (driver.components, Driver().components) == (2, 0)
+    first = [0, 2, 4] if keep else [0, 1, 2, 4]
+    for _ in range(2):
+        got = driver.rows(["a"] * 5, rewards, keep=None if keep is None else torch.tensor(keep), trace=trace)
+        want = plain.advantages(["a"] * len(first), rewards[first], driver.step)
+        np.testing.assert_array_equal(got[first], want)
+        np.testing.assert_array_equal(got[3], got[2])
+        assert keep is None or not got[1].any()
+    assert got.shape == (5, 2)
+    assert driver.metrics()["kernadv/1/n_eff"] > 0
+    driver.save(tmp_path)
+    twin = Driver(ComponentValueEstimator(2))
+    twin.load(tmp_path)
+    np.testing.assert_array_equal(driver.rows(["a"] * 5, rewards), twin.rows(["a"] * 5, rewards))
+    with pytest.raises(CheckpointError, match="holds 2 components, this estimator has 3"):
+        Driver(ComponentValueEstimator(3)).load(tmp_path)
+
+
+def test_components_with_weights():
+    driver = Driver(ComponentValueEstimator(1, weighted=True))
+    plain = Driver(KernelValueEstimator(weighted=True))
+    ids, rewards = BATCH
+    got = driver.rows(ids, rewards[:, None], surprisal=lambda: SUMS)
+    assert torch.equal(got[:, 0], plain.rows(ids, rewards, surprisal=lambda: SUMS))
+    with pytest.raises(ArgumentError, match="no log-probabilities"):
+        driver.rows(ids, rewards[:, None])
+
+
+def test_the_clock_of_a_framework_that_tells_no_step(tmp_path):
+    driver, told = Driver(weights="none"), KernelValueEstimator()
+    for step in (1, 2, 3):
+        assert torch.equal(driver.rows(*BATCH), told.advantages(*BATCH, step))
+    with pytest.raises(ArgumentError, match="finite"):
+        driver.rows(["a"], torch.tensor([torch.inf]))
+    assert (driver.calls, driver.step) == (3, 3)
+    driver.rows(*BATCH, torch.tensor([8, 9, 8]))  # a step that is told moves it on
+    told.observe(*BATCH, [8, 9, 8])
+    driver.save(tmp_path)
+    resumed = Driver(weights="none")
+    resumed.load(tmp_path)
+    assert (resumed.calls, resumed.step) == (4, 9)
+    assert torch.equal(resumed.rows(*BATCH), told.advantages(*BATCH, 10))
+    token_rewards, mask = torch.ones(3, 2), torch.ones(3, 2)
+    driver.tokens(BATCH[0], token_rewards, mask)
+    assert driver.step == 10
+
+
+def test_a_driver_stands_where_an_estimator_does():
+    driver, plain = Driver(KernelValueEstimator(weighted=True)), KernelValueEstimator(weighted=True)
+    outer = Driver(driver, weights=lambda x, tokens: x / tokens)
+    ids, rewards = BATCH
+    got = outer.rows(ids, rewards, 4, surprisal=lambda: SUMS)
+    assert torch.equal(got, plain.advantages(ids, rewards, 4, weights=SUMS[0].double() / SUMS[1].double()))
+    assert (outer.calls, driver.calls, driver.step) == (1, 1, 4)
+    twin = Driver(Driver(KernelValueEstimator(weighted=True)))
+    twin.load_state_dict(outer.state_dict())
+    one, other = outer.state_dict(), twin.state_dict()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert driver.advantages(ids, rewards, weights=SUMS[0], trace=["x", "y", "z"]).shape == (3,)
+    with pytest.raises(ArgumentError, match="no log-probabilities"):
+        driver.advantages(ids, rewards)
+    unweighted = Driver(weights="none")
+    assert torch.equal(unweighted.advantages(ids, rewards), KernelValueEstimator().advantages(ids, rewards, 1))
+
+
+@pytest.fixture
+def alone():
+    """A process without an estimator, before and after."""
+    _process._DRIVERS.clear()
+    yield
+    _process._DRIVERS.clear()
+
+
+def test_use_takes_a_driver_or_an_estimator(alone, tmp_path):
+    mine = Driver(KernelValueEstimator.kae(0.5))
+    use(mine)
+    assert _process.driver() is mine
+    estimator = KernelValueEstimator.kae(0.25)
+    use(estimator)
+    assert _process.driver().estimator is estimator
+
+
+def test_resume_cold_is_a_setting(alone, tmp_path):
+    assert driver_of({"resume_cold": True, "h": 0.3}).resume_cold
+    assert not driver_of({}).resume_cold
+    with pytest.raises(KernadvError, match="resume_cold must be True or False, got 'yes'"):
+        driver_of({"resume_cold": "yes"})
+    with pytest.warns(UserWarning, match="goes on without a past"):
+        _process.driver({"kernadv": {"resume_cold": True}}).load(tmp_path)
+    use(Driver())
+    assert not _process.driver({"kernadv": {}}).resume_cold
+    assert _process.driver({"kernadv": {"resume_cold": True}}).resume_cold  # also of a driver of your own
+
+
+def test_groups_are_those_of_the_framework():
+    check_groups(["a", "a", "b", "b", "a", "a"], 2, [7, 7, 8, 8, 7, 7])
+    check_groups(["a", "a", "b"], 2)
+    check_groups(["a", "b"], 1, [1, 2])
+    check_groups([], 4, [])
+    message = r"rows 2 and 3 are of one group of 2, .* are 'b' and 'c': .* add a column 'task_id' to the data set"
+    with pytest.raises(ArgumentError, match=message):
+        check_groups(["a", "a", "b", "c"], 2, column="task_id")
+    message = (
+        r"rows 0 and 2 are of different rows of the data set, but share the prompt id 'a', .* a column 'prompt_id'"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        check_groups(["a", "a", "a", "a"], 2, ["x", "x", "y", "y"])
+    with pytest.raises(ArgumentError, match="size must be a whole number"):
+        check_groups(["a"], 0)
 
 
 def build():

@@ -415,7 +415,7 @@ def test_checkpoints_that_do_not_fit(make, tmp_path):
     with pytest.raises(CheckpointError, match="truncated or not a checkpoint"):
         make().train(resume_from_checkpoint=str(checkpoint))
     (checkpoint / STATE_FILE).unlink()
-    with pytest.raises(CheckpointError, match="checkpoint-2 holds no kernadv.safetensors"):
+    with pytest.raises(CheckpointError, match=r"checkpoint-2 holds no kernadv\.safetensors"):
         make(max_steps=3).train(resume_from_checkpoint=str(checkpoint))
     trainer = make(max_steps=3, options={"resume_cold": True})
     with pytest.warns(UserWarning, match="goes on without a past"):

@@ -287,7 +287,7 @@ def test_killed_while_saving(tmp_path):
     with pytest.raises(CheckpointError, match="truncated or not a checkpoint"):
         Trainer(tmp_path)._load_checkpoint()
     (tmp_path / "global_step_1" / STATE_FILE).unlink()
-    with pytest.raises(CheckpointError, match="global_step_1 holds no kernadv.safetensors"):
+    with pytest.raises(CheckpointError, match=r"global_step_1 holds no kernadv\.safetensors"):
         Trainer(tmp_path)._load_checkpoint()
     adapter.driver().resume_cold = True
     with pytest.warns(UserWarning, match="goes on without a past"):
