@@ -20,6 +20,7 @@ trl = pytest.importorskip("trl", reason="TRL is not installed: make test-adapter
 torch = pytest.importorskip("torch")
 datasets = pytest.importorskip("datasets")
 
+from accelerate import PartialState
 from transformers import TrainerCallback
 from trl.experimental.async_grpo import AsyncGRPOConfig, async_grpo_trainer, packing
 from trl.experimental.async_grpo.async_rollout_worker import (
@@ -259,6 +260,7 @@ def test_the_law_with_rollouts_in_several_rows():
 
 def test_samples_as_trls_worker_scores_them():
     """Its own scoring, without vLLM: forks are told apart from rollouts after the samples went to another process."""
+    PartialState(cpu=True)  # what it logs asks for it
     loop = _AsyncRolloutLoop.__new__(_AsyncRolloutLoop)
     loop.reward_funcs, loop.reward_func_names, loop._env_reward_types = [lambda **_: [1.0, None, 0.0]], ["right"], []
     turns = [[TurnRecord(*turn, [-0.5] * len(turn[1])) for turn in rollout] for rollout in (TWICE, TWICE, ONCE)]
