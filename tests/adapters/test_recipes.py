@@ -122,7 +122,9 @@ def areal(load):
         areal__experimental__openai={"OpenAIProxyWorkflow": proxy},
     )
     recipe.context, recipe.proxy = context, proxy
-    return recipe
+    yield recipe
+    for lock in recipe.LOCKS:
+        os.close(lock)
 
 
 def episode(workflow, out, **data):
@@ -209,6 +211,10 @@ def test_areal_goes_on_from_its_folder(areal, tmp_path):
     workflow.driver.finish()
     want = workflow.driver.state_dict()
     areal.history.cache_clear()
+    other = areal.KernelWorkflow(Workflow(), str(tmp_path))  # of another process, while this one runs
+    assert other.driver.metrics()["kernadv/history_visits"] == 0
+    areal.history.cache_clear()
+    os.close(areal.LOCKS.pop(0))
     resumed = areal.KernelWorkflow(Workflow(), str(tmp_path))
     assert resumed.driver is not workflow.driver
     assert equal(resumed.driver.state_dict(), want)
