@@ -9,7 +9,11 @@ PYTHONPATH::
     )
 """
 
+import fcntl
+import os
 from functools import cache
+from itertools import count
+from pathlib import Path
 
 import torch
 from areal.api.workflow_api import RolloutWorkflow
@@ -18,14 +22,34 @@ from areal.utils.dynamic_import import import_from_string
 
 from kernadv.adapters import Driver
 
+LOCKS = []
+
 
 @cache
 def history(folder):
-    """The driver of this process, which loads and saves in the folder; another estimator goes in here.
+    """The driver of this process, which loads and saves in a folder of its own there; another estimator goes in here.
 
     Rollouts come late, and a run that recovers goes back to an earlier version than the newest of the history.
     """
-    return Driver(allow_late=True).attach(folder)
+    return Driver(allow_late=True).attach(own(folder))
+
+
+def own(folder):
+    """The first folder inside that no other process has taken."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return next(Path(folder, str(number)) for number in count() if take(Path(folder, f"{number}.lock")))
+
+
+def take(path):
+    """Lock a file until the process ends, and say whether that was possible."""
+    lock = os.open(path, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    LOCKS.append(lock)
+    return True
 
 
 def report(out, data, driver, id_column="id"):
@@ -68,7 +92,7 @@ class KernelWorkflow(RolloutWorkflow):
     workflow : str, type or RolloutWorkflow
         The workflow, or how to import it.
     folder : str
-        Where the history is loaded from and saved; one of its own for each process that runs rollouts.
+        Where histories are loaded from and saved, one for each process that runs rollouts.
     id_column : str
     **options
         Arguments of the workflow.

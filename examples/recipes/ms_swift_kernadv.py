@@ -32,14 +32,18 @@ class KernelGRPOTrainer(GRPOTrainer):
         if not self.model.training:
             return theirs
         ids = gather_object([sample.prompt_id for sample in samples])
-        rewards = (rewards_per_func * self.reward_weights.unsqueeze(0)).nansum(dim=1)
-        rewards[rewards_per_func.isnan().all(dim=1)] = torch.nan
+        rewards, weights = rewards_per_func.float().cpu(), self.reward_weights.float().cpu()
         trace = None
         if self.dynamic_num_samples:  # a scheduler has split rollouts into several samples
             trace = gather_object([sample.request_id for sample in samples])
         else:
             check_groups(ids, self.num_generations)
-        ours = self.kernadv.rows(ids, rewards.float().cpu(), self.state.global_step + 1, trace=trace)
+        several = self.kernadv.components > 0  # each reward function has a value of its own
+        if not several:
+            total = (rewards * weights).nansum(dim=1)
+            rewards = total.masked_fill(rewards.isnan().all(dim=1), torch.nan)
+        ours = self.kernadv.rows(ids, rewards, self.state.global_step + 1, trace=trace)
+        ours = (ours * weights).sum(dim=1) if several else ours
         for name, number in self.kernadv.metrics().items():
             self._metrics["train"][name].append(number)
         return ours.to(theirs)
@@ -47,6 +51,7 @@ class KernelGRPOTrainer(GRPOTrainer):
     def _save_checkpoint(self, *args, **kwargs):
         if self.args.should_save:  # first, so that no checkpoint is whole without it
             self.kernadv.save(f"{self.args.output_dir}/checkpoint-{self.state.global_step}")
+            self.kernadv.finish()  # a large state is written in a thread
         return super()._save_checkpoint(*args, **kwargs)
 
     def _load_optimizer_and_scheduler(self, checkpoint):

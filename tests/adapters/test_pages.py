@@ -74,9 +74,15 @@ def pinned():
 def checked():
     """Calls of `check_version` in the adapters: file, package, first tested version, first that is not."""
     for file in sorted((ROOT / "kernadv" / "adapters").glob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
+        tree = ast.parse(file.read_text())
+        constants = (node for node in tree.body if isinstance(node, ast.Assign))
+        names = {node.targets[0].id: node.value for node in constants if isinstance(node.targets[0], ast.Name)}
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check_version":
-                yield file.stem, *map(ast.literal_eval, node.args)
+                package, *rest = node.args
+                if isinstance(rest[0], ast.Starred):  # *TESTED
+                    rest = names[rest[0].value.id].elts
+                yield file.stem, *map(ast.literal_eval, [package, *rest])
 
 
 def test_adapters_accept_the_versions_that_are_tested():

@@ -24,7 +24,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kernadv import ArgumentError, KernelValueEstimator, prompt_id
+from kernadv import ArgumentError, ComponentValueEstimator, KernelValueEstimator, prompt_id
 from kernadv._errors import CheckpointError
 from kernadv.adapters import Driver
 from kernadv.adapters._driver import PESSIMISM
@@ -122,7 +122,9 @@ def areal(load):
         areal__experimental__openai={"OpenAIProxyWorkflow": proxy},
     )
     recipe.context, recipe.proxy = context, proxy
-    return recipe
+    yield recipe
+    for lock in recipe.LOCKS:
+        os.close(lock)
 
 
 def episode(workflow, out, **data):
@@ -209,6 +211,10 @@ def test_areal_goes_on_from_its_folder(areal, tmp_path):
     workflow.driver.finish()
     want = workflow.driver.state_dict()
     areal.history.cache_clear()
+    other = areal.KernelWorkflow(Workflow(), str(tmp_path))  # of another process, while this one runs
+    assert other.driver.metrics()["kernadv/history_visits"] == 0
+    areal.history.cache_clear()
+    os.close(areal.LOCKS.pop(0))
     resumed = areal.KernelWorkflow(Workflow(), str(tmp_path))
     assert resumed.driver is not workflow.driver
     assert equal(resumed.driver.state_dict(), want)
@@ -572,6 +578,18 @@ def test_ms_swift(swift, tmp_path):
     assert more._metrics["train"]["kernadv/history_prompts"] == [1.0]
     more.model.training = False
     assert (more._compute_advantages(samples, rewards, []) == 9.0).all()
+
+
+def test_ms_swift_several_rewards_have_a_value_each(swift):
+    trainer, again = swift(), ComponentValueEstimator(2)
+    trainer.kernadv = Driver(ComponentValueEstimator(2))
+    samples = trainer._preprocess_inputs([Sample("x", prompt_id="a") for _ in range(2)])
+    for step in range(2):
+        trainer.state.global_step = step
+        rewards = torch.tensor([[1.0, 0.25], [0.0, torch.nan]])
+        got = trainer._compute_advantages(samples, rewards, [])
+        want = again.advantages(["a", "a"], rewards, step + 1) @ trainer.reward_weights
+        assert torch.allclose(got, want)
 
 
 def test_ms_swift_groups_are_checked(swift):
