@@ -139,14 +139,19 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e ".[docs]"
 	@touch $@
 
-# Without their requirements: verl and SkyRL exclude the versions that TRL and torchrl need; of the rest only the sources
-# are read.
+# Without their requirements: verl, SkyRL and Tunix exclude versions that the others need; of ms-swift, AReaL and OpenRLHF
+# only the sources are read; tinker-cookbook and ART bring more than their functions use.
+FRAMEWORKS_ALONE := verl skyrl skyrl-gym ms-swift areal \
+	tinker tinker-cookbook chz blobfile termcolor tiktoken sniffio zstandard distro h2 hpack hyperframe lxml \
+	openpipe-art openai litellm fastuuid tblib setproctitle nest-asyncio python-dotenv \
+	google-tunix jax jaxlib flax optax orbax-checkpoint qwix google-metrax clu absl-py etils einops humanize ml_dtypes \
+	opt_einsum perfetto sentencepiece simplejson tenacity tensorboardX tensorstore treescope
 FRAMEWORKS_PIP := $(FRAMEWORKS)/bin/python -m pip install --quiet --disable-pip-version-check \
 	-c constraints.txt -c constraints-frameworks.txt
 $(FRAMEWORKS)/.ready: pyproject.toml constraints.txt constraints-frameworks.txt
 	$(PYTHON) -m venv --clear $(FRAMEWORKS)
 	$(FRAMEWORKS_PIP) torch
 	$(FRAMEWORKS_PIP) -e ".[$(FRAMEWORKS_EXTRAS)]" $(FRAMEWORKS_PACKAGES)
-	$(FRAMEWORKS_PIP) --no-deps verl skyrl skyrl-gym ms-swift areal \
-		"openrlhf; python_version == '3.11' and platform_machine == 'x86_64'"
+	$(FRAMEWORKS_PIP) --no-deps $(FRAMEWORKS_ALONE) \
+		"uvloop; sys_platform != 'win32'" "openrlhf; python_version == '3.11' and platform_machine == 'x86_64'"
 	@touch $@
