@@ -653,7 +653,8 @@ def test_the_training_loop(ray, tmp_path, monkeypatch, mode):
     assert resumed.global_steps == 8
     assert all(np.array_equal(ours[name], x) for name, x in adapter.driver().estimator.state_dict().items())
     resumed.fit(resumed.rollouts)
-    assert max(calls[0][2]) == 9
+    seen = {int(step) for call in calls for step in call[2]}
+    assert seen == {9} if mode == "sync" else seen <= {8, 9}  # also rollouts that the checkpoint's queue held
     tq.close()
 
 
