@@ -153,13 +153,13 @@ def in_all(compute: Callable[[], Any]) -> list[Any]:
 
     Raises
     ------
-    KernadvError
+    Exception
         That of this process, or else `ArgumentError` with that of another.
     """
     own, error = None, None
     try:
         own = compute()
-    except (KernadvError, OSError) as caught:
+    except Exception as caught:  # of any kind: the other processes must not wait for this one
         error = caught
     told = gather_object([(own, None if error is None else str(error))])
     if error is not None:
@@ -175,7 +175,7 @@ def from_first(first: bool, compute: Callable[[], Any]) -> Any:
 
     Raises
     ------
-    KernadvError
+    Exception
         That of the first process, elsewhere as `ArgumentError`.
     """
     answer: list[Any] = [None, None]
@@ -183,7 +183,7 @@ def from_first(first: bool, compute: Callable[[], Any]) -> Any:
     if first:
         try:
             answer[0] = compute()
-        except KernadvError as caught:
+        except Exception as caught:  # of any kind: the other processes must not wait for this one
             error, answer[1] = caught, str(caught)
     broadcast_object_list(answer)
     if error is not None:
