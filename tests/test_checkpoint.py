@@ -250,6 +250,23 @@ def test_flipped_bits_are_noticed(tmp_path):
             KernelValueEstimator().load(tmp_path / "flipped")
 
 
+@pytest.mark.parametrize("options", [{}, {"weighted": True}, {"bandwidth": Relative(0.5)}], ids=repr)
+def test_a_state_that_cannot_be_written_to_is_copied(options):
+    """Arrays that came through Ray are read-only, and those of the caller stay as they were."""
+
+    def learn(estimator, steps):
+        weights = {"weights": [1.0, 2.0, 3.0]} if estimator.weighted else {}
+        return [estimator.advantages(["a", "a", "b"], [1.0, 0.0, 1.0], step, **weights) for step in steps]
+
+    estimator, again = (KernelValueEstimator(**options) for _ in range(2))
+    learn(estimator, range(1, 4))
+    state = {name: np.array(x) for name, x in estimator.state_dict().items()}
+    for array in state.values():
+        array.flags.writeable = False
+    again.load_state_dict(state)
+    np.testing.assert_array_equal(learn(again, range(4, 9)), learn(estimator, range(4, 9)))
+
+
 @pytest.mark.parametrize("state", [None, [], 3])
 def test_state_must_be_a_mapping(state):
     with pytest.raises(KernadvError, match="a mapping of names to arrays"):

@@ -64,7 +64,7 @@ class KernelTrainer:
         states = super().init_checkpoint_states()
         history = states.pop("kernadv", None)
         if history is not None:
-            self.kernadv.load_state_dict({name: np.array(x) for name, x in history.items()})  # Ray's are read-only
+            self.kernadv.load_state_dict(history)
         elif states["global_step"] and not self.kernadv.resume_cold:
             raise CheckpointError(
                 f"the checkpoint of step {states['global_step']} has no history of kernadv: go on from one that has, or set "

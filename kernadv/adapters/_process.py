@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ NAME = "kernadv"
 class Call(NamedTuple):
     """What the framework does not hand to the function."""
 
-    step: int
+    step: Any  # one, or one a row
     keys: Any = None  # verl: {uid}_{session}_{output}, one a row
     batch: Any = None
 
@@ -66,8 +66,8 @@ def current() -> Call:
 
 
 @contextmanager
-def at_step(step: int, keys: Any = None, batch: Any = None) -> Iterator[None]:
-    """Say at which step advantages are computed; the wrapped trainers do so by themselves."""
+def at_step(step: int | Sequence[int], keys: Any = None, batch: Any = None) -> Iterator[None]:
+    """Say at which step, or at which ones, one a row, rewards were made; the wrapped trainers do so by themselves."""
     token = _CALL.set(Call(step, keys, batch))
     try:
         yield

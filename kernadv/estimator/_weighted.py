@@ -70,7 +70,7 @@ def _unit(arrays: Mapping[str, Any]) -> FloatArray:
     unit = real_numbers(np.asarray(arrays.get(f"{PREFIX}unit", np.nan)), (1,), 0.0)
     if unit is None or (unit[0] and np.frexp(unit[0])[0] != 0.5):
         raise CheckpointError("the unit of the weights in the state is no power of two: it is damaged")
-    return unit
+    return unit.copy()  # it is written in place
 
 
 class _Part(NamedTuple):
