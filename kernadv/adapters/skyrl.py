@@ -98,7 +98,7 @@ class TrainerMixin:
             check_groups([uid for uid in uids if not _pads(uid)], self.cfg.generator.n_samples_per_prompt)
         scheduled = data.metadata.get(SCHEDULED, {})
         late = getattr(self, "max_staleness_steps", 0)  # SkyRL's bound holds on the whole; single groups may exceed it
-        at: Any = [max(scheduled.get(uid, self.global_step), self.global_step - late) for uid in uids[last]]
+        at = [max(scheduled.get(uid, self.global_step), self.global_step - late) for uid in uids[last]]
         kernadv = _driver_of(self)
         with at_step(at, batch=_surprisal_of(data, last)):
             out = super().compute_advantages_and_returns(data)

@@ -223,8 +223,7 @@ def _fetch(original: Any, self: Any) -> Any:
 @_wrapping("_compute_advantage")
 def _advantage(original: Any, self: Any, batch: Any, metrics: Any) -> Any:
     """Say the policy version of each row; log the metrics."""
-    steps: Any = _steps(batch.keys, batch.tags, self.global_steps)  # one a row
-    with at_step(steps):
+    with at_step(_steps(batch.keys, batch.tags, self.global_steps)):
         out = original(self, batch, metrics)
     metrics.update(_driver(self.config).metrics())
     return out
