@@ -101,7 +101,7 @@ class Driver:
                 _log.warning("kernadv does not know how this loss divides long traces: the baseline has no weights")
                 weights = "none"
             estimator = KernelValueEstimator(**{"weighted": weights != "none", **self._options})
-        self.estimator: Any = _checked(estimator)
+        self._estimator: Any = _checked(estimator)
         self._surprisal = None if callable(weights) else Surprisal(loss=loss or "sum")
         self._weigh = weights if self._surprisal is None else self._surprisal.of_traces
         self.resume_cold = check_flag(resume_cold, "resume_cold")
@@ -114,14 +114,20 @@ class Driver:
             _log.info("kernadv weighs traces by %s", self._surprisal or weights)
 
     @property
+    def estimator(self) -> Any:
+        """The estimator; while its state is being copied, this waits."""
+        self._writer.wait()
+        return self._estimator
+
+    @property
     def weighted(self) -> bool:
         """Whether the estimator expects a weight for each trace."""
-        return bool(getattr(self.estimator, "weighted", False))
+        return bool(getattr(self._estimator, "weighted", False))
 
     @property
     def components(self) -> int:
         """Number of components that the estimator tells apart: rewards and advantages are then (B, C).  0: they are (B,)."""
-        return int(getattr(self.estimator, "components", 0))
+        return int(getattr(self._estimator, "components", 0))
 
     def rows(
         self,
@@ -165,7 +171,9 @@ class Driver:
         start = time.perf_counter()
         self._writer.check()
         step = self.step + 1 if step is None else step
-        estimator = self._without_weights() if self.weighted and surprisal is None else self.estimator
+        estimator = self.estimator
+        if self.weighted and surprisal is None:
+            estimator = self._without_weights()
         weighing = None if self._surprisal is None else self._surprisal.state_dict()
         try:
             out = self._advantages(estimator, prompt_ids, rewards, step, surprisal, keep, trace)
@@ -175,7 +183,7 @@ class Driver:
             raise
         if estimator is not self.estimator:
             _log.warning("kernadv: no log-probabilities are there to weigh the traces by: the baseline has no weights")
-            self.estimator = estimator
+            self._estimator = estimator
         self._passed(step)
         self.seconds = time.perf_counter() - start
         return out
@@ -285,7 +293,7 @@ class Driver:
     def metrics(self) -> dict[str, float]:
         """Finite metrics of the estimator and the weights as ``kernadv/name``; ``kernadv/seconds``: of the last call."""
         weights = self._surprisal.metrics() if self.weighted and self._surprisal else {}
-        numbers = {**self.estimator.metrics(), **weights, "seconds": self.seconds}
+        numbers = {**self._estimator.metrics(), **weights, "seconds": self.seconds}
         return {f"kernadv/{name}": float(x) for name, x in numbers.items() if math.isfinite(x)}
 
     def attach(self, folder: Any, every: int = 50, keep: int = 2) -> Driver:
@@ -344,18 +352,17 @@ class Driver:
             self._writer.finish()
 
     def _save_attached(self) -> None:
-        states, files = self._states, self._files()
-        assert states is not None
+        assert self._states is not None
         self._saved = self.calls
-        self._writer.run(lambda: states.write(files), _states.size(files) > _states.LARGE)
+        self._writer.run(self._files, self._states.write, self._large())
 
     def save(self, folder: Any) -> None:
         """Write the state into a checkpoint's folder, or a URL; the folder is made if need be.
 
-        A large state is copied, and then written in a thread; see `finish`.
+        A large state is copied and written in a thread, whose errors the next call or `finish` raises.
         """
-        files = self._files()
-        self._writer.run(lambda: _states.write(folder, files), _states.size(files) > _states.LARGE)
+        place = _states.absolute(folder)
+        self._writer.run(self._files, lambda files: _states.write(place, files), self._large())
 
     def load(self, folder: Any) -> None:
         """Take the state from a checkpoint's folder, or a URL; on an error it stays as it was.
@@ -399,13 +406,22 @@ class Driver:
         own = {name: x for name, x in state.items() if name not in rest}
         self._take(rest, lambda estimator: estimator.load_state_dict(own))
 
+    def _large(self) -> bool:
+        """Whether copying and writing the state takes longer than training should wait."""
+        if not isinstance(self._estimator, OURS):
+            return False
+        sizes = (
+            x for name, x in self._estimator.metrics().items() if name.endswith(("history_prompts", "history_visits"))
+        )
+        return sum(sizes) > _states.LARGE
+
     def _files(self) -> dict[str, Any]:
         """What `_states.write` writes; the estimator's file comes last."""
         files: dict[str, Any] = {DRIVER_FILE: {"clock": np.array([self.calls, self.step])}}
         if self.weighted and self._surprisal:
             files[WEIGHTS_FILE] = self._surprisal.state_dict()
-        ours = isinstance(self.estimator, OURS)
-        return {**files, STATE_FILE: self.estimator.state_dict() if ours else self.estimator.save}
+        ours = isinstance(self._estimator, OURS)
+        return {**files, STATE_FILE: self._estimator.state_dict() if ours else self._estimator.save}
 
     def _take(self, rest: Mapping[str, Any], load: Callable[[Any], None]) -> None:
         """Load the estimator's state, then the clock and the weights' running mean, which are checked first."""
@@ -434,7 +450,7 @@ class Driver:
                 load(unweighted)
             except CheckpointError:
                 raise error from None
-            self.estimator = unweighted
+            self._estimator = unweighted
 
 
 def _checked(estimator: Any) -> Estimator:

@@ -17,8 +17,8 @@ from kernadv._errors import CheckpointError
 #: Files of a state: the estimator's, what makes its weights, the driver's clock.  The first is written last.
 STATE_FILE, WEIGHTS_FILE = "kernadv.safetensors", "kernadv_weights.safetensors"
 DRIVER_FILE = "kernadv_driver.safetensors"
-#: Bytes above which a state is written in a thread.
-LARGE = 2**25
+#: Prompts and visits above which a state is copied and written in a thread.
+LARGE = 100_000
 
 #: What writes each file of a state: arrays, or a function of the file's path.
 Files = Mapping[str, Any]
@@ -29,6 +29,12 @@ _log = logging.getLogger("kernadv")
 def join(folder: Any, name: str) -> str:
     """Path of a file or folder inside a folder or URL."""
     return os.path.join(os.fspath(folder), name)
+
+
+def absolute(folder: Any) -> str:
+    """A folder that stays the same wherever the process goes; a URL as it is.  Errors as `resolve`."""
+    system, place = resolve(folder)
+    return os.path.abspath(place) if system is None else os.fspath(folder)
 
 
 def is_there(path: Any) -> bool:
@@ -55,16 +61,12 @@ def write(folder: Any, files: Files) -> None:
             save_arrays(path, content)
 
 
-def size(files: Files) -> int:
-    """Bytes of the arrays."""
-    return sum(array.nbytes for arrays in files.values() if not callable(arrays) for array in arrays.values())
-
-
 class Writer:
-    """Writes states one after the other, large ones in a thread, for which the interpreter waits when it exits."""
+    """Copies and writes states one after the other, large ones in a thread, for which the interpreter waits at its exit."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
+        self._copied = threading.Event()
         self._error: BaseException | None = None
 
     def __reduce__(self) -> Any:
@@ -76,14 +78,30 @@ class Writer:
         """Whether a state is being written."""
         return self._thread is not None and self._thread.is_alive()
 
-    def run(self, save: Callable[[], None], large: bool) -> None:
-        """Write after what is being written; errors of a large state, and of states before it, come from `check`."""
+    def run(self, copy: Callable[[], Files], save: Callable[[Files], None], large: bool) -> None:
+        """Copy and write a state, after what is being written.
+
+        Errors of a large state, and of states before it, come from `check`.  Before the state may change, `wait` for the
+        copy.
+        """
         self.finish()
         if not large:
-            save()
+            save(copy())
             return
-        self._thread = threading.Thread(target=self.keeping, args=(save,), name="kernadv", daemon=False)
+        self._copied.clear()
+        self._thread = threading.Thread(target=self.keeping, args=(lambda: save(self._copy(copy)),), name="kernadv")
         self._thread.start()
+
+    def _copy(self, copy: Callable[[], Files]) -> Files:
+        try:
+            return copy()
+        finally:
+            self._copied.set()
+
+    def wait(self) -> None:
+        """Wait until the state is copied; writing it goes on."""
+        if self._thread is not None:
+            self._copied.wait()
 
     def keeping(self, save: Callable[[], None]) -> None:
         """Write; an error is kept for `check`."""
@@ -119,8 +137,8 @@ class States:
     """
 
     def __init__(self, folder: Any, keep: int) -> None:
-        self.folder, self.keep = os.fspath(folder), keep
-        self.system, self.place = resolve(folder)
+        self.folder, self.keep = absolute(folder), keep
+        self.system, self.place = resolve(self.folder)
 
     def whole(self) -> list[str]:
         """The whole states, the oldest first; errors as of `write`."""
