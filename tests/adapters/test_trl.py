@@ -502,6 +502,19 @@ def test_a_row_is_told_by_what_it_holds():
     assert len({row_hash({**row, **other}) for other in others} | {row_hash(row)}) == 6
 
 
+def test_a_process_with_another_history_is_refused(make, monkeypatch):
+    """As of a node whose disk lacks the checkpoint."""
+    from kernadv.adapters import _trl_rows
+
+    def gather(parts):
+        told = parts[0]
+        return [told, {**told, "the history": "8.0"}] if "the history" in told else parts
+
+    monkeypatch.setattr(_trl_rows, "gather_object", gather)
+    with pytest.raises(ArgumentError, match=r"disagree about the history: 0\.0 in process 0, 8\.0 in process 1"):
+        make().train()
+
+
 def remarks(caplog):
     return [record.message for record in caplog.records if record.name == "kernadv"]
 
