@@ -276,6 +276,14 @@ def test_a_snapshot_cut_at_every_byte(tmp_path, caller):
     assert again.shared._newest == 3
 
 
+def test_what_a_killed_process_left_of_a_snapshot_is_removed(tmp_path, caller):
+    caller(tmp_path, every=1).advantages(["a"], [1.0], 1)
+    left = tmp_path / SNAPSHOTS / ".000000000002.safetensors.host-12-ab.tmp"
+    left.write_bytes(b"half")
+    assert caller(tmp_path).ask("metrics")["batches"] == 1
+    assert [file.name for file in (tmp_path / SNAPSHOTS).iterdir()] == ["000000000001.safetensors"]
+
+
 def test_a_configuration_cut_at_every_byte_is_refused(tmp_path, caller):
     caller(tmp_path).advantages(["a"], [1.0], 1)
     whole = (tmp_path / CONFIG).read_bytes()
