@@ -90,6 +90,7 @@ def test_the_state_after_a_crash_is_that_of_one_process(kind, folder, caller):
         weights = np.arange(1.0, 9.0) if kind == "weighted" else None
         mine = alone.advantages(ids, rewards, step, **({} if weights is None else {"weights": weights}))
         assert shared.advantages(ids, rewards, step, weights=weights).tobytes() == mine.tobytes()
+        shared.shared._finish()
     assert shared.state() == bits(alone.state_dict())
     again = caller(folder, settings)
     assert again.state() == bits(alone.state_dict())
