@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kernadv._checkpoint import load_arrays, resolve
+from kernadv._checkpoint import load_arrays
 from kernadv._errors import ArgumentError, ArgumentTypeError, CheckpointError, check_count, check_flag
 from kernadv.adapters import _states
 from kernadv.adapters._states import DRIVER_FILE, STATE_FILE, WEIGHTS_FILE, States, Writer, join
@@ -361,8 +361,8 @@ class Driver:
 
         A large state is copied and written in a thread, whose errors the next call or `finish` raises.
         """
-        resolve(folder)
-        self._writer.run(self._files, lambda files: _states.write(folder, files), self._large())
+        place = _states.absolute(folder)
+        self._writer.run(self._files, lambda files: _states.write(place, files), self._large())
 
     def load(self, folder: Any) -> None:
         """Take the state from a checkpoint's folder, or a URL; on an error it stays as it was.

@@ -31,6 +31,12 @@ def join(folder: Any, name: str) -> str:
     return os.path.join(os.fspath(folder), name)
 
 
+def absolute(folder: Any) -> str:
+    """A folder that stays the same wherever the process goes; a URL as it is.  Errors as `resolve`."""
+    system, place = resolve(folder)
+    return os.path.abspath(place) if system is None else os.fspath(folder)
+
+
 def is_there(path: Any) -> bool:
     """Whether a file is there, on this machine or at its URL; errors as `resolve`."""
     system, place = resolve(path)
@@ -131,8 +137,8 @@ class States:
     """
 
     def __init__(self, folder: Any, keep: int) -> None:
-        self.folder, self.keep = os.fspath(folder), keep
-        self.system, self.place = resolve(folder)
+        self.folder, self.keep = absolute(folder), keep
+        self.system, self.place = resolve(self.folder)
 
     def whole(self) -> list[str]:
         """The whole states, the oldest first; errors as of `write`."""

@@ -287,6 +287,21 @@ assert not (_states.is_there({str(tmp_path / STATE_FILE)!r}))
     assert loaded.calls == 1
 
 
+def test_a_process_that_goes_elsewhere(tmp_path, monkeypatch):
+    """Folders are those of the time when they were named."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    driver = Driver().attach("run", every=1)
+    gate = Gate(monkeypatch)
+    driver.rows(*BATCH, surprisal=lambda: SUMS)
+    monkeypatch.chdir(tmp_path / "there")
+    gate.open.set()
+    driver.finish()
+    assert not list((tmp_path / "there").iterdir())
+    assert same(Driver().attach(tmp_path / "here" / "run"), driver)
+
+
 def test_a_copy_of_a_driver_that_is_writing(tmp_path, monkeypatch):
     import copy
     import pickle

@@ -27,8 +27,9 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 @pytest.fixture(scope="module")
 def workers():
-    """A cluster of two processors, which the caller has started."""
-    ray.init(num_cpus=2, logging_level="warning", log_to_driver=False)
+    """A cluster of two processors, which the caller has started; whatever else lies on this machine, it does not wait."""
+    unhurried = {"memory_monitor_refresh_ms": 0, "local_fs_capacity_threshold": 1.0}
+    ray.init("local", num_cpus=2, logging_level="warning", log_to_driver=False, _system_config=unhurried)
     yield
     assert ray.is_initialized()
     ray.shutdown()
@@ -320,20 +321,24 @@ def test_an_interrupt_cancels_what_the_workers_do(workers, small_splits, monkeyp
 
     def press():
         """Ctrl-C once the workers are busy, and again should Python have been where it passes over a signal."""
-        while not begun.exists():
-            time.sleep(0.1)
+        while not begun.exists() and not over.wait(0.1):
+            pass
         over.wait(2.0)
         while not over.is_set():
             os.kill(os.getpid(), signal.SIGINT)
             over.wait(20.0)
 
     monkeypatch.setattr(_ray, "_read", sleep)
-    finger = threading.Thread(target=press)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes pass over it
+    finger = threading.Thread(target=press, daemon=True)
     finger.start()
-    with pytest.raises(KeyboardInterrupt):
-        read_log(tmp_path / "run", engine="ray")
-    over.set()
-    finger.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            read_log(tmp_path / "run", engine="ray")
+    finally:
+        over.set()
+        finger.join(30)
+        signal.signal(signal.SIGINT, before)
     end = time.monotonic() + 30
     while (free := ray.available_resources().get("CPU")) != 2:
         assert time.monotonic() < end, free
@@ -346,7 +351,8 @@ def test_an_interrupt_cancels_what_the_workers_do(workers, small_splits, monkeyp
 def command(folder, *options, **environment):
     """Run the audit in a process of its own."""
     run = [sys.executable, "-c", "from kernadv.cli import main; main()", "audit", folder, "--draws", "40", *options]
-    return subprocess.run(run, capture_output=True, text=True, timeout=240, env={**os.environ, **environment})
+    environment = {**os.environ, "RAY_ADDRESS": "local", **environment}
+    return subprocess.run(run, capture_output=True, text=True, timeout=240, env=environment)
 
 
 def test_the_command(tmp_path):
