@@ -106,7 +106,6 @@ def kills(folder: Path, asked: argparse.Namespace) -> list[tuple[str, str]]:
     for each in ray.get(tasks, timeout=LIMIT):
         answers |= each
     state = bits(est.history())
-    snapshots = len(list((folder / "log" / "_snapshots").iterdir()))
     est.stop()
     place = store(folder / "log")
     alone, log, times = KernelValueEstimator(**SETTINGS), Log(place), Counter[str]()
@@ -121,8 +120,7 @@ def kills(folder: Path, asked: argparse.Namespace) -> list[tuple[str, str]]:
     text = (
         f"{done} SIGKILLs ({at_once} of them just after a restart) in {seconds:,.0f} s, under load from {PRODUCERS} "
         f"producers: {len(answers):,} batches answered, **{lost} lost, {twice} counted twice**, {other} with other "
-        f"advantages than one process gives; state {'bit-equal to' if equal else 'DIFFERENT from'} that of one process; "
-        f"{snapshots} snapshots at the end"
+        f"advantages than one process gives; state {'bit-equal to' if equal else 'DIFFERENT from'} that of one process"
     )
     if lost or twice or other or not equal:
         print(text)

@@ -2,7 +2,7 @@
 
     pip install ".[ray,audit]"    # in a checkout of kernadv
     python examples/ray_shared_estimator.py [FOLDER]
-    kernadv audit FOLDER
+    kernadv audit FOLDER --on-repeat merge    # several workers wrote it
 
 Every worker generates traces at its own pace, as asynchronous trainers do.  The policy is simulated: a table of chances that
 rise with the step.  On a cluster, give a folder that all its machines see, or a URL such as s3://bucket/run-42.
@@ -54,7 +54,7 @@ def main(folder: str) -> None:
         print(f"{name}: {value:.2f} [{low:.2f}, {high:.2f}]")
     estimator.stop()
     ray.shutdown()
-    print(f"kernadv audit {folder}")
+    print(f"kernadv audit {folder} --on-repeat merge")
 
 
 if __name__ == "__main__":

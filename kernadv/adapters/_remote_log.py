@@ -113,6 +113,8 @@ class Local:
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.root / "_lock", "a+")  # noqa: SIM115  held until the process ends
         self._take()
+        for unfinished in (self.root / SNAPSHOTS).glob(".*.tmp"):  # of a process that was killed
+            unfinished.unlink()
 
     def _take(self) -> None:
         end = time.monotonic() + PATIENCE

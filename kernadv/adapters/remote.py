@@ -39,7 +39,8 @@ class RemoteEstimator:
 
     Whoever asks first starts the actor; it outlives all callers and starts again when it dies.  A batch is in its log, and
     the log on disk, before its advantages are returned.  After a crash the newest snapshot is loaded and the rest of the log
-    replayed, which gives the same state bit for bit.  The log is one that ``kernadv audit FOLDER`` reads.
+    replayed, which gives the same state bit for bit.  The log is one that ``kernadv audit FOLDER`` reads; with
+    ``--on-repeat merge``, where several producers work at different steps.
 
     Parameters
     ----------

@@ -20,6 +20,7 @@ from kernadv.adapters import Driver
 from kernadv.adapters._process import driver_of
 from kernadv.adapters._states import STATE_FILE
 from kernadv.adapters.remote import RemoteEstimator, remote_of
+from kernadv.logs import read_log
 
 pytestmark = pytest.mark.filterwarnings("default")
 #: Seconds after which nothing waits any longer.
@@ -317,5 +318,7 @@ def test_the_example_runs(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "killed the actor" in done.stdout
     assert "120 batches of 120, 64 prompts" in done.stdout
+    log = read_log(tmp_path / "run", on_repeat="merge")
+    assert (log.n_rows, len(log.prompts)) == (4 * 30 * 32, 64)
     easy, hard, new = (float(x) for x in re.findall(r"(?:easy|hard|new): ([.\d]+) ", done.stdout))
     assert easy > new > hard

@@ -90,6 +90,7 @@ def test_the_state_after_a_crash_is_that_of_one_process(kind, folder, caller):
         weights = np.arange(1.0, 9.0) if kind == "weighted" else None
         mine = alone.advantages(ids, rewards, step, **({} if weights is None else {"weights": weights}))
         assert shared.advantages(ids, rewards, step, weights=weights).tobytes() == mine.tobytes()
+        shared.shared._finish()
     assert shared.state() == bits(alone.state_dict())
     again = caller(folder, settings)
     assert again.state() == bits(alone.state_dict())
@@ -274,6 +275,14 @@ def test_a_snapshot_cut_at_every_byte(tmp_path, caller):
     again = caller(folder, {"h": 0.5})
     assert again.state() == state
     assert again.shared._newest == 3
+
+
+def test_what_a_killed_process_left_of_a_snapshot_is_removed(tmp_path, caller):
+    caller(tmp_path, every=1).advantages(["a"], [1.0], 1)
+    left = tmp_path / SNAPSHOTS / ".000000000002.safetensors.host-12-ab.tmp"
+    left.write_bytes(b"half")
+    assert caller(tmp_path).ask("metrics")["batches"] == 1
+    assert [file.name for file in (tmp_path / SNAPSHOTS).iterdir()] == ["000000000001.safetensors"]
 
 
 def test_a_configuration_cut_at_every_byte_is_refused(tmp_path, caller):
