@@ -66,6 +66,8 @@ class RemoteEstimator:
         Whether `advantages` expects weights.
     components : int
         Number of columns of the rewards, of a `ComponentValueEstimator`; 0: they are (B,).
+    shared : bool
+        True: a batch that several processes hold must be sent by one of them.
 
     Raises
     ------
@@ -85,6 +87,8 @@ class RemoteEstimator:
 
     The object can be sent to tasks and actors of Ray; each copy finds the same actor.
     """
+
+    shared = True
 
     def __init__(
         self,

@@ -115,6 +115,7 @@ class TrainerMixin:
         self.replicated = check_flag(replicated, "replicated")
         super().__init__(*args, **rest)
         _check_trainer(self)
+        _check_shared(self.kernadv, self.accelerator.num_processes, self.replicated)
         environments = getattr(self, "environment_factories", None) is not None
         self._kernadv_ids = RowIds(self.kernadv, id_column, self.num_generations, environments)
         self._kernadv_fresh, self._kernadv_ahead = True, 0
@@ -325,6 +326,15 @@ def _check_trainer(trainer: Any) -> None:
         raise ArgumentError(
             f"a generation batch takes {block} prompts (generation_batch_size / num_generations), but the data set has "
             f"{len(rows)}: lower the batch size or steps_per_generation, or raise num_generations"
+        )
+
+
+def _check_shared(driver: Driver, processes: int, replicated: bool) -> None:
+    """Refuse to send each batch to a shared estimator once a process."""
+    if replicated and processes > 1 and getattr(driver.estimator, "shared", False):
+        raise ArgumentError(
+            f"{processes} processes would each send their batches to the shared estimator, which counts each of them: set "
+            "replicated=False, and the first one does"
         )
 
 

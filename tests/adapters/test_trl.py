@@ -605,6 +605,19 @@ def test_components_that_do_not_fit(make, example):
         make("RLOO", estimator=ComponentValueEstimator(1), reward_clip_range=(0.0, 1.0))
 
 
+def test_each_batch_reaches_a_shared_estimator_once():
+    from kernadv.adapters import Driver
+    from kernadv.adapters.trl import _check_shared
+
+    estimator = KernelValueEstimator()
+    estimator.shared = True
+    _check_shared(Driver(estimator), processes=1, replicated=True)
+    _check_shared(Driver(estimator), processes=2, replicated=False)
+    _check_shared(Driver(KernelValueEstimator()), processes=2, replicated=True)
+    with pytest.raises(ArgumentError, match="set replicated=False"):
+        _check_shared(Driver(estimator), processes=2, replicated=True)
+
+
 def test_single_traces_with_any_configuration(example, tmp_path, monkeypatch):
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     gmpo = pytest.importorskip("trl.experimental.gmpo")
