@@ -11,7 +11,12 @@ import pytest
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # of ART's imports, one asks the network for prices
 tinker = pytest.importorskip("tinker", reason="tinker is not installed: make test-adapters")
+masking = pytest.importorskip("transformers.masking_utils", reason="transformers is not installed: make test-adapters")
+own = masking._preprocess_mask_arguments
 art = pytest.importorskip("art", reason="openpipe-art is not installed: make test-adapters")
+masking._preprocess_mask_arguments = (
+    own  # ART replaces it in the whole process, and the models of other tests then fail
+)
 if not hasattr(art, "TrajectoryGroup"):
     pytest.skip("another package is named art: make test-adapters", allow_module_level=True)
 
@@ -105,10 +110,12 @@ def test_the_law_with_trajectories_in_several_data(recipe):
     np.testing.assert_allclose(means[:, 1] - means[:, 0], 1.0, atol=1e-6)  # the data are float32
 
 
-def test_versions_of_trajectories_become_steps(recipe):
+def test_versions_of_trajectories_become_steps(recipe, monkeypatch):
     seen = []
-    recipe.driver.estimator = SimpleNamespace(
-        advantages=lambda ids, rewards, step, **_: seen.append(list(step)) or np.ones(len(ids)), metrics=dict
+    monkeypatch.setattr(
+        recipe.driver.estimator,
+        "advantages",
+        lambda ids, rewards, step, **_: seen.append(list(step)) or np.ones(len(ids)),
     )
     convert([group("a", (1, 0), version=3), group("b", (1,), version=1)])
     assert seen == [[4, 4, 2]]

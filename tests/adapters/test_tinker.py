@@ -103,10 +103,12 @@ def test_the_law_with_trajectories_in_several_data(recipe):
     np.testing.assert_allclose(means[:, 1] - means[:, 0], 1.0, atol=1e-6)  # the data are float32
 
 
-def test_versions_of_groups_become_steps(recipe):
+def test_versions_of_groups_become_steps(recipe, monkeypatch):
     seen = []
-    recipe.driver.estimator = SimpleNamespace(
-        advantages=lambda ids, rewards, step, **_: seen.append(list(step)) or np.zeros(len(ids)), metrics=dict
+    monkeypatch.setattr(
+        recipe.driver.estimator,
+        "advantages",
+        lambda ids, rewards, step, **_: seen.append(list(step)) or np.zeros(len(ids)),
     )
     groups = [group(7, (1, 0)), group(8, (1,))]
     for one, version in zip(groups, (3, 1), strict=True):
