@@ -16,6 +16,9 @@ ROOT = str(Path(__file__).parents[1])
 sys.path.append(ROOT)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), ROOT]))
 
+# The clusters of the tests are on this machine, one after the other; Ray's token holds for the first one of a process.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
 
 @pytest.fixture
 def oracle():

@@ -25,6 +25,10 @@ def examples(name):
         if not name.startswith(("kernadv.adapters.", "kernadv.logs._ray")) or error.name.startswith("kernadv"):
             raise
         pytest.skip(f"{error.name} is not installed")
+    except kernadv.MissingExtraError as error:
+        if not name.startswith("kernadv.adapters."):
+            raise
+        pytest.skip(str(error))
     return [test for test in doctest.DocTestFinder().find(module) if test.examples]
 
 

@@ -524,7 +524,6 @@ def test_settings_on_the_command_line():
 def ray():
     """Ray with logical CPUs for TransferQueue's actors."""
     ray = pytest.importorskip("ray", reason="ray is not installed: make test-adapters")
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     loaded = {"env_vars": {"VERL_USE_EXTERNAL_MODULES": "kernadv.adapters.verl"}}
     ray.init(num_cpus=32, include_dashboard=False, log_to_driver=False, runtime_env=loaded)
     yield ray
