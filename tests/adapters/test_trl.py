@@ -516,7 +516,7 @@ def test_a_process_with_another_history_is_refused(make, monkeypatch):
 
 
 def remarks(caplog):
-    return [record.message for record in caplog.records if record.name == "kernadv"]
+    return [record.message for record in caplog.records if record.name == "kernadv" and record.levelname == "WARNING"]
 
 
 def test_nothing_is_said_of_recommended_settings(make, caplog):
