@@ -338,8 +338,33 @@ def test_verification_leaves_what_it_has(kind, monkeypatch, tmp_path, capsys):
     assert "PASSED" in log if kind != "fails" else "FAILED" in log
 
 
+@pytest.mark.parametrize(("ends", "good"), [(("", ""), True), (("", "cut, no time was left"), True),
+                                            (("failed with 1: x", ""), False), (("", "failed with 9: x"), False)])  # fmt: skip
+def test_what_verification_runs(ends, good, monkeypatch, tmp_path):
+    """On several processes where that is possible, in the time that is left; then memory accesses are watched."""
+    ran = []
+
+    def pretended(command, environment, log, end):
+        log.write_text("")
+        ran.append((command, environment, log.name, end))
+        return ends[len(ran) - 1]
+
+    monkeypatch.setattr(run, "run", pretended)
+    monkeypatch.setattr(run.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: name == "xdist")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert run.verify(tmp_path, 7.0) == good
+    (suite, environment, log, end), (watched, _, other, _) = ran
+    assert suite[:3] == [sys.executable, "-m", "pytest"]
+    assert suite[suite.index("-n") + 1] == "8"
+    assert "TRITON_INTERPRET" not in environment
+    assert (log, other, end) == ("verify.txt", "sanitizer.txt", 7.0)
+    assert watched[0] == "/bin/compute-sanitizer"
+    assert "-n" not in watched
+
+
 #: All that a machine with a GPU needs to have, and what each of them brings.
-NEEDED = ("numpy", "scipy", "torch", "triton", "numba", "scikit-learn", "statsmodels", "pytest")
+NEEDED = ("numpy", "scipy", "torch", "triton", "numba", "scikit-learn", "statsmodels", "hypothesis", "pytest")
 
 #: As if some modules were not installed.
 BLOCKED = """
@@ -376,7 +401,7 @@ def test_needs_nothing_else(tmp_path):
     allowed = needed()
     names = {module for module, packages in importlib.metadata.packages_distributions().items()
              if not any(re.sub(r"[-_.]+", "-", package).lower() in allowed for package in packages)}  # fmt: skip
-    assert {"polars", "safetensors", "hypothesis", "matplotlib"} & names
+    assert {"polars", "safetensors", "matplotlib"} & names
     (tmp_path / "sitecustomize.py").write_text(BLOCKED.format(names=names - {"kernadv", "__editable___kernadv_finder"}))
     path = [str(tmp_path), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TRITON_INTERPRET": "1",
