@@ -338,16 +338,23 @@ def test_verification_leaves_what_it_has(kind, monkeypatch, tmp_path, capsys):
     assert "PASSED" in log if kind != "fails" else "FAILED" in log
 
 
-@pytest.mark.parametrize(("ends", "good"), [(("", ""), True), (("", "cut, no time was left"), True),
-                                            (("failed with 1: x", ""), False), (("", "failed with 9: x"), False)])  # fmt: skip
-def test_what_verification_runs(ends, good, monkeypatch, tmp_path):
+ENDS = [
+    ("", "", True),
+    ("", "cut, no time was left", True),
+    ("failed with 1: x", "", False),
+    ("", "failed with 9: x", False),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "good"), ENDS)
+def test_what_verification_runs(first, second, good, monkeypatch, tmp_path):
     """On several processes where that is possible, in the time that is left; then memory accesses are watched."""
     ran = []
 
     def pretended(command, environment, log, end):
         log.write_text("")
         ran.append((command, environment, log.name, end))
-        return ends[len(ran) - 1]
+        return (first, second)[len(ran) - 1]
 
     monkeypatch.setattr(run, "run", pretended)
     monkeypatch.setattr(run.shutil, "which", lambda name: f"/bin/{name}")
