@@ -15,7 +15,6 @@ from kernadv.moments import Histories, Windows
 from kernadv.regression.operators import flash
 
 
-
 def stretched_weight(u, a, b):
     return 1.0 - u * u * a
 

@@ -93,9 +93,9 @@ def prequential_kernel(
     BQ: tl.constexpr,
     BN: tl.constexpr,
 ):
-    EDGE: tl.constexpr = SUPPORT < float("inf")
+    EDGE: tl.constexpr = float("inf") != SUPPORT
     p = tl.program_id(0).to(tl.int64)
-    rh = tl.program_id(1) * BH + tl.arange(0, BH)
+    rh = tl.program_id(1).to(tl.int64) * BH + tl.arange(0, BH)
     part = tl.program_id(2)
     begin = tl.load(start + p).to(tl.int64)
     size = tl.load(length + p)
@@ -104,9 +104,9 @@ def prequential_kernel(
     lost = tl.zeros((BH, BQ), REAL)
     seen = tl.zeros((BH, BQ), REAL)
     for first in range(part * BQ, size, SPLIT * BQ):
-        rq = first + tl.arange(0, BQ)
-        mq = rq < size
-        now = tl.load(step + begin + rq, mask=mq, other=0)
+        rows = first + tl.arange(0, BQ)
+        mq = rows < size
+        now = tl.load(step + begin + rows, mask=mq, other=0)
         width = tl.maximum(now.to(tl.float64)[None, :] * grow[:, None], least[:, None])
         inverse = 1.0 / width.to(REAL)
         reach = inverse
@@ -121,19 +121,19 @@ def prequential_kernel(
             below += b
             above += a
         for j in range(first, tl.minimum(size, first + BQ), BN):
-            rn = j + tl.arange(0, BN)
-            mn = rn < size
-            then = tl.load(step + begin + rn, mask=mn, other=0)
-            c = tl.load(n + begin + rn, mask=mn, other=0).to(REAL)
-            y = tl.load(s + begin + rn, mask=mn, other=0).to(REAL)
+            row = j + tl.arange(0, BN)
+            mn = row < size
+            then = tl.load(step + begin + row, mask=mn, other=0)
+            c = tl.load(n + begin + row, mask=mn, other=0).to(REAL)
+            y = tl.load(s + begin + row, mask=mn, other=0).to(REAL)
             b, a = weighted(now, inverse, reach, then, c, y, WEIGHT, A, B, EDGE, NARROW, REAL)
             below += b
             above += a
         scored = mq[None, :] & (below > 0.0)
         fit = above / tl.where(scored, below, 1.0)
-        c = tl.load(n + begin + rq, mask=mq, other=0).to(REAL)[None, :]
-        y = tl.load(s + begin + rq, mask=mq, other=0).to(REAL)[None, :]
-        yy = tl.load(ss + begin + rq, mask=mq, other=0).to(REAL)[None, :]
+        c = tl.load(n + begin + rows, mask=mq, other=0).to(REAL)[None, :]
+        y = tl.load(s + begin + rows, mask=mq, other=0).to(REAL)[None, :]
+        yy = tl.load(ss + begin + rows, mask=mq, other=0).to(REAL)[None, :]
         lost += tl.where(scored, yy - 2.0 * fit * y + c * fit * fit, 0.0)
         seen += tl.where(scored, c, 0.0)
     cell = (part * tl.num_programs(0).to(tl.int64) + p) * H + rh
