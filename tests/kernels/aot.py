@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ ALIGNED = [["tt.divisibility", 16]]
 
 @dataclass(frozen=True)
 class Configuration:
-    """A kernel with everything that is compiled in."""
+    """A kernel with everything that is compiled in; `on`: what is compiled instead on some targets."""
 
     name: str
     kernel: Any
@@ -48,7 +48,7 @@ class Configuration:
     options: dict[str, int]
     sizes: tuple[str, ...] = ()
     tensor_cores: bool = False
-    skip: frozenset[str] = field(default_factory=frozenset)
+    on: dict[str, Configuration] = field(default_factory=dict)
 
 
 def configurations() -> Iterator[Configuration]:
@@ -124,16 +124,16 @@ def _prequential() -> Iterator[Configuration]:
     for name, real in [("triangular", "float32"), ("exponential", "float32"), ("uniform", "float32"),
                        ("cosine", "float32"), ("triangular", "float64"), ("exponential", "float64")]:  # fmt: skip
         kernel = KERNELS[name]
-        constants = _profile(kernel.triton_profile())
+        bh, bq, bn = triton_prequential.blocks(16, real)
         out = "*fp32" if real == "float32" else "*fp64"
         yield Configuration(
             f"prequential {name} {real}",
             triton_prequential.prequential_kernel,
-            _history(real) | {"slope": "*fp64", "floor": "*fp64", "loss": out, "count": out, "H": "i32",
-                              "SUPPORT": "fp32"},
-            constants | {"EDGE": kernel.support != float("inf"), "CLOSED": kernel.closed, "NARROW": real == "float32",
-                         "REAL": real_type(real), "SPLIT": 1, "BQ": 32, "BN": 32},
-            {"num_warps": 4},
+            _history(real) | {"slope": "*fp64", "floor": "*fp64", "loss": out, "count": out, "H": "i32"},
+            _profile(kernel.triton_profile())
+            | {"SUPPORT": kernel.support, "CLOSED": kernel.closed, "NARROW": real == "float32",
+               "REAL": real_type(real), "SPLIT": 1, "BH": bh, "BQ": bq, "BN": bn},
+            {"num_warps": 1},
         )  # fmt: skip
 
 
@@ -198,29 +198,41 @@ def _flash() -> Iterator[Configuration]:
     for name, precision, mode in cases:
         far, time = KERNELS[name], Exponential()
         code, clock = far.triton_profile(), time.triton_profile()
-        bq, bn, bd, warps, stages = triton_flash.tile(precision)
-        feature = "*bf16" if precision == "bf16" else "*fp32"
-        types = {"q": feature, "x": feature, **dict.fromkeys(("q_norm", "x_norm", "y", "width", "out"), "*fp32")}
+        kind = "fp32" if precision == "ieee" else "bf16"
+        types = dict.fromkeys(("q_norm", "x_norm", "y", "width", "out"), "*fp32")
         types |= dict.fromkeys(("q_step", "x_step", "reach", "q_prompt", "x_prompt", "q_id", "x_id"), "*i32")
         types |= dict.fromkeys(("Q", "N", "D", "SPLIT"), "i32") | {"inverse": "fp32", "other": "fp32"}
-        yield Configuration(
-            f"flash-{mode} {name} {precision}",
-            triton_flash.flash_kernel,
-            types,
-            {"FAR": device_code(code.log2 or code.weight), "FAR_A": code.a, "FAR_B": code.b,
-             "FAR_LOG": code.log2 is not None, "FAR_EDGE": far.support != float("inf"), "FAR_CLOSED": far.closed,
-             "TIME": device_code(clock.log2), "TIME_A": clock.a, "TIME_B": clock.b, "TIME_LOG": True,
-             "TIMED": mode != "plain", "LINE": mode == "ll", "OWN": mode != "plain", "SAME": mode != "plain",
-             "PRECISION": "bf16x3" if precision == "bf16x3" else "ieee", "WIDEN": False, "EVEN": True,
-             "BQ": bq, "BN": bn, "BD": bd},
-            {"num_warps": warps, "num_stages": stages},
-            ("Q", "N", "D"),
-            tensor_cores=precision != "ieee",
-        )  # fmt: skip
+        constants = {
+            "FAR": device_code(code.log2 or code.weight), "FAR_A": code.a, "FAR_B": code.b,
+            "FAR_LOG": code.log2 is not None, "SUPPORT": far.support, "CLOSED": far.closed,
+            "TIME": device_code(clock.log2), "TIME_A": clock.a, "TIME_B": clock.b, "TIME_LOG": True,
+            "TIMED": mode != "plain", "LINE": mode == "ll", "OWN": mode != "plain", "SAME": mode != "plain",
+            "LOW": precision == "bf16x3", "WIDEN": False,
+        }  # fmt: skip
+        made = {}
+        for hopper in (False, True):
+            bq, bn, bd, warps, stages = triton_flash.tile(precision, mode != "plain", hopper)
+            parts = {"q": bq, "q_low": bq, "x": bn, "x_low": bn}
+            descriptors = hopper and precision != "ieee"
+            if descriptors:
+                parts = {part: f"tensordesc<{kind}[{rows}, {bd}]>" for part, rows in parts.items()}
+            else:
+                parts = dict.fromkeys(parts, f"*{kind}")
+            made[hopper] = Configuration(
+                f"flash-{mode} {name} {precision}",
+                triton_flash.flash_kernel,
+                types | parts,
+                constants | {"DESCRIPTORS": descriptors, "BQ": bq, "BN": bn, "BD": bd},
+                {"num_warps": warps, "num_stages": stages},
+                ("Q", "N", "D"),
+                tensor_cores=precision != "ieee",
+            )
+        yield replace(made[False], on={"sm_90": made[True]})
 
 
 def build(configuration: Configuration, target: str) -> tuple[Any, dict[str, int]]:
     """Compile for a target; the compiled kernel and what it needs."""
+    configuration = configuration.on.get(target, configuration)
     kernel, constants = configuration.kernel, configuration.constants
     names = list(kernel.arg_names)
     signature = {name: "constexpr" if name in constants else configuration.types[name] for name in names}

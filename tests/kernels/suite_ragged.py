@@ -13,6 +13,7 @@ from inputs import (
     LENGTHS,
     MARKS,
     NAMES,
+    Stretched,
     close,
     cloud,
     flash_windows,
@@ -175,6 +176,24 @@ def test_prequential(kernel):
         loss, count = triton_prequential.prequential_cv(moved, slope, floor, kernel, dtype)
         assert torch.equal(count.cpu().double(), torch.as_tensor(expected[1]))
         close(loss, expected[0], CLOSE[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "kernel", [*map(KERNELS.get, ("triangular", "uniform", "exponential")), Stretched()], ids=lambda k: k.name
+)
+def test_edges_of_prequential_windows(kernel, dtype):
+    """A visit at the edge, just beyond and twice at one step; lags that float32 cannot hold; widths from tiny to inf."""
+    step = [71, 100, 1, 2**25 + 2, 1, 2**25 + 3, 3, 3, 5, 8]
+    length = np.array([2, 2, 2, 3, 1])
+    c = np.arange(1.0, 11.0)
+    sample = Histories(np.cumsum(length) - length, length, np.array(step), c, c % 4, c % 4)
+    bandwidths = [Relative(0.29), Steps(2**25 + 1), Steps(2), Steps(1e-300), Steps(np.inf)]
+    slope, floor = scores.half_widths(tuple(bandwidths), torch.device(DEVICE))
+    expected = scores.prequential_cv(tensors(sample), slope, floor, kernel)
+    loss, count = triton_prequential.prequential_cv(tensors(sample, dtype), slope, floor, kernel, dtype)
+    close(count, expected[1], 0.0)
+    close(loss, expected[0], CLOSE[dtype])
 
 
 def test_prequential_of_one_long_history():
