@@ -153,7 +153,7 @@ def test_edge_is_decided_on_integers():
 
 
 @dataclass(frozen=True)
-class Stretched(Kernel):
+class Scaled(Kernel):
     """The power kernel (1 - (u / support)^2)^exponent of any support; exponent 0: closed."""
 
     support: float = 2.0
@@ -161,7 +161,7 @@ class Stretched(Kernel):
 
     @property
     def name(self):
-        return "stretched"
+        return "scaled"
 
     @property
     def closed(self):
@@ -176,10 +176,10 @@ class Stretched(Kernel):
     square_moment = moment
 
     def triton_profile(self):
-        return Fused(weight=stretched, log2=None, a=1.0 / self.support, b=self.exponent)
+        return Fused(weight=scaled, log2=None, a=1.0 / self.support, b=self.exponent)
 
 
-def stretched(u, inverse, exponent):
+def scaled(u, inverse, exponent):
     weight = 0.0 * u + 1.0
     if exponent == 1:
         weight = 1.0 - (u * inverse) * (u * inverse)
@@ -187,7 +187,7 @@ def stretched(u, inverse, exponent):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("kernel", [*ALL, Stretched(2.0, 0)], ids=[*NAMES, "closed"])
+@pytest.mark.parametrize("kernel", [*ALL, Scaled(2.0, 0)], ids=[*NAMES, "closed"])
 @pytest.mark.parametrize("width", [1e-300, 1e-40, 1e-10, 0.5, 1.0, 2.0])
 def test_narrow_windows(width, kernel, dtype):
     """A window that holds the lag 0, or not even that."""
@@ -208,7 +208,7 @@ WIDTHS = st.one_of(
 )
 DRAWN = [
     *(KERNELS[name] for name in ("triangular", "uniform", "cosine", "exponential", "gaussian")),
-    *(Stretched(support, exponent) for support in (0.3, 5**0.5, 2.0) for exponent in (0, 1)),
+    *(Scaled(support, exponent) for support in (0.3, 5**0.5, 2.0) for exponent in (0, 1)),
 ]
 
 

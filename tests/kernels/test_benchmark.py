@@ -155,7 +155,7 @@ def test_what_was_timed_survives_a_failure(stopwatch, monkeypatch, tmp_path):
 
 
 #: All that a machine with a GPU needs to have, and what each of them brings.
-NEEDED = ("numpy", "scipy", "torch", "triton", "numba", "scikit-learn", "statsmodels", "pytest")
+NEEDED = ("numpy", "scipy", "torch", "triton", "numba", "scikit-learn", "statsmodels", "hypothesis", "pytest")
 
 #: As if some modules were not installed.
 BLOCKED = """
@@ -192,7 +192,7 @@ def test_needs_nothing_else(tmp_path):
     allowed = needed()
     names = {module for module, packages in importlib.metadata.packages_distributions().items()
              if not any(re.sub(r"[-_.]+", "-", package).lower() in allowed for package in packages)}  # fmt: skip
-    assert {"polars", "safetensors", "hypothesis", "matplotlib"} & names
+    assert {"polars", "safetensors", "matplotlib"} & names
     (tmp_path / "sitecustomize.py").write_text(BLOCKED.format(names=names - {"kernadv", "__editable___kernadv_finder"}))
     path = [str(tmp_path), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TRITON_INTERPRET": "1",
