@@ -177,7 +177,7 @@ class DeviceState:
         assert self._features is not None
         return self._features.rows(batch.given, columns)[batch.order]
 
-    def past(self, batch: DeviceBatch, bandwidth: Bandwidth, kernel: Kernel) -> tuple[Tensor, Tensor]:
+    def past(self, batch: DeviceBatch, bandwidth: Bandwidth, kernel: Kernel, degree: int) -> tuple[Tensor, Tensor]:
         """Half-width of the window of each place, which broadcasts, and moments of its past.  # (B, 1), (9, B)"""
         if isinstance(bandwidth, Visits):
             lag = self.history.visit_lag(batch.row, batch.step, bandwidth.k).clamp(min=bandwidth.floor)
@@ -186,7 +186,7 @@ class DeviceState:
             width = bandwidth.half_width(np.array(batch.clock), lambda k: np.empty(0))
             windows = Windows(batch.step, batch.of_steps(width), batch.of_steps(kernel.reach(width)))
         past = self.history.histories(batch.row, batch.first)
-        return windows.width, ops.trusted_moments(past, windows, kernel, "float64").reshape(9, -1)
+        return windows.width, ops.trusted_moments(past, windows, kernel, "float64", degree).reshape(9, -1)
 
     @property
     def counters(self) -> Counters:

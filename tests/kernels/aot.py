@@ -68,6 +68,8 @@ OFTEN = (
     "prequential triangular float32",
     "weights-ll triangular H16 float32",
     "moments triangular H1 float64",
+    "moments-nw triangular H16 float32",
+    "moments-nw triangular H1 float64",
     "rows-nw",
     "rows-ll",
     "others K8",
@@ -101,21 +103,23 @@ def _windows(real: str) -> dict[str, str]:
 
 
 def _ragged() -> Iterator[Configuration]:
-    cases = [(name, 16, "float32") for name in KERNELS]
-    cases += [("exponential", h, real) for h in (1, 4, 10, 16) for real in ("float32", "float64")]
-    cases += [("triangular", 1, "float64")]  # the estimator's
-    for name, grid, real in dict.fromkeys(cases):
-        bh, bn, warps = triton_ragged.blocks(grid)
+    cases = [(name, 16, "float32", 1) for name in KERNELS]
+    cases += [("exponential", h, real, 1) for h in (1, 4, 10, 16) for real in ("float32", "float64")]
+    cases += [("triangular", 16, "float32", 0)]
+    cases += [("triangular", 1, "float64", degree) for degree in (0, 1)]  # the estimator's
+    for name, grid, real, degree in dict.fromkeys(cases):
+        bh, bn = triton_ragged.tile(grid, real, degree)
         kernel = KERNELS[name]
         yield Configuration(
-            f"moments {name} H{grid} {real}",
+            f"moments{'' if degree else '-nw'} {name} H{grid} {real}",
             triton_ragged.ragged_kernel,
             _history(real) | _windows(real) | {"moments": "*fp32" if real == "float32" else "*fp64"}
             | dict.fromkeys(("Q", "H"), "i32"),
             _profile(kernel.triton_profile())
             | {"EDGE": kernel.support != float("inf"), "NARROW": real == "float32", "REAL": real_type(real),
-               "BH": bh, "BN": bn, "width_h": 1, "reach_h": 1},
-            {"num_warps": warps},
+               "LEAST": triton_ragged.LEAST[real], "LINE": degree > 0, "BH": bh, "BN": bn, "width_h": 1,
+               "reach_h": 1, "HALVINGS": triton_ragged.halvings(bh, bn)},
+            {"num_warps": 1},
             ("Q", "H") if grid % 16 == 0 else ("Q",),
         )  # fmt: skip
 

@@ -83,8 +83,8 @@ def test_ragged(device, sample):
     near = windows(sample)
     triton_ragged.ragged_moments(narrow, near._replace(at=near.at.int()), KERNEL, "float32")
     grids = [grid for grid, _ in device.launched]
-    assert grids == [(3, 1, 1), (3, 2, 1), (3, 1, 1)]
-    assert [metadata.num_warps for _, metadata in device.launched] == [2, 2, 2]
+    assert grids == [(6, 1, 1), (9, 1, 1), (6, 1, 1)]
+    assert [metadata.num_warps for _, metadata in device.launched] == [1, 1, 1]
 
 
 def test_prequential(device, sample):
