@@ -124,7 +124,8 @@ class DeviceHistory:
             now = stored if batch.tick is None else stored & (batch.tick == tick)
             lost.append(put_visits(*self.visits, row, now, batch.visits, step, self.room))
         if notes is not None:
-            self.notes[torch.where(stored, row, self.prompts)] = torch.where(stored[:, None], notes, 0.0)
+            noted = stored & (row < self.prompts)
+            self.notes[torch.where(noted, row, self.prompts)] = torch.where(noted[:, None], notes, 0.0)
         if self.max_visits is not None:
             self._count(torch.stack(lost), row, retention, self.max_visits)
         if 2 * self._prompts.most > self.prompts:

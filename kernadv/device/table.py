@@ -48,7 +48,7 @@ def enter(
     Parameters
     ----------
     keys, rows, used
-        Of a `Table`, with room for all of the ids.
+        Of a `Table`, with room for all of the ids; without it, the largest are not taken in.
     ids : (B,) int64, ascending
     row, hit, place
         What `Table.find` says of these ids, now.
@@ -58,22 +58,22 @@ def enter(
     Returns
     -------
     (B,) int64
-        Row where the id is wanted; elsewhere it means nothing.
+        Row where the id is wanted, C where the table was full; elsewhere it means nothing.
     """
     fresh = wanted & ~hit
     rank = torch.cumsum(fresh, 0)
     before = rank - fresh.long()  # new ids that are smaller
-    own = torch.where(hit, row, used + before)
     end = len(keys)
+    own = torch.where(hit, row, (used + before).clamp(max=end))
     shift = torch.cat([rank.new_zeros(1), rank])[torch.searchsorted(ids, keys)]
     moved = (torch.arange(end, device=ids.device) + shift).clamp(max=end)
-    added = torch.where(fresh, place + before, end)
+    added = torch.where(fresh, place + before, end).clamp(max=end)
     for held, new in ((keys, ids), (rows, own)):
         merged = torch.full((end + 1,), FREE, dtype=torch.int64, device=ids.device)
         merged[moved] = held
         merged[added] = new
         held.copy_(merged[:end])
-    used += rank[-1]
+    used.copy_((used + rank[-1]).clamp(max=end))
     return own
 
 

@@ -174,9 +174,11 @@ def merge_kernel(
         new = tl.load(fresh + j, mask=mine, other=0).to(tl.int64)
         before = tl.load(rank + j, mask=mine, other=0) - new
         there = tl.load(hit + j, mask=mine, other=0)
-        tl.store(own + j, tl.where(there, tl.load(row + j, mask=mine, other=0), held + before), mask=mine)
+        tl.store(
+            own + j, tl.where(there, tl.load(row + j, mask=mine, other=0), tl.minimum(held + before, C)), mask=mine
+        )
         to = tl.load(place + j, mask=mine, other=0) + before
-        adds = mine & (new != 0)
+        adds = mine & (new != 0) & (to < C)
         tl.store(new_keys + to, tl.load(ids + j, mask=mine, other=0), mask=adds)
         tl.store(new_rows + to, held + before, mask=adds)
 
@@ -201,16 +203,16 @@ def enter_ids(
         )  # fmt: skip
     keys.copy_(new_keys)
     rows.copy_(new_rows)
-    used += rank[-1]
+    used.copy_((used + rank[-1]).clamp(max=len(keys)))
     return own
 
 
 @triton.jit(do_not_specialize=["at"])
-def put_kernel(step, n, first, second, size, newest, rows, now, sums, lost, B, at, room, BR: tl.constexpr):
+def put_kernel(step, n, first, second, size, newest, rows, now, sums, lost, B, P, at, room, BR: tl.constexpr):
     i = tl.program_id(0).to(tl.int64)
     gone = tl.full((), 4611686018427387904, tl.int64)
-    if tl.load(now + i):
-        p = tl.load(rows + i)
+    p = tl.load(rows + i)
+    if tl.load(now + i) & (p >= 0) & (p < P):  # whatever the host believes of how full the table is
         used = tl.load(size + p)
         r = tl.arange(0, BR)
         there = r < used
@@ -249,7 +251,7 @@ def put_visits(
     if len(rows):
         with here(rows):
             put_kernel[(len(rows),)](
-                step, n, first, second, size, newest, rows, now, sums, lost, len(rows), at, room,
+                step, n, first, second, size, newest, rows, now, sums, lost, len(rows), len(size) - 1, at, room,
                 BR=triton.next_power_of_2(room), num_warps=1 if room <= 256 else 4, **OPTIONS,
             )  # fmt: skip
     return lost

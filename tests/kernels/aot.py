@@ -186,7 +186,9 @@ def _device_history() -> Iterator[Configuration]:
         yield Configuration(
             f"put R{room}",
             triton_kernels.put_kernel,
-            visits | {"rows": whole, "now": "*i1", "sums": real, "lost": whole, "B": "i32", "at": "i32", "room": "i32"},
+            visits
+            | {"rows": whole, "now": "*i1", "sums": real, "lost": whole}
+            | dict.fromkeys(("B", "P", "at", "room"), "i32"),
             {"BR": room},
             {"num_warps": 1 if room <= 256 else 4},
         )

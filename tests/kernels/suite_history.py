@@ -112,6 +112,64 @@ def test_visits_are_put(room):
     assert (lost > 0) == (room < 33)
 
 
+def guarded(count, kind):
+    """Zeros, with as many of something else before and behind them."""
+    return torch.full((3 * count,), 77, dtype=kind, device=DEVICE)[count : 2 * count].zero_()
+
+
+def untouched(tensor):
+    """Whether what lies around a `guarded` tensor is as it was."""
+    before = tensor.as_strided((tensor.storage_offset(),), (1,), 0)
+    behind = tensor.as_strided((tensor.storage_offset(),), (1,), 2 * tensor.storage_offset())
+    return bool((before == 77).all() and (behind == 77).all())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_nothing_is_written_outside_of_the_tensors(fused):
+    """However wrong the host is about how full they are: more ids than places, rows that are no prompt's."""
+    enter, put = (triton_kernels.enter_ids, triton_kernels.put_visits) if fused else (table.enter, visits.put)
+    prompts, room = 4, 2
+    held = table.Table(torch.device(DEVICE), prompts)
+    held.keys, held.rows = guarded(prompts, torch.int64).fill_(table.FREE), guarded(prompts, torch.int64)
+    kinds = [torch.int64, torch.int32, torch.float64, torch.float64]
+    kept = visits.Visits(*(guarded(prompts * room + 1, kind) for kind in kinds),
+                         *(guarded(prompts + 1, torch.int64) for _ in range(2)))  # fmt: skip
+    (due,) = on_device(np.ones(2, bool))
+    ones = torch.ones((3, 2), dtype=torch.float64, device=DEVICE)
+    for repeat, base in enumerate([0, 10, 20, 30, -10, 15]):
+        (ids,) = on_device(np.array([base, base + 1]))
+        found = held.find(ids)
+        row = enter(held.keys, held.rows, held.used, ids, *found, due)
+        put(*kept, row, due, ones, repeat + 1, room)
+        assert int(held.used) <= prompts
+        assert ((row >= 0) & (row <= prompts)).all()
+    for rows in ([prompts, prompts], [-1, -(2**40)], [prompts + 1, 2**40]):
+        before = [part.clone() for part in kept]
+        lost = put(*kept, *on_device(np.array(rows)), due, ones, 9, room)
+        assert (lost == visits.NONE).all()
+        assert all(torch.equal(x[:-1], y[:-1]) for x, y in zip(kept, before, strict=True))
+    assert int(kept.size.sum()) == prompts
+    assert not kept.size[-1]
+    assert all(map(untouched, (held.keys, held.rows, *kept)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 16, 31, 64, 128, 200, 256])
+def test_groups_of_any_size(size):
+    """From one trace to 256."""
+    rng = np.random.default_rng(size)
+    ids = np.repeat(np.arange(3), size)
+    z = rng.normal(size=len(ids))
+    z[rng.random(len(ids)) < 0.1] = np.nan
+    made = DeviceBatch(*on_device(ids, z), None, [1])
+    (past,) = on_device(np.zeros((9, len(ids))))
+    arguments = past, made.z, made.group, made.end, "nadaraya_watson"
+    for mine, theirs in zip(triton_kernels.smooth_rows(*arguments), groups.estimates(*arguments), strict=True):
+        close(mine, theirs.cpu(), 1e-9)
+    parts = torch.stack([made.own[1], made.own[0]])
+    got = triton_kernels.sum_of_groupmates(parts, made.group, made.end)
+    close(got, groups.sum_by_doubling(parts, made.group, made.end).cpu(), 1e-12)
+
+
 def test_a_history_made_of_them(monkeypatch):
     """All of them together, as a GPU runs them, over many batches and a growing history."""
     from kernadv.moments import ops, triton_ragged
