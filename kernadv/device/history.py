@@ -74,9 +74,8 @@ class DeviceHistory:
         return len(self.visits.size) - 1
 
     def find(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Table.find`, with the row P, which has no visits, where a prompt is unknown.  # (B,) each"""
-        row, hit, place = self.table.find(ids)
-        return torch.where(hit, row, self.prompts), hit, place
+        """As `Table.find`: where a prompt is unknown the row is P, which has no visits.  # (B,) each"""
+        return self.table.find(ids)
 
     def histories(self, rows: Tensor, wanted: Tensor) -> Histories:
         """Visits of the prompts in `rows` where they are `wanted`, of a history of `Groups`; nothing is copied."""

@@ -235,9 +235,7 @@ class DeviceState:
             if self.history.append(batch, retention, notes):
                 self.names.forget(self.history.oldest(retention))
             keep = KEEP ** float(batch.newest > self.newest)
-            tallied = batch.tallied(self.tally, None if last is None else last["value"], keep)
-            for held, new in zip(self.tally, tallied, strict=True):
-                held.copy_(new)
+            batch.add_to(self.tally, None if last is None else last["value"], keep)
         self.newest, self.id_type = newest, batch.given.kind
         self._last = self._last if last is None else last
         self._refused.add(batch.refused)

@@ -34,10 +34,30 @@ class Table:
             self.rows = torch.cat([self.rows, self.rows.new_zeros(more)])
 
     def find(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Row of each id, whether it is there at all, and the place where it is or would be; ids in any order."""
-        place = torch.searchsorted(self.keys, ids)
-        near = place.clamp(max=len(self.keys) - 1)
-        return self.rows[near], (place < self.used) & (self.keys[near] == ids), place
+        """Row of each id (C: it is not there), whether it is there, and where it is or would be; ids in any order."""
+        found: tuple[Tensor, Tensor, Tensor] = find_ids(self.keys, self.rows, self.used, ids)
+        return found
+
+
+def find(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `Table.find`, of its tensors."""
+    place = torch.searchsorted(keys, ids)
+    near = place.clamp(max=len(keys) - 1)
+    hit = (place < used) & (keys[near] == ids)
+    return torch.where(hit, rows[near], len(keys)), hit, place
+
+
+#: `find`, on a GPU by the fused kernel.
+find_ids = fused_operator(
+    "find_ids",
+    find,
+    "kernadv.device.triton_kernels",
+    like=lambda keys, rows, used, ids: (
+        torch.empty_like(ids),
+        torch.empty_like(ids, dtype=torch.bool),
+        torch.empty_like(ids),
+    ),
+)
 
 
 def enter(
@@ -60,7 +80,7 @@ def enter(
     (B,) int64
         Row where the id is wanted, C where the table was full; elsewhere it means nothing.
     """
-    fresh = wanted & ~hit
+    fresh = wanted > hit
     rank = torch.cumsum(fresh, 0)
     before = rank - fresh.long()  # new ids that are smaller
     end = len(keys)

@@ -42,8 +42,7 @@ def refuse_capture(device: torch.device, what: str) -> None:
     if capturing(device):
         raise KernadvError(
             f"{what} cannot be captured in a CUDA graph: a replay would change the history on {device} behind the host's "
-            "back, which counts how full it is; call it outside of the capture.  Only values and baselines can be captured, "
-            "once the history is on the device"
+            "back, which counts how full it is; call it outside of the capture"
         )
 
 
