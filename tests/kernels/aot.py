@@ -186,11 +186,41 @@ def _device_history() -> Iterator[Configuration]:
         {"HALVINGS": 17, "BLOCK": triton_kernels.BLOCK},
         {"num_warps": 4},
     )
+    yield Configuration(
+        "find",
+        triton_kernels.find_kernel,
+        dict.fromkeys(("keys", "rows", "used", "ids", "row", "place"), whole) | {"hit": "*i1", "C": "i32", "B": "i32"},
+        {"HALVINGS": 17, "BLOCK": triton_kernels.BLOCK},
+        {"num_warps": 4},
+    )
+    yield Configuration(
+        "settle",
+        triton_kernels.settle_kernel,
+        dict.fromkeys(("keys", "rows", "used", "new_keys", "new_rows", "rank"), whole) | {"C": "i32", "B": "i32"},
+        {"BLOCK": triton_kernels.BLOCK},
+        {"num_warps": 4},
+    )
+    rows = {"begin": whole, "end": whole, "B": "i32", "BLOCKS": "i32"}
+    size = {"BLOCK": triton_kernels.SUMMED}
+    wide = {"VALUED": True, "WIDE": 128}
+    for name, kernel, signature, constants, warps in (
+        ("scan", triton_kernels.scan_kernel, {"z": real, "scans": real, "blocks": real, "B": "i32", "BLOCKS": "i32"},
+         size, 4),
+        ("mean", triton_kernels.mean_kernel, rows | dict.fromkeys(("scans", "blocks", "otherwise", "out"), real), size, 4),
+        ("reach", triton_kernels.reach_kernel, {"z": real, "blocks": real, "B": "i32"}, size, 4),
+        ("errors", triton_kernels.errors_kernel,
+         rows | dict.fromkeys(("z", "size", "sums", "value", "seen", "ends", "blocks", "out"), real), size | wide, 4),
+        ("totals", triton_kernels.totals_kernel,
+         dict.fromkeys(("seen", "ends", "errors", "blocks", "sums"), real) | {"BLOCKS": "i32"}, wide | {"KEEP": 0.98}, 1),
+    ):  # fmt: skip
+        yield Configuration(name, kernel, signature, constants, {"num_warps": warps})
     for room in (8, 64, 512):
         yield Configuration(
             f"put R{room}",
             triton_kernels.put_kernel,
-            visits | {"rows": whole, "now": "*i1", "sums": real, "lost": whole, "B": "i32", "at": "i32", "room": "i32"},
+            visits
+            | {"rows": whole, "now": "*i1", "sums": real, "lost": whole}
+            | dict.fromkeys(("B", "P", "at", "room"), "i32"),
             {"BR": room},
             {"num_warps": 1 if room <= 256 else 4},
         )

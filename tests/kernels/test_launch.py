@@ -52,7 +52,9 @@ def device(monkeypatch):
     made = Device()
     kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
                triton_flash.flash_kernel, triton_kernels.others_kernel, triton_kernels.rows_kernel,
-               triton_kernels.merge_kernel, triton_kernels.put_kernel)  # fmt: skip
+               triton_kernels.merge_kernel, triton_kernels.put_kernel, triton_kernels.find_kernel,
+               triton_kernels.settle_kernel, triton_kernels.scan_kernel, triton_kernels.mean_kernel,
+               triton_kernels.reach_kernel, triton_kernels.errors_kernel, triton_kernels.totals_kernel)  # fmt: skip
     for kernel in kernels:
         kernel.device_caches.clear()
     monkeypatch.setattr(driver, "_active", made)
@@ -118,8 +120,24 @@ def test_history(device):
     visits = Visits(*(torch.zeros(81, dtype=kind) for kind in kinds), *torch.zeros((2, 11)).long())
     for step in (1, 2, 16, 33):
         triton_kernels.put_visits(*visits, ids % 10, ids < 10, torch.ones((3, 200), dtype=torch.float64), step, 8)
-    assert [grid for grid, _ in device.launched] == [(5, 1, 1)] + 4 * [(200, 1, 1)]
+    assert [grid for grid, _ in device.launched] == [(5, 1, 1), (3, 1, 1)] + 4 * [(200, 1, 1)]
     assert len(triton_kernels.put_kernel.device_caches[0][0]) == 1
+
+
+def test_sums_of_a_batch(device):
+    ids = torch.arange(2000)
+    table = Table(torch.device("cpu"), 300)
+    triton_kernels.find_ids(table.keys, table.rows, table.used, ids)
+    z, none = torch.ones(2000, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    triton_kernels.mean_elsewhere(z, ids, ids, none)
+    totals = [torch.zeros(many, dtype=torch.float64) for many in (2, 3, 12)]
+    for value in (z, None):
+        triton_kernels.add_totals(*totals, z, ids, ids, z, z, value, 0.98)
+    assert [grid for grid, _ in device.launched] == [(16, 1, 1), (2, 1, 1), (2, 1, 1)] + 2 * [
+        (2, 1, 1),
+        (2, 1, 1),
+        (1, 1, 1),
+    ]
 
 
 @pytest.mark.parametrize("precision", flash.PRECISIONS)
