@@ -43,6 +43,18 @@ SETTINGS = {"allow_late": True}
 ROWS = 8192
 
 
+def start(**options: Any) -> None:
+    """Start Ray on this machine, which gives it 30 seconds a time: too few when it is busy."""
+    for left in (5, 4, 3, 2, 1, 0):
+        try:
+            ray.init(**options, include_dashboard=False, log_to_driver=False)
+            return
+        except Exception:  # a start that took too long raises no class of its own
+            ray.shutdown()
+            if not left:
+                raise
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Kill the actor of a shared estimator, and measure it.")
@@ -53,15 +65,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="what is random follows from it (default: 1)")
     asked = parser.parse_args()
     found: dict[str, str] = {}
-    options = {"num_cpus": PRODUCERS, "include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-    for left in (5, 4, 3, 2, 1, 0):
-        try:
-            ray.init(**options, object_store_memory=400 << 20)
-            break
-        except Exception:  # it gives a busy machine 30 seconds, and raises no class of its own
-            ray.shutdown()
-            if not left:
-                raise
+    start(num_cpus=PRODUCERS, object_store_memory=400 << 20, logging_level="error")
     try:
         for name in [asked.only] if asked.only else PARTS:
             with tempfile.TemporaryDirectory() as folder:

@@ -148,7 +148,10 @@ def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, AnyArray]) ->
 
 
 def _write(path: Path, arrays: dict[str, AnyArray]) -> None:
-    """Write the format of safetensors: length of the header, header, arrays; largest numbers first, so that all align."""
+    """Write the format of safetensors: length of the header, header, arrays; largest numbers first, so that all align.
+
+    The library's own writer would hold further copies of a state of gigabytes.
+    """
     arrays = {**arrays, CHECKSUM: _checksum(arrays)}
     header, end = {}, 0
     for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):

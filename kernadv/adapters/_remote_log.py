@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kernadv._checkpoint import load_arrays, replacing, resolve, save_arrays
+from kernadv._checkpoint import flush_folder, load_arrays, replacing, resolve, save_arrays
 from kernadv._errors import ArgumentError, CheckpointError, KernadvError
 from kernadv._typing import AnyArray, FloatArray, IntArray
 
@@ -162,12 +162,12 @@ class Local:
                 view = view[file.write(view) :]
             os.fsync(file.fileno())
         if new:
-            self._flush()
+            flush_folder(self.root)
 
     def cut(self, name: str, size: int) -> None:
         if not size:
             (self.root / name).unlink(missing_ok=True)
-            self._flush()
+            flush_folder(self.root)
             return
         with open(self.root / name, "rb+") as file:
             file.truncate(size)
@@ -178,13 +178,6 @@ class Local:
 
     def load(self, name: str) -> dict[str, AnyArray]:
         return load_arrays(self.root / name)
-
-    def _flush(self) -> None:
-        descriptor = os.open(self.root, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class Objects:

@@ -14,6 +14,7 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: make test-adapters")
 
+from benchmarks.remote import start
 from kernadv import ComponentValueEstimator, KernelValueEstimator
 from kernadv._errors import ArgumentError, ArgumentTypeError, BackendError, CheckpointError
 from kernadv.adapters import Driver
@@ -31,15 +32,7 @@ LIMIT = 120.0
 def cluster():
     """Two processors, no dashboard; workers do not import this file."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    options = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "logging_level": "warning"}
-    for left in (2, 1, 0):
-        try:
-            ray.init(**options, object_store_memory=100 << 20)
-            break
-        except Exception:  # it gives a busy machine 30 seconds, and raises no class of its own
-            ray.shutdown()
-            if not left:
-                raise
+    start(num_cpus=2, object_store_memory=100 << 20, logging_level="warning")
     yield
     ray.shutdown()
 
