@@ -5,24 +5,24 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from functools import partial
-from threading import Event, Lock
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from kernadv._errors import LogError
+from kernadv._jit import compiled
 from kernadv.logs._arrow import frame
 from kernadv.logs._base import Choose, Incomplete, broken_file, cut_off
 from kernadv.logs._files import File, Stream
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _BLOCK = 1 << 21
-#: Bytes at the end of a file among which an incomplete line is searched.
-_TAIL = 1 << 20
-#: Seconds after which a thread that reads ahead is idle.
-_IDLE = 1.0
+_QUOTE, _NEWLINE, _RETURN = b'"\n\r'
+#: Where a byte may stand: at the start of a field, in one without quotes, in quotes, or after a quote that may close them.
+_START, _PLAIN, _QUOTED, _CLOSED = range(4)
 
 
 def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[int], float]]:
@@ -41,73 +41,24 @@ def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[
         twice = [name for name in columns if names.count(name) > 1]
         if twice:
             raise LogError(f"{file}: column {twice[0]!r} is there twice; rename one of them")
-        tail, odd = _Tail(stream), []
+        odd: list[arrow_csv.InvalidRow] = []
 
         def skip(row: arrow_csv.InvalidRow) -> str:
             odd.append(row)
-            return "skip" if len(odd) == 1 else "error"
+            return "skip"
 
         start = 1 + file.before
-        try:
-            for batch in _batches(tail, names, columns, delimiter, skip) if stream.peek(1) else ():
-                yield frame(batch, columns), range(start, start + batch.num_rows), stream.done
-                start += batch.num_rows
-        except pa.ArrowInvalid as error:
-            if "straddl" in str(error):  # of two blocks
-                raise broken_file(
-                    file, f"a row has more than {_BLOCK >> 20} MiB, or a quote that is not closed"
-                ) from None
-            raise
-        finally:
-            tail.end()
-        del tail.file  # which holds the tail
-        if odd:
-            detail = f"Expected {len(names)} columns, got {odd[0].actual_columns}: {odd[0].text!r:.80}"
-            if tail.is_cut_after(odd[0].text):
-                raise Incomplete(str(broken_file(file, detail)), f"the last line of {file}")
-            raise broken_file(file, detail)
+        for block, has_end in _blocks(file, stream, delimiter):
+            found = _parsed(block, names, columns, delimiter, skip)
+            yield frame(found, columns), range(start, start + found.num_rows), stream.done
+            start += found.num_rows
+            if odd:
+                broken = broken_file(
+                    file, f"Expected {len(names)} columns, got {odd[0].actual_columns}: {odd[0].text!r:.80}"
+                )
+                raise broken if has_end else Incomplete(str(broken), f"the last line of {file}")
         if stream.cut:
             raise cut_off(file)
-
-
-class _Tail:
-    """A stream that remembers its end, read ahead by a thread of Arrow."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream, self._bytes, self.closed = stream, b"", False
-        self._reading, self._ended, self._left = Lock(), False, Event()
-        self._left.set()
-        # through a buffer, so that what the thread has read is memory of Arrow, not of Python
-        self.file = pa.BufferedInputStream(pa.PythonFile(self, mode="r"), _BLOCK)
-
-    def read(self, size: int = -1) -> bytes:
-        with self._reading:
-            data = b"" if self._ended else self._stream.read(size)
-            if data:
-                self._left.clear()
-            else:
-                self._left.set()
-            self._bytes = (self._bytes + data if len(data) < _TAIL else data)[-_TAIL:]
-            return data
-
-    def close(self) -> None:
-        """Arrow closes what it has read."""
-        self.closed = True
-
-    def end(self) -> None:
-        """Let nothing more be read.
-
-        The thread leaves when it finds the end, unless it is idle.  If it needed Python while the interpreter exits, both
-        would wait for each other for ever; so it also must not be the last that holds `file`.
-        """
-        with self._reading:
-            self._ended = True
-        self._left.wait(_IDLE)
-
-    def is_cut_after(self, text: str) -> bool:
-        """Say whether the stream ends in the middle of a line, which is the text."""
-        ends = self._bytes.rstrip(b"\r\n").endswith(text.encode())
-        return ends and (not self._bytes.endswith(b"\n") or text.count('"') % 2 == 1)
 
 
 def header(stream: Any, ending: str) -> tuple[list[str], bytes]:
@@ -123,10 +74,50 @@ def header(stream: Any, ending: str) -> tuple[list[str], bytes]:
     return names, b"".join(lines)
 
 
-def _batches(tail: _Tail, names: list[str], columns: Sequence[str], delimiter: str, invalid: Any) -> Any:
-    return arrow_csv.open_csv(
-        tail.file,
-        read_options=arrow_csv.ReadOptions(block_size=_BLOCK, column_names=names),
+def _blocks(file: File, stream: Stream, delimiter: str) -> Iterator[tuple[bytes, bool]]:
+    """Yield some whole records at a time, and last what has no end, with whether they have one."""
+    rest, found = b"", np.zeros(2, np.int64)
+    while data := stream.read(_BLOCK):
+        block = rest + data
+        _scan(np.frombuffer(block, np.uint8), ord(delimiter), found)
+        end, rest = found[0], block[found[0] :]
+        if len(rest) > _BLOCK:
+            raise broken_file(file, f"a row has more than {_BLOCK >> 20} MiB, or a quote that is not closed")
+        if end:
+            yield block[:end], True
+    if found[1] == _QUOTED:
+        raise Incomplete(str(broken_file(file, "a quote is not closed")), f"the last line of {file}")
+    if rest:
+        yield rest, False
+
+
+@compiled()
+def _scan(text: Any, delimiter: int, found: Any) -> None:
+    """Find where the last record with an end has it, and where the last byte stands.
+
+    A quote counts where a field starts, as in Arrow.
+    """
+    end, state = 0, _START
+    for i in range(len(text)):
+        byte = text[i]
+        if state == _QUOTED:
+            if byte == _QUOTE:
+                state = _CLOSED
+        elif byte in (_NEWLINE, _RETURN):
+            end, state = i + 1, _START
+        elif byte == delimiter:
+            state = _START
+        elif byte == _QUOTE and state != _PLAIN:
+            state = _QUOTED
+        else:
+            state = _PLAIN
+    found[0], found[1] = end, state
+
+
+def _parsed(block: bytes, names: list[str], columns: Sequence[str], delimiter: str, invalid: Any) -> pa.Table:
+    return arrow_csv.read_csv(
+        pa.BufferReader(block),
+        read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(block), column_names=names),
         parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=invalid),
         convert_options=arrow_csv.ConvertOptions(
             include_columns=list(columns),

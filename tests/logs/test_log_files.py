@@ -301,6 +301,8 @@ CSV = "step,prompt,reward\n1,a,1\n1,a,0\n"
         ("log.csv", CSV + '2,"a ""b"', "the last line of "),
         ("log.csv", CSV + '2,"a\nb', "the last line of "),
         ("log.csv", CSV + '2,"a\n', "the last line of "),
+        ("log.csv", 'step,reward,prompt\n1,1,a\n1,0,a\n2,1,"a', "the last line of "),
+        ("log.csv", CSV + '2,"a,1\n2,b,1\n2,b,0\n', "the last line of "),
         ("log.tsv", CSV.replace(",", "\t") + "2\ta", "the last line of "),
     ],
 )
@@ -321,6 +323,7 @@ def test_an_incomplete_last_line_is_left_out(kit, tmp_path, request, name, text,
         ("log.jsonl", JSONL + '{"step": 1, "prompt": "a", "reward": 1}'),
         ("log.csv", CSV + "1,a,1"),
         ("log.csv", CSV + '1,"a",1'),
+        ("log.csv", "note," + CSV.replace("\n1", '\n5" tall,1') + '5" tall,1,a,1'),
     ],
 )
 def test_a_last_line_without_an_end_is_read_if_it_is_complete(kit, tmp_path, name, text):

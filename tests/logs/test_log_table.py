@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kernadv.logs import read_log
+from kernadv.logs import _csv, read_log
 
 ENDINGS = ["csv", "tsv", "parquet", "jsonl", "ndjson"]
 
@@ -219,6 +224,27 @@ def test_quoted_text_of_a_csv_may_hold_anything(tmp_path):
     (tmp_path / "log.csv").write_text(text, encoding="utf-8")
     log = read_log(tmp_path / "log.csv")
     assert (log.prompts, log.groups.step.tolist()) == (['a, "b"\nc'], [1, 2])
+
+
+@given(
+    prompts=st.lists(st.text("a\"',\n\t;", min_size=1, max_size=9).filter(str.strip), min_size=1, max_size=30),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC, csv.QUOTE_ALL]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    delimiter=st.sampled_from([",", "\t"]),
+    block=st.integers(40, 300),
+)
+def test_a_csv_is_cut_where_rows_end(prompts, quoting, end, delimiter, block):
+    rows = [(k, prompt, k % 2) for k, prompt in enumerate(prompts, start=1)]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder, "log.csv" if delimiter == "," else "log.tsv")
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file, quoting=quoting, lineterminator=end, delimiter=delimiter)
+            writer.writerows([("step", "prompt", "reward"), *rows])
+        patch.setattr(_csv, "_BLOCK", block)
+        log = read_log(path)
+    ids = [log.prompts[k] for k in log.groups.prompt]
+    got = sorted(zip(log.groups.step.tolist(), ids, log.groups.s.tolist(), strict=True))
+    assert got == rows
 
 
 def test_a_real_history(shared_data):
