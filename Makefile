@@ -59,11 +59,12 @@ floor: $(VENV)/.test
 remote: $(FRAMEWORKS)/.ready
 	$(FRAMEWORKS)/bin/python -m benchmarks.remote $(OPTIONS)
 
-# Verify the fused kernels on this machine's GPU, then time them; with the Python that sees the GPU, else with .venv.
+# Verify the fused kernels on this machine's GPU, then time them; with the Python that sees the GPU, else with .venv.  In parts:
+# OPTIONS="--verify --out DIR --minutes 9", "--only ours ...", "--only peers ...".
 gpu:
 	@if $(PYTHON) -c 'import sys, torch, triton; sys.exit(not torch.cuda.is_available())' 2>/dev/null; \
-		then $(PYTHON) -m benchmarks.gpu; \
-		else $(MAKE) $(VENV)/.test && $(BIN)/python -m benchmarks.gpu; fi
+		then $(PYTHON) -m benchmarks.gpu $(OPTIONS); \
+		else $(MAKE) $(VENV)/.test && $(BIN)/python -m benchmarks.gpu $(OPTIONS); fi
 
 # Every configuration of the fused kernels for every GPU they are shipped for; needs no GPU.
 aot: $(VENV)/.test

@@ -53,7 +53,7 @@ class Tally(NamedTuple):
         return Tally(np.zeros(2), np.zeros(3), np.zeros(12))
 
     def after(self, group: IntArray, z: FloatArray, value: FloatArray | None, groups: int, keep: float) -> Tally:
-        """With a batch in main memory; `kernadv.device.batch.DeviceBatch.tallied` is the same on a device.
+        """With a batch in main memory; `kernadv.device.totals.add` is the same on a device.
 
         Parameters
         ----------

@@ -25,11 +25,15 @@ class Case:
     make : callable
         seed -> a set of inputs.
     providers : dict
-        Name -> callable of a set of inputs; the first is the one that the others are compared with.
+        Name -> callable of a set of inputs.
+    reference : str
+        The provider that the others are compared with: never one of the fused kernels.
     bytes, operations, products : int
         Least bytes moved, float32 operations, and floating-point operations of matrix products at bfloat16's speed.
     tolerance : float
         Largest difference between providers, relative to the largest value.
+    rows : bool
+        Each row of the result has a unit of its own, and is compared alone.
     eager : bool
         Timed as the host sees it, launches included.
     """
@@ -39,12 +43,18 @@ class Case:
     dtype: str
     make: Callable[[int], Any]
     providers: dict[str, Callable[[Any], Any]]
+    reference: str
     bytes: int
     operations: int
     products: int = 0
     tolerance: float = 1e-4
+    rows: bool = False
     eager: bool = False
     missing: dict[str, str] = field(default_factory=dict)
+
+    def names(self, part: str) -> list[str]:
+        """Providers that are ours, or the peers; also those that are missing."""
+        return [name for name in [*self.providers, *self.missing] if name.startswith("ours") == (part == "ours")]
 
 
 @dataclass(frozen=True)
@@ -68,20 +78,19 @@ TINY = Sizes(prompts=7, visits=33, bandwidths=3, group=4, queries=20, points=50,
 MOMENT_OPERATIONS, CV_OPERATIONS = 15, 6
 #: Of a filter, about: its belief moved, told to, and scored; the value of a row under it.
 FILTER_OPERATIONS, ROW_OPERATIONS = 40, 10
+#: The estimator in main memory.
+HERE = "ours, history on the CPU"
 
 
 def cases(device: torch.device, sizes: Sizes = TARGET) -> list[Case]:
-    """Every case."""
-    made = []
-    for fill in ("full", "ragged"):
-        for kernel in ("triangular", "exponential"):
-            made.append(_ragged(device, sizes, fill, kernel))
-    made += [_prequential(device, sizes, kernel) for kernel in ("triangular", "exponential")]
-    for width in sizes.features:
-        made.append(_flash(device, sizes, width))
-        made.append(_nearest(device, sizes, width))
-    made += [_advantages(device, sizes, kind, pooled) for pooled in (False, True) for kind in ("tensor", "text")]
-    return made
+    """Every case, the targets' first."""
+    kernels = ("triangular", "exponential")
+    made = [_ragged(device, sizes, "full", kernel) for kernel in kernels]
+    made += [_prequential(device, sizes, kernel) for kernel in kernels]
+    made += [_flash(device, sizes, width) for width in sizes.features]
+    made += [_advantages(device, sizes, kind, pooled) for kind in ("tensor", "text") for pooled in (False, True)]
+    made += [_nearest(device, sizes, width) for width in sizes.features]
+    return made + [_ragged(device, sizes, "ragged", kernel) for kernel in kernels]
 
 
 def histories(device: torch.device, sizes: Sizes, fill: str, seed: int) -> dict[str, Any]:
@@ -121,15 +130,17 @@ def _ragged(device: torch.device, sizes: Sizes, fill: str, kernel: str) -> Case:
     share = 1.0 if fill == "full" else 0.5
     entries = int(sizes.prompts * sizes.visits * share)
     cells = sizes.prompts * sizes.bandwidths
-    providers, missing = ragged_providers(kernel)
+    providers, missing = ragged_providers(kernel, device)
     return Case(
         f"ragged_moments_{kernel}_{fill}",
         f"P={sizes.prompts} L={sizes.visits} H={sizes.bandwidths}",
         "float32",
         make,
         providers,
+        "torch",
         bytes=16 * entries + (16 + 9 * 4) * cells,
         operations=entries * sizes.bandwidths * MOMENT_OPERATIONS,
+        rows=True,
         missing=missing,
     )
 
@@ -143,6 +154,7 @@ def _prequential(device: torch.device, sizes: Sizes, kernel: str) -> Case:
         "float32",
         lambda seed: histories(device, sizes, "full", seed),
         providers,
+        "torch",
         bytes=16 * sizes.prompts * sizes.visits + 8 * sizes.prompts * sizes.bandwidths,
         operations=weights * CV_OPERATIONS,
         tolerance=1e-3,
@@ -151,14 +163,21 @@ def _prequential(device: torch.device, sizes: Sizes, kernel: str) -> Case:
 
 
 def cloud(device: torch.device, sizes: Sizes, width: int, seed: int) -> dict[str, Any]:
-    """Queries and points with unit features, and responses."""
+    """Queries and points with unit features, and responses; also as attention takes them."""
     made = torch.Generator(device=device).manual_seed(seed)
     q, x = (
         torch.nn.functional.normalize(torch.randn(count, width, generator=made, device=device), dim=1)
         for count in (sizes.queries, sizes.points)
     )
     y = torch.randn(sizes.points, generator=made, device=device)
-    held = {"q": q, "x": x, "y": y, "h": 0.5, "windows": flash.Windows(0.5)}
+    h = 0.5
+    bias = -0.5 * x.square().sum(1) / (h * h)
+    # as attention takes them: softmax(q x' / h^2 + bias) y, y as 16 equal columns
+    attention = {
+        kind: (q.to(kind), x.to(kind), y.to(kind)[:, None].expand(-1, 16).contiguous(), bias.to(kind))
+        for kind in (torch.float32, torch.bfloat16)
+    }
+    held = {"q": q, "x": x, "y": y, "h": h, "windows": flash.Windows(h), "attention": attention}
     return held | {"queries": flash.Points(q), "points": flash.Points(x)}
 
 
@@ -170,6 +189,7 @@ def _flash(device: torch.device, sizes: Sizes, width: int) -> Case:
         "float32",
         lambda seed: cloud(device, sizes, width, seed),
         providers,
+        "torch",
         bytes=4 * (sizes.queries + sizes.points) * width,
         operations=0,
         products=3 * 2 * sizes.queries * sizes.points * width,
@@ -186,6 +206,7 @@ def _nearest(device: torch.device, sizes: Sizes, width: int) -> Case:
         "float32",
         lambda seed: cloud(device, sizes, width, seed),
         providers,
+        "torch cdist + topk",
         bytes=4 * (sizes.queries + sizes.points) * width,
         operations=sizes.queries * sizes.points * width,
         tolerance=1e-3,
@@ -228,7 +249,8 @@ def _advantages(device: torch.device, sizes: Sizes, kind: str, pooled: bool) -> 
         f"P={sizes.prompts} G={sizes.group} visits=32",
         "float64",
         make,
-        {"ours": call("there"), "ours, history on the CPU": call("here")},
+        {"ours": call("there"), HERE: call("here")},
+        HERE,
         bytes=sizes.prompts * (past + 28 + 24 * sizes.group),
         operations=sizes.prompts * work,
         eager=True,

@@ -9,6 +9,7 @@ import importlib
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,8 +26,8 @@ def _optional(name: str, build: Callable[[], dict[str, Callable[[Any], Any]]], m
     """Add providers, or the reason why they are not there."""
     try:
         made[0].update(build())
-    except ImportError as error:
-        made[1][name] = str(error).splitlines()[0]
+    except Exception as error:  # not installed, or whatever a library does that does not fit this machine
+        made[1][name] = next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,37 +54,33 @@ def padded_moments(step: Any, n: Any, s: Any, at: Any, h: Any, kernel: str, xp: 
     return xp.stack([part.sum(2) for part in parts])
 
 
-def ragged_providers(kernel: str) -> Providers:
-    """Of the moments, each in shares of its largest."""
+def ragged_providers(kernel: str, device: torch.device) -> Providers:
+    """Of the moments."""
     smooth = get(kernel)
 
-    def scaled(made: torch.Tensor) -> torch.Tensor:
-        return made / made.abs().amax((1, 2), keepdim=True)
-
     def ours(held: dict[str, Any]) -> torch.Tensor:
-        return scaled(ops.trusted_moments(held["sample"], held["windows"], smooth, "float32"))
+        return ops.trusted_moments(held["sample"], held["windows"], smooth, "float32")
 
-    def naive(held: dict[str, Any]) -> torch.Tensor:
-        return scaled(padded_moments(*held["padded"], held["at"], held["h"], kernel, torch))
+    def over(function: Callable[..., torch.Tensor]) -> Callable[[dict[str, Any]], torch.Tensor]:
+        return lambda held: function(*held["padded"], held["at"], held["h"])
 
-    compiled = _compiled(naive)
-    made: Providers = ({"ours": ours, "torch": naive, "torch.compile padded": compiled}, {})
-    _optional("jax jit padded", lambda: _jax_ragged(kernel), made)
+    formulas = partial(padded_moments, kernel=kernel, xp=torch)
+    compiled = over(_compiled(formulas))
+    made: Providers = ({"ours": ours, "torch": over(formulas), "torch.compile padded": compiled}, {})
+    _optional("jax jit padded", lambda: _jax_ragged(kernel, device), made)
     return made
 
 
-def _jax_ragged(kernel: str) -> dict[str, Callable[[Any], Any]]:
+def _jax_ragged(kernel: str, device: torch.device) -> dict[str, Callable[[Any], Any]]:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     jax = importlib.import_module("jax")
 
-    def scaled(*arrays: Any) -> Any:
-        made = padded_moments(*arrays, kernel, jax.numpy)
-        return made / abs(made).max((1, 2), keepdims=True)
-
-    jitted = jax.jit(scaled)
+    jitted = jax.jit(partial(padded_moments, kernel=kernel, xp=jax.numpy))
     held_arrays: dict[int, Any] = {}
 
     def call(held: dict[str, Any]) -> Any:
+        if device.type == "cuda" and jax.default_backend() == "cpu":
+            raise RuntimeError("this JAX sees no GPU")
         if id(held) not in held_arrays:
             tensors = (*held["padded"], held["at"], held["h"])
             held_arrays[id(held)] = [jax.numpy.asarray(part.cpu().numpy()) for part in tensors]
@@ -148,13 +145,23 @@ def flash_providers(device: torch.device) -> Providers:
     def chunked(function: Callable[..., torch.Tensor]) -> Callable[[dict[str, Any]], torch.Tensor]:
         return lambda held: torch.cat([function(q, held["x"], held["y"], held["h"]) for q in held["q"].split(1024)])
 
+    def tf32(held: dict[str, Any]) -> torch.Tensor:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        try:
+            return chunked(chunk)(held)
+        finally:
+            torch.set_float32_matmul_precision(before)
+
     def attention(kind: torch.dtype) -> Callable[[dict[str, Any]], torch.Tensor]:
         def call(held: dict[str, Any]) -> torch.Tensor:
-            q, x, scale = held["q"].to(kind), held["x"].to(kind), 1.0 / held["h"] ** 2
-            bias = (-0.5 * scale * held["x"].square().sum(1)).to(kind).expand(1, 1, len(q), -1)
-            value = held["y"].to(kind)[:, None].expand(-1, 8).contiguous()
+            q, x, value, bias = held["attention"][kind]
             out = torch.nn.functional.scaled_dot_product_attention(
-                q[None, None], x[None, None], value[None, None], attn_mask=bias, scale=scale
+                q[None, None],
+                x[None, None],
+                value[None, None],
+                attn_mask=bias.expand(1, 1, len(q), -1),
+                scale=held["h"] ** -2,
             )
             return out[0, 0, :, 0]
 
@@ -166,6 +173,7 @@ def flash_providers(device: torch.device) -> Providers:
             "ours bf16": ours("bf16"),
             "ours ieee": ours("ieee"),
             "torch": chunked(chunk),
+            "torch TF32": tf32,
             "torch.compile": chunked(compiled),
             "SDPA float32": attention(torch.float32),
             "SDPA bfloat16": attention(torch.bfloat16),
@@ -173,28 +181,24 @@ def flash_providers(device: torch.device) -> Providers:
         {},
     )
     if device.type == "cuda":
-        _optional("FlexAttention", _flex, made)
+        _optional("FlexAttention", flex_providers, made)
     _optional("KeOps", _keops, made)
     return made
 
 
-def _flex() -> dict[str, Callable[[Any], Any]]:
-    module = importlib.import_module("torch.nn.attention.flex_attention")
-    compiled = _compiled(module.flex_attention)
+def flex_providers() -> dict[str, Callable[[Any], Any]]:
+    """FlexAttention; the bias is an argument of what is compiled, so that another set of inputs is no other function."""
+    flex_attention = importlib.import_module("torch.nn.attention.flex_attention").flex_attention
+
+    def attend(q: Any, x: Any, value: Any, bias: Any, scale: float) -> Any:
+        def biased(score: Any, batch: Any, head: Any, row: Any, column: Any) -> Any:
+            return score + bias[column]
+
+        return flex_attention(q[None, None], x[None, None], value[None, None], scale=scale, score_mod=biased)
 
     def flex(kind: torch.dtype) -> Callable[[dict[str, Any]], torch.Tensor]:
-        def call(held: dict[str, Any]) -> torch.Tensor:
-            scale = 1.0 / held["h"] ** 2
-            bias = -0.5 * scale * held["x"].square().sum(1)
-            q, x = held["q"].to(kind), held["x"].to(kind)
-            value = held["y"].to(kind)[:, None].expand(-1, 16).contiguous()
-            out = compiled(
-                q[None, None], x[None, None], value[None, None], scale=scale,
-                score_mod=lambda score, batch, head, row, column: score + bias[column],
-            )  # fmt: skip
-            return out[0, 0, :, 0]
-
-        return call
+        compiled = _compiled(attend)
+        return lambda held: compiled(*held["attention"][kind], held["h"] ** -2)[0, 0, :, 0]
 
     return {"FlexAttention float32": flex(torch.float32), "FlexAttention bfloat16": flex(torch.bfloat16)}
 
@@ -247,10 +251,12 @@ def nearest_providers(k: int) -> Providers:
     return made
 
 
-def largest_error(got: Any, expected: Any) -> float:
-    """Largest difference, relative to the largest value; inf where one is NaN and the other is not."""
-    a = torch.as_tensor(got.tolist() if not isinstance(got, torch.Tensor) else got).double().cpu()
-    b = torch.as_tensor(expected).double().cpu()
+def largest_error(got: Any, expected: Any, rows: bool = False) -> float:
+    """Largest difference, relative to the largest value (of its row); inf where one is NaN and the other is not."""
+    a, b = (torch.as_tensor(part if isinstance(part, torch.Tensor) else part.tolist()).double().cpu()
+            for part in (got, expected))  # fmt: skip
+    if rows and a.shape == b.shape:
+        return max(largest_error(one, other) for one, other in zip(a, b, strict=True))
     if a.shape != b.shape or not torch.equal(a.isnan(), b.isnan()):
         return math.inf
     return float((a - b).nan_to_num().abs().max() / b.nan_to_num().abs().max())

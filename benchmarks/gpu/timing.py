@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,13 +12,22 @@ from typing import Any
 
 import torch
 
-WARM_UP = 10
-REPEATS = 100
+#: Calls of a measurement, and the seconds that they may take together; few are made however long they take.
+WARM_UP, REPEATS, FEWEST = 10, 100, 5
+SECONDS = 1.5
 
 
 @dataclass(frozen=True)
 class Row:
-    """One provider on one case; times in microseconds, memory in bytes."""
+    """One provider on one case; times in microseconds, memory in bytes.
+
+    Attributes
+    ----------
+    verified : str
+        The provider whose numbers it gave, within the case's tolerance; "no" where there was none to compare with.
+    clocks : str
+        Of the device, right after the measurement.
+    """
 
     kernel: str
     provider: str
@@ -26,13 +36,16 @@ class Row:
     median_us: float
     p20_us: float
     p80_us: float
+    repeats: int
     bytes: int
     flops: int
     floor_us: float
     percent_of_floor: float
     peak_memory: int | None
     mode: str
+    verified: str
     error: str
+    clocks: str
     versions: str
     gpu: str
     date: str
@@ -68,9 +81,9 @@ def measure_peak(device: torch.device) -> Peak:
     """Measure a device."""
     properties = torch.cuda.get_device_properties(device)
     buffers = torch.empty((2, 2**29), dtype=torch.float32, device=device)
-    copy = median(events(lambda pair: pair[0].copy_(pair[1]), [buffers], 20))
+    copy = median(events(lambda pair: pair[0].copy_(pair[1]), [buffers]))
     square = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
-    product = median(events(lambda a: a @ a, [square], 20))
+    product = median(events(lambda a: a @ a, [square]))
     clock = 1e3 * getattr(properties, "clock_rate", 1_755_000)  # kHz; an H100's boost where torch does not tell
     lanes = properties.multi_processor_count * 128 * clock
     return Peak(buffers.nbytes / copy * 1e6, lanes, 2 * 8192**3 / product * 1e6, properties.L2_cache_size)
@@ -81,11 +94,24 @@ def rotations(bytes_: int, l2: int) -> int:
     return max(4, min(64, -(-4 * l2 // max(bytes_, 1))))
 
 
-def events(call: Callable[[Any], Any], sets: Sequence[Any], repeats: int = REPEATS) -> list[float]:
-    """Times between two events on the device around each call, in microseconds."""
-    for k in range(WARM_UP):
+def warmed(call: Callable[[Any], Any], sets: Sequence[Any], wait: Callable[[], None]) -> int:
+    """Warm up; the number of calls that may be measured in `SECONDS`."""
+    call(sets[0])
+    wait()
+    begin = time.perf_counter()
+    call(sets[-1])
+    wait()
+    once = time.perf_counter() - begin
+    many = int(SECONDS / max(once, 1e-9))
+    for k in range(min(WARM_UP, many // 4)):
         call(sets[k % len(sets)])
-    torch.cuda.synchronize()
+    wait()
+    return min(max(many, FEWEST), REPEATS)
+
+
+def events(call: Callable[[Any], Any], sets: Sequence[Any]) -> list[float]:
+    """Times between two events on the device around each call, in microseconds."""
+    repeats = warmed(call, sets, torch.cuda.synchronize)
     marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeats)]
     for k, (begin, end) in enumerate(marks):
         begin.record()
@@ -113,15 +139,10 @@ def graphed(call: Callable[[Any], Any], sets: Sequence[Any]) -> Callable[[Any], 
     return lambda one: graphs[id(one)].replay()
 
 
-def wall(
-    call: Callable[[Any], Any], sets: Sequence[Any], wait: Callable[[], None], repeats: int = REPEATS
-) -> list[float]:
+def wall(call: Callable[[Any], Any], sets: Sequence[Any], wait: Callable[[], None]) -> list[float]:
     """Times of the host until everything is done, in microseconds."""
-    for k in range(WARM_UP):
-        call(sets[k % len(sets)])
-    wait()
     out = []
-    for k in range(repeats):
+    for k in range(warmed(call, sets, wait)):
         begin = time.perf_counter()
         call(sets[k % len(sets)])
         wait()
@@ -140,9 +161,44 @@ def median(times: Sequence[float]) -> float:
     return quantile(times, 0.5)
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
-    """Write the rows as CSV, one column a field."""
-    with path.open("w", newline="") as file:
+def clocks() -> str:
+    """Clocks, temperature and power of the first device as nvidia-smi tells them; empty where it does not."""
+    try:
+        device = f"--id=GPU-{torch.cuda.get_device_properties(0).uuid}"
+        asked = "--query-gpu=clocks.sm,clocks.mem,temperature.gpu,power.draw"
+        command = ["nvidia-smi", device, asked, "--format=csv,noheader,nounits"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        core, memory, degrees, watts = (part.strip() for part in done.stdout.split(","))
+    except (OSError, subprocess.SubprocessError, AttributeError, AssertionError, RuntimeError, ValueError):
+        return ""  # not installed, a part of a device, or no device at all
+    return f"{core} MHz, memory {memory} MHz, {degrees} C, {watts} W"
+
+
+Key = tuple[str, str, str]
+
+
+def key(row: dict[str, Any]) -> Key:
+    """What a row is about: a later row about the same takes its place."""
+    return row["kernel"], row["provider"], row["shapes"]
+
+
+def read(path: Path) -> dict[Key, dict[str, Any]]:
+    """The rows of a file, none where there is no file."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {key(row): row for row in csv.DictReader(file)}
+
+
+def add(rows: Sequence[Row] | Sequence[dict[str, Any]], path: Path) -> None:
+    """Add rows to a file of one column a field; what ends the run on the way leaves the file as it was."""
+    held = read(path)
+    for row in rows:
+        made = asdict(row) if isinstance(row, Row) else row
+        held[key(made)] = made
+    fresh = path.with_suffix(".part")
+    with fresh.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer.writerows(held.values())
+    fresh.replace(path)

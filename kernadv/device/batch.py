@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from kernadv._typing import AnyArray
-from kernadv.device.groups import smooth_rows, sum_elsewhere, sum_of_groupmates
+from kernadv.device.groups import mean_elsewhere, smooth_rows, sum_of_groupmates
 from kernadv.device.ids import DeviceIds
+from kernadv.device.totals import add_totals
 from kernadv.device.transfer import upload
 from kernadv.pooling import Chain, GroupSums
 from kernadv.smoothers import Estimate
-from kernadv.tally import DEAD_LOW, Tally
+from kernadv.tally import Tally
 
 
 class DeviceBatch:
@@ -170,50 +171,21 @@ class DeviceBatch:
         The fused kernel sums the groups on the way.
         """
         made = smooth_rows(past, self.z, self.group, self.end, smoother)
-        self._whole, self.own = made[3:6], made[6:]
+        self._whole = made[3:]
         return Estimate(made[0], made[1], made[2], made[2] > 0.0)
 
     def mean_of_other_prompts(self, otherwise: Tensor) -> Tensor:
         """Mean reward of the batch's other prompts for each place; `otherwise` where there is none.  # (B,)"""
-        count, total = sum_elsewhere(self.own, *self.prompt)
-        return torch.where(count > 0, total / count, otherwise)
+        return mean_elsewhere(self.z, *self.prompt, otherwise)
 
     def advantages(self, value: Tensor) -> Tensor:
         """Reward - value of the rows, of their type; 0 where a reward is NaN, NaN where it is refused.  # (B,)"""
         return torch.where(self.rewards.isnan(), 0.0, self._rows(self.z - value)).to(self._kind)
 
-    def tallied(self, tally: Tally, value: Tensor | None, keep: float) -> Tally:
-        """As `Tally.after`, with tensors."""
-        seen, ends, errors = tally
-        told, inf = seen[:1] > 0, math.inf
-        x = torch.cat([torch.where(told, ends[:2], math.nan), self.z])  # the ends before, as if they were rewards
-        some = ~x.isnan()
-        both = torch.where(some, torch.stack([-x, x]), -inf)
-        reach = both.amax(1)  # of all rewards: minus the smallest, and the largest
-        between = ((both < reach[:, None]).all(0) & some).any().double()
-        after = torch.where(reach[1] > -inf, torch.stack([-reach[0], reach[1], torch.maximum(between, ends[2])]), 0.0)
-        stays = torch.cat([errors.new_ones(DEAD_LOW), (~told | (both.diagonal() >= reach)).double()])
-        errors = keep * stays * errors
-        if value is not None:
-            errors = errors + self._errors(value, both[:, 2:], reach)
-        return Tally(seen + self.own.sum(1), after, errors)
-
-    def _errors(self, value: Tensor, both: Tensor, reach: Tensor) -> Tensor:
-        """Sums over the batch, as `Tally.errors`; the rewards and their ends as in `tallied`.  # (12,)"""
-        one, (n, s, _), (count, total) = self.own[0], self.visits, self.own.sum(1)
-        own = (value - self.z) ** 2
-        spread = (count / (count - 1.0).clamp(min=1.0)) ** 2
-        other = spread * (total / count.clamp(min=1.0) - self.z) ** 2
-        each, share = 1.0 / (n - 1.0).clamp(min=1.0), 1.0 / n.clamp(min=1.0)
-        noise = (self.z - s * share) ** 2 * (1.0 + each)
-        group = torch.full_like(both, -math.inf).scatter_reduce(1, self.group.expand(2, -1), both, "amax")
-        group = group[:, self.group]
-        dead = share * (group[0] == -group[1])
-        low, high = dead * (group == reach[:, None])
-        rows = torch.stack([one, own, other, noise, noise * each, one, own, other, share, dead, low, high])
-        several, lone = self.scored & (n > 1), self.scored & (n == 1) & (count > 1)
-        counts = torch.stack([several] * 5 + [lone] * 3 + [several] * 4)
-        return torch.where(counts, rows, 0.0).sum(1)
+    def add_to(self, tally: Tally, value: Tensor | None, keep: float) -> None:
+        """As `Tally.after`, with tensors, in place."""
+        n, s, _ = self.visits
+        add_totals(*tally, self.z, self.group, self.end, n, s, value, keep)
 
     def restore(self, x: Tensor) -> Tensor:
         """Numbers of the places as those of the rows, of the type of the rewards.  # (B,)"""

@@ -58,6 +58,30 @@ def sum_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     return before[:, begin] + after[:, parts.shape[1] - end]
 
 
+def mean_of_elsewhere(z: Tensor, begin: Tensor, end: Tensor, otherwise: Tensor) -> Tensor:
+    """Mean of the numbers at all places but those from `begin` to `end`, without NaN; `otherwise` where there are none.
+
+    Parameters
+    ----------
+    z : (B,) float64
+    begin, end : (B,) int64
+    otherwise : () float64
+
+    Returns
+    -------
+    (B,) float64
+    """
+    scored = ~z.isnan()
+    count, total = sum_elsewhere(torch.stack([scored.double(), torch.where(scored, z, 0.0)]), begin, end)
+    return torch.where(count > 0, total / count, otherwise)
+
+
+#: `mean_of_elsewhere`, on a GPU by the fused kernels.
+mean_elsewhere = fused_operator(
+    "mean_elsewhere", mean_of_elsewhere, TRITON, like=lambda z, begin, end, otherwise: torch.empty_like(z)
+)
+
+
 def _running_sums(parts: Tensor) -> Tensor:
     """``cumsum`` of each row; by doubling where torch was told to be deterministic, which its own is not on a GPU."""
     if not torch.are_deterministic_algorithms_enabled():
@@ -82,9 +106,8 @@ def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str
 
     Returns
     -------
-    (8, B) float64
-        Value, variance and n_eff (0 where undefined); count, sum and sum of squares of the rewards of the whole group; 1 and
-        the own reward, 0 and 0 where it is NaN.
+    (6, B) float64
+        Value, variance and n_eff (0 where undefined); count, sum and sum of squares of the rewards of the whole group.
     """
     scored = ~z.isnan()
     own = torch.where(scored, z, 0.0)
@@ -93,7 +116,7 @@ def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str
     others = sum_by_doubling(parts, begin, end)
     rows = Moments(*past[:, begin]).add_at_query(*others)
     value, variance, n_eff, _ = smoothers.get(smoother)(rows, torch)
-    return torch.cat([torch.stack([value, variance, n_eff]), others + parts, parts[:2]])
+    return torch.cat([torch.stack([value, variance, n_eff]), others + parts])
 
 
 @torch.library.custom_op("kernadv::smooth_rows", mutates_args=())
@@ -111,4 +134,4 @@ def _(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Ten
 
 @smooth_rows.register_fake
 def _(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
-    return z.new_empty((8, len(z)))
+    return z.new_empty((6, len(z)))

@@ -74,9 +74,8 @@ class DeviceHistory:
         return len(self.visits.size) - 1
 
     def find(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Table.find`, with the row P, which has no visits, where a prompt is unknown.  # (B,) each"""
-        row, hit, place = self.table.find(ids)
-        return torch.where(hit, row, self.prompts), hit, place
+        """As `Table.find`: where a prompt is unknown the row is P, which has no visits.  # (B,) each"""
+        return self.table.find(ids)
 
     def histories(self, rows: Tensor, wanted: Tensor) -> Histories:
         """Visits of the prompts in `rows` where they are `wanted`, of a history of `Groups`; nothing is copied."""
@@ -124,7 +123,8 @@ class DeviceHistory:
             now = stored if batch.tick is None else stored & (batch.tick == tick)
             lost.append(put_visits(*self.visits, row, now, batch.visits, step, self.room))
         if notes is not None:
-            self.notes[torch.where(stored, row, self.prompts)] = torch.where(stored[:, None], notes, 0.0)
+            noted = stored & (row < self.prompts)
+            self.notes[torch.where(noted, row, self.prompts)] = torch.where(noted[:, None], notes, 0.0)
         if self.max_visits is not None:
             self._count(torch.stack(lost), row, retention, self.max_visits)
         if 2 * self._prompts.most > self.prompts:

@@ -25,7 +25,7 @@ from kernadv.device.history import DeviceHistory
 from kernadv.device.ids import Names, read_ids
 from kernadv.device.namespace import TorchNamespace
 from kernadv.device.parts import DeviceParts
-from kernadv.device.transfer import Bound, send, upload
+from kernadv.device.transfer import Bound, refuse_capture, send, upload
 from kernadv.groups import in_units, unit_for
 from kernadv.history import Counters, History, check_id_type
 from kernadv.ids import Id, length_of
@@ -68,6 +68,7 @@ class DeviceState:
         pool: Pool | None,
         last: dict[str, AnyArray],
     ) -> None:
+        refuse_capture(device, "the first call with rewards there")
         self.rule, self.device, self.xp = rule, device, TorchNamespace(device)
         self.newest, self.id_type = history.newest, history.id_type
         self.names = Names()
@@ -157,7 +158,13 @@ class DeviceState:
 
         The tensors change in place, one after the other: an exception in between leaves a history that is refused from then
         on.
+
+        Raises
+        ------
+        KernadvError
+            If a CUDA graph is being captured.
         """
+        refuse_capture(self.device, "advantages and observe")
         return [(self._learn, batch, made_from, last)]
 
     def rows(self, batch: DeviceBatch, x: Tensor) -> AnyArray:
@@ -177,7 +184,7 @@ class DeviceState:
         assert self._features is not None
         return self._features.rows(batch.given, columns)[batch.order]
 
-    def past(self, batch: DeviceBatch, bandwidth: Bandwidth, kernel: Kernel) -> tuple[Tensor, Tensor]:
+    def past(self, batch: DeviceBatch, bandwidth: Bandwidth, kernel: Kernel, degree: int) -> tuple[Tensor, Tensor]:
         """Half-width of the window of each place, which broadcasts, and moments of its past.  # (B, 1), (9, B)"""
         if isinstance(bandwidth, Visits):
             lag = self.history.visit_lag(batch.row, batch.step, bandwidth.k).clamp(min=bandwidth.floor)
@@ -186,7 +193,7 @@ class DeviceState:
             width = bandwidth.half_width(np.array(batch.clock), lambda k: np.empty(0))
             windows = Windows(batch.step, batch.of_steps(width), batch.of_steps(kernel.reach(width)))
         past = self.history.histories(batch.row, batch.first)
-        return windows.width, ops.trusted_moments(past, windows, kernel, "float64").reshape(9, -1)
+        return windows.width, ops.trusted_moments(past, windows, kernel, "float64", degree).reshape(9, -1)
 
     @property
     def counters(self) -> Counters:
@@ -228,9 +235,7 @@ class DeviceState:
             if self.history.append(batch, retention, notes):
                 self.names.forget(self.history.oldest(retention))
             keep = KEEP ** float(batch.newest > self.newest)
-            tallied = batch.tallied(self.tally, None if last is None else last["value"], keep)
-            for held, new in zip(self.tally, tallied, strict=True):
-                held.copy_(new)
+            batch.add_to(self.tally, None if last is None else last["value"], keep)
         self.newest, self.id_type = newest, batch.given.kind
         self._last = self._last if last is None else last
         self._refused.add(batch.refused)

@@ -34,10 +34,30 @@ class Table:
             self.rows = torch.cat([self.rows, self.rows.new_zeros(more)])
 
     def find(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Row of each id, whether it is there at all, and the place where it is or would be; ids in any order."""
-        place = torch.searchsorted(self.keys, ids)
-        near = place.clamp(max=len(self.keys) - 1)
-        return self.rows[near], (place < self.used) & (self.keys[near] == ids), place
+        """Row of each id (C: it is not there), whether it is there, and where it is or would be; ids in any order."""
+        found: tuple[Tensor, Tensor, Tensor] = find_ids(self.keys, self.rows, self.used, ids)
+        return found
+
+
+def find(keys: Tensor, rows: Tensor, used: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `Table.find`, of its tensors."""
+    place = torch.searchsorted(keys, ids)
+    near = place.clamp(max=len(keys) - 1)
+    hit = (place < used) & (keys[near] == ids)
+    return torch.where(hit, rows[near], len(keys)), hit, place
+
+
+#: `find`, on a GPU by the fused kernel.
+find_ids = fused_operator(
+    "find_ids",
+    find,
+    "kernadv.device.triton_kernels",
+    like=lambda keys, rows, used, ids: (
+        torch.empty_like(ids),
+        torch.empty_like(ids, dtype=torch.bool),
+        torch.empty_like(ids),
+    ),
+)
 
 
 def enter(
@@ -48,7 +68,7 @@ def enter(
     Parameters
     ----------
     keys, rows, used
-        Of a `Table`, with room for all of the ids.
+        Of a `Table`, with room for all of the ids; without it, the largest are not taken in.
     ids : (B,) int64, ascending
     row, hit, place
         What `Table.find` says of these ids, now.
@@ -58,22 +78,22 @@ def enter(
     Returns
     -------
     (B,) int64
-        Row where the id is wanted; elsewhere it means nothing.
+        Row where the id is wanted, C where the table was full; elsewhere it means nothing.
     """
-    fresh = wanted & ~hit
+    fresh = wanted > hit
     rank = torch.cumsum(fresh, 0)
     before = rank - fresh.long()  # new ids that are smaller
-    own = torch.where(hit, row, used + before)
     end = len(keys)
+    own = torch.where(hit, row, (used + before).clamp(max=end))
     shift = torch.cat([rank.new_zeros(1), rank])[torch.searchsorted(ids, keys)]
     moved = (torch.arange(end, device=ids.device) + shift).clamp(max=end)
-    added = torch.where(fresh, place + before, end)
+    added = torch.where(fresh, place + before, end).clamp(max=end)
     for held, new in ((keys, ids), (rows, own)):
         merged = torch.full((end + 1,), FREE, dtype=torch.int64, device=ids.device)
         merged[moved] = held
         merged[added] = new
         held.copy_(merged[:end])
-    used += rank[-1]
+    used.copy_((used + rank[-1]).clamp(max=end))
     return own
 
 

@@ -12,6 +12,8 @@ from kernadv.smoothers import RANK, UNDERFLOW
 
 #: Rows of a batch, or places of a table, that a program owns.
 BLOCK = 128
+#: Rows that a program sums up.
+SUMMED = 1024
 #: Smoothers that `rows_kernel` knows, each with its degree.
 DEGREES = {"nadaraya_watson": 0, "local_linear": 1}
 
@@ -108,8 +110,6 @@ def rows_kernel(past, z, begin, end, out, B, LINE: tl.constexpr, RANK: tl.conste
     tl.store(cell + 3 * plane, count + one, mask=mine)
     tl.store(cell + 4 * plane, total + own, mask=mine)
     tl.store(cell + 5 * plane, square + own * own, mask=mine)
-    tl.store(cell + 6 * plane, one, mask=mine)
-    tl.store(cell + 7 * plane, own, mask=mine)
 
 
 def smooth_rows(
@@ -120,13 +120,54 @@ def smooth_rows(
     A program owns `BLOCK` rows: it reads the groups of its rows member by member, adds the others to the moments of the past
     at d = 0 and solves.
     """
-    out = torch.empty((8, len(z)), dtype=torch.float64, device=z.device)
+    out = torch.empty((6, len(z)), dtype=torch.float64, device=z.device)
     with here(z):
         rows_kernel[(triton.cdiv(len(z), BLOCK),)](
             past, z, begin, end, out, len(z), LINE=DEGREES[smoother] == 1, RANK=RANK,
             TINY=UNDERFLOW, BLOCK=BLOCK, num_warps=4, **OPTIONS,
         )  # fmt: skip
     return out
+
+
+@triton.jit
+def first_not_below(numbers, size, key, HALVINGS: tl.constexpr, BLOCK: tl.constexpr):
+    """Of ascending numbers, the first place of one that is at least `key`."""
+    low = tl.zeros((BLOCK,), tl.int64)
+    high = tl.zeros((BLOCK,), tl.int64) + size
+    for _ in range(0, HALVINGS):
+        middle = (low + high) // 2
+        wide = low < high
+        less = tl.load(numbers + middle, mask=wide, other=0) < key
+        low = tl.where(wide & less, middle + 1, low)
+        high = tl.where(wide & (less == 0), middle, high)
+    return low
+
+
+@triton.jit
+def find_kernel(keys, rows, used, ids, row, hit, place, C, B, HALVINGS: tl.constexpr, BLOCK: tl.constexpr):
+    j = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = j < B
+    key = tl.load(ids + j, mask=mine, other=0)
+    low = first_not_below(keys, C, key, HALVINGS, BLOCK)
+    inside = mine & (low < tl.load(used)) & (low < C)
+    there = inside & (tl.load(keys + low, mask=inside, other=0) == key)
+    tl.store(row + j, tl.load(rows + low, mask=there, other=C), mask=mine)
+    tl.store(hit + j, there, mask=mine)
+    tl.store(place + j, low, mask=mine)
+
+
+def find_ids(
+    keys: torch.Tensor, rows: torch.Tensor, used: torch.Tensor, ids: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `kernadv.device.table.find`: a program owns `BLOCK` ids, each by a binary search."""
+    ids = ids.contiguous()
+    row, hit, place = torch.empty_like(ids), torch.empty_like(ids, dtype=torch.bool), torch.empty_like(ids)
+    with here(ids):
+        find_kernel[(triton.cdiv(len(ids), BLOCK),)](
+            keys, rows, used, ids, row, hit, place, len(keys), len(ids),
+            HALVINGS=len(keys).bit_length(), BLOCK=BLOCK, num_warps=4, **OPTIONS,
+        )  # fmt: skip
+    return row, hit, place
 
 
 @triton.jit
@@ -155,14 +196,7 @@ def merge_kernel(
         i = block * BLOCK + tl.arange(0, BLOCK)
         mine = i < C
         key = tl.load(keys + i, mask=mine, other=0)
-        low = tl.zeros((BLOCK,), tl.int64)
-        high = tl.zeros((BLOCK,), tl.int64) + B
-        for _ in range(0, HALVINGS):
-            middle = (low + high) // 2
-            wide = low < high
-            less = tl.load(ids + middle, mask=wide, other=0) < key
-            low = tl.where(wide & less, middle + 1, low)
-            high = tl.where(wide & (less == 0), middle, high)
+        low = first_not_below(ids, B, key, HALVINGS, BLOCK)
         low = tl.where(i < held, low, B)  # free places move behind everything, also behind an id of their value
         to = i + tl.load(rank + low - 1, mask=mine & (low > 0), other=0)
         inside = mine & (to < C)
@@ -174,11 +208,24 @@ def merge_kernel(
         new = tl.load(fresh + j, mask=mine, other=0).to(tl.int64)
         before = tl.load(rank + j, mask=mine, other=0) - new
         there = tl.load(hit + j, mask=mine, other=0)
-        tl.store(own + j, tl.where(there, tl.load(row + j, mask=mine, other=0), held + before), mask=mine)
+        tl.store(
+            own + j, tl.where(there, tl.load(row + j, mask=mine, other=0), tl.minimum(held + before, C)), mask=mine
+        )
         to = tl.load(place + j, mask=mine, other=0) + before
-        adds = mine & (new != 0)
+        adds = mine & (new != 0) & (to < C)
         tl.store(new_keys + to, tl.load(ids + j, mask=mine, other=0), mask=adds)
         tl.store(new_rows + to, held + before, mask=adds)
+
+
+@triton.jit
+def settle_kernel(keys, rows, used, new_keys, new_rows, rank, C, B, BLOCK: tl.constexpr):
+    block = tl.program_id(0).to(tl.int64)
+    i = block * BLOCK + tl.arange(0, BLOCK)
+    mine = i < C
+    tl.store(keys + i, tl.load(new_keys + i, mask=mine, other=0), mask=mine)
+    tl.store(rows + i, tl.load(new_rows + i, mask=mine, other=0), mask=mine)
+    if block == 0:
+        tl.store(used, tl.minimum(tl.load(used) + tl.load(rank + B - 1), C))
 
 
 def enter_ids(
@@ -188,9 +235,9 @@ def enter_ids(
     """As `kernadv.device.table.enter`, in place.
 
     A program owns `BLOCK` places of the table, which it moves up by the number of smaller new ids (a binary search), or
-    `BLOCK` rows of the batch, whose new ids it puts between them.
+    `BLOCK` rows of the batch, whose new ids it puts between them.  A second launch takes the merged table over.
     """
-    fresh = wanted & ~hit
+    fresh = wanted > hit
     rank = torch.cumsum(fresh, 0)
     own, new_keys, new_rows = torch.empty_like(ids), torch.empty_like(keys), torch.empty_like(rows)
     blocks = triton.cdiv(len(keys), BLOCK) + triton.cdiv(len(ids), BLOCK)
@@ -199,18 +246,18 @@ def enter_ids(
             keys, rows, used, ids, row, hit, place, fresh, rank, new_keys, new_rows, own, len(keys), len(ids),
             HALVINGS=len(ids).bit_length(), BLOCK=BLOCK, num_warps=4, **OPTIONS,
         )  # fmt: skip
-    keys.copy_(new_keys)
-    rows.copy_(new_rows)
-    used += rank[-1]
+        settle_kernel[(triton.cdiv(len(keys), BLOCK),)](
+            keys, rows, used, new_keys, new_rows, rank, len(keys), len(ids), BLOCK=BLOCK, num_warps=4, **OPTIONS
+        )
     return own
 
 
 @triton.jit(do_not_specialize=["at"])
-def put_kernel(step, n, first, second, size, newest, rows, now, sums, lost, B, at, room, BR: tl.constexpr):
+def put_kernel(step, n, first, second, size, newest, rows, now, sums, lost, B, P, at, room, BR: tl.constexpr):
     i = tl.program_id(0).to(tl.int64)
     gone = tl.full((), 4611686018427387904, tl.int64)
-    if tl.load(now + i):
-        p = tl.load(rows + i)
+    p = tl.load(rows + i)
+    if tl.load(now + i) & (p >= 0) & (p < P):  # whatever the host believes of how full the table is
         used = tl.load(size + p)
         r = tl.arange(0, BR)
         there = r < used
@@ -249,7 +296,190 @@ def put_visits(
     if len(rows):
         with here(rows):
             put_kernel[(len(rows),)](
-                step, n, first, second, size, newest, rows, now, sums, lost, len(rows), at, room,
+                step, n, first, second, size, newest, rows, now, sums, lost, len(rows), len(size) - 1, at, room,
                 BR=triton.next_power_of_2(room), num_warps=1 if room <= 256 else 4, **OPTIONS,
             )  # fmt: skip
     return lost
+
+
+@triton.jit
+def scan_kernel(z, scans, blocks, B, BLOCKS, BLOCK: tl.constexpr):
+    block = tl.program_id(0).to(tl.int64)
+    i = block * BLOCK + tl.arange(0, BLOCK)
+    mine = i < B
+    x = tl.load(z + i, mask=mine, other=float("nan"))
+    some = x == x
+    x = tl.where(some, x, 0.0)
+    one = tl.where(some, 1.0, 0.0).to(tl.float64)
+    plane = tl.full((), 1, tl.int64) * B
+    tl.store(scans + i, tl.cumsum(one, 0), mask=mine)
+    tl.store(scans + plane + i, tl.cumsum(x, 0), mask=mine)
+    tl.store(scans + 2 * plane + i, tl.cumsum(one, 0, reverse=True), mask=mine)
+    tl.store(scans + 3 * plane + i, tl.cumsum(x, 0, reverse=True), mask=mine)
+    tl.store(blocks + block, tl.sum(one, 0))
+    tl.store(blocks + BLOCKS + block, tl.sum(x, 0))
+
+
+@triton.jit
+def mean_kernel(scans, blocks, begin, end, otherwise, out, B, BLOCKS, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = i < B
+    low = tl.load(begin + i, mask=mine, other=0)
+    high = tl.load(end + i, mask=mine, other=0)
+    plane = tl.full((), 1, tl.int64) * B
+    front, back = mine & (low > 0), mine & (high < B)
+    count = tl.load(scans + low - 1, mask=front, other=0.0)
+    total = tl.load(scans + plane + low - 1, mask=front, other=0.0)
+    count += tl.load(scans + 2 * plane + high, mask=back, other=0.0)
+    total += tl.load(scans + 3 * plane + high, mask=back, other=0.0)
+    first = tl.where(front, (low - 1) // BLOCK, 0)
+    last = tl.where(back, high // BLOCK, BLOCKS)
+    for block in range(0, BLOCKS):  # those without a place of the own prompt, and not scanned above
+        outside = (block < first) | (block > last)
+        count += tl.where(outside, tl.load(blocks + block), 0.0)
+        total += tl.where(outside, tl.load(blocks + BLOCKS + block), 0.0)
+    some = count > 0
+    tl.store(out + i, tl.where(some, total / tl.where(some, count, 1.0), tl.load(otherwise)), mask=mine)
+
+
+def mean_elsewhere(z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor:
+    """As `kernadv.device.groups.mean_of_elsewhere`.
+
+    A program owns `SUMMED` rows.  A first launch sums them up from the front and from the back, a second adds what lies
+    before and behind each row's prompt.
+    """
+    blocks = triton.cdiv(len(z), SUMMED)
+    out, scans, sums = torch.empty_like(z), z.new_empty((4, len(z))), z.new_empty((2, blocks))
+    with here(z):
+        scan_kernel[(blocks,)](z, scans, sums, len(z), blocks, BLOCK=SUMMED, num_warps=4, **OPTIONS)
+        mean_kernel[(blocks,)](
+            scans, sums, begin, end, otherwise, out, len(z), blocks, BLOCK=SUMMED, num_warps=4, **OPTIONS
+        )
+    return out
+
+
+@triton.jit
+def reach_kernel(z, blocks, B, BLOCK: tl.constexpr):
+    block = tl.program_id(0).to(tl.int64)
+    i = block * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(z + i, mask=i < B, other=float("nan"))
+    some = x == x
+    cell = blocks + 4 * block
+    tl.store(cell, tl.sum(tl.where(some, 1.0, 0.0).to(tl.float64), 0))
+    tl.store(cell + 1, tl.sum(tl.where(some, x, 0.0), 0))
+    tl.store(cell + 2, tl.max(tl.where(some, -x, float("-inf")), 0))
+    tl.store(cell + 3, tl.max(tl.where(some, x, float("-inf")), 0))
+
+
+@triton.jit
+def whole_batch(blocks, seen, ends, BLOCKS, WIDE: tl.constexpr):
+    """Count and sum of the batch; minus the smallest reward so far, and the largest; the same two before the batch."""
+    told = tl.load(seen) > 0
+    old_low = tl.where(told, -tl.load(ends), float("-inf"))
+    old_high = tl.where(told, tl.load(ends + 1), float("-inf"))
+    count = tl.zeros((WIDE,), tl.float64)
+    total = tl.zeros((WIDE,), tl.float64)
+    low = tl.zeros((WIDE,), tl.float64) + old_low
+    high = tl.zeros((WIDE,), tl.float64) + old_high
+    for first in range(0, BLOCKS, WIDE):
+        block = first + tl.arange(0, WIDE)
+        there = block < BLOCKS
+        cell = blocks + 4 * block
+        count += tl.load(cell, mask=there, other=0.0)
+        total += tl.load(cell + 1, mask=there, other=0.0)
+        low = tl.maximum(low, tl.load(cell + 2, mask=there, other=float("-inf")))
+        high = tl.maximum(high, tl.load(cell + 3, mask=there, other=float("-inf")))
+    return tl.sum(count, 0), tl.sum(total, 0), tl.max(low, 0), tl.max(high, 0), old_low, old_high
+
+
+@triton.jit
+def errors_kernel(z, begin, end, size, sums, value, seen, ends, blocks, out, B, BLOCKS, VALUED: tl.constexpr,
+                  BLOCK: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
+    count, total, low, high, _, _ = whole_batch(blocks, seen, ends, BLOCKS, WIDE)
+    block = tl.program_id(0).to(tl.int64)
+    i = block * BLOCK + tl.arange(0, BLOCK)
+    mine = i < B
+    x = tl.load(z + i, mask=mine, other=float("nan"))
+    some = x == x
+    cell = out + 16 * block
+    tl.store(cell + 12, tl.sum(tl.where(some & (-x < low) & (x < high), 1.0, 0.0).to(tl.float64), 0))
+    if VALUED:
+        n = tl.load(size + i, mask=mine, other=0.0)
+        first = tl.load(begin + i, mask=mine, other=0)
+        many = tl.load(end + i, mask=mine, other=0) - first
+        smallest = tl.zeros((BLOCK,), tl.float64) + float("-inf")
+        largest = tl.zeros((BLOCK,), tl.float64) + float("-inf")
+        for k in range(0, tl.max(many, 0)):
+            y = tl.load(z + first + k, mask=mine & (k < many), other=float("nan"))
+            there = y == y
+            smallest = tl.maximum(smallest, tl.where(there, -y, float("-inf")))
+            largest = tl.maximum(largest, tl.where(there, y, float("-inf")))
+        each = 1.0 / tl.maximum(n - 1.0, 1.0)
+        share = 1.0 / tl.maximum(n, 1.0)
+        own = tl.load(value + i, mask=mine, other=0.0) - x
+        own = own * own
+        spread = count / tl.maximum(count - 1.0, 1.0)
+        other = spread * (total / tl.maximum(count, 1.0) - x)
+        other = other * other
+        noise = x - tl.load(sums + i, mask=mine, other=0.0) * share
+        noise = noise * noise * (1.0 + each)
+        several = some & (n > 1)
+        lone = some & (n == 1) & (n * count > 1)
+        dead = several & (smallest == -largest)
+        tl.store(cell, tl.sum(tl.where(several, 1.0, 0.0).to(tl.float64), 0))
+        tl.store(cell + 1, tl.sum(tl.where(several, own, 0.0), 0))
+        tl.store(cell + 2, tl.sum(tl.where(several, other, 0.0), 0))
+        tl.store(cell + 3, tl.sum(tl.where(several, noise, 0.0), 0))
+        tl.store(cell + 4, tl.sum(tl.where(several, noise * each, 0.0), 0))
+        tl.store(cell + 5, tl.sum(tl.where(lone, 1.0, 0.0).to(tl.float64), 0))
+        tl.store(cell + 6, tl.sum(tl.where(lone, own, 0.0), 0))
+        tl.store(cell + 7, tl.sum(tl.where(lone, other, 0.0), 0))
+        tl.store(cell + 8, tl.sum(tl.where(several, share, 0.0), 0))
+        tl.store(cell + 9, tl.sum(tl.where(dead, share, 0.0), 0))
+        tl.store(cell + 10, tl.sum(tl.where(dead & (smallest == low), share, 0.0), 0))
+        tl.store(cell + 11, tl.sum(tl.where(dead & (largest == high), share, 0.0), 0))
+
+
+@triton.jit
+def totals_kernel(
+    seen, ends, errors, blocks, sums, BLOCKS, KEEP: tl.constexpr, VALUED: tl.constexpr, WIDE: tl.constexpr
+):
+    count, total, low, high, old_low, old_high = whole_batch(blocks, seen, ends, BLOCKS, WIDE)
+    column = tl.arange(0, 16)
+    summed = column < 13 if VALUED else column == 12
+    added = tl.zeros((16,), tl.float64)
+    for block in range(0, BLOCKS):
+        added += tl.load(sums + 16 * block + column, mask=summed, other=0.0)
+    flat = tl.zeros((16,), tl.float64)
+    low, high, old_low, old_high = flat + low, flat + high, flat + old_low, flat + old_high
+    told = flat + tl.load(seen) > 0
+    between = flat + tl.load(ends + 2) + tl.sum(tl.where(column == 12, added, 0.0), 0) > 0
+    between = between | (told & (old_low < low) & (-old_low < high)) | (told & (old_high < high) & (-old_high < low))
+    stays = (column < 10) | (told == 0) | ((column == 10) & (old_low >= low)) | ((column == 11) & (old_high >= high))
+    kept = tl.where(stays, tl.load(errors + column, mask=column < 12, other=0.0) * KEEP, 0.0)
+    reached = tl.where(column == 0, -low, tl.where(column == 1, high, tl.where(between, 1.0, 0.0)))
+    heard = tl.load(seen + column, mask=column < 2, other=0.0) + tl.where(column == 0, flat + count, flat + total)
+    tl.store(errors + column, kept + added, mask=column < 12)
+    tl.store(ends + column, tl.where(high > float("-inf"), reached, 0.0), mask=column < 3)
+    tl.store(seen + column, heard, mask=column < 2)
+
+
+def add_totals(
+    seen: torch.Tensor, ends: torch.Tensor, errors: torch.Tensor, z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor,
+    n: torch.Tensor, s: torch.Tensor, value: torch.Tensor | None, keep: float,
+) -> None:  # fmt: skip
+    """As `kernadv.device.totals.add`, in place.
+
+    A program owns `SUMMED` rows: one launch for the count and the ends of the batch, one for the errors, which need them,
+    and one of a single warp, which reads the old totals before it writes the new ones.
+    """
+    blocks = triton.cdiv(len(z), SUMMED)
+    ranges, sums = z.new_empty((blocks, 4)), z.new_empty((blocks, 16))
+    wide = {"VALUED": value is not None, "WIDE": 128, **OPTIONS}
+    with here(z):
+        reach_kernel[(blocks,)](z, ranges, len(z), BLOCK=SUMMED, num_warps=4, **OPTIONS)
+        errors_kernel[(blocks,)](
+            z, begin, end, n, s, z if value is None else value, seen, ends, ranges, sums, len(z), blocks,
+            BLOCK=SUMMED, num_warps=4, **wide,
+        )  # fmt: skip
+        totals_kernel[(1,)](seen, ends, errors, ranges, sums, blocks, KEEP=keep, num_warps=1, **wide)

@@ -56,7 +56,7 @@ def put(
     rows : (B,) int64
         At most once due for one row.
     now : (B,) bool
-        Where a visit is due.
+        Where a visit is due; one of no prompt (a row that is not one of the P) is not stored.
     sums : (3, B) float64
         Its count and the two sums.
     at, room : int
@@ -69,6 +69,7 @@ def put(
     """
     visits = Visits(step, n, first, second, size, newest)
     none = len(size) - 1
+    now = now & (rows >= 0) & (rows < none)
     rows = torch.where(now, rows, none)
     steps, count = visits.steps(rows, room), size[rows]
     used = torch.arange(room, device=rows.device) < count[:, None]

@@ -68,7 +68,7 @@ class PlainRule(Rule):
 
     def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
         """Values of the rows, and the half-widths of their windows."""
-        width, past = state.past(batch, self.bandwidth, self.kernel)
+        width, past = state.past(batch, self.bandwidth, self.kernel, int(self.smoother != "nadaraya_watson"))
         return batch.smoothed(past, self.smoother), width
 
     def half_width(self, made_from: Any) -> Any:

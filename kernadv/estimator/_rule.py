@@ -44,8 +44,11 @@ class State(Protocol):
     def features(self, batch: Any, columns: int | None) -> Any:
         """Features of each group's prompt, as many as `columns` if that is known.  # (N, D)"""
 
-    def past(self, batch: Any, bandwidth: Bandwidth, kernel: Kernel) -> tuple[Any, Any]:
-        """Half-width of the window of each group, and moments of its past, for `Batch.smoothed`."""
+    def past(self, batch: Any, bandwidth: Bandwidth, kernel: Kernel, degree: int) -> tuple[Any, Any]:
+        """Half-width of the window of each group, and moments of its past, for `Batch.smoothed`.
+
+        At degree 0 those that only a line needs may be 0.
+        """
 
 
 class Belief(NamedTuple):

@@ -141,7 +141,7 @@ class HostState:
         assert self.rule.features is not None
         return self.rule.features.rows(batch.ids, columns)[batch.prompt]
 
-    def past(self, batch: Batch, bandwidth: Bandwidth, kernel: Kernel) -> tuple[FloatArray, Moments]:
+    def past(self, batch: Batch, bandwidth: Bandwidth, kernel: Kernel, degree: int) -> tuple[FloatArray, Moments]:
         """Half-width of the window of each group, and moments of its past.  # (N, 1) each"""
         with self.history.temporary_histories(batch.rows[batch.prompt]) as past:
             windows = Windows.of([bandwidth], kernel, past, batch.step)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kernadv import kernels
+from kernadv._errors import ArgumentError
 from kernadv.kernels import Kernel
 from kernadv.moments import Histories, Moments, Windows, torch_
 from kernadv.moments.checks import check_dtype, check_histories, check_windows
@@ -46,7 +47,9 @@ def fused_module(name: str, *keys: str) -> Any:
     return triton_module(name)
 
 
-def ragged_moments(histories: Histories, windows: Windows, kernel: str | Kernel, dtype: str = "float32") -> Moments:
+def ragged_moments(
+    histories: Histories, windows: Windows, kernel: str | Kernel, dtype: str = "float32", degree: int = 1
+) -> Moments:
     """Moments of every query and bandwidth in one pass over the histories; see `Moments`.
 
     Parameters
@@ -57,6 +60,8 @@ def ragged_moments(histories: Histories, windows: Windows, kernel: str | Kernel,
     kernel : str or Kernel
     dtype : {"float64", "float32"}
         Type of the arithmetic and of the result.
+    degree : {1, 0}
+        0 if only the Nadaraya-Watson estimate is wanted: s1, s2, t1, q1 and q2 are 0 then, which saves half of the work.
 
     Raises
     ------
@@ -66,32 +71,39 @@ def ragged_moments(histories: Histories, windows: Windows, kernel: str | Kernel,
     check_histories(histories)
     check_windows(windows, histories)
     check_dtype(dtype)
-    return Moments(*trusted_moments(histories, windows, kernel, dtype).unbind())
+    if degree not in (0, 1):
+        raise ArgumentError(f"degree must be 0 or 1, got {degree!r}")
+    return Moments(*trusted_moments(histories, windows, kernel, dtype, degree).unbind())
 
 
-def trusted_moments(histories: Histories, windows: Windows, kernel: str | Kernel, dtype: str) -> Tensor:
+def trusted_moments(
+    histories: Histories, windows: Windows, kernel: str | Kernel, dtype: str, degree: int = 1
+) -> Tensor:
     """`ragged_moments` of arguments that need no check, (9, Q, H)."""
-    return _ragged_moments(*histories, *windows, kernel_key(kernel), dtype)
+    return _ragged_moments(*histories, *windows, kernel_key(kernel), dtype, degree)
 
 
 @torch.library.custom_op("kernadv::ragged_moments", mutates_args=())
 def _ragged_moments(
     start: Tensor, length: Tensor, step: Tensor, n: Tensor, s: Tensor, ss: Tensor,
-    at: Tensor, width: Tensor, reach: Tensor, kernel: str, dtype: str,
+    at: Tensor, width: Tensor, reach: Tensor, kernel: str, dtype: str, degree: int = 1,
 ) -> Tensor:  # fmt: skip
     histories, windows = Histories(start, length, step, n, s, ss), Windows(at, width, reach)
-    return torch.stack(tuple(torch_.ragged_moments(histories, windows, kernel_of(kernel), dtype)))
+    made = torch.stack(tuple(torch_.ragged_moments(histories, windows, kernel_of(kernel), dtype)))
+    if degree == 0:
+        made[[1, 2, 4, 6, 7]] = 0.0
+    return made
 
 
 @_ragged_moments.register_kernel("cuda")
-def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype):
+def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype, degree=1):
     histories, windows = Histories(start, length, step, n, s, ss), Windows(at, width, reach)
     module = fused_module("kernadv.moments.triton_ragged", kernel)
     if module is None:
         return torch.stack(tuple(torch_.ragged_moments(histories, windows, kernel_of(kernel), dtype)))
-    return module.ragged_moments(histories, windows, kernel_of(kernel), dtype)
+    return module.ragged_moments(histories, windows, kernel_of(kernel), dtype, degree)
 
 
 @_ragged_moments.register_fake
-def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype):
+def _(start, length, step, n, s, ss, at, width, reach, kernel, dtype, degree=1):
     return width.new_empty((9, *width.shape), dtype=getattr(torch, dtype))

@@ -49,10 +49,11 @@ def ragged_moments(histories: Histories, windows: Windows, kernel: Kernel, dtype
         offset = torch.arange(len(query), device=start.device) - (total - length - before)[query]
         entry = start[query] + offset
         lag = at[query] - step[entry]
-        d = -lag.to(real)
+        d, past = -lag.to(real), lag.to(width.dtype)
         for h in range(grid):
             inside = (lag >= 0) & (lag <= reach[query, h])
-            w = torch.where(inside, kernel.profile(d / width[query, h].to(real), torch), torch.zeros_like(d))
+            u = past / width[query, h]  # in the width's float64: in float32 the edge may be missed, and 1e-300 is 0
+            w = torch.where(inside, kernel.profile(u, torch), 0.0).to(real)
             wn, ws = w * n[entry].to(real), w * s[entry].to(real)
             wwn = w * wn
             terms = (wn, wn * d, wn * d * d, ws, ws * d, wwn, wwn * d, wwn * d * d, w * ss[entry].to(real))

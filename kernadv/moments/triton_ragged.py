@@ -1,8 +1,9 @@
 """Moments of ragged histories in one pass over the history.
 
-A program owns one query and up to 16 of its bandwidths.  It reads the visits of the query once, 32 to 256 at a time,
-and keeps its sums in registers; nothing of size queries x visits x bandwidths exists in memory.  Every program writes
-its own cells, so results are the same from run to run.  The reference is `kernadv.moments.torch_`.
+A program owns one query and up to 16 of its bandwidths.  It reads the visits of the query once, 8 to 256 at a time, the
+next tiles while it works on one, and keeps its sums in registers; nothing of size queries x visits x bandwidths exists in
+memory.  Every program writes its own cells, so results are the same from run to run.  The reference is
+`kernadv.moments.torch_`.
 """
 
 import torch
@@ -12,6 +13,18 @@ import triton.language as tl
 from kernadv.kernels import Kernel
 from kernadv.moments import Histories, Windows
 from kernadv.moments.launch import OPTIONS, device_code, fused, here, real_type
+
+#: Least bandwidth, in steps, of which there is an inverse; at a smaller one, too, a lag of 0 counts and others do not.
+LEAST = {"float32": 1e-30, "float64": 1e-300}
+
+
+@triton.jit
+def over_visits(x, HALVINGS: tl.constexpr):
+    """Sums over the visits.  Halved, a row takes half of the lanes, and other rows the rest: fewer values change lanes."""
+    for _ in tl.static_range(HALVINGS):
+        even, odd = tl.split(tl.reshape(x, (x.shape[0], x.shape[1] // 2, 2)))
+        x = even + odd
+    return tl.sum(x, 1)
 
 
 @triton.jit
@@ -38,33 +51,45 @@ def ragged_kernel(
     EDGE: tl.constexpr,
     NARROW: tl.constexpr,
     REAL: tl.constexpr,
+    LEAST: tl.constexpr,
+    LINE: tl.constexpr,
     BH: tl.constexpr,
     BN: tl.constexpr,
+    HALVINGS: tl.constexpr,
 ):
-    q = tl.program_id(0).to(tl.int64)
-    rh = tl.program_id(1).to(tl.int64) * BH + tl.arange(0, BH)
+    blocks = tl.cdiv(H, BH)  # those of a query run side by side: all but the first find its visits in the cache
+    q = (tl.program_id(0) // blocks).to(tl.int64)
+    rh = (tl.program_id(0) % blocks).to(tl.int64) * BH + tl.arange(0, BH)
     mh = rh < H
     begin = tl.load(start + q).to(tl.int64)
     size = tl.load(length + q)
     now = tl.load(at + q)
-    bandwidth = tl.load(width + q * width_q + rh * width_h, mask=mh, other=1.0).to(REAL)
-    inverse = 1.0 / bandwidth
-    if EDGE:
+    bandwidth = tl.load(width + q * width_q + rh * width_h, mask=mh, other=1.0)
+    good = tl.where(bandwidth > 0.0, 0.0, float("nan")).to(REAL)  # a bandwidth of 0 gives NaN, never a silent 0
+    cell = moments + q * H + rh
+    plane = tl.full((), 1, tl.int64) * Q * H
+    if size == 0:
+        for k in tl.static_range(9):
+            tl.store(cell + k * plane, good, mask=mh)
+        return
+    inverse = 1.0 / tl.maximum(bandwidth.to(REAL), LEAST)
+    if EDGE:  # the first lag outside, unsigned: 0 where not even the lag 0 is inside
         edge = tl.load(reach + q * reach_q + rh * reach_h, mask=mh, other=0).to(tl.int64)
         if NARROW:
-            edge = tl.minimum(edge, 2147483647).to(tl.uint32)
+            edge = (tl.maximum(tl.minimum(edge, 2147483647).to(tl.int32), -1) + 1).to(tl.uint32)
         else:
-            edge = edge.to(tl.uint64)
+            edge = (tl.maximum(edge, -1) + 1).to(tl.uint64)
     s0 = tl.zeros((BH, BN), REAL)
-    s1 = tl.zeros((BH, BN), REAL)
-    s2 = tl.zeros((BH, BN), REAL)
     t0 = tl.zeros((BH, BN), REAL)
-    t1 = tl.zeros((BH, BN), REAL)
     q0 = tl.zeros((BH, BN), REAL)
-    q1 = tl.zeros((BH, BN), REAL)
-    q2 = tl.zeros((BH, BN), REAL)
     r0 = tl.zeros((BH, BN), REAL)
-    for j in range(0, size, BN):
+    if LINE:
+        s1 = tl.zeros((BH, BN), REAL)
+        s2 = tl.zeros((BH, BN), REAL)
+        t1 = tl.zeros((BH, BN), REAL)
+        q1 = tl.zeros((BH, BN), REAL)
+        q2 = tl.zeros((BH, BN), REAL)
+    for j in tl.range(0, size, BN, num_stages=3):
         row = j + tl.arange(0, BN)
         m = row < size
         lag = now - tl.load(step + begin + row, mask=m, other=0)
@@ -81,54 +106,78 @@ def ragged_kernel(
         w = WEIGHT(u, A, B)
         if EDGE:  # a negative lag is beyond every edge as an unsigned number
             if NARROW:
-                inside = lag.to(tl.uint32)[None, :] <= edge[:, None]
+                inside = lag.to(tl.uint32)[None, :] < edge[:, None]
             else:
-                inside = lag.to(tl.uint64)[None, :] <= edge[:, None]
+                inside = lag.to(tl.uint64)[None, :] < edge[:, None]
             w = tl.where(inside, w, 0.0)
         ww = w * w
         s0 += w * c[None, :]
         t0 += w * y[None, :]
         q0 += ww * c[None, :]
-        d = -past
-        cd = c * d
-        cdd = cd * d
-        yd = y * d
-        s1 += w * cd[None, :]
-        s2 += w * cdd[None, :]
-        t1 += w * yd[None, :]
-        q1 += ww * cd[None, :]
-        q2 += ww * cdd[None, :]
         r0 += w * yy[None, :]
-    good = tl.where(bandwidth > 0.0, 0.0, float("nan")).to(REAL)  # a bandwidth of 0 gives NaN, never a silent 0
-    cell = moments + q * H + rh
-    plane = tl.full((), 1, tl.int64) * Q * H
-    tl.store(cell, tl.sum(s0, 1) + good, mask=mh)
-    tl.store(cell + plane, tl.sum(s1, 1) + good, mask=mh)
-    tl.store(cell + 2 * plane, tl.sum(s2, 1) + good, mask=mh)
-    tl.store(cell + 3 * plane, tl.sum(t0, 1) + good, mask=mh)
-    tl.store(cell + 4 * plane, tl.sum(t1, 1) + good, mask=mh)
-    tl.store(cell + 5 * plane, tl.sum(q0, 1) + good, mask=mh)
-    tl.store(cell + 6 * plane, tl.sum(q1, 1) + good, mask=mh)
-    tl.store(cell + 7 * plane, tl.sum(q2, 1) + good, mask=mh)
-    tl.store(cell + 8 * plane, tl.sum(r0, 1) + good, mask=mh)
+        if LINE:
+            d = -past
+            cd = c * d
+            cdd = cd * d
+            yd = y * d
+            s1 += w * cd[None, :]
+            s2 += w * cdd[None, :]
+            t1 += w * yd[None, :]
+            q1 += ww * cd[None, :]
+            q2 += ww * cdd[None, :]
+    tl.store(cell, over_visits(s0, HALVINGS) + good, mask=mh)
+    tl.store(cell + 3 * plane, over_visits(t0, HALVINGS) + good, mask=mh)
+    tl.store(cell + 5 * plane, over_visits(q0, HALVINGS) + good, mask=mh)
+    tl.store(cell + 8 * plane, over_visits(r0, HALVINGS) + good, mask=mh)
+    if LINE:
+        tl.store(cell + plane, over_visits(s1, HALVINGS) + good, mask=mh)
+        tl.store(cell + 2 * plane, over_visits(s2, HALVINGS) + good, mask=mh)
+        tl.store(cell + 4 * plane, over_visits(t1, HALVINGS) + good, mask=mh)
+        tl.store(cell + 6 * plane, over_visits(q1, HALVINGS) + good, mask=mh)
+        tl.store(cell + 7 * plane, over_visits(q2, HALVINGS) + good, mask=mh)
+    else:
+        tl.store(cell + plane, good, mask=mh)
+        tl.store(cell + 2 * plane, good, mask=mh)
+        tl.store(cell + 4 * plane, good, mask=mh)
+        tl.store(cell + 6 * plane, good, mask=mh)
+        tl.store(cell + 7 * plane, good, mask=mh)
 
 
-def ragged_moments(histories: Histories, windows: Windows, kernel: Kernel, dtype: str) -> torch.Tensor:
-    """The nine moments, (9, Q, H), in the order of `Moments`."""
+def ragged_moments(histories: Histories, windows: Windows, kernel: Kernel, dtype: str, degree: int = 1) -> torch.Tensor:
+    """The nine moments, (9, Q, H), in the order of `Moments`.
+
+    At degree 0 those that only a line needs (s1, s2, t1, q1, q2) are 0: half of the work.
+    """
     queries, grid = windows.width.shape
     out = torch.empty((9, queries, grid), dtype=getattr(torch, dtype), device=histories.step.device)
     if not queries * grid:
         return out
     code = fused(kernel)
-    bh, bn, warps = blocks(grid)
+    bh, bn = tile(grid, dtype, degree)
     with here(histories.step):
-        ragged_kernel[(queries, triton.cdiv(grid, bh))](
+        ragged_kernel[(queries * triton.cdiv(grid, bh),)](
             *histories, *windows, out, queries, grid, *windows.width.stride(), *windows.reach.stride(),
             WEIGHT=device_code(code.weight), A=code.a, B=code.b, EDGE=kernel.support != float("inf"),
-            NARROW=histories.step.dtype == windows.at.dtype == torch.int32, REAL=real_type(dtype), BH=bh, BN=bn,
-            num_warps=warps, **OPTIONS,
+            NARROW=histories.step.dtype == windows.at.dtype == torch.int32, REAL=real_type(dtype),
+            LEAST=LEAST[dtype], LINE=degree > 0, BH=bh, BN=bn,
+            HALVINGS=halvings(bh, bn), num_warps=1, **OPTIONS,
         )  # fmt: skip
     return out
+
+
+def tile(grid: int, dtype: str, degree: int) -> tuple[int, int]:
+    """Bandwidths and visits of a tile, which one warp works on.
+
+    A thread has as many weights, each with its sums, as fit its registers: 8 with 9 sums, 16 with 4, 2 or 4 in float64.
+    """
+    wide = degree == 0 and dtype == "float32"
+    bh = min(triton.next_power_of_2(grid), 16 if wide else 8)
+    return bh, max(32, 256 // bh) if dtype == "float32" else max(8, 64 // bh)
+
+
+def halvings(bh: int, bn: int) -> int:
+    """So many that no two lanes hold sums of the same row at the end, if possible."""
+    return min(bh, bn).bit_length() - 1
 
 
 def blocks(grid: int) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ ALIGNED = [["tt.divisibility", 16]]
 
 @dataclass(frozen=True)
 class Configuration:
-    """A kernel with everything that is compiled in."""
+    """A kernel with everything that is compiled in; `on`: what is compiled instead on some targets."""
 
     name: str
     kernel: Any
@@ -48,7 +48,7 @@ class Configuration:
     options: dict[str, int]
     sizes: tuple[str, ...] = ()
     tensor_cores: bool = False
-    skip: frozenset[str] = field(default_factory=frozenset)
+    on: dict[str, Configuration] = field(default_factory=dict)
 
 
 def configurations() -> Iterator[Configuration]:
@@ -68,6 +68,8 @@ OFTEN = (
     "prequential triangular float32",
     "weights-ll triangular H16 float32",
     "moments triangular H1 float64",
+    "moments-nw triangular H16 float32",
+    "moments-nw triangular H1 float64",
     "rows-nw",
     "rows-ll",
     "others K8",
@@ -101,21 +103,23 @@ def _windows(real: str) -> dict[str, str]:
 
 
 def _ragged() -> Iterator[Configuration]:
-    cases = [(name, 16, "float32") for name in KERNELS]
-    cases += [("exponential", h, real) for h in (1, 4, 10, 16) for real in ("float32", "float64")]
-    cases += [("triangular", 1, "float64")]  # the estimator's
-    for name, grid, real in dict.fromkeys(cases):
-        bh, bn, warps = triton_ragged.blocks(grid)
+    cases = [(name, 16, "float32", 1) for name in KERNELS]
+    cases += [("exponential", h, real, 1) for h in (1, 4, 10, 16) for real in ("float32", "float64")]
+    cases += [("triangular", 16, "float32", 0)]
+    cases += [("triangular", 1, "float64", degree) for degree in (0, 1)]  # the estimator's
+    for name, grid, real, degree in dict.fromkeys(cases):
+        bh, bn = triton_ragged.tile(grid, real, degree)
         kernel = KERNELS[name]
         yield Configuration(
-            f"moments {name} H{grid} {real}",
+            f"moments{'' if degree else '-nw'} {name} H{grid} {real}",
             triton_ragged.ragged_kernel,
             _history(real) | _windows(real) | {"moments": "*fp32" if real == "float32" else "*fp64"}
             | dict.fromkeys(("Q", "H"), "i32"),
             _profile(kernel.triton_profile())
             | {"EDGE": kernel.support != float("inf"), "NARROW": real == "float32", "REAL": real_type(real),
-               "BH": bh, "BN": bn, "width_h": 1, "reach_h": 1},
-            {"num_warps": warps},
+               "LEAST": triton_ragged.LEAST[real], "LINE": degree > 0, "BH": bh, "BN": bn, "width_h": 1,
+               "reach_h": 1, "HALVINGS": triton_ragged.halvings(bh, bn)},
+            {"num_warps": 1},
             ("Q", "H") if grid % 16 == 0 else ("Q",),
         )  # fmt: skip
 
@@ -124,16 +128,16 @@ def _prequential() -> Iterator[Configuration]:
     for name, real in [("triangular", "float32"), ("exponential", "float32"), ("uniform", "float32"),
                        ("cosine", "float32"), ("triangular", "float64"), ("exponential", "float64")]:  # fmt: skip
         kernel = KERNELS[name]
-        constants = _profile(kernel.triton_profile())
+        bh, bq, bn = triton_prequential.blocks(16, real)
         out = "*fp32" if real == "float32" else "*fp64"
         yield Configuration(
             f"prequential {name} {real}",
             triton_prequential.prequential_kernel,
-            _history(real) | {"slope": "*fp64", "floor": "*fp64", "loss": out, "count": out, "H": "i32",
-                              "SUPPORT": "fp32"},
-            constants | {"EDGE": kernel.support != float("inf"), "CLOSED": kernel.closed, "NARROW": real == "float32",
-                         "REAL": real_type(real), "SPLIT": 1, "BQ": 32, "BN": 32},
-            {"num_warps": 4},
+            _history(real) | {"slope": "*fp64", "floor": "*fp64", "loss": out, "count": out, "H": "i32"},
+            _profile(kernel.triton_profile())
+            | {"SUPPORT": kernel.support, "CLOSED": kernel.closed, "NARROW": real == "float32",
+               "REAL": real_type(real), "SPLIT": 1, "BH": bh, "BQ": bq, "BN": bn},
+            {"num_warps": 1},
         )  # fmt: skip
 
 
@@ -182,11 +186,41 @@ def _device_history() -> Iterator[Configuration]:
         {"HALVINGS": 17, "BLOCK": triton_kernels.BLOCK},
         {"num_warps": 4},
     )
+    yield Configuration(
+        "find",
+        triton_kernels.find_kernel,
+        dict.fromkeys(("keys", "rows", "used", "ids", "row", "place"), whole) | {"hit": "*i1", "C": "i32", "B": "i32"},
+        {"HALVINGS": 17, "BLOCK": triton_kernels.BLOCK},
+        {"num_warps": 4},
+    )
+    yield Configuration(
+        "settle",
+        triton_kernels.settle_kernel,
+        dict.fromkeys(("keys", "rows", "used", "new_keys", "new_rows", "rank"), whole) | {"C": "i32", "B": "i32"},
+        {"BLOCK": triton_kernels.BLOCK},
+        {"num_warps": 4},
+    )
+    rows = {"begin": whole, "end": whole, "B": "i32", "BLOCKS": "i32"}
+    size = {"BLOCK": triton_kernels.SUMMED}
+    wide = {"VALUED": True, "WIDE": 128}
+    for name, kernel, signature, constants, warps in (
+        ("scan", triton_kernels.scan_kernel, {"z": real, "scans": real, "blocks": real, "B": "i32", "BLOCKS": "i32"},
+         size, 4),
+        ("mean", triton_kernels.mean_kernel, rows | dict.fromkeys(("scans", "blocks", "otherwise", "out"), real), size, 4),
+        ("reach", triton_kernels.reach_kernel, {"z": real, "blocks": real, "B": "i32"}, size, 4),
+        ("errors", triton_kernels.errors_kernel,
+         rows | dict.fromkeys(("z", "size", "sums", "value", "seen", "ends", "blocks", "out"), real), size | wide, 4),
+        ("totals", triton_kernels.totals_kernel,
+         dict.fromkeys(("seen", "ends", "errors", "blocks", "sums"), real) | {"BLOCKS": "i32"}, wide | {"KEEP": 0.98}, 1),
+    ):  # fmt: skip
+        yield Configuration(name, kernel, signature, constants, {"num_warps": warps})
     for room in (8, 64, 512):
         yield Configuration(
             f"put R{room}",
             triton_kernels.put_kernel,
-            visits | {"rows": whole, "now": "*i1", "sums": real, "lost": whole, "B": "i32", "at": "i32", "room": "i32"},
+            visits
+            | {"rows": whole, "now": "*i1", "sums": real, "lost": whole}
+            | dict.fromkeys(("B", "P", "at", "room"), "i32"),
             {"BR": room},
             {"num_warps": 1 if room <= 256 else 4},
         )
@@ -198,29 +232,41 @@ def _flash() -> Iterator[Configuration]:
     for name, precision, mode in cases:
         far, time = KERNELS[name], Exponential()
         code, clock = far.triton_profile(), time.triton_profile()
-        bq, bn, bd, warps, stages = triton_flash.tile(precision)
-        feature = "*bf16" if precision == "bf16" else "*fp32"
-        types = {"q": feature, "x": feature, **dict.fromkeys(("q_norm", "x_norm", "y", "width", "out"), "*fp32")}
+        kind = "fp32" if precision == "ieee" else "bf16"
+        types = dict.fromkeys(("q_norm", "x_norm", "y", "width", "out"), "*fp32")
         types |= dict.fromkeys(("q_step", "x_step", "reach", "q_prompt", "x_prompt", "q_id", "x_id"), "*i32")
         types |= dict.fromkeys(("Q", "N", "D", "SPLIT"), "i32") | {"inverse": "fp32", "other": "fp32"}
-        yield Configuration(
-            f"flash-{mode} {name} {precision}",
-            triton_flash.flash_kernel,
-            types,
-            {"FAR": device_code(code.log2 or code.weight), "FAR_A": code.a, "FAR_B": code.b,
-             "FAR_LOG": code.log2 is not None, "FAR_EDGE": far.support != float("inf"), "FAR_CLOSED": far.closed,
-             "TIME": device_code(clock.log2), "TIME_A": clock.a, "TIME_B": clock.b, "TIME_LOG": True,
-             "TIMED": mode != "plain", "LINE": mode == "ll", "OWN": mode != "plain", "SAME": mode != "plain",
-             "PRECISION": "bf16x3" if precision == "bf16x3" else "ieee", "WIDEN": False, "EVEN": True,
-             "BQ": bq, "BN": bn, "BD": bd},
-            {"num_warps": warps, "num_stages": stages},
-            ("Q", "N", "D"),
-            tensor_cores=precision != "ieee",
-        )  # fmt: skip
+        constants = {
+            "FAR": device_code(code.log2 or code.weight), "FAR_A": code.a, "FAR_B": code.b,
+            "FAR_LOG": code.log2 is not None, "SUPPORT": far.support, "CLOSED": far.closed,
+            "TIME": device_code(clock.log2), "TIME_A": clock.a, "TIME_B": clock.b, "TIME_LOG": True,
+            "TIMED": mode != "plain", "LINE": mode == "ll", "OWN": mode != "plain", "SAME": mode != "plain",
+            "LOW": precision == "bf16x3", "WIDEN": False,
+        }  # fmt: skip
+        made = {}
+        for hopper in (False, True):
+            bq, bn, bd, warps, stages = triton_flash.tile(precision, mode != "plain", hopper)
+            parts = {"q": bq, "q_low": bq, "x": bn, "x_low": bn}
+            descriptors = hopper and precision != "ieee"
+            if descriptors:
+                parts = {part: f"tensordesc<{kind}[{rows}, {bd}]>" for part, rows in parts.items()}
+            else:
+                parts = dict.fromkeys(parts, f"*{kind}")
+            made[hopper] = Configuration(
+                f"flash-{mode} {name} {precision}",
+                triton_flash.flash_kernel,
+                types | parts,
+                constants | {"DESCRIPTORS": descriptors, "BQ": bq, "BN": bn, "BD": bd},
+                {"num_warps": warps, "num_stages": stages},
+                ("Q", "N", "D"),
+                tensor_cores=precision != "ieee",
+            )
+        yield replace(made[False], on={"sm_90": made[True]})
 
 
 def build(configuration: Configuration, target: str) -> tuple[Any, dict[str, int]]:
     """Compile for a target; the compiled kernel and what it needs."""
+    configuration = configuration.on.get(target, configuration)
     kernel, constants = configuration.kernel, configuration.constants
     names = list(kernel.arg_names)
     signature = {name: "constexpr" if name in constants else configuration.types[name] for name in names}

@@ -2,19 +2,46 @@
 
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
+from kernadv._fused import Fused
 from kernadv.clock import Relative, Steps
-from kernadv.kernels import KERNELS, Exponential, Power
+from kernadv.kernels import KERNELS, Exponential, Kernel, Power
 from kernadv.moments import Histories, Windows
 from kernadv.regression.operators import flash
 
+
+def stretched_weight(u, a, b):
+    return 1.0 - u * u * a
+
+
+@dataclass(frozen=True)
+class Stretched(Kernel):
+    """The Epanechnikov kernel scaled to a variance of 1, as statistics often states it."""
+
+    name = "stretched"
+    support = 5.0**0.5
+
+    def formula(self, u, xp):
+        return 1.0 - u * u / 5.0
+
+    def moment(self, k):
+        return KERNELS["epanechnikov"].moment(k) * self.support ** (k + 1)
+
+    def square_moment(self, k):
+        return KERNELS["epanechnikov"].square_moment(k) * self.support ** (k + 1)
+
+    def triton_profile(self):
+        return Fused(stretched_weight, None, 0.2, 0)
+
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
-ALL = [*KERNELS.values(), Exponential(0.9), Power("quartic", 4, 2)]
+ALL = [*KERNELS.values(), Exponential(0.9), Power("quartic", 4, 2), Stretched()]
 NAMES = [kernel.name for kernel in ALL]
 LENGTHS = [0, 1, 2, 31, 32, 33, 64, 65, 129]
 GRID = [Steps(3), Steps(64), Steps(np.inf), Relative(0.1), Relative(0.29), Relative(1.0)]

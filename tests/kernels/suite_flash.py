@@ -5,13 +5,13 @@ With ``TRITON_INTERPRET=1`` in Triton's interpreter on the CPU, else on the GPU.
 
 import pytest
 import torch
-from inputs import INTERPRETED, MARKS, close, cloud, flash_summary, flash_windows
+from inputs import INTERPRETED, MARKS, Stretched, close, cloud, flash_summary, flash_windows
 
 from kernadv.kernels import KERNELS
 from kernadv.regression.operators import flash, triton_flash
 
 pytestmark = MARKS
-#: In the interpreter bf16x3 is ieee.
+#: In the interpreter every product is float32: ieee is bf16x3 without the split.
 PRECISIONS = flash.PRECISIONS[1:] if INTERPRETED else flash.PRECISIONS
 
 
@@ -52,6 +52,30 @@ def test_flash_shapes(count, total, width, split):
     assert torch.equal(got[9].isinf(), expected[9].isinf())
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_flash_of_another_support(precision):
+    """A kernel may reach beyond one bandwidth, in features and in time."""
+    queries, points, y, step = cloud(17, 90, 8)
+    windows = flash_windows(step, Stretched(), 0.7, 0.5)
+    got = triton_flash.flash_moments(queries, points, y, windows, Stretched(), Stretched(), precision)
+    expected = flash.flash_moments(queries, points, y, windows, Stretched(), Stretched())
+    for k in range(9):
+        close(got[k], expected[k], 1e-2 if precision == "bf16" else 1e-5)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_flash_without_descriptors(precision, monkeypatch):
+    """As on a GPU without them: the same numbers by plain loads."""
+    queries, points, y, step = cloud(17, 90, 33)
+    windows = flash_windows(step, KERNELS["uniform"], 0.7, 0.5)
+    call = [queries, points, y, windows, KERNELS["gaussian"], KERNELS["uniform"], precision]
+    expected = triton_flash.flash_moments(*call)
+    monkeypatch.setattr(triton_flash, "hopper", lambda: False)
+    got = triton_flash.flash_moments(*call)
+    for k in range(9):
+        close(got[k], expected[k], 1e-6)
+
+
 def test_flash_without_a_line():
     queries, points, y, step = cloud(17, 90, 8)
     call = [
@@ -87,6 +111,17 @@ def test_flash_with_the_whole_past():
     queries, points, y, step = cloud(17, 90, 8)
     windows = flash_windows(step * torch.inf, KERNELS["exponential"], 1.0, 0.5)
     call = [queries, points, y, windows, KERNELS["gaussian"], KERNELS["exponential"]]
+    got, expected = triton_flash.flash_moments(*call, "ieee"), flash.flash_moments(*call)
+    for k in range(9):
+        close(got[k], expected[k], 1e-5)
+
+
+@pytest.mark.parametrize("kernel", [KERNELS["gaussian"], KERNELS["triangular"]], ids=lambda k: k.name)
+def test_flash_with_tiny_windows(kernel):
+    """Near a width of 0 points of other steps have no weight, and nothing is NaN."""
+    queries, points, y, step = cloud(17, 90, 8)
+    windows = flash_windows(torch.full_like(step, 1e-300), kernel, 1.0, 0.5)
+    call = [queries, points, y, windows, KERNELS["gaussian"], kernel]
     got, expected = triton_flash.flash_moments(*call, "ieee"), flash.flash_moments(*call)
     for k in range(9):
         close(got[k], expected[k], 1e-5)

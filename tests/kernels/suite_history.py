@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from inputs import DEVICE, MARKS, close, histories, queries
+from waiting import Dispatched
 
 from kernadv import KernelValueEstimator
 from kernadv.clock import Steps
-from kernadv.device import batch, groups, history, table, triton_kernels, visits
+from kernadv.device import batch, groups, history, table, totals, triton_kernels, visits
 from kernadv.device.batch import DeviceBatch
 from kernadv.kernels import KERNELS
 from kernadv.moments import numpy_ as reference
@@ -112,17 +113,119 @@ def test_visits_are_put(room):
     assert (lost > 0) == (room < 33)
 
 
-def test_a_history_made_of_them(monkeypatch):
-    """All of them together, as a GPU runs them, over many batches and a growing history."""
+@pytest.mark.parametrize("rows", [1, 5, 1024, 1025, 2500])
+def test_means_of_the_other_prompts(rows):
+    """Prompts within a program, across several, and one that is all there is; the own rewards never enter."""
+    rng = np.random.default_rng(rows)
+    for prompts in (1, 2, rows // 300 + 1, rows):
+        ids, z = np.sort(rng.integers(0, prompts, rows)), rng.normal(size=rows)
+        z[rng.random(rows) < 0.2] = np.nan
+        made = DeviceBatch(*on_device(ids, z), None, [1])
+        (otherwise,) = on_device(np.array(7.0))
+        got = triton_kernels.mean_elsewhere(made.z, *made.prompt, otherwise)
+        close(got, groups.mean_of_elsewhere(made.z, *made.prompt, otherwise).cpu(), 1e-12)
+        changed = torch.where(made.keys == made.keys[rows // 2], 1e200, made.z)
+        again = triton_kernels.mean_elsewhere(changed, *made.prompt, otherwise)
+        assert torch.equal(again[rows // 2], got[rows // 2])
+
+
+@pytest.mark.parametrize("rewards", ["binary", "whole", "normal", "far", "none"])
+def test_totals_of_batches(rewards):
+    """Groups of all sizes, whole groups that are not scored, ends that move outwards; calls without values."""
+    rng = np.random.default_rng(3)
+    mine, theirs = ([torch.zeros(many, dtype=torch.float64, device=DEVICE) for many in (2, 3, 12)] for _ in range(2))
+    for count, rows in enumerate([1, 7, 300, 1100, 2, 40]):
+        ids = rng.integers(0, max(rows // 5, 1), rows)
+        z = {"binary": (rng.random(rows) < 0.5) * 1.0, "whole": rng.integers(0, 2 + count, rows) - 5.0,
+             "normal": rng.normal(size=rows), "far": 1e6 + rng.random(rows),
+             "none": np.full(rows, np.nan)}[rewards]  # fmt: skip
+        z[(rng.random(rows) < 0.2) | (ids % 5 == 4)] = np.nan
+        made = DeviceBatch(*on_device(ids, z), None, [1])
+        n, s, _ = made.visits
+        (value,) = on_device(rng.normal(size=rows))
+        arguments = made.z, made.group, made.end, n, s, None if count == 3 else value, 0.98 if count % 2 else 1.0
+        totals.add(*theirs, *arguments)
+        triton_kernels.add_totals(*mine, *arguments)
+        for a, b in zip(mine, theirs, strict=True):
+            close(a, b.cpu(), 1e-12)
+
+
+def guarded(count, kind):
+    """Zeros, with as many of something else before and behind them."""
+    return torch.full((3 * count,), 77, dtype=kind, device=DEVICE)[count : 2 * count].zero_()
+
+
+def untouched(tensor):
+    """Whether what lies around a `guarded` tensor is as it was."""
+    before = tensor.as_strided((tensor.storage_offset(),), (1,), 0)
+    behind = tensor.as_strided((tensor.storage_offset(),), (1,), 2 * tensor.storage_offset())
+    return bool((before == 77).all() and (behind == 77).all())
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_nothing_is_written_outside_of_the_tensors(launched):
+    """However wrong the host is about how full they are: more ids than places, rows that are no prompt's."""
+    enter, put = (triton_kernels.enter_ids, triton_kernels.put_visits) if launched else (table.enter, visits.put)
+    prompts, room = 4, 2
+    held = table.Table(torch.device(DEVICE), prompts)
+    held.keys, held.rows = guarded(prompts, torch.int64).fill_(table.FREE), guarded(prompts, torch.int64)
+    kinds = [torch.int64, torch.int32, torch.float64, torch.float64]
+    kept = visits.Visits(*(guarded(prompts * room + 1, kind) for kind in kinds),
+                         *(guarded(prompts + 1, torch.int64) for _ in range(2)))  # fmt: skip
+    (due,) = on_device(np.ones(2, bool))
+    ones = torch.ones((3, 2), dtype=torch.float64, device=DEVICE)
+    for repeat, base in enumerate([0, 10, 20, 30, -10, 15]):
+        (ids,) = on_device(np.array([base, base + 1]))
+        found = held.find(ids)
+        row = enter(held.keys, held.rows, held.used, ids, *found, due)
+        put(*kept, row, due, ones, repeat + 1, room)
+        assert int(held.used) <= prompts
+        assert ((row >= 0) & (row <= prompts)).all()
+    for rows in ([prompts, prompts], [-1, -(2**40)], [prompts + 1, 2**40]):
+        before = [part.clone() for part in kept]
+        lost = put(*kept, *on_device(np.array(rows)), due, ones, 9, room)
+        assert (lost == visits.NONE).all()
+        assert all(torch.equal(x[:-1], y[:-1]) for x, y in zip(kept, before, strict=True))
+    assert int(kept.size.sum()) == prompts
+    assert not kept.size[-1]
+    assert all(map(untouched, (held.keys, held.rows, *kept)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 16, 31, 64, 128, 200, 256])
+def test_groups_of_any_size(size):
+    """From one trace to 256."""
+    rng = np.random.default_rng(size)
+    ids = np.repeat(np.arange(3), size)
+    z = rng.normal(size=len(ids))
+    z[rng.random(len(ids)) < 0.1] = np.nan
+    made = DeviceBatch(*on_device(ids, z), None, [1])
+    (past,) = on_device(np.zeros((9, len(ids))))
+    arguments = past, made.z, made.group, made.end, "nadaraya_watson"
+    for mine, theirs in zip(triton_kernels.smooth_rows(*arguments), groups.estimates(*arguments), strict=True):
+        close(mine, theirs.cpu(), 1e-9)
+    parts = torch.stack([made.own[1], made.own[0]])
+    got = triton_kernels.sum_of_groupmates(parts, made.group, made.end)
+    close(got, groups.sum_by_doubling(parts, made.group, made.end).cpu(), 1e-12)
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """The launchers instead of the operators."""
     from kernadv.moments import ops, triton_ragged
 
+    for name in ("smooth_rows", "sum_of_groupmates", "mean_elsewhere", "add_totals"):
+        monkeypatch.setattr(batch, name, getattr(triton_kernels, name))
+    for name in ("enter_ids", "put_visits"):
+        monkeypatch.setattr(history, name, getattr(triton_kernels, name))
+    monkeypatch.setattr(table, "find_ids", triton_kernels.find_ids)
+    monkeypatch.setattr(ops, "trusted_moments", triton_ragged.ragged_moments)
+
+
+def test_a_history_made_of_them(fused, monkeypatch):
+    """All of them together, as a GPU runs them, over many batches and a growing history."""
     rng = np.random.default_rng(30)
     here = KernelValueEstimator.kae(0.4, backend="numba")
     there = KernelValueEstimator.kae(0.4, backend="torch" if DEVICE == "cpu" else "auto")
-    monkeypatch.setattr(batch, "smooth_rows", triton_kernels.smooth_rows)
-    monkeypatch.setattr(history, "enter_ids", triton_kernels.enter_ids)
-    monkeypatch.setattr(history, "put_visits", triton_kernels.put_visits)
-    monkeypatch.setattr(ops, "trusted_moments", triton_ragged.ragged_moments)
     monkeypatch.setattr(history, "PROMPTS", 8)
     for step in range(1, 13):
         ids = rng.integers(0, 15, 30)
@@ -130,3 +233,26 @@ def test_a_history_made_of_them(monkeypatch):
         z[rng.random(30) < 0.2] = np.nan
         got = there.advantages(*on_device(ids, z), step)
         np.testing.assert_allclose(got.cpu().numpy(), here.advantages(ids, z, step), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("make", "most"), [(KernelValueEstimator.kae, 46), (KernelValueEstimator, 1140)])
+def test_launches_of_a_call(make, most, fused, monkeypatch):
+    """As the page of the kernels says: each operator of torch counts once, and each launch of a fused kernel."""
+    est = make(backend="torch" if DEVICE == "cpu" else "auto")
+    ids, z = torch.arange(60, device=DEVICE) // 4, torch.rand(60, device=DEVICE)
+    est.advantages(ids, z, 1)
+    launched, kind = [], type(triton_kernels.put_kernel)
+    run = kind.run
+
+    def counted(self, *arguments, **options):
+        launched.append(self)
+        before = watch.operators.copy()
+        result = run(self, *arguments, **options)
+        watch.operators = before  # the interpreter's own are none of the call's
+        return result
+
+    monkeypatch.setattr(kind, "run", counted)
+    with Dispatched() as watch:
+        est.advantages(ids, z, 2)
+    assert triton_kernels.put_kernel in launched
+    assert sum(watch.operators.values()) + len(launched) <= most, (watch.operators, launched)

@@ -52,7 +52,9 @@ def device(monkeypatch):
     made = Device()
     kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
                triton_flash.flash_kernel, triton_kernels.others_kernel, triton_kernels.rows_kernel,
-               triton_kernels.merge_kernel, triton_kernels.put_kernel)  # fmt: skip
+               triton_kernels.merge_kernel, triton_kernels.put_kernel, triton_kernels.find_kernel,
+               triton_kernels.settle_kernel, triton_kernels.scan_kernel, triton_kernels.mean_kernel,
+               triton_kernels.reach_kernel, triton_kernels.errors_kernel, triton_kernels.totals_kernel)  # fmt: skip
     for kernel in kernels:
         kernel.device_caches.clear()
     monkeypatch.setattr(driver, "_active", made)
@@ -83,14 +85,14 @@ def test_ragged(device, sample):
     near = windows(sample)
     triton_ragged.ragged_moments(narrow, near._replace(at=near.at.int()), KERNEL, "float32")
     grids = [grid for grid, _ in device.launched]
-    assert grids == [(3, 1, 1), (3, 2, 1), (3, 1, 1)]
-    assert [metadata.num_warps for _, metadata in device.launched] == [2, 2, 2]
+    assert grids == [(6, 1, 1), (9, 1, 1), (6, 1, 1)]
+    assert [metadata.num_warps for _, metadata in device.launched] == [1, 1, 1]
 
 
 def test_prequential(device, sample):
     slope, floor = prequential.half_widths((Steps(3), Relative(0.1)), torch.device("cpu"))
     triton_prequential.prequential_cv(sample, slope, floor, KERNEL, "float32")
-    assert device.launched[0][0] == (3, 2, 16)
+    assert device.launched[0][0] == (3, 1, 16)
 
 
 def test_weights(device, sample):
@@ -118,8 +120,24 @@ def test_history(device):
     visits = Visits(*(torch.zeros(81, dtype=kind) for kind in kinds), *torch.zeros((2, 11)).long())
     for step in (1, 2, 16, 33):
         triton_kernels.put_visits(*visits, ids % 10, ids < 10, torch.ones((3, 200), dtype=torch.float64), step, 8)
-    assert [grid for grid, _ in device.launched] == [(5, 1, 1)] + 4 * [(200, 1, 1)]
+    assert [grid for grid, _ in device.launched] == [(5, 1, 1), (3, 1, 1)] + 4 * [(200, 1, 1)]
     assert len(triton_kernels.put_kernel.device_caches[0][0]) == 1
+
+
+def test_sums_of_a_batch(device):
+    ids = torch.arange(2000)
+    table = Table(torch.device("cpu"), 300)
+    triton_kernels.find_ids(table.keys, table.rows, table.used, ids)
+    z, none = torch.ones(2000, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    triton_kernels.mean_elsewhere(z, ids, ids, none)
+    totals = [torch.zeros(many, dtype=torch.float64) for many in (2, 3, 12)]
+    for value in (z, None):
+        triton_kernels.add_totals(*totals, z, ids, ids, z, z, value, 0.98)
+    assert [grid for grid, _ in device.launched] == [(16, 1, 1), (2, 1, 1), (2, 1, 1)] + 2 * [
+        (2, 1, 1),
+        (2, 1, 1),
+        (1, 1, 1),
+    ]
 
 
 @pytest.mark.parametrize("precision", flash.PRECISIONS)
@@ -128,7 +146,7 @@ def test_flash(device, precision):
     around = flash.Windows(1.0, torch.full((200,), 9.0), torch.full((200,), 2**62), 0.5)
     triton_flash.flash_moments(points, points, torch.ones(200), around, KERNELS["gaussian"], KERNEL, precision)
     (grid, metadata), *_ = device.launched
-    bq = triton_flash.tile(precision)[0]
+    bq = triton_flash.tile(precision, True, True)[0]
     assert grid[0] == -(-200 // bq)
     assert metadata.shared < 228 * 1024
 

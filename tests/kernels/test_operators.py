@@ -286,6 +286,14 @@ def test_no_bandwidths_and_no_traces(sample, windows):
         operators.batched_kernel_weights(sample, windows, "gaussian", 2)
     with pytest.raises(KernadvError, match="unknown dtype 'float16'; known: float32, float64"):
         ops.ragged_moments(sample, windows, "gaussian", "float16")
+    with pytest.raises(KernadvError, match="degree must be 0 or 1, got 2"):
+        ops.ragged_moments(sample, windows, "gaussian", degree=2)
+
+
+def test_degree_0_leaves_the_line_out(sample, windows):
+    line, mean = (ops.ragged_moments(sample, windows, "gaussian", "float64", degree) for degree in (1, 0))
+    for name, full, part in zip(Moments._fields, line, mean, strict=True):
+        assert torch.equal(part, full if name in ("s0", "t0", "q0", "r0") else torch.zeros_like(full))
 
 
 def test_infinite_bandwidth_is_the_plain_mean(sample, windows):

@@ -1,13 +1,15 @@
 """Smoothing over features, time and prompts without a matrix of queries x points.
 
-A program owns a block of queries and a share of the points.  The squared distances of a tile come from one matrix
-product on the tensor cores; kernels without an edge are kept as log2 weights under a running maximum, so that nothing
+A program owns a block of queries and a share of the points.  The squared distances of a tile come from matrix products
+on the tensor cores; kernels without an edge are kept as log2 weights under a running maximum, so that nothing
 underflows far from the points.  The shares are merged afterwards.  The reference is `kernadv.regression.operators.flash`.
 """
 
 import torch
 import triton
 import triton.language as tl
+from torch.nn.functional import pad
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernadv._errors import check_choice
 from kernadv.kernels import Kernel
@@ -19,9 +21,23 @@ NOTHING = -1e30
 
 
 @triton.jit
+def piece(part, row, k, size, D, ROWS: tl.constexpr, BD: tl.constexpr, DESCRIPTORS: tl.constexpr):
+    """Features k to k + BD of ROWS rows, 0 beyond the last row."""
+    if DESCRIPTORS:
+        got = part.load([row, k])
+    else:
+        r = row + tl.arange(0, ROWS)
+        cell = r[:, None].to(tl.int64) * D + (k + tl.arange(0, BD))[None, :]
+        got = tl.load(part + cell, mask=(r < size)[:, None], other=0.0)
+    return got
+
+
+@triton.jit
 def flash_kernel(
     q,
     x,
+    q_low,
+    x_low,
     q_norm,
     x_norm,
     q_step,
@@ -44,8 +60,8 @@ def flash_kernel(
     FAR_A: tl.constexpr,
     FAR_B: tl.constexpr,
     FAR_LOG: tl.constexpr,
-    FAR_EDGE: tl.constexpr,
-    FAR_CLOSED: tl.constexpr,
+    SUPPORT: tl.constexpr,
+    CLOSED: tl.constexpr,
     TIME: tl.constexpr,
     TIME_A: tl.constexpr,
     TIME_B: tl.constexpr,
@@ -54,20 +70,21 @@ def flash_kernel(
     LINE: tl.constexpr,
     SAME: tl.constexpr,
     OWN: tl.constexpr,
-    PRECISION: tl.constexpr,
+    LOW: tl.constexpr,
     WIDEN: tl.constexpr,
-    EVEN: tl.constexpr,
+    DESCRIPTORS: tl.constexpr,
     BQ: tl.constexpr,
     BN: tl.constexpr,
     BD: tl.constexpr,
 ):
-    rq = tl.program_id(0) * BQ + tl.arange(0, BQ)
+    row = tl.program_id(0) * BQ
+    rq = row + tl.arange(0, BQ)
     share = tl.program_id(1)
     mq = rq < Q
     norm = tl.load(q_norm + rq, mask=mq, other=0.0)
     if TIMED:
         now = tl.load(q_step + rq, mask=mq, other=0)
-        scale = 1.0 / tl.load(width + rq, mask=mq, other=1.0)
+        scale = 1.0 / tl.maximum(tl.load(width + rq, mask=mq, other=1.0), 1e-37)
         edge = tl.load(reach + rq, mask=mq, other=-1)
     if OWN:
         own = tl.load(q_id + rq, mask=mq, other=-1)
@@ -83,27 +100,29 @@ def flash_kernel(
     q1 = tl.zeros((BQ,), tl.float32)
     q2 = tl.zeros((BQ,), tl.float32)
     r0 = tl.zeros((BQ,), tl.float32)
-    rd = tl.arange(0, BD)
-    q_row = q + rq[:, None].to(tl.int64) * D
     per = tl.cdiv(tl.cdiv(N, BN), SPLIT) * BN
     low = share * per
     high = tl.minimum(N, low + per)
     for first in range(low, high, BN):
         rn = first + tl.arange(0, BN)
         mn = rn < high
-        x_row = x + rn[None, :].to(tl.int64) * D
         dot = tl.zeros((BQ, BN), tl.float32)
         for k in range(0, D, BD):
-            if EVEN:
-                a = tl.load(q_row + (k + rd)[None, :], mask=mq[:, None], other=0.0)
-                b = tl.load(x_row + (k + rd)[:, None], mask=mn[None, :], other=0.0)
-            else:
-                a = tl.load(q_row + (k + rd)[None, :], mask=mq[:, None] & ((k + rd) < D)[None, :], other=0.0)
-                b = tl.load(x_row + (k + rd)[:, None], mask=mn[None, :] & ((k + rd) < D)[:, None], other=0.0)
+            a = piece(q, row, k, Q, D, BQ, BD, DESCRIPTORS)
+            b = piece(x, first, k, N, D, BN, BD, DESCRIPTORS)
+            if LOW:
+                c = piece(q_low, row, k, Q, D, BQ, BD, DESCRIPTORS)
+                d = piece(x_low, first, k, N, D, BN, BD, DESCRIPTORS)
             if WIDEN:  # the interpreter multiplies the bit patterns of bfloat16
                 a = a.to(tl.float32)
                 b = b.to(tl.float32)
-            dot = tl.dot(a, b, dot, input_precision=PRECISION)
+                if LOW:
+                    c = c.to(tl.float32)
+                    d = d.to(tl.float32)
+            if LOW:
+                dot = tl.dot(c, b.T, dot, input_precision="ieee")
+                dot = tl.dot(a, d.T, dot, input_precision="ieee")
+            dot = tl.dot(a, b.T, dot, input_precision="ieee")
         square = norm[:, None] + tl.load(x_norm + rn, mask=mn, other=0.0)[None, :] - 2.0 * dot
         far = tl.sqrt(tl.maximum(square, 0.0)) * inverse
         inside = mn[None, :]
@@ -115,26 +134,26 @@ def flash_kernel(
         if OWN:
             others = own[:, None] != tl.load(x_id + rn, mask=mn, other=-1)[None, :]
             inside = inside & (others | (own < 0)[:, None])
-        w = tl.where(inside, 1.0, 0.0) + tl.zeros((BQ, BN), tl.float32)
+        w = tl.full((BQ, BN), 1.0, tl.float32)
         log = tl.zeros((BQ, BN), tl.float32)
         if SAME:
-            w = w * tl.where(prompt[:, None] == tl.load(x_prompt + rn, mask=mn, other=0)[None, :], 1.0, other)
+            w = tl.where(prompt[:, None] == tl.load(x_prompt + rn, mask=mn, other=0)[None, :], w, other)
         if FAR_LOG:
             log += FAR(far, FAR_A, FAR_B)
         else:
-            w = w * FAR(far, FAR_A, FAR_B)
-            if FAR_EDGE:
-                if FAR_CLOSED:
-                    w = tl.where(far <= 1.0, w, 0.0)
+            if float("inf") != SUPPORT:
+                if CLOSED:
+                    inside = inside & (far <= SUPPORT)
                 else:
-                    w = tl.where(far < 1.0, w, 0.0)
+                    inside = inside & (far < SUPPORT)
+            w = tl.where(inside, w * FAR(far, FAR_A, FAR_B), 0.0)
         if TIMED:
             if TIME_LOG:
                 log += TIME(wide, TIME_A, TIME_B)
             else:
-                w = w * tl.where(inside, TIME(wide, TIME_A, TIME_B), 0.0)
+                w = w * TIME(wide, TIME_A, TIME_B)
         if FAR_LOG or (TIMED and TIME_LOG):
-            log = tl.where(w > 0.0, log, -1e30)
+            log = tl.where(inside & (w > 0.0), log, float("-inf"))
             higher = tl.maximum(top, tl.max(log, 1))
             shrink = tl.exp2(top - higher)
             top = higher
@@ -193,8 +212,8 @@ def flash_moments(
     Parameters
     ----------
     precision : {"ieee", "bf16x3", "bf16"}
-        Arithmetic of the matrix product.  Features are centred first, and the norms are those of the rounded features, so
-        that the rounding moves points but makes no distance wrong.
+        Arithmetic of the matrix product.  Features are centred first, and the norms are those of the features as they are
+        multiplied, so that the rounding moves points but makes no distance wrong.
     degree : {0, 1}
         0 leaves the moments that only a line needs (s1, s2, t1, q1, q2) at 0.
     split : int, optional
@@ -208,13 +227,26 @@ def flash_moments(
         out[9] = -torch.inf
         return out
     centre = points.features.float().mean(0)
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    q, x = ((part.features.float() - centre).to(kind).contiguous() for part in (queries, points))
     far, time = fused(feature_kernel), fused(time_kernel)
-    bq, bn, bd, warps, stages = tile(precision)
-    share = split or shares(many, total, bq, bn, device)
-    norms = q.float().square().sum(1), x.float().square().sum(1)
     timed, own, same = points.step is not None, points.id is not None, points.prompt is not None
+    with here(points.features):
+        descriptors = precision != "ieee" and hopper()
+    bq, bn, bd, warps, stages = (16, 32, 32, 4, 1) if INTERPRETED else tile(precision, timed, descriptors)
+    columns = triton.cdiv(points.features.shape[1], bd) * bd
+    wider = (0, columns - points.features.shape[1])
+    exact = [pad(part.features.float() - centre, wider).contiguous() for part in (queries, points)]
+    kind = torch.float32 if precision == "ieee" else torch.bfloat16
+    high = [part.to(kind) for part in exact]
+    low = high
+    norms = [part.float().square().sum(1) for part in high]
+    if precision == "bf16x3":
+        low = [(whole - part.float()).to(kind) for whole, part in zip(exact, high, strict=True)]
+        cross = [(part.float() * rest.float()).sum(1) for part, rest in zip(high, low, strict=True)]
+        norms = [norm + 2.0 * both for norm, both in zip(norms, cross, strict=True)]  # as the kernel multiplies
+    parts = high + low
+    if descriptors:
+        parts = [TensorDescriptor.from_tensor(p, [rows, bd]) for p, rows in zip(parts, 2 * [bq, bn], strict=True)]
+    share = split or shares(many, total, bq, bn, device)
 
     def pair(field: str) -> list[torch.Tensor]:
         """A field of the queries and of the points in 32 bits; any tensor in place of None."""
@@ -224,32 +256,41 @@ def flash_moments(
     width = windows.width.float() if timed else norms[0]
     reach = windows.reach.clamp(max=2**31 - 1).int() if timed else norms[0]
     partial = torch.empty((share, 10, many), dtype=torch.float32, device=device)
-    with here(x):
+    with here(points.features):
         flash_kernel[(triton.cdiv(many, bq), share)](
-            q, x, *norms, *pair("step"), *pair("prompt"), *pair("id"), response.float().contiguous(), width, reach,
-            partial, many, total, q.shape[1], 1.0 / windows.bandwidth, float(windows.other_prompt), share,
+            *parts, *norms, *pair("step"), *pair("prompt"), *pair("id"), response.float().contiguous(), width, reach,
+            partial, many, total, columns, min(1.0 / windows.bandwidth, 1e37), float(windows.other_prompt), share,
             FAR=device_code(far.log2 or far.weight), FAR_A=far.a, FAR_B=far.b, FAR_LOG=far.log2 is not None,
-            FAR_EDGE=feature_kernel.support != float("inf"), FAR_CLOSED=feature_kernel.closed,
+            SUPPORT=float(feature_kernel.support), CLOSED=feature_kernel.closed,
             TIME=device_code(time.log2 or time.weight), TIME_A=time.a, TIME_B=time.b, TIME_LOG=time.log2 is not None,
             TIMED=timed, LINE=timed and degree == 1, SAME=same and windows.other_prompt != 1.0, OWN=own,
-            PRECISION="bf16x3" if precision == "bf16x3" and not INTERPRETED else "ieee",
-            WIDEN=INTERPRETED and kind == torch.bfloat16, EVEN=q.shape[1] % bd == 0,
-            BQ=bq, BN=bn, BD=bd, num_warps=warps, num_stages=stages, **OPTIONS,
+            LOW=precision == "bf16x3", WIDEN=INTERPRETED and precision != "ieee",
+            DESCRIPTORS=descriptors, BQ=bq, BN=bn, BD=bd, num_warps=warps, num_stages=stages, **OPTIONS,
         )  # fmt: skip
     return merge(partial)
 
 
-def tile(precision: str) -> tuple[int, int, int, int, int]:
-    """Queries, points and features of a tile, warps and pipeline stages."""
+def hopper() -> bool:
+    """Whether tiles come by tensor descriptors: on a Hopper GPU; in the interpreter as well, so that they are tested."""
     if INTERPRETED:
-        return 16, 32, 32, 4, 1
-    return {"ieee": (16, 64, 16, 4, 2), "bf16x3": (64, 64, 32, 4, 2), "bf16": (64, 64, 64, 8, 3)}[precision]
+        return True
+    target = triton.runtime.driver.active.get_current_target()
+    return target.backend == "cuda" and target.arch == 90
+
+
+def tile(precision: str, timed: bool, descriptors: bool) -> tuple[int, int, int, int, int]:
+    """Queries, points and features of a tile, warps and pipeline stages."""
+    if precision == "ieee":
+        return 16, 64, 16, 4, 2
+    if descriptors:
+        return 128, 64 if timed else 256, 64, 8, 2
+    return {"bf16x3": (64, 64, 32, 4, 2), "bf16": (64, 64, 64, 8, 3)}[precision]
 
 
 def shares(queries: int, points: int, bq: int, bn: int, device: torch.device) -> int:
-    """Shares of the points, so that every multiprocessor has several programs."""
+    """Shares of the points: every multiprocessor gets several programs, and no last wave of a few."""
     wanted = 4 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 8
-    return max(min(triton.cdiv(wanted, triton.cdiv(queries, bq)), triton.cdiv(points, bn), 64), 1)
+    return max(min(wanted // triton.cdiv(queries, bq), triton.cdiv(points, bn), 64), 1)
 
 
 def merge(partial: torch.Tensor) -> torch.Tensor:

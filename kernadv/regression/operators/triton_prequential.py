@@ -1,7 +1,8 @@
 """Prequential scores of bandwidths over whole histories, without temporaries.
 
-A program owns one prompt, one bandwidth and every SPLIT-th block of its visits; it predicts a block of visits from all
-earlier ones, 32 at a time, and keeps only the two sums.  The reference is `kernadv.regression.operators.prequential`.
+A program owns one prompt, a few bandwidths and every SPLIT-th block of its visits; it predicts a block of visits from all
+earlier ones and keeps only the two sums.  A lane is a visit to predict and keeps the earlier ones in registers, so no sum
+crosses a lane before the end.  The reference is `kernadv.regression.operators.prequential`.
 """
 
 import torch
@@ -17,6 +18,57 @@ PROGRAMS = 4096
 
 
 @triton.jit
+def reach_of(width, SUPPORT: tl.constexpr, CLOSED: tl.constexpr, NARROW: tl.constexpr):
+    """`Kernel.reach` as an unsigned number, 0 in place of -1."""
+    edge = width * SUPPORT
+    if NARROW:
+        edge = tl.minimum(edge, 2147483648.0)
+    else:
+        edge = tl.minimum(edge, 9223372036854775808.0)
+    whole = tl.floor(edge + 0.5)
+    exact = tl.abs(edge - whole) <= 1e-9 * tl.maximum(whole, 1.0)
+    if CLOSED:
+        inner = whole
+    else:
+        inner = tl.maximum(whole - 1.0, 0.0)
+    reach = tl.where(exact, inner, tl.floor(edge))
+    if NARROW:
+        reach = reach.to(tl.uint32)
+    else:
+        reach = reach.to(tl.uint64)
+    return reach
+
+
+@triton.jit
+def weighted(
+    now,
+    inverse,
+    reach,
+    then,
+    c,
+    y,
+    WEIGHT: tl.constexpr,
+    A: tl.constexpr,
+    B: tl.constexpr,
+    EDGE: tl.constexpr,
+    NARROW: tl.constexpr,
+    REAL: tl.constexpr,
+):
+    """Weighted sums of earlier visits; bandwidths x visits to predict."""
+    lag = now[None, None, :] - then[:, None, None]
+    w = WEIGHT(lag.to(REAL) * inverse[None, :, :], A, B)
+    if EDGE:  # a lag of 0 or less is beyond every edge as an unsigned number
+        if NARROW:
+            inside = (lag - 1).to(tl.uint32) < reach[None, :, :]
+        else:
+            inside = (lag - 1).to(tl.uint64) < reach[None, :, :]
+    else:
+        inside = lag > 0
+    w = tl.where(inside, w, 0.0)
+    return tl.sum(w * c[:, None, None], 0), tl.sum(w * y[:, None, None], 0)
+
+
+@triton.jit
 def prequential_kernel(
     start,
     length,
@@ -29,76 +81,64 @@ def prequential_kernel(
     loss,
     count,
     H,
-    SUPPORT,
     WEIGHT: tl.constexpr,
     A: tl.constexpr,
     B: tl.constexpr,
-    EDGE: tl.constexpr,
+    SUPPORT: tl.constexpr,
     CLOSED: tl.constexpr,
     NARROW: tl.constexpr,
     REAL: tl.constexpr,
     SPLIT: tl.constexpr,
+    BH: tl.constexpr,
     BQ: tl.constexpr,
     BN: tl.constexpr,
 ):
+    EDGE: tl.constexpr = float("inf") != SUPPORT
     p = tl.program_id(0).to(tl.int64)
-    h = tl.program_id(1).to(tl.int64)
+    rh = tl.program_id(1).to(tl.int64) * BH + tl.arange(0, BH)
     part = tl.program_id(2)
     begin = tl.load(start + p).to(tl.int64)
-    size = tl.load(length + p).to(tl.int64)
-    grow = tl.load(slope + h)
-    least = tl.load(floor + h)
-    lost = tl.zeros((BQ,), REAL)
-    seen = tl.zeros((BQ,), REAL)
+    size = tl.load(length + p)
+    grow = tl.load(slope + rh, mask=rh < H, other=0.0)
+    least = tl.load(floor + rh, mask=rh < H, other=1.0)
+    lost = tl.zeros((BH, BQ), REAL)
+    seen = tl.zeros((BH, BQ), REAL)
     for first in range(part * BQ, size, SPLIT * BQ):
-        rq = first + tl.arange(0, BQ)
-        mq = rq < size
-        now = tl.load(step + begin + rq, mask=mq, other=0).to(tl.int64)
-        width = tl.maximum(now.to(tl.float64) * grow, least)
-        inverse = (1.0 / width).to(REAL)
+        rows = first + tl.arange(0, BQ)
+        mq = rows < size
+        now = tl.load(step + begin + rows, mask=mq, other=0)
+        width = tl.maximum(now.to(tl.float64)[None, :] * grow[:, None], least[:, None])
+        inverse = 1.0 / width.to(REAL)
+        reach = inverse
         if EDGE:
-            edge = width * SUPPORT
-            bounded = edge < 4611686018427387904.0
-            edge = tl.where(bounded, edge, 0.0)
-            whole = tl.floor(edge + 0.5)
-            exact = tl.abs(edge - whole) <= 1e-9 * tl.maximum(whole, 1.0)
-            inner = whole
-            if not CLOSED:
-                inner = whole - 1.0
-            reach = tl.where(exact, inner, tl.floor(edge)).to(tl.int64)
-            reach = tl.where(bounded, reach, 4611686018427387904)
-            if NARROW:
-                reach = tl.minimum(reach, 2147483647).to(tl.int32)
-        below = tl.zeros((BQ, BN), REAL)
-        above = tl.zeros((BQ, BN), REAL)
-        for j in range(0, tl.minimum(size, first + BQ), BN):
-            rn = j + tl.arange(0, BN)
-            mn = rn < size
-            then = tl.load(step + begin + rn, mask=mn, other=0).to(tl.int64)
-            c = tl.load(n + begin + rn, mask=mn, other=0).to(REAL)
-            y = tl.load(s + begin + rn, mask=mn, other=0).to(REAL)
-            if NARROW:
-                lag = now.to(tl.int32)[:, None] - then.to(tl.int32)[None, :]
-            else:
-                lag = now[:, None] - then[None, :]
-            inside = (lag > 0) & mn[None, :]
-            if EDGE:
-                inside = inside & (lag <= reach[:, None])
-            u = tl.where(inside, lag, 0).to(REAL) * inverse[:, None]
-            w = tl.where(inside, WEIGHT(u, A, B), 0.0)
-            below += w * c[None, :]
-            above += w * y[None, :]
-        bottom = tl.sum(below, 1)
-        scored = mq & (bottom > 0.0)
-        fit = tl.sum(above, 1) / tl.where(scored, bottom, 1.0)
-        c = tl.load(n + begin + rq, mask=mq, other=0).to(REAL)
-        y = tl.load(s + begin + rq, mask=mq, other=0).to(REAL)
-        yy = tl.load(ss + begin + rq, mask=mq, other=0).to(REAL)
+            reach = reach_of(width, SUPPORT, CLOSED, NARROW)
+        below = tl.zeros((BH, BQ), REAL)
+        above = tl.zeros((BH, BQ), REAL)
+        for j in range(0, first, BN):
+            at = begin + j + tl.arange(0, BN)
+            then, c, y = tl.load(step + at), tl.load(n + at).to(REAL), tl.load(s + at).to(REAL)
+            b, a = weighted(now, inverse, reach, then, c, y, WEIGHT, A, B, EDGE, NARROW, REAL)
+            below += b
+            above += a
+        for j in range(first, tl.minimum(size, first + BQ), BN):
+            row = j + tl.arange(0, BN)
+            mn = row < size
+            then = tl.load(step + begin + row, mask=mn, other=0)
+            c = tl.load(n + begin + row, mask=mn, other=0).to(REAL)
+            y = tl.load(s + begin + row, mask=mn, other=0).to(REAL)
+            b, a = weighted(now, inverse, reach, then, c, y, WEIGHT, A, B, EDGE, NARROW, REAL)
+            below += b
+            above += a
+        scored = mq[None, :] & (below > 0.0)
+        fit = above / tl.where(scored, below, 1.0)
+        c = tl.load(n + begin + rows, mask=mq, other=0).to(REAL)[None, :]
+        y = tl.load(s + begin + rows, mask=mq, other=0).to(REAL)[None, :]
+        yy = tl.load(ss + begin + rows, mask=mq, other=0).to(REAL)[None, :]
         lost += tl.where(scored, yy - 2.0 * fit * y + c * fit * fit, 0.0)
         seen += tl.where(scored, c, 0.0)
-    cell = (part * tl.num_programs(0).to(tl.int64) + p) * H + h
-    tl.store(loss + cell, tl.sum(lost, 0))
-    tl.store(count + cell, tl.sum(seen, 0))
+    cell = (part * tl.num_programs(0).to(tl.int64) + p) * H + rh
+    tl.store(loss + cell, tl.sum(lost, 1), mask=rh < H)
+    tl.store(count + cell, tl.sum(seen, 1), mask=rh < H)
 
 
 def prequential_cv(
@@ -106,16 +146,23 @@ def prequential_cv(
 ) -> torch.Tensor:
     """Scores, (2, P, H); see `kernadv.regression.operators.prequential.prequential_cv`."""
     prompts, grid = len(histories.start), len(slope)
-    split = min(max(PROGRAMS // max(prompts * grid, 1), 1), 16)
-    split = triton.next_power_of_2(split)
+    bh, bq, bn = blocks(grid, dtype)
+    programs = prompts * triton.cdiv(grid, bh)
+    split = triton.next_power_of_2(min(max(PROGRAMS // max(programs, 1), 1), 16))
     out = torch.empty((2, split, prompts, grid), dtype=getattr(torch, dtype), device=histories.step.device)
     code = fused(kernel)
-    if prompts * grid:
+    if programs:
         with here(histories.step):
-            prequential_kernel[(prompts, grid, split)](
-                *histories, slope, floor, out[0], out[1], grid, min(kernel.support, 1e300),
-                WEIGHT=device_code(code.weight), A=code.a, B=code.b,
-                EDGE=kernel.support != float("inf"), CLOSED=kernel.closed, NARROW=histories.step.dtype == torch.int32,
-                REAL=real_type(dtype), SPLIT=split, BQ=32, BN=32, num_warps=4, **OPTIONS,
+            prequential_kernel[(prompts, triton.cdiv(grid, bh), split)](
+                *histories, slope, floor, out[0], out[1], grid,
+                WEIGHT=device_code(code.weight), A=code.a, B=code.b, SUPPORT=float(kernel.support),
+                CLOSED=kernel.closed, NARROW=histories.step.dtype == torch.int32, REAL=real_type(dtype), SPLIT=split,
+                BH=bh, BQ=bq, BN=bn, num_warps=1, **OPTIONS,
             )  # fmt: skip
     return out.sum(1)
+
+
+def blocks(grid: int, dtype: str) -> tuple[int, int, int]:
+    """Bandwidths, visits to predict and earlier visits of a tile: one visit to predict a lane."""
+    most, bn = (8, 8) if dtype == "float32" else (4, 4)
+    return min(triton.next_power_of_2(grid), most), 32, bn
