@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._typing import FloatArray
+from kernadv.pooling.rows import LOOPS
 
 #: A numpy array or a tensor.
 Array = Any
@@ -84,6 +85,19 @@ class ArrayNamespace:
     def solve(self, system: Array, right: Array) -> Array:
         """Solution for a symmetric positive definite system.  # (J, J), (J,) or (J, K)"""
         return np.linalg.solve(system, right)
+
+    def rows(self, program: Any, *arguments: Any, sums: int = 0) -> Array:
+        """Run a program of `kernadv.pooling.rows` for all places, of which the first argument says the number.
+
+        Returns
+        -------
+        (sums,)
+            What it adds; its last argument, if there are any.
+        """
+        added = [np.zeros(sums)] if sums else []
+        flat = (np.ascontiguousarray(x).reshape(-1) if isinstance(x, np.ndarray) else x for x in (*arguments, *added))
+        LOOPS[program](*flat)
+        return added[0] if added else None
 
     def sum_of_others(self, prompt: Array, *parts: Array) -> Array:
         """Sum of each (B,) part over the groups of the other prompts; the own ones never enter, not even in rounding.

@@ -11,6 +11,7 @@ from kernadv._arrays import LAST_STEP
 from kernadv._errors import CheckpointError
 from kernadv._states import whole_numbers
 from kernadv._typing import FloatArray
+from kernadv.pooling import rows
 from kernadv.pooling._base import GroupSums, PoolPiece, check_shapes, share_of
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 from kernadv.pooling._running import LEAST_SPAN, Running
@@ -98,8 +99,12 @@ class Forecast(NamedTuple):
         The common level that the other prompts show.
     low, span : (N,)
         Low end and length of the range of the rewards; in the first batch, of the rewards of the other prompts.
-    base : Beliefs
-        At the newest visits.
+    told : (N,)
+        1 where these are known, else 0.
+    notes : (N, 2 + 2 M)
+        Those of `Query`, with beliefs in the present range.
+    offset : (N,)
+        As in `Pool.offset`.
     count : ()
         As in `Running.count`.
     inside : GroupSums of N groups
@@ -116,7 +121,9 @@ class Forecast(NamedTuple):
     level: Array
     low: Array
     span: Array
-    base: Beliefs
+    told: Array
+    notes: Array
+    offset: Array
     count: Any
     inside: GroupSums
     score: Array
@@ -188,19 +195,20 @@ class Pool:
         """Predict a batch.  Its rewards enter only through the common level, each for the other prompts."""
         xp = self.xp
         batch, running = query.batch, self.running
-        weights, base = self.weights.weights(), self._recalled(query)
+        weights, notes, offset = self.weights.weights(), self._recalled(query), self.offset(query)
         count, inside = running.count, self._inside(batch)
-        beliefs = self._moved(base, self._since(query))
-        score, information, value, error = self._evidence(beliefs, weights, inside, count)
+        score, information, value, error = self._evidence(query, notes, offset, weights, inside, count)
         elsewhere = xp.sum_of_others(batch.prompt, score, information)
         level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(query.step))
         low, span, told = (x + 0.0 * level for x in (running.low, running.span, xp.number(~running.empty)))
         if not xp.rules_out(running.empty):
             level, low, span, told = self._of_others(query, (level, low, span, told))
-        alpha, beta = beliefs.at(level[:, None], xp)
-        worth = alpha + beta
-        mean, worth = alpha / worth, worth * told[:, None]
-        return Forecast(weights, mean, worth, level, low, span, base, count, inside, score, information, value, error)
+        mean, worth = xp.zeros(2, len(level), len(weights))
+        xp.rows(
+            rows.forecast, *worth.shape, notes, query.known, query.gap, offset, level, told, self._shared(count),
+            self._filters(weights), mean, worth,
+        )  # fmt: skip
+        return Forecast(weights, mean, worth, level, low, span, told, notes, offset, count, inside, score, information, value, error)
 
     def posterior(
         self,
@@ -229,52 +237,21 @@ class Pool:
         Estimate of (B,)
             ``defined`` is False where neither the past nor a trace says anything.
         """
-        running, where = self.running, self.xp.where
+        xp, running, batch = self.xp, self.running, len(group)
         _, mass, total = others
-        low, span = forecast.low[group], forecast.span[group]
-        k = where(running.empty, 1.0 / weight, forecast.count)
-        heard = k * mass
-        place, row = places or (slice(None), slice(None))
-        sums = self._joined(forecast, group[row], heard[row])
-        level, gain, far, tilt, bend, noise, slope, curve = (part[place] for part in sums)
-        above = k * (total - low * mass)
-        x = where(span > 0, above / where(span > 0, span, 1.0), 0.0).clip(-FARTHEST, FARTHEST)
-        centre = level + gain * x
-        spread = abs(noise + x * (slope - curve * x)) + (far + x * (2.0 * tilt + bend * x)).clip(0.0)
-        n_eff = (abs(centre * (1.0 - centre)) / spread.clip(1e-300) - 1.0).clip(1e-3) / (k * weight)
-        defined, alone = gain > 0, forecast.worth[:, 0][group] <= 0
-        variance = where(defined & ~running.empty, span**2 * spread, np.nan)
-        value = where(alone, self.xp.ratio(total, mass), low + span * level + gain * above)
-        return Estimate(where(defined, value, np.nan), variance, where(defined, n_eff, 0.0), defined)
-
-    def _joined(self, forecast: Forecast, group: Array, heard: Array) -> list[Array]:
-        """Mean and variance over the filters, as functions of the sum x of k w share over the others; heard: k W.  # (U,)
-
-        A filter says p = (nu p + x) / (nu + k W), with the variance p (1 - p) / (nu + k W + 1).
-
-        Returns
-        -------
-        eight (U,) arrays
-            The mean is the first plus the second times x.  The variance of the means is the third, twice the fourth and the
-            fifth times 1, x and x^2; the mean of the variances the sixth, the seventh and minus the eighth times these.
-        """
-        w, worth, mean = forecast.weights, forecast.worth[group], self.xp.averages
-        bottom = worth + heard[:, None]
-        gain = self.xp.ratio(1.0, bottom)
-        level = forecast.mean[group] * worth * gain
-        inner = 1.0 / (bottom + 1.0)
-        a, b = mean(level, w), mean(gain, w)
-        off, turn = level - a[:, None], gain - b[:, None]
-        return [
-            a,
-            b,
-            mean(off * off, w),
-            mean(off * turn, w),
-            mean(turn * turn, w),
-            mean(inner * level * (1.0 - level), w),
-            mean(inner * gain * (1.0 - 2.0 * level), w),
-            mean(inner * gain * gain, w),
-        ]
+        k = xp.where(running.empty, 1.0 / weight, forecast.count) + 0.0 * mass
+        place, row = places or (xp.arange(batch), xp.arange(batch))
+        heard, filters, sums = (k * mass)[row], self._filters(forecast.weights), xp.zeros(8, len(row))
+        xp.rows(
+            rows.joined, len(row), len(forecast.weights), group[row], heard, forecast.mean, forecast.worth, filters, sums
+        )
+        out = xp.zeros(3, batch)
+        xp.rows(
+            rows.posterior, batch, len(row), place, group, mass, total, k, k * weight, forecast.low, forecast.span,
+            forecast.told, sums, self._shared(forecast.count), out,
+        )  # fmt: skip
+        value, variance, n_eff = out
+        return Estimate(value, variance, n_eff, n_eff > 0)
 
     def centre(self, forecast: Forecast, group: Array, mass: Array, value: Array) -> Array:
         """Values as shares of the range, corrected by how far such predictions were off.
@@ -391,17 +368,18 @@ class Pool:
         new = xp.number((query.step > self.newest) & some)[0]
         elapsed = self._elapsed(query.step) * xp.number(some)
         learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
-        base, inside, score, information = forecast.base, forecast.inside, forecast.score, forecast.information
+        inside, notes, offset = forecast.inside, forecast.notes, forecast.offset
+        score, information = forecast.score, forecast.information
         limits = query.low.min(), query.high.max()
         low, high = (xp.pick(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
         lower, upper = self.running.learn(forecast.value, forecast.error, batch, low, high, new=new)
         other = (lower > 0) | (upper < 1) | ~learned
         if not xp.rules_out(other):  # another range: all is placed in it
             self._carry(lower, upper)
-            inside = self._inside(batch)
-            base = Beliefs(*(where(other, x, y) for x, y in zip(self._recalled(query), base, strict=True)))
-            now = self._moved(base, self._since(query))
-            again = self._evidence(now, forecast.weights, inside, where(learned, forecast.count, self.running.count))
+            inside, notes = self._inside(batch), self._recalled(query)
+            offset = where(other, self.offset(query), offset)
+            count = where(learned, forecast.count, self.running.count)
+            again = self._evidence(query, notes, offset, forecast.weights, inside, count)
             score, information = (where(other, x, y) for x, y in zip(again, (score, information), strict=False))
         first = ~learned & some
         if not xp.rules_out(first):
@@ -411,7 +389,7 @@ class Pool:
         predicted = lower + (upper - lower) * (forecast.mean @ forecast.weights)
         typical = self.running.weight
         self.calibration.learn(predicted, inside, told / typical, new=new)
-        beliefs, loss, heard = self._chained(query, base, inside)
+        notes, loss = self._updated(query, notes, offset, inside)
         self.weights.learn(loss, batch.w.sum() / typical, new=new)
         if self.features is not None and query.features is not None:
             residual = self.xp.ratio(inside.wz, batch.w) - (lower + (upper - lower) * mean)
@@ -419,91 +397,34 @@ class Pool:
             share = batch.w / where(learned, weight, own)
             self.features.learn(query.features, self._kappa, residual, share, ~known, new=new)
         self.newest[:] = where(new > 0, query.step, self.newest)
-        ends = self.running.range + xp.zeros_like(query.gap)[:, None]
-        return where(heard[:, None], xp.concatenate([ends, beliefs.logit, beliefs.variance], axis=1), 0.0)
+        return notes
 
     def _begin(self, inside: GroupSums, first: Any) -> None:
         """Take the common level from a batch, if it is the first."""
         worth = self._different(inside)
         self.common.begin((worth * self.xp.ratio(inside.wz, inside.w)).sum(), worth.sum(), first)
 
-    def _chained(self, query: Query, base: Beliefs, inside: GroupSums) -> tuple[Beliefs, Array, Array]:
-        """Beliefs of each group's prompt after the batch, losses of the filters, and whether anything is known of it."""
-        chain = query.chain
-        if chain is None:
-            beliefs, loss = self._updated(base, query.gap, inside)
-            return beliefs, loss, query.known | (inside.w > 0)
-        xp, where = self.xp, self.xp.where
-        size, first_group = len(inside.n), chain.first_group
-        none = xp.zeros_like(base.logit[:1])
-        held = [
-            xp.concatenate([part, none]) for part in base
-        ]  # of each prompt, at its first group; the last row takes what must not be stored
-        ahead = xp.concatenate([0.0 * query.gap, 0.0 * query.gap[:1]])  # steps of its newest visit beyond that before
-        seen = xp.concatenate([query.known, query.known[:1]])
+    def _updated(self, query: Query, before: Array, offset: Array, inside: GroupSums) -> tuple[Array, Array]:
+        """Notes of each group's prompt after the batch, and losses of the filters in squared typical weights.
+
+        before: as `Forecast.notes`, in the range after the batch.
+        """
+        xp, size = self.xp, len(query.gap)
+        first_group, turn, turns = query.chain or Chain(xp.arange(size), xp.zeros(size), 1)
+        notes, ahead, seen = xp.zeros(size, self.width), xp.zeros(size), xp.zeros(size)
+        shared, filters = self._shared(self.running.count), self._filters(self.weights.weights())
         loss = 0.0
-        for turn in range(chain.turns):
-            now = (chain.turn == turn) & (inside.n > 0)
-            gap = where(seen[first_group], query.gap - ahead[first_group], 0.0)
-            after, lost = self._updated(Beliefs(*(part[first_group] for part in held)), gap, inside.only(now))
-            loss = loss + lost
-            place = where(now, first_group, size)
-            for part, new in zip(held, after, strict=True):
-                part[place] = new
-            ahead[place] = where(seen[first_group], ahead[first_group] + gap.clip(0.0), query.gap)
-            seen[place] = seen[first_group] | (inside.w > 0)
-        return Beliefs(*(part[first_group] for part in held)), loss, seen[first_group]
-
-    def _updated(self, base: Beliefs, gap: Array, inside: GroupSums) -> tuple[Beliefs, Array]:
-        """Beliefs after a group each, and the losses of the filters.
-
-        A late group shows what the prompt was: what the belief at that step gains, the one of today gains in proportion.
-        """
-        xp, where = self.xp, self.xp.where
-        level, k = self.common.expected(), self.running.count
-        n = (k * inside.w)[:, None]
-        s = xp.minimum((k * inside.wz)[:, None], n)
-        beliefs = self._moved(base, abs(gap))
-        alpha, beta = beliefs.at(level, xp)
-        loss = self._loss(alpha, alpha + beta, inside, k)
-        after = believed(alpha + s, beta + (n - s), level, xp)
-        late = (gap < 0)[:, None]
-        gain = where(late, base.variance / beliefs.variance, 1.0)
-        logit = where(late, base.logit + gain * (after.logit - base.logit), after.logit)
-        fall = gain * gain * (beliefs.variance - after.variance)
-        return Beliefs(logit, where(late, base.variance - fall, after.variance)), loss
-
-    def _loss(self, alpha: Array, worth: Array, inside: GroupSums, k: Any) -> Array:
-        """Sums over all traces of ``w^2 (z - V^(g))^2`` in squared typical weights, with V^(g) from the past and the other
-        traces of the group; what is left out is as heavy as a trace on average, by w^2; k: as `Running.count`.  # (M,)
-        """
-        each = self.xp.ratio(inside.www, inside.ww)
-        others = inside.w - each
-        # of a single trace what others show is rounding, which little worth magnifies
-        several = others > ALONE * inside.w
-        rest = worth + (k * others * several)[:, None]
-        centre = self.xp.ratio(inside.wwz, inside.ww)  # the mean, by w^2
-        within = (self.xp.at_least(inside.wwzz - centre * inside.wwz, 0.0) * several)[:, None]
-        aside = (k * (inside.w * centre - inside.wz) * several)[:, None]
-        spread = within * ((worth + (k * inside.w)[:, None]) / rest) ** 2
-        off = (centre[:, None] * worth - alpha + aside) / rest
-        return (spread + inside.ww[:, None] * off * off).sum(0) / self.running.weight**2
-
-    def _recalled(self, query: Query) -> Beliefs:
-        """Beliefs at the newest visits, in shares of the present range; of prompts without one, the prior."""
-        xp, where = self.xp, self.xp.where
-        size = len(self._prior)
-        known = query.known[:, None]
-        low, high = self.running.range
-        stale = known & (((query.notes[:, 0] != low) | (query.notes[:, 1] != high))[:, None])
-        logit = where(known, query.notes[:, 2 : 2 + size], self.offset(query)[:, None])
-        variance = where(known, query.notes[:, 2 + size :], 4.0 / self._prior)
-        if self.xp.rules_out(stale.any()):
-            return Beliefs(logit, variance)
-        level = self.common.expected()
-        lower, upper = (share_of(query.notes[:, end], low, high, xp)[:, None] for end in (0, 1))
-        placed, slope = carried(logit + carried_back(level, lower, upper, xp), lower, upper, xp)
-        return Beliefs(where(stale, placed - level, logit), where(stale, variance * slope * slope, variance))
+        for now in range(turns):
+            loss = loss + xp.rows(
+                rows.learned, size, len(self._prior), now, first_group, turn, before, query.known, query.gap, offset,
+                *inside[1:8], shared, filters, notes, ahead, seen, sums=len(self._prior),
+            )  # fmt: skip
+        loss = loss / self.running.weight**2
+        if query.chain is not None:
+            notes, seen = notes[first_group], seen[first_group]
+        if not xp.certain(seen > 0):
+            notes = notes * seen[:, None]
+        return notes, loss
 
     def offset(self, query: Query) -> Array:
         """How far features place the prior from the common level.  # (N,)"""
@@ -516,26 +437,36 @@ class Pool:
         log = self.xp.log
         return log(there / (1.0 - there)) - log(here / (1.0 - here))
 
-    def _since(self, query: Query) -> Array:
-        """Steps between the newest visit of each group's prompt and the group, 0 of prompts without one.  # (N,)"""
-        return self.xp.where(query.known, abs(query.gap), 0.0)
+    def _recalled(self, query: Query) -> Array:
+        """As `Forecast.notes`."""
+        low, high = self.running.range
+        stale = query.known & ((query.notes[:, 0] != low) | (query.notes[:, 1] != high))
+        if self.xp.rules_out(stale.any()):
+            return query.notes
+        notes = self.xp.zeros(*query.notes.shape)
+        shared = self._shared(self.running.count)
+        self.xp.rows(rows.recalled, len(notes), len(self._prior), query.notes, query.known, shared, notes)
+        return notes
 
-    def _moved(self, beliefs: Beliefs, gap: Array) -> Beliefs:
-        return beliefs.later(gap[:, None], self._walk, self._discount, self.xp)
-
-    def _evidence(self, beliefs: Beliefs, weights: Array, inside: GroupSums, count: Any) -> tuple[Array, ...]:
+    def _evidence(
+        self, query: Query, notes: Array, offset: Array, weights: Array, inside: GroupSums, count: Any
+    ) -> Array:
         """Score, information, value and error of `Forecast`; count: as `Running.count`."""
-        xp = self.xp
-        alpha, beta = beliefs.at(self.common.expected(), xp)
-        worth = alpha + beta
-        p = alpha / worth
-        centre = p @ weights
-        square = (p * (p + (1.0 - p) / (worth + 1.0))) @ weights
-        error, noise = xp.at_least(square - centre * centre, 0.0), centre - square
-        n = count * inside.w
-        slope = noise / xp.at_least(error * n + noise, 1e-300)
-        score = slope * (count * inside.wz - n * centre)
-        return score, slope * noise * n, centre, error
+        out = self.xp.zeros(4, len(offset))
+        self.xp.rows(
+            rows.evidence, len(offset), len(weights), notes, query.known, query.gap, offset, inside.w, inside.wz,
+            self._shared(count), self._filters(weights), out,
+        )  # fmt: skip
+        return out
+
+    def _shared(self, count: Any) -> Array:
+        """What `rows` calls shared."""
+        xp, (low, high) = self.xp, self.running.range
+        return xp.stack([low, high, self.common.expected(), count + 0.0 * low, xp.number(~self.running.empty)])
+
+    def _filters(self, weights: Array) -> Array:
+        """What `rows` calls filters."""
+        return self.xp.stack([weights, self._prior, self._walk, self._discount])
 
     def _carry(self, lower: Any, upper: Any) -> None:
         """Express what was learned in shares of the old range in shares of the present one; see `Running.learn`."""

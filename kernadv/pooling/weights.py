@@ -16,6 +16,9 @@ TRUST, VARIANCE = 2.0, 0.2
 #: The rate of the weights times the variance of a reward; 1/2 would give the posterior for normal rewards.
 RATE = 0.25
 
+#: Weights below this share are 0: numbers near the smallest of all make arithmetic slow.
+FAINT = 1e-100
+
 
 class PrequentialWeights(PoolPiece):
     """Weights of M predictors, ``w_m ~ o_m exp(-L_m / (4 v))``, the same for all prompts.
@@ -49,6 +52,7 @@ class PrequentialWeights(PoolPiece):
         least = self.loss.min()
         variance = (least + TRUST * VARIANCE) / (self.traces + TRUST)
         raw = self._odds * self.xp.exp(-RATE * (self.loss - least) / variance)
+        raw = self.xp.where(raw > FAINT, raw, 0.0)
         return raw / raw.sum()
 
     def learn(self, loss: Array, traces: Any, *, new: Any) -> None:

@@ -1,0 +1,133 @@
+"""The words in which `kernadv.pooling.rows` is written, as numba compiles them; in Triton, see `kernadv.device.programs`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
+
+#: ln 2 in two parts, the first with so few digits that its multiples are exact.
+LN2, LN2_REST = 0.693147180369123816490, 1.90821492927058770002e-10
+#: Bits of 1.0, and those of a mantissa.
+ONE, MANTISSA = 0x3FF0000000000000, 0x000FFFFFFFFFFFFF
+
+
+def word(function: Any) -> Any:
+    """Compile a word; it becomes part of the loop that uses it."""
+    return numba.njit(inline="always")(function)
+
+
+@word
+def get(x: Any, i: Any, mine: Any) -> Any:
+    """The number of a place."""
+    return x[np.uintp(i)]
+
+
+@word
+def read(x: Any, k: Any) -> Any:
+    """A number that all places share."""
+    return x[np.uintp(k)]
+
+
+@word
+def put(x: Any, i: Any, value: Any, mine: Any) -> None:
+    """Store the number of a place that is ours."""
+    if mine:
+        x[np.uintp(i)] = value
+
+
+@word
+def add(sums: Any, k: Any, value: Any) -> None:
+    """Add the numbers of all places; 0 for those that are not ours."""
+    sums[np.uintp(k)] += value
+
+
+@word
+def where(truth: Any, this: Any, that: Any) -> Any:
+    """One of two."""
+    return this if truth else that
+
+
+@word
+def most(a: Any, b: Any) -> Any:
+    """The larger one."""
+    return a if a >= b else b
+
+
+@word
+def least(a: Any, b: Any) -> Any:
+    """The smaller one."""
+    return a if a <= b else b
+
+
+@word
+def some(truth: Any) -> Any:
+    """Whether it is true of any place of the block."""
+    return truth
+
+
+# exp and log of a library are calls, one number at a time; these become part of a loop over the filters, which runs on several
+@numba.njit(fastmath={"contract"}, error_model="numpy")
+def exp(x: Any) -> Any:
+    """e^x, for -700 < x < 700, to 2 units in the last place: 2^k times Taylor's series at most ln(2) / 2 from 0."""
+    k = math.floor(x * 1.4426950408889634 + 0.5)
+    r = (x - k * LN2) - k * LN2_REST
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    return p * _as_float((np.int64(np.int32(k)) + 1023) << 52)
+
+
+@numba.njit(fastmath={"contract"}, error_model="numpy")
+def log(x: Any) -> Any:
+    """ln x of a normal number above 0, to 2 units in the last place: 2 artanh((m - 1) / (m + 1)) and multiples of ln(2)."""
+    bits = _as_bits(x)
+    k = np.int32((bits >> 52) - 1023)
+    m = _as_float((bits & MANTISSA) | ONE)
+    large = m > 1.4142135623730951
+    m = 0.5 * m if large else m
+    k = np.float64(k) + (1.0 if large else 0.0)
+    s = (m - 1.0) / (m + 1.0)
+    t = s * s
+    p = 1.0 / 21.0
+    p = p * t + 1.0 / 19.0
+    p = p * t + 1.0 / 17.0
+    p = p * t + 1.0 / 15.0
+    p = p * t + 1.0 / 13.0
+    p = p * t + 1.0 / 11.0
+    p = p * t + 1.0 / 9.0
+    p = p * t + 1.0 / 7.0
+    p = p * t + 1.0 / 5.0
+    p = p * t + 1.0 / 3.0
+    return k * LN2 + (2.0 * s + (2.0 * s * t * p + k * LN2_REST))
+
+
+@intrinsic
+def _as_float(context: Any, bits: Any) -> Any:
+    """The float64 of these 64 bits."""
+    return numba.float64(numba.int64), lambda context, builder, signature, values: builder.bitcast(
+        values[0], ir.DoubleType()
+    )
+
+
+@intrinsic
+def _as_bits(context: Any, x: Any) -> Any:
+    """The 64 bits of a float64."""
+    return numba.int64(numba.float64), lambda context, builder, signature, values: builder.bitcast(
+        values[0], ir.IntType(64)
+    )

@@ -1,0 +1,322 @@
+"""What the pool does for each group and each row, as one text: numba compiles it here, Triton on a GPU.
+
+A program is a function of a place i.  It reads and writes arrays by flat indices in the words `get`, `read`, `put`, `add`,
+`where`, `most`, `least`, `some`, `exp` and `log`.  In Triton, see `kernadv.device.programs`, i is a block of places; `mine` is false for those
+beyond the last one, and `add` leaves one sum a block.  Branches are taken for all places of a block, or for none.
+
+M is the number of filters, N of groups; what the prompts share comes in two arrays:
+
+``shared``
+    The range of the rewards, low and high; the expected common level; `Running.count`.
+``filters``, (4, M)
+    Weight, prior, walk and discount of each.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kernadv._jit import compiled
+from kernadv.pooling._words import add, exp, get, least, log, most, put, read, where, word
+
+#: Largest log odds, largest variance of a logit, and largest exponent of a discount.
+LARGEST_LOGIT, LARGEST_VARIANCE, LARGEST_EXPONENT = 40.0, 1e15, 60.0
+#: Least distance from an end of the range at which a value is placed in another range.
+LEAST_SHARE = 1e-9
+#: A trace counts as alone where the others of its group weigh less than this share of the group.
+ALONE = 1e-9
+#: Rewards further away than that many ranges are clipped.
+FARTHEST = 1e100
+#: Below these, a variance and a number of rollouts are no numbers to divide by.
+TINY, FEW = 1e-300, 1e-3
+
+
+@word
+def odds_of(logit: Any) -> Any:
+    return exp(most(least(logit, LARGEST_LOGIT), -LARGEST_LOGIT))
+
+
+@word
+def logit_of(share: Any) -> Any:
+    return log(share / (1.0 - share))
+
+
+@word
+def inner(share: Any) -> Any:
+    return most(least(share, 1.0 - LEAST_SHARE), LEAST_SHARE)
+
+
+@word
+def later(variance: Any, gap: Any, filters: Any, m: Any, M: Any) -> Any:
+    """The variance of a logit after that many steps without a reward."""
+    walk, discount = read(filters, 2 * M + m), read(filters, 3 * M + m)
+    return least(variance * exp(least(discount * gap, LARGEST_EXPONENT)) + walk * walk * gap, LARGEST_VARIANCE)
+
+
+@word
+def share_in(reward: Any, low: Any, span: Any) -> Any:
+    """Place in a range; 0 in an empty one."""
+    wide = span > 0.0
+    return where(wide, (reward - low) / where(wide, span, 1.0), 0.0)
+
+
+@word
+def believed(i: Any, mine: Any, M: Any, m: Any, notes: Any, known: Any, offset: Any, filters: Any) -> Any:
+    """Logit and variance that filter m believed of place i at its newest visit; the prior where there is none."""
+    at = i * (2 * M + 2) + 2 + m
+    logit = where(known, get(notes, at, mine), offset)
+    return logit, where(known, get(notes, at + M, mine), 4.0 / read(filters, M + m))
+
+
+@word
+def recalled(i: Any, mine: Any, N: Any, M: Any, notes: Any, known: Any, shared: Any, out: Any) -> None:
+    """The notes of place i, in the present range; where that has not changed they stay as they are.  out: (N, 2 + 2 M)"""
+    low, high, level = read(shared, 0), read(shared, 1), read(shared, 2)
+    at = i * (2 * M + 2)
+    before, behind = get(notes, at, mine), get(notes, at + 1, mine)
+    stale = get(known, i, mine) & ((before != low) | (behind != high))
+    lower, upper = share_in(before, low, high - low), share_in(behind, low, high - low)
+    wide = upper > lower
+    span = where(wide, upper - lower, 1.0)
+    # the common level as it was in the old range
+    share = inner((1.0 / (1.0 + 1.0 / odds_of(level + 0.0 * lower)) - lower) / span)
+    there = where(wide, logit_of(share), where(lower <= 0.0, level, where(upper >= 1.0, -level, 0.0)))
+    # in an empty range all rewards are at its low end: in a range that ends there a logit is mirrored
+    middle = logit_of(inner(lower))
+    for m in range(M):
+        logit, variance = get(notes, at + 2 + m, mine), get(notes, at + 2 + M + m, mine)
+        moved = logit + there
+        odds = odds_of(moved)
+        share = inner(lower + span * (odds / (1.0 + odds)))
+        at_end = where(lower <= 0.0, moved, where(upper >= 1.0, -moved, middle))
+        placed = where(wide, logit_of(share), at_end)
+        slope = where(wide, span / (2.0 + odds + 1.0 / odds) / (share * (1.0 - share)), 1.0)
+        put(out, at + 2 + m, where(stale, placed - level, logit), mine)
+        put(out, at + 2 + M + m, where(stale, variance * slope * slope, variance), mine)
+    put(out, at, where(stale, low, before), mine)
+    put(out, at + 1, where(stale, high, behind), mine)
+
+
+@word
+def evidence(i: Any, mine: Any, N: Any, M: Any, notes: Any, known: Any, gap: Any, offset: Any, w: Any, wz: Any, shared: Any,
+             filters: Any, out: Any) -> None:  # fmt: skip
+    """What group i shows of the common level: score and information; at the expected one the value and its error.
+
+    out: (4, N)
+    """
+    there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
+    since = where(there, most(since, -since), 0.0)
+    level, count = read(shared, 2), read(shared, 3)
+    centre = 0.0 * since
+    square = 0.0 * since
+    for m in range(M):
+        logit, variance = believed(i, mine, M, m, notes, there, start, filters)
+        variance = later(variance, since, filters, m, M)
+        odds = odds_of(logit + level)
+        p = odds / (1.0 + odds)
+        worth = (2.0 + odds + 1.0 / odds) / variance
+        weight = read(filters, m)
+        centre = centre + weight * p
+        square = square + weight * (p * (p + (1.0 - p) / (worth + 1.0)))
+    error, noise = most(square - centre * centre, 0.0), centre - square
+    n = count * get(w, i, mine)
+    slope = noise / most(error * n + noise, TINY)
+    put(out, i, slope * (count * get(wz, i, mine) - n * centre), mine)
+    put(out, N + i, slope * noise * n, mine)
+    put(out, 2 * N + i, centre, mine)
+    put(out, 3 * N + i, error, mine)
+
+
+@word
+def forecast(i: Any, mine: Any, N: Any, M: Any, notes: Any, known: Any, gap: Any, offset: Any, level: Any, told: Any,
+             shared: Any, filters: Any, mean: Any, worth: Any) -> None:  # fmt: skip
+    """What the filters say of group i at its common level: mean and worth, 0 where nothing is told.  mean, worth: (N, M)"""
+    there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
+    since = where(there, most(since, -since), 0.0)
+    here, share = get(level, i, mine), get(told, i, mine)
+    for m in range(M):
+        logit, variance = believed(i, mine, M, m, notes, there, start, filters)
+        variance = later(variance, since, filters, m, M)
+        odds = odds_of(logit + here)
+        put(mean, i * M + m, odds / (1.0 + odds), mine)
+        put(worth, i * M + m, share * (2.0 + odds + 1.0 / odds) / variance, mine)
+
+
+@word
+def joined(i: Any, mine: Any, N: Any, M: Any, group: Any, heard: Any, mean: Any, worth: Any, filters: Any, out: Any) -> None:
+    """Mean and variance over the filters, as functions of the sum x of k w share over the other traces of the group.
+
+    A filter says p = (nu p + x) / (nu + k W), with the variance p (1 - p) / (nu + k W + 1); heard is k W.
+
+    out: (8, N); the mean is the first plus the second times x.  The variance of the means is the third, twice the fourth and
+    the fifth times 1, x and x^2; the mean of the variances the sixth, the seventh and minus the eighth times these.
+    """
+    at, told = get(group, i, mine) * M, get(heard, i, mine)
+    a = 0.0 * told
+    b = 0.0 * told
+    for m in range(M):
+        nu, weight = get(worth, at + m, mine), read(filters, m)
+        bottom = nu + told
+        gain = where(bottom > 0.0, 1.0 / where(bottom > 0.0, bottom, 1.0), 0.0)
+        a = a + weight * (get(mean, at + m, mine) * nu * gain)
+        b = b + weight * gain
+    far = 0.0 * told
+    tilt = 0.0 * told
+    bend = 0.0 * told
+    noise = 0.0 * told
+    slope = 0.0 * told
+    curve = 0.0 * told
+    for m in range(M):
+        nu, weight = get(worth, at + m, mine), read(filters, m)
+        bottom = nu + told
+        gain = where(bottom > 0.0, 1.0 / where(bottom > 0.0, bottom, 1.0), 0.0)
+        level = get(mean, at + m, mine) * nu * gain
+        off, turn, each = level - a, gain - b, weight / (bottom + 1.0)
+        far = far + weight * off * off
+        tilt = tilt + weight * off * turn
+        bend = bend + weight * turn * turn
+        noise = noise + each * level * (1.0 - level)
+        slope = slope + each * gain * (1.0 - 2.0 * level)
+        curve = curve + each * gain * gain
+    put(out, i, a, mine)
+    put(out, N + i, b, mine)
+    put(out, 2 * N + i, far, mine)
+    put(out, 3 * N + i, tilt, mine)
+    put(out, 4 * N + i, bend, mine)
+    put(out, 5 * N + i, noise, mine)
+    put(out, 6 * N + i, slope, mine)
+    put(out, 7 * N + i, curve, mine)
+
+
+@word
+def posterior(i: Any, mine: Any, N: Any, U: Any, place: Any, group: Any, mass: Any, total: Any, k: Any, unit: Any, low: Any,
+              span: Any, told: Any, sums: Any, shared: Any, out: Any) -> None:  # fmt: skip
+    """Value, variance and n_eff of row i from what its place says (`joined`, U places) and the other traces of its group.
+
+    out: (3, N); NaN, NaN and 0 where nothing says anything.
+    """
+    at, g = get(place, i, mine), get(group, i, mine)
+    level, gain = get(sums, at, mine), get(sums, U + at, mine)
+    far, tilt, bend = get(sums, 2 * U + at, mine), get(sums, 3 * U + at, mine), get(sums, 4 * U + at, mine)
+    noise, slope, curve = get(sums, 5 * U + at, mine), get(sums, 6 * U + at, mine), get(sums, 7 * U + at, mine)
+    w, wz, bottom, wide = get(mass, i, mine), get(total, i, mine), get(low, g, mine), get(span, g, mine)
+    above = get(k, i, mine) * (wz - bottom * w)
+    x = where(wide > 0.0, above / where(wide > 0.0, wide, 1.0), 0.0)
+    x = most(least(x, FARTHEST), -FARTHEST)
+    centre = level + gain * x
+    within, shape = noise + x * (slope - curve * x), centre * (1.0 - centre)
+    spread = most(within, -within) + most(far + x * (2.0 * tilt + bend * x), 0.0)
+    n_eff = most(most(shape, -shape) / most(spread, TINY) - 1.0, FEW) / get(unit, i, mine)
+    mean = where(w > 0.0, wz / where(w > 0.0, w, 1.0), 0.0)
+    value = where(get(told, g, mine) > 0.0, bottom + wide * level + gain * above, mean)
+    defined = gain > 0.0
+    put(out, i, where(defined, value, math.nan), mine)
+    put(out, N + i, where(defined & (read(shared, 4) > 0.0), wide * wide * spread, math.nan), mine)
+    put(out, 2 * N + i, where(defined, n_eff, 0.0), mine)
+
+
+@word
+def learned(i: Any, mine: Any, N: Any, M: Any, t: Any, first_group: Any, turn: Any, notes: Any, known: Any, gap: Any,
+            offset: Any, n: Any, w: Any, wz: Any, ww: Any, wwz: Any, wwzz: Any, www: Any, shared: Any, filters: Any, out: Any,
+            ahead: Any, seen: Any, loss: Any) -> None:  # fmt: skip
+    """What the filters believe after group i, if it has turn t, at the first group of its prompt; adds their losses.  At turn 0
+    every prompt gets a belief.
+
+    A late group shows what the prompt was: what the belief at that step gains, the one of today gains in proportion.  The loss
+    is the sum over the traces of ``w^2 (z - V)^2``, with V from the past and the other traces of the group; what is left out is
+    as heavy as a trace on average, by w^2.
+
+    out: (N, 2 + 2 M), as `notes`; ahead, seen: (N,), steps of the prompt's newest visit beyond that before, and 1 if anything
+    is known of it; loss: (M,)
+    """
+    f = get(first_group, i, mine)
+    now = mine & (get(turn, i, mine) == t) & (get(n, i, mine) > 0.0)
+    mine = now | (mine & (f == i) & (t == 0))
+    there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
+    before = 0.0 * since
+    if t > 0:
+        there, before = get(seen, f, mine) > 0.0, get(ahead, f, mine)
+    step = where(there, since - before, 0.0)
+    low, high, level, k = read(shared, 0), read(shared, 1), read(shared, 2), read(shared, 3)
+    mass, right, square = get(w, i, mine), get(wz, i, mine), get(ww, i, mine)
+    middle, top = get(wwz, i, mine), get(wwzz, i, mine)
+    some_weight = square > 0.0
+    safe = where(some_weight, square, 1.0)
+    others = mass - where(some_weight, get(www, i, mine) / safe, 0.0)
+    centre = where(some_weight, middle / safe, 0.0)  # the mean, by w^2
+    # of a single trace what others show is rounding, which little worth magnifies
+    several = others > ALONE * mass
+    beside = where(several, k * others, 0.0)
+    within = where(several, most(top - centre * middle, 0.0), 0.0)
+    aside = where(several, k * (mass * centre - right), 0.0)
+    heard = k * mass
+    s = least(k * right, heard)
+    at = f * (2 * M + 2)
+    for m in range(M):
+        if t > 0:
+            logit = get(out, at + 2 + m, mine)
+            variance = get(out, at + 2 + M + m, mine)
+        else:
+            logit, variance = believed(i, mine, M, m, notes, there, start, filters)
+        grown = later(variance, most(step, -step), filters, m, M)
+        odds = odds_of(logit + level)
+        alpha, beta = (1.0 + odds) / grown, (1.0 + 1.0 / odds) / grown
+        worth = alpha + beta
+        rest = worth + beside
+        far = (worth + heard) / rest
+        off = (centre * worth - alpha + aside) / rest
+        add(loss, m, where(now, within * far * far + square * off * off, 0.0))
+        alpha = alpha + s
+        beta = beta + (heard - s)
+        after, spread = log(alpha / beta) - level, 1.0 / alpha + 1.0 / beta
+        late = step < 0.0
+        gain = where(late, variance / grown, 1.0)
+        after = where(late, logit + gain * (after - logit), after)
+        spread = where(late, variance - gain * gain * (grown - spread), spread)
+        put(out, at + 2 + m, where(now, after, logit), mine)
+        put(out, at + 2 + M + m, where(now, spread, variance), mine)
+    put(out, at, low, mine)
+    put(out, at + 1, high, mine)
+    put(ahead, f, where(now, where(there, before + most(step, 0.0), since), before), mine)
+    put(seen, f, where(there | (now & (mass > 0.0)), 1.0, 0.0), mine)
+
+
+@compiled(error_model="numpy")
+def _recalled(N: Any, M: Any, notes: Any, known: Any, shared: Any, out: Any) -> None:
+    for i in range(N):
+        recalled(i, True, N, M, notes, known, shared, out)
+
+
+@compiled(error_model="numpy")
+def _evidence(N: Any, M: Any, notes: Any, known: Any, gap: Any, offset: Any, w: Any, wz: Any, shared: Any, filters: Any, out: Any) -> None:
+    for i in range(N):
+        evidence(i, True, N, M, notes, known, gap, offset, w, wz, shared, filters, out)
+
+
+@compiled(error_model="numpy")
+def _forecast(N: Any, M: Any, notes: Any, known: Any, gap: Any, offset: Any, level: Any, told: Any, shared: Any, filters: Any, mean: Any, worth: Any) -> None:
+    for i in range(N):
+        forecast(i, True, N, M, notes, known, gap, offset, level, told, shared, filters, mean, worth)
+
+
+@compiled(error_model="numpy")
+def _joined(N: Any, M: Any, group: Any, heard: Any, mean: Any, worth: Any, filters: Any, out: Any) -> None:
+    for i in range(N):
+        joined(i, True, N, M, group, heard, mean, worth, filters, out)
+
+
+@compiled(error_model="numpy")
+def _posterior(N: Any, U: Any, place: Any, group: Any, mass: Any, total: Any, k: Any, unit: Any, low: Any, span: Any, told: Any, sums: Any, shared: Any, out: Any) -> None:
+    for i in range(N):
+        posterior(i, True, N, U, place, group, mass, total, k, unit, low, span, told, sums, shared, out)
+
+
+@compiled(error_model="numpy")
+def _learned(N: Any, M: Any, t: Any, first_group: Any, turn: Any, notes: Any, known: Any, gap: Any, offset: Any, n: Any, w: Any, wz: Any, ww: Any, wwz: Any, wwzz: Any, www: Any, shared: Any, filters: Any, out: Any, ahead: Any, seen: Any, loss: Any) -> None:
+    for i in range(N):
+        learned(i, True, N, M, t, first_group, turn, notes, known, gap, offset, n, w, wz, ww, wwz, wwzz, www, shared, filters, out, ahead, seen, loss)
+
+
+#: The loops over all places, by program.
+LOOPS = {recalled: _recalled, evidence: _evidence, forecast: _forecast, joined: _joined, posterior: _posterior, learned: _learned}
