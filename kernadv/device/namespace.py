@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kernadv._typing import FloatArray
 from kernadv.device.groups import sum_elsewhere
+from kernadv.device.programs import run_rows
 from kernadv.device.transfer import upload
 from kernadv.pooling import ArrayNamespace
 
@@ -83,6 +84,15 @@ class TorchNamespace(ArrayNamespace):
         """Solved by Cholesky's factors: other solvers wait to see whether they succeeded."""
         factor = torch.linalg.cholesky_ex(system).L
         return torch.cholesky_solve(right.reshape(len(right), -1), factor).reshape(right.shape)
+
+    def arange(self, size: int) -> Tensor:
+        """The whole numbers from 0."""
+        return torch.arange(size, device=self.device)
+
+    def rows(self, program: Any, numbers: Any, reads: Any, writes: Any, sums: int = 0) -> Tensor:
+        """Run a program of `kernadv.pooling.rows` for all places.  # (sums,)"""
+        reads = [x.contiguous() for x in reads]
+        return run_rows(program.__name__, list(numbers), reads, list(writes), sums)
 
     def sum_of_others(self, prompt: tuple[Tensor, Tensor], *parts: Tensor) -> Tensor:
         """Sum of each part over the rows of the other prompts; `prompt` says where each row's own begin and end."""

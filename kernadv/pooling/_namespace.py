@@ -86,18 +86,26 @@ class ArrayNamespace:
         """Solution for a symmetric positive definite system.  # (J, J), (J,) or (J, K)"""
         return np.linalg.solve(system, right)
 
-    def rows(self, program: Any, *arguments: Any, sums: int = 0) -> Array:
-        """Run a program of `kernadv.pooling.rows` for all places, of which the first argument says the number.
+    def rows(self, program: Any, numbers: Any, reads: Any, writes: Any, sums: int = 0) -> Array:
+        """Run a program of `kernadv.pooling.rows` for all places, of which the first number says how many there are.
+
+        Parameters
+        ----------
+        program : callable
+        numbers : tuple of int
+        reads, writes : tuple of arrays
+            What it reads, and what it writes.
+        sums : int
+            How many sums it adds.
 
         Returns
         -------
         (sums,)
-            What it adds; its last argument, if there are any.
         """
-        added = [np.zeros(sums)] if sums else []
-        flat = (np.ascontiguousarray(x).reshape(-1) if isinstance(x, np.ndarray) else x for x in (*arguments, *added))
-        LOOPS[program](*flat)
-        return added[0] if added else None
+        added = np.zeros(sums)
+        arrays = [np.ascontiguousarray(x).reshape(-1) for x in (*reads, *writes, *([added] if sums else ()))]
+        LOOPS[program](*numbers, *arrays)
+        return added
 
     def sum_of_others(self, prompt: Array, *parts: Array) -> Array:
         """Sum of each (B,) part over the groups of the other prompts; the own ones never enter, not even in rounding.

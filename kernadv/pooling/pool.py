@@ -204,10 +204,8 @@ class Pool:
         if not xp.rules_out(running.empty):
             level, low, span, told = self._of_others(query, (level, low, span, told))
         mean, worth = xp.zeros(2, len(level), len(weights))
-        xp.rows(
-            rows.forecast, *worth.shape, notes, query.known, query.gap, offset, level, told, self._shared(count),
-            self._filters(weights), mean, worth,
-        )  # fmt: skip
+        asked = notes, query.known, query.gap, offset, level, told, self._shared(count), self._filters(weights)
+        xp.rows(rows.forecast, worth.shape, asked, (mean, worth))
         return Forecast(weights, mean, worth, level, low, span, told, notes, offset, count, inside, score, information, value, error)
 
     def posterior(
@@ -241,15 +239,11 @@ class Pool:
         _, mass, total = others
         k = xp.where(running.empty, 1.0 / weight, forecast.count) + 0.0 * mass
         place, row = places or (xp.arange(batch), xp.arange(batch))
-        heard, filters, sums = (k * mass)[row], self._filters(forecast.weights), xp.zeros(8, len(row))
-        xp.rows(
-            rows.joined, len(row), len(forecast.weights), group[row], heard, forecast.mean, forecast.worth, filters, sums
-        )
-        out = xp.zeros(3, batch)
-        xp.rows(
-            rows.posterior, batch, len(row), place, group, mass, total, k, k * weight, forecast.low, forecast.span,
-            forecast.told, sums, self._shared(forecast.count), out,
-        )  # fmt: skip
+        sums, out = xp.zeros(8, len(row)), xp.zeros(3, batch)
+        said = group[row], (k * mass)[row], forecast.mean, forecast.worth, self._filters(forecast.weights)
+        xp.rows(rows.joined, (len(row), len(forecast.weights)), said, (sums,))
+        around = forecast.low, forecast.span, forecast.told, sums, self._shared(forecast.count)
+        xp.rows(rows.posterior, (batch, len(row)), (place, group, mass, total, k, k * weight, *around), (out,))
         value, variance, n_eff = out
         return Estimate(value, variance, n_eff, n_eff > 0)
 
@@ -410,15 +404,13 @@ class Pool:
         before: as `Forecast.notes`, in the range after the batch.
         """
         xp, size = self.xp, len(query.gap)
-        first_group, turn, turns = query.chain or Chain(xp.arange(size), xp.zeros(size), 1)
-        notes, ahead, seen = xp.zeros(size, self.width), xp.zeros(size), xp.zeros(size)
+        first_group, turn, turns = query.chain or Chain(xp.arange(size), 0 * xp.arange(size), 1)
         shared, filters = self._shared(self.running.count), self._filters(self.weights.weights())
+        asked = first_group, turn, before, query.known, query.gap, offset, *inside[1:8], shared, filters
+        learned = notes, _, seen = xp.zeros(size, self.width), xp.zeros(size), xp.zeros(size)
         loss = 0.0
         for now in range(turns):
-            loss = loss + xp.rows(
-                rows.learned, size, len(self._prior), now, first_group, turn, before, query.known, query.gap, offset,
-                *inside[1:8], shared, filters, notes, ahead, seen, sums=len(self._prior),
-            )  # fmt: skip
+            loss = loss + xp.rows(rows.learned, (size, len(self._prior), now), asked, learned, sums=len(self._prior))
         loss = loss / self.running.weight**2
         if query.chain is not None:
             notes, seen = notes[first_group], seen[first_group]
@@ -443,20 +435,17 @@ class Pool:
         stale = query.known & ((query.notes[:, 0] != low) | (query.notes[:, 1] != high))
         if self.xp.rules_out(stale.any()):
             return query.notes
-        notes = self.xp.zeros(*query.notes.shape)
-        shared = self._shared(self.running.count)
-        self.xp.rows(rows.recalled, len(notes), len(self._prior), query.notes, query.known, shared, notes)
+        notes, asked = self.xp.zeros(*query.notes.shape), (query.notes, query.known, self._shared(self.running.count))
+        self.xp.rows(rows.recalled, (len(notes), len(self._prior)), asked, (notes,))
         return notes
 
     def _evidence(
         self, query: Query, notes: Array, offset: Array, weights: Array, inside: GroupSums, count: Any
     ) -> Array:
         """Score, information, value and error of `Forecast`; count: as `Running.count`."""
-        out = self.xp.zeros(4, len(offset))
-        self.xp.rows(
-            rows.evidence, len(offset), len(weights), notes, query.known, query.gap, offset, inside.w, inside.wz,
-            self._shared(count), self._filters(weights), out,
-        )  # fmt: skip
+        out, shared, filters = self.xp.zeros(4, len(offset)), self._shared(count), self._filters(weights)
+        asked = notes, query.known, query.gap, offset, inside.w, inside.wz, shared, filters
+        self.xp.rows(rows.evidence, (len(offset), len(weights)), asked, (out,))
         return out
 
     def _shared(self, count: Any) -> Array:

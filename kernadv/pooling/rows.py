@@ -1,7 +1,7 @@
 """What the pool does for each group and each row, as one text: numba compiles it here, Triton on a GPU.
 
 A program is a function of a place i.  It reads and writes arrays by flat indices in the words `get`, `read`, `put`, `add`,
-`where`, `most`, `least`, `some`, `exp` and `log`.  In Triton, see `kernadv.device.programs`, i is a block of places; `mine` is false for those
+`where`, `most`, `least`, `exp` and `log`.  In Triton, see `kernadv.device.programs`, i is a block of places; `mine` is false for those
 beyond the last one, and `add` leaves one sum a block.  Branches are taken for all places of a block, or for none.
 
 M is the number of filters, N of groups; what the prompts share comes in two arrays:
@@ -15,7 +15,6 @@ M is the number of filters, N of groups; what the prompts share comes in two arr
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from kernadv._jit import compiled
 from kernadv.pooling._words import add, exp, get, least, log, most, put, read, where, word
@@ -28,41 +27,43 @@ LEAST_SHARE = 1e-9
 ALONE = 1e-9
 #: Rewards further away than that many ranges are clipped.
 FARTHEST = 1e100
+#: What is not known.
+NAN = math.nan
 #: Below these, a variance and a number of rollouts are no numbers to divide by.
 TINY, FEW = 1e-300, 1e-3
 
 
 @word
-def odds_of(logit: Any) -> Any:
+def odds_of(logit):
     return exp(most(least(logit, LARGEST_LOGIT), -LARGEST_LOGIT))
 
 
 @word
-def logit_of(share: Any) -> Any:
+def logit_of(share):
     return log(share / (1.0 - share))
 
 
 @word
-def inner(share: Any) -> Any:
+def inner(share):
     return most(least(share, 1.0 - LEAST_SHARE), LEAST_SHARE)
 
 
 @word
-def later(variance: Any, gap: Any, filters: Any, m: Any, M: Any) -> Any:
+def later(variance, gap, filters, m, M):
     """The variance of a logit after that many steps without a reward."""
     walk, discount = read(filters, 2 * M + m), read(filters, 3 * M + m)
     return least(variance * exp(least(discount * gap, LARGEST_EXPONENT)) + walk * walk * gap, LARGEST_VARIANCE)
 
 
 @word
-def share_in(reward: Any, low: Any, span: Any) -> Any:
+def share_in(reward, low, span):
     """Place in a range; 0 in an empty one."""
     wide = span > 0.0
     return where(wide, (reward - low) / where(wide, span, 1.0), 0.0)
 
 
 @word
-def believed(i: Any, mine: Any, M: Any, m: Any, notes: Any, known: Any, offset: Any, filters: Any) -> Any:
+def believed(i, mine, M, m, notes, known, offset, filters):
     """Logit and variance that filter m believed of place i at its newest visit; the prior where there is none."""
     at = i * (2 * M + 2) + 2 + m
     logit = where(known, get(notes, at, mine), offset)
@@ -70,7 +71,7 @@ def believed(i: Any, mine: Any, M: Any, m: Any, notes: Any, known: Any, offset: 
 
 
 @word
-def recalled(i: Any, mine: Any, N: Any, M: Any, notes: Any, known: Any, shared: Any, out: Any) -> None:
+def recalled(i, mine, N, M, notes, known, shared, out):
     """The notes of place i, in the present range; where that has not changed they stay as they are.  out: (N, 2 + 2 M)"""
     low, high, level = read(shared, 0), read(shared, 1), read(shared, 2)
     at = i * (2 * M + 2)
@@ -99,8 +100,8 @@ def recalled(i: Any, mine: Any, N: Any, M: Any, notes: Any, known: Any, shared: 
 
 
 @word
-def evidence(i: Any, mine: Any, N: Any, M: Any, notes: Any, known: Any, gap: Any, offset: Any, w: Any, wz: Any, shared: Any,
-             filters: Any, out: Any) -> None:  # fmt: skip
+def evidence(i, mine, N, M, notes, known, gap, offset, w, wz, shared,
+             filters, out):  # fmt: skip
     """What group i shows of the common level: score and information; at the expected one the value and its error.
 
     out: (4, N)
@@ -129,8 +130,8 @@ def evidence(i: Any, mine: Any, N: Any, M: Any, notes: Any, known: Any, gap: Any
 
 
 @word
-def forecast(i: Any, mine: Any, N: Any, M: Any, notes: Any, known: Any, gap: Any, offset: Any, level: Any, told: Any,
-             shared: Any, filters: Any, mean: Any, worth: Any) -> None:  # fmt: skip
+def forecast(i, mine, N, M, notes, known, gap, offset, level, told,
+             shared, filters, mean, worth):  # fmt: skip
     """What the filters say of group i at its common level: mean and worth, 0 where nothing is told.  mean, worth: (N, M)"""
     there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
     since = where(there, most(since, -since), 0.0)
@@ -144,7 +145,7 @@ def forecast(i: Any, mine: Any, N: Any, M: Any, notes: Any, known: Any, gap: Any
 
 
 @word
-def joined(i: Any, mine: Any, N: Any, M: Any, group: Any, heard: Any, mean: Any, worth: Any, filters: Any, out: Any) -> None:
+def joined(i, mine, N, M, group, heard, mean, worth, filters, out):
     """Mean and variance over the filters, as functions of the sum x of k w share over the other traces of the group.
 
     A filter says p = (nu p + x) / (nu + k W), with the variance p (1 - p) / (nu + k W + 1); heard is k W.
@@ -190,8 +191,8 @@ def joined(i: Any, mine: Any, N: Any, M: Any, group: Any, heard: Any, mean: Any,
 
 
 @word
-def posterior(i: Any, mine: Any, N: Any, U: Any, place: Any, group: Any, mass: Any, total: Any, k: Any, unit: Any, low: Any,
-              span: Any, told: Any, sums: Any, shared: Any, out: Any) -> None:  # fmt: skip
+def posterior(i, mine, N, U, place, group, mass, total, k, unit, low,
+              span, told, sums, shared, out):  # fmt: skip
     """Value, variance and n_eff of row i from what its place says (`joined`, U places) and the other traces of its group.
 
     out: (3, N); NaN, NaN and 0 where nothing says anything.
@@ -211,15 +212,15 @@ def posterior(i: Any, mine: Any, N: Any, U: Any, place: Any, group: Any, mass: A
     mean = where(w > 0.0, wz / where(w > 0.0, w, 1.0), 0.0)
     value = where(get(told, g, mine) > 0.0, bottom + wide * level + gain * above, mean)
     defined = gain > 0.0
-    put(out, i, where(defined, value, math.nan), mine)
-    put(out, N + i, where(defined & (read(shared, 4) > 0.0), wide * wide * spread, math.nan), mine)
+    put(out, i, where(defined, value, NAN), mine)
+    put(out, N + i, where(defined & (gain * read(shared, 4) > 0.0), wide * wide * spread, NAN), mine)
     put(out, 2 * N + i, where(defined, n_eff, 0.0), mine)
 
 
 @word
-def learned(i: Any, mine: Any, N: Any, M: Any, t: Any, first_group: Any, turn: Any, notes: Any, known: Any, gap: Any,
-            offset: Any, n: Any, w: Any, wz: Any, ww: Any, wwz: Any, wwzz: Any, www: Any, shared: Any, filters: Any, out: Any,
-            ahead: Any, seen: Any, loss: Any) -> None:  # fmt: skip
+def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
+            offset, n, w, wz, ww, wwz, wwzz, www, shared, filters, out,
+            ahead, seen, loss):  # fmt: skip
     """What the filters believe after group i, if it has turn t, at the first group of its prompt; adds their losses.  At turn 0
     every prompt gets a belief.
 
@@ -246,7 +247,7 @@ def learned(i: Any, mine: Any, N: Any, M: Any, t: Any, first_group: Any, turn: A
     others = mass - where(some_weight, get(www, i, mine) / safe, 0.0)
     centre = where(some_weight, middle / safe, 0.0)  # the mean, by w^2
     # of a single trace what others show is rounding, which little worth magnifies
-    several = others > ALONE * mass
+    several = others > mass * ALONE
     beside = where(several, k * others, 0.0)
     within = where(several, most(top - centre * middle, 0.0), 0.0)
     aside = where(several, k * (mass * centre - right), 0.0)
@@ -283,40 +284,95 @@ def learned(i: Any, mine: Any, N: Any, M: Any, t: Any, first_group: Any, turn: A
 
 
 @compiled(error_model="numpy")
-def _recalled(N: Any, M: Any, notes: Any, known: Any, shared: Any, out: Any) -> None:
+def _recalled(N, M, notes, known, shared, out):
     for i in range(N):
         recalled(i, True, N, M, notes, known, shared, out)
 
 
 @compiled(error_model="numpy")
-def _evidence(N: Any, M: Any, notes: Any, known: Any, gap: Any, offset: Any, w: Any, wz: Any, shared: Any, filters: Any, out: Any) -> None:
+def _evidence(N, M, notes, known, gap, offset, w, wz, shared, filters, out):
     for i in range(N):
         evidence(i, True, N, M, notes, known, gap, offset, w, wz, shared, filters, out)
 
 
 @compiled(error_model="numpy")
-def _forecast(N: Any, M: Any, notes: Any, known: Any, gap: Any, offset: Any, level: Any, told: Any, shared: Any, filters: Any, mean: Any, worth: Any) -> None:
+def _forecast(N, M, notes, known, gap, offset, level, told, shared, filters, mean, worth):
     for i in range(N):
         forecast(i, True, N, M, notes, known, gap, offset, level, told, shared, filters, mean, worth)
 
 
 @compiled(error_model="numpy")
-def _joined(N: Any, M: Any, group: Any, heard: Any, mean: Any, worth: Any, filters: Any, out: Any) -> None:
+def _joined(N, M, group, heard, mean, worth, filters, out):
     for i in range(N):
         joined(i, True, N, M, group, heard, mean, worth, filters, out)
 
 
 @compiled(error_model="numpy")
-def _posterior(N: Any, U: Any, place: Any, group: Any, mass: Any, total: Any, k: Any, unit: Any, low: Any, span: Any, told: Any, sums: Any, shared: Any, out: Any) -> None:
+def _posterior(N, U, place, group, mass, total, k, unit, low, span, told, sums, shared, out):
     for i in range(N):
         posterior(i, True, N, U, place, group, mass, total, k, unit, low, span, told, sums, shared, out)
 
 
 @compiled(error_model="numpy")
-def _learned(N: Any, M: Any, t: Any, first_group: Any, turn: Any, notes: Any, known: Any, gap: Any, offset: Any, n: Any, w: Any, wz: Any, ww: Any, wwz: Any, wwzz: Any, www: Any, shared: Any, filters: Any, out: Any, ahead: Any, seen: Any, loss: Any) -> None:
+def _learned(
+    N,
+    M,
+    t,
+    first_group,
+    turn,
+    notes,
+    known,
+    gap,
+    offset,
+    n,
+    w,
+    wz,
+    ww,
+    wwz,
+    wwzz,
+    www,
+    shared,
+    filters,
+    out,
+    ahead,
+    seen,
+    loss,
+):
     for i in range(N):
-        learned(i, True, N, M, t, first_group, turn, notes, known, gap, offset, n, w, wz, ww, wwz, wwzz, www, shared, filters, out, ahead, seen, loss)
+        learned(
+            i,
+            True,
+            N,
+            M,
+            t,
+            first_group,
+            turn,
+            notes,
+            known,
+            gap,
+            offset,
+            n,
+            w,
+            wz,
+            ww,
+            wwz,
+            wwzz,
+            www,
+            shared,
+            filters,
+            out,
+            ahead,
+            seen,
+            loss,
+        )
 
 
 #: The loops over all places, by program.
-LOOPS = {recalled: _recalled, evidence: _evidence, forecast: _forecast, joined: _joined, posterior: _posterior, learned: _learned}
+LOOPS = {
+    recalled: _recalled,
+    evidence: _evidence,
+    forecast: _forecast,
+    joined: _joined,
+    posterior: _posterior,
+    learned: _learned,
+}

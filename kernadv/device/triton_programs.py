@@ -1,0 +1,113 @@
+"""The programs of `kernadv.pooling.rows` as Triton kernels, in Triton's words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from kernadv.moments.launch import OPTIONS, here
+from kernadv.pooling import rows
+
+#: Places that a program of the kernels owns.
+BLOCK = 32
+
+
+@triton.jit
+def get(x, i, mine):
+    return tl.load(x + i, mask=mine, other=0)
+
+
+@triton.jit
+def read(x, k):
+    return tl.load(x + k)
+
+
+@triton.jit
+def put(x, i, value, mine):
+    tl.store(x + i, value, mask=mine)
+
+
+@triton.jit
+def add(sums, k, value):
+    tl.store(sums + k * tl.num_programs(0) + tl.program_id(0), tl.sum(value, 0))
+
+
+# a number of the text is one of 64 bits only in arithmetic with such
+@triton.jit
+def where(truth, this, that):
+    none = tl.zeros((), tl.float64)
+    return tl.where(truth, this + none, that + none)
+
+
+@triton.jit
+def most(a, b):
+    none = tl.zeros((), tl.float64)
+    return tl.where(a >= b, a + none, b + none)
+
+
+@triton.jit
+def least(a, b):
+    none = tl.zeros((), tl.float64)
+    return tl.where(a <= b, a + none, b + none)
+
+
+@triton.jit
+def exp(x):
+    return tl.exp(x)
+
+
+@triton.jit
+def log(x):
+    return tl.log(x)
+
+
+WORDS = {word.__name__: word for word in (get, read, put, add, where, most, least, exp, log)}
+
+
+@cache
+def code(function: Callable[..., Any]) -> Any:
+    """A function of `rows` as Triton compiles it."""
+    text = function.py_func  # type: ignore[attr-defined]
+    seen = {**text.__globals__, "tl": tl}
+    for name in text.__code__.co_names:
+        there = seen.get(name)
+        if name in WORDS:
+            seen[name] = WORDS[name]
+        elif hasattr(there, "py_func"):
+            seen[name] = code(there)
+        elif isinstance(there, float):
+            seen[name] = tl.constexpr(there)
+    made = FunctionType(text.__code__, seen, text.__name__)
+    made.__module__, made.__qualname__ = text.__module__, text.__qualname__
+    return triton.jit(made)
+
+
+@triton.jit
+def kernel(numbers, arrays, PROGRAM: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    PROGRAM(i, i < numbers[0], *numbers, *arrays)
+
+
+def over_rows(
+    program: str, numbers: Sequence[int], reads: Sequence[torch.Tensor], writes: Sequence[torch.Tensor], sums: int
+) -> torch.Tensor:
+    """As `kernadv.device.programs.over_rows`.
+
+    A program of the kernel owns `BLOCK` places, a lane each, and loops over the filters; its sums are added up afterwards.
+    """
+    from kernadv.device.programs import PROGRAMS
+
+    blocks = triton.cdiv(numbers[0], BLOCK)
+    added = writes[0].new_empty((sums, blocks))
+    arrays = (*reads, *writes, *([added] if sums else ()))
+    with here(writes[0]):
+        kernel[(blocks,)](
+            tuple(numbers), arrays, PROGRAM=code(PROGRAMS[program]), BLOCK=BLOCK, num_warps=BLOCK // 32, **OPTIONS
+        )
+    return added.sum(1)
