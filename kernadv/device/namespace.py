@@ -23,6 +23,7 @@ class TorchNamespace(ArrayNamespace):
     device : torch device
     """
 
+    on_host = False
     _module = torch
 
     def __init__(self, device: torch.device) -> None:
@@ -35,6 +36,10 @@ class TorchNamespace(ArrayNamespace):
     def zeros(self, *shape: int) -> Tensor:
         """Zeros, in float64."""
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
+
+    def full(self, x: Tensor, size: int) -> Tensor:
+        """One number, so often."""
+        return x.expand(size)
 
     def number(self, truth: Tensor) -> Tensor:
         """1.0 where true, 0.0 elsewhere."""
@@ -72,14 +77,6 @@ class TorchNamespace(ArrayNamespace):
         """Tensors of one shape as the rows of one."""
         return torch.stack(parts)
 
-    def key(self, prompt: tuple[Tensor, Tensor]) -> Tensor:
-        """Where the prompt of each row begins.  # (B,)"""
-        return prompt[0]
-
-    def averages(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Weighted sums of the rows.  # (B, M), (M,) -> (B,)"""
-        return x @ weights
-
     def solve(self, system: Tensor, right: Tensor) -> Tensor:
         """Solved by Cholesky's factors: other solvers wait to see whether they succeeded."""
         factor = torch.linalg.cholesky_ex(system).L
@@ -90,7 +87,7 @@ class TorchNamespace(ArrayNamespace):
         return torch.arange(size, device=self.device)
 
     def rows(self, program: Any, numbers: Any, reads: Any, writes: Any, sums: int = 0) -> Tensor:
-        """Run a program of `kernadv.pooling.rows` for all places.  # (sums,)"""
+        """Run a program for all places.  # (sums,)"""
         reads = [x.contiguous() for x in reads]
         return run_rows(program.__name__, list(numbers), reads, list(writes), sums)
 

@@ -1,4 +1,4 @@
-"""The programs of `kernadv.pooling.rows` on a device: an operator of torch, on a GPU by Triton."""
+"""The programs of `kernadv.pooling` on a device: an operator of torch, on a GPU by Triton."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from kernadv.moments.dispatch import fused_operator
-from kernadv.pooling import rows
+from kernadv.pooling._words import LOOPS
 
-#: Of `rows`, by name.
-PROGRAMS: dict[str, Callable[..., None]] = {program.__name__: program for program in rows.LOOPS}
+#: By name.
+PROGRAMS: dict[str, Callable[..., None]] = {program.__name__: program for program in LOOPS}
 
 
 def over_rows(
@@ -21,7 +21,7 @@ def over_rows(
     """As `ArrayNamespace.rows`, of contiguous tensors; in main memory by numba."""
     added = torch.zeros(sums, dtype=torch.float64)
     arrays = [x.view(-1).numpy() for x in (*reads, *writes, *([added] if sums else ()))]
-    rows.LOOPS[PROGRAMS[program]](*numbers, *arrays)
+    LOOPS[PROGRAMS[program]](*numbers, *arrays)
     return added
 
 

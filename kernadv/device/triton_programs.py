@@ -1,4 +1,4 @@
-"""The programs of `kernadv.pooling.rows` as Triton kernels, in Triton's words."""
+"""The programs of `kernadv.pooling` as Triton kernels: the words of `kernadv.pooling._words` in Triton."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import triton
 import triton.language as tl
 
 from kernadv.moments.launch import OPTIONS, here
-from kernadv.pooling import rows
 
 #: Places that a program of the kernels owns.
 BLOCK = 32
@@ -72,7 +71,7 @@ WORDS = {word.__name__: word for word in (get, read, put, add, where, most, leas
 
 @cache
 def code(function: Callable[..., Any]) -> Any:
-    """A function of `rows` as Triton compiles it."""
+    """A program, or a part of one, as Triton compiles it."""
     text = function.py_func  # type: ignore[attr-defined]
     seen = {**text.__globals__, "tl": tl}
     for name in text.__code__.co_names:

@@ -15,7 +15,7 @@ from kernadv.clock import KEEP_ALL, Retention
 from kernadv.estimator._rule import Belief, Rule, State
 from kernadv.features import Features
 from kernadv.groups import Groups
-from kernadv.pooling import NUMPY, ArrayNamespace, Beliefs, Pool, Pooling, Query, columns_of
+from kernadv.pooling import NUMPY, ArrayNamespace, Pool, Pooling, Query, columns_of, rows
 from kernadv.smoothers import Estimate
 
 if TYPE_CHECKING:
@@ -102,20 +102,12 @@ class PooledRule(Rule):
         members, weights = self.settings.members, forecast.weights
         mass = visits.n * pool.running.count * query.known[0]
         level, offset = float(forecast.level[0]), float(pool.offset(query)[0])
-        belief = Beliefs(np.zeros((1, len(weights))), 4.0 / members.prior[None])
-        shares = np.zeros((len(mass), len(weights)))
-        for visit, step in enumerate([*visits.step.tolist(), at]):
-            if visit:
-                moved = belief.later(np.array([[abs(step - visits.step[visit - 1])]]), members.walk, members.discount)
-                shares *= belief.variance / moved.variance
-                belief = moved
-            if visit < len(mass):
-                alpha, beta = belief.at(level)
-                shares[visit] = mass[visit]
-                belief = Beliefs(belief.logit, belief.variance * (alpha + beta) / (alpha + beta + mass[visit]))
-        alpha, beta = belief.at(level)
+        shares, worth = np.zeros((len(mass), len(weights))), np.zeros(len(weights))
+        gap = np.abs(np.diff([*visits.step.tolist()[:1], *visits.step.tolist(), at])).astype(np.float64)
+        asked = mass, gap, np.array([level]), np.stack([weights, *members])
+        NUMPY.rows(rows.traced, (len(weights), len(mass)), asked, (shares, worth))
         return {
-            "weights": (shares / (alpha + beta)) @ weights,
+            "weights": (shares / worth) @ weights,
             "prior": float(pool.reward(1.0 / (1.0 + np.exp(-level - offset)))),
             "kappa": float(pool.prior),
             "filters": [tuple(map(float, member)) for member in zip(*members, strict=True)],

@@ -5,7 +5,6 @@ Each piece stands alone in its file; `Pool` puts them together, and `Pooling` sa
 
 from kernadv.pooling._base import GroupSums, PoolPiece
 from kernadv.pooling._namespace import NUMPY, ArrayNamespace
-from kernadv.pooling.beliefs import Beliefs
 from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.common import CommonLevel
 from kernadv.pooling.features import FeaturePrior, offline_features
@@ -16,7 +15,6 @@ from kernadv.pooling.weights import PrequentialWeights
 __all__ = [
     "NUMPY",
     "ArrayNamespace",
-    "Beliefs",
     "Calibration",
     "Chain",
     "CommonLevel",

@@ -17,6 +17,7 @@ from kernadv._states import real_numbers
 from kernadv._typing import FloatArray
 from kernadv.groups import Groups
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
+from kernadv.pooling._words import get, least, most, over, put, read, where, word
 
 
 class GroupSums(NamedTuple):
@@ -52,23 +53,38 @@ class GroupSums(NamedTuple):
 
     def inside(self, low: Any, high: Any, xp: ArrayNamespace = NUMPY) -> GroupSums:
         """With rewards as shares of the range, at most 1 on average; 0 in an empty range."""
-        prompt, n, w, wz, ww, wwz, wwzz, www, origin = self
-        span = high - low
-        factor = xp.ratio(1.0, span)
-        wz = xp.minimum(xp.at_least(wz - low * w, 0.0), span * w) * factor
-        low = low - origin
-        squares = xp.at_least(wwzz - low * (2.0 * wwz - low * ww), 0.0)
-        wwzz = xp.minimum(squares, span * span * ww) * factor * factor
-        wwz = xp.minimum(xp.at_least(wwz - low * ww, 0.0), span * ww) * factor
-        return GroupSums(prompt, n, w, wz, ww, wwz, wwzz, www)
+        placed_sums = xp.zeros(3, len(self.n))
+        ends = xp.stack([low, high, self.origin + 0.0 * low])
+        xp.rows(placed, (len(self.n),), (self.w, self.wz, self.ww, self.wwz, self.wwzz, ends), (placed_sums,))
+        wz, wwz, wwzz = placed_sums
+        return self._replace(wz=wz, wwz=wwz, wwzz=wwzz, origin=0.0)
 
-    def only(self, rows: Array) -> GroupSums:
-        """These rows; the other groups as if they had no scored trace.  rows: (B,) bool"""
-        return self._replace(**{name: getattr(self, name) * rows for name in self._fields[1:8]})
 
-    def squares(self, value: Array) -> Array:
-        """Sum over the traces of ``w^2 (z - value)^2``.  # (B,)"""
-        return (self.wwzz - 2.0 * value * self.wwz + value * value * self.ww).clip(0.0)
+@word
+def share_in(reward, low, high):
+    """Place in a range: 0 at its low end, 1 at its high one; 0 in an empty range."""
+    span = high - low
+    return where(span > 0.0, (reward - low) / where(span > 0.0, span, 1.0), 0.0)
+
+
+@word
+def placed(i, mine, N, w, wz, ww, wwz, wwzz, ends, out):
+    """The sums of `GroupSums.inside` for group i; ends: low, high and the origin.  out: (3, N)"""
+    low, high, origin = read(ends, 0), read(ends, 1), read(ends, 2)
+    span = high - low
+    factor = where(span > 0.0, 1.0 / where(span > 0.0, span, 1.0), 0.0)
+    weight, square, middle = get(w, i, mine), get(ww, i, mine), get(wwz, i, mine)
+    put(out, i, least(most(get(wz, i, mine) - low * weight, 0.0), span * weight) * factor, mine)
+    low = low - origin
+    put(out, N + i, least(most(middle - low * square, 0.0), span * square) * factor, mine)
+    top = most(get(wwzz, i, mine) - low * (2.0 * middle - low * square), 0.0)
+    put(out, 2 * N + i, least(top, span * span * square) * factor * factor, mine)
+
+
+@over(placed)
+def _placed(N, w, wz, ww, wwz, wwzz, ends, out):
+    for i in range(N):
+        placed(i, True, N, w, wz, ww, wwz, wwzz, ends, out)
 
 
 class PoolPiece:
@@ -156,8 +172,3 @@ def check_shapes(state: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -
             )
         arrays[name] = numbers
     return arrays
-
-
-def share_of(reward: Any, low: Any, high: Any, xp: ArrayNamespace = NUMPY) -> Any:
-    """Place in a range: 0 at its low end, 1 at its high one; 0 in an empty range."""
-    return xp.ratio(reward - low, high - low)

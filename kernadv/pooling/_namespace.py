@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._typing import FloatArray
-from kernadv.pooling.rows import LOOPS
+from kernadv.pooling._words import LOOPS
 
 #: A numpy array or a tensor.
 Array = Any
@@ -20,6 +20,7 @@ Array = Any
 class ArrayNamespace:
     """The functions of numpy that torch has too (``where``, ``stack``, ...), and those that differ, under one name."""
 
+    on_host = True
     _module: Any = np
 
     def __getattr__(self, name: str) -> Any:
@@ -34,6 +35,10 @@ class ArrayNamespace:
     def zeros(self, *shape: int) -> Any:
         """Zeros, in float64."""
         return np.zeros(shape)
+
+    def full(self, x: Any, size: int) -> Array:
+        """One number, so often."""
+        return np.full(size, x)
 
     def number(self, truth: Any) -> Any:
         """1.0 where true, 0.0 elsewhere."""
@@ -74,20 +79,12 @@ class ArrayNamespace:
         """Arrays of one shape as the rows of one."""
         return np.array(parts)
 
-    def key(self, prompt: Array) -> Array:
-        """A number of each group's prompt.  # (B,)"""
-        return prompt
-
-    def averages(self, x: Array, weights: Array) -> Array:
-        """Weighted sums of the rows, each the same to the last bit wherever it stands.  # (B, M), (M,) -> (B,)"""
-        return np.einsum("bm,m->b", x, weights)
-
     def solve(self, system: Array, right: Array) -> Array:
         """Solution for a symmetric positive definite system.  # (J, J), (J,) or (J, K)"""
         return np.linalg.solve(system, right)
 
     def rows(self, program: Any, numbers: Any, reads: Any, writes: Any, sums: int = 0) -> Array:
-        """Run a program of `kernadv.pooling.rows` for all places, of which the first number says how many there are.
+        """Run a program, see `kernadv.pooling._words`, for all places, of which the first number says how many there are.
 
         Parameters
         ----------

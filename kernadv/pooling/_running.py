@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from kernadv._typing import FloatArray
-from kernadv.pooling._base import GroupSums, PoolPiece, share_of
+from kernadv.pooling._base import GroupSums, PoolPiece, share_in
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
+from kernadv.pooling._words import add, get, least, most, over, put, read, where, word
 
 #: Most traces seen, and limits of their mean weight in units.
 MOST, LEAST_WEIGHT, MOST_WEIGHT = 2.0**53, 2.0**-260, 2.0**110
@@ -16,8 +17,8 @@ LEAST_SPAN = 1e-100
 KEEP_MEAN, KEEP = 0.8, 0.97
 #: Prior for the noise: so many rollouts, of that variance as a share of the squared range.
 TRUST, VARIANCE = 8.0, 0.1
-#: Limits of `Running.count`.
-COUNTS = 0.1, 20.0
+#: Limits of `Running.count`, before it is divided by the weight.
+LOWEST_COUNT, HIGHEST_COUNT = 0.1, 20.0
 
 
 class Running(PoolPiece):
@@ -62,15 +63,21 @@ class Running(PoolPiece):
         """Largest reward minus the smallest."""
         return self.range[1] - self.range[0]
 
+    def summary(self) -> Array:
+        """Low and high end of the range, `count`, 1 if anything was seen, `weight` and `mean`.  # (6,)"""
+        out = self.xp.zeros(6)
+        self.xp.rows(summary, (1,), (self._state,), (out,))
+        return out
+
     @property
     def mean(self) -> Any:
         """Recent mean reward as a share of the range; 0 while empty."""
-        return self.xp.ratio(self.sums[1], self.sums[0])
+        return self.summary()[5]
 
     @property
     def weight(self) -> Any:
         """Mean weight of a trace; 1 while empty."""
-        return self.xp.ratio(self.size[1], self.size[0], 1.0)
+        return self.summary()[4]
 
     @property
     def count(self) -> Any:
@@ -78,14 +85,11 @@ class Running(PoolPiece):
 
         1 for 0/1 rewards, more for rewards with less variance than V (1 - V), less where weights differ.
         """
-        w, (binary, noise) = self.weight, self.noise
-        start = TRUST * VARIANCE * w
-        low, high = COUNTS
-        least = 1e-3 * start * w
-        learned = self.xp.between((binary + start) * w / self.xp.at_least(noise + start * w, least), low, high)
-        return self.xp.pick(self.between[0] + self.uneven[0] > 0, learned, 1.0) / w
+        return self.summary()[2]
 
-    def learn(self, mean: Array, error: Array, batch: GroupSums, low: Any, high: Any, *, new: Any) -> tuple[Any, Any]:
+    def learn(
+        self, mean: Array, error: Array, batch: GroupSums, low: Any, high: Any, *, new: Any
+    ) -> tuple[Any, Any, GroupSums]:
         """Add a batch.
 
         Parameters
@@ -102,29 +106,111 @@ class Running(PoolPiece):
         -------
         lower, upper : float
             The range before as shares of the present one; 0 and 1 where it is still the same.
+        inside : GroupSums of B groups
+            In shares of the present range.
         """
         xp = self.xp
-        first, (a, b), weight = self.empty, (self.range[0] + 0.0, self.range[1] + 0.0), batch.w.sum()
-        c, d = xp.pick(first, low, xp.minimum(low, a)), xp.pick(first, high, xp.maximum(high, b))
-        wide = d - c > LEAST_SPAN
-        outer = xp.stack([xp.pick(wide | first, c, a), xp.pick(wide, d, xp.pick(first, c, b))])
-        moved = ~first & (outer != self.range).any()
-        lower, upper = (xp.pick(moved, share_of(end, outer[0], outer[1], xp), float(k)) for k, end in enumerate((a, b)))
-        self.range[:] = outer
-        self.sums[1] = lower * self.sums[0] + (upper - lower) * self.sums[1]
-        inside = batch.inside(outer[0], outer[1], xp)
-        far = (inside.wwz - inside.wwzz).sum()  # sum of w^2 share (1 - share)
-        between = (moved & (a < b)) | (far > 1e-6 * batch.ww.sum())
-        uneven = (batch.ww * batch.n - batch.w**2).sum() > 1e-9 * (batch.ww * batch.n).sum()
-        p = lower + (upper - lower) * mean
-        u = (upper - lower) ** 2 * error
-        noise = xp.stack([(batch.w * (p * (1.0 - p) - u)).sum(), (inside.squares(p) - batch.ww * u).sum()])
-        self.noise *= KEEP**new
-        self.noise += noise * xp.number(~first)
-        self.between += xp.number(between) * (1.0 - self.between)
-        self.uneven += xp.number(uneven) * (1.0 - self.uneven)
-        self.sums *= KEEP_MEAN**new
-        self.sums += xp.stack([weight, inside.wz.sum()])
-        self.size *= KEEP**new
-        self.size += xp.stack([batch.n.sum(), weight])
-        return lower, upper
+        wider, after = xp.zeros(5), xp.zeros(len(self._state))
+        xp.rows(widened, (1,), (self._state, low, high), (wider,))
+        inside = batch.inside(wider[0], wider[1], xp)
+        n, w, wz, ww, wwz, wwzz = inside[1:7]
+        sums = xp.rows(counted, (len(n),), (n, w, wz, ww, wwz, wwzz, mean, error, wider), (), sums=9)
+        xp.rows(settled, (1,), (self._state, wider, sums, new), (after,))
+        self._state[:] = after
+        return wider[2], wider[3], inside
+
+
+# The state: low, high; sums of w and of w share; noise, binary and seen; traces and w; between; uneven.
+@word
+def summary(i, mine, N, state, out):
+    """As of `Running.summary`.  out: (6,)"""
+    total, traces, w = read(state, 2), read(state, 6), read(state, 7)
+    weight = where(traces > 0.0, w / where(traces > 0.0, traces, 1.0), 1.0)
+    start = TRUST * VARIANCE * weight
+    noise = most(read(state, 5) + start * weight, 1e-3 * start * weight)
+    learned = most(least((read(state, 4) + start) * weight / noise, HIGHEST_COUNT), LOWEST_COUNT)
+    put(out, i, read(state, 0), mine)
+    put(out, i + 1, read(state, 1), mine)
+    put(out, i + 2, where(read(state, 8) + read(state, 9) > 0.0, learned, 1.0) / weight, mine)
+    put(out, i + 3, where(total > 0.0, 1.0, 0.0), mine)
+    put(out, i + 4, weight, mine)
+    put(out, i + 5, where(total > 0.0, read(state, 3) / where(total > 0.0, total, 1.0), 0.0), mine)
+
+
+@word
+def widened(i, mine, N, state, low, high, out):
+    """The range with a batch, the one before as shares of it, and 1 if that was a part of it, of some length.  out: (5,)"""
+    a, b, c, d = read(state, 0), read(state, 1), read(low, 0), read(high, 0)
+    seen = read(state, 2) > 0.0
+    c, d = where(seen, least(c, a), c), where(seen, most(d, b), d)
+    wide = d - c > LEAST_SPAN
+    low_end = where(wide, c, where(seen, a, c))
+    high_end = where(wide, d, where(seen, b, c))
+    moved = where(seen, most(a - low_end, high_end - b), 0.0) > 0.0
+    put(out, i, low_end, mine)
+    put(out, i + 1, high_end, mine)
+    put(out, i + 2, where(moved, share_in(a, low_end, high_end), 0.0), mine)
+    put(out, i + 3, where(moved, share_in(b, low_end, high_end), 1.0), mine)
+    put(out, i + 4, where(moved, where(b > a, 1.0, 0.0), 0.0), mine)
+
+
+@word
+def counted(i, mine, N, n, w, wz, ww, wwz, wwzz, mean, error, wider, sums):
+    """What `settled` needs of the groups.  sums: (9,)"""
+    lower, upper = read(wider, 2), read(wider, 3)
+    p, u = lower + (upper - lower) * get(mean, i, mine), (upper - lower) * (upper - lower) * get(error, i, mine)
+    traces, weight, square = get(n, i, mine), get(w, i, mine), get(ww, i, mine)
+    middle, top = get(wwz, i, mine), get(wwzz, i, mine)
+    add(sums, 0, weight)
+    add(sums, 1, get(wz, i, mine))
+    add(sums, 2, traces)
+    add(sums, 3, weight * (p * (1.0 - p) - u))
+    add(sums, 4, most(top - 2.0 * p * middle + p * p * square, 0.0) - square * u)
+    add(sums, 5, middle - top)  # w^2 share (1 - share)
+    add(sums, 6, square)
+    add(sums, 7, square * traces - weight * weight)
+    add(sums, 8, square * traces)
+
+
+@word
+def settled(i, mine, N, state, wider, sums, new, out):
+    """The state after a batch, from the sums of its groups.  out: (10,)"""
+    lower, upper = read(wider, 2), read(wider, 3)
+    keep_mean, keep = where(read(new, 0) > 0.0, KEEP_MEAN, 1.0), where(read(new, 0) > 0.0, KEEP, 1.0)
+    total = read(state, 2)
+    first = where(total > 0.0, 1.0, 0.0)
+    inner = where(read(sums, 5) > 1e-6 * read(sums, 6), 1.0, read(wider, 4))
+    put(out, i, read(wider, 0), mine)
+    put(out, i + 1, read(wider, 1), mine)
+    put(out, i + 2, keep_mean * total + read(sums, 0), mine)
+    put(out, i + 3, keep_mean * (lower * total + (upper - lower) * read(state, 3)) + read(sums, 1), mine)
+    put(out, i + 4, keep * read(state, 4) + first * read(sums, 3), mine)
+    put(out, i + 5, keep * read(state, 5) + first * read(sums, 4), mine)
+    put(out, i + 6, keep * read(state, 6) + read(sums, 2), mine)
+    put(out, i + 7, keep * read(state, 7) + read(sums, 0), mine)
+    put(out, i + 8, most(read(state, 8), inner), mine)
+    put(out, i + 9, where(read(sums, 7) > 1e-9 * read(sums, 8), 1.0, read(state, 9)), mine)
+
+
+@over(summary)
+def _summary(N, state, out):
+    for i in range(N):
+        summary(i, True, N, state, out)
+
+
+@over(widened)
+def _widened(N, state, low, high, out):
+    for i in range(N):
+        widened(i, True, N, state, low, high, out)
+
+
+@over(counted)
+def _counted(N, n, w, wz, ww, wwz, wwzz, mean, error, wider, sums):
+    for i in range(N):
+        counted(i, True, N, n, w, wz, ww, wwz, wwzz, mean, error, wider, sums)
+
+
+@over(settled)
+def _settled(N, state, wider, sums, new, out):
+    for i in range(N):
+        settled(i, True, N, state, wider, sums, new, out)

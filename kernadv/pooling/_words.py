@@ -1,8 +1,15 @@
-"""The words in which `kernadv.pooling.rows` is written, as numba compiles them; in Triton, see `kernadv.device.programs`."""
+"""The words of one text that numba compiles here and Triton on a GPU.
+
+A program is a function ``(i, mine, N, ...)`` of a place i of N.  It reads and writes arrays by flat indices in the words `get`, `read`,
+`put`, `add`, `where`, `most`, `least`, `exp` and `log`.  In Triton, see `kernadv.device.triton_programs`, i is a block of places;
+`mine` is false for those beyond the last one, and `add` leaves one sum a block.  Branches are taken for all places of a block, or
+for none.  What it writes it must not read, but for places of its own.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -10,10 +17,26 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from kernadv._jit import compiled
+
 #: ln 2 in two parts, the first with so few digits that its multiples are exact.
 LN2, LN2_REST = 0.693147180369123816490, 1.90821492927058770002e-10
 #: Bits of 1.0, and those of a mantissa.
 ONE, MANTISSA = 0x3FF0000000000000, 0x000FFFFFFFFFFFFF
+
+
+#: The loops over all places, by program.
+LOOPS: dict[Callable[..., None], Callable[..., None]] = {}
+
+
+def over(program: Any) -> Callable[[Any], Any]:
+    """The decorated function calls the program for all places, one after the other."""
+
+    def register(loop: Any) -> Any:
+        LOOPS[program] = compiled(error_model="numpy")(loop)
+        return LOOPS[program]
+
+    return register
 
 
 def word(function: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import GroupSums, PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
+from kernadv.pooling._words import add, get, least, most, over, put, read, word
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.98
@@ -41,8 +42,10 @@ class Calibration(PoolPiece):
 
     def shift(self, predicted: Array) -> Array:
         """How much higher than such predictions the rewards were, as a share of the range.  # (B,)"""
-        residual, traces = self.sums
-        return self._near(predicted) @ (residual / (traces + TRUST))
+        out = self.xp.zeros(len(predicted))
+        asked = predicted, self._knots, self._before, self._after, self._state
+        self.xp.rows(shifted, (len(predicted), len(KNOTS)), asked, (out,))
+        return out
 
     def learn(self, predicted: Array, batch: GroupSums, each: Any, *, new: Any) -> None:
         """Add a batch.
@@ -58,16 +61,52 @@ class Calibration(PoolPiece):
         new : 1 or 0
             Whether it is of a later step than all before.
         """
-        w = batch.w
+        asked = predicted, batch.w, batch.wz, self._knots, self._before, self._after
+        found = self.xp.rows(residuals, (len(predicted), len(KNOTS)), asked, (), sums=2 * len(KNOTS))
         self.keep(KEEP**new)
-        self.sums += each * self.xp.stack([batch.wz - w * predicted, w]) @ self._near(predicted)
+        self._state += each * found
 
     def carry(self, factor: Any) -> None:
         """After the range grew: shares of it are smaller by this factor, and as much is forgotten, as the places moved."""
         self.keep(factor)
         self.sums[0] *= factor
 
-    def _near(self, share: Array) -> Array:
-        """How near each share is to each knot; they sum to 1.  # (B, K)"""
-        off = share[:, None] - self._knots
-        return self.xp.between(1.0 - self.xp.maximum(off * self._after, off * self._before), 0.0, 1.0)
+
+@word
+def near(share, k, knots, before, after):
+    """How near a share is to knot k; over the knots that sums to 1."""
+    off = share - read(knots, k)
+    return most(least(1.0 - most(off * read(after, k), off * read(before, k)), 1.0), 0.0)
+
+
+@word
+def shifted(i, mine, N, K, predicted, knots, before, after, state, out):
+    """As of `Calibration.shift`, of prediction i."""
+    share = get(predicted, i, mine)
+    shift = 0.0 * share
+    for k in range(K):
+        shift = shift + near(share, k, knots, before, after) * (read(state, k) / (read(state, K + k) + TRUST))
+    put(out, i, shift, mine)
+
+
+@word
+def residuals(i, mine, N, K, predicted, w, wz, knots, before, after, sums):
+    """What group i adds to the state, a unit of weight counting as one trace.  sums: (2, K)"""
+    share, weight = get(predicted, i, mine), get(w, i, mine)
+    residual = get(wz, i, mine) - weight * share
+    for k in range(K):
+        part = near(share, k, knots, before, after)
+        add(sums, k, part * residual)
+        add(sums, K + k, part * weight)
+
+
+@over(shifted)
+def _shifted(N, K, predicted, knots, before, after, state, out):
+    for i in range(N):
+        shifted(i, True, N, K, predicted, knots, before, after, state, out)
+
+
+@over(residuals)
+def _residuals(N, K, predicted, w, wz, knots, before, after, sums):
+    for i in range(N):
+        residuals(i, True, N, K, predicted, w, wz, knots, before, after, sums)

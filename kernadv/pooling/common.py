@@ -6,9 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
+from kernadv.pooling._words import exp, get, least, log, most, over, put, read, where, word
+from kernadv.pooling.beliefs import carried
 
 #: Prior for the first batch: so many rollouts at either end of the range.
 START = 0.5
@@ -18,6 +22,8 @@ KEEP = 0.98
 STILL = 10.0
 #: Steps over which the level moves at most.
 LONGEST = 1e12
+#: Exponents below it make no weight that is seen.
+LEAST_EXPONENT = -700.0
 
 
 class CommonLevel(PoolPiece):
@@ -53,9 +59,11 @@ class CommonLevel(PoolPiece):
         """As `PoolPiece.sound`."""
         return bool((arrays["variance"] >= 0).all() and (abs(arrays["mean"]) <= 1e6).all())
 
-    def expected(self) -> Any:
-        """The level expected before a batch is seen: that of the last one, as for any random walk."""
-        return self._weights(self.evidence) @ self.mean
+    def expected(self) -> Array:
+        """The level expected before a batch is seen: that of the last one, as for any random walk.  # (1,)"""
+        out = self.xp.zeros(1)
+        self.xp.rows(expected, (1, len(self._steps)), (self._state, self._odds), (out,))
+        return out
 
     def shown(self, score: Array, information: Array, elapsed: Any) -> Array:
         """The level that each of B batches would show.
@@ -71,46 +79,137 @@ class CommonLevel(PoolPiece):
         -------
         (B,)
         """
-        mean, _, evidence = self._updated(score, information, elapsed)
-        return (self._weights(self.evidence + evidence) * mean).sum(1)
+        out = self.xp.zeros(len(score))
+        asked = score, information, elapsed, self._state, self._steps, self._odds
+        self.xp.rows(shown, (len(score), len(self._steps)), asked, (out,))
+        return out
 
-    def starting(self, right: Array, rollouts: Array) -> tuple[Array, Array]:
+    def starting(self, right: FloatArray, rollouts: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of the level after the first rollouts, of different prompts, `right` of them with reward 1."""
         a, b = right + START, rollouts - right + START
-        return self.xp.log(a / b), 1.0 / a + 1.0 / b
+        return np.log(a / b), 1.0 / a + 1.0 / b
 
-    def begin(self, right: Any, rollouts: Any, first: Any) -> None:
-        """Set the level as in `starting`, if `first`."""
-        for part, start in zip((self.mean, self.variance), self.starting(right, rollouts), strict=True):
-            part[:] = self.xp.where(first, start, part)
+    def begin(self, right: Any, rollouts: Any) -> None:
+        """Set the level as in `starting`."""
+        self.mean[:], self.variance[:] = self.starting(right, rollouts)
 
     def learn(self, score: Any, information: Any, elapsed: Any, *, new: Any) -> None:
         """Learn from one batch; new: 1 at a later step, else 0."""
-        mean, variance, evidence = self._updated(score.reshape(1), information.reshape(1), elapsed)
-        self.mean[:], self.variance[:] = mean[0], variance[0]
-        self.evidence *= KEEP**new
-        self.evidence += evidence[0]
-        self.evidence -= self.evidence.max()
+        after = self.xp.zeros(len(self._state))
+        asked = score, information, elapsed, new, self._state, self._steps, self._odds
+        self.xp.rows(followed, (1, len(self._steps)), asked, (after,))
+        self._state[:] = after
 
-    def carry(self, mean: Array, factor: Array) -> None:
-        """Replace the levels by those on another scale, on which the variances are factor^2 times as large."""
-        self.mean[:] = mean
-        self.variance *= factor * factor
+    def carry(self, lower: Any, upper: Any) -> None:
+        """Place the levels in another range, of which the old one is the part from lower to upper."""
+        after = self.xp.zeros(len(self._state))
+        self.xp.rows(moved, (1, len(self._steps)), (lower, upper, self._state), (after,))
+        self._state[:] = after
 
-    def _updated(self, score: Array, information: Array, elapsed: Any) -> tuple[Array, Array, Array]:
-        """Mean, variance and log-likelihood of each filter after each batch.  # (B, J) each"""
-        xp = self.xp
-        u, i = score[:, None], information[:, None]
-        variance = self.variance + self._steps * xp.between(elapsed, 0.0, LONGEST)
-        surprise = u - i * (self.mean - self.expected())
-        spread = 1.0 + variance * i
-        square = xp.where(i > 0, surprise**2 / xp.where(i > 0, i, 1.0), 0.0)
-        evidence = -0.5 * (xp.log(spread) + square / spread)
-        return self.mean + variance * surprise / spread, variance / spread, evidence
 
-    def _weights(self, evidence: Array) -> Array:
-        """Over the last axis; they sum to 1."""
-        xp = self.xp
-        evidence = evidence + self._odds
-        raw = xp.exp(evidence - xp.amax(evidence, -1, keepdims=True))
-        return raw / raw.sum(-1)[..., None]
+# The state: mean, variance and evidence of the J filters.
+@word
+def expectation(J, state, odds):
+    """Mean of the filters' means, by their weights."""
+    top = read(state, 2 * J) + read(odds, 0)
+    for j in range(1, J):
+        top = most(top, read(state, 2 * J + j) + read(odds, j))
+    total = 0.0 * top
+    mean = 0.0 * top
+    for j in range(J):
+        weight = exp(most(read(state, 2 * J + j) + read(odds, j) - top, LEAST_EXPONENT))
+        total = total + weight
+        mean = mean + weight * read(state, j)
+    return mean / total
+
+
+@word
+def filtered(j, J, score, information, gone, level, state, steps):
+    """Mean, variance and log-likelihood of filter j after a batch; level: the expected one, gone: steps since the last batch."""
+    variance = read(state, J + j) + read(steps, j) * gone
+    surprise = score - information * (read(state, j) - level)
+    spread = 1.0 + variance * information
+    square = where(information > 0.0, surprise * surprise / where(information > 0.0, information, 1.0), 0.0)
+    fit = -0.5 * (log(spread) + square / spread)
+    return read(state, j) + variance * surprise / spread, variance / spread, fit
+
+
+@word
+def expected(i, mine, N, J, state, odds, out):
+    """As of `CommonLevel.expected`."""
+    put(out, i, expectation(J, state, odds), mine)
+
+
+@word
+def shown(i, mine, N, J, score, information, elapsed, state, steps, odds, out):
+    """As of `CommonLevel.shown`, of batch i."""
+    u, told = get(score, i, mine), get(information, i, mine)
+    gone, level = most(least(read(elapsed, 0), LONGEST), 0.0), expectation(J, state, odds)
+    _, _, fit = filtered(0, J, u, told, gone, level, state, steps)
+    top = fit + read(state, 2 * J) + read(odds, 0)
+    for j in range(1, J):
+        _, _, fit = filtered(j, J, u, told, gone, level, state, steps)
+        top = most(top, fit + read(state, 2 * J + j) + read(odds, j))
+    total = 0.0 * u
+    mean = 0.0 * u
+    for j in range(J):
+        there, _, fit = filtered(j, J, u, told, gone, level, state, steps)
+        weight = exp(most(fit + read(state, 2 * J + j) + read(odds, j) - top, LEAST_EXPONENT))
+        total = total + weight
+        mean = mean + weight * there
+    put(out, i, mean / total, mine)
+
+
+@word
+def followed(i, mine, N, J, score, information, elapsed, new, state, steps, odds, out):
+    """The state after a batch.  out: (3, J)"""
+    u, told = read(score, 0), read(information, 0)
+    gone, level = most(least(read(elapsed, 0), LONGEST), 0.0), expectation(J, state, odds)
+    keep = where(read(new, 0) > 0.0, KEEP, 1.0)
+    _, _, fit = filtered(0, J, u, told, gone, level, state, steps)
+    top = keep * read(state, 2 * J) + fit
+    for j in range(1, J):
+        _, _, fit = filtered(j, J, u, told, gone, level, state, steps)
+        top = most(top, keep * read(state, 2 * J + j) + fit)
+    for j in range(J):
+        mean, variance, fit = filtered(j, J, u, told, gone, level, state, steps)
+        put(out, i + j, mean, mine)
+        put(out, i + J + j, variance, mine)
+        put(out, i + 2 * J + j, keep * read(state, 2 * J + j) + fit - top, mine)
+
+
+@word
+def moved(i, mine, N, J, lower, upper, state, out):
+    """The state in another range, if it is another.  out: (3, J)"""
+    low, high = read(lower, 0), read(upper, 0)
+    other = most(low, 1.0 - high) > 0.0
+    for j in range(J):
+        mean, factor = carried(read(state, j), low, high)
+        factor = where(other, factor, 1.0)
+        put(out, i + j, where(other, mean, read(state, j)), mine)
+        put(out, i + J + j, read(state, J + j) * factor * factor, mine)
+        put(out, i + 2 * J + j, read(state, 2 * J + j), mine)
+
+
+@over(expected)
+def _expected(N, J, state, odds, out):
+    for i in range(N):
+        expected(i, True, N, J, state, odds, out)
+
+
+@over(shown)
+def _shown(N, J, score, information, elapsed, state, steps, odds, out):
+    for i in range(N):
+        shown(i, True, N, J, score, information, elapsed, state, steps, odds, out)
+
+
+@over(followed)
+def _followed(N, J, score, information, elapsed, new, state, steps, odds, out):
+    for i in range(N):
+        followed(i, True, N, J, score, information, elapsed, new, state, steps, odds, out)
+
+
+@over(moved)
+def _moved(N, J, lower, upper, state, out):
+    for i in range(N):
+        moved(i, True, N, J, lower, upper, state, out)

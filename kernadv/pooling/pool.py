@@ -10,12 +10,11 @@ import numpy as np
 from kernadv._arrays import LAST_STEP
 from kernadv._errors import CheckpointError
 from kernadv._states import whole_numbers
-from kernadv._typing import FloatArray
+from kernadv._typing import FloatArray, IntArray
 from kernadv.pooling import rows
-from kernadv.pooling._base import GroupSums, PoolPiece, check_shapes, share_of
+from kernadv.pooling._base import GroupSums, PoolPiece, check_shapes
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 from kernadv.pooling._running import LEAST_SPAN, Running
-from kernadv.pooling.beliefs import Beliefs, believed, carried, carried_back
 from kernadv.pooling.calibration import Calibration
 from kernadv.pooling.common import CommonLevel
 from kernadv.pooling.features import FeaturePrior
@@ -105,8 +104,8 @@ class Forecast(NamedTuple):
         Those of `Query`, with beliefs in the present range.
     offset : (N,)
         As in `Pool.offset`.
-    count : ()
-        As in `Running.count`.
+    shared : (7,)
+        As in `Pool`'s rows: `Running.summary`, and the expected common level.
     inside : GroupSums of N groups
         The batch in shares of the range.
     score, information : (N,)
@@ -124,7 +123,7 @@ class Forecast(NamedTuple):
     told: Array
     notes: Array
     offset: Array
-    count: Any
+    shared: Array
     inside: GroupSums
     score: Array
     information: Array
@@ -163,6 +162,11 @@ class Pool:
         return 2 + 2 * len(self._prior)
 
     @property
+    def empty(self) -> bool:
+        """Whether nothing was seen; one on a device has seen something."""
+        return self.xp.on_host and bool(self.running.empty)
+
+    @property
     def mean(self) -> Any:
         """Recent mean reward."""
         return self.reward(self.running.mean)
@@ -193,20 +197,22 @@ class Pool:
 
     def forecast(self, query: Query) -> Forecast:
         """Predict a batch.  Its rewards enter only through the common level, each for the other prompts."""
-        xp = self.xp
-        batch, running = query.batch, self.running
-        weights, notes, offset = self.weights.weights(), self._recalled(query), self.offset(query)
-        count, inside = running.count, self._inside(batch)
-        score, information, value, error = self._evidence(query, notes, offset, weights, inside, count)
-        elsewhere = xp.sum_of_others(batch.prompt, score, information)
-        level = self.common.shown(elsewhere[0], elsewhere[1], self._elapsed(query.step))
-        low, span, told = (x + 0.0 * level for x in (running.low, running.span, xp.number(~running.empty)))
-        if not xp.rules_out(running.empty):
-            level, low, span, told = self._of_others(query, (level, low, span, told))
+        xp, batch, shared = self.xp, query.batch, self._shared()
+        weights, notes, offset = self.weights.weights(), self._recalled(query, shared), self.offset(query)
+        inside = batch.inside(*self.running.range, xp)
+        score, information, value, error = self._evidence(query, notes, offset, weights, inside, shared)
+        if self.empty:
+            level, low, span, told = self._of_others(query)
+        else:
+            elsewhere = xp.sum_of_others(batch.prompt, score, information)
+            level = self.common.shown(*elsewhere, self._elapsed(query.step))
+            low, span, told = (xp.full(x, len(level)) for x in (self.running.low, self.running.span, shared[3]))
         mean, worth = xp.zeros(2, len(level), len(weights))
-        asked = notes, query.known, query.gap, offset, level, told, self._shared(count), self._filters(weights)
+        asked = notes, query.known, query.gap, offset, level, told, self._filters(weights)
         xp.rows(rows.forecast, worth.shape, asked, (mean, worth))
-        return Forecast(weights, mean, worth, level, low, span, told, notes, offset, count, inside, score, information, value, error)
+        return Forecast(
+            weights, mean, worth, level, low, span, told, notes, offset, shared, inside, score, information, value, error
+        )
 
     def posterior(
         self,
@@ -235,14 +241,14 @@ class Pool:
         Estimate of (B,)
             ``defined`` is False where neither the past nor a trace says anything.
         """
-        xp, running, batch = self.xp, self.running, len(group)
+        xp, batch = self.xp, len(group)
         _, mass, total = others
-        k = xp.where(running.empty, 1.0 / weight, forecast.count) + 0.0 * mass
+        k = 1.0 / weight + 0.0 * mass if self.empty else xp.full(forecast.shared[2], batch)
         place, row = places or (xp.arange(batch), xp.arange(batch))
         sums, out = xp.zeros(8, len(row)), xp.zeros(3, batch)
         said = group[row], (k * mass)[row], forecast.mean, forecast.worth, self._filters(forecast.weights)
         xp.rows(rows.joined, (len(row), len(forecast.weights)), said, (sums,))
-        around = forecast.low, forecast.span, forecast.told, sums, self._shared(forecast.count)
+        around = forecast.low, forecast.span, forecast.told, sums, forecast.shared
         xp.rows(rows.posterior, (batch, len(row)), (place, group, mass, total, k, k * weight, *around), (out,))
         value, variance, n_eff = out
         return Estimate(value, variance, n_eff, n_eff > 0)
@@ -269,15 +275,15 @@ class Pool:
         worth, heard = forecast.worth[group], (self.running.count * mass)[:, None]
         past = self.xp.ratio(worth, worth + heard) @ forecast.weights
         shift = self.calibration.shift(forecast.mean @ forecast.weights)[group]
-        low, high = self.running.range
-        return (share_of(value, low, high, self.xp) + past * shift).clip(0.0, 1.0)
+        running = self.running
+        return (self.xp.ratio(value - running.low, running.span) + past * shift).clip(0.0, 1.0)
 
     def tilted(self, value: Array, k: float) -> Array:
         """``v / (v + (1 - v) k)`` for values v as shares of the range, if all rewards so far lie at its ends."""
         running, where = self.running, self.xp.where
         two_ends = (running.span > 0) & (running.between[0] <= 0)
-        low, high = running.range
-        share = share_of(value, low, high, self.xp).clip(0.0, 1.0)
+        low = running.low
+        share = self.xp.ratio(value - low, running.span).clip(0.0, 1.0)
         moved = low + running.span * share / (share + (1.0 - share) * k).clip(1e-300)
         return where(two_ends, moved, value)
 
@@ -287,40 +293,27 @@ class Pool:
         # (N,) each
         """
         where, w = self.xp.where, forecast.weights
-        k = self.xp.pick(self.running.empty, 1.0, forecast.count)
+        k = 1.0 if self.empty else forecast.shared[2]
         pull = self.xp.ratio(1.0, forecast.worth + (k * (n - 1.0))[:, None])
         mean, gain = (forecast.worth * forecast.mean * pull) @ w, (k * pull) @ w
         level = forecast.span * mean + forecast.low * (1.0 - gain * (n - 1.0))
         return where(gain > 0, level, np.nan), gain
 
-    def _of_others(self, query: Query, learned: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Level, range and whether they are known, by group: as learned, or in the first batch from the other prompts."""
-        where, ratio, others = self.xp.where, self.xp.ratio, self.xp.sum_of_others
+    def _of_others(self, query: Query) -> tuple[FloatArray, ...]:
+        """Level, range and whether they are known, by group, in the first batch from the other prompts."""
         batch, worth = query.batch, self._different(query.batch)
-        right, count = others(batch.prompt, worth * ratio(batch.wz, batch.w), worth)
+        right, count = NUMPY.sum_of_others(batch.prompt, worth * NUMPY.ratio(batch.wz, batch.w), worth)
         told = count > 0
-        low, minus_high = (self._least_elsewhere(batch.prompt, part) for part in (query.low, -query.high))
+        low, minus_high = (_least_elsewhere(batch.prompt, part) for part in (query.low, -query.high))
         span = -minus_high - low
-        low, span = where(told, low, 0.0), where(told & (span > LEAST_SPAN), span, 0.0)
-        inside = where(span > 0, (right - low * count) / where(span > 0, span, 1.0), 0.0).clip(0.0)
-        level = self.common.starting(self.xp.minimum(inside, count), count)[0]
-        first = level, low, span, self.xp.number(told)
-        return tuple(where(self.running.empty, here, there) for here, there in zip(first, learned, strict=True))
+        low, span = np.where(told, low, 0.0), np.where(told & (span > LEAST_SPAN), span, 0.0)
+        inside = np.where(span > 0, (right - low * count) / np.where(span > 0, span, 1.0), 0.0).clip(0.0)
+        return self.common.starting(np.minimum(inside, count), count)[0], low, span, told.astype(np.float64)
 
-    def _different(self, batch: GroupSums) -> Array:
+    def _different(self, batch: GroupSums) -> FloatArray:
         """The number of rollouts of different prompts that tell as much as those of each group.  # (N,)"""
         kappa, n = self._kappa, batch.n * (batch.w > 0)
-        return n * (kappa + 1.0) / (n + kappa)
-
-    def _least_elsewhere(self, prompt: Any, x: Array) -> Array:
-        """The least x of the groups of the other prompts.  # (N,)"""
-        xp, key = self.xp, self.xp.key(prompt)
-        least = x.min()
-        here = x == least
-        one = xp.where(here, key, key.max()).min()
-        alone = one == xp.where(here, key, key.min()).max()
-        own = (key == one) & alone
-        return xp.where(own, xp.where(own, np.inf, x).min(), least)
+        return np.asarray(n * (kappa + 1.0) / (n + kappa))
 
     def typical_weight(self, weight: Array | None, scored: Array) -> Array:
         """Mean weight of a trace among those seen; in the first batch, among its other traces.
@@ -337,11 +330,11 @@ class Pool:
         """
         if weight is None:
             return self.running.weight
-        where = self.xp.where
-        count = self.xp.number(scored)
+        if not self.empty:
+            return self.running.weight
+        count = scored.astype(np.float64)
         total, others = weight.sum() - weight, count.sum() - count
-        first = where((others > 0) & (total > 0), self.xp.ratio(total, others), 1.0)
-        return where(self.running.empty, first, self.running.weight)
+        return np.where((others > 0) & (total > 0), NUMPY.ratio(total, others), 1.0)
 
     def learn(self, query: Query, forecast: Forecast) -> Array:
         """Learn from a batch after it was predicted.
@@ -356,62 +349,62 @@ class Pool:
         (N, 2 + 2 M)
             What is noted of the prompt of each group after it; 0, if no trace of it ever weighed anything.
         """
-        xp, where = self.xp, self.xp.where
-        batch, known = query.batch, query.known
-        some = batch.w.sum() > 0
-        new = xp.number((query.step > self.newest) & some)[0]
-        elapsed = self._elapsed(query.step) * xp.number(some)
-        learned, weight, mean = ~self.running.empty, self.running.weight, self.running.mean
-        inside, notes, offset = forecast.inside, forecast.notes, forecast.offset
+        xp, batch, first = self.xp, query.batch, self.empty
+        notes, offset, shared, summary = forecast.notes, forecast.offset, forecast.shared, forecast.shared
         score, information = forecast.score, forecast.information
+        some = batch.w.sum() > 0
+        new = xp.number((query.step > self.newest) & some)
+        elapsed = self._elapsed(query.step) * xp.number(some)
         limits = query.low.min(), query.high.max()
         low, high = (xp.pick(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
-        lower, upper = self.running.learn(forecast.value, forecast.error, batch, low, high, new=new)
-        other = (lower > 0) | (upper < 1) | ~learned
-        if not xp.rules_out(other):  # another range: all is placed in it
+        lower, upper, inside = self.running.learn(forecast.value, forecast.error, batch, low, high, new=new)
+        told = 0.0 if first else 1.0
+        if not xp.rules_out((lower > 0) | (upper < 1) | first):  # another range: all is placed in it
             self._carry(lower, upper)
-            inside, notes = self._inside(batch), self._recalled(query)
-            offset = where(other, self.offset(query), offset)
-            count = where(learned, forecast.count, self.running.count)
-            again = self._evidence(query, notes, offset, forecast.weights, inside, count)
-            score, information = (where(other, x, y) for x, y in zip(again, (score, information), strict=False))
-        first = ~learned & some
-        if not xp.rules_out(first):
-            self._begin(inside, first)
-        told = xp.number(learned)
+            shared = self._shared()
+            if not first:
+                shared = xp.concatenate([shared[:2], summary[2:3], shared[3:]])
+            notes = self._recalled(query, shared)
+            offset = self._kept(lower, upper, self.offset(query), offset)
+            score, information, _, _ = self._evidence(query, notes, offset, forecast.weights, inside, shared)
+        if first and some:
+            self._begin(inside)
         self.common.learn(told * score.sum(), told * information.sum(), elapsed, new=new)
         predicted = lower + (upper - lower) * (forecast.mean @ forecast.weights)
-        typical = self.running.weight
+        shared = self._shared()
+        typical = shared[4]
         self.calibration.learn(predicted, inside, told / typical, new=new)
-        notes, loss = self._updated(query, notes, offset, inside)
+        notes, loss = self._updated(query, notes, offset, inside, shared)
         self.weights.learn(loss, batch.w.sum() / typical, new=new)
         if self.features is not None and query.features is not None:
-            residual = self.xp.ratio(inside.wz, batch.w) - (lower + (upper - lower) * mean)
-            own = self.xp.ratio(batch.w.sum(), batch.n.sum(), 1.0)  # of the first batch, which only they learn from
-            share = batch.w / where(learned, weight, own)
-            self.features.learn(query.features, self._kappa, residual, share, ~known, new=new)
-        self.newest[:] = where(new > 0, query.step, self.newest)
+            residual = xp.ratio(inside.wz, batch.w) - (lower + (upper - lower) * summary[5])
+            own = xp.ratio(batch.w.sum(), batch.n.sum(), 1.0)  # of the first batch, which only they learn from
+            share = batch.w / (own if first else summary[4])
+            self.features.learn(query.features, self._kappa, residual, share, ~query.known, new=new[0])
+        self.newest[:] = xp.where(new > 0, query.step, self.newest)
         return notes
 
-    def _begin(self, inside: GroupSums, first: Any) -> None:
-        """Take the common level from a batch, if it is the first."""
+    def _begin(self, inside: GroupSums) -> None:
+        """Take the common level from the first batch."""
         worth = self._different(inside)
-        self.common.begin((worth * self.xp.ratio(inside.wz, inside.w)).sum(), worth.sum(), first)
+        self.common.begin((worth * NUMPY.ratio(inside.wz, inside.w)).sum(), worth.sum())
 
-    def _updated(self, query: Query, before: Array, offset: Array, inside: GroupSums) -> tuple[Array, Array]:
+    def _updated(
+        self, query: Query, before: Array, offset: Array, inside: GroupSums, shared: Array
+    ) -> tuple[Array, Array]:
         """Notes of each group's prompt after the batch, and losses of the filters in squared typical weights.
 
         before: as `Forecast.notes`, in the range after the batch.
         """
         xp, size = self.xp, len(query.gap)
         first_group, turn, turns = query.chain or Chain(xp.arange(size), 0 * xp.arange(size), 1)
-        shared, filters = self._shared(self.running.count), self._filters(self.weights.weights())
+        filters = self._filters(self.weights.weights())
         asked = first_group, turn, before, query.known, query.gap, offset, *inside[1:8], shared, filters
         learned = notes, _, seen = xp.zeros(size, self.width), xp.zeros(size), xp.zeros(size)
         loss = 0.0
         for now in range(turns):
             loss = loss + xp.rows(rows.learned, (size, len(self._prior), now), asked, learned, sums=len(self._prior))
-        loss = loss / self.running.weight**2
+        loss = loss / shared[4] ** 2
         if query.chain is not None:
             notes, seen = notes[first_group], seen[first_group]
         if not xp.certain(seen > 0):
@@ -429,29 +422,28 @@ class Pool:
         log = self.xp.log
         return log(there / (1.0 - there)) - log(here / (1.0 - here))
 
-    def _recalled(self, query: Query) -> Array:
+    def _recalled(self, query: Query, shared: Array) -> Array:
         """As `Forecast.notes`."""
         low, high = self.running.range
         stale = query.known & ((query.notes[:, 0] != low) | (query.notes[:, 1] != high))
         if self.xp.rules_out(stale.any()):
             return query.notes
-        notes, asked = self.xp.zeros(*query.notes.shape), (query.notes, query.known, self._shared(self.running.count))
-        self.xp.rows(rows.recalled, (len(notes), len(self._prior)), asked, (notes,))
+        notes = self.xp.zeros(*query.notes.shape)
+        self.xp.rows(rows.recalled, (len(notes), len(self._prior)), (query.notes, query.known, shared), (notes,))
         return notes
 
     def _evidence(
-        self, query: Query, notes: Array, offset: Array, weights: Array, inside: GroupSums, count: Any
+        self, query: Query, notes: Array, offset: Array, weights: Array, inside: GroupSums, shared: Array
     ) -> Array:
-        """Score, information, value and error of `Forecast`; count: as `Running.count`."""
-        out, shared, filters = self.xp.zeros(4, len(offset)), self._shared(count), self._filters(weights)
-        asked = notes, query.known, query.gap, offset, inside.w, inside.wz, shared, filters
+        """Score, information, value and error of `Forecast`."""
+        out = self.xp.zeros(4, len(offset))
+        asked = notes, query.known, query.gap, offset, inside.w, inside.wz, shared, self._filters(weights)
         self.xp.rows(rows.evidence, (len(offset), len(weights)), asked, (out,))
         return out
 
-    def _shared(self, count: Any) -> Array:
-        """What `rows` calls shared."""
-        xp, (low, high) = self.xp, self.running.range
-        return xp.stack([low, high, self.common.expected(), count + 0.0 * low, xp.number(~self.running.empty)])
+    def _shared(self) -> Array:
+        """As `Forecast.shared`."""
+        return self.xp.concatenate([self.running.summary(), self.common.expected()])
 
     def _filters(self, weights: Array) -> Array:
         """What `rows` calls filters."""
@@ -459,22 +451,20 @@ class Pool:
 
     def _carry(self, lower: Any, upper: Any) -> None:
         """Express what was learned in shares of the old range in shares of the present one; see `Running.learn`."""
-        mean, factor = carried(self.common.mean, lower, upper, self.xp)
-        moved = (lower > 0) | (upper < 1)
-        where = self.xp.where
-        self.common.carry(where(moved, mean, self.common.mean), where(moved, factor, 1.0))
+        self.common.carry(lower, upper)
         share = upper - lower
         self.weights.carry(share)
         self.calibration.carry(share)
         if self.features is not None:
             self.features.carry(share)
 
-    def _inside(self, batch: GroupSums) -> GroupSums:
-        return batch.inside(self.running.range[0], self.running.range[1], self.xp)
+    def _kept(self, lower: Any, upper: Any, now: Array, before: Array) -> Array:
+        """What was made before, unless the range is another one."""
+        return self.xp.where((lower > 0) | (upper < 1), now, before)
 
     def _elapsed(self, step: Any) -> Any:
         """Steps since the newest batch that was learned from."""
-        return self.xp.pick(self.running.empty, 0.0, step - self.newest[0])
+        return 0.0 if self.empty else step - self.newest[0]
 
     @property
     def _kappa(self) -> Any:
@@ -536,6 +526,14 @@ class Pool:
         return {"pool.newest"} | {
             f"pool.{name}.{key}" for name, piece in self._pieces().items() for key in piece._shapes
         }
+
+
+def _least_elsewhere(prompt: IntArray, x: FloatArray) -> FloatArray:
+    """The least x of the groups of the other prompts.  # (N,)"""
+    least = x.min()
+    here = prompt[x == least]
+    own = prompt == here[0] if (here == here[0]).all() else np.zeros(len(x), bool)
+    return np.where(own, x[~own].min(initial=np.inf), least)
 
 
 def columns_of(state: Mapping[str, Any]) -> int:

@@ -1,13 +1,9 @@
-"""What the pool does for each group and each row, as one text: numba compiles it here, Triton on a GPU.
-
-A program is a function of a place i.  It reads and writes arrays by flat indices in the words `get`, `read`, `put`, `add`,
-`where`, `most`, `least`, `exp` and `log`.  In Triton, see `kernadv.device.programs`, i is a block of places; `mine` is false for those
-beyond the last one, and `add` leaves one sum a block.  Branches are taken for all places of a block, or for none.
+"""What the pool does for each group and each row, in the words of `kernadv.pooling._words`.
 
 M is the number of filters, N of groups; what the prompts share comes in two arrays:
 
 ``shared``
-    The range of the rewards, low and high; the expected common level; `Running.count`.
+    As of `Running.summary`; last the expected common level.
 ``filters``, (4, M)
     Weight, prior, walk and discount of each.
 """
@@ -16,13 +12,10 @@ from __future__ import annotations
 
 import math
 
-from kernadv._jit import compiled
-from kernadv.pooling._words import add, exp, get, least, log, most, put, read, where, word
+from kernadv.pooling._base import share_in
+from kernadv.pooling._words import add, get, least, log, most, over, put, read, where, word
+from kernadv.pooling.beliefs import aged, carried, carried_back, odds_of
 
-#: Largest log odds, largest variance of a logit, and largest exponent of a discount.
-LARGEST_LOGIT, LARGEST_VARIANCE, LARGEST_EXPONENT = 40.0, 1e15, 60.0
-#: Least distance from an end of the range at which a value is placed in another range.
-LEAST_SHARE = 1e-9
 #: A trace counts as alone where the others of its group weigh less than this share of the group.
 ALONE = 1e-9
 #: Rewards further away than that many ranges are clipped.
@@ -34,32 +27,9 @@ TINY, FEW = 1e-300, 1e-3
 
 
 @word
-def odds_of(logit):
-    return exp(most(least(logit, LARGEST_LOGIT), -LARGEST_LOGIT))
-
-
-@word
-def logit_of(share):
-    return log(share / (1.0 - share))
-
-
-@word
-def inner(share):
-    return most(least(share, 1.0 - LEAST_SHARE), LEAST_SHARE)
-
-
-@word
 def later(variance, gap, filters, m, M):
-    """The variance of a logit after that many steps without a reward."""
-    walk, discount = read(filters, 2 * M + m), read(filters, 3 * M + m)
-    return least(variance * exp(least(discount * gap, LARGEST_EXPONENT)) + walk * walk * gap, LARGEST_VARIANCE)
-
-
-@word
-def share_in(reward, low, span):
-    """Place in a range; 0 in an empty one."""
-    wide = span > 0.0
-    return where(wide, (reward - low) / where(wide, span, 1.0), 0.0)
+    """`aged` as of filter m."""
+    return aged(variance, gap, read(filters, 2 * M + m), read(filters, 3 * M + m))
 
 
 @word
@@ -73,26 +43,15 @@ def believed(i, mine, M, m, notes, known, offset, filters):
 @word
 def recalled(i, mine, N, M, notes, known, shared, out):
     """The notes of place i, in the present range; where that has not changed they stay as they are.  out: (N, 2 + 2 M)"""
-    low, high, level = read(shared, 0), read(shared, 1), read(shared, 2)
+    low, high, level = read(shared, 0), read(shared, 1), read(shared, 6)
     at = i * (2 * M + 2)
     before, behind = get(notes, at, mine), get(notes, at + 1, mine)
     stale = get(known, i, mine) & ((before != low) | (behind != high))
-    lower, upper = share_in(before, low, high - low), share_in(behind, low, high - low)
-    wide = upper > lower
-    span = where(wide, upper - lower, 1.0)
-    # the common level as it was in the old range
-    share = inner((1.0 / (1.0 + 1.0 / odds_of(level + 0.0 * lower)) - lower) / span)
-    there = where(wide, logit_of(share), where(lower <= 0.0, level, where(upper >= 1.0, -level, 0.0)))
-    # in an empty range all rewards are at its low end: in a range that ends there a logit is mirrored
-    middle = logit_of(inner(lower))
+    lower, upper = share_in(before, low, high), share_in(behind, low, high)
+    there = carried_back(level + 0.0 * lower, lower, upper)
     for m in range(M):
         logit, variance = get(notes, at + 2 + m, mine), get(notes, at + 2 + M + m, mine)
-        moved = logit + there
-        odds = odds_of(moved)
-        share = inner(lower + span * (odds / (1.0 + odds)))
-        at_end = where(lower <= 0.0, moved, where(upper >= 1.0, -moved, middle))
-        placed = where(wide, logit_of(share), at_end)
-        slope = where(wide, span / (2.0 + odds + 1.0 / odds) / (share * (1.0 - share)), 1.0)
+        placed, slope = carried(logit + there, lower, upper)
         put(out, at + 2 + m, where(stale, placed - level, logit), mine)
         put(out, at + 2 + M + m, where(stale, variance * slope * slope, variance), mine)
     put(out, at, where(stale, low, before), mine)
@@ -108,7 +67,7 @@ def evidence(i, mine, N, M, notes, known, gap, offset, w, wz, shared,
     """
     there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
     since = where(there, most(since, -since), 0.0)
-    level, count = read(shared, 2), read(shared, 3)
+    count, level = read(shared, 2), read(shared, 6)
     centre = 0.0 * since
     square = 0.0 * since
     for m in range(M):
@@ -130,8 +89,7 @@ def evidence(i, mine, N, M, notes, known, gap, offset, w, wz, shared,
 
 
 @word
-def forecast(i, mine, N, M, notes, known, gap, offset, level, told,
-             shared, filters, mean, worth):  # fmt: skip
+def forecast(i, mine, N, M, notes, known, gap, offset, level, told, filters, mean, worth):
     """What the filters say of group i at its common level: mean and worth, 0 where nothing is told.  mean, worth: (N, M)"""
     there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
     since = where(there, most(since, -since), 0.0)
@@ -213,7 +171,7 @@ def posterior(i, mine, N, U, place, group, mass, total, k, unit, low,
     value = where(get(told, g, mine) > 0.0, bottom + wide * level + gain * above, mean)
     defined = gain > 0.0
     put(out, i, where(defined, value, NAN), mine)
-    put(out, N + i, where(defined & (gain * read(shared, 4) > 0.0), wide * wide * spread, NAN), mine)
+    put(out, N + i, where(defined & (gain * read(shared, 3) > 0.0), wide * wide * spread, NAN), mine)
     put(out, 2 * N + i, where(defined, n_eff, 0.0), mine)
 
 
@@ -239,7 +197,7 @@ def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
     if t > 0:
         there, before = get(seen, f, mine) > 0.0, get(ahead, f, mine)
     step = where(there, since - before, 0.0)
-    low, high, level, k = read(shared, 0), read(shared, 1), read(shared, 2), read(shared, 3)
+    low, high, k, level = read(shared, 0), read(shared, 1), read(shared, 2), read(shared, 6)
     mass, right, square = get(w, i, mine), get(wz, i, mine), get(ww, i, mine)
     middle, top = get(wwz, i, mine), get(wwzz, i, mine)
     some_weight = square > 0.0
@@ -283,37 +241,56 @@ def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
     put(seen, f, where(there | (now & (mass > 0.0)), 1.0, 0.0), mine)
 
 
-@compiled(error_model="numpy")
+@word
+def traced(i, mine, N, V, mass, gap, level, filters, out, worth):
+    """Rollouts that each of a prompt's V visits added to the belief of filter i, less what they have lost since, and its worth.
+
+    gap: (V + 1,), steps before each visit and after the last.  out: (V, N); worth: (N,)
+    """
+    odds = odds_of(read(level, 0))
+    shape, variance = 2.0 + odds + 1.0 / odds, 4.0 / get(filters, N + i, mine)
+    for v in range(V + 1):
+        before = variance
+        variance = later(variance, read(gap, v), filters, i, N)
+        for u in range(v):
+            put(out, u * N + i, get(out, u * N + i, mine) * (before / variance), mine)
+        if v < V:
+            put(out, v * N + i, read(mass, v), mine)
+            variance = variance * shape / (shape + read(mass, v) * variance)
+    put(worth, i, shape / variance, mine)
+
+
+@over(recalled)
 def _recalled(N, M, notes, known, shared, out):
     for i in range(N):
         recalled(i, True, N, M, notes, known, shared, out)
 
 
-@compiled(error_model="numpy")
+@over(evidence)
 def _evidence(N, M, notes, known, gap, offset, w, wz, shared, filters, out):
     for i in range(N):
         evidence(i, True, N, M, notes, known, gap, offset, w, wz, shared, filters, out)
 
 
-@compiled(error_model="numpy")
-def _forecast(N, M, notes, known, gap, offset, level, told, shared, filters, mean, worth):
+@over(forecast)
+def _forecast(N, M, notes, known, gap, offset, level, told, filters, mean, worth):
     for i in range(N):
-        forecast(i, True, N, M, notes, known, gap, offset, level, told, shared, filters, mean, worth)
+        forecast(i, True, N, M, notes, known, gap, offset, level, told, filters, mean, worth)
 
 
-@compiled(error_model="numpy")
+@over(joined)
 def _joined(N, M, group, heard, mean, worth, filters, out):
     for i in range(N):
         joined(i, True, N, M, group, heard, mean, worth, filters, out)
 
 
-@compiled(error_model="numpy")
+@over(posterior)
 def _posterior(N, U, place, group, mass, total, k, unit, low, span, told, sums, shared, out):
     for i in range(N):
         posterior(i, True, N, U, place, group, mass, total, k, unit, low, span, told, sums, shared, out)
 
 
-@compiled(error_model="numpy")
+@over(learned)
 def _learned(
     N,
     M,
@@ -367,12 +344,7 @@ def _learned(
         )
 
 
-#: The loops over all places, by program.
-LOOPS = {
-    recalled: _recalled,
-    evidence: _evidence,
-    forecast: _forecast,
-    joined: _joined,
-    posterior: _posterior,
-    learned: _learned,
-}
+@over(traced)
+def _traced(N, V, mass, gap, level, filters, out, worth):
+    for i in range(N):
+        traced(i, True, N, V, mass, gap, level, filters, out, worth)

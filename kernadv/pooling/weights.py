@@ -8,6 +8,7 @@ from typing import Any
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
+from kernadv.pooling._words import exp, get, least, most, over, put, read, where, word
 
 #: Share of the losses that is kept from one step to the next.
 KEEP = 0.98
@@ -18,6 +19,8 @@ RATE = 0.25
 
 #: Weights below this share are 0: numbers near the smallest of all make arithmetic slow.
 FAINT = 1e-100
+#: Exponents below it make no weight that is seen.
+LEAST_EXPONENT = -700.0
 
 
 class PrequentialWeights(PoolPiece):
@@ -49,11 +52,9 @@ class PrequentialWeights(PoolPiece):
 
     def weights(self) -> Array:
         """They sum to 1.  # (M,)"""
-        least = self.loss.min()
-        variance = (least + TRUST * VARIANCE) / (self.traces + TRUST)
-        raw = self._odds * self.xp.exp(-RATE * (self.loss - least) / variance)
-        raw = self.xp.where(raw > FAINT, raw, 0.0)
-        return raw / raw.sum()
+        out = self.xp.zeros(len(self.loss))
+        self.xp.rows(weighed, (len(self.loss),), (self._state, self._odds), (out,))
+        return out
 
     def learn(self, loss: Array, traces: Any, *, new: Any) -> None:
         """Add the losses of a batch, in shares of the range; new: 1 at a later step, else 0.  loss: (M,)"""
@@ -65,3 +66,24 @@ class PrequentialWeights(PoolPiece):
         """After the range grew: shares of it are smaller by this factor."""
         self.loss *= factor * factor
         self.traces *= factor > 0
+
+
+@word
+def weighed(i, mine, N, state, odds, out):
+    """As of `PrequentialWeights.weights`, of predictor i; the state: the losses, and the traces."""
+    best = read(state, 0)
+    for m in range(1, N):
+        best = least(best, read(state, m))
+    rate = RATE * (read(state, N) + TRUST) / (best + TRUST * VARIANCE)
+    total = 0.0 * best
+    for m in range(N):
+        raw = read(odds, m) * exp(most(rate * (best - read(state, m)), LEAST_EXPONENT))
+        total = total + where(raw > FAINT, raw, 0.0)
+    raw = get(odds, i, mine) * exp(most(rate * (best - get(state, i, mine)), LEAST_EXPONENT))
+    put(out, i, where(raw > FAINT, raw, 0.0) / total, mine)
+
+
+@over(weighed)
+def _weighed(N, state, odds, out):
+    for i in range(N):
+        weighed(i, True, N, state, odds, out)
