@@ -37,6 +37,10 @@ class TorchNamespace(ArrayNamespace):
         """Zeros, in float64."""
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
+    def empty(self, *shape: int) -> Tensor:
+        """Room for float64, to be written."""
+        return torch.empty(shape, dtype=torch.float64, device=self.device)
+
     def full(self, x: Tensor, size: int) -> Tensor:
         """One number, so often."""
         return x.expand(size)

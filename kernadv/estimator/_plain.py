@@ -61,10 +61,14 @@ class PlainRule(Rule):
             )
         smoothers.get(smoother)  # an unknown name raises
         self.smoother = smoother
-        self.on_device = isinstance(bandwidth, Steps | Relative | Visits)
+        self._on_device = isinstance(bandwidth, Steps | Relative | Visits)
 
     def __repr__(self) -> str:
         return f"{self.bandwidth!r}, kernel={self.kernel.name!r}, smoother={self.smoother!r}"
+
+    def works_on_device(self, pool: Any) -> bool:
+        """Unless the bandwidth is of a class of the user's."""
+        return self._on_device
 
     def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
         """Values of the rows, and the half-widths of their windows."""

@@ -64,6 +64,10 @@ class PooledRule(Rule):
         estimate = pool.posterior(forecast, batch.group, batch.heard, weight, batch.alike)
         return estimate, (pool, query, forecast)
 
+    def works_on_device(self, pool: Pool) -> bool:
+        """The first batch, which nothing is known before, is learned from in main memory."""
+        return not pool.empty
+
     def tilted(self, value: Any, state: State, k: float) -> Any:
         """By the range of the rewards seen before."""
         return state.pool.tilted(value, k)

@@ -81,15 +81,12 @@ class Rule(ABC):
     ----------
     noted : int
         Numbers that the history notes of a prompt for the rule.
-    on_device : bool
-        Whether it works on a device, too.
     bandwidth, kernel
         Of the plain rule.
     features : Features, optional
     """
 
     noted: int = 0
-    on_device: bool = True
     bandwidth: Bandwidth | None = None
     kernel: Kernel | None = None
     features: Features | None = None
@@ -100,6 +97,10 @@ class Rule(ABC):
     @abstractmethod
     def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
         """Values of the rows, and what they were made from; reads only."""
+
+    def works_on_device(self, pool: Any) -> bool:
+        """Whether it goes on from there on a device."""
+        return True
 
     def baseline(self, estimate: Estimate, made_from: Any) -> Estimate:
         """What is subtracted from the rewards: the value itself, but for weights."""

@@ -127,6 +127,10 @@ class WeightedRule(Rule):
             return estimate, (made_from, None, None, None)
         return estimate, (made_from, *self._rule.predict(batch, baselines), batch.unit)
 
+    def works_on_device(self, pool: Any) -> bool:
+        """When both pools have learned something."""
+        return not (pool.value.empty or pool.baseline.empty)
+
     def baseline(self, estimate: Estimate, made_from: Any) -> Estimate:
         """That by weight."""
         found: Estimate = made_from[1]

@@ -588,7 +588,7 @@ class KernelValueEstimator:
 
         With `learning` the weights must be there if, and only if, they are expected.
         """
-        there = self._rule.on_device and moments.on_device(self._wanted, rewards)
+        there = moments.on_device(self._wanted, rewards) and self._rule.works_on_device(self._state.pool)
         state: Any = self._on(rewards.device if there else None)
         if learning:
             self._check_weights(weights)

@@ -53,7 +53,7 @@ class GroupSums(NamedTuple):
 
     def inside(self, low: Any, high: Any, xp: ArrayNamespace = NUMPY) -> GroupSums:
         """With rewards as shares of the range, at most 1 on average; 0 in an empty range."""
-        placed_sums = xp.zeros(3, len(self.n))
+        placed_sums = xp.empty(3, len(self.n))
         ends = xp.stack([low, high, self.origin + 0.0 * low])
         xp.rows(placed, (len(self.n),), (self.w, self.wz, self.ww, self.wwz, self.wwzz, ends), (placed_sums,))
         wz, wwz, wwzz = placed_sums

@@ -36,6 +36,10 @@ class ArrayNamespace:
         """Zeros, in float64."""
         return np.zeros(shape)
 
+    def empty(self, *shape: int) -> Any:
+        """Room for float64, to be written."""
+        return np.empty(shape)
+
     def full(self, x: Any, size: int) -> Array:
         """One number, so often."""
         return np.full(size, x)

@@ -65,7 +65,7 @@ class Running(PoolPiece):
 
     def summary(self) -> Array:
         """Low and high end of the range, `count`, 1 if anything was seen, `weight` and `mean`.  # (6,)"""
-        out = self.xp.zeros(6)
+        out = self.xp.empty(6)
         self.xp.rows(summary, (1,), (self._state,), (out,))
         return out
 
@@ -110,7 +110,7 @@ class Running(PoolPiece):
             In shares of the present range.
         """
         xp = self.xp
-        wider, after = xp.zeros(5), xp.zeros(len(self._state))
+        wider, after = xp.empty(5), xp.zeros(len(self._state))
         xp.rows(widened, (1,), (self._state, low, high), (wider,))
         inside = batch.inside(wider[0], wider[1], xp)
         n, w, wz, ww, wwz, wwzz = inside[1:7]

@@ -42,7 +42,7 @@ class Calibration(PoolPiece):
 
     def shift(self, predicted: Array) -> Array:
         """How much higher than such predictions the rewards were, as a share of the range.  # (B,)"""
-        out = self.xp.zeros(len(predicted))
+        out = self.xp.empty(len(predicted))
         asked = predicted, self._knots, self._before, self._after, self._state
         self.xp.rows(shifted, (len(predicted), len(KNOTS)), asked, (out,))
         return out

@@ -61,7 +61,7 @@ class CommonLevel(PoolPiece):
 
     def expected(self) -> Array:
         """The level expected before a batch is seen: that of the last one, as for any random walk.  # (1,)"""
-        out = self.xp.zeros(1)
+        out = self.xp.empty(1)
         self.xp.rows(expected, (1, len(self._steps)), (self._state, self._odds), (out,))
         return out
 
@@ -79,7 +79,7 @@ class CommonLevel(PoolPiece):
         -------
         (B,)
         """
-        out = self.xp.zeros(len(score))
+        out = self.xp.empty(len(score))
         asked = score, information, elapsed, self._state, self._steps, self._odds
         self.xp.rows(shown, (len(score), len(self._steps)), asked, (out,))
         return out
@@ -95,14 +95,14 @@ class CommonLevel(PoolPiece):
 
     def learn(self, score: Any, information: Any, elapsed: Any, *, new: Any) -> None:
         """Learn from one batch; new: 1 at a later step, else 0."""
-        after = self.xp.zeros(len(self._state))
+        after = self.xp.empty(len(self._state))
         asked = score, information, elapsed, new, self._state, self._steps, self._odds
         self.xp.rows(followed, (1, len(self._steps)), asked, (after,))
         self._state[:] = after
 
     def carry(self, lower: Any, upper: Any) -> None:
         """Place the levels in another range, of which the old one is the part from lower to upper."""
-        after = self.xp.zeros(len(self._state))
+        after = self.xp.empty(len(self._state))
         self.xp.rows(moved, (1, len(self._steps)), (lower, upper, self._state), (after,))
         self._state[:] = after
 

@@ -207,7 +207,7 @@ class Pool:
             elsewhere = xp.sum_of_others(batch.prompt, score, information)
             level = self.common.shown(*elsewhere, self._elapsed(query.step))
             low, span, told = (xp.full(x, len(level)) for x in (self.running.low, self.running.span, shared[3]))
-        mean, worth = xp.zeros(2, len(level), len(weights))
+        mean, worth = xp.empty(2, len(level), len(weights))
         asked = notes, query.known, query.gap, offset, level, told, self._filters(weights)
         xp.rows(rows.forecast, worth.shape, asked, (mean, worth))
         return Forecast(
@@ -245,7 +245,7 @@ class Pool:
         _, mass, total = others
         k = 1.0 / weight + 0.0 * mass if self.empty else xp.full(forecast.shared[2], batch)
         place, row = places or (xp.arange(batch), xp.arange(batch))
-        sums, out = xp.zeros(8, len(row)), xp.zeros(3, batch)
+        sums, out = xp.empty(8, len(row)), xp.empty(3, batch)
         said = group[row], (k * mass)[row], forecast.mean, forecast.worth, self._filters(forecast.weights)
         xp.rows(rows.joined, (len(row), len(forecast.weights)), said, (sums,))
         around = forecast.low, forecast.span, forecast.told, sums, forecast.shared
@@ -400,7 +400,7 @@ class Pool:
         first_group, turn, turns = query.chain or Chain(xp.arange(size), 0 * xp.arange(size), 1)
         filters = self._filters(self.weights.weights())
         asked = first_group, turn, before, query.known, query.gap, offset, *inside[1:8], shared, filters
-        learned = notes, _, seen = xp.zeros(size, self.width), xp.zeros(size), xp.zeros(size)
+        learned = notes, _, seen = xp.empty(size, self.width), xp.empty(size), xp.empty(size)
         loss = 0.0
         for now in range(turns):
             loss = loss + xp.rows(rows.learned, (size, len(self._prior), now), asked, learned, sums=len(self._prior))
@@ -428,7 +428,7 @@ class Pool:
         stale = query.known & ((query.notes[:, 0] != low) | (query.notes[:, 1] != high))
         if self.xp.rules_out(stale.any()):
             return query.notes
-        notes = self.xp.zeros(*query.notes.shape)
+        notes = self.xp.empty(*query.notes.shape)
         self.xp.rows(rows.recalled, (len(notes), len(self._prior)), (query.notes, query.known, shared), (notes,))
         return notes
 
@@ -436,7 +436,7 @@ class Pool:
         self, query: Query, notes: Array, offset: Array, weights: Array, inside: GroupSums, shared: Array
     ) -> Array:
         """Score, information, value and error of `Forecast`."""
-        out = self.xp.zeros(4, len(offset))
+        out = self.xp.empty(4, len(offset))
         asked = notes, query.known, query.gap, offset, inside.w, inside.wz, shared, self._filters(weights)
         self.xp.rows(rows.evidence, (len(offset), len(weights)), asked, (out,))
         return out
