@@ -8,7 +8,9 @@ from typing import Any
 import numba
 
 
-def compiled(*, parallel: bool = False, error_model: str = "python") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def compiled(
+    *, parallel: bool = False, error_model: str = "python"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile the decorated loop at its first call.
 
     A loop that an interruption may hit fills arrays that it is given: numba runs Python to return one of its own, and turns

@@ -103,7 +103,7 @@ class PooledRule(Rule):
     def pieces(self, made_from: Any, visits: Groups, at: int) -> dict[str, Any]:
         """The share of each visit: the rollouts that it added to the beliefs, less what they have lost since."""
         pool, query, forecast = made_from
-        members, weights = self.settings.members, forecast.weights
+        members, weights = self.settings.members, forecast.filters[0]
         mass = visits.n * pool.running.count * query.known[0]
         level, offset = float(forecast.level[0]), float(pool.offset(query)[0])
         shares, worth = np.zeros((len(mass), len(weights))), np.zeros(len(weights))

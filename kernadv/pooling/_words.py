@@ -46,8 +46,8 @@ def word(function: Any) -> Any:
 
 @word
 def get(x: Any, i: Any, mine: Any) -> Any:
-    """The number of a place."""
-    return x[np.uintp(i)]
+    """The number of a place that is ours."""
+    return x[np.uintp(i if mine else 0)]
 
 
 @word

@@ -9,7 +9,7 @@ import numpy as np
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import GroupSums, PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
-from kernadv.pooling._words import add, get, least, most, over, put, read, word
+from kernadv.pooling._words import add, get, least, most, over, put, read, where, word
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.98
@@ -63,13 +63,11 @@ class Calibration(PoolPiece):
         """
         asked = predicted, batch.w, batch.wz, self._knots, self._before, self._after
         found = self.xp.rows(residuals, (len(predicted), len(KNOTS)), asked, (), sums=2 * len(KNOTS))
-        self.keep(KEEP**new)
-        self._state += each * found
+        self.xp.rows(blended, (2 * len(KNOTS),), (found, each, new), (self._state,))
 
     def carry(self, factor: Any) -> None:
         """After the range grew: shares of it are smaller by this factor, and as much is forgotten, as the places moved."""
-        self.keep(factor)
-        self.sums[0] *= factor
+        self.xp.rows(faded, (2 * len(KNOTS),), (factor,), (self._state,))
 
 
 @word
@@ -100,6 +98,20 @@ def residuals(i, mine, N, K, predicted, w, wz, knots, before, after, sums):
         add(sums, K + k, part * weight)
 
 
+@word
+def blended(i, mine, N, found, each, new, state):
+    """Place i of the state after a batch, in place."""
+    keep = where(read(new, 0) > 0.0, KEEP, 1.0)
+    put(state, i, keep * get(state, i, mine) + read(each, 0) * get(found, i, mine), mine)
+
+
+@word
+def faded(i, mine, N, factor, state):
+    """Place i of the state in a larger range, in place."""
+    share = read(factor, 0)
+    put(state, i, get(state, i, mine) * share * where(2 * i < N, share, 1.0), mine)
+
+
 @over(shifted)
 def _shifted(N, K, predicted, knots, before, after, state, out):
     for i in range(N):
@@ -110,3 +122,15 @@ def _shifted(N, K, predicted, knots, before, after, state, out):
 def _residuals(N, K, predicted, w, wz, knots, before, after, sums):
     for i in range(N):
         residuals(i, True, N, K, predicted, w, wz, knots, before, after, sums)
+
+
+@over(blended)
+def _blended(N, found, each, new, state):
+    for i in range(N):
+        blended(i, True, N, found, each, new, state)
+
+
+@over(faded)
+def _faded(N, factor, state):
+    for i in range(N):
+        faded(i, True, N, factor, state)

@@ -88,18 +88,19 @@ class Forecast(NamedTuple):
 
     Attributes
     ----------
-    weights : (M,)
-        Of the filters.
+    filters : (4, M)
+        Weight, prior, walk and discount of each.
     mean : (N, M)
         Of the value, as a share of the range of the rewards.
     worth : (N, M)
         Rewards of two values that it is worth; 0 where nothing is known.
+    middle : (N,)
+        The mean over the filters, by their weights.
     level : (N,)
         The common level that the other prompts show.
-    low, span : (N,)
-        Low end and length of the range of the rewards; in the first batch, of the rewards of the other prompts.
-    told : (N,)
-        1 where these are known, else 0.
+    low, span, told : () or (1,); in the first batch (N,)
+        Low end and length of the range of the rewards, and 1 where these are known, else 0; in the first batch, of the
+        rewards of the other prompts.
     notes : (N, 2 + 2 M)
         Those of `Query`, with beliefs in the present range.
     offset : (N,)
@@ -114,9 +115,10 @@ class Forecast(NamedTuple):
         At the expected common level, mean of the value, as a share of the range, and its variance.
     """
 
-    weights: Array
+    filters: Array
     mean: Array
     worth: Array
+    middle: Array
     level: Array
     low: Array
     span: Array
@@ -198,20 +200,37 @@ class Pool:
     def forecast(self, query: Query) -> Forecast:
         """Predict a batch.  Its rewards enter only through the common level, each for the other prompts."""
         xp, batch, shared = self.xp, query.batch, self._shared()
-        weights, notes, offset = self.weights.weights(), self._recalled(query, shared), self.offset(query)
-        inside = batch.inside(*self.running.range, xp)
-        score, information, value, error = self._evidence(query, notes, offset, weights, inside, shared)
-        if self.empty:
+        filters = xp.stack([self.weights.weights(), self._prior, self._walk, self._discount])
+        notes, offset, inside = self._recalled(query, shared), self.offset(query), batch.inside(*self.running.range, xp)
+        score, information, value, error = self._evidence(query, notes, offset, filters, inside, shared)
+        first = self.empty
+        if first:
             level, low, span, told = self._of_others(query)
         else:
             elsewhere = xp.sum_of_others(batch.prompt, score, information)
-            level = self.common.shown(*elsewhere, self._elapsed(query.step))
-            low, span, told = (xp.full(x, len(level)) for x in (self.running.low, self.running.span, shared[3]))
-        mean, worth = xp.empty(2, len(level), len(weights))
-        asked = notes, query.known, query.gap, offset, level, told, self._filters(weights)
-        xp.rows(rows.forecast, worth.shape, asked, (mean, worth))
+            level = self.common.shown(*elsewhere, query.step - self.newest)
+            low, span, told = self.running.low, self.running.span, shared[3:4]
+        mean, worth = xp.empty(2, len(level), len(filters[0]))
+        middle = xp.empty(len(level))
+        asked = notes, query.known, query.gap, offset, level, told, filters
+        xp.rows(rows.forecast, (*worth.shape, int(first)), asked, (mean, worth, middle))
         return Forecast(
-            weights, mean, worth, level, low, span, told, notes, offset, shared, inside, score, information, value, error
+            filters,
+            mean,
+            worth,
+            middle,
+            level,
+            low,
+            span,
+            told,
+            notes,
+            offset,
+            shared,
+            inside,
+            score,
+            information,
+            value,
+            error,
         )
 
     def posterior(
@@ -243,13 +262,15 @@ class Pool:
         """
         xp, batch = self.xp, len(group)
         _, mass, total = others
-        k = 1.0 / weight + 0.0 * mass if self.empty else xp.full(forecast.shared[2], batch)
-        place, row = places or (xp.arange(batch), xp.arange(batch))
-        sums, out = xp.empty(8, len(row)), xp.empty(3, batch)
-        said = group[row], (k * mass)[row], forecast.mean, forecast.worth, self._filters(forecast.weights)
-        xp.rows(rows.joined, (len(row), len(forecast.weights)), said, (sums,))
-        around = forecast.low, forecast.span, forecast.told, sums, forecast.shared
-        xp.rows(rows.posterior, (batch, len(row)), (place, group, mass, total, k, k * weight, *around), (out,))
+        first = int(self.empty)
+        k, one = (1.0 / np.atleast_1d(weight), int(np.ndim(weight) > 0)) if first else (forecast.shared[2:3], 0)
+        place, row = places or (xp.arange(batch), None)
+        of, apart = (group, mass) if row is None else (group[row], mass[row])
+        sums, out = xp.empty(8, len(of)), xp.empty(3, batch)
+        said = of, apart, k, forecast.mean, forecast.worth, forecast.filters
+        xp.rows(rows.joined, (len(of), forecast.mean.shape[1], one), said, (sums,))
+        asked = place, group, mass, total, k, weight, forecast.low, forecast.span, forecast.told, sums, forecast.shared
+        xp.rows(rows.posterior, (batch, len(of), one, first), asked, (out,))
         value, variance, n_eff = out
         return Estimate(value, variance, n_eff, n_eff > 0)
 
@@ -273,8 +294,8 @@ class Pool:
         (B,), between 0 and 1
         """
         worth, heard = forecast.worth[group], (self.running.count * mass)[:, None]
-        past = self.xp.ratio(worth, worth + heard) @ forecast.weights
-        shift = self.calibration.shift(forecast.mean @ forecast.weights)[group]
+        past = self.xp.ratio(worth, worth + heard) @ forecast.filters[0]
+        shift = self.calibration.shift(forecast.middle)[group]
         running = self.running
         return (self.xp.ratio(value - running.low, running.span) + past * shift).clip(0.0, 1.0)
 
@@ -292,7 +313,7 @@ class Pool:
 
         # (N,) each
         """
-        where, w = self.xp.where, forecast.weights
+        where, w = self.xp.where, forecast.filters[0]
         k = 1.0 if self.empty else forecast.shared[2]
         pull = self.xp.ratio(1.0, forecast.worth + (k * (n - 1.0))[:, None])
         mean, gain = (forecast.worth * forecast.mean * pull) @ w, (k * pull) @ w
@@ -328,9 +349,7 @@ class Pool:
         -------
         () or (B,)
         """
-        if weight is None:
-            return self.running.weight
-        if not self.empty:
+        if weight is None or not self.empty:
             return self.running.weight
         count = scored.astype(np.float64)
         total, others = weight.sum() - weight, count.sum() - count
@@ -352,36 +371,38 @@ class Pool:
         xp, batch, first = self.xp, query.batch, self.empty
         notes, offset, shared, summary = forecast.notes, forecast.offset, forecast.shared, forecast.shared
         score, information = forecast.score, forecast.information
-        some = batch.w.sum() > 0
-        new = xp.number((query.step > self.newest) & some)
-        elapsed = self._elapsed(query.step) * xp.number(some)
+        mass, clock = batch.w.sum(), xp.empty(3)
+        xp.rows(rows.ticked, (1, query.step), (self.newest, mass), (clock,))
+        new, elapsed = clock[1:2], clock[2:]
         limits = query.low.min(), query.high.max()
-        low, high = (xp.pick(some, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
+        low, high = (xp.pick(mass > 0, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
         lower, upper, inside = self.running.learn(forecast.value, forecast.error, batch, low, high, new=new)
-        told = 0.0 if first else 1.0
-        if not xp.rules_out((lower > 0) | (upper < 1) | first):  # another range: all is placed in it
+        if not xp.on_host or first or lower > 0 or upper < 1:  # another range: all is placed in it
             self._carry(lower, upper)
             shared = self._shared()
             if not first:
                 shared = xp.concatenate([shared[:2], summary[2:3], shared[3:]])
             notes = self._recalled(query, shared)
-            offset = self._kept(lower, upper, self.offset(query), offset)
-            score, information, _, _ = self._evidence(query, notes, offset, forecast.weights, inside, shared)
-        if first and some:
+            if self.features is not None:
+                offset = xp.where((lower > 0) | (upper < 1), self.offset(query), offset)
+            score, information, _, _ = self._evidence(query, notes, offset, forecast.filters, inside, shared)
+        if first and mass > 0:
             self._begin(inside)
-        self.common.learn(told * score.sum(), told * information.sum(), elapsed, new=new)
-        predicted = lower + (upper - lower) * (forecast.mean @ forecast.weights)
+        if first:
+            score, information, elapsed = 0.0 * score, 0.0 * information, 0.0
+        self.common.learn(score.sum(), information.sum(), elapsed, new=new)
         shared = self._shared()
         typical = shared[4]
-        self.calibration.learn(predicted, inside, told / typical, new=new)
-        notes, loss = self._updated(query, notes, offset, inside, shared)
-        self.weights.learn(loss, batch.w.sum() / typical, new=new)
+        each = 0.0 if first else 1.0 / typical
+        self.calibration.learn(lower + (upper - lower) * forecast.middle, inside, each, new=new)
+        notes, loss = self._updated(query, notes, offset, inside, forecast.filters, shared)
+        self.weights.learn(loss, mass / typical, new=new)
         if self.features is not None and query.features is not None:
             residual = xp.ratio(inside.wz, batch.w) - (lower + (upper - lower) * summary[5])
-            own = xp.ratio(batch.w.sum(), batch.n.sum(), 1.0)  # of the first batch, which only they learn from
+            own = xp.ratio(mass, batch.n.sum(), 1.0)  # of the first batch, which only they learn from
             share = batch.w / (own if first else summary[4])
             self.features.learn(query.features, self._kappa, residual, share, ~query.known, new=new[0])
-        self.newest[:] = xp.where(new > 0, query.step, self.newest)
+        self.newest[:] = clock[:1]
         return notes
 
     def _begin(self, inside: GroupSums) -> None:
@@ -390,7 +411,7 @@ class Pool:
         self.common.begin((worth * NUMPY.ratio(inside.wz, inside.w)).sum(), worth.sum())
 
     def _updated(
-        self, query: Query, before: Array, offset: Array, inside: GroupSums, shared: Array
+        self, query: Query, before: Array, offset: Array, inside: GroupSums, filters: Array, shared: Array
     ) -> tuple[Array, Array]:
         """Notes of each group's prompt after the batch, and losses of the filters in squared typical weights.
 
@@ -398,22 +419,21 @@ class Pool:
         """
         xp, size = self.xp, len(query.gap)
         first_group, turn, turns = query.chain or Chain(xp.arange(size), 0 * xp.arange(size), 1)
-        filters = self._filters(self.weights.weights())
         asked = first_group, turn, before, query.known, query.gap, offset, *inside[1:8], shared, filters
         learned = notes, _, seen = xp.empty(size, self.width), xp.empty(size), xp.empty(size)
-        loss = 0.0
-        for now in range(turns):
-            loss = loss + xp.rows(rows.learned, (size, len(self._prior), now), asked, learned, sums=len(self._prior))
-        loss = loss / shared[4] ** 2
+        losses = [
+            xp.rows(rows.learned, (size, len(self._prior), now), asked, learned, sums=len(self._prior))
+            for now in range(turns)
+        ]
         if query.chain is not None:
             notes, seen = notes[first_group], seen[first_group]
         if not xp.certain(seen > 0):
             notes = notes * seen[:, None]
-        return notes, loss
+        return notes, sum(losses[1:], losses[0])
 
     def offset(self, query: Query) -> Array:
         """How far features place the prior from the common level.  # (N,)"""
-        none = 0.0 * query.gap
+        none = self.xp.zeros(len(query.gap))
         if self.features is None or query.features is None:
             return none
         mean = self.running.mean + none
@@ -425,29 +445,26 @@ class Pool:
     def _recalled(self, query: Query, shared: Array) -> Array:
         """As `Forecast.notes`."""
         low, high = self.running.range
-        stale = query.known & ((query.notes[:, 0] != low) | (query.notes[:, 1] != high))
-        if self.xp.rules_out(stale.any()):
-            return query.notes
+        if self.xp.on_host:
+            stale = query.known & ((query.notes[:, 0] != low) | (query.notes[:, 1] != high))
+            if not stale.any():
+                return query.notes
         notes = self.xp.empty(*query.notes.shape)
         self.xp.rows(rows.recalled, (len(notes), len(self._prior)), (query.notes, query.known, shared), (notes,))
         return notes
 
     def _evidence(
-        self, query: Query, notes: Array, offset: Array, weights: Array, inside: GroupSums, shared: Array
+        self, query: Query, notes: Array, offset: Array, filters: Array, inside: GroupSums, shared: Array
     ) -> Array:
         """Score, information, value and error of `Forecast`."""
         out = self.xp.empty(4, len(offset))
-        asked = notes, query.known, query.gap, offset, inside.w, inside.wz, shared, self._filters(weights)
-        self.xp.rows(rows.evidence, (len(offset), len(weights)), asked, (out,))
+        asked = notes, query.known, query.gap, offset, inside.w, inside.wz, shared, filters
+        self.xp.rows(rows.evidence, (len(offset), len(self._prior)), asked, (out,))
         return out
 
     def _shared(self) -> Array:
         """As `Forecast.shared`."""
         return self.xp.concatenate([self.running.summary(), self.common.expected()])
-
-    def _filters(self, weights: Array) -> Array:
-        """What `rows` calls filters."""
-        return self.xp.stack([weights, self._prior, self._walk, self._discount])
 
     def _carry(self, lower: Any, upper: Any) -> None:
         """Express what was learned in shares of the old range in shares of the present one; see `Running.learn`."""
@@ -457,14 +474,6 @@ class Pool:
         self.calibration.carry(share)
         if self.features is not None:
             self.features.carry(share)
-
-    def _kept(self, lower: Any, upper: Any, now: Array, before: Array) -> Array:
-        """What was made before, unless the range is another one."""
-        return self.xp.where((lower > 0) | (upper < 1), now, before)
-
-    def _elapsed(self, step: Any) -> Any:
-        """Steps since the newest batch that was learned from."""
-        return 0.0 if self.empty else step - self.newest[0]
 
     @property
     def _kappa(self) -> Any:

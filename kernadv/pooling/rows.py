@@ -89,29 +89,37 @@ def evidence(i, mine, N, M, notes, known, gap, offset, w, wz, shared,
 
 
 @word
-def forecast(i, mine, N, M, notes, known, gap, offset, level, told, filters, mean, worth):
-    """What the filters say of group i at its common level: mean and worth, 0 where nothing is told.  mean, worth: (N, M)"""
+def forecast(i, mine, N, M, each, notes, known, gap, offset, level, told, filters, mean, worth, middle):
+    """What the filters say of group i at its common level: mean and worth, 0 where nothing is told; and the mean by weight.
+
+    told: (N,) if `each` is 1, else (1,); mean, worth: (N, M); middle: (N,)
+    """
     there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
     since = where(there, most(since, -since), 0.0)
-    here, share = get(level, i, mine), get(told, i, mine)
+    here, share = get(level, i, mine), get(told, i * each, mine)
+    centre = 0.0 * since
     for m in range(M):
         logit, variance = believed(i, mine, M, m, notes, there, start, filters)
         variance = later(variance, since, filters, m, M)
         odds = odds_of(logit + here)
-        put(mean, i * M + m, odds / (1.0 + odds), mine)
+        p = odds / (1.0 + odds)
+        centre = centre + read(filters, m) * p
+        put(mean, i * M + m, p, mine)
         put(worth, i * M + m, share * (2.0 + odds + 1.0 / odds) / variance, mine)
+    put(middle, i, centre, mine)
 
 
 @word
-def joined(i, mine, N, M, group, heard, mean, worth, filters, out):
+def joined(i, mine, N, M, one, group, mass, k, mean, worth, filters, out):
     """Mean and variance over the filters, as functions of the sum x of k w share over the other traces of the group.
 
-    A filter says p = (nu p + x) / (nu + k W), with the variance p (1 - p) / (nu + k W + 1); heard is k W.
+    A filter says p = (nu p + x) / (nu + k W), with the variance p (1 - p) / (nu + k W + 1).
+    k: (N,) if `one` is 1, else (1,)
 
     out: (8, N); the mean is the first plus the second times x.  The variance of the means is the third, twice the fourth and
     the fifth times 1, x and x^2; the mean of the variances the sixth, the seventh and minus the eighth times these.
     """
-    at, told = get(group, i, mine) * M, get(heard, i, mine)
+    at, told = get(group, i, mine) * M, get(k, i * one, mine) * get(mass, i, mine)
     a = 0.0 * told
     b = 0.0 * told
     for m in range(M):
@@ -149,26 +157,27 @@ def joined(i, mine, N, M, group, heard, mean, worth, filters, out):
 
 
 @word
-def posterior(i, mine, N, U, place, group, mass, total, k, unit, low,
-              span, told, sums, shared, out):  # fmt: skip
+def posterior(i, mine, N, U, one, each, place, group, mass, total, k, weight, low, span, told, sums, shared, out):
     """Value, variance and n_eff of row i from what its place says (`joined`, U places) and the other traces of its group.
 
+    k, weight: (N,) if `one` is 1, else (1,); low, span, told: of each group if `each` is 1, else (1,)
     out: (3, N); NaN, NaN and 0 where nothing says anything.
     """
     at, g = get(place, i, mine), get(group, i, mine)
     level, gain = get(sums, at, mine), get(sums, U + at, mine)
     far, tilt, bend = get(sums, 2 * U + at, mine), get(sums, 3 * U + at, mine), get(sums, 4 * U + at, mine)
     noise, slope, curve = get(sums, 5 * U + at, mine), get(sums, 6 * U + at, mine), get(sums, 7 * U + at, mine)
-    w, wz, bottom, wide = get(mass, i, mine), get(total, i, mine), get(low, g, mine), get(span, g, mine)
-    above = get(k, i, mine) * (wz - bottom * w)
+    w, wz, count = get(mass, i, mine), get(total, i, mine), get(k, i * one, mine)
+    bottom, wide = get(low, g * each, mine), get(span, g * each, mine)
+    above = count * (wz - bottom * w)
     x = where(wide > 0.0, above / where(wide > 0.0, wide, 1.0), 0.0)
     x = most(least(x, FARTHEST), -FARTHEST)
     centre = level + gain * x
     within, shape = noise + x * (slope - curve * x), centre * (1.0 - centre)
     spread = most(within, -within) + most(far + x * (2.0 * tilt + bend * x), 0.0)
-    n_eff = most(most(shape, -shape) / most(spread, TINY) - 1.0, FEW) / get(unit, i, mine)
+    n_eff = most(most(shape, -shape) / most(spread, TINY) - 1.0, FEW) / (count * get(weight, i * one, mine))
     mean = where(w > 0.0, wz / where(w > 0.0, w, 1.0), 0.0)
-    value = where(get(told, g, mine) > 0.0, bottom + wide * level + gain * above, mean)
+    value = where(get(told, g * each, mine) > 0.0, bottom + wide * level + gain * above, mean)
     defined = gain > 0.0
     put(out, i, where(defined, value, NAN), mine)
     put(out, N + i, where(defined & (gain * read(shared, 3) > 0.0), wide * wide * spread, NAN), mine)
@@ -197,7 +206,7 @@ def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
     if t > 0:
         there, before = get(seen, f, mine) > 0.0, get(ahead, f, mine)
     step = where(there, since - before, 0.0)
-    low, high, k, level = read(shared, 0), read(shared, 1), read(shared, 2), read(shared, 6)
+    low, high, k, typical, level = read(shared, 0), read(shared, 1), read(shared, 2), read(shared, 4), read(shared, 6)
     mass, right, square = get(w, i, mine), get(wz, i, mine), get(ww, i, mine)
     middle, top = get(wwz, i, mine), get(wwzz, i, mine)
     some_weight = square > 0.0
@@ -225,7 +234,7 @@ def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
         rest = worth + beside
         far = (worth + heard) / rest
         off = (centre * worth - alpha + aside) / rest
-        add(loss, m, where(now, within * far * far + square * off * off, 0.0))
+        add(loss, m, where(now, (within * far * far + square * off * off) / (typical * typical), 0.0))
         alpha = alpha + s
         beta = beta + (heard - s)
         after, spread = log(alpha / beta) - level, 1.0 / alpha + 1.0 / beta
@@ -260,6 +269,20 @@ def traced(i, mine, N, V, mass, gap, level, filters, out, worth):
     put(worth, i, shape / variance, mine)
 
 
+@word
+def ticked(i, mine, N, step, newest, mass, out):
+    """After a batch of that step and that sum of weights: the newest step; 1 if it is later; steps since the one before.
+
+    out: (3,)
+    """
+    before = read(newest, 0)
+    some = read(mass, 0) > 0.0
+    later_by = where(some, step - before, 0.0)
+    put(out, i, before + most(later_by, 0.0), mine)
+    put(out, i + 1, where(later_by > 0.0, 1.0, 0.0), mine)
+    put(out, i + 2, later_by, mine)
+
+
 @over(recalled)
 def _recalled(N, M, notes, known, shared, out):
     for i in range(N):
@@ -273,21 +296,21 @@ def _evidence(N, M, notes, known, gap, offset, w, wz, shared, filters, out):
 
 
 @over(forecast)
-def _forecast(N, M, notes, known, gap, offset, level, told, filters, mean, worth):
+def _forecast(N, M, each, notes, known, gap, offset, level, told, filters, mean, worth, middle):
     for i in range(N):
-        forecast(i, True, N, M, notes, known, gap, offset, level, told, filters, mean, worth)
+        forecast(i, True, N, M, each, notes, known, gap, offset, level, told, filters, mean, worth, middle)
 
 
 @over(joined)
-def _joined(N, M, group, heard, mean, worth, filters, out):
+def _joined(N, M, one, group, mass, k, mean, worth, filters, out):
     for i in range(N):
-        joined(i, True, N, M, group, heard, mean, worth, filters, out)
+        joined(i, True, N, M, one, group, mass, k, mean, worth, filters, out)
 
 
 @over(posterior)
-def _posterior(N, U, place, group, mass, total, k, unit, low, span, told, sums, shared, out):
+def _posterior(N, U, one, each, place, group, mass, total, k, weight, low, span, told, sums, shared, out):
     for i in range(N):
-        posterior(i, True, N, U, place, group, mass, total, k, unit, low, span, told, sums, shared, out)
+        posterior(i, True, N, U, one, each, place, group, mass, total, k, weight, low, span, told, sums, shared, out)
 
 
 @over(learned)
@@ -348,3 +371,9 @@ def _learned(
 def _traced(N, V, mass, gap, level, filters, out, worth):
     for i in range(N):
         traced(i, True, N, V, mass, gap, level, filters, out, worth)
+
+
+@over(ticked)
+def _ticked(N, step, newest, mass, out):
+    for i in range(N):
+        ticked(i, True, N, step, newest, mass, out)

@@ -58,14 +58,11 @@ class PrequentialWeights(PoolPiece):
 
     def learn(self, loss: Array, traces: Any, *, new: Any) -> None:
         """Add the losses of a batch, in shares of the range; new: 1 at a later step, else 0.  loss: (M,)"""
-        self.keep(KEEP**new)
-        self.loss += loss
-        self.traces += traces
+        self.xp.rows(charged, (len(self._state),), (loss, traces, new), (self._state,))
 
     def carry(self, factor: Any) -> None:
         """After the range grew: shares of it are smaller by this factor."""
-        self.loss *= factor * factor
-        self.traces *= factor > 0
+        self.xp.rows(shrunk, (len(self._state),), (factor,), (self._state,))
 
 
 @word
@@ -83,7 +80,34 @@ def weighed(i, mine, N, state, odds, out):
     put(out, i, where(raw > FAINT, raw, 0.0) / total, mine)
 
 
+@word
+def charged(i, mine, N, loss, traces, new, state):
+    """Place i of the state after a batch, in place."""
+    keep = where(read(new, 0) > 0.0, KEEP, 1.0)
+    more = where(i < N - 1, get(loss, i, mine & (i < N - 1)), read(traces, 0))
+    put(state, i, keep * get(state, i, mine) + more, mine)
+
+
+@word
+def shrunk(i, mine, N, factor, state):
+    """Place i of the state in a larger range, in place."""
+    share = read(factor, 0)
+    put(state, i, get(state, i, mine) * where(i < N - 1, share * share, where(share > 0.0, 1.0, 0.0)), mine)
+
+
 @over(weighed)
 def _weighed(N, state, odds, out):
     for i in range(N):
         weighed(i, True, N, state, odds, out)
+
+
+@over(charged)
+def _charged(N, loss, traces, new, state):
+    for i in range(N):
+        charged(i, True, N, loss, traces, new, state)
+
+
+@over(shrunk)
+def _shrunk(N, factor, state):
+    for i in range(N):
+        shrunk(i, True, N, factor, state)
