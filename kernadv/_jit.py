@@ -16,7 +16,8 @@ def compiled(
     A loop that an interruption may hit fills arrays that it is given: numba runs Python to return one of its own, and turns
     an exception that comes just then into a SystemError.
 
-    With the error model of numpy a division by 0 gives infinity or NaN, and no check of it keeps a loop from being vectorised.
+    With the error model of numpy a division by 0 gives infinity or NaN, and no check of it keeps a loop from being
+    vectorised.
 
     Sums may be reassociated (vectorised); NaN and infinity keep their meaning.
     """

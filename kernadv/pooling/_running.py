@@ -64,20 +64,20 @@ class Running(PoolPiece):
         return self.range[1] - self.range[0]
 
     def summary(self) -> Array:
-        """Low and high end of the range, `count`, 1 if anything was seen, `weight` and `mean`.  # (6,)"""
-        out = self.xp.empty(6)
+        """`count`, 1 if anything was seen, `weight` and `mean`.  # (4,)"""
+        out = self.xp.empty(4)
         self.xp.rows(summary, (1,), (self._state,), (out,))
         return out
 
     @property
     def mean(self) -> Any:
         """Recent mean reward as a share of the range; 0 while empty."""
-        return self.summary()[5]
+        return self.summary()[3]
 
     @property
     def weight(self) -> Any:
         """Mean weight of a trace; 1 while empty."""
-        return self.summary()[4]
+        return self.summary()[2]
 
     @property
     def count(self) -> Any:
@@ -85,7 +85,7 @@ class Running(PoolPiece):
 
         1 for 0/1 rewards, more for rewards with less variance than V (1 - V), less where weights differ.
         """
-        return self.summary()[2]
+        return self.summary()[0]
 
     def learn(
         self, mean: Array, error: Array, batch: GroupSums, low: Any, high: Any, *, new: Any
@@ -122,19 +122,26 @@ class Running(PoolPiece):
 
 # The state: low, high; sums of w and of w share; noise, binary and seen; traces and w; between; uneven.
 @word
-def summary(i, mine, N, state, out):
-    """As of `Running.summary`.  out: (6,)"""
+def summed_up(state):
+    """`Running.count`, 1 if anything was seen, `Running.weight` and `Running.mean`."""
     total, traces, w = read(state, 2), read(state, 6), read(state, 7)
     weight = where(traces > 0.0, w / where(traces > 0.0, traces, 1.0), 1.0)
     start = TRUST * VARIANCE * weight
     noise = most(read(state, 5) + start * weight, 1e-3 * start * weight)
     learned = most(least((read(state, 4) + start) * weight / noise, HIGHEST_COUNT), LOWEST_COUNT)
-    put(out, i, read(state, 0), mine)
-    put(out, i + 1, read(state, 1), mine)
-    put(out, i + 2, where(read(state, 8) + read(state, 9) > 0.0, learned, 1.0) / weight, mine)
-    put(out, i + 3, where(total > 0.0, 1.0, 0.0), mine)
-    put(out, i + 4, weight, mine)
-    put(out, i + 5, where(total > 0.0, read(state, 3) / where(total > 0.0, total, 1.0), 0.0), mine)
+    count = where(read(state, 8) + read(state, 9) > 0.0, learned, 1.0) / weight
+    mean = where(total > 0.0, read(state, 3) / where(total > 0.0, total, 1.0), 0.0)
+    return count, where(total > 0.0, 1.0, 0.0), weight, mean
+
+
+@word
+def summary(i, mine, N, state, out):
+    """As of `Running.summary`.  out: (4,)"""
+    count, seen, weight, mean = summed_up(state)
+    put(out, i, count, mine)
+    put(out, i + 1, seen, mine)
+    put(out, i + 2, weight, mine)
+    put(out, i + 3, mean, mine)
 
 
 @word

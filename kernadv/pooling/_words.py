@@ -1,9 +1,9 @@
 """The words of one text that numba compiles here and Triton on a GPU.
 
-A program is a function ``(i, mine, N, ...)`` of a place i of N.  It reads and writes arrays by flat indices in the words `get`, `read`,
-`put`, `add`, `where`, `most`, `least`, `exp` and `log`.  In Triton, see `kernadv.device.triton_programs`, i is a block of places;
-`mine` is false for those beyond the last one, and `add` leaves one sum a block.  Branches are taken for all places of a block, or
-for none.  What it writes it must not read, but for places of its own.
+A program is a function ``(i, mine, N, ...)`` of a place i of N.  It reads and writes arrays by flat indices in the words
+`get`, `read`, `put`, `add`, `where`, `most`, `least`, `exp` and `log`.  In Triton, see `kernadv.device.triton_programs`, i
+is a block of places; `mine` is false for those beyond the last one, and `add` leaves one sum a block.  Branches are taken
+for all places of a block, or for none.  Of what it writes it may read only its own places.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba.extending import intrinsic
 
 from kernadv._jit import compiled
@@ -93,10 +93,14 @@ def some(truth: Any) -> Any:
     return truth
 
 
-# exp and log of a library are calls, one number at a time; these become part of a loop over the filters, which runs on several
+# exp and log of a library are calls, one number at a time; these become part of a loop, which works on several at a time
 @numba.njit(fastmath={"contract"}, error_model="numpy")
 def exp(x: Any) -> Any:
-    """e^x, for -700 < x < 700, to 2 units in the last place: 2^k times Taylor's series at most ln(2) / 2 from 0."""
+    """e^x, for x < 700, to 2 units in the last place: 2^k times Taylor's series at most ln(2) / 2 from 0.
+
+    Below -700 it is that of -700.
+    """
+    x = -700.0 if x < -700.0 else x
     k = math.floor(x * 1.4426950408889634 + 0.5)
     r = (x - k * LN2) - k * LN2_REST
     p = 1.0 / 6227020800.0
@@ -124,7 +128,7 @@ def log(x: Any) -> Any:
     m = _as_float((bits & MANTISSA) | ONE)
     large = m > 1.4142135623730951
     m = 0.5 * m if large else m
-    k = np.float64(k) + (1.0 if large else 0.0)
+    e = np.float64(k) + (1.0 if large else 0.0)
     s = (m - 1.0) / (m + 1.0)
     t = s * s
     p = 1.0 / 21.0
@@ -137,7 +141,7 @@ def log(x: Any) -> Any:
     p = p * t + 1.0 / 7.0
     p = p * t + 1.0 / 5.0
     p = p * t + 1.0 / 3.0
-    return k * LN2 + (2.0 * s + (2.0 * s * t * p + k * LN2_REST))
+    return e * LN2 + (2.0 * s + (2.0 * s * t * p + e * LN2_REST))
 
 
 @intrinsic

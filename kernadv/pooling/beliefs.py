@@ -1,12 +1,12 @@
 """Beta beliefs about the values of prompts, on the logit scale, where they are moved: words of the pool's programs.
 
-A filter believes that the value of a prompt, as a share of the range of the rewards, is Beta(alpha, beta).  Noted are the logit
-``log(alpha / beta)``, less the common level, and ``1 / alpha + 1 / beta``, the variance of the logit to first order.
+A filter believes that the value of a prompt, as a share of the range of the rewards, is Beta(alpha, beta).  Noted are the
+logit ``log(alpha / beta)``, less the common level, and ``1 / alpha + 1 / beta``, its variance to first order.
 
 References
 ----------
-West, Harrison and Migon (1985), dynamic generalized linear models, JASA 80: conjugate updating of a law that is moved on the scale of
-the link by its first two moments.
+West, Harrison and Migon (1985), dynamic generalized linear models, JASA 80: conjugate updating of a law that is moved on the
+scale of the link by its first two moments.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def inner(share):
 def carried(logit, lower, upper):
     """A logit of a share of a range as that of a range around it, and its derivative by the old one.
 
-    In an empty range all rewards are at its low end: in a range that ends there the logit is mirrored.  lower, upper: the ends of
-    the old range as shares of the new one, between 0 and 1.
+    In an empty range all rewards are at its low end: in a range that ends there the logit is mirrored.
+
+    lower, upper: the ends of the old range as shares of the new one, between 0 and 1
     """
     wide = upper > lower
     span = where(wide, upper - lower, 1.0)

@@ -22,8 +22,6 @@ KEEP = 0.98
 STILL = 10.0
 #: Steps over which the level moves at most.
 LONGEST = 1e12
-#: Exponents below it make no weight that is seen.
-LEAST_EXPONENT = -700.0
 
 
 class CommonLevel(PoolPiece):
@@ -117,7 +115,7 @@ def expectation(J, state, odds):
     total = 0.0 * top
     mean = 0.0 * top
     for j in range(J):
-        weight = exp(most(read(state, 2 * J + j) + read(odds, j) - top, LEAST_EXPONENT))
+        weight = exp(read(state, 2 * J + j) + read(odds, j) - top)
         total = total + weight
         mean = mean + weight * read(state, j)
     return mean / total
@@ -125,7 +123,10 @@ def expectation(J, state, odds):
 
 @word
 def filtered(j, J, score, information, gone, level, state, steps):
-    """Mean, variance and log-likelihood of filter j after a batch; level: the expected one, gone: steps since the last batch."""
+    """Mean, variance and log-likelihood of filter j after a batch.
+
+    level: the expected one; gone: steps since the last batch
+    """
     variance = read(state, J + j) + read(steps, j) * gone
     surprise = score - information * (read(state, j) - level)
     spread = 1.0 + variance * information
@@ -154,7 +155,7 @@ def shown(i, mine, N, J, score, information, elapsed, state, steps, odds, out):
     mean = 0.0 * u
     for j in range(J):
         there, _, fit = filtered(j, J, u, told, gone, level, state, steps)
-        weight = exp(most(fit + read(state, 2 * J + j) + read(odds, j) - top, LEAST_EXPONENT))
+        weight = exp(fit + read(state, 2 * J + j) + read(odds, j) - top)
         total = total + weight
         mean = mean + weight * there
     put(out, i, mean / total, mine)

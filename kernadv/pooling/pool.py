@@ -106,7 +106,7 @@ class Forecast(NamedTuple):
     offset : (N,)
         As in `Pool.offset`.
     shared : (7,)
-        As in `Pool`'s rows: `Running.summary`, and the expected common level.
+        The range of the rewards, low and high; `Running.summary`; the expected common level.
     inside : GroupSums of N groups
         The batch in shares of the range.
     score, information : (N,)
@@ -156,12 +156,12 @@ class Pool:
         self.features: FeaturePrior | None = None
         if features:
             self.expect(features)
-        self._prior, self._walk, self._discount = map(xp.array, settings.members)
+        self._members = xp.array(settings.members)  # (3, M)
 
     @property
     def width(self) -> int:
         """Numbers noted of a prompt."""
-        return 2 + 2 * len(self._prior)
+        return 2 + 2 * len(self._members[0])
 
     @property
     def empty(self) -> bool:
@@ -176,7 +176,8 @@ class Pool:
     @property
     def prior(self) -> Any:
         """Rollouts that the prior is worth at the middle of the range."""
-        return self.weights.weights() @ self._prior / (self.running.count * self.running.weight)
+        count, _, weight, _ = self.running.summary()
+        return self.weights.weights() @ self._members[0] / (count * weight)
 
     def reward(self, share: Array) -> Array:
         """Shares of the range as rewards."""
@@ -199,39 +200,24 @@ class Pool:
 
     def forecast(self, query: Query) -> Forecast:
         """Predict a batch.  Its rewards enter only through the common level, each for the other prompts."""
-        xp, batch, shared = self.xp, query.batch, self._shared()
-        filters = xp.stack([self.weights.weights(), self._prior, self._walk, self._discount])
-        notes, offset, inside = self._recalled(query, shared), self.offset(query), batch.inside(*self.running.range, xp)
+        xp, batch, (shared, filters) = self.xp, query.batch, self._prepared()
+        notes, offset, inside = self._recalled(query, shared), self.offset(query), self._inside(batch)
         score, information, value, error = self._evidence(query, notes, offset, filters, inside, shared)
         first = self.empty
         if first:
             level, low, span, told = self._of_others(query)
         else:
             elsewhere = xp.sum_of_others(batch.prompt, score, information)
-            level = self.common.shown(*elsewhere, query.step - self.newest)
+            level = self.common.shown(elsewhere[0], elsewhere[1], query.step - self.newest)
             low, span, told = self.running.low, self.running.span, shared[3:4]
         mean, worth = xp.empty(2, len(level), len(filters[0]))
         middle = xp.empty(len(level))
         asked = notes, query.known, query.gap, offset, level, told, filters
         xp.rows(rows.forecast, (*worth.shape, int(first)), asked, (mean, worth, middle))
         return Forecast(
-            filters,
-            mean,
-            worth,
-            middle,
-            level,
-            low,
-            span,
-            told,
-            notes,
-            offset,
-            shared,
-            inside,
-            score,
-            information,
-            value,
-            error,
-        )
+            filters, mean, worth, middle, level, low, span, told, notes, offset, shared, inside,
+            score, information, value, error,
+        )  # fmt: skip
 
     def posterior(
         self,
@@ -379,9 +365,9 @@ class Pool:
         lower, upper, inside = self.running.learn(forecast.value, forecast.error, batch, low, high, new=new)
         if not xp.on_host or first or lower > 0 or upper < 1:  # another range: all is placed in it
             self._carry(lower, upper)
-            shared = self._shared()
+            shared, _ = self._prepared()
             if not first:
-                shared = xp.concatenate([shared[:2], summary[2:3], shared[3:]])
+                shared[2:3] = summary[2:3]
             notes = self._recalled(query, shared)
             if self.features is not None:
                 offset = xp.where((lower > 0) | (upper < 1), self.offset(query), offset)
@@ -391,7 +377,7 @@ class Pool:
         if first:
             score, information, elapsed = 0.0 * score, 0.0 * information, 0.0
         self.common.learn(score.sum(), information.sum(), elapsed, new=new)
-        shared = self._shared()
+        shared, _ = self._prepared()
         typical = shared[4]
         each = 0.0 if first else 1.0 / typical
         self.calibration.learn(lower + (upper - lower) * forecast.middle, inside, each, new=new)
@@ -422,7 +408,7 @@ class Pool:
         asked = first_group, turn, before, query.known, query.gap, offset, *inside[1:8], shared, filters
         learned = notes, _, seen = xp.empty(size, self.width), xp.empty(size), xp.empty(size)
         losses = [
-            xp.rows(rows.learned, (size, len(self._prior), now), asked, learned, sums=len(self._prior))
+            xp.rows(rows.learned, (size, len(self._members[0]), now), asked, learned, sums=len(self._members[0]))
             for now in range(turns)
         ]
         if query.chain is not None:
@@ -450,7 +436,7 @@ class Pool:
             if not stale.any():
                 return query.notes
         notes = self.xp.empty(*query.notes.shape)
-        self.xp.rows(rows.recalled, (len(notes), len(self._prior)), (query.notes, query.known, shared), (notes,))
+        self.xp.rows(rows.recalled, (len(notes), len(self._members[0])), (query.notes, query.known, shared), (notes,))
         return notes
 
     def _evidence(
@@ -459,12 +445,19 @@ class Pool:
         """Score, information, value and error of `Forecast`."""
         out = self.xp.empty(4, len(offset))
         asked = notes, query.known, query.gap, offset, inside.w, inside.wz, shared, filters
-        self.xp.rows(rows.evidence, (len(offset), len(self._prior)), asked, (out,))
+        self.xp.rows(rows.evidence, (len(offset), len(self._members[0])), asked, (out,))
         return out
 
-    def _shared(self) -> Array:
-        """As `Forecast.shared`."""
-        return self.xp.concatenate([self.running.summary(), self.common.expected()])
+    def _inside(self, batch: GroupSums) -> GroupSums:
+        return batch.inside(self.running.range[0], self.running.range[1], self.xp)
+
+    def _prepared(self) -> tuple[Array, Array]:
+        """`Forecast.shared` and `Forecast.filters`."""
+        shared, filters = self.xp.empty(7), self.xp.empty(4, len(self._members[0]))
+        state = self.running._state, self.common._state, self.common._odds, self.weights._state, self.weights._odds
+        sizes = len(self._members[0]), len(self.common.mean)
+        self.xp.rows(rows.prepared, sizes, (*state, self._members), (shared, filters))
+        return shared, filters
 
     def _carry(self, lower: Any, upper: Any) -> None:
         """Express what was learned in shares of the old range in shares of the present one; see `Running.learn`."""
@@ -477,7 +470,7 @@ class Pool:
 
     @property
     def _kappa(self) -> Any:
-        return self.weights.weights() @ self._prior
+        return self.weights.weights() @ self._members[0]
 
     def _pieces(self) -> dict[str, PoolPiece]:
         pieces: dict[str, PoolPiece] = {
@@ -526,7 +519,7 @@ class Pool:
             return False
         notes = notes[notes.any(axis=1)]
         low, high = self.running.range
-        size = len(self._prior)
+        size = len(self._members[0])
         within = (low <= notes[:, 0]) & (notes[:, 0] <= notes[:, 1]) & (notes[:, 1] <= high)
         return bool(within.all() and (notes[:, 2 + size :] > 0).all() and (abs(notes[:, 2 : 2 + size]) <= 1e6).all())
 

@@ -2,8 +2,8 @@
 
 M is the number of filters, N of groups; what the prompts share comes in two arrays:
 
-``shared``
-    As of `Running.summary`; last the expected common level.
+``shared``, (7,)
+    The range of the rewards, low and high; `Running.summary`; the expected common level.
 ``filters``, (4, M)
     Weight, prior, walk and discount of each.
 """
@@ -13,8 +13,11 @@ from __future__ import annotations
 import math
 
 from kernadv.pooling._base import share_in
+from kernadv.pooling._running import summed_up
 from kernadv.pooling._words import add, get, least, log, most, over, put, read, where, word
 from kernadv.pooling.beliefs import aged, carried, carried_back, odds_of
+from kernadv.pooling.common import expectation
+from kernadv.pooling.weights import weight_of
 
 #: A trace counts as alone where the others of its group weigh less than this share of the group.
 ALONE = 1e-9
@@ -38,6 +41,24 @@ def believed(i, mine, M, m, notes, known, offset, filters):
     at = i * (2 * M + 2) + 2 + m
     logit = where(known, get(notes, at, mine), offset)
     return logit, where(known, get(notes, at + M, mine), 4.0 / read(filters, M + m))
+
+
+@word
+def prepared(i, mine, N, J, running, common, odds, weights, prior_odds, members, shared, filters):
+    """What is shared, of filter i of N.  members: (3, N), prior, walk and discount"""
+    count, seen, weight, mean = summed_up(running)
+    first = mine & (i == 0)
+    put(shared, i, read(running, 0), first)
+    put(shared, i + 1, read(running, 1), first)
+    put(shared, i + 2, count, first)
+    put(shared, i + 3, seen, first)
+    put(shared, i + 4, weight, first)
+    put(shared, i + 5, mean, first)
+    put(shared, i + 6, expectation(J, common, odds), first)
+    put(filters, i, weight_of(i, mine, N, weights, prior_odds), mine)
+    put(filters, N + i, get(members, i, mine), mine)
+    put(filters, 2 * N + i, get(members, N + i, mine), mine)
+    put(filters, 3 * N + i, get(members, 2 * N + i, mine), mine)
 
 
 @word
@@ -188,15 +209,14 @@ def posterior(i, mine, N, U, one, each, place, group, mass, total, k, weight, lo
 def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
             offset, n, w, wz, ww, wwz, wwzz, www, shared, filters, out,
             ahead, seen, loss):  # fmt: skip
-    """What the filters believe after group i, if it has turn t, at the first group of its prompt; adds their losses.  At turn 0
-    every prompt gets a belief.
+    """What the filters believe after group i, if it has turn t, at the first group of its prompt; adds their losses.
 
-    A late group shows what the prompt was: what the belief at that step gains, the one of today gains in proportion.  The loss
-    is the sum over the traces of ``w^2 (z - V)^2``, with V from the past and the other traces of the group; what is left out is
-    as heavy as a trace on average, by w^2.
+    At turn 0 every prompt gets a belief.  A late group shows what the prompt was: what the belief at that step gains, the
+    one of today gains in proportion.  The loss is the sum over the traces of ``w^2 (z - V)^2`` in squared typical weights,
+    with V from the past and the other traces of the group; what is left out is as heavy as a trace on average, by w^2.
 
-    out: (N, 2 + 2 M), as `notes`; ahead, seen: (N,), steps of the prompt's newest visit beyond that before, and 1 if anything
-    is known of it; loss: (M,)
+    out: (N, 2 + 2 M), as `notes`; ahead, seen: (N,), steps of the prompt's newest visit beyond that before, and 1 if
+    anything is known of it, else 0; loss: (M,)
     """
     f = get(first_group, i, mine)
     now = mine & (get(turn, i, mine) == t) & (get(n, i, mine) > 0.0)
@@ -252,7 +272,7 @@ def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
 
 @word
 def traced(i, mine, N, V, mass, gap, level, filters, out, worth):
-    """Rollouts that each of a prompt's V visits added to the belief of filter i, less what they have lost since, and its worth.
+    """Rollouts that each of a prompt's V visits added to the belief of filter i, less what they lost since; its worth.
 
     gap: (V + 1,), steps before each visit and after the last.  out: (V, N); worth: (N,)
     """
@@ -281,6 +301,12 @@ def ticked(i, mine, N, step, newest, mass, out):
     put(out, i, before + most(later_by, 0.0), mine)
     put(out, i + 1, where(later_by > 0.0, 1.0, 0.0), mine)
     put(out, i + 2, later_by, mine)
+
+
+@over(prepared)
+def _prepared(N, J, running, common, odds, weights, prior_odds, members, shared, filters):
+    for i in range(N):
+        prepared(i, True, N, J, running, common, odds, weights, prior_odds, members, shared, filters)
 
 
 @over(recalled)

@@ -8,7 +8,7 @@ from typing import Any
 from kernadv._typing import FloatArray
 from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
-from kernadv.pooling._words import exp, get, least, most, over, put, read, where, word
+from kernadv.pooling._words import exp, get, least, over, put, read, where, word
 
 #: Share of the losses that is kept from one step to the next.
 KEEP = 0.98
@@ -19,8 +19,6 @@ RATE = 0.25
 
 #: Weights below this share are 0: numbers near the smallest of all make arithmetic slow.
 FAINT = 1e-100
-#: Exponents below it make no weight that is seen.
-LEAST_EXPONENT = -700.0
 
 
 class PrequentialWeights(PoolPiece):
@@ -66,7 +64,7 @@ class PrequentialWeights(PoolPiece):
 
 
 @word
-def weighed(i, mine, N, state, odds, out):
+def weight_of(i, mine, N, state, odds):
     """As of `PrequentialWeights.weights`, of predictor i; the state: the losses, and the traces."""
     best = read(state, 0)
     for m in range(1, N):
@@ -74,10 +72,16 @@ def weighed(i, mine, N, state, odds, out):
     rate = RATE * (read(state, N) + TRUST) / (best + TRUST * VARIANCE)
     total = 0.0 * best
     for m in range(N):
-        raw = read(odds, m) * exp(most(rate * (best - read(state, m)), LEAST_EXPONENT))
+        raw = read(odds, m) * exp(rate * (best - read(state, m)))
         total = total + where(raw > FAINT, raw, 0.0)
-    raw = get(odds, i, mine) * exp(most(rate * (best - get(state, i, mine)), LEAST_EXPONENT))
-    put(out, i, where(raw > FAINT, raw, 0.0) / total, mine)
+    raw = get(odds, i, mine) * exp(rate * (best - get(state, i, mine)))
+    return where(raw > FAINT, raw, 0.0) / total
+
+
+@word
+def weighed(i, mine, N, state, odds, out):
+    """As of `PrequentialWeights.weights`, of predictor i."""
+    put(out, i, weight_of(i, mine, N, state, odds), mine)
 
 
 @word
