@@ -160,10 +160,11 @@ class DeviceBatch:
     def sums(self, seen: object) -> GroupSums:
         """The groups for a `Pool`; squares are counted from 0, as those of the history are."""
         first = self._whole * self.first
+        origin = self.z.new_zeros(())
         if self.weight is None:
             n, s, ss = first
-            return GroupSums(self.prompt, n, n, s, n, s, ss, n)
-        return GroupSums(self.prompt, *first)
+            return GroupSums(self.prompt, n, n, s, n, s, ss, n, origin)
+        return GroupSums(self.prompt, *first, origin)
 
     def smoothed(self, past: Tensor, smoother: str) -> Estimate:
         """Values of the places from the moments of each group's past, (9, B), and the other traces of the group.

@@ -53,10 +53,10 @@ class GroupSums(NamedTuple):
 
     def inside(self, low: Any, high: Any, xp: ArrayNamespace = NUMPY) -> GroupSums:
         """With rewards as shares of the range, at most 1 on average; 0 in an empty range."""
-        placed_sums = xp.empty(3, len(self.n))
-        ends = xp.stack([low, high, self.origin + 0.0 * low])
-        xp.rows(placed, (len(self.n),), (self.w, self.wz, self.ww, self.wwz, self.wwzz, ends), (placed_sums,))
-        wz, wwz, wwzz = placed_sums
+        out = xp.empty(3, len(self.n))
+        asked = self.w, self.wz, self.ww, self.wwz, self.wwzz, low, high, self.origin
+        xp.rows(placed, (len(self.n),), asked, (out,))
+        wz, wwz, wwzz = out
         return self._replace(wz=wz, wwz=wwz, wwzz=wwzz, origin=0.0)
 
 
@@ -68,23 +68,23 @@ def share_in(reward, low, high):
 
 
 @word
-def placed(i, mine, N, w, wz, ww, wwz, wwzz, ends, out):
-    """The sums of `GroupSums.inside` for group i; ends: low, high and the origin.  out: (3, N)"""
-    low, high, origin = read(ends, 0), read(ends, 1), read(ends, 2)
+def placed(i, mine, N, w, wz, ww, wwz, wwzz, least_reward, most_reward, origin, out):
+    """The sums of `GroupSums.inside` for group i.  out: (3, N)"""
+    low, high = read(least_reward, 0), read(most_reward, 0)
     span = high - low
     factor = where(span > 0.0, 1.0 / where(span > 0.0, span, 1.0), 0.0)
     weight, square, middle = get(w, i, mine), get(ww, i, mine), get(wwz, i, mine)
     put(out, i, least(most(get(wz, i, mine) - low * weight, 0.0), span * weight) * factor, mine)
-    low = low - origin
+    low = low - read(origin, 0)
     put(out, N + i, least(most(middle - low * square, 0.0), span * square) * factor, mine)
     top = most(get(wwzz, i, mine) - low * (2.0 * middle - low * square), 0.0)
     put(out, 2 * N + i, least(top, span * span * square) * factor * factor, mine)
 
 
 @over(placed)
-def _placed(N, w, wz, ww, wwz, wwzz, ends, out):
+def _placed(N, w, wz, ww, wwz, wwzz, least_reward, most_reward, origin, out):
     for i in range(N):
-        placed(i, True, N, w, wz, ww, wwz, wwzz, ends, out)
+        placed(i, True, N, w, wz, ww, wwz, wwzz, least_reward, most_reward, origin, out)
 
 
 class PoolPiece:
@@ -107,8 +107,7 @@ class PoolPiece:
     def __init__(self, xp: ArrayNamespace, **shapes: int | tuple[int, ...]) -> None:
         self.xp = xp
         self._shapes = {name: shape if isinstance(shape, tuple) else (shape,) for name, shape in shapes.items()}
-        self._state = xp.zeros(sum(map(math.prod, self._shapes.values())))
-        self.__dict__.update(self._views(self._state))
+        self.become(xp.zeros(sum(map(math.prod, self._shapes.values()))))
 
     def _views(self, state: Array) -> dict[str, Array]:
         """The parts of such an array."""
@@ -125,9 +124,10 @@ class PoolPiece:
         self.__dict__.update(state)
         self.__dict__.update(self._views(self._state))
 
-    def keep(self, share: Any) -> None:
-        """Keep that share of all of the state."""
-        self._state *= share
+    def become(self, state: Array) -> None:
+        """Take over a new state."""
+        self._state = state
+        self.__dict__.update(self._views(state))
 
     def copy_from(self, other: PoolPiece) -> None:
         """Copy the state of another piece of the same shapes."""

@@ -98,7 +98,7 @@ class Running(PoolPiece):
             Predictions as shares of the range before the batch, and their variance about the values.
         batch : GroupSums of B groups
         low, high : float
-            Smallest and largest of its rewards.
+            Smallest and largest of its rewards, if any weighs anything.
         new : 1 or 0
             Whether it is of a later step than all before.
 
@@ -110,13 +110,13 @@ class Running(PoolPiece):
             In shares of the present range.
         """
         xp = self.xp
-        wider, after = xp.empty(5), xp.zeros(len(self._state))
-        xp.rows(widened, (1,), (self._state, low, high), (wider,))
+        wider, after = xp.empty(5), xp.empty(len(self._state))
+        xp.rows(widened, (1,), (self._state, batch.w.sum(), low, high), (wider,))
         inside = batch.inside(wider[0], wider[1], xp)
         n, w, wz, ww, wwz, wwzz = inside[1:7]
         sums = xp.rows(counted, (len(n),), (n, w, wz, ww, wwz, wwzz, mean, error, wider), (), sums=9)
         xp.rows(settled, (1,), (self._state, wider, sums, new), (after,))
-        self._state[:] = after
+        self.become(after)
         return wider[2], wider[3], inside
 
 
@@ -145,9 +145,10 @@ def summary(i, mine, N, state, out):
 
 
 @word
-def widened(i, mine, N, state, low, high, out):
+def widened(i, mine, N, state, mass, low, high, out):
     """The range with a batch, the one before as shares of it, and 1 if that was a part of it, of some length.  out: (5,)"""
-    a, b, c, d = read(state, 0), read(state, 1), read(low, 0), read(high, 0)
+    a, b, some = read(state, 0), read(state, 1), read(mass, 0) > 0.0
+    c, d = where(some, read(low, 0), a), where(some, read(high, 0), b)
     seen = read(state, 2) > 0.0
     c, d = where(seen, least(c, a), c), where(seen, most(d, b), d)
     wide = d - c > LEAST_SPAN
@@ -206,9 +207,9 @@ def _summary(N, state, out):
 
 
 @over(widened)
-def _widened(N, state, low, high, out):
+def _widened(N, state, mass, low, high, out):
     for i in range(N):
-        widened(i, True, N, state, low, high, out)
+        widened(i, True, N, state, mass, low, high, out)
 
 
 @over(counted)

@@ -96,13 +96,13 @@ class CommonLevel(PoolPiece):
         after = self.xp.empty(len(self._state))
         asked = score, information, elapsed, new, self._state, self._steps, self._odds
         self.xp.rows(followed, (1, len(self._steps)), asked, (after,))
-        self._state[:] = after
+        self.become(after)
 
     def carry(self, lower: Any, upper: Any) -> None:
         """Place the levels in another range, of which the old one is the part from lower to upper."""
         after = self.xp.empty(len(self._state))
         self.xp.rows(moved, (1, len(self._steps)), (lower, upper, self._state), (after,))
-        self._state[:] = after
+        self.become(after)
 
 
 # The state: mean, variance and evidence of the J filters.

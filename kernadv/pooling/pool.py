@@ -157,6 +157,7 @@ class Pool:
         if features:
             self.expect(features)
         self._members = xp.array(settings.members)  # (3, M)
+        self._nobody = xp.arange(1)  # for indices that are not asked for
 
     @property
     def width(self) -> int:
@@ -250,13 +251,13 @@ class Pool:
         _, mass, total = others
         first = int(self.empty)
         k, one = (1.0 / np.atleast_1d(weight), int(np.ndim(weight) > 0)) if first else (forecast.shared[2:3], 0)
-        place, row = places or (xp.arange(batch), None)
+        place, row = places or (self._nobody, None)
         of, apart = (group, mass) if row is None else (group[row], mass[row])
         sums, out = xp.empty(8, len(of)), xp.empty(3, batch)
         said = of, apart, k, forecast.mean, forecast.worth, forecast.filters
         xp.rows(rows.joined, (len(of), forecast.mean.shape[1], one), said, (sums,))
         asked = place, group, mass, total, k, weight, forecast.low, forecast.span, forecast.told, sums, forecast.shared
-        xp.rows(rows.posterior, (batch, len(of), one, first), asked, (out,))
+        xp.rows(rows.posterior, (batch, len(of), one, first, int(row is not None)), asked, (out,))
         value, variance, n_eff = out
         return Estimate(value, variance, n_eff, n_eff > 0)
 
@@ -360,8 +361,7 @@ class Pool:
         mass, clock = batch.w.sum(), xp.empty(3)
         xp.rows(rows.ticked, (1, query.step), (self.newest, mass), (clock,))
         new, elapsed = clock[1:2], clock[2:]
-        limits = query.low.min(), query.high.max()
-        low, high = (xp.pick(mass > 0, limit, end) for limit, end in zip(limits, self.running.range, strict=True))
+        low, high = query.low.min(), query.high.max()
         lower, upper, inside = self.running.learn(forecast.value, forecast.error, batch, low, high, new=new)
         if not xp.on_host or first or lower > 0 or upper < 1:  # another range: all is placed in it
             self._carry(lower, upper)
@@ -388,7 +388,7 @@ class Pool:
             own = xp.ratio(mass, batch.n.sum(), 1.0)  # of the first batch, which only they learn from
             share = batch.w / (own if first else summary[4])
             self.features.learn(query.features, self._kappa, residual, share, ~query.known, new=new[0])
-        self.newest[:] = clock[:1]
+        self.newest = clock[:1]
         return notes
 
     def _begin(self, inside: GroupSums) -> None:
@@ -404,18 +404,12 @@ class Pool:
         before: as `Forecast.notes`, in the range after the batch.
         """
         xp, size = self.xp, len(query.gap)
-        first_group, turn, turns = query.chain or Chain(xp.arange(size), 0 * xp.arange(size), 1)
+        first_group, turn, turns = query.chain or Chain(self._nobody, self._nobody, 1)
+        sizes = size, len(self._members[0]), int(query.chain is not None)
         asked = first_group, turn, before, query.known, query.gap, offset, *inside[1:8], shared, filters
-        learned = notes, _, seen = xp.empty(size, self.width), xp.empty(size), xp.empty(size)
-        losses = [
-            xp.rows(rows.learned, (size, len(self._members[0]), now), asked, learned, sums=len(self._members[0]))
-            for now in range(turns)
-        ]
-        if query.chain is not None:
-            notes, seen = notes[first_group], seen[first_group]
-        if not xp.certain(seen > 0):
-            notes = notes * seen[:, None]
-        return notes, sum(losses[1:], losses[0])
+        learned = notes, _, _ = xp.empty(size, self.width), xp.empty(size), xp.empty(size)
+        losses = [xp.rows(rows.learned, (*sizes, now), asked, learned, sums=sizes[1]) for now in range(turns)]
+        return notes if query.chain is None else notes[first_group], sum(losses[1:], losses[0])
 
     def offset(self, query: Query) -> Array:
         """How far features place the prior from the common level.  # (N,)"""

@@ -178,13 +178,16 @@ def joined(i, mine, N, M, one, group, mass, k, mean, worth, filters, out):
 
 
 @word
-def posterior(i, mine, N, U, one, each, place, group, mass, total, k, weight, low, span, told, sums, shared, out):
+def posterior(
+    i, mine, N, U, one, each, shares, place, group, mass, total, k, weight, low, span, told, sums, shared, out
+):
     """Value, variance and n_eff of row i from what its place says (`joined`, U places) and the other traces of its group.
 
-    k, weight: (N,) if `one` is 1, else (1,); low, span, told: of each group if `each` is 1, else (1,)
+    place: (N,) if `shares` is 1, else each row has its own; k, weight: (N,) if `one` is 1, else (1,); low, span, told: of
+    each group if `each` is 1, else (1,)
     out: (3, N); NaN, NaN and 0 where nothing says anything.
     """
-    at, g = get(place, i, mine), get(group, i, mine)
+    at, g = i + shares * (get(place, i * shares, mine) - i), get(group, i, mine)
     level, gain = get(sums, at, mine), get(sums, U + at, mine)
     far, tilt, bend = get(sums, 2 * U + at, mine), get(sums, 3 * U + at, mine), get(sums, 4 * U + at, mine)
     noise, slope, curve = get(sums, 5 * U + at, mine), get(sums, 6 * U + at, mine), get(sums, 7 * U + at, mine)
@@ -206,7 +209,7 @@ def posterior(i, mine, N, U, one, each, place, group, mass, total, k, weight, lo
 
 
 @word
-def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
+def learned(i, mine, N, M, chained, t, first_group, turn, notes, known, gap,
             offset, n, w, wz, ww, wwz, wwzz, www, shared, filters, out,
             ahead, seen, loss):  # fmt: skip
     """What the filters believe after group i, if it has turn t, at the first group of its prompt; adds their losses.
@@ -215,11 +218,12 @@ def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
     one of today gains in proportion.  The loss is the sum over the traces of ``w^2 (z - V)^2`` in squared typical weights,
     with V from the past and the other traces of the group; what is left out is as heavy as a trace on average, by w^2.
 
-    out: (N, 2 + 2 M), as `notes`; ahead, seen: (N,), steps of the prompt's newest visit beyond that before, and 1 if
-    anything is known of it, else 0; loss: (M,)
+    first_group, turn: (N,) if `chained` is 1, else each group is of a prompt of its own
+    out: (N, 2 + 2 M), as `notes`, 0 where nothing is known; ahead, seen: (N,), steps of the prompt's newest visit beyond
+    that before, and 1 if anything is known of it, else 0; loss: (M,)
     """
-    f = get(first_group, i, mine)
-    now = mine & (get(turn, i, mine) == t) & (get(n, i, mine) > 0.0)
+    f = i + chained * (get(first_group, i * chained, mine) - i)
+    now = mine & (chained * get(turn, i * chained, mine) == t) & (get(n, i, mine) > 0.0)
     mine = now | (mine & (f == i) & (t == 0))
     there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
     before = 0.0 * since
@@ -240,13 +244,13 @@ def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
     aside = where(several, k * (mass * centre - right), 0.0)
     heard = k * mass
     s = least(k * right, heard)
+    told = there | (now & (mass > 0.0))
     at = f * (2 * M + 2)
     for m in range(M):
+        logit, variance = believed(i, mine, M, m, notes, there, start, filters)
         if t > 0:
-            logit = get(out, at + 2 + m, mine)
-            variance = get(out, at + 2 + M + m, mine)
-        else:
-            logit, variance = believed(i, mine, M, m, notes, there, start, filters)
+            logit = where(there, get(out, at + 2 + m, mine), logit)
+            variance = where(there, get(out, at + 2 + M + m, mine), variance)
         grown = later(variance, most(step, -step), filters, m, M)
         odds = odds_of(logit + level)
         alpha, beta = (1.0 + odds) / grown, (1.0 + 1.0 / odds) / grown
@@ -262,12 +266,12 @@ def learned(i, mine, N, M, t, first_group, turn, notes, known, gap,
         gain = where(late, variance / grown, 1.0)
         after = where(late, logit + gain * (after - logit), after)
         spread = where(late, variance - gain * gain * (grown - spread), spread)
-        put(out, at + 2 + m, where(now, after, logit), mine)
-        put(out, at + 2 + M + m, where(now, spread, variance), mine)
-    put(out, at, low, mine)
-    put(out, at + 1, high, mine)
+        put(out, at + 2 + m, where(told, where(now, after, logit), 0.0), mine)
+        put(out, at + 2 + M + m, where(told, where(now, spread, variance), 0.0), mine)
+    put(out, at, where(told, low, 0.0), mine)
+    put(out, at + 1, where(told, high, 0.0), mine)
     put(ahead, f, where(now, where(there, before + most(step, 0.0), since), before), mine)
-    put(seen, f, where(there | (now & (mass > 0.0)), 1.0, 0.0), mine)
+    put(seen, f, where(told, 1.0, 0.0), mine)
 
 
 @word
@@ -334,63 +338,10 @@ def _joined(N, M, one, group, mass, k, mean, worth, filters, out):
 
 
 @over(posterior)
-def _posterior(N, U, one, each, place, group, mass, total, k, weight, low, span, told, sums, shared, out):
+def _posterior(N, U, one, each, shares, place, group, mass, total, k, weight, low, span, told, sums, shared, out):
     for i in range(N):
-        posterior(i, True, N, U, one, each, place, group, mass, total, k, weight, low, span, told, sums, shared, out)
-
-
-@over(learned)
-def _learned(
-    N,
-    M,
-    t,
-    first_group,
-    turn,
-    notes,
-    known,
-    gap,
-    offset,
-    n,
-    w,
-    wz,
-    ww,
-    wwz,
-    wwzz,
-    www,
-    shared,
-    filters,
-    out,
-    ahead,
-    seen,
-    loss,
-):
-    for i in range(N):
-        learned(
-            i,
-            True,
-            N,
-            M,
-            t,
-            first_group,
-            turn,
-            notes,
-            known,
-            gap,
-            offset,
-            n,
-            w,
-            wz,
-            ww,
-            wwz,
-            wwzz,
-            www,
-            shared,
-            filters,
-            out,
-            ahead,
-            seen,
-            loss,
-        )
+        posterior(i, True, N, U, one, each, shares, place, group, mass, total, k, weight, low, span, told, sums,
+                  shared, out)  # fmt: skip
 
 
 @over(traced)
@@ -403,3 +354,11 @@ def _traced(N, V, mass, gap, level, filters, out, worth):
 def _ticked(N, step, newest, mass, out):
     for i in range(N):
         ticked(i, True, N, step, newest, mass, out)
+
+
+@over(learned)
+def _learned(N, M, chained, t, first_group, turn, notes, known, gap, offset, n, w, wz, ww, wwz, wwzz, www, shared, filters,
+             out, ahead, seen, loss):  # fmt: skip
+    for i in range(N):
+        learned(i, True, N, M, chained, t, first_group, turn, notes, known, gap, offset, n, w, wz, ww, wwz, wwzz, www,
+                shared, filters, out, ahead, seen, loss)  # fmt: skip
