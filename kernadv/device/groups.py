@@ -102,9 +102,7 @@ def _running_sums(parts: Tensor) -> Tensor:
     return parts
 
 
-def estimates(
-    past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> tuple[Tensor, Tensor, Tensor]:
     """Smooth each row's past and the others of its group.
 
     Parameters
@@ -135,9 +133,7 @@ def estimates(
 
 
 @torch.library.custom_op("kernadv::smooth_rows", mutates_args=())
-def smooth_rows(
-    past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def smooth_rows(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> tuple[Tensor, Tensor, Tensor]:
     """`estimates`, on a GPU by the fused kernel."""
     return estimates(past, z, begin, end, smoother)
 

@@ -276,7 +276,7 @@ def fresh_before(rank, blocks, place, B, SUMMED: tl.constexpr, BLOCK: tl.constex
     """Number of new ids before each place of the batch."""
     some = place > 0
     own = (place - 1) // SUMMED
-    count = tl.load(rank + place - 1, mask=some, other=0)
+    count = tl.load(rank + (place - 1), mask=some, other=0)
     for block in range(0, tl.cdiv(B, SUMMED)):
         count += tl.where(some & (block < own), tl.load(blocks + block), 0)
     return count
@@ -356,8 +356,10 @@ def enter_ids(
 
 
 @triton.jit(do_not_specialize=["at"])
-def put_kernel(step, n, first, second, size, newest, notes, rows, now, sums, noted, lost, B, P, at, room, NOTED: tl.constexpr,
-               BR: tl.constexpr, BN: tl.constexpr):  # fmt: skip
+def put_kernel(
+    step, n, first, second, size, newest, notes, rows, now, sums, noted, lost, B, P, at, room,
+    NOTED: tl.constexpr, BR: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
     i = tl.program_id(0).to(tl.int64)
     gone = tl.full((), 4611686018427387904, tl.int64)
     p = tl.load(rows + i)

@@ -118,7 +118,7 @@ def calls(sample, windows):
         places.arrange_rows: (
             torch.tensor([3, 3, 5, 9]),
             torch.tensor([1, 0, 2, 3]),
-            torch.tensor([1.0, 0.0, 1e101, 1.0], dtype=torch.float64),
+            torch.tensor([1.0, 0.0, 0.5, 1.0], dtype=torch.float64),
             torch.tensor([0, 1, 1, 1]),
             torch.tensor([3, 5]),
             torch.tensor([1, 0]),
