@@ -159,10 +159,14 @@ class Batch(NamedTuple):
         rows = Moments(*(part[self.group, 0] for part in past))
         return smoothers.get(smoother)(rows.add_at_query(*self.others))
 
-    def mean_of_other_prompts(self, otherwise: float) -> FloatArray:
-        """Mean reward of the batch's other prompts for each row; `otherwise` where there is none.  # (B,)"""
+    def filled(self, value: FloatArray, defined: AnyArray, seen: FloatArray) -> FloatArray:
+        """Values, and where they are not defined the mean reward of the batch's other prompts.  # (B,)
+
+        Where there are none it is that of the earlier rewards, of which `seen` has the count and the sum; 0 of none.
+        """
         n, s = NUMPY.sum_of_others(self.prompt, self.groups.n, self.groups.s)
-        return np.asarray(np.where(n > 0, s / np.maximum(n, 1.0), otherwise)[self.group])
+        mean = np.where(n > 0, s / np.maximum(n, 1.0), seen[1] / max(seen[0], 1.0))
+        return np.asarray(np.where(defined, value, mean[self.group]))
 
     def advantages(self, value: FloatArray) -> Any:
         """Reward - value, of the kind of the rewards; 0 where a reward is NaN.  # (B,)"""

@@ -111,8 +111,7 @@ class Filled:
         batch = read_batch(prompt_ids, rewards, step)
         estimate = self._estimator.values(prompt_ids, rewards, step)
         defined = np.asarray(estimate.defined)
-        before = float(self._seen[1] / self._seen[0]) if self._seen[0] else 0.0
-        value = np.where(defined, np.asarray(estimate.value), batch.mean_of_other_prompts(before))
+        value = batch.filled(np.asarray(estimate.value), defined, self._seen)
         return estimate._replace(value=batch.restore(value), defined=batch.restore(np.ones_like(defined)))
 
     def observe(self, prompt_ids: Any, rewards: Any, step: Any) -> None:

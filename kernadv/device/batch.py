@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 from copy import copy
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kernadv._typing import AnyArray
-from kernadv.device.groups import mean_elsewhere, smooth_rows, sum_of_groupmates
+from kernadv.device.groups import fill_from_elsewhere, smooth_rows, sum_of_groupmates
 from kernadv.device.ids import DeviceIds
+from kernadv.device.places import advantages_of_rows
 from kernadv.device.totals import add_totals
 from kernadv.device.transfer import upload
 from kernadv.pooling import Chain, GroupSums
 from kernadv.smoothers import Estimate
 from kernadv.tally import Tally
+
+if TYPE_CHECKING:
+    from kernadv.device.history import DeviceHistory
 
 
 class DeviceBatch:
@@ -29,12 +34,14 @@ class DeviceBatch:
     ----------
     keys : (B,) int64
         Whole numbers that stand for the prompts.
-    z : (B,) float64
-        Rewards; NaN: could not be scored.
+    rewards : (B,)
+        NaN: could not be scored; one beyond `LARGEST_REWARD` is refused, and counts as NaN.
     tick : (B,) int64, optional
         Index of each row's step in `clock`; None: there is one step.
     clock : list of int
         The steps, ascending.
+    history : DeviceHistory
+        Which the batch is read against.
     weight : (B,) float64, optional
         Of the traces, 0 where they are not scored; None: all count alike.
 
@@ -43,7 +50,7 @@ class DeviceBatch:
     order : (B,) int64
         Row of the batch at each place.
     keys, z, tick, weight
-        In that order.
+        In that order; z are the rewards, in float64.
     step : (B,) int64
         Of each place.
     group, end : (B,) int64
@@ -54,14 +61,18 @@ class DeviceBatch:
         Whether a place is the first of its group.
     given : DeviceIds
         The ids as they were given.
-    rewards : (B,) tensor
-        As they were given, in the order of the rows.
+    kind : type
+        Of the results: that of the rewards as they were given, if it is a floating-point one.
     refused : (B,) bool
-        Rows whose reward or weight cannot be used, or that are of a trace whose parts differ, in that order.
+        Places whose reward or weight cannot be used, or that are of a trace whose parts differ.
+    refusals : (B,) bool or int64
+        Number of given rows that are refused at each place.
     unit : (1,) float64 or None
         Of the weights, see `kernadv.groups.unit_for`.
     row, hit, place : (B,)
         What `DeviceHistory.find` says of the keys, in the history that the batch was read against.
+    start, length : (B,) int64
+        Where the visits of each group's prompt lie there, at its first place; elsewhere there are none.
     last : (B,) int64
         Newest step of each place's prompt there; 0: it has none.
     of : tensor of int64 or None
@@ -71,35 +82,37 @@ class DeviceBatch:
     alike = None
     of: Tensor | None = None
     given: DeviceIds
-    rewards: Tensor
-    refused: Tensor
+    kind: torch.dtype
     unit: Tensor | None
-    row: Tensor
-    hit: Tensor
-    place: Tensor
-    last: Tensor
 
     def __init__(
-        self, keys: Tensor, z: Tensor, tick: Tensor | None, clock: list[int], weight: Tensor | None = None
+        self,
+        keys: Tensor,
+        rewards: Tensor,
+        tick: Tensor | None,
+        clock: list[int],
+        history: DeviceHistory,
+        weight: Tensor | None = None,
     ) -> None:
         if tick is None:
             self.keys, order = torch.sort(keys, stable=True)
-            self.tick, self.step = None, torch.full_like(keys, clock[0])
-            self.first_group, self.prompt_end = _ends(self.keys)
-            self.group, self.end = self.first_group, self.prompt_end
-            self.first = self.group == torch.arange(len(z), device=z.device)
+            self.tick = None
         else:
             order = torch.sort(tick, stable=True).indices
             self.keys, inner = torch.sort(keys[order], stable=True)
             order = order[inner]
             self.tick = tick[order]
-            self.step = upload(np.array(clock), z.device)[self.tick]
-            self.first_group, self.prompt_end = _ends(self.keys)
-            new = torch.ones_like(keys)
-            new[1:] = ((self.keys[1:] != self.keys[:-1]) | (self.tick[1:] != self.tick[:-1])).long()
-            self.group, self.end = _ends(torch.cumsum(new, 0))
-            self.first = new.bool()
-        self.order, self.clock, self.z = order, clock, z[order]
+        (
+            self.z, self.refused, self.group, self.end, self.first, self.row, self.hit, self.place, self.last,
+            self.start, self.length, *further,
+        ) = history.arrange(self.keys, order, rewards, self.tick, clock[0])  # fmt: skip
+        if self.tick is None:
+            (self.step,) = further
+            self.first_group, self.prompt_end = self.group, self.end
+        else:
+            self.first_group, self.prompt_end = further
+            self.step = upload(np.array(clock), keys.device)[self.tick]
+        self.order, self.clock, self.refusals = order, clock, self.refused
         self.weight = None if weight is None else weight[order]
 
     @property
@@ -138,6 +151,11 @@ class DeviceBatch:
             other.__dict__.pop(name, None)
         return other
 
+    @cached_property
+    def stored(self) -> Tensor:
+        """Whether a place is the first of a group that has a scored row.  # (B,)"""
+        return self.first & (self.visits[0] > 0)
+
     @property
     def visits(self) -> Tensor:
         """Count and the two sums that a history keeps of the whole group of each place.  # (3, B)"""
@@ -171,27 +189,29 @@ class DeviceBatch:
 
         The fused kernel sums the groups on the way.
         """
-        made = smooth_rows(past, self.z, self.group, self.end, smoother)
+        made, defined, self.stored = smooth_rows(past, self.z, self.group, self.end, smoother)
         self._whole = made[3:]
-        return Estimate(made[0], made[1], made[2], made[2] > 0.0)
+        return Estimate(made[0], made[1], made[2], defined)
 
-    def mean_of_other_prompts(self, otherwise: Tensor) -> Tensor:
-        """Mean reward of the batch's other prompts for each place; `otherwise` where there is none.  # (B,)"""
-        return mean_elsewhere(self.z, *self.prompt, otherwise)
+    def filled(self, value: Tensor, defined: Tensor, seen: Tensor) -> Tensor:
+        """As `kernadv.batch.Batch.filled`.  # (B,)"""
+        return fill_from_elsewhere(value, defined, self.z, *self.prompt, seen)
 
     def advantages(self, value: Tensor) -> Tensor:
         """Reward - value of the rows, of their type; 0 where a reward is NaN, NaN where it is refused.  # (B,)"""
-        return torch.where(self.rewards.isnan(), 0.0, self._rows(self.z - value)).to(self._kind)
+        made = advantages_of_rows(self.z, value, self.refused, self.order, self.kind)
+        return made if self.of is None else made[self.of]
 
-    def add_to(self, tally: Tally, value: Tensor | None, keep: float) -> None:
-        """As `Tally.after`, with tensors, in place."""
+    def add_to(self, tally: Tally, value: Tensor | None, keep: float, refused: Tensor) -> None:
+        """As `Tally.after`, with tensors, in place; adds the rows that are refused to their number, () int64."""
         n, s, _ = self.visits
-        add_totals(*tally, self.z, self.group, self.end, n, s, value, keep)
+        add_totals(*tally, refused, self.z, self.group, self.end, n, s, value, self.refusals, keep)
 
     def restore(self, x: Tensor) -> Tensor:
         """Numbers of the places as those of the rows, of the type of the rewards.  # (B,)"""
-        rows = self._rows(x)
-        return rows.to(self._kind) if rows.is_floating_point() else rows
+        rows = torch.empty_like(x).index_copy_(0, self.order, x)
+        rows = rows if self.of is None else rows[self.of]
+        return rows.to(self.kind) if rows.is_floating_point() else rows
 
     def of_steps(self, values: AnyArray) -> Tensor:
         """The number of its step at each place, from one number a step of the batch.  # (B, 1)"""
@@ -199,15 +219,6 @@ class DeviceBatch:
             return upload(values, self.z.device)[self.tick][:, None]
         kind = torch.float64 if values.dtype.kind == "f" else torch.int64
         return torch.full((1, 1), values[0].item(), dtype=kind, device=self.z.device).expand(len(self.z), 1)
-
-    @property
-    def _kind(self) -> torch.dtype:
-        """Type of the results."""
-        return self.rewards.dtype if self.rewards.is_floating_point() else torch.float32
-
-    def _rows(self, x: Tensor) -> Tensor:
-        rows = torch.empty_like(x).index_copy_(0, self.order, x)
-        return rows if self.of is None else rows[self.of]
 
     @cached_property
     def _parts(self) -> Tensor:
@@ -230,9 +241,3 @@ class DeviceBatch:
         if self.weight is not None:
             whole = whole * (self.weight.amax() > 0)  # weights that are all 0 teach nothing
         return whole
-
-
-def _ends(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each number of an ascending list begins and ends.  # (B,), (B,)"""
-    begin, end = (torch.searchsorted(x, x, right=right) for right in (False, True))
-    return begin, end

@@ -58,14 +58,19 @@ def sum_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     return before[:, begin] + after[:, parts.shape[1] - end]
 
 
-def mean_of_elsewhere(z: Tensor, begin: Tensor, end: Tensor, otherwise: Tensor) -> Tensor:
-    """Mean of the numbers at all places but those from `begin` to `end`, without NaN; `otherwise` where there are none.
+def filled_from_elsewhere(
+    value: Tensor, defined: Tensor, z: Tensor, begin: Tensor, end: Tensor, seen: Tensor
+) -> Tensor:
+    """Values, and where they are not defined the mean of z at all places but those from `begin` to `end`, without NaN.
 
     Parameters
     ----------
+    value : (B,) float64
+    defined : (B,) bool
     z : (B,) float64
     begin, end : (B,) int64
-    otherwise : () float64
+    seen : (2,) float64
+        Count and sum of earlier numbers, whose mean it is (0 of none) where there are no others.
 
     Returns
     -------
@@ -73,12 +78,16 @@ def mean_of_elsewhere(z: Tensor, begin: Tensor, end: Tensor, otherwise: Tensor) 
     """
     scored = ~z.isnan()
     count, total = sum_elsewhere(torch.stack([scored.double(), torch.where(scored, z, 0.0)]), begin, end)
-    return torch.where(count > 0, total / count, otherwise)
+    mean = torch.where(count > 0, total / count, seen[1] / seen[0].clamp(min=1.0))
+    return torch.where(defined, value, mean)
 
 
-#: `mean_of_elsewhere`, on a GPU by the fused kernels.
-mean_elsewhere = fused_operator(
-    "mean_elsewhere", mean_of_elsewhere, TRITON, like=lambda z, begin, end, otherwise: torch.empty_like(z)
+#: `filled_from_elsewhere`, on a GPU by the fused kernels.
+fill_from_elsewhere = fused_operator(
+    "fill_from_elsewhere",
+    filled_from_elsewhere,
+    TRITON,
+    like=lambda value, defined, z, begin, end, seen: torch.empty_like(z),
 )
 
 
@@ -93,7 +102,7 @@ def _running_sums(parts: Tensor) -> Tensor:
     return parts
 
 
-def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
+def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> tuple[Tensor, Tensor, Tensor]:
     """Smooth each row's past and the others of its group.
 
     Parameters
@@ -106,8 +115,10 @@ def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str
 
     Returns
     -------
-    (6, B) float64
+    numbers : (6, B) float64
         Value, variance and n_eff (0 where undefined); count, sum and sum of squares of the rewards of the whole group.
+    defined, stored : (B,) bool
+        Whether the value is defined; whether the row is the first of a group of which there are rewards.
     """
     scored = ~z.isnan()
     own = torch.where(scored, z, 0.0)
@@ -116,22 +127,25 @@ def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str
     others = sum_by_doubling(parts, begin, end)
     rows = Moments(*past[:, begin]).add_at_query(*others)
     value, variance, n_eff, _ = smoothers.get(smoother)(rows, torch)
-    return torch.cat([torch.stack([value, variance, n_eff]), others + parts])
+    whole = others + parts
+    stored = (begin == torch.arange(len(z), device=z.device)) & (whole[0] > 0)
+    return torch.cat([torch.stack([value, variance, n_eff]), whole]), n_eff > 0.0, stored
 
 
 @torch.library.custom_op("kernadv::smooth_rows", mutates_args=())
-def smooth_rows(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
+def smooth_rows(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> tuple[Tensor, Tensor, Tensor]:
     """`estimates`, on a GPU by the fused kernel."""
     return estimates(past, z, begin, end, smoother)
 
 
 @smooth_rows.register_kernel("cuda")
-def _(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
+def _(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> tuple[Tensor, Tensor, Tensor]:
     module = triton_module(TRITON)
     fused = module is not None and smoother in module.DEGREES
     return module.smooth_rows(past, z, begin, end, smoother) if fused else estimates(past, z, begin, end, smoother)
 
 
 @smooth_rows.register_fake
-def _(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> Tensor:
-    return z.new_empty((6, len(z)))
+def _(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str) -> tuple[Tensor, Tensor, Tensor]:
+    truth = {"dtype": torch.bool}
+    return z.new_empty((6, len(z))), torch.empty_like(z, **truth), torch.empty_like(z, **truth)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from kernadv._typing import FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
-from kernadv.device.batch import DeviceBatch
+from kernadv.device.places import arrange_rows
 from kernadv.device.table import Table, enter_ids
 from kernadv.device.transfer import Bound, upload
 from kernadv.device.visits import NONE, Visits, drop_oldest, evict, pack, put_visits
 from kernadv.groups import Groups
 from kernadv.moments import Histories
+
+if TYPE_CHECKING:
+    from kernadv.device.batch import DeviceBatch
 
 #: Initial room for prompts, and for visits of each.
 PROMPTS, VISITS = 1024, 8
@@ -77,9 +82,17 @@ class DeviceHistory:
         """As `Table.find`: where a prompt is unknown the row is P, which has no visits.  # (B,) each"""
         return self.table.find(ids)
 
-    def histories(self, rows: Tensor, wanted: Tensor) -> Histories:
-        """Visits of the prompts in `rows` where they are `wanted`, of a history of `Groups`; nothing is copied."""
-        return Histories(rows * self.room, torch.where(wanted, self.visits.size[rows], 0), *self.visits[:4])
+    def arrange(self, keys: Tensor, order: Tensor, rewards: Tensor, tick: Tensor | None, at: int) -> list[Tensor]:
+        """As `kernadv.device.places.arrange`."""
+        held, size, newest = self.table, self.visits.size, self.visits.newest
+        made: list[Tensor] = arrange_rows(
+            keys, order, rewards, tick, held.keys, held.rows, held.used, size, newest, self.room, at
+        )
+        return made
+
+    def histories(self, batch: DeviceBatch) -> Histories:
+        """Visits of the prompt of each group of a batch that was read against this, of `Groups`; nothing is copied."""
+        return Histories(batch.start, batch.length, *self.visits[:4])
 
     def visit_lag(self, rows: Tensor, at: Tensor, k: int) -> Tensor:
         """As `Histories.visit_lag`, of each of the rows.  # (B,) float64"""
@@ -107,7 +120,7 @@ class DeviceHistory:
         bool
             Whether everything else was forgotten, with the prompts that have nothing more.
         """
-        stored = batch.first & (batch.visits[0] > 0)
+        stored = batch.stored
         packed = self._reserve(len(batch.keys), len(batch.clock), retention)
         found = self.find(batch.keys) if packed else (batch.row, batch.hit, batch.place)
         wanted = stored
@@ -121,10 +134,7 @@ class DeviceHistory:
         lost = []
         for tick, step in enumerate(batch.clock):
             now = stored if batch.tick is None else stored & (batch.tick == tick)
-            lost.append(put_visits(*self.visits, row, now, batch.visits, step, self.room))
-        if notes is not None:
-            noted = stored & (row < self.prompts)
-            self.notes[torch.where(noted, row, self.prompts)] = torch.where(noted[:, None], notes, 0.0)
+            lost.append(put_visits(*self.visits, self.notes, row, now, batch.visits, notes, step, self.room))
         if self.max_visits is not None:
             self._count(torch.stack(lost), row, retention, self.max_visits)
         if 2 * self._prompts.most > self.prompts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +32,8 @@ class DeviceParts:
     ----------
     of : (B,) int64
         Index of each row's trace.
+    size : (T,) int64
+        Number of rows.
     differ : (T,) bool
 
     Raises
@@ -47,6 +50,7 @@ class DeviceParts:
             )
         self._host = read_trace(trace, rows)
         self.of, self._first = upload(self._host.of, device), upload(self._host.first, device)
+        self.size = upload(np.bincount(self._host.of), device)
         self.differ = torch.zeros(len(self._first), dtype=torch.bool, device=device)
 
     def steps(self, step: Any) -> IntArray:

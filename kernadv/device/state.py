@@ -107,25 +107,21 @@ class DeviceState:
     def read(self, prompt_ids: Any, rewards: Tensor, step: Any, weights: Any = None, trace: Any = None) -> DeviceBatch:
         """Check a batch, also against the history, and look its prompts up."""
         self._check_whole()
-        z = check_real(rewards, "rewards").double()
+        z = check_real(rewards, "rewards")
         given, rows = read_ids(prompt_ids)
         check_rows(z.shape, rows)
         w = None if weights is None else _weights(weights, len(z), self.device)
-        of = None
+        parts = None
         if trace is not None:
             parts = DeviceParts(trace, rows, self.device)
-            given, step, of = parts.prompts(given), parts.steps(step), parts.of
+            given, step = parts.prompts(given), parts.steps(step)
             w = None if w is None else parts.shared(torch.where(z.isnan(), 0.0, w))
-            z = parts.shared(z)
-            rewards = rewards.detach().masked_fill(parts.differ[of], 0.0)
-            z = z.masked_fill(parts.differ, math.inf)
-        refused = z.abs() > LARGEST_REWARD
-        if w is not None:
-            refused |= ~((w >= 0) & (w <= LARGEST_WEIGHT) | z.isnan())
-        z = torch.where(refused, math.nan, z)  # as if not scored
+            z = parts.shared(z.double()).masked_fill(parts.differ, math.inf)
         unit = None
         if w is not None:
-            w = torch.where(z.isnan(), 0.0, w)
+            z = z.double()
+            z = torch.where((w >= 0) & (w <= LARGEST_WEIGHT) | z.isnan(), z, math.inf)
+            w = torch.where(z.abs() <= LARGEST_REWARD, w, 0.0)  # a trace that is refused counts as one without a reward
             pools: Any = self.pool
             unit = unit_for(w.amax(), pools.unit, torch)
             w = in_units(w, unit, torch)
@@ -137,11 +133,11 @@ class DeviceState:
             tick = upload(where.astype(np.int64), self.device) if len(clock) > 1 else None
         self.rule.check_step(clock[0], self.newest)
         check_id_type(self.id_type, given.kind)
-        batch = DeviceBatch(self.names.keys(given, self.device), z, tick, clock, w)
-        batch.given, batch.rewards, batch.unit, batch.of = given, rewards.detach(), unit, of
-        batch.refused = refused if of is None else refused[of]
-        batch.row, batch.hit, batch.place = self.history.find(batch.keys)
-        batch.last = self.history.visits.newest[batch.row]
+        batch = DeviceBatch(self.names.keys(given, self.device), z, tick, clock, self.history, w)
+        batch.kind = rewards.dtype if rewards.is_floating_point() else torch.float32
+        batch.given, batch.unit = given, unit
+        if parts is not None:
+            batch.of, batch.refusals = parts.of, batch.refused * parts.size[batch.order]
         return batch
 
     def unscored(self, prompt_ids: Any, step: Any) -> DeviceBatch:
@@ -192,7 +188,7 @@ class DeviceState:
         else:
             width = bandwidth.half_width(np.array(batch.clock), lambda k: np.empty(0))
             windows = Windows(batch.step, batch.of_steps(width), batch.of_steps(kernel.reach(width)))
-        past = self.history.histories(batch.row, batch.first)
+        past = self.history.histories(batch)
         return windows.width, ops.trusted_moments(past, windows, kernel, "float64", degree).reshape(9, -1)
 
     @property
@@ -235,10 +231,10 @@ class DeviceState:
             if self.history.append(batch, retention, notes):
                 self.names.forget(self.history.oldest(retention))
             keep = KEEP ** float(batch.newest > self.newest)
-            batch.add_to(self.tally, None if last is None else last["value"], keep)
+            batch.add_to(self.tally, None if last is None else last["value"], keep, self._refused.count)
         self.newest, self.id_type = newest, batch.given.kind
         self._last = self._last if last is None else last
-        self._refused.add(batch.refused)
+        self._refused.ask()
         self._whole = True
 
     def _check_whole(self) -> None:
@@ -259,25 +255,28 @@ class DeviceState:
 class Refused:
     """Rows whose reward or weight cannot be used, or of traces whose parts differ: an error in main memory, here a warning.
 
-    It counts them on the device, and warns once, when the host has learned of some without waiting.
+    They are counted on the device; it warns once, when the host has learned of some without waiting.
+
+    Attributes
+    ----------
+    count : () int64
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
         self._known = Bound(device)
         self._told = False
 
-    def add(self, refused: Tensor) -> None:
-        """Count the rows of a batch.  refused: (B,) bool"""
+    def ask(self) -> None:
+        """Send the number to the host, and warn of what has come back."""
         if not self._told:
-            self._count += refused.sum()
-            self._known.ask(self._count)
+            self._known.ask(self.count)
             self._tell(self._known.most)
 
     def finish(self) -> None:
         """Warn of what has not come back; waits for the device."""
         if not self._told:
-            self._tell(int(self._count))
+            self._tell(int(self.count))
 
     def _tell(self, count: int) -> None:
         if count:

@@ -10,8 +10,8 @@ from kernadv.tally import DEAD_LOW
 
 
 def add(
-    seen: Tensor, ends: Tensor, errors: Tensor, z: Tensor, begin: Tensor, end: Tensor, n: Tensor, s: Tensor,
-    value: Tensor | None, keep: float,
+    seen: Tensor, ends: Tensor, errors: Tensor, refused: Tensor, z: Tensor, begin: Tensor, end: Tensor, n: Tensor,
+    s: Tensor, value: Tensor | None, refusals: Tensor, keep: float,
 ) -> None:  # fmt: skip
     """Add a batch to the totals, in place.
 
@@ -19,6 +19,8 @@ def add(
     ----------
     seen, ends, errors
         Of a `Tally`.
+    refused : () int64
+        Number of rows that are refused.
     z : (B,) float64
         Rewards, NaN where not scored; those of a group lie together.
     begin, end : (B,) int64
@@ -27,6 +29,8 @@ def add(
         Count and sum of the rewards of the row's group.
     value : (B,) float64, optional
         None: the batch got no advantages.
+    refusals : (B,) bool or int64
+        What is added to `refused`.
     keep : float
         Share of the errors that is kept.
     """
@@ -45,6 +49,7 @@ def add(
         errors += _errors(z, scored, begin, n, s, value, both[:, 2:], reach, total)
     seen += total
     ends.copy_(after)
+    refused += refusals.sum()
 
 
 def _errors(
@@ -74,5 +79,5 @@ add_totals = fused_operator(
     add,
     "kernadv.device.triton_kernels",
     like=lambda *arguments: None,
-    mutates=("seen", "ends", "errors"),
+    mutates=("seen", "ends", "errors", "refused"),
 )

@@ -7,6 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
+from kernadv._arrays import LARGEST_REWARD
 from kernadv.moments.launch import OPTIONS, here
 from kernadv.smoothers import RANK, UNDERFLOW
 
@@ -52,7 +53,7 @@ def sum_of_groupmates(parts: torch.Tensor, begin: torch.Tensor, end: torch.Tenso
 
 
 @triton.jit
-def rows_kernel(past, z, begin, end, out, B, LINE: tl.constexpr, RANK: tl.constexpr, TINY: tl.constexpr,
+def rows_kernel(past, z, begin, end, out, defined, stored, B, LINE: tl.constexpr, RANK: tl.constexpr, TINY: tl.constexpr,
                   BLOCK: tl.constexpr):  # fmt: skip
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mine = place < B
@@ -110,48 +111,58 @@ def rows_kernel(past, z, begin, end, out, B, LINE: tl.constexpr, RANK: tl.conste
     tl.store(cell + 3 * plane, count + one, mask=mine)
     tl.store(cell + 4 * plane, total + own, mask=mine)
     tl.store(cell + 5 * plane, square + own * own, mask=mine)
+    tl.store(defined + place, n_eff > 0.0, mask=mine)
+    tl.store(stored + place, (low == place) & (count + one > 0.0), mask=mine)
 
 
 def smooth_rows(
     past: torch.Tensor, z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor, smoother: str
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As `kernadv.device.groups.estimates`.
 
     A program owns `BLOCK` rows: it reads the groups of its rows member by member, adds the others to the moments of the past
     at d = 0 and solves.
     """
     out = torch.empty((6, len(z)), dtype=torch.float64, device=z.device)
+    defined, stored = (torch.empty_like(z, dtype=torch.bool) for _ in range(2))
     with here(z):
         rows_kernel[(triton.cdiv(len(z), BLOCK),)](
-            past, z, begin, end, out, len(z), LINE=DEGREES[smoother] == 1, RANK=RANK,
+            past, z, begin, end, out, defined, stored, len(z), LINE=DEGREES[smoother] == 1, RANK=RANK,
             TINY=UNDERFLOW, BLOCK=BLOCK, num_warps=4, **OPTIONS,
         )  # fmt: skip
-    return out
+    return out, defined, stored
 
 
 @triton.jit
-def first_not_below(numbers, size, key, HALVINGS: tl.constexpr, BLOCK: tl.constexpr):
-    """Of ascending numbers, the first place of one that is at least `key`."""
+def first_not_below(numbers, size, key, HALVINGS: tl.constexpr, BLOCK: tl.constexpr, ABOVE: tl.constexpr = False):
+    """Of ascending numbers, the first place of one that is at least `key`, or above it."""
     low = tl.zeros((BLOCK,), tl.int64)
     high = tl.zeros((BLOCK,), tl.int64) + size
     for _ in range(0, HALVINGS):
         middle = (low + high) // 2
         wide = low < high
-        less = tl.load(numbers + middle, mask=wide, other=0) < key
+        number = tl.load(numbers + middle, mask=wide, other=0)
+        less = number <= key if ABOVE else number < key
         low = tl.where(wide & less, middle + 1, low)
         high = tl.where(wide & (less == 0), middle, high)
     return low
 
 
 @triton.jit
-def find_kernel(keys, rows, used, ids, row, hit, place, C, B, HALVINGS: tl.constexpr, BLOCK: tl.constexpr):
-    j = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mine = j < B
-    key = tl.load(ids + j, mask=mine, other=0)
+def look_up(keys, rows, used, C, key, mine, HALVINGS: tl.constexpr, BLOCK: tl.constexpr):
+    """Row of each key in the table (C: it is not there), whether it is there, and where it is or would be."""
     low = first_not_below(keys, C, key, HALVINGS, BLOCK)
     inside = mine & (low < tl.load(used)) & (low < C)
     there = inside & (tl.load(keys + low, mask=inside, other=0) == key)
-    tl.store(row + j, tl.load(rows + low, mask=there, other=C), mask=mine)
+    return tl.load(rows + low, mask=there, other=C), there, low
+
+
+@triton.jit
+def find_kernel(keys, rows, used, ids, row, hit, place, C, B, HALVINGS: tl.constexpr, BLOCK: tl.constexpr):
+    j = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = j < B
+    found, there, low = look_up(keys, rows, used, C, tl.load(ids + j, mask=mine, other=0), mine, HALVINGS, BLOCK)
+    tl.store(row + j, found, mask=mine)
     tl.store(hit + j, there, mask=mine)
     tl.store(place + j, low, mask=mine)
 
@@ -170,62 +181,152 @@ def find_ids(
     return row, hit, place
 
 
+@triton.jit(do_not_specialize=["at"])
+def arrange_kernel(
+    keys, order, rewards, tick, held, rows, used, newest_of, size_of,
+    z, refused, begin, end, first, row, hit, place, newest, start, length, step, from_, to, B, P, room, at,
+    SEVERAL: tl.constexpr, LARGEST: tl.constexpr, HALVINGS: tl.constexpr, OWN: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = i < B
+    key = tl.load(keys + i, mask=mine, other=0)
+    low = first_not_below(keys, B, key, OWN, BLOCK)
+    high = first_not_below(keys, B, key, OWN, BLOCK, ABOVE=True)
+    if SEVERAL:  # those of a prompt lie by steps
+        tl.store(from_ + i, low, mask=mine)
+        tl.store(to + i, high, mask=mine)
+        now = tl.load(tick + i, mask=mine, other=0)
+        many = tl.where(mine, high - low, 0)
+        high = low + first_not_below(tick + low, many, now, OWN, BLOCK, ABOVE=True)
+        low += first_not_below(tick + low, many, now, OWN, BLOCK)
+    else:
+        tl.store(step + i, at, mask=mine)
+    tl.store(begin + i, low, mask=mine)
+    tl.store(end + i, high, mask=mine)
+    leads = low == i
+    tl.store(first + i, leads, mask=mine)
+    x = tl.load(rewards + tl.load(order + i, mask=mine, other=0), mask=mine, other=0).to(tl.float64)
+    wrong = tl.abs(x) > LARGEST
+    tl.store(refused + i, wrong, mask=mine)
+    tl.store(z + i, tl.where(wrong, float("nan"), x), mask=mine)
+    p, there, near = look_up(held, rows, used, P, key, mine, HALVINGS, BLOCK)
+    tl.store(row + i, p, mask=mine)
+    tl.store(hit + i, there, mask=mine)
+    tl.store(place + i, near, mask=mine)
+    tl.store(newest + i, tl.load(newest_of + p, mask=there, other=0), mask=mine)
+    tl.store(start + i, p * room, mask=mine)
+    tl.store(length + i, tl.load(size_of + p, mask=there & leads, other=0), mask=mine)
+
+
+def arrange_rows(
+    keys: torch.Tensor, order: torch.Tensor, rewards: torch.Tensor, tick: torch.Tensor | None, held: torch.Tensor,
+    rows: torch.Tensor, used: torch.Tensor, size: torch.Tensor, newest: torch.Tensor, room: int, at: int,
+) -> list[torch.Tensor]:  # fmt: skip
+    """As `kernadv.device.places.arrange`: a program owns `BLOCK` places, each by binary searches."""
+    rewards = (rewards if rewards.dtype in (torch.float32, torch.float64) else rewards.double()).contiguous()
+    whole, truth = torch.int64, torch.bool
+    kinds = [torch.float64, truth, whole, whole, truth, whole, truth, *(5 if tick is None else 6) * [whole]]
+    made = [torch.empty_like(keys, dtype=kind) for kind in kinds]
+    steps = (made[-1], made[-1], made[-1]) if tick is None else (made[-1], *made[-2:])
+    with here(keys):
+        arrange_kernel[(triton.cdiv(len(keys), BLOCK),)](
+            keys, order, rewards, keys if tick is None else tick, held, rows, used, newest, size,
+            *made[:11], *steps, len(keys), len(held), room, at,
+            SEVERAL=tick is not None, LARGEST=LARGEST_REWARD, HALVINGS=len(held).bit_length(),
+            OWN=len(keys).bit_length(), BLOCK=BLOCK, num_warps=4, **OPTIONS,
+        )  # fmt: skip
+    return made
+
+
+@triton.jit
+def advantages_kernel(z, baseline, refused, order, out, B, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = i < B
+    x = tl.load(z + i, mask=mine, other=0.0)
+    known = (x == x) | tl.load(refused + i, mask=mine, other=0)
+    made = tl.where(known, x - tl.load(baseline + i, mask=mine, other=0.0), 0.0)
+    tl.store(out + tl.load(order + i, mask=mine, other=0), made, mask=mine)
+
+
+def advantages_of_rows(
+    z: torch.Tensor, baseline: torch.Tensor, refused: torch.Tensor, order: torch.Tensor, kind: torch.dtype
+) -> torch.Tensor:
+    """As `kernadv.device.places.advantages`: a program owns `BLOCK` places."""
+    out = torch.empty_like(z, dtype=kind if kind == torch.float32 else torch.float64)
+    with here(z):
+        advantages_kernel[(triton.cdiv(len(z), BLOCK),)](
+            z, baseline.contiguous(), refused, order, out, len(z), BLOCK=BLOCK, num_warps=4, **OPTIONS
+        )
+    return out.to(kind)
+
+
+@triton.jit
+def rank_kernel(wanted, hit, rank, blocks, B, BLOCK: tl.constexpr):
+    block = tl.program_id(0).to(tl.int64)
+    i = block * BLOCK + tl.arange(0, BLOCK)
+    mine = i < B
+    fresh = tl.load(wanted + i, mask=mine, other=0) & (tl.load(hit + i, mask=mine, other=0) == 0)
+    fresh = tl.where(fresh, 1, 0).to(tl.int64)
+    tl.store(rank + i, tl.cumsum(fresh, 0), mask=mine)
+    tl.store(blocks + block, tl.sum(fresh, 0))
+
+
+@triton.jit
+def fresh_before(rank, blocks, place, B, SUMMED: tl.constexpr, BLOCK: tl.constexpr):
+    """Number of new ids before each place of the batch."""
+    some = place > 0
+    own = (place - 1) // SUMMED
+    count = tl.load(rank + (place - 1), mask=some, other=0)
+    for block in range(0, tl.cdiv(B, SUMMED)):
+        count += tl.where(some & (block < own), tl.load(blocks + block), 0)
+    return count
+
+
 @triton.jit
 def merge_kernel(
-    keys,
-    rows,
-    used,
-    ids,
-    row,
-    hit,
-    place,
-    fresh,
-    rank,
-    new_keys,
-    new_rows,
-    own,
-    C,
-    B,
-    HALVINGS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    keys, rows, used, ids, row, hit, place, wanted, rank, blocks, new_keys, new_rows, own, C, B,
+    HALVINGS: tl.constexpr, SUMMED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     block = tl.program_id(0).to(tl.int64)
-    blocks = tl.cdiv(C, BLOCK)
+    places = tl.cdiv(C, BLOCK)
     held = tl.load(used)
-    if block < blocks:
+    if block < places:
         i = block * BLOCK + tl.arange(0, BLOCK)
         mine = i < C
         key = tl.load(keys + i, mask=mine, other=0)
         low = first_not_below(ids, B, key, HALVINGS, BLOCK)
         low = tl.where(i < held, low, B)  # free places move behind everything, also behind an id of their value
-        to = i + tl.load(rank + low - 1, mask=mine & (low > 0), other=0)
+        to = i + fresh_before(rank, blocks, low, B, SUMMED, BLOCK)
         inside = mine & (to < C)
         tl.store(new_keys + to, key, mask=inside)
         tl.store(new_rows + to, tl.load(rows + i, mask=mine, other=0), mask=inside)
     else:
-        j = (block - blocks) * BLOCK + tl.arange(0, BLOCK)
+        j = (block - places) * BLOCK + tl.arange(0, BLOCK)
         mine = j < B
-        new = tl.load(fresh + j, mask=mine, other=0).to(tl.int64)
-        before = tl.load(rank + j, mask=mine, other=0) - new
         there = tl.load(hit + j, mask=mine, other=0)
+        fresh = tl.load(wanted + j, mask=mine, other=0) & (there == 0)
+        before = fresh_before(rank, blocks, tl.where(mine, j, 0), B, SUMMED, BLOCK)
         tl.store(
             own + j, tl.where(there, tl.load(row + j, mask=mine, other=0), tl.minimum(held + before, C)), mask=mine
         )
         to = tl.load(place + j, mask=mine, other=0) + before
-        adds = mine & (new != 0) & (to < C)
+        adds = mine & fresh & (to < C)
         tl.store(new_keys + to, tl.load(ids + j, mask=mine, other=0), mask=adds)
         tl.store(new_rows + to, held + before, mask=adds)
 
 
 @triton.jit
-def settle_kernel(keys, rows, used, new_keys, new_rows, rank, C, B, BLOCK: tl.constexpr):
+def settle_kernel(keys, rows, used, new_keys, new_rows, blocks, C, BLOCKS, BLOCK: tl.constexpr):
     block = tl.program_id(0).to(tl.int64)
     i = block * BLOCK + tl.arange(0, BLOCK)
     mine = i < C
     tl.store(keys + i, tl.load(new_keys + i, mask=mine, other=0), mask=mine)
     tl.store(rows + i, tl.load(new_rows + i, mask=mine, other=0), mask=mine)
     if block == 0:
-        tl.store(used, tl.minimum(tl.load(used) + tl.load(rank + B - 1), C))
+        count = tl.load(used)
+        for summed in range(0, BLOCKS):
+            count += tl.load(blocks + summed)
+        tl.store(used, tl.minimum(count, C))
 
 
 def enter_ids(
@@ -234,26 +335,31 @@ def enter_ids(
 ) -> torch.Tensor:  # fmt: skip
     """As `kernadv.device.table.enter`, in place.
 
-    A program owns `BLOCK` places of the table, which it moves up by the number of smaller new ids (a binary search), or
-    `BLOCK` rows of the batch, whose new ids it puts between them.  A second launch takes the merged table over.
+    A first launch counts the new ids.  Then a program owns `BLOCK` places of the table, which it moves up by the number of
+    smaller new ids (a binary search), or `BLOCK` rows of the batch, whose new ids it puts between them.  A third launch
+    takes the merged table over.
     """
-    fresh = wanted > hit
-    rank = torch.cumsum(fresh, 0)
+    summed = triton.cdiv(len(ids), SUMMED)
+    rank, blocks = torch.empty_like(ids), ids.new_empty(summed)
     own, new_keys, new_rows = torch.empty_like(ids), torch.empty_like(keys), torch.empty_like(rows)
-    blocks = triton.cdiv(len(keys), BLOCK) + triton.cdiv(len(ids), BLOCK)
+    programs = triton.cdiv(len(keys), BLOCK) + triton.cdiv(len(ids), BLOCK)
     with here(ids):
-        merge_kernel[(blocks,)](
-            keys, rows, used, ids, row, hit, place, fresh, rank, new_keys, new_rows, own, len(keys), len(ids),
-            HALVINGS=len(ids).bit_length(), BLOCK=BLOCK, num_warps=4, **OPTIONS,
+        rank_kernel[(summed,)](wanted, hit, rank, blocks, len(ids), BLOCK=SUMMED, num_warps=4, **OPTIONS)
+        merge_kernel[(programs,)](
+            keys, rows, used, ids, row, hit, place, wanted, rank, blocks, new_keys, new_rows, own, len(keys), len(ids),
+            HALVINGS=len(ids).bit_length(), SUMMED=SUMMED, BLOCK=BLOCK, num_warps=4, **OPTIONS,
         )  # fmt: skip
         settle_kernel[(triton.cdiv(len(keys), BLOCK),)](
-            keys, rows, used, new_keys, new_rows, rank, len(keys), len(ids), BLOCK=BLOCK, num_warps=4, **OPTIONS
+            keys, rows, used, new_keys, new_rows, blocks, len(keys), summed, BLOCK=BLOCK, num_warps=4, **OPTIONS
         )
     return own
 
 
 @triton.jit(do_not_specialize=["at"])
-def put_kernel(step, n, first, second, size, newest, rows, now, sums, lost, B, P, at, room, BR: tl.constexpr):
+def put_kernel(
+    step, n, first, second, size, newest, notes, rows, now, sums, noted, lost, B, P, at, room,
+    NOTED: tl.constexpr, BR: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
     i = tl.program_id(0).to(tl.int64)
     gone = tl.full((), 4611686018427387904, tl.int64)
     p = tl.load(rows + i)
@@ -281,23 +387,30 @@ def put_kernel(step, n, first, second, size, newest, rows, now, sums, lost, B, P
         tl.store(size + p, tl.where(known | full, used, used + 1))
         tl.store(newest + p, tl.maximum(tl.load(newest + p), at))
         gone = tl.where(full & (place < 0), tl.minimum(oldest, at), gone)
+        if NOTED > 0:
+            k = tl.arange(0, BN)
+            tl.store(notes + p * NOTED + k, tl.load(noted + i * NOTED + k, mask=k < NOTED, other=0.0), mask=k < NOTED)
     tl.store(lost + i, gone)
 
 
 def put_visits(
     step: torch.Tensor, n: torch.Tensor, first: torch.Tensor, second: torch.Tensor, size: torch.Tensor,
-    newest: torch.Tensor, rows: torch.Tensor, now: torch.Tensor, sums: torch.Tensor, at: int, room: int,
+    newest: torch.Tensor, notes: torch.Tensor, rows: torch.Tensor, now: torch.Tensor, sums: torch.Tensor,
+    noted: torch.Tensor | None, at: int, room: int,
 ) -> torch.Tensor:  # fmt: skip
     """As `kernadv.device.visits.put`, in place.
 
     A program owns one row of the batch and, where a visit is due, the places of its prompt, which no other program touches.
     """
     lost = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
+    many = 0 if noted is None else notes.shape[1]
     if len(rows):
         with here(rows):
             put_kernel[(len(rows),)](
-                step, n, first, second, size, newest, rows, now, sums, lost, len(rows), len(size) - 1, at, room,
-                BR=triton.next_power_of_2(room), num_warps=1 if room <= 256 else 4, **OPTIONS,
+                step, n, first, second, size, newest, notes, rows, now, sums,
+                notes if noted is None else noted.contiguous(), lost, len(rows), len(size) - 1, at, room,
+                NOTED=many, BR=triton.next_power_of_2(room), BN=triton.next_power_of_2(max(many, 1)),
+                num_warps=1 if room <= 256 else 4, **OPTIONS,
             )  # fmt: skip
     return lost
 
@@ -321,7 +434,7 @@ def scan_kernel(z, scans, blocks, B, BLOCKS, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def mean_kernel(scans, blocks, begin, end, otherwise, out, B, BLOCKS, BLOCK: tl.constexpr):
+def mean_kernel(value, defined, scans, blocks, begin, end, seen, out, B, BLOCKS, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mine = i < B
     low = tl.load(begin + i, mask=mine, other=0)
@@ -339,11 +452,16 @@ def mean_kernel(scans, blocks, begin, end, otherwise, out, B, BLOCKS, BLOCK: tl.
         count += tl.where(outside, tl.load(blocks + block), 0.0)
         total += tl.where(outside, tl.load(blocks + BLOCKS + block), 0.0)
     some = count > 0
-    tl.store(out + i, tl.where(some, total / tl.where(some, count, 1.0), tl.load(otherwise)), mask=mine)
+    mean = tl.where(some, total / tl.where(some, count, 1.0), tl.load(seen + 1) / tl.maximum(tl.load(seen), 1.0))
+    known = tl.load(defined + i, mask=mine, other=0)
+    tl.store(out + i, tl.where(known, tl.load(value + i, mask=mine, other=0.0), mean), mask=mine)
 
 
-def mean_elsewhere(z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor:
-    """As `kernadv.device.groups.mean_of_elsewhere`.
+def fill_from_elsewhere(
+    value: torch.Tensor, defined: torch.Tensor, z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor,
+    seen: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """As `kernadv.device.groups.filled_from_elsewhere`.
 
     A program owns `SUMMED` rows.  A first launch sums them up from the front and from the back, a second adds what lies
     before and behind each row's prompt.
@@ -353,22 +471,24 @@ def mean_elsewhere(z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor, othe
     with here(z):
         scan_kernel[(blocks,)](z, scans, sums, len(z), blocks, BLOCK=SUMMED, num_warps=4, **OPTIONS)
         mean_kernel[(blocks,)](
-            scans, sums, begin, end, otherwise, out, len(z), blocks, BLOCK=SUMMED, num_warps=4, **OPTIONS
-        )
+            value.contiguous(), defined.contiguous(), scans, sums, begin, end, seen, out, len(z), blocks,
+            BLOCK=SUMMED, num_warps=4, **OPTIONS,
+        )  # fmt: skip
     return out
 
 
 @triton.jit
-def reach_kernel(z, blocks, B, BLOCK: tl.constexpr):
+def reach_kernel(z, refusals, blocks, B, BLOCK: tl.constexpr):
     block = tl.program_id(0).to(tl.int64)
     i = block * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(z + i, mask=i < B, other=float("nan"))
     some = x == x
-    cell = blocks + 4 * block
+    cell = blocks + 5 * block
     tl.store(cell, tl.sum(tl.where(some, 1.0, 0.0).to(tl.float64), 0))
     tl.store(cell + 1, tl.sum(tl.where(some, x, 0.0), 0))
     tl.store(cell + 2, tl.max(tl.where(some, -x, float("-inf")), 0))
     tl.store(cell + 3, tl.max(tl.where(some, x, float("-inf")), 0))
+    tl.store(cell + 4, tl.sum(tl.load(refusals + i, mask=i < B, other=0).to(tl.float64), 0))
 
 
 @triton.jit
@@ -384,7 +504,7 @@ def whole_batch(blocks, seen, ends, BLOCKS, WIDE: tl.constexpr):
     for first in range(0, BLOCKS, WIDE):
         block = first + tl.arange(0, WIDE)
         there = block < BLOCKS
-        cell = blocks + 4 * block
+        cell = blocks + 5 * block
         count += tl.load(cell, mask=there, other=0.0)
         total += tl.load(cell + 1, mask=there, other=0.0)
         low = tl.maximum(low, tl.load(cell + 2, mask=there, other=float("-inf")))
@@ -441,15 +561,17 @@ def errors_kernel(z, begin, end, size, sums, value, seen, ends, blocks, out, B, 
 
 
 @triton.jit
-def totals_kernel(
-    seen, ends, errors, blocks, sums, BLOCKS, KEEP: tl.constexpr, VALUED: tl.constexpr, WIDE: tl.constexpr
-):
+def totals_kernel(seen, ends, errors, refused, blocks, sums, BLOCKS, KEEP: tl.constexpr, VALUED: tl.constexpr,
+                  WIDE: tl.constexpr):  # fmt: skip
     count, total, low, high, old_low, old_high = whole_batch(blocks, seen, ends, BLOCKS, WIDE)
     column = tl.arange(0, 16)
     summed = column < 13 if VALUED else column == 12
     added = tl.zeros((16,), tl.float64)
+    refusals = tl.load(refused)
     for block in range(0, BLOCKS):
         added += tl.load(sums + 16 * block + column, mask=summed, other=0.0)
+        refusals += tl.load(blocks + 5 * block + 4).to(tl.int64)
+    tl.store(refused, refusals)
     flat = tl.zeros((16,), tl.float64)
     low, high, old_low, old_high = flat + low, flat + high, flat + old_low, flat + old_high
     told = flat + tl.load(seen) > 0
@@ -465,8 +587,9 @@ def totals_kernel(
 
 
 def add_totals(
-    seen: torch.Tensor, ends: torch.Tensor, errors: torch.Tensor, z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor,
-    n: torch.Tensor, s: torch.Tensor, value: torch.Tensor | None, keep: float,
+    seen: torch.Tensor, ends: torch.Tensor, errors: torch.Tensor, refused: torch.Tensor, z: torch.Tensor,
+    begin: torch.Tensor, end: torch.Tensor, n: torch.Tensor, s: torch.Tensor, value: torch.Tensor | None,
+    refusals: torch.Tensor, keep: float,
 ) -> None:  # fmt: skip
     """As `kernadv.device.totals.add`, in place.
 
@@ -474,12 +597,12 @@ def add_totals(
     and one of a single warp, which reads the old totals before it writes the new ones.
     """
     blocks = triton.cdiv(len(z), SUMMED)
-    ranges, sums = z.new_empty((blocks, 4)), z.new_empty((blocks, 16))
+    ranges, sums = z.new_empty((blocks, 5)), z.new_empty((blocks, 16))
     wide = {"VALUED": value is not None, "WIDE": 128, **OPTIONS}
     with here(z):
-        reach_kernel[(blocks,)](z, ranges, len(z), BLOCK=SUMMED, num_warps=4, **OPTIONS)
+        reach_kernel[(blocks,)](z, refusals, ranges, len(z), BLOCK=SUMMED, num_warps=4, **OPTIONS)
         errors_kernel[(blocks,)](
             z, begin, end, n, s, z if value is None else value, seen, ends, ranges, sums, len(z), blocks,
             BLOCK=SUMMED, num_warps=4, **wide,
         )  # fmt: skip
-        totals_kernel[(1,)](seen, ends, errors, ranges, sums, blocks, KEEP=keep, num_warps=1, **wide)
+        totals_kernel[(1,)](seen, ends, errors, refused, ranges, sums, blocks, KEEP=keep, num_warps=1, **wide)

@@ -42,10 +42,12 @@ class Visits(NamedTuple):
 
 
 def put(
-    step: Tensor, n: Tensor, first: Tensor, second: Tensor, size: Tensor, newest: Tensor,
-    rows: Tensor, now: Tensor, sums: Tensor, at: int, room: int,
+    step: Tensor, n: Tensor, first: Tensor, second: Tensor, size: Tensor, newest: Tensor, notes: Tensor,
+    rows: Tensor, now: Tensor, sums: Tensor, noted: Tensor | None, at: int, room: int,
 ) -> Tensor:  # fmt: skip
-    """Add a visit at a step to the prompts in `rows` where it is due, in place; one at that step is merged.
+    """Add a visit at a step to the prompts in `rows` where it is due, and note what is given; in place.
+
+    A visit at a step that is there is merged with it.
 
     A prompt without room loses its oldest visit, which may be the new one.
 
@@ -53,12 +55,15 @@ def put(
     ----------
     step, n, first, second, size, newest
         Of `Visits`.
+    notes : (P + 1, noted) float64
     rows : (B,) int64
         At most once due for one row.
     now : (B,) bool
         Where a visit is due; one of no prompt (a row that is not one of the P) is not stored.
     sums : (3, B) float64
         Its count and the two sums.
+    noted : (B, noted) float64, optional
+        What is noted of the prompts from now on; None: what was.
     at, room : int
         The step, and R.
 
@@ -84,6 +89,8 @@ def put(
     step[cell] = torch.full_like(cell, at)
     size[rows] = torch.where(now, count + (~known & ~full), 0)
     newest[rows] = torch.where(now, newest[rows].clamp(min=at), 0)
+    if noted is not None:
+        notes[rows] = torch.where(now[:, None], noted, 0.0)
     return torch.where(lost, oldest.clamp(max=at), NONE)
 
 
@@ -92,8 +99,8 @@ put_visits = fused_operator(
     "put_visits",
     put,
     "kernadv.device.triton_kernels",
-    like=lambda step, n, first, second, size, newest, rows, now, sums, at, room: torch.empty_like(rows),
-    mutates=("step", "n", "first", "second", "size", "newest"),
+    like=lambda step, n, first, second, size, newest, notes, rows, *_: torch.empty_like(rows),
+    mutates=("step", "n", "first", "second", "size", "newest", "notes"),
 )
 
 

@@ -612,9 +612,9 @@ class KernelValueEstimator:
 
     def _filled(self, state: HostState | DeviceState, batch: Any, estimate: Estimate) -> Any:
         """Values, with `cold_start` in rows without any observation; on a device only "error" waits for it."""
-        value, defined, where = estimate.value, estimate.defined, state.xp.where
+        value, defined = estimate.value, estimate.defined
         if isinstance(self.cold_start, float):
-            return where(defined, value, self.cold_start)
+            return state.xp.where(defined, value, self.cold_start)
         if self.cold_start == "error":
             if not bool(defined.all()):
                 raise ArgumentError(
@@ -624,7 +624,7 @@ class KernelValueEstimator:
             return value
         if state.xp.certain(defined):
             return value
-        return where(defined, value, batch.mean_of_other_prompts(state.tally.seen[1] / state.tally.seen[0].clip(1.0)))
+        return batch.filled(value, defined, state.tally.seen)
 
 
 def _check_cold_start(cold_start: str | float) -> str | float:

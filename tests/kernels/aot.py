@@ -19,6 +19,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from kernadv._arrays import LARGEST_REWARD
 from kernadv._fused import Fused
 from kernadv.device import triton_kernels
 from kernadv.kernels import KERNELS, Exponential
@@ -74,6 +75,7 @@ OFTEN = (
     "rows-ll",
     "others K8",
     "enter",
+    "arrange",
     "put R64",
     "flash-plain gaussian bf16x3",
     "flash-ll gaussian bf16",
@@ -162,12 +164,16 @@ def _weights() -> Iterator[Configuration]:
 def _device_history() -> Iterator[Configuration]:
     whole, real = "*i64", "*fp64"
     visits = {"step": whole, "n": "*i32", "first": real, "second": real, "size": whole, "newest": whole}
-    table = dict.fromkeys(("keys", "rows", "used", "ids", "row", "place", "rank", "new_keys", "new_rows", "own"), whole)
+    table = dict.fromkeys(
+        ("keys", "rows", "used", "ids", "row", "place", "rank", "blocks", "new_keys", "new_rows", "own"), whole
+    )
+    counts = dict.fromkeys(("B", "C", "P", "room", "BLOCKS"), "i32")
     for line in (False, True):
         yield Configuration(
             f"rows-{'ll' if line else 'nw'}",
             triton_kernels.rows_kernel,
-            {"past": real, "z": real, "begin": whole, "end": whole, "out": real, "B": "i32"},
+            {"past": real, "z": real, "begin": whole, "end": whole, "out": real}
+            | {"defined": "*i1", "stored": "*i1", "B": "i32"},
             {"LINE": line, "RANK": 1e-10, "TINY": 1e-140, "BLOCK": triton_kernels.BLOCK},
             {"num_warps": 4},
         )
@@ -182,8 +188,8 @@ def _device_history() -> Iterator[Configuration]:
     yield Configuration(
         "enter",
         triton_kernels.merge_kernel,
-        table | {"hit": "*i1", "fresh": "*i1", "C": "i32", "B": "i32"},
-        {"HALVINGS": 17, "BLOCK": triton_kernels.BLOCK},
+        table | {"hit": "*i1", "wanted": "*i1"} | counts,
+        {"HALVINGS": 17, "SUMMED": triton_kernels.SUMMED, "BLOCK": triton_kernels.BLOCK},
         {"num_warps": 4},
     )
     yield Configuration(
@@ -196,7 +202,32 @@ def _device_history() -> Iterator[Configuration]:
     yield Configuration(
         "settle",
         triton_kernels.settle_kernel,
-        dict.fromkeys(("keys", "rows", "used", "new_keys", "new_rows", "rank"), whole) | {"C": "i32", "B": "i32"},
+        table | counts,
+        {"BLOCK": triton_kernels.BLOCK},
+        {"num_warps": 4},
+    )
+    yield Configuration(
+        "rank",
+        triton_kernels.rank_kernel,
+        table | {"wanted": "*i1", "hit": "*i1"} | counts,
+        {"BLOCK": triton_kernels.SUMMED},
+        {"num_warps": 4},
+    )
+    places = ("keys", "order", "tick", "held", "rows", "used", "newest_of", "size_of", "begin", "end", "row", "place",
+              "newest", "start", "length", "step", "from_", "to")  # fmt: skip
+    for several in (False, True):
+        yield Configuration(
+            f"arrange{' steps' if several else ''}",
+            triton_kernels.arrange_kernel,
+            dict.fromkeys(places, whole) | dict.fromkeys(("refused", "first", "hit"), "*i1")
+            | {"rewards": "*fp32", "z": real, "at": "i32"} | counts,
+            {"SEVERAL": several, "LARGEST": LARGEST_REWARD, "HALVINGS": 17, "OWN": 17, "BLOCK": triton_kernels.BLOCK},
+            {"num_warps": 4},
+        )  # fmt: skip
+    yield Configuration(
+        "advantages",
+        triton_kernels.advantages_kernel,
+        {"z": real, "baseline": real, "refused": "*i1", "order": whole, "out": "*fp32", "B": "i32"},
         {"BLOCK": triton_kernels.BLOCK},
         {"num_warps": 4},
     )
@@ -206,22 +237,24 @@ def _device_history() -> Iterator[Configuration]:
     for name, kernel, signature, constants, warps in (
         ("scan", triton_kernels.scan_kernel, {"z": real, "scans": real, "blocks": real, "B": "i32", "BLOCKS": "i32"},
          size, 4),
-        ("mean", triton_kernels.mean_kernel, rows | dict.fromkeys(("scans", "blocks", "otherwise", "out"), real), size, 4),
-        ("reach", triton_kernels.reach_kernel, {"z": real, "blocks": real, "B": "i32"}, size, 4),
+        ("mean", triton_kernels.mean_kernel,
+         rows | dict.fromkeys(("value", "scans", "blocks", "seen", "out"), real) | {"defined": "*i1"}, size, 4),
+        ("reach", triton_kernels.reach_kernel, {"z": real, "refusals": "*i1", "blocks": real, "B": "i32"}, size, 4),
         ("errors", triton_kernels.errors_kernel,
          rows | dict.fromkeys(("z", "size", "sums", "value", "seen", "ends", "blocks", "out"), real), size | wide, 4),
         ("totals", triton_kernels.totals_kernel,
-         dict.fromkeys(("seen", "ends", "errors", "blocks", "sums"), real) | {"BLOCKS": "i32"}, wide | {"KEEP": 0.98}, 1),
+         dict.fromkeys(("seen", "ends", "errors", "blocks", "sums"), real) | {"refused": whole, "BLOCKS": "i32"},
+         wide | {"KEEP": 0.98}, 1),
     ):  # fmt: skip
         yield Configuration(name, kernel, signature, constants, {"num_warps": warps})
-    for room in (8, 64, 512):
+    for room, noted in ((8, 0), (64, 0), (512, 0), (8, 74)):
         yield Configuration(
-            f"put R{room}",
+            f"put R{room}{' noted' if noted else ''}",
             triton_kernels.put_kernel,
             visits
-            | {"rows": whole, "now": "*i1", "sums": real, "lost": whole}
+            | {"rows": whole, "now": "*i1", "sums": real, "notes": real, "noted": real, "lost": whole}
             | dict.fromkeys(("B", "P", "at", "room"), "i32"),
-            {"BR": room},
+            {"NOTED": noted, "BR": room, "BN": 128 if noted else 1},
             {"num_warps": 1 if room <= 256 else 4},
         )
 

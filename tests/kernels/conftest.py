@@ -25,12 +25,15 @@ if os.environ.get("TRITON_INTERPRET") == "1" and metadata.version("triton").star
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """Fresh memory is full of NaN, so that a cell that is not written is seen."""
+    """Fresh memory is full of NaN, so that a cell that is not written is seen; no count of operators holds that."""
     torch = pytest.importorskip("torch")
+    from torch.utils._python_dispatch import _disable_current_modes
+
     empty = torch.empty
 
     def full_of_nan(*shape, **options):
         made = empty(*shape, **options)
-        return made.fill_(torch.nan) if made.is_floating_point() else made
+        with _disable_current_modes():
+            return made.fill_(torch.nan) if made.is_floating_point() else made
 
     monkeypatch.setattr(torch, "empty", full_of_nan)

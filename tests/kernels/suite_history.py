@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from inputs import DEVICE, MARKS, close, histories, queries
-from waiting import Dispatched
+from waiting import Dispatched, unread
 
 from kernadv import KernelValueEstimator
 from kernadv.clock import Steps
-from kernadv.device import batch, groups, history, table, totals, triton_kernels, visits
-from kernadv.device.batch import DeviceBatch
+from kernadv.device import batch, groups, history, places, table, totals, triton_kernels, visits
 from kernadv.kernels import KERNELS
 from kernadv.moments import numpy_ as reference
 
@@ -23,6 +22,59 @@ def on_device(*arrays):
     return [torch.as_tensor(part).to(DEVICE) for part in arrays]
 
 
+def same_estimates(*arguments):
+    (mine, *truths), (theirs, *expected) = triton_kernels.smooth_rows(*arguments), groups.estimates(*arguments)
+    for got, want in zip(mine, theirs, strict=True):
+        close(got, want.cpu(), 1e-9)
+    for got, want in zip(truths, expected, strict=True):
+        assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool])
+@pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300])
+def test_rows_are_arranged(rows, kind, several):
+    """Prompts that are known and not, in a full table and a small one, the largest id; rewards of any type."""
+    rng = np.random.default_rng(rows)
+    ids, rewards = rng.integers(0, max(rows // 3, 1), rows), 3.0 * rng.normal(size=rows)
+    ids[rng.random(rows) < 0.1] = 2**63 - 1
+    if kind.is_floating_point:
+        rewards[rng.random(rows) < 0.2] = np.nan
+        rewards[rng.random(rows) < 0.1] = np.inf
+        rewards[rng.random(rows) < 0.1] = -1e101
+    tick = np.sort(rng.integers(0, 3, rows)) if several else np.zeros(rows, int)
+    order = np.lexsort([tick, ids])
+    ids, order, tick = on_device(ids[order], order, tick[order])
+    for many, used, room in [(1, 1, 1), (40, 0, 8), (40, 30, 5), (129, 129, 64)]:
+        held = np.full(many, table.FREE)
+        held[:used] = np.sort(rng.permutation(2 * used)[:used])
+        size, newest = rng.integers(1, room + 1, (2, many + 1))
+        size[-1] = newest[-1] = 0
+        arguments = (ids, order, torch.as_tensor(rewards).to(DEVICE, kind), tick if several else None,
+                     *on_device(held, rng.permutation(many), np.array(used), size, newest), room, 2**40)  # fmt: skip
+        got, want = triton_kernels.arrange_rows(*arguments), places.arrange(*arguments)
+        for mine, theirs in zip(got, want, strict=True):
+            assert mine.dtype == theirs.dtype
+            assert torch.equal(mine.nan_to_num(9.0), theirs.nan_to_num(9.0))
+        assert got[0].isfinite().logical_or(got[0].isnan()).all()
+    assert not kind.is_floating_point or rows < 127 or got[1].any()
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 127, 128, 300])
+def test_advantages_go_back_to_their_rows(rows, kind):
+    """0 where a reward is missing, NaN where it is refused or there is no baseline."""
+    rng = np.random.default_rng(rows)
+    z, baseline = rng.normal(size=(2, rows))
+    refused = rng.random(rows) < 0.2
+    z[refused | (rng.random(rows) < 0.2)] = np.nan
+    baseline[rng.random(rows) < 0.2] = np.nan
+    arguments = *on_device(z, baseline, refused, rng.permutation(rows)), kind
+    got, want = triton_kernels.advantages_of_rows(*arguments), places.advantages(*arguments)
+    assert got.dtype == want.dtype == kind
+    assert torch.equal(got.nan_to_num(9.0), want.nan_to_num(9.0))
+
+
 @pytest.mark.parametrize("smoother", triton_kernels.DEGREES)
 @pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300])
 def test_estimates_of_the_rows(rows, smoother):
@@ -30,16 +82,13 @@ def test_estimates_of_the_rows(rows, smoother):
     rng = np.random.default_rng(rows)
     ids, z = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=rows)
     z[rng.random(rows) < 0.2] = np.nan
-    made = DeviceBatch(*on_device(ids, z), None, [1])
+    made = unread(*on_device(ids, z))
     lengths = rng.integers(0, 6, rows)
     sample = histories(rows, lengths, last=50)
     past = reference.ragged_moments(sample, queries(sample, KERNELS["triangular"], last=50, grid=[Steps(30)]),
                                     KERNELS["triangular"])  # fmt: skip
     (past,) = on_device(np.stack(past)[:, :, 0])
-    arguments = past, made.z, made.group, made.end, smoother
-    expected = groups.estimates(*arguments)
-    for mine, theirs in zip(triton_kernels.smooth_rows(*arguments), expected, strict=True):
-        close(mine, theirs.cpu(), 1e-9)
+    same_estimates(past, made.z, made.group, made.end, smoother)
 
 
 @pytest.mark.parametrize("columns", [1, 3, 7])
@@ -48,7 +97,7 @@ def test_others_of_a_group(rows, columns):
     """Groups of unequal size that lie across programs; the own part never enters, however large it is."""
     rng = np.random.default_rng(rows)
     ids, parts = rng.integers(0, max(rows // 5, 1), rows), rng.normal(size=(columns, rows))
-    made = DeviceBatch(*on_device(ids, np.zeros(rows)), None, [1])
+    made = unread(*on_device(ids, np.zeros(rows)))
     (parts,) = on_device(parts)
     got = triton_kernels.sum_of_groupmates(parts, made.group, made.end)
     close(got, groups.sum_by_doubling(parts, made.group, made.end).cpu(), 1e-12)
@@ -58,7 +107,7 @@ def test_others_of_a_group(rows, columns):
         assert torch.equal(triton_kernels.sum_of_groupmates(changed, made.group, made.end)[:, row], got[:, row])
 
 
-@pytest.mark.parametrize(("size", "rows"), [(64, 5), (129, 40), (300, 128), (512, 300)])
+@pytest.mark.parametrize(("size", "rows"), [(64, 5), (129, 40), (300, 128), (512, 300), (7000, 2600)])
 def test_ids_are_taken_in(size, rows):
     """Until the table is full; also the largest and the smallest number there is."""
     rng = np.random.default_rng(size)
@@ -83,8 +132,9 @@ def test_ids_are_taken_in(size, rows):
     assert used > 3
 
 
+@pytest.mark.parametrize("noted", [0, 1, 5, 74])
 @pytest.mark.parametrize("room", [1, 5, 8, 33])
-def test_visits_are_put(room):
+def test_visits_are_put(room, noted):
     """New prompts, the same step again, late steps, full rows that lose their oldest visit or the new one."""
     rng = np.random.default_rng(room)
     prompts = 12
@@ -96,19 +146,22 @@ def test_visits_are_put(room):
         )
         for _ in range(2)
     )
+    notes = [torch.zeros((prompts + 1, noted), dtype=torch.float64, device=DEVICE) for _ in range(2)]
     lost = 0
     for step in [int(step) for step in rng.integers(1, 60, 40)] + [2**40, 2**40 + 1]:
         rows = rng.permutation(prompts)[:7]
         now = rng.random(7) < 0.7
         sums = rng.integers(1, 9, (3, 7)).astype(float)
         rows = np.where(now, rows, prompts)
-        arguments = [*on_device(rows, now, sums), step, room]
-        got, want = triton_kernels.put_visits(*mine, *arguments), visits.put(*theirs, *arguments)
+        arguments = [*on_device(rows, now, sums), *on_device(rng.normal(size=(7, noted))), step, room]
+        arguments[3] = arguments[3] if noted else None
+        got = triton_kernels.put_visits(*mine, notes[0], *arguments)
+        want = visits.put(*theirs, notes[1], *arguments)
         assert torch.equal(got, want)
         lost += int((want < visits.NONE).sum())
         for a, b in zip(mine[:4], theirs[:4], strict=True):
             assert torch.equal(a[:-1], b[:-1])
-        for a, b in zip(mine[4:], theirs[4:], strict=True):
+        for a, b in zip([*mine[4:], notes[0]], [*theirs[4:], notes[1]], strict=True):
             assert torch.equal(a, b)
     assert (lost > 0) == (room < 33)
 
@@ -120,12 +173,15 @@ def test_means_of_the_other_prompts(rows):
     for prompts in (1, 2, rows // 300 + 1, rows):
         ids, z = np.sort(rng.integers(0, prompts, rows)), rng.normal(size=rows)
         z[rng.random(rows) < 0.2] = np.nan
-        made = DeviceBatch(*on_device(ids, z), None, [1])
-        (otherwise,) = on_device(np.array(7.0))
-        got = triton_kernels.mean_elsewhere(made.z, *made.prompt, otherwise)
-        close(got, groups.mean_of_elsewhere(made.z, *made.prompt, otherwise).cpu(), 1e-12)
+        made = unread(*on_device(ids, z))
+        value, defined, seen = on_device(
+            rng.normal(size=rows), rng.random(rows) < 0.3, np.array([2.0 * (rows % 2), 14.0])
+        )
+        defined[rows // 2] = False
+        got = triton_kernels.fill_from_elsewhere(value, defined, made.z, *made.prompt, seen)
+        close(got, groups.filled_from_elsewhere(value, defined, made.z, *made.prompt, seen).cpu(), 1e-12)
         changed = torch.where(made.keys == made.keys[rows // 2], 1e200, made.z)
-        again = triton_kernels.mean_elsewhere(changed, *made.prompt, otherwise)
+        again = triton_kernels.fill_from_elsewhere(value, defined, changed, *made.prompt, seen)
         assert torch.equal(again[rows // 2], got[rows // 2])
 
 
@@ -134,16 +190,21 @@ def test_totals_of_batches(rewards):
     """Groups of all sizes, whole groups that are not scored, ends that move outwards; calls without values."""
     rng = np.random.default_rng(3)
     mine, theirs = ([torch.zeros(many, dtype=torch.float64, device=DEVICE) for many in (2, 3, 12)] for _ in range(2))
+    for sums in (mine, theirs):
+        sums.append(torch.zeros((), dtype=torch.int64, device=DEVICE))
     for count, rows in enumerate([1, 7, 300, 1100, 2, 40]):
         ids = rng.integers(0, max(rows // 5, 1), rows)
         z = {"binary": (rng.random(rows) < 0.5) * 1.0, "whole": rng.integers(0, 2 + count, rows) - 5.0,
              "normal": rng.normal(size=rows), "far": 1e6 + rng.random(rows),
              "none": np.full(rows, np.nan)}[rewards]  # fmt: skip
         z[(rng.random(rows) < 0.2) | (ids % 5 == 4)] = np.nan
-        made = DeviceBatch(*on_device(ids, z), None, [1])
+        made = unread(*on_device(ids, z))
         n, s, _ = made.visits
-        (value,) = on_device(rng.normal(size=rows))
-        arguments = made.z, made.group, made.end, n, s, None if count == 3 else value, 0.98 if count % 2 else 1.0
+        value, refusals = on_device(
+            rng.normal(size=rows), rng.integers(0, 5, rows) if count % 2 else rng.random(rows) < 0.2
+        )
+        keep = 0.98 if count % 2 else 1.0
+        arguments = made.z, made.group, made.end, n, s, None if count == 3 else value, refusals, keep
         totals.add(*theirs, *arguments)
         triton_kernels.add_totals(*mine, *arguments)
         for a, b in zip(mine, theirs, strict=True):
@@ -174,21 +235,23 @@ def test_nothing_is_written_outside_of_the_tensors(launched):
                          *(guarded(prompts + 1, torch.int64) for _ in range(2)))  # fmt: skip
     (due,) = on_device(np.ones(2, bool))
     ones = torch.ones((3, 2), dtype=torch.float64, device=DEVICE)
+    notes, noted = guarded(2 * (prompts + 1), torch.float64), torch.ones((2, 2), dtype=torch.float64, device=DEVICE)
     for repeat, base in enumerate([0, 10, 20, 30, -10, 15]):
         (ids,) = on_device(np.array([base, base + 1]))
         found = held.find(ids)
         row = enter(held.keys, held.rows, held.used, ids, *found, due)
-        put(*kept, row, due, ones, repeat + 1, room)
+        put(*kept, notes.view(-1, 2), row, due, ones, noted, repeat + 1, room)
         assert int(held.used) <= prompts
         assert ((row >= 0) & (row <= prompts)).all()
     for rows in ([prompts, prompts], [-1, -(2**40)], [prompts + 1, 2**40]):
         before = [part.clone() for part in kept]
-        lost = put(*kept, *on_device(np.array(rows)), due, ones, 9, room)
+        lost = put(*kept, notes.view(-1, 2), *on_device(np.array(rows)), due, ones, noted, 9, room)
         assert (lost == visits.NONE).all()
         assert all(torch.equal(x[:-1], y[:-1]) for x, y in zip(kept, before, strict=True))
     assert int(kept.size.sum()) == prompts
     assert not kept.size[-1]
-    assert all(map(untouched, (held.keys, held.rows, *kept)))
+    assert not notes[-2:].any()
+    assert all(map(untouched, (held.keys, held.rows, *kept, notes)))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 16, 31, 64, 128, 200, 256])
@@ -198,11 +261,9 @@ def test_groups_of_any_size(size):
     ids = np.repeat(np.arange(3), size)
     z = rng.normal(size=len(ids))
     z[rng.random(len(ids)) < 0.1] = np.nan
-    made = DeviceBatch(*on_device(ids, z), None, [1])
+    made = unread(*on_device(ids, z))
     (past,) = on_device(np.zeros((9, len(ids))))
-    arguments = past, made.z, made.group, made.end, "nadaraya_watson"
-    for mine, theirs in zip(triton_kernels.smooth_rows(*arguments), groups.estimates(*arguments), strict=True):
-        close(mine, theirs.cpu(), 1e-9)
+    same_estimates(past, made.z, made.group, made.end, "nadaraya_watson")
     parts = torch.stack([made.own[1], made.own[0]])
     got = triton_kernels.sum_of_groupmates(parts, made.group, made.end)
     close(got, groups.sum_by_doubling(parts, made.group, made.end).cpu(), 1e-12)
@@ -213,9 +274,9 @@ def fused(monkeypatch):
     """The launchers instead of the operators."""
     from kernadv.moments import ops, triton_ragged
 
-    for name in ("smooth_rows", "sum_of_groupmates", "mean_elsewhere", "add_totals"):
+    for name in ("smooth_rows", "sum_of_groupmates", "fill_from_elsewhere", "add_totals", "advantages_of_rows"):
         monkeypatch.setattr(batch, name, getattr(triton_kernels, name))
-    for name in ("enter_ids", "put_visits"):
+    for name in ("arrange_rows", "enter_ids", "put_visits"):
         monkeypatch.setattr(history, name, getattr(triton_kernels, name))
     monkeypatch.setattr(table, "find_ids", triton_kernels.find_ids)
     monkeypatch.setattr(ops, "trusted_moments", triton_ragged.ragged_moments)
@@ -235,7 +296,7 @@ def test_a_history_made_of_them(fused, monkeypatch):
         np.testing.assert_allclose(got.cpu().numpy(), here.advantages(ids, z, step), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(("make", "most"), [(KernelValueEstimator.kae, 46), (KernelValueEstimator, 1140)])
+@pytest.mark.parametrize(("make", "most"), [(KernelValueEstimator.kae, 17), (KernelValueEstimator, 1140)])
 def test_launches_of_a_call(make, most, fused, monkeypatch):
     """As the page of the kernels says: each operator of torch counts once, and each launch of a fused kernel."""
     est = make(backend="torch" if DEVICE == "cpu" else "auto")

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from waiting import Forbidden, fake  # noqa: E402
+from waiting import Forbidden, fake, unread  # noqa: E402
 
 from kernadv.batch import read_batch  # noqa: E402
 from kernadv.clock import Retention  # noqa: E402
 from kernadv.device import groups, history, state, transfer  # noqa: E402
-from kernadv.device.batch import DeviceBatch  # noqa: E402
 from kernadv.device.features import DeviceFeatures  # noqa: E402
 from kernadv.device.ids import Names, read_ids  # noqa: E402
 from kernadv.device.table import Table, enter  # noqa: E402
@@ -49,12 +48,12 @@ def test_table_is_a_dictionary(rounds):
 @settings(max_examples=150, deadline=None)
 def test_groups_are_those_of_a_double_loop(rows):
     ids, tick, z = (np.array(column) for column in zip(*rows, strict=True))
-    made = DeviceBatch(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)), [1, 2, 3])
-    made.rewards = torch.as_tensor(z)
+    made = unread(*(torch.as_tensor(part) for part in (ids, z.astype(float), tick)), [1, 2, 3])
     own = made.own
     got = groups.sum_of_groupmates(torch.cat([own, own[1:] ** 2]), made.group, made.end)
     others = torch.stack([made.restore(part) for part in got]).numpy()
-    means = made.restore(made.mean_of_other_prompts(torch.tensor(-5.0))).numpy()
+    never, seen = torch.zeros(len(z), dtype=torch.bool), torch.tensor([2.0, -10.0])
+    means = made.restore(made.filled(made.z, never, seen)).numpy()
     for b in range(len(z)):
         own = [z[k] for k in range(len(z)) if k != b and (ids[k], tick[k]) == (ids[b], tick[b]) and z[k] == z[k]]
         np.testing.assert_allclose(others[:, b], [len(own), sum(own), sum(x * x for x in own)], atol=1e-12)
@@ -67,7 +66,7 @@ def test_others_take_nothing_from_elsewhere():
     """Not a bit of the own part, nor of a huge one next door; one group over all, single rows, unequal groups."""
     rng = np.random.default_rng(6)
     for ids in (np.zeros(37, int), np.arange(16), np.repeat(np.arange(9), rng.integers(1, 12, 9)), np.zeros(1, int)):
-        made = DeviceBatch(*torch.as_tensor(np.stack([ids, ids])), None, [1])
+        made = unread(*torch.as_tensor(np.stack([ids, ids])))
         parts = torch.as_tensor(rng.normal(size=(2, len(ids))))
         before = groups.sum_of_groupmates(parts, made.group, made.end)
         for row in range(len(ids)):
@@ -85,7 +84,7 @@ def test_rows_without_the_fused_kernel_do_not_wait(smoother):
         z, edge = torch.empty(60, dtype=torch.float64), torch.empty(60, dtype=torch.int64)
         past = torch.empty(9, 60, dtype=torch.float64)
         with Forbidden() as watch:
-            out = groups.estimates(past, z, edge, edge, smoother)
+            out, *_ = groups.estimates(past, z, edge, edge, smoother)
     assert out.shape == (6, 60)
     assert watch.calls > 40
 
@@ -207,8 +206,7 @@ def test_a_rule_is_told_the_same_of_a_batch_wherever_it_lies(rows, weighted):
     w = np.where(np.isnan(z), 0.0, w)
     here = read_batch(ids, z.astype(float), tick + 1)._replace(weight=w if weighted else None)
     given = [torch.as_tensor(part) for part in (ids, z.astype(float), tick)]
-    there = DeviceBatch(*given, [1, 2, 3], torch.as_tensor(w) if weighted else None)
-    there.rewards = given[1]
+    there = unread(*given, [1, 2, 3], torch.as_tensor(w) if weighted else None)
 
     def same(mine, theirs):
         theirs = torch.as_tensor(theirs)

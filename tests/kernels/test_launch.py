@@ -118,21 +118,34 @@ def test_history(device):
     triton_kernels.enter_ids(table.keys, table.rows, table.used, ids, *table.find(ids), ids > 0)
     kinds = [torch.int64, torch.int32, torch.float64, torch.float64]
     visits = Visits(*(torch.zeros(81, dtype=kind) for kind in kinds), *torch.zeros((2, 11)).long())
+    notes, sums = (torch.ones(shape, dtype=torch.float64) for shape in ((11, 74), (3, 200)))
     for step in (1, 2, 16, 33):
-        triton_kernels.put_visits(*visits, ids % 10, ids < 10, torch.ones((3, 200), dtype=torch.float64), step, 8)
-    assert [grid for grid, _ in device.launched] == [(5, 1, 1), (3, 1, 1)] + 4 * [(200, 1, 1)]
+        triton_kernels.put_visits(*visits, notes, ids % 10, ids < 10, sums, None, step, 8)
+    assert [grid for grid, _ in device.launched] == [(1, 1, 1), (5, 1, 1), (3, 1, 1)] + 4 * [(200, 1, 1)]
     assert len(triton_kernels.put_kernel.device_caches[0][0]) == 1
+
+
+def test_rows_of_a_batch(device):
+    """Steps are not compiled in; whether there are several is."""
+    table, ids, size = Table(torch.device("cpu"), 300), torch.arange(200), torch.zeros(301, dtype=torch.int64)
+    z = torch.ones(200, dtype=torch.float64)
+    for step, tick in ((1, None), (16, None), (33, None), (33, ids)):
+        triton_kernels.arrange_rows(ids, ids, z, tick, table.keys, table.rows, table.used, size, size, 8, step)
+    for kind in (torch.float32, torch.bfloat16):
+        triton_kernels.advantages_of_rows(z, z, z > 1, ids, kind)
+    assert [grid for grid, _ in device.launched] == 6 * [(2, 1, 1)]
+    assert len(triton_kernels.arrange_kernel.device_caches[0][0]) == 2
 
 
 def test_sums_of_a_batch(device):
     ids = torch.arange(2000)
     table = Table(torch.device("cpu"), 300)
     triton_kernels.find_ids(table.keys, table.rows, table.used, ids)
-    z, none = torch.ones(2000, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    triton_kernels.mean_elsewhere(z, ids, ids, none)
+    z, seen = torch.ones(2000, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    triton_kernels.fill_from_elsewhere(z, z > 0, z, ids, ids, seen)
     totals = [torch.zeros(many, dtype=torch.float64) for many in (2, 3, 12)]
     for value in (z, None):
-        triton_kernels.add_totals(*totals, z, ids, ids, z, z, value, 0.98)
+        triton_kernels.add_totals(*totals, torch.tensor(0), z, ids, ids, z, z, value, z > 0, 0.98)
     assert [grid for grid, _ in device.launched] == [(16, 1, 1), (2, 1, 1), (2, 1, 1)] + 2 * [
         (2, 1, 1),
         (2, 1, 1),

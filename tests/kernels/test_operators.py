@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from kernadv import KernadvError, Relative, Steps, Visits, kernels, moments, smoothers  # noqa: E402
-from kernadv.device import groups, table, visits  # noqa: E402
+from kernadv.device import groups, places, table, totals, visits  # noqa: E402
 from kernadv.kernels import KERNELS, Kernel  # noqa: E402
 from kernadv.moments import Histories, Moments, Windows, dispatch, ops, triton_  # noqa: E402
 from kernadv.moments import numpy_ as reference  # noqa: E402
@@ -115,6 +115,43 @@ def calls(sample, windows):
             torch.tensor([0, 0, 2, 2]),
             torch.tensor([2, 2, 4, 4]),
         ),
+        places.arrange_rows: (
+            torch.tensor([3, 3, 5, 9]),
+            torch.tensor([1, 0, 2, 3]),
+            torch.tensor([1.0, 0.0, 0.5, 1.0], dtype=torch.float64),
+            torch.tensor([0, 1, 1, 1]),
+            torch.tensor([3, 5]),
+            torch.tensor([1, 0]),
+            torch.tensor(1),
+            *torch.ones((2, 3), dtype=torch.int64),
+            4,
+            7,
+        ),
+        places.advantages_of_rows: (
+            *z,
+            torch.tensor([False, True, False, False]),
+            torch.tensor([1, 0, 2, 3]),
+            torch.float32,
+        ),
+        groups.fill_from_elsewhere: (
+            z[0],
+            torch.tensor([False, True, False, False]),
+            z[1],
+            torch.tensor([0, 0, 2, 2]),
+            torch.tensor([2, 2, 4, 4]),
+            torch.ones(2, dtype=torch.float64),
+        ),
+        totals.add_totals: (
+            *(torch.zeros(many, dtype=torch.float64) for many in (2, 3, 12)),
+            torch.tensor(0),
+            z[0],
+            torch.tensor([0, 0, 2, 2]),
+            torch.tensor([2, 2, 4, 4]),
+            *torch.ones((2, 4), dtype=torch.float64),
+            z[1],
+            torch.tensor([0, 1, 0, 2]),
+            0.98,
+        ),
         table.enter_ids: (
             torch.tensor([3, 5, 2**63 - 1, 2**63 - 1]),
             torch.tensor([1, 0, 0, 0]),
@@ -130,9 +167,11 @@ def calls(sample, windows):
             torch.zeros(9, dtype=torch.int32),
             *torch.zeros((2, 9), dtype=torch.float64),
             *torch.zeros((2, 3), dtype=torch.int64),
+            torch.zeros((3, 5), dtype=torch.float64),
             torch.tensor([0, 1]),
             torch.tensor([True, False]),
             torch.ones((3, 2), dtype=torch.float64),
+            torch.ones((2, 5), dtype=torch.float64),
             7,
             4,
         ),

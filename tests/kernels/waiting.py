@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kernadv.device import history, state
+from kernadv.device.batch import DeviceBatch
 
 FETCH = {"item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__",
          "nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "equal", "allclose", "is_nonzero",
@@ -57,6 +58,13 @@ class Unanswered:
 
     def ask(self, counter):
         assert isinstance(counter, torch.Tensor)
+
+
+def unread(keys, z, tick=None, clock=(1,), weight=None):
+    """A batch on a device as it is read against a history that holds nothing."""
+    made = DeviceBatch(keys, z, tick, list(clock), history.DeviceHistory(keys.device), weight)
+    made.kind = torch.float64
+    return made
 
 
 def leave_unanswered(monkeypatch):
