@@ -56,7 +56,7 @@ class Unanswered:
         self.most += count
 
     def ask(self, counter):
-        assert isinstance(counter, torch.Tensor)
+        torch.empty_like(counter).copy_(counter)
 
 
 def leave_unanswered(monkeypatch):
