@@ -14,7 +14,6 @@ import json
 import math
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -92,27 +91,6 @@ class Size:
 
 
 # ---------------------------------------------------------------- the machine code
-def machine_code(compiled: Any) -> list[tuple[int, str]]:
-    """Addresses and instructions up to the end of the kernel; what it calls on rare paths lies behind."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        text = aot._run(aot.NVIDIA / "cuobjdump", "-sass", file.name)
-    listed = [(int(at, 16), code) for at, code in re.findall(r"^\s+/\*([0-9a-f]{4,5})\*/\s+(.*?);", text, re.MULTILINE)]
-    last = max(at for at, code in listed if "EXIT" in code)
-    return [(at, code) for at, code in listed if at <= last and not code.startswith("NOP")]
-
-
-def loops_of(code: list[tuple[int, str]]) -> list[tuple[int, int]]:
-    """First and last address of each loop, in the order of the code."""
-    ends: dict[int, int] = {}
-    for at, text in code:
-        jump = re.search(r"BRA(?:\.\S+)? (?:\S+, )?(?:\S+ )?(0x[0-9a-f]+)", text)
-        if jump and int(jump[1], 16) < at:
-            ends[int(jump[1], 16)] = at
-    return sorted(ends.items())
-
-
 def one(text: str) -> Count:
     """Of an instruction."""
     name = re.sub(r"^@!?U?P\S+\s+", "", text).split()[0]
@@ -126,7 +104,7 @@ def one(text: str) -> Count:
 
 def counted(code: list[tuple[int, str]], often: Callable[[int, int], list[float]], name: str) -> Count:
     """What a warp of a program issues in all."""
-    loops = loops_of(code)
+    loops = aot.loops_of(code)
     around = {loop: [other for other in loops if other[0] <= loop[0] and loop[1] <= other[1]] for loop in loops}
 
     def depth(at: int) -> int:
@@ -228,7 +206,7 @@ def bounds(configuration: Any) -> Iterator[Bound]:
     """Compile a configuration; its cases on every GPU."""
     configuration = configuration.on.get(TARGET_GPU, configuration)
     compiled, needs = aot.build(configuration, TARGET_GPU)
-    code = machine_code(compiled)
+    code = aot.machine_code(compiled)
     for name, size in sizes(configuration):
         warps = configuration.options["num_warps"] * size.programs
         all_ = counted(code, size.loops, name).times(warps)

@@ -446,7 +446,7 @@ def test_counts_of_machine_code(predict):
     code = [(0x00, "MOV R1, R2"), (0x10, "LDGSTS.E.BYPASS.128 [R1], desc[UR1][R2.64]"), (0x20, "@!P1 MUFU.EX2 R1, R2"),
             (0x30, "HGMMA.64x128x16.F32.BF16 R1, R2, gdesc[UR1], R1"), (0x40, "LDGSTS.E.BYPASS.128 [R1], desc[UR1][R2.64]"),
             (0x50, "@P0 BRA 0x30"), (0x60, "DADD R2, R2, R4"), (0x70, "@!P0 BRA 0x20"), (0x80, "EXIT")]  # fmt: skip
-    assert predict.loops_of(code) == [(0x20, 0x70), (0x30, 0x50)]
+    assert predict.aot.loops_of(code) == [(0x20, 0x70), (0x30, 0x50)]
     found = predict.counted(code, lambda depth, count: [{1: 3, 2: 12}[depth]], "this")
     assert found == predict.Count(3 + 3 * 3 + 3 * 12, 3, 3, 12 * 512, 12 * 2 * 64 * 128 * 16 / 4)
     with pytest.raises(ValueError, match="this: 1 loops at depth 2, but 2 are known"):
