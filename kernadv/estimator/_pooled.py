@@ -106,14 +106,15 @@ class PooledRule(Rule):
         shares = np.zeros((len(mass), len(weights)))
         for visit, step in enumerate([*visits.step.tolist(), at]):
             if visit:
-                moved = belief.later(np.array([[abs(step - visits.step[visit - 1])]]), members.walk, members.discount)
+                gap = np.array([[abs(step - visits.step[visit - 1])]])
+                moved = belief.later(gap, members.walk, members.discount, NUMPY)
                 shares *= belief.variance / moved.variance
                 belief = moved
             if visit < len(mass):
-                alpha, beta = belief.at(level)
+                alpha, beta = belief.at(level, NUMPY)
                 shares[visit] = mass[visit]
                 belief = Beliefs(belief.logit, belief.variance * (alpha + beta) / (alpha + beta + mass[visit]))
-        alpha, beta = belief.at(level)
+        alpha, beta = belief.at(level, NUMPY)
         return {
             "weights": (shares / (alpha + beta)) @ weights,
             "prior": float(pool.reward(1.0 / (1.0 + np.exp(-level - offset)))),

@@ -50,7 +50,7 @@ class GroupSums(NamedTuple):
         n = groups.n.astype(np.float64)
         return GroupSums(groups.prompt, n, n, groups.s, n, groups.s, groups.ss, n)
 
-    def inside(self, low: Any, high: Any, xp: ArrayNamespace = NUMPY) -> GroupSums:
+    def inside(self, low: Any, high: Any, xp: ArrayNamespace) -> GroupSums:
         """With rewards as shares of the range, at most 1 on average; 0 in an empty range."""
         prompt, n, w, wz, ww, wwz, wwzz, www, origin = self
         span = high - low

@@ -31,12 +31,12 @@ class Beliefs(NamedTuple):
     logit: Array
     variance: Array
 
-    def at(self, level: Array, xp: ArrayNamespace = NUMPY) -> tuple[Array, Array]:
+    def at(self, level: Array, xp: ArrayNamespace) -> tuple[Array, Array]:
         """alpha and beta with a common level, which broadcasts.  # (B, M), (B, M)"""
         odds = xp.exp(xp.between(self.logit + level, -LARGEST_LOGIT, LARGEST_LOGIT))
         return (1.0 + odds) / self.variance, (1.0 + 1.0 / odds) / self.variance
 
-    def later(self, gap: Array, walk: Array, discount: Array, xp: ArrayNamespace = NUMPY) -> Beliefs:
+    def later(self, gap: Array, walk: Array, discount: Array, xp: ArrayNamespace) -> Beliefs:
         """After (or before) that many steps without a reward.
 
         Parameters

@@ -362,19 +362,24 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="renew budget.toml")
     parser.add_argument("--only", help="configurations whose name holds this text")
     arguments = parser.parse_args()
-    lines = [
-        "# The most that a configuration may need: registers a thread, bytes of shared memory, instructions in all and in",
-        "# its innermost loops.  Spills are not allowed.  Made by aot.py --write.",
-    ]
+    found, names = budget(), []
     for configuration in configurations():
+        names.append(configuration.name)
         if arguments.only and arguments.only not in configuration.name:
             continue
-        lines += ["", f'["{configuration.name}"]']
         for target in TARGETS:
             needs = build(configuration, target)[1]
             print(f"{configuration.name:42s} {target:7s} {needs}", flush=True)
             allowed = {"registers": min(needs["registers"] + 16, 255), "shared": needs["shared"]}  # compilers differ
             allowed |= {part: needs[part] * 9 // 8 for part in ("instructions", "loops") if part in needs}
+            found.setdefault(configuration.name, {})[target] = allowed
+    lines = [
+        "# The most that a configuration may need: registers a thread, bytes of shared memory, instructions in all and in",
+        "# its innermost loops.  Spills are not allowed.  Made by aot.py --write.",
+    ]
+    for name in names:
+        lines += ["", f'["{name}"]']
+        for target, allowed in found[name].items():
             lines.append(f"{target} = {{ {', '.join(f'{part} = {most}' for part, most in allowed.items())} }}")
     if arguments.write:
         BUDGET.write_text("\n".join(lines) + "\n")

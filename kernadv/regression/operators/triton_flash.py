@@ -284,7 +284,7 @@ def tile(precision: str, timed: bool, descriptors: bool) -> tuple[int, int, int,
         return 16, 64, 16, 4, 2
     if descriptors:
         return 128, 64 if timed else 256, 64, 8, 2
-    return {"bf16x3": (64, 64, 32, 4, 2), "bf16": (64, 64, 64, 8, 3)}[precision]
+    return {"bf16x3": (64, 64, 32, 4, 3), "bf16": (64, 64, 64, 8, 3)}[precision]
 
 
 def shares(queries: int, points: int, bq: int, bn: int, device: torch.device) -> int:
