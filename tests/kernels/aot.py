@@ -162,8 +162,8 @@ def _weights() -> Iterator[Configuration]:
             | dict.fromkeys(("H", "total"), "i32"),
             _profile(kernel.triton_profile())
             | {"EDGE": kernel.support != float("inf"), "REAL": real_type(real), "LINE": mode == "ll",
-               "RANK": weights.RANK[real], "TINY": weights.UNDERFLOW[real], "BH": bh, "BN": bn, "width_h": 1,
-               "reach_h": 1},
+               "RANK": weights.RANK[real], "TINY": weights.UNDERFLOW[real], "LEAST": triton_ragged.LEAST[real],
+               "BH": bh, "BN": bn, "width_h": 1, "reach_h": 1},
             {"num_warps": warps},
             ("H",) if grid % 16 == 0 else (),
         )  # fmt: skip

@@ -84,7 +84,7 @@ def flash_kernel(
     norm = tl.load(q_norm + rq, mask=mq, other=0.0)
     if TIMED:
         now = tl.load(q_step + rq, mask=mq, other=0)
-        scale = 1.0 / tl.maximum(tl.load(width + rq, mask=mq, other=1.0), 1e-37)
+        scale = 1.0 / tl.maximum(tl.load(width + rq, mask=mq, other=1.0), 1e-20)  # no log2 weight falls below NOTHING
         edge = tl.load(reach + rq, mask=mq, other=-1)
     if OWN:
         own = tl.load(q_id + rq, mask=mq, other=-1)
