@@ -21,7 +21,13 @@ from kernadv.moments import numpy_ as moments
 from kernadv.regression.operators import flash, prequential, triton_flash, triton_prequential, triton_weights, weights
 
 pytestmark = MARKS
-drawn = settings(max_examples=12 if INTERPRETED else 200, deadline=None, derandomize=True)
+
+
+def drawn(count):
+    """So many examples in the interpreter."""
+    return settings(max_examples=count if INTERPRETED else 200, deadline=None, derandomize=True)
+
+
 SEEDS = st.integers(0, 99)
 LENGTHS = st.lists(st.sampled_from([0, 1, 2, 7, 8, 9, 31, 32, 33, 65, 130]), min_size=1, max_size=4)
 TYPES = st.sampled_from(["float32", "float64"])
@@ -33,7 +39,7 @@ WIDTHS = st.sampled_from([1e-300, 1e-40, 1e-10, 0.5, 1.0, 2.0, 29.0, 64.0, np.in
 
 @given(SEEDS, LENGTHS, st.lists(st.one_of(WIDTHS, st.floats(1e-300, 300.0)), min_size=1, max_size=18), SUPPORTS, TYPES,
        DEGREES)  # fmt: skip
-@drawn
+@drawn(20)
 def test_moments(seed, lengths, widths, kernel, dtype, degree):
     sample = histories(seed, lengths, last=300)
     steps = sample.step if len(sample.step) else np.array([5])
@@ -50,7 +56,7 @@ def test_moments(seed, lengths, widths, kernel, dtype, degree):
 
 
 @given(SEEDS, LENGTHS, st.lists(WIDTHS, min_size=1, max_size=18), SUPPORTS, TYPES, DEGREES)
-@drawn
+@drawn(40)
 def test_weights(seed, lengths, widths, kernel, dtype, degree):
     """The nearest visit is at most three steps away: no sum of weights is too small for float32."""
     sample, rng = histories(seed, lengths, last=300), np.random.default_rng(seed)
@@ -65,7 +71,7 @@ def test_weights(seed, lengths, widths, kernel, dtype, degree):
 
 @given(SEEDS, LENGTHS, st.lists(WIDTHS | st.sampled_from([Relative(0.29), Relative(1.0)]), min_size=1, max_size=9), SUPPORTS,
        TYPES)  # fmt: skip
-@drawn
+@drawn(12)
 def test_prequential(seed, lengths, grid, kernel, dtype):
     sample = histories(seed, [min(length, 65) for length in lengths], last=100)
     grid = [Steps(width) if isinstance(width, float) else width for width in grid]
@@ -88,7 +94,7 @@ def test_prequential(seed, lengths, grid, kernel, dtype):
     degree=DEGREES,
     split=st.sampled_from([1, 3]),
 )
-@drawn
+@drawn(40)
 def test_flash(sizes, far, time, width, bandwidth, precision, degree, split):
     queries, points, y, step = cloud(*sizes)
     windows = flash_windows(torch.full_like(step, width), time, bandwidth, 0.25)
@@ -115,7 +121,7 @@ def on_device(*arrays):
 
 @given(SEEDS, ROWS, st.sampled_from([1, 2, 7, 1000]), st.sampled_from([1, 3]), st.sampled_from([0.0, 0.3, 1.0]),
        st.sampled_from([1, 3, 4, 7, 8, 9]), st.sampled_from(sorted(triton_kernels.DEGREES)))  # fmt: skip
-@drawn
+@drawn(12)
 def test_rows_of_a_batch(seed, rows, prompts, steps, missing, columns, smoother):
     """Groups and prompts of any size, of one step or several; some or all rewards are not scored."""
     rng = np.random.default_rng(seed)
@@ -149,7 +155,7 @@ def test_rows_of_a_batch(seed, rows, prompts, steps, missing, columns, smoother)
 
 @given(SEEDS, st.sampled_from([1, 2, 3, 16, 127, 128, 129, 300]), st.lists(ROWS, min_size=1, max_size=4),
        st.sampled_from([2, 40, 10**12]))  # fmt: skip
-@drawn
+@drawn(20)
 def test_tables_of_ids(seed, size, batches, apart):
     """Found, or taken in until the table is full; repeated ids, the smallest and the largest number there is."""
     rng = np.random.default_rng(seed)
@@ -178,7 +184,7 @@ def test_tables_of_ids(seed, size, batches, apart):
 
 
 @given(SEEDS, st.sampled_from([1, 2, 17, 129]), st.sampled_from([1, 2, 7, 8, 16, 33, 257]), st.integers(1, 40))
-@drawn
+@drawn(12)
 def test_visits(seed, prompts, room, late):
     """Prompts that are new or full, a step that is there, late ones, and one beyond 32 bits."""
     rng = np.random.default_rng(seed)
