@@ -112,6 +112,21 @@ def test_groups(device):
     assert device.launched[0][0] == (3, 1, 1)
 
 
+def test_sizes_of_groups_are_not_compiled_in(device):
+    """One binary for groups of any size, which therefore has the same registers."""
+    count = 1024
+    for size in (8, 16, 64, 128):
+        first = torch.arange(count) // size * size
+        parts = torch.ones((9, count), dtype=torch.float64)
+        triton_kernels.smooth_rows(parts, parts[0], first, first + size, "local_linear")
+        triton_kernels.sum_of_groupmates(parts, first, first + size)
+        triton_kernels.mean_elsewhere(parts[0], first, first + size, parts[0, 0])
+        triton_kernels.add_totals(*parts[1:4], parts[0], first, first + size, parts[4], parts[5], parts[6], 0.98)
+    for kernel in (triton_kernels.rows_kernel, triton_kernels.others_kernel, triton_kernels.mean_kernel,
+                   triton_kernels.errors_kernel):  # fmt: skip
+        assert len(kernel.device_caches[0][0]) == 1
+
+
 def test_history(device):
     """Steps are not compiled in: one binary serves all that fit 32 bits."""
     table, ids = Table(torch.device("cpu"), 300), torch.arange(200)
@@ -162,6 +177,16 @@ def test_flash(device, precision):
     bq = triton_flash.tile(precision, True, True)[0]
     assert grid[0] == -(-200 // bq)
     assert metadata.shared < 228 * 1024
+
+
+@pytest.mark.parametrize("precision", flash.PRECISIONS)
+def test_numbers_of_features_are_not_compiled_in(device, precision):
+    """Features are padded to whole tiles: one binary, that of the budget, for any number of them."""
+    for width in (1, 33, 64, 256, 1024):
+        points = flash.Points(torch.randn(160, width))
+        call = [points, points, torch.ones(160), flash.Windows(1.0), KERNELS["gaussian"], KERNEL]
+        triton_flash.flash_moments(*call, precision, 0, split=2)
+    assert len(triton_flash.flash_kernel.device_caches[0][0]) == 1
 
 
 def test_same_kernel_is_compiled_once(device, sample):
