@@ -15,7 +15,7 @@ from kernadv.kernels import Kernel
 from kernadv.moments import Histories, Windows
 from kernadv.moments.checks import check_dtype, check_histories, check_windows
 from kernadv.moments.ops import fused_module, kernel_key, kernel_of
-from kernadv.regression.operators import flash, prequential, weights
+from kernadv.regression.operators import flash, local, prequential, weights
 from kernadv.regression.operators.flash import PRECISIONS, Fits, Points, check_points
 from kernadv.regression.operators.prequential import Scores, half_widths
 
@@ -104,6 +104,25 @@ def flash_smoother(
     return Fits(value.float(), n_eff.float())
 
 
+def local_moments(
+    x: Tensor,
+    channels: Tensor,
+    at: Tensor,
+    inverse: Tensor,
+    kernel: str | Kernel,
+    which: local.Columns,
+    *,
+    radial: bool = False,
+    side: str = "both",
+    first: int = -1,
+) -> Tensor:
+    """Weighted moments around any queries, (K, H, M) float64, without a matrix of queries x points.
+
+    Parameters and result as in `kernadv.regression.operators.local.local_moments`, of contiguous tensors of one type.
+    """
+    return _local_moments(x, channels, at, inverse, *which, kernel_key(kernel), radial, side, first)
+
+
 def _check_degree(degree: int) -> None:
     if degree not in (0, 1):
         raise ArgumentError(f"degree must be 0 (Nadaraya-Watson) or 1 (local linear), got {degree!r}")
@@ -162,3 +181,17 @@ def _flash_moments(
 @_flash_moments.register_fake
 def _(q, *rest):
     return q.new_empty((10, len(q)), dtype=torch.float32)
+
+
+@torch.library.custom_op("kernadv::local_moments", mutates_args=())
+def _local_moments(
+    x: Tensor, channels: Tensor, at: Tensor, inverse: Tensor, channel: Tensor, first: Tensor, second: Tensor,
+    kernel: str, radial: bool, side: str, own: int,
+) -> Tensor:  # fmt: skip
+    module, which = _module("triton_local", local, x, kernel), local.Columns(channel, first, second)
+    return module.local_moments(x, channels, at, inverse, kernel_of(kernel), which, radial=radial, side=side, first=own)
+
+
+@_local_moments.register_fake
+def _(x, channels, at, inverse, channel, first, second, kernel, radial, side, own):
+    return x.new_empty((len(channel), len(inverse), at.shape[1]), dtype=torch.float64)
