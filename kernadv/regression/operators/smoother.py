@@ -28,7 +28,7 @@ BLOCK = 2**25
 SURE = {torch.float64: 1e-5, torch.float32: 3e-3}
 #: Windows whose weights add up to less count as empty: they have lost digits to underflow.
 TINY = {torch.float64: 1e-290, torch.float32: 1e-36}
-#: A point is alone if the others in its window have less weight than this.
+#: A point is alone if the others in its window have less weight than this in its estimate.
 ALONE = 1e-12
 
 
@@ -138,19 +138,18 @@ class DeviceSmoother:
         """Estimates at queries (m, d).  # (m, C) float64"""
         return self._fits(self.queries(at), self._bandwidths()).value[0] + self.mean
 
-    def at_design(self, bandwidths: FloatArray | None = None, side: str | None = None) -> Local:
-        """Estimates less the mean at the design points with H bandwidths (H, d), by default that of the smoother.
+    def at_design(self, bandwidths: FloatArray, side: str | None = None) -> Local:
+        """Estimates less the mean at the design points with H bandwidths (H, d).
 
         A point is left out of its own sums and added at the end: in float32 it would hide what the others weigh.
         """
-        return self._fits(self.x, self._bandwidths() if bandwidths is None else bandwidths, side, design=True)
+        return self._fits(self.x, bandwidths, side, design=True)
 
     def left_out(self) -> Tensor:
-        """Estimate at each design point without its own response; NaN where no other point is left.  # (n, C)"""
-        value, row = (part[0] for part in self.at_design())
-        others = 1.0 - (self.weights * row[:, 0])[:, None]
-        others = torch.where(others > ALONE, others, torch.nan)
-        return self.mean + self.y - (self.y - value) / others
+        """Estimate at each design point from the others; NaN where these do not determine it.  # (n, C)"""
+        value, row = (part[0] for part in self._fits(self.x, self._bandwidths(), design=True, own=False))
+        rest = 1.0 / (1.0 + self.weights[:, None] * row)  # what is not the point's own weight in its estimate
+        return torch.where(rest > ALONE, value, torch.nan) + self.mean
 
     def sample(self) -> DeviceSample:
         """The data as bandwidth selectors take them.
@@ -182,9 +181,13 @@ class DeviceSmoother:
         side: str | None = None,
         *,
         design: bool = False,
+        own: bool = True,
         whole: bool = False,
     ) -> Local:
-        """Estimates at queries (d, m); without `whole`, only the first column of the rows."""
+        """Estimates at queries (d, m), with `design` the points themselves, without `own` from the others.
+
+        Without `whole` only the first column of the rows is returned.
+        """
         side = side or ("past" if self.spec.past else "both")
         channels = torch.cat([self.weights[None], self.weights * self.y.T])
         which = local.columns(len(self.x), len(channels), self.spec.degree, at.device)
@@ -206,7 +209,7 @@ class DeviceSmoother:
                 side=side,
                 first=begin if design else -1,
             )
-            if design and side != "before":
+            if design and own and side != "before":
                 sums[0] += channels[0, block]
                 sums[self._second :: size] += channels[1:, None, block]
             value, row = self._solved(sums, bandwidths is None)
