@@ -5,8 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 from waiting import Forbidden
 
 from kernadv import KernadvError

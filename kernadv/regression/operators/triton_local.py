@@ -51,28 +51,34 @@ def local_kernel(
     BQ: tl.constexpr,
     BN: tl.constexpr,
 ):
-    rq = tl.program_id(0).to(tl.int64) * BQ + tl.arange(0, BQ)
+    one = tl.full((), 1, tl.int64)  # offsets have 64 bits, those within a tile 32
+    row = tl.arange(0, BN)
+    row_q = tl.arange(0, BQ)
+    row_sums = tl.broadcast_to(row[:, None], (BN, BK))
+    row_sums_q = tl.broadcast_to(row_q[None, :], (BK, BQ))
+    row_all = tl.broadcast_to(row_q[None, None, :], (BK, BH, BQ))
+    begin = one * tl.program_id(0) * BQ
     blocks = tl.cdiv(K, BK)
-    rh = tl.program_id(1) // blocks * BH + tl.arange(0, BH)
+    rh = (tl.program_id(1) // blocks * BH + tl.arange(0, BH)).to(tl.int64)
     rk = tl.program_id(1) % blocks * BK + tl.arange(0, BK)
     share = tl.program_id(2)
-    mq, mh, mk = rq < M, rh < H, rk < K
-    v = tl.load(channel + rk, mask=mk, other=0)
-    a = tl.load(first + rk, mask=mk, other=0)
-    b = tl.load(second + rk, mask=mk, other=0)
-    now = tl.load(at + rq, mask=mq, other=0.0)
-    scale = inverse + rh[:, None] * inverse_h + rq[None, :] * inverse_q
+    mq, mh, mk = begin + row_q < M, rh < H, rk < K
+    v = channels + tl.load(channel + one * rk, mask=mk, other=0) * N
+    a = tl.load(first + one * rk, mask=mk, other=0)
+    b = tl.load(second + one * rk, mask=mk, other=0)
+    scale = inverse + (rh[:, None] * inverse_h + (begin + row_q)[None, :] * inverse_q)
     cells = mh[:, None] & mq[None, :]
     total = tl.zeros((BK, BH, BQ), tl.float64)
     per = tl.cdiv(tl.cdiv(N, BN), SPLIT) * BN
     high = tl.minimum(N, (share + 1) * per)
     for j in range(share * per, high, BN):
-        rn = j + tl.arange(0, BN).to(tl.int64)
-        mn = rn < high
+        mn = j + row < high
         w = tl.full((BN, BH, BQ), 0.0 if RADIAL else 1.0, REAL)
         for d in range(D):
-            lag = tl.load(x + d * N + rn, mask=mn, other=0.0)[:, None] - tl.load(at + d * M + rq, mask=mq, other=0.0)
-            u = tl.abs(lag)[:, None, :] * tl.load(scale + d * inverse_d, mask=cells, other=0.0).to(REAL)[None, :, :]
+            then = tl.load(x + (one * d * N + j) + row, mask=mn, other=0.0)
+            now = tl.load(at + (one * d * M + begin) + row_q, mask=mq, other=0.0)
+            u = tl.abs(then[:, None] - now[None, :])[:, None, :]
+            u = u * tl.load(scale + one * d * inverse_d, mask=cells, other=0.0).to(REAL)[None, :, :]
             if RADIAL:
                 w += u * u
             else:
@@ -81,29 +87,33 @@ def local_kernel(
             u = tl.sqrt(w)
             w = tl.where(u <= EDGE, WEIGHT(u, A, B), 0.0)
         if LEAVE:
-            w = tl.where((rn[:, None] != (rq + OWN)[None, :])[:, None, :], w, 0.0)
+            w = tl.where(((one * j + row)[:, None] != (begin + OWN + row_q)[None, :])[:, None, :], w, 0.0)
         if SIDE > 0:
-            then = tl.load(x + rn, mask=mn, other=0.0)[:, None]
+            then = tl.load(x + one * j + row, mask=mn, other=0.0)
+            now = tl.load(at + begin + row_q, mask=mq, other=0.0)
+            lag = then[:, None] - now[None, :]
             if SIDE == 1:
-                seen = then <= now[None, :]
+                seen = lag <= 0.0
             else:
-                seen = then < now[None, :]
+                seen = lag < 0.0
             w = tl.where(seen[:, None, :], w, 0.0)
         cell = mn[:, None] & mk[None, :]
-        value = tl.load(channels + v[None, :] * N + rn[:, None], mask=cell, other=0.0)[:, :, None]
+        value = tl.load((v + one * j)[None, :] + row_sums, mask=cell, other=0.0)[:, :, None]
         if LINE:
             mine = mk[:, None] & mq[None, :]
+            then = tl.load((x + (a * N + j))[None, :] + row_sums, mask=cell, other=0.0)
             value = value * (
-                tl.load(x + a[None, :] * N + rn[:, None], mask=cell, other=0.0)[:, :, None]
-                - tl.load(at + a[:, None] * M + rq[None, :], mask=mine, other=0.0)[None, :, :]
+                then[:, :, None]
+                - tl.load((at + (a * M + begin))[:, None] + row_sums_q, mask=mine, other=0.0)[None, :, :]
             )
+            then = tl.load((x + (b * N + j))[None, :] + row_sums, mask=cell, other=0.0)
             value = value * (
-                tl.load(x + b[None, :] * N + rn[:, None], mask=cell, other=0.0)[:, :, None]
-                - tl.load(at + b[:, None] * M + rq[None, :], mask=mine, other=0.0)[None, :, :]
+                then[:, :, None]
+                - tl.load((at + (b * M + begin))[:, None] + row_sums_q, mask=mine, other=0.0)[None, :, :]
             )
         total += tl.sum(w[:, None, :, :] * value[:, :, None, :], 0).to(tl.float64)
-    plane = ((share.to(tl.int64) * K + rk[:, None, None]) * H + rh[None, :, None]) * M
-    tl.store(out + plane + rq[None, None, :], total, mask=mk[:, None, None] & cells[None, :, :])
+    plane = ((one * share * K + rk)[:, None, None] * H + rh[None, :, None]) * M
+    tl.store(out + (plane + begin) + row_all, total, mask=mk[:, None, None] & cells[None, :, :])
 
 
 def local_moments(
@@ -143,5 +153,5 @@ def local_moments(
 
 def tile(sums: int, grid: int, dtype: str) -> tuple[int, int, int, int]:
     """Sums, bandwidths, queries and points of a tile: a query a lane, whose weights and sums are in its registers."""
-    bk, bh = min(triton.next_power_of_2(sums), 4), min(triton.next_power_of_2(grid), 4)
-    return bk, bh, 32, 8 if dtype == "float32" else 4
+    most = 8 if dtype == "float32" else 4
+    return min(triton.next_power_of_2(sums), 4), min(triton.next_power_of_2(grid), most), 32, 4
