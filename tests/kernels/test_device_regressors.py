@@ -140,6 +140,32 @@ def test_selection(regressor, selector, d, n):
         np.testing.assert_allclose(there.selection_.curve, theirs.curve, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("kernel", "radial"), [("gaussian", False), ("gaussian", True), ("epanechnikov", True)])
+def test_many_dimensions_in_float32(kernel, radial, monkeypatch):
+    """By matrix products; far from all points a Gaussian weight is no zero either."""
+    x, y, _, at = data(120, 40)
+    x, y, at = (part.astype(np.float32) for part in (x, y, at))
+    asked = []
+    moments = ops.flash_moments
+    monkeypatch.setattr(ops, "flash_moments", lambda *a, **k: asked.append(1) or moments(*a, **k))
+    for bandwidth in (wide(40, radial), np.linspace(0.9, 1.1, 40) * wide(40, radial), "leave_one_out"):
+        here = NadarayaWatson(bandwidth, kernel=kernel, radial=radial).fit(x, y)
+        there = NadarayaWatson(bandwidth, kernel=kernel, radial=radial, backend="torch").fit(
+            *tensors(x, y, dtype=torch.float32)
+        )
+        if isinstance(bandwidth, str):
+            np.testing.assert_allclose(there.selection_.curve, here.selection_.curve, rtol=1e-5)
+            continue
+        close(there.predict(*tensors(at, dtype=torch.float32)), here.predict(at.astype(float)), 1e-5)
+        close(there.loo_predict(), here.loo_predict(), 1e-5)
+        close(there.hat_matrix(*tensors(at, dtype=torch.float32)), here.hat_matrix(at.astype(float)), 1e-5)
+    assert len(asked) > 32
+    narrow = NadarayaWatson(0.3, kernel="gaussian", backend="torch").fit(*tensors(x, y, dtype=torch.float32))
+    square = torch.as_tensor(np.square(at[:, None].astype(float) - x).sum(2))
+    expected = torch.softmax(-0.5 * square / 0.3**2, 1) @ torch.as_tensor(y.astype(float))
+    close(narrow.predict(*tensors(at, dtype=torch.float32)), expected.numpy(), 1e-5)
+
+
 def test_selection_spares_isolated_points():
     x, y, w, _ = data(200, 1)
     x[:3] = [[40.0], [80.0], [160.0]]

@@ -56,6 +56,29 @@ def batched_kernel_weights(
     return _kernel_weights(*histories, *windows, kernel_key(kernel), degree, total, dtype)
 
 
+def flash_moments(
+    queries: Points,
+    points: Points,
+    response: Tensor,
+    windows: flash.Windows,
+    feature_kernel: str | Kernel,
+    time_kernel: str | Kernel,
+    degree: int = 0,
+    precision: str = "bf16x3",
+) -> Tensor:
+    """The sums from which `flash_smoother` makes its estimates, and their unit.
+
+    Parameters as in `flash_smoother`; the (10, Q) float32 result as in `kernadv.regression.operators.flash.flash_moments`.
+    """
+    check_points(queries, points, response, windows)
+    check_choice(precision, "precision", PRECISIONS)
+    _check_degree(degree)
+    return _flash_moments(
+        *queries, *points, response, windows.width, windows.reach, float(windows.bandwidth),
+        float(windows.other_prompt), kernel_key(feature_kernel), kernel_key(time_kernel), degree, precision,
+    )  # fmt: skip
+
+
 def flash_smoother(
     queries: Points,
     points: Points,
@@ -82,13 +105,7 @@ def flash_smoother(
     -------
     Fits of (Q,) float32 tensors
     """
-    check_points(queries, points, response, windows)
-    check_choice(precision, "precision", PRECISIONS)
-    _check_degree(degree)
-    out = _flash_moments(
-        *queries, *points, response, windows.width, windows.reach, float(windows.bandwidth),
-        float(windows.other_prompt), kernel_key(feature_kernel), kernel_key(time_kernel), degree, precision,
-    )  # fmt: skip
+    out = flash_moments(queries, points, response, windows, feature_kernel, time_kernel, degree, precision)
     s0, s1, s2, t0, t1, q0, q1, q2 = out[:8].double()
     some = s0 > 0
     s0 = torch.where(some, s0, 1.0)

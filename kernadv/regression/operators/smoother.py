@@ -15,11 +15,12 @@ from torch import Tensor
 from kernadv._arrays import check_real
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray
+from kernadv.kernels import Gaussian
 from kernadv.regression._input import EXTREME
 from kernadv.regression.bandwidth._ordered import MOST, bounds_in_space, bounds_on_line, refuse_constant
 from kernadv.regression.hat_rows import COLLINEAR
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.operators import local, ops
+from kernadv.regression.operators import flash, local, ops
 from kernadv.regression.operators.nearest import nearest
 
 #: Numbers in the moments of a block of queries.
@@ -28,6 +29,8 @@ BLOCK = 2**25
 SURE = {torch.float64: 1e-5, torch.float32: 3e-3}
 #: Windows whose weights add up to less count as empty: they have lost digits to underflow.
 TINY = {torch.float64: 1e-290, torch.float32: 1e-36}
+#: From so many dimensions on, distances come from matrix products where they may.
+MANY = 16
 #: A point is alone if the others in its window have less weight than this in its estimate.
 ALONE = 1e-12
 
@@ -89,6 +92,8 @@ class DeviceSmoother:
         Where there are no neighbours.
     neighbours : Neighbours, optional
         Each query has its own bandwidth.
+    weighted : bool
+        Whether the weights differ; else they are 1.
     """
 
     spec: LocalPolynomialSpec
@@ -99,6 +104,7 @@ class DeviceSmoother:
     mean: Tensor
     bandwidth: FloatArray = field(default_factory=lambda: np.empty(0))
     neighbours: Neighbours | None = None
+    weighted: bool = False
 
     on_device: ClassVar[bool] = True
 
@@ -189,6 +195,8 @@ class DeviceSmoother:
         Without `whole` only the first column of the rows is returned.
         """
         side = side or ("past" if self.spec.past else "both")
+        if bandwidths is not None and side == "both" and self._by_products:
+            return self._from_products(at, bandwidths, design=design, own=own)
         channels = torch.cat([self.weights[None], self.weights * self.y.T])
         which = local.columns(len(self.x), len(channels), self.spec.degree, at.device)
         unit = self._unit(bandwidths)
@@ -217,6 +225,29 @@ class DeviceSmoother:
                 (value, row * torch.cat([unit.new_ones(1), unit[:, 0]]) if whole and size > 1 else row[..., :1])
             )
         return Local(*(torch.cat(column, 1) for column in zip(*parts, strict=True)))
+
+    @property
+    def _by_products(self) -> bool:
+        """Whether distances come from a matrix product: means of one response in float32, in many dimensions."""
+        radial = self.spec.radial or isinstance(self.spec.kernel, Gaussian)  # their product is one of the distance
+        means = self.spec.degree == 0 and self.y.shape[1] == 1 and not self.weighted
+        return means and radial and len(self.x) >= MANY and self.x.dtype == torch.float32
+
+    def _from_products(self, at: Tensor, bandwidths: FloatArray, *, design: bool, own: bool) -> Local:
+        """`_fits` by `flash_moments`, one bandwidth after the other; no weight underflows far from the points."""
+        y, kernel = self.y[:, 0], self.spec.kernel
+        id_ = torch.arange(len(y), device=at.device) if design else None
+        values, rows = [], []
+        for h in bandwidths:
+            scale = torch.as_tensor(1.0 / h).to(self.x)[:, None]
+            queries, points = (flash.Points((part * scale).T.contiguous(), id=id_) for part in (at, self.x))
+            sums = ops.flash_moments(queries, points, y.float(), flash.Windows(1.0), kernel, kernel).double()
+            bottom, top, unit = sums[0], sums[3], sums[9].exp2()  # 0 where there is no point
+            if design and own:
+                bottom, top, unit = bottom * unit + 1.0, top * unit + y, 1.0
+            values.append(top / torch.where(bottom > 0.0, bottom, torch.nan))
+            rows.append(1.0 / (bottom * unit))
+        return Local(torch.stack(values)[..., None], torch.stack(rows)[..., None])
 
     @property
     def _second(self) -> int:
@@ -411,7 +442,7 @@ def read(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tu
             raise ArgumentError(f"{problem}; drop or mend these rows first")
     if sample_weight is not None:
         x, y, omega = x[kept], y[kept], some / some.max()
-    return DeviceSmoother.of(spec, x, y, omega), kept
+    return replace(DeviceSmoother.of(spec, x, y, omega), weighted=sample_weight is not None), kept
 
 
 def real(tensor: Any, name: str) -> Tensor:
