@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kernels")]
 
 from benchmarks import RESULTS  # noqa: E402
-from benchmarks.gpu.cases import CV_OPERATIONS, MOMENT_OPERATIONS, TARGET  # noqa: E402
+from benchmarks.gpu.cases import COLUMN_OPERATIONS, CV_OPERATIONS, MOMENT_OPERATIONS, TARGET  # noqa: E402
 from benchmarks.gpu.timing import Peak  # noqa: E402
 from kernadv import KernelValueEstimator  # noqa: E402
 from kernadv.clock import Relative  # noqa: E402
@@ -163,6 +163,18 @@ def sizes(configuration: Any) -> Iterator[tuple[str, Size]]:
     elif kind.startswith("weights"):
         written = real * visits * cells
         yield name, Size(prompts * blocks, passes, (read // 2 + written + 16 * cells, 0, 0))
+    elif kind.startswith("local"):
+        dimensions = int(name.split()[2][1:])
+        sums = 2 if kind == "local-nw" else (dimensions + 1) * (dimensions + 2) // 2 + dimensions + 1
+
+        def columns(depth: int, count: int) -> list[float]:
+            return [-(-TARGET.points // tile["BN"]) * (dimensions if depth == 2 else 1)] * count
+
+        weights = TARGET.queries * TARGET.points * grid
+        moved = real * (TARGET.queries + TARGET.points) * (dimensions + 1) + 8 * sums * grid * TARGET.queries
+        programs = -(-TARGET.queries // tile["BQ"]) * blocks * -(-sums // tile["BK"])
+        work = weights * (COLUMN_OPERATIONS * dimensions + sums) * slower
+        yield name, Size(programs, columns, (moved, work, 0))
     elif kind.startswith("flash"):
         for width in TARGET.features:
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -25,7 +26,15 @@ from kernadv.device import triton_kernels
 from kernadv.kernels import KERNELS, Exponential
 from kernadv.moments import triton_ragged
 from kernadv.moments.launch import OPTIONS, device_code, real_type
-from kernadv.regression.operators import flash, triton_flash, triton_prequential, triton_weights, weights
+from kernadv.regression.operators import (
+    flash,
+    local,
+    triton_flash,
+    triton_local,
+    triton_prequential,
+    triton_weights,
+    weights,
+)
 
 BUDGET = Path(__file__).with_name("budget.toml")
 NVIDIA = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -57,6 +66,7 @@ def configurations() -> Iterator[Configuration]:
     yield from _ragged()
     yield from _prequential()
     yield from _weights()
+    yield from _local()
     yield from _device_history()
     yield from _flash()
 
@@ -71,6 +81,8 @@ OFTEN = (
     "prequential triangular float64",
     "weights-ll triangular H16 float32",
     "weights-ll triangular H16 float64",
+    "local-nw epanechnikov D1 H32 float32",
+    "local-ll epanechnikov D5 H32 float64",
     "moments triangular H1 float64",
     "moments-nw triangular H16 float32",
     "moments-nw triangular H1 float64",
@@ -168,6 +180,31 @@ def _weights() -> Iterator[Configuration]:
                "BH": bh, "BN": bn, "width_h": 1, "reach_h": 1},
             {"num_warps": warps},
             ("H",) if grid % 16 == 0 else (),
+        )  # fmt: skip
+
+
+def _local() -> Iterator[Configuration]:
+    cases = [("nw", "epanechnikov", d, 32, real) for d in (1, 5) for real in ("float32", "float64")]
+    cases += [("ll", "epanechnikov", d, 32, real) for d in (1, 5) for real in ("float32", "float64")]
+    cases += [("nw", "gaussian", 5, 1, real) for real in ("float32", "float64")]
+    cases += [("nw", "tricube", 5, 1, "float64"), ("nw", "cosine", 1, 32, "float64")]
+    for mode, name, dimensions, grid, real in cases:
+        kernel, line, radial = KERNELS[name], mode == "ll", name == "tricube"
+        sums = len(local.columns(dimensions, 2, int(line), torch.device("cpu")).channel)
+        bk, bh, bq, bn = triton_local.tile(sums, grid, real)
+        value = "*fp32" if real == "float32" else "*fp64"
+        types = dict.fromkeys(("x", "at", "channels"), value) | dict.fromkeys(("inverse", "out"), "*fp64")
+        types |= dict.fromkeys(("channel", "first", "second"), "*i64")
+        types |= dict.fromkeys(("N", "M", "D", "H", "K", "OWN", "SPLIT", "inverse_h", "inverse_d", "inverse_q"), "i32")
+        yield Configuration(
+            f"local-{mode} {name} D{dimensions} H{grid} {real}",
+            triton_local.local_kernel,
+            types,
+            _profile(kernel.triton_profile())
+            | {"EDGE": local.edge(kernel, getattr(torch, real)), "RADIAL": radial, "SIDE": 0, "LEAVE": grid > 1,
+               "LINE": line, "REAL": real_type(real), "BK": bk, "BH": bh, "BQ": bq, "BN": bn}
+            | ({"D": 1} if dimensions == 1 else {}),
+            {"num_warps": 1},
         )  # fmt: skip
 
 
