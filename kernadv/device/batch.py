@@ -182,7 +182,7 @@ class DeviceBatch:
         if self.weight is None:
             n, s, ss = first
             return GroupSums(self.prompt, n, n, s, n, s, ss, n, origin)
-        return GroupSums(self.prompt, *first, origin=origin)
+        return GroupSums(self.prompt, *first)._replace(origin=origin)
 
     def smoothed(self, past: Tensor, smoother: str) -> Estimate:
         """Values of the places from the moments of each group's past, (9, B), and the other traces of the group.

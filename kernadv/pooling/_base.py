@@ -16,7 +16,7 @@ from kernadv._errors import CheckpointError
 from kernadv._states import real_numbers
 from kernadv._typing import FloatArray
 from kernadv.groups import Groups
-from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
+from kernadv.pooling._namespace import Array, ArrayNamespace
 from kernadv.pooling._words import get, least, most, over, put, read, where, word
 
 

@@ -13,7 +13,6 @@ from waiting import unread
 from kernadv import KernelValueEstimator
 from kernadv.clock import Steps
 from kernadv.device import groups, history, places, table, totals, triton_kernels, visits
-from kernadv.device.batch import DeviceBatch
 from kernadv.kernels import KERNELS
 from kernadv.moments import numpy_ as reference
 
