@@ -220,6 +220,26 @@ def posterior(
 
 
 @word
+def updated(logit, variance, step, filters, m, M, level, heard, right, beside, within, aside, centre, square):
+    """Logit, variance and loss of filter m with the rewards of a group, of which `right` of `heard` are 1; see `learned`."""
+    grown = later(variance, most(step, -step), filters, m, M)
+    odds = odds_of(logit + level)
+    alpha, beta = (1.0 + odds) / grown, (1.0 + 1.0 / odds) / grown
+    worth = alpha + beta
+    rest = worth + beside
+    far = (worth + heard) / rest
+    off = (centre * worth - alpha + aside) / rest
+    lost = within * far * far + square * off * off
+    alpha = alpha + right
+    beta = beta + (heard - right)
+    after, spread = log(alpha / beta) - level, 1.0 / alpha + 1.0 / beta
+    late = step < 0.0
+    gain = where(late, variance / grown, 1.0)
+    after = where(late, logit + gain * (after - logit), after)
+    return after, where(late, variance - gain * gain * (grown - spread), spread), lost
+
+
+@word
 def learned(i, mine, N, M, chained, t, first_group, turn, notes, known, gap,
             offset, n, w, wz, ww, wwz, wwzz, www, shared, filters, out,
             ahead, seen, loss):  # fmt: skip
@@ -257,28 +277,25 @@ def learned(i, mine, N, M, chained, t, first_group, turn, notes, known, gap,
     s = least(k * right, heard)
     told = there | (now & (mass > 0.0))
     at = f * (2 * M + 2)
-    for m in range(M):
-        logit, variance = believed(i, mine, M, m, notes, there, start, filters)
-        if t > 0:
-            logit = where(there, get(out, at + 2 + m, mine), logit)
-            variance = where(there, get(out, at + 2 + M + m, mine), variance)
-        grown = later(variance, most(step, -step), filters, m, M)
-        odds = odds_of(logit + level)
-        alpha, beta = (1.0 + odds) / grown, (1.0 + 1.0 / odds) / grown
-        worth = alpha + beta
-        rest = worth + beside
-        far = (worth + heard) / rest
-        off = (centre * worth - alpha + aside) / rest
-        add(loss, m, where(now, (within * far * far + square * off * off) / (typical * typical), 0.0))
-        alpha = alpha + s
-        beta = beta + (heard - s)
-        after, spread = log(alpha / beta) - level, 1.0 / alpha + 1.0 / beta
-        late = step < 0.0
-        gain = where(late, variance / grown, 1.0)
-        after = where(late, logit + gain * (after - logit), after)
-        spread = where(late, variance - gain * gain * (grown - spread), spread)
-        put(out, at + 2 + m, where(told, where(now, after, logit), 0.0), mine)
-        put(out, at + 2 + M + m, where(told, where(now, spread, variance), 0.0), mine)
+    if t > 0:  # what an earlier group of the prompt has left
+        for m in range(M):
+            logit = where(there, get(out, at + 2 + m, mine), start)
+            variance = where(there, get(out, at + 2 + M + m, mine), 4.0 / read(filters, M + m))
+            after, spread, lost = updated(
+                logit, variance, step, filters, m, M, level, heard, s, beside, within, aside, centre, square
+            )
+            add(loss, m, where(now, lost / (typical * typical), 0.0))
+            put(out, at + 2 + m, where(told, where(now, after, logit), 0.0), mine)
+            put(out, at + 2 + M + m, where(told, where(now, spread, variance), 0.0), mine)
+    else:
+        for m in range(M):
+            logit, variance = believed(i, mine, M, m, notes, there, start, filters)
+            after, spread, lost = updated(
+                logit, variance, step, filters, m, M, level, heard, s, beside, within, aside, centre, square
+            )
+            add(loss, m, where(now, lost / (typical * typical), 0.0))
+            put(out, at + 2 + m, where(told, where(now, after, logit), 0.0), mine)
+            put(out, at + 2 + M + m, where(told, where(now, spread, variance), 0.0), mine)
     put(out, at, where(told, low, 0.0), mine)
     put(out, at + 1, where(told, high, 0.0), mine)
     put(ahead, f, where(now, where(there, before + most(step, 0.0), since), before), mine)
