@@ -53,23 +53,80 @@ def sum_of_groupmates(parts: torch.Tensor, begin: torch.Tensor, end: torch.Tenso
 
 
 @triton.jit
+def group_of(z, low, size, place, mine, BLOCK: tl.constexpr):
+    """Count, sum and sum of squares of the other rewards of each row's group; minus the smallest of all, and the largest."""
+    count = tl.zeros((BLOCK,), tl.float64)
+    total = tl.zeros((BLOCK,), tl.float64)
+    square = tl.zeros((BLOCK,), tl.float64)
+    smallest = tl.zeros((BLOCK,), tl.float64) + float("-inf")
+    largest = tl.zeros((BLOCK,), tl.float64) + float("-inf")
+    for k in range(0, tl.max(size, 0)):  # the others are added one by one: the own reward never enters
+        other = low + k
+        x = tl.load(z + other, mask=mine & (k < size), other=float("nan"))
+        some = x == x
+        smallest = tl.maximum(smallest, tl.where(some, -x, float("-inf")))
+        largest = tl.maximum(largest, tl.where(some, x, float("-inf")))
+        there = (other != place) & some
+        x = tl.where(there, x, 0.0)
+        count += tl.where(there, 1.0, 0.0)
+        total += x
+        square += x * x
+    return count, total, square, smallest, largest
+
+
+@triton.jit
+def sums_kernel(z, begin, end, others, whole, once, ends, stored, B, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = place < B
+    low = tl.load(begin + place, mask=mine, other=0)
+    size = tl.load(end + place, mask=mine, other=0) - low
+    count, total, square, smallest, largest = group_of(z, low, size, place, mine, BLOCK)
+    own = tl.load(z + place, mask=mine, other=float("nan"))
+    scored = own == own
+    own = tl.where(scored, own, 0.0)
+    plane = tl.full((), 1, tl.int64) * B
+    tl.store(others + place, count, mask=mine)
+    tl.store(others + plane + place, total, mask=mine)
+    tl.store(others + 2 * plane + place, square, mask=mine)
+    count += tl.where(scored, 1.0, 0.0)
+    total += own
+    square += own * own
+    tl.store(whole + place, count, mask=mine)
+    tl.store(whole + plane + place, total, mask=mine)
+    tl.store(whole + 2 * plane + place, square, mask=mine)
+    first = low == place
+    tl.store(once + place, tl.where(first, count, 0.0), mask=mine)
+    tl.store(once + plane + place, tl.where(first, total, 0.0), mask=mine)
+    tl.store(once + 2 * plane + place, tl.where(first, square, 0.0), mask=mine)
+    tl.store(ends + place, tl.where(first, -smallest, float("inf")), mask=mine)
+    tl.store(ends + plane + place, tl.where(first, largest, float("-inf")), mask=mine)
+    tl.store(stored + place, first & (count > 0.0), mask=mine)
+
+
+def sum_groups(
+    z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `kernadv.device.groups.sums_of_groups`.
+
+    A program owns `BLOCK` rows: it reads the groups of its rows member by member.
+    """
+    others, whole, once, ends = (z.new_empty((many, len(z))) for many in (3, 3, 3, 2))
+    stored = torch.empty_like(z, dtype=torch.bool)
+    with here(z):
+        sums_kernel[(triton.cdiv(len(z), BLOCK),)](
+            z, begin, end, others, whole, once, ends, stored, len(z), BLOCK=BLOCK, num_warps=4, **OPTIONS
+        )
+    return others, whole, once, ends, stored
+
+
+@triton.jit
 def rows_kernel(past, z, begin, end, out, defined, stored, B, LINE: tl.constexpr, RANK: tl.constexpr, TINY: tl.constexpr,
                   BLOCK: tl.constexpr):  # fmt: skip
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mine = place < B
     low = tl.load(begin + place, mask=mine, other=0)
     size = tl.load(end + place, mask=mine, other=0) - low
-    count = tl.zeros((BLOCK,), tl.float64)
-    total = tl.zeros((BLOCK,), tl.float64)
-    square = tl.zeros((BLOCK,), tl.float64)
-    for k in range(0, tl.max(size, 0)):  # the others are added one by one: the own reward never enters
-        other = low + k
-        x = tl.load(z + other, mask=mine & (k < size), other=float("nan"))
-        there = (other != place) & (x == x)
-        x = tl.where(there, x, 0.0)
-        count += tl.where(there, 1.0, 0.0)
-        total += x
-        square += x * x
+    count, total, square, _, _ = group_of(z, low, size, place, mine, BLOCK)
     plane = tl.full((), 1, tl.int64) * B
     cell = past + low
     s0 = tl.load(cell, mask=mine, other=0.0) + count

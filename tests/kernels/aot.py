@@ -177,6 +177,14 @@ def _device_history() -> Iterator[Configuration]:
             {"LINE": line, "RANK": 1e-10, "TINY": 1e-140, "BLOCK": triton_kernels.BLOCK},
             {"num_warps": 4},
         )
+    yield Configuration(
+        "sums",
+        triton_kernels.sums_kernel,
+        dict.fromkeys(("z", "others", "whole", "once", "ends"), real)
+        | {"begin": whole, "end": whole, "stored": "*i1", "B": "i32"},
+        {"BLOCK": triton_kernels.BLOCK},
+        {"num_warps": 4},
+    )
     for columns in (4, 8):
         yield Configuration(
             f"others K{columns}",

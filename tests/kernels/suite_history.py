@@ -11,7 +11,17 @@ from waiting import Dispatched, unread
 
 from kernadv import KernelValueEstimator
 from kernadv.clock import Steps
-from kernadv.device import batch, groups, history, places, table, totals, triton_kernels, visits
+from kernadv.device import (
+    batch,
+    groups,
+    history,
+    namespace,
+    places,
+    table,
+    totals,
+    triton_kernels,
+    visits,
+)
 from kernadv.kernels import KERNELS
 from kernadv.moments import numpy_ as reference
 
@@ -89,6 +99,24 @@ def test_estimates_of_the_rows(rows, smoother):
                                     KERNELS["triangular"])  # fmt: skip
     (past,) = on_device(np.stack(past)[:, :, 0])
     same_estimates(past, made.z, made.group, made.end, smoother)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300])
+def test_sums_of_groups(rows):
+    """Groups of unequal size that lie across programs, some without a reward; the own reward never enters."""
+    rng = np.random.default_rng(rows)
+    ids, z = rng.integers(0, max(rows // 3, 1), rows), rng.normal(size=rows)
+    z[(rng.random(rows) < 0.2) | (ids % 7 == 3)] = np.nan
+    made = unread(*on_device(ids, z))
+    arguments = made.z, made.group, made.end
+    got, want = triton_kernels.sum_groups(*arguments), groups.sums_of_groups(*arguments)
+    for mine, theirs in zip(got[:3], want[:3], strict=True):
+        close(mine, theirs.cpu(), 1e-12)
+    for mine, theirs in zip(got[3:], want[3:], strict=True):
+        assert torch.equal(mine, theirs)
+    changed = made.z.clone()
+    changed[rows // 2] = 1e200
+    assert torch.equal(triton_kernels.sum_groups(changed, *arguments[1:])[0][:, rows // 2], got[0][:, rows // 2])
 
 
 @pytest.mark.parametrize("columns", [1, 3, 7])
@@ -274,7 +302,8 @@ def fused(monkeypatch):
     """The launchers instead of the operators."""
     from kernadv.moments import ops, triton_ragged
 
-    for name in ("smooth_rows", "sum_of_groupmates", "fill_from_elsewhere", "add_totals", "advantages_of_rows"):
+    for name in ("smooth_rows", "sum_groups", "sum_of_groupmates", "fill_from_elsewhere", "add_totals",
+                 "advantages_of_rows"):  # fmt: skip
         monkeypatch.setattr(batch, name, getattr(triton_kernels, name))
     for name in ("arrange_rows", "enter_ids", "put_visits"):
         monkeypatch.setattr(history, name, getattr(triton_kernels, name))
@@ -296,14 +325,15 @@ def test_a_history_made_of_them(fused, monkeypatch):
         np.testing.assert_allclose(got.cpu().numpy(), here.advantages(ids, z, step), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(("make", "most"), [(KernelValueEstimator.kae, 17), (KernelValueEstimator, 1140)])
+@pytest.mark.parametrize(("make", "most"), [(KernelValueEstimator.kae, 17), (KernelValueEstimator, 83)])
 def test_launches_of_a_call(make, most, fused, monkeypatch):
     """As the page of the kernels says: each operator of torch counts once, and each launch of a fused kernel."""
     est = make(backend="torch" if DEVICE == "cpu" else "auto")
     ids, z = torch.arange(60, device=DEVICE) // 4, torch.rand(60, device=DEVICE)
-    est.advantages(ids, z, 1)
+    for step in (1, 2):  # a pool learns from the first in main memory
+        est.advantages(ids, z, step)
     launched, kind = [], type(triton_kernels.put_kernel)
-    run = kind.run
+    run, run_rows = kind.run, namespace.run_rows
 
     def counted(self, *arguments, **options):
         launched.append(self)
@@ -312,8 +342,13 @@ def test_launches_of_a_call(make, most, fused, monkeypatch):
         watch.operators = before  # the interpreter's own are none of the call's
         return result
 
+    def over_rows(program, numbers, reads, writes, sums):
+        launched.extend([program] * (sums > 0))  # the sums of its blocks are added up
+        return run_rows(program, numbers, reads, writes, sums)
+
     monkeypatch.setattr(kind, "run", counted)
+    monkeypatch.setattr(namespace, "run_rows", over_rows)
     with Dispatched() as watch:
-        est.advantages(ids, z, 2)
+        est.advantages(ids, z, 3)
     assert triton_kernels.put_kernel in launched
     assert sum(watch.operators.values()) + len(launched) <= most, (watch.operators, launched)
