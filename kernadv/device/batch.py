@@ -178,7 +178,7 @@ class DeviceBatch:
             n, s, ss = self._sums[2]
             return GroupSums(self.prompt, n, n, s, n, s, ss, n, origin)
         first = self._whole * self.first
-        return GroupSums(self.prompt, *first, origin)
+        return GroupSums(self.prompt, *first, origin=origin)
 
     def smoothed(self, past: Tensor, smoother: str) -> Estimate:
         """Values of the places from the moments of each group's past, (9, B), and the other traces of the group.

@@ -50,10 +50,10 @@ class PooledRule(Rule):
     def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
         """Values of the rows; and the pool, what it was asked and what it forecast."""
         pool: Pool = state.pool
-        xp, where = state.xp, state.xp.where
-        notes = state.notes(batch)
-        known = (batch.last > 0) & (notes[:, -1] > 0)
-        gap = xp.number(batch.step - where(known, batch.last, batch.step[batch.first_group]))
+        xp, notes = state.xp, state.notes(batch)
+        known, gap = xp.empty(2, len(batch.last))
+        sizes, asked = (len(batch.last), (self.noted - 2) // 2), (batch.last, batch.step, batch.first_group, notes)
+        xp.rows(rows.met, sizes, asked, (known, gap))
         features = None
         if self.features is not None:
             features = state.features(batch, pool.features.columns if pool.features else None)

@@ -88,7 +88,7 @@ class Running(PoolPiece):
         return self.summary()[0]
 
     def learn(
-        self, mean: Array, error: Array, batch: GroupSums, low: Any, high: Any, *, new: Any
+        self, mean: Array, error: Array, batch: GroupSums, mass: Any, low: Any, high: Any, *, new: Any
     ) -> tuple[Any, Any, GroupSums]:
         """Add a batch.
 
@@ -97,6 +97,8 @@ class Running(PoolPiece):
         mean, error : (B,)
             Predictions as shares of the range before the batch, and their variance about the values.
         batch : GroupSums of B groups
+        mass : float
+            Sum of its weights.
         low, high : float
             Smallest and largest of its rewards, if any weighs anything.
         new : 1 or 0
@@ -111,7 +113,7 @@ class Running(PoolPiece):
         """
         xp = self.xp
         wider, after = xp.empty(5), xp.empty(len(self._state))
-        xp.rows(widened, (1,), (self._state, batch.w.sum(), low, high), (wider,))
+        xp.rows(widened, (1,), (self._state, mass, low, high), (wider,))
         inside = batch.inside(wider[0], wider[1], xp)
         n, w, wz, ww, wwz, wwzz = inside[1:7]
         sums = xp.rows(counted, (len(n),), (n, w, wz, ww, wwz, wwzz, mean, error, wider), (), sums=9)

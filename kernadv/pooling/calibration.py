@@ -65,9 +65,12 @@ class Calibration(PoolPiece):
         found = self.xp.rows(residuals, (len(predicted), len(KNOTS)), asked, (), sums=2 * len(KNOTS))
         self.xp.rows(blended, (2 * len(KNOTS),), (found, each, new), (self._state,))
 
-    def carry(self, factor: Any) -> None:
-        """After the range grew: shares of it are smaller by this factor, and as much is forgotten, as the places moved."""
-        self.xp.rows(faded, (2 * len(KNOTS),), (factor,), (self._state,))
+    def carry(self, lower: Any, upper: Any) -> None:
+        """After the range grew: the old one is the part from lower to upper, so that shares are smaller.
+
+        As much of the state is forgotten, as the places moved.
+        """
+        self.xp.rows(faded, (2 * len(KNOTS),), (lower, upper), (self._state,))
 
 
 @word
@@ -106,9 +109,9 @@ def blended(i, mine, N, found, each, new, state):
 
 
 @word
-def faded(i, mine, N, factor, state):
+def faded(i, mine, N, lower, upper, state):
     """Place i of the state in a larger range, in place."""
-    share = read(factor, 0)
+    share = read(upper, 0) - read(lower, 0)
     put(state, i, get(state, i, mine) * share * where(2 * i < N, share, 1.0), mine)
 
 
@@ -131,6 +134,6 @@ def _blended(N, found, each, new, state):
 
 
 @over(faded)
-def _faded(N, factor, state):
+def _faded(N, lower, upper, state):
     for i in range(N):
-        faded(i, True, N, factor, state)
+        faded(i, True, N, lower, upper, state)

@@ -38,8 +38,8 @@ class Query(NamedTuple):
     Attributes
     ----------
     batch : GroupSums of N groups
-    known : (N,) bool
-        Whether the history notes anything of the prompt.
+    known : (N,)
+        1 if the history notes anything of the prompt, else 0.
     notes : (N, 2 + 2 M)
         The range of the rewards at its last visit, and the beliefs then; meaningless for prompts that are not known.
     gap : (N,)
@@ -109,8 +109,8 @@ class Forecast(NamedTuple):
         The range of the rewards, low and high; `Running.summary`; the expected common level.
     inside : GroupSums of N groups
         The batch in shares of the range.
-    score, information : (N,)
-        What each group shows of the common level, as in `CommonLevel`.
+    evidence : (2,)
+        What all groups show of the common level: score and information, as in `CommonLevel`.
     value, error : (N,)
         At the expected common level, mean of the value, as a share of the range, and its variance.
     """
@@ -127,8 +127,7 @@ class Forecast(NamedTuple):
     offset: Array
     shared: Array
     inside: GroupSums
-    score: Array
-    information: Array
+    evidence: Array
     value: Array
     error: Array
 
@@ -203,7 +202,7 @@ class Pool:
         """Predict a batch.  Its rewards enter only through the common level, each for the other prompts."""
         xp, batch, (shared, filters) = self.xp, query.batch, self._prepared()
         notes, offset, inside = self._recalled(query, shared), self.offset(query), self._inside(batch)
-        score, information, value, error = self._evidence(query, notes, offset, filters, inside, shared)
+        (score, information, value, error), evidence = self._evidence(query, notes, offset, filters, inside, shared)
         first = self.empty
         if first:
             level, low, span, told = self._of_others(query)
@@ -217,7 +216,7 @@ class Pool:
         xp.rows(rows.forecast, (*worth.shape, int(first)), asked, (mean, worth, middle))
         return Forecast(
             filters, mean, worth, middle, level, low, span, told, notes, offset, shared, inside,
-            score, information, value, error,
+            evidence, value, error,
         )  # fmt: skip
 
     def posterior(
@@ -357,12 +356,12 @@ class Pool:
         """
         xp, batch, first = self.xp, query.batch, self.empty
         notes, offset, shared, summary = forecast.notes, forecast.offset, forecast.shared, forecast.shared
-        score, information = forecast.score, forecast.information
+        evidence = forecast.evidence
         mass, clock = batch.w.sum(), xp.empty(3)
         xp.rows(rows.ticked, (1, query.step), (self.newest, mass), (clock,))
         new, elapsed = clock[1:2], clock[2:]
         low, high = query.low.min(), query.high.max()
-        lower, upper, inside = self.running.learn(forecast.value, forecast.error, batch, low, high, new=new)
+        lower, upper, inside = self.running.learn(forecast.value, forecast.error, batch, mass, low, high, new=new)
         if not xp.on_host or first or lower > 0 or upper < 1:  # another range: all is placed in it
             self._carry(lower, upper)
             shared, _ = self._prepared()
@@ -371,12 +370,12 @@ class Pool:
             notes = self._recalled(query, shared)
             if self.features is not None:
                 offset = xp.where((lower > 0) | (upper < 1), self.offset(query), offset)
-            score, information, _, _ = self._evidence(query, notes, offset, forecast.filters, inside, shared)
+            _, evidence = self._evidence(query, notes, offset, forecast.filters, inside, shared)
         if first and mass > 0:
             self._begin(inside)
         if first:
-            score, information, elapsed = 0.0 * score, 0.0 * information, 0.0
-        self.common.learn(score.sum(), information.sum(), elapsed, new=new)
+            evidence, elapsed = 0.0 * evidence, 0.0
+        self.common.learn(evidence[:1], evidence[1:], elapsed, new=new)
         shared, _ = self._prepared()
         typical = shared[4]
         each = 0.0 if first else 1.0 / typical
@@ -387,7 +386,7 @@ class Pool:
             residual = xp.ratio(inside.wz, batch.w) - (lower + (upper - lower) * summary[5])
             own = xp.ratio(mass, batch.n.sum(), 1.0)  # of the first batch, which only they learn from
             share = batch.w / (own if first else summary[4])
-            self.features.learn(query.features, self._kappa, residual, share, ~query.known, new=new[0])
+            self.features.learn(query.features, self._kappa, residual, share, query.known <= 0, new=new[0])
         self.newest = clock[:1]
         return notes
 
@@ -426,7 +425,7 @@ class Pool:
         """As `Forecast.notes`."""
         low, high = self.running.range
         if self.xp.on_host:
-            stale = query.known & ((query.notes[:, 0] != low) | (query.notes[:, 1] != high))
+            stale = (query.known > 0) & ((query.notes[:, 0] != low) | (query.notes[:, 1] != high))
             if not stale.any():
                 return query.notes
         notes = self.xp.empty(*query.notes.shape)
@@ -435,12 +434,11 @@ class Pool:
 
     def _evidence(
         self, query: Query, notes: Array, offset: Array, filters: Array, inside: GroupSums, shared: Array
-    ) -> Array:
-        """Score, information, value and error of `Forecast`."""
+    ) -> tuple[Array, Array]:
+        """Score, information, value and error of `Forecast`, and the sums of the first two."""
         out = self.xp.empty(4, len(offset))
         asked = notes, query.known, query.gap, offset, inside.w, inside.wz, shared, filters
-        self.xp.rows(rows.evidence, (len(offset), len(self._members[0])), asked, (out,))
-        return out
+        return out, self.xp.rows(rows.evidence, (len(offset), len(self._members[0])), asked, (out,), sums=2)
 
     def _inside(self, batch: GroupSums) -> GroupSums:
         return batch.inside(self.running.range[0], self.running.range[1], self.xp)
@@ -456,11 +454,10 @@ class Pool:
     def _carry(self, lower: Any, upper: Any) -> None:
         """Express what was learned in shares of the old range in shares of the present one; see `Running.learn`."""
         self.common.carry(lower, upper)
-        share = upper - lower
-        self.weights.carry(share)
-        self.calibration.carry(share)
+        self.weights.carry(lower, upper)
+        self.calibration.carry(lower, upper)
         if self.features is not None:
-            self.features.carry(share)
+            self.features.carry(upper - lower)
 
     @property
     def _kappa(self) -> Any:

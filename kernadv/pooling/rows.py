@@ -44,6 +44,15 @@ def believed(i, mine, M, m, notes, known, offset, filters):
 
 
 @word
+def met(i, mine, N, M, last, step, first_group, notes, known, gap):
+    """Of group i, 1 if anything is known of its prompt, else 0, and the gap; see `Query`.  last: (N,), 0 where it is new"""
+    newest, at = get(last, i, mine), get(step, i, mine)
+    there = (newest > 0) & (get(notes, i * (2 * M + 2) + 2 * M + 1, mine) > 0.0)
+    put(known, i, where(there, 1.0, 0.0), mine)
+    put(gap, i, where(there, at - newest, at - get(step, get(first_group, i, mine), mine)), mine)
+
+
+@word
 def prepared(i, mine, N, J, running, common, odds, weights, prior_odds, members, shared, filters):
     """What is shared, of filter i of N.  members: (3, N), prior, walk and discount"""
     count, seen, weight, mean = summed_up(running)
@@ -67,7 +76,7 @@ def recalled(i, mine, N, M, notes, known, shared, out):
     low, high, level = read(shared, 0), read(shared, 1), read(shared, 6)
     at = i * (2 * M + 2)
     before, behind = get(notes, at, mine), get(notes, at + 1, mine)
-    stale = get(known, i, mine) & ((before != low) | (behind != high))
+    stale = (get(known, i, mine) > 0.0) & ((before != low) | (behind != high))
     lower, upper = share_in(before, low, high), share_in(behind, low, high)
     there = carried_back(level + 0.0 * lower, lower, upper)
     for m in range(M):
@@ -80,13 +89,12 @@ def recalled(i, mine, N, M, notes, known, shared, out):
 
 
 @word
-def evidence(i, mine, N, M, notes, known, gap, offset, w, wz, shared,
-             filters, out):  # fmt: skip
+def evidence(i, mine, N, M, notes, known, gap, offset, w, wz, shared, filters, out, sums):  # fmt: skip
     """What group i shows of the common level: score and information; at the expected one the value and its error.
 
-    out: (4, N)
+    out: (4, N); sums: (2,), of score and information
     """
-    there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
+    there, since, start = get(known, i, mine) > 0.0, get(gap, i, mine), get(offset, i, mine)
     since = where(there, most(since, -since), 0.0)
     count, level = read(shared, 2), read(shared, 6)
     centre = 0.0 * since
@@ -103,10 +111,13 @@ def evidence(i, mine, N, M, notes, known, gap, offset, w, wz, shared,
     error, noise = most(square - centre * centre, 0.0), centre - square
     n = count * get(w, i, mine)
     slope = noise / most(error * n + noise, TINY)
-    put(out, i, slope * (count * get(wz, i, mine) - n * centre), mine)
-    put(out, N + i, slope * noise * n, mine)
+    score, information = slope * (count * get(wz, i, mine) - n * centre), slope * noise * n
+    put(out, i, score, mine)
+    put(out, N + i, information, mine)
     put(out, 2 * N + i, centre, mine)
     put(out, 3 * N + i, error, mine)
+    add(sums, 0, score)
+    add(sums, 1, information)
 
 
 @word
@@ -115,7 +126,7 @@ def forecast(i, mine, N, M, each, notes, known, gap, offset, level, told, filter
 
     told: (N,) if `each` is 1, else (1,); mean, worth: (N, M); middle: (N,)
     """
-    there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
+    there, since, start = get(known, i, mine) > 0.0, get(gap, i, mine), get(offset, i, mine)
     since = where(there, most(since, -since), 0.0)
     here, share = get(level, i, mine), get(told, i * each, mine)
     centre = 0.0 * since
@@ -225,7 +236,7 @@ def learned(i, mine, N, M, chained, t, first_group, turn, notes, known, gap,
     f = i + chained * (get(first_group, i * chained, mine) - i)
     now = mine & (chained * get(turn, i * chained, mine) == t) & (get(n, i, mine) > 0.0)
     mine = now | (mine & (f == i) & (t == 0))
-    there, since, start = get(known, i, mine), get(gap, i, mine), get(offset, i, mine)
+    there, since, start = get(known, i, mine) > 0.0, get(gap, i, mine), get(offset, i, mine)
     before = 0.0 * since
     if t > 0:
         there, before = get(seen, f, mine) > 0.0, get(ahead, f, mine)
@@ -307,6 +318,12 @@ def ticked(i, mine, N, step, newest, mass, out):
     put(out, i + 2, later_by, mine)
 
 
+@over(met)
+def _met(N, M, last, step, first_group, notes, known, gap):
+    for i in range(N):
+        met(i, True, N, M, last, step, first_group, notes, known, gap)
+
+
 @over(prepared)
 def _prepared(N, J, running, common, odds, weights, prior_odds, members, shared, filters):
     for i in range(N):
@@ -320,9 +337,9 @@ def _recalled(N, M, notes, known, shared, out):
 
 
 @over(evidence)
-def _evidence(N, M, notes, known, gap, offset, w, wz, shared, filters, out):
+def _evidence(N, M, notes, known, gap, offset, w, wz, shared, filters, out, sums):
     for i in range(N):
-        evidence(i, True, N, M, notes, known, gap, offset, w, wz, shared, filters, out)
+        evidence(i, True, N, M, notes, known, gap, offset, w, wz, shared, filters, out, sums)
 
 
 @over(forecast)

@@ -58,9 +58,9 @@ class PrequentialWeights(PoolPiece):
         """Add the losses of a batch, in shares of the range; new: 1 at a later step, else 0.  loss: (M,)"""
         self.xp.rows(charged, (len(self._state),), (loss, traces, new), (self._state,))
 
-    def carry(self, factor: Any) -> None:
-        """After the range grew: shares of it are smaller by this factor."""
-        self.xp.rows(shrunk, (len(self._state),), (factor,), (self._state,))
+    def carry(self, lower: Any, upper: Any) -> None:
+        """After the range grew: the old one is the part from lower to upper, so that shares are smaller."""
+        self.xp.rows(shrunk, (len(self._state),), (lower, upper), (self._state,))
 
 
 @word
@@ -93,9 +93,9 @@ def charged(i, mine, N, loss, traces, new, state):
 
 
 @word
-def shrunk(i, mine, N, factor, state):
+def shrunk(i, mine, N, lower, upper, state):
     """Place i of the state in a larger range, in place."""
-    share = read(factor, 0)
+    share = read(upper, 0) - read(lower, 0)
     put(state, i, get(state, i, mine) * where(i < N - 1, share * share, where(share > 0.0, 1.0, 0.0)), mine)
 
 
@@ -112,6 +112,6 @@ def _charged(N, loss, traces, new, state):
 
 
 @over(shrunk)
-def _shrunk(N, factor, state):
+def _shrunk(N, lower, upper, state):
     for i in range(N):
-        shrunk(i, True, N, factor, state)
+        shrunk(i, True, N, lower, upper, state)
