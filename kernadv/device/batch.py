@@ -177,8 +177,8 @@ class DeviceBatch:
         if self.weight is None:
             n, s, ss = self._sums[2]
             return GroupSums(self.prompt, n, n, s, n, s, ss, n, origin)
-        first = self._whole * self.first
-        return GroupSums(self.prompt, *first, origin=origin)
+        n, w, wz, ww, wwz, wwzz, www = self._whole * self.first
+        return GroupSums(self.prompt, n, w, wz, ww, wwz, wwzz, www, origin)
 
     def smoothed(self, past: Tensor, smoother: str) -> Estimate:
         """Values of the places from the moments of each group's past, (9, B), and the other traces of the group.
