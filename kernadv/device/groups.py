@@ -87,7 +87,7 @@ def _sums(z: Tensor, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor
     return others, others + parts, begin == torch.arange(len(z), device=z.device)
 
 
-def sum_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+def sums_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     """Sums over all places but those from `begin` to `end`, which never enter, not even in rounding.  # (K, B)
 
     Parameters
@@ -99,6 +99,12 @@ def sum_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     before = torch.cat([none, _running_sums(parts)], 1)
     after = torch.cat([none, _running_sums(parts.flip(1))], 1)  # from the end
     return before[:, begin] + after[:, parts.shape[1] - end]
+
+
+#: `sums_elsewhere`, on a GPU by the fused kernels.
+sum_elsewhere = fused_operator(
+    "sum_elsewhere", sums_elsewhere, TRITON, like=lambda parts, begin, end: torch.empty_like(parts)
+)
 
 
 def filled_from_elsewhere(
@@ -120,7 +126,7 @@ def filled_from_elsewhere(
     (B,) float64
     """
     scored = ~z.isnan()
-    count, total = sum_elsewhere(torch.stack([scored.double(), torch.where(scored, z, 0.0)]), begin, end)
+    count, total = sums_elsewhere(torch.stack([scored.double(), torch.where(scored, z, 0.0)]), begin, end)
     mean = torch.where(count > 0, total / count, seen[1] / seen[0].clamp(min=1.0))
     return torch.where(defined, value, mean)
 

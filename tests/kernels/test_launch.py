@@ -144,10 +144,11 @@ def test_sums_of_a_batch(device):
     triton_kernels.find_ids(table.keys, table.rows, table.used, ids)
     z, seen = torch.ones(2000, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     triton_kernels.fill_from_elsewhere(z, z > 0, z, ids, ids, seen)
+    triton_kernels.sum_elsewhere(torch.ones((3, 2000), dtype=torch.float64), ids, ids)
     totals = [torch.zeros(many, dtype=torch.float64) for many in (2, 3, 12)]
     for value in (z, None):
         triton_kernels.add_totals(*totals, torch.tensor(0), z, ids, ids, z, z, value, z > 0, 0.98)
-    assert [grid for grid, _ in device.launched] == [(16, 1, 1), (2, 1, 1), (2, 1, 1)] + 2 * [
+    assert [grid for grid, _ in device.launched] == [(16, 1, 1), (2, 1, 1), (2, 1, 1), (6, 1, 1), (6, 1, 1)] + 2 * [
         (2, 1, 1),
         (2, 1, 1),
         (1, 1, 1),
