@@ -8,12 +8,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.providers import flash_providers, nearest_providers, prequential_providers, ragged_providers
+from benchmarks.gpu.providers import (
+    flash_providers,
+    local_providers,
+    nearest_providers,
+    prequential_providers,
+    ragged_providers,
+)
 from kernadv import KernelValueEstimator, Pooling
 from kernadv.clock import Relative
 from kernadv.kernels import get
 from kernadv.moments import Histories, Windows
-from kernadv.regression.operators import flash
+from kernadv.regression.operators import flash, local
 
 
 @dataclass(frozen=True)
@@ -69,13 +75,16 @@ class Sizes:
     points: int = 100_000
     features: tuple[int, ...] = (64, 256, 1024)
     neighbours: int = 16
+    columns: int = 5
 
 
 TARGET = Sizes()
-TINY = Sizes(prompts=7, visits=33, bandwidths=3, group=4, queries=20, points=50, features=(8,), neighbours=3)
+TINY = Sizes(prompts=7, visits=33, bandwidths=3, group=4, queries=20, points=50, features=(8,), neighbours=3, columns=2)
 
 #: float32 operations of a weight: its profile, nine sums and their factors; CV.
 MOMENT_OPERATIONS, CV_OPERATIONS = 15, 6
+#: Of a weight in each column: the difference, its share of the bandwidth, the profile, the product of all columns.
+COLUMN_OPERATIONS = 4
 #: Of a filter, about: its belief moved, told to, and scored; the value of a row under it.
 FILTER_OPERATIONS, ROW_OPERATIONS = 40, 10
 #: The estimator in main memory.
@@ -87,6 +96,7 @@ def cases(device: torch.device, sizes: Sizes = TARGET) -> list[Case]:
     kernels = ("triangular", "exponential")
     made = [_ragged(device, sizes, "full", kernel) for kernel in kernels]
     made += [_prequential(device, sizes, kernel) for kernel in kernels]
+    made += [_local(device, sizes)]
     made += [_flash(device, sizes, width) for width in sizes.features]
     made += [_advantages(device, sizes, kind, pooled) for kind in ("tensor", "text") for pooled in (False, True)]
     made += [_nearest(device, sizes, width) for width in sizes.features]
@@ -158,6 +168,36 @@ def _prequential(device: torch.device, sizes: Sizes, kernel: str) -> Case:
         bytes=16 * sizes.prompts * sizes.visits + 8 * sizes.prompts * sizes.bandwidths,
         operations=weights * CV_OPERATIONS,
         tolerance=1e-3,
+        missing=missing,
+    )
+
+
+def _local(device: torch.device, sizes: Sizes) -> Case:
+    columns, grid = sizes.columns, sizes.bandwidths
+
+    def make(seed: int) -> dict[str, Any]:
+        made = torch.Generator(device=device).manual_seed(seed)
+        x, at = (torch.rand((columns, count), generator=made, device=device) for count in (sizes.points, sizes.queries))
+        y = torch.randn(sizes.points, generator=made, device=device)
+        h = torch.linspace(0.3, 1.0, grid, dtype=torch.float64, device=device)
+        return {
+            "x": x,
+            "channels": torch.stack([torch.ones_like(y), y]),
+            "at": at,
+            "inverse": (1.0 / h)[:, None, None].expand(-1, columns, -1).contiguous(),
+            "which": local.columns(columns, 2, 0, device),
+        }
+
+    providers, missing = local_providers()
+    return Case(
+        "local_moments_nw",
+        f"Q={sizes.queries} N={sizes.points} D={columns} H={grid}",
+        "float32",
+        make,
+        providers,
+        "torch",
+        bytes=4 * (columns * sizes.queries + (columns + 2) * sizes.points) + 16 * sizes.queries * grid,
+        operations=sizes.queries * sizes.points * grid * (COLUMN_OPERATIONS * columns + 2),
         missing=missing,
     )
 

@@ -14,26 +14,25 @@ import json
 import math
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kernels")]
 
-import torch  # noqa: E402
-
 from benchmarks import RESULTS  # noqa: E402
-from benchmarks.gpu.cases import CV_OPERATIONS, MOMENT_OPERATIONS, TARGET  # noqa: E402
+from benchmarks.gpu.cases import COLUMN_OPERATIONS, CV_OPERATIONS, MOMENT_OPERATIONS, TARGET  # noqa: E402
 from benchmarks.gpu.timing import Peak  # noqa: E402
 from kernadv import KernelValueEstimator  # noqa: E402
 from kernadv.clock import Relative  # noqa: E402
 
 aot = importlib.import_module("aot")
-Dispatched = importlib.import_module("waiting").Dispatched
+of_a_call = importlib.import_module("launches").of_a_call
 
+TARGET_GPU = "sm_90"
 #: Both have 132 multiprocessors of four schedulers; at their highest clock, in Hz.
 MULTIPROCESSORS, CLOCK = 132, 1.98e9
 #: Bytes a second from the second-level cache to the multiprocessors, about.
@@ -79,6 +78,8 @@ class Size:
     programs : int
     loops : callable
         (depth, number of loops there) -> how often a program runs each of them.
+    copied : float
+        Bytes that tensor descriptors bring to a program; the machine code does not show them.
     """
 
     programs: int
@@ -86,30 +87,10 @@ class Size:
     floor: tuple[int, int, int]
     target: float | None = None
     share: float | None = None
+    copied: float = 0.0
 
 
 # ---------------------------------------------------------------- the machine code
-def machine_code(compiled: Any) -> list[tuple[int, str]]:
-    """Addresses and instructions up to the end of the kernel; what it calls on rare paths lies behind."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        text = aot._run(aot.NVIDIA / "cuobjdump", "-sass", file.name)
-    listed = [(int(at, 16), code) for at, code in re.findall(r"^\s+/\*([0-9a-f]{4,5})\*/\s+(.*?);", text, re.MULTILINE)]
-    last = max(at for at, code in listed if "EXIT" in code)
-    return [(at, code) for at, code in listed if at <= last and not code.startswith("NOP")]
-
-
-def loops_of(code: list[tuple[int, str]]) -> list[tuple[int, int]]:
-    """First and last address of each loop, in the order of the code."""
-    ends: dict[int, int] = {}
-    for at, text in code:
-        jump = re.search(r"BRA(?:\.\S+)? (?:\S+, )?(?:\S+ )?(0x[0-9a-f]+)", text)
-        if jump and int(jump[1], 16) < at:
-            ends[int(jump[1], 16)] = at
-    return sorted(ends.items())
-
-
 def one(text: str) -> Count:
     """Of an instruction."""
     name = re.sub(r"^@!?U?P\S+\s+", "", text).split()[0]
@@ -123,7 +104,7 @@ def one(text: str) -> Count:
 
 def counted(code: list[tuple[int, str]], often: Callable[[int, int], list[float]], name: str) -> Count:
     """What a warp of a program issues in all."""
-    loops = loops_of(code)
+    loops = aot.loops_of(code)
     around = {loop: [other for other in loops if other[0] <= loop[0] and loop[1] <= other[1]] for loop in loops}
 
     def depth(at: int) -> int:
@@ -150,7 +131,7 @@ def counted(code: list[tuple[int, str]], often: Callable[[int, int], list[float]
 # ---------------------------------------------------------------- how often what runs
 def sizes(configuration: Any) -> Iterator[tuple[str, Size]]:
     """The sizes of a configuration's cases, with their names."""
-    name, tile = configuration.name, configuration.constants
+    name, tile = configuration.name, configuration.on.get(TARGET_GPU, configuration).constants
     prompts, visits, real = TARGET.prompts, TARGET.visits, 8 if "float64" in name else 4
     grid = int(found[1]) if (found := re.search(r"H(\d+)", name)) else TARGET.bandwidths
     slower = real // 4  # half of the lanes work in float64
@@ -182,6 +163,18 @@ def sizes(configuration: Any) -> Iterator[tuple[str, Size]]:
     elif kind.startswith("weights"):
         written = real * visits * cells
         yield name, Size(prompts * blocks, passes, (read // 2 + written + 16 * cells, 0, 0))
+    elif kind.startswith("local"):
+        dimensions = int(name.split()[2][1:])
+        sums = 2 if kind == "local-nw" else (dimensions + 1) * (dimensions + 2) // 2 + dimensions + 1
+
+        def columns(depth: int, count: int) -> list[float]:
+            return [-(-TARGET.points // tile["BN"]) * (dimensions if depth == 2 else 1)] * count
+
+        weights = TARGET.queries * TARGET.points * grid
+        moved = real * (TARGET.queries + TARGET.points) * (dimensions + 1) + 8 * sums * grid * TARGET.queries
+        programs = -(-TARGET.queries // tile["BQ"]) * blocks * -(-sums // tile["BK"])
+        work = weights * (COLUMN_OPERATIONS * dimensions + sums) * slower
+        yield name, Size(programs, columns, (moved, work, 0))
     elif kind.startswith("flash"):
         for width in TARGET.features:
 
@@ -194,7 +187,12 @@ def sizes(configuration: Any) -> Iterator[tuple[str, Size]]:
             bytes_ = (2 if precise == "bf16" else 4) * (TARGET.queries + TARGET.points) * width
             least = {"ieee": (bytes_, pairs_, 0), "bf16x3": (bytes_, 0, 6 * pairs_), "bf16": (bytes_, 0, 2 * pairs_)}
             share = 0.7 if name == "flash-plain gaussian bf16x3" and width == 256 else None
-            yield f"{name} D{width}", Size(-(-TARGET.queries // tile["BQ"]), tiles, least[precise], share=share)
+            copied = 0.0
+            if tile["DESCRIPTORS"]:
+                each = 2 * (tile["BQ"] + tile["BN"]) * tile["BD"] * (2 if tile["LOW"] else 1)
+                copied = each * tiles(2, 1)[0]
+            programs = -(-TARGET.queries // tile["BQ"])
+            yield f"{name} D{width}", Size(programs, tiles, least[precise], share=share, copied=copied)
     else:  # the kernels of a history on a device, each loop at least once
         programs = prompts if kind == "put" else -(-ROWS // tile.get("BLOCK", 128))
         yield name, Size(programs, lambda depth, count: [1.0] * count, (0, 0, 0))
@@ -218,8 +216,9 @@ class Bound:
 
 def bounds(configuration: Any) -> Iterator[Bound]:
     """Compile a configuration; its cases on every GPU."""
-    compiled, needs = aot.build(configuration, "sm_90")
-    code = machine_code(compiled)
+    configuration = configuration.on.get(TARGET_GPU, configuration)
+    compiled, needs = aot.build(configuration, TARGET_GPU)
+    code = aot.machine_code(compiled)
     for name, size in sizes(configuration):
         warps = configuration.options["num_warps"] * size.programs
         all_ = counted(code, size.loops, name).times(warps)
@@ -229,7 +228,7 @@ def bounds(configuration: Any) -> Iterator[Bound]:
                 "instructions": all_.issued / (MULTIPROCESSORS * 4 * CLOCK),
                 "special functions": all_.special / (MULTIPROCESSORS * 0.5 * CLOCK),
                 "float64": all_.double / (MULTIPROCESSORS * 2 * CLOCK),
-                "copies through the cache": all_.copied / CACHE,
+                "copies through the cache": (all_.copied + size.copied * size.programs) / CACHE,
                 "products": all_.products / TENSOR,
                 "memory": size.floor[0] / peak.bandwidth,
             }
@@ -240,14 +239,13 @@ def bounds(configuration: Any) -> Iterator[Bound]:
 
 
 def calls() -> Iterator[Bound]:
-    """Whole calls of the estimator: the operators that it dispatches, each a launch."""
-    for name, bandwidth, target in (("plain call", Relative(0.5), 300.0), ("pooled call", None, None)):
-        estimator = KernelValueEstimator(bandwidth, backend="torch")
-        ids, z = torch.arange(60) // 4, torch.rand(60)
-        estimator.advantages(ids, z, 1)
-        with Dispatched() as watch:
-            estimator.advantages(ids, z, 2)
-        launches = sum(watch.operators.values())
+    """Whole calls of the estimator."""
+    for name, make, steps, target in (
+        ("plain call", partial(KernelValueEstimator, Relative(0.5)), 1, 300.0),
+        ("pooled call", KernelValueEstimator, 1, None),
+        ("pooled call of 2 steps", KernelValueEstimator, 2, None),
+    ):
+        launches = sum(of_a_call(make, steps).values())
         for gpu in GPUS:
             yield Bound(name, gpu, LAUNCH * launches, "launches", None, target, None, None, launches)
 

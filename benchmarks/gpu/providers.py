@@ -124,6 +124,38 @@ def prequential_providers(kernel: str) -> Providers:
     return {"ours": ours, "torch": over(loss), "torch.compile padded": over(compiled)}, {}
 
 
+# ---------------------------------------------------------------- any queries
+def local_providers() -> Providers:
+    """Of the sums of Epanechnikov weights and responses, at several bandwidths; plain torch by blocks of queries."""
+
+    def ours(held: dict[str, Any]) -> torch.Tensor:
+        return operators.local_moments(
+            held["x"], held["channels"], held["at"], held["inverse"], "epanechnikov", held["which"]
+        )
+
+    def sums(x: torch.Tensor, channels: torch.Tensor, at: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+        weight = torch.ones((at.shape[1], x.shape[1]), dtype=x.dtype, device=x.device)
+        for d in range(len(x)):
+            weight = weight * (1.0 - ((x[d] - at[d, :, None]) * inverse[d]).square()).clip(0.0)
+        return channels @ weight.T
+
+    compiled = _compiled(sums)
+
+    def over(function: Callable[..., torch.Tensor]) -> Callable[[dict[str, Any]], torch.Tensor]:
+        def call(held: dict[str, Any]) -> torch.Tensor:
+            x, channels, at = held["x"], held["channels"], held["at"]
+            rows = max(2**28 // x.shape[1], 1)
+            parts = [
+                torch.stack([function(x, channels, at[:, k : k + rows], h) for h in held["inverse"].to(x.dtype)], 1)
+                for k in range(0, at.shape[1], rows)
+            ]
+            return torch.cat(parts, 2)
+
+        return call
+
+    return {"ours": ours, "torch": over(sums), "torch.compile": over(compiled)}, {}
+
+
 # ---------------------------------------------------------------- features
 def flash_providers(device: torch.device) -> Providers:
     """Of the Gaussian smoother over features, all other factors being 1."""

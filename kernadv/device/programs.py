@@ -29,6 +29,6 @@ run_rows = fused_operator(
     "over_rows",
     over_rows,
     "kernadv.device.triton_programs",
-    like=lambda program, numbers, reads, writes, sums: writes[0].new_empty(sums),
+    like=lambda program, numbers, reads, writes, sums: reads[0].new_empty(sums, dtype=torch.float64),
     mutates=("writes",),
 )

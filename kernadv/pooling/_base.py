@@ -16,7 +16,7 @@ from kernadv._errors import CheckpointError
 from kernadv._states import real_numbers
 from kernadv._typing import FloatArray
 from kernadv.groups import Groups
-from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
+from kernadv.pooling._namespace import Array, ArrayNamespace
 from kernadv.pooling._words import get, least, most, over, put, read, where, word
 
 
@@ -51,7 +51,7 @@ class GroupSums(NamedTuple):
         n = groups.n.astype(np.float64)
         return GroupSums(groups.prompt, n, n, groups.s, n, groups.s, groups.ss, n)
 
-    def inside(self, low: Any, high: Any, xp: ArrayNamespace = NUMPY) -> GroupSums:
+    def inside(self, low: Any, high: Any, xp: ArrayNamespace) -> GroupSums:
         """With rewards as shares of the range, at most 1 on average; 0 in an empty range."""
         out = xp.empty(3, len(self.n))
         asked = self.w, self.wz, self.ww, self.wwz, self.wwzz, low, high, self.origin

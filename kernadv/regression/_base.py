@@ -5,16 +5,18 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from copy import copy
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kernadv._arrays import is_tensor
-from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
 from kernadv._typing import AnyArray, BoolArray, FloatArray
+from kernadv.moments import on_device
 from kernadv.regression import _intervals
 from kernadv.regression._display import plot, summary
 from kernadv.regression._input import (
@@ -37,10 +39,18 @@ from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
+if TYPE_CHECKING:
+    from kernadv.regression.operators.smoother import DeviceSmoother
+
+#: Where fits are computed, see `KernelRegressor`.
+BACKENDS = ("auto", "numba", "torch")
 #: Highest degree of a local polynomial.
 HIGHEST_DEGREE = 3
 #: Size of the data on which scikit-learn tests scores.
 JUDGED_ROWS, JUDGED_COLUMNS = 200, 10
+
+#: What to do about it.
+IN_MEMORY = "fit with backend='numba', or with X.cpu().numpy() and y.cpu().numpy()"
 
 WHY_NO_INTERVAL = (
     "too few points in the window for an interval, so that its responses tell nothing about the noise, or all responses are "
@@ -57,6 +67,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     degree: int
     kernel: Any
+    backend: str
     categorical: dict[Any, Any] | None = None
     groups_: AnyArray | None
 
@@ -67,6 +78,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     @abstractmethod
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
         """The smoother with its bandwidth, or with what the bandwidths of queries depend on."""
+
+    @abstractmethod
+    def _with_bandwidth_on_device(self, smoother: DeviceSmoother) -> DeviceSmoother:
+        """The same for data on a device."""
 
     @abstractmethod
     def _bandwidth_at(self, at: Points) -> FloatArray | None:
@@ -120,6 +135,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any) -> None:
         spec = self._spec()
         self._like = y.detach().new_empty(0) if is_tensor(y) else None
+        self._there: DeviceSmoother | None = None
+        if on_device(check_choice(self.backend, "backend", BACKENDS), X):
+            self._fit_on_device(spec, X, y, sample_weight, groups=groups, frequency=frequency)
+            return
         x, y = to_numpy(X, "X"), to_numpy(y, "y")
         x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
         response = read_response(y)
@@ -154,6 +173,24 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self._quality: Quality | None = None
         self._smoother = self._with_bandwidth(smoother)
 
+    def _fit_on_device(self, spec: LocalPolynomialSpec, X: Any, y: Any, sample_weight: Any, **others: Any) -> None:
+        from kernadv.regression.operators.smoother import read
+
+        others["categorical"] = self.categorical or None
+        for name, given in others.items():
+            if given is not None:
+                raise ArgumentError(f"{name}= is for data in main memory, and X is a tensor on {X.device}; {IN_MEMORY}")
+        if spec.degree > 1:
+            raise ArgumentError(
+                f"tensors on a device are smoothed at degree 0 or 1, got degree={spec.degree}; {IN_MEMORY}"
+            )
+        smoother, kept = read(spec, X, y, sample_weight)
+        self._given, self._kept, self._one_response = len(X), kept, y.ndim == 1
+        self.n_features_in_, self.categories_, self.groups_ = X.shape[1], [], None
+        for name in ("feature_names_in_", "_smoother", "_quality"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        self._there = self._with_bandwidth_on_device(smoother)
+
     def predict(self, X: Any, return_std: bool = False, groups: Any = None) -> Any:
         """Estimate the regression function.
 
@@ -172,6 +209,11 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         (m,) or (m, C) array or tensor, or two of them
             NaN, with one `EmptyWindowWarning`, where the window has too few points.
         """
+        if there := self._device_fit():
+            if return_std:
+                raise self._only_in_memory("the standard error")
+            at, restore = self._device_queries(X, groups)
+            return restore(self._shaped(there.estimate(at)))
         at, restore = self._queries(X, groups)
         local = self._smoother.estimate(at, square=return_std)
         self._report(local.defined, at)
@@ -195,7 +237,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         if frequency is not None:
             weights = 1.0 if sample_weight is None else np.asarray(to_numpy(sample_weight, "sample_weight"), np.float64)
             sample_weight = weights * np.bincount(read_frequency(frequency, y), minlength=len(y))
-        return float(super().score(X, y, sample_weight))
+        given = to_numpy(y, "y"), to_numpy(self.predict(X), "predictions"), to_numpy(sample_weight, "sample_weight")
+        return float(r2_score(given[0], given[1], sample_weight=given[2]))
 
     def derivative(self, X: Any, order: int | tuple[int, ...] = 1, groups: Any = None) -> Any:
         """Estimate a derivative of the regression function.
@@ -242,6 +285,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def hat_matrix(self, X: Any, groups: Any = None) -> Any:
         """Hat matrix S at the queries: ``predict(X) = S @ y``.  # (m, n)"""
+        if there := self._device_fit():
+            at, restore = self._device_queries(X, groups)
+            every = there.hat(at)
+            return restore(every.new_zeros((len(at), self._given)).index_copy_(1, self._kept, every))
         at, restore = self._queries(X, groups)
         rows = self._smoother.hat(at)
         self._report(~np.isnan(rows[:, 0]), at)
@@ -260,6 +307,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         repeated row only one repetition is left out.
         """
         check_is_fitted(self)
+        if there := self._device_fit():
+            every = there.left_out()
+            every = every.new_full((self._given, every.shape[1]), np.nan).index_copy_(0, self._kept, every)
+            return back(self._like)(self._shaped(every))
         out = np.full((self._given, self._smoother.y.shape[1]), np.nan)
         out[self._rows] = self._fit_quality().loo
         return back(self._like)(self._shaped(out))
@@ -338,6 +389,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             `interval` and `band` do.
         """
         check_is_fitted(self)
+        if self._device_fit():
+            raise self._only_in_memory("inference")
         fit = self._at_design_points()
         check_one_curve(fit)
         return fit
@@ -345,6 +398,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def summary(self) -> str:
         """Table of the fit: the bandwidth and how it was chosen, degrees of freedom, errors."""
         check_is_fitted(self)
+        if self._device_fit():
+            raise self._only_in_memory("the table of a fit")
         return summary(self, self._smoother, self._fit_quality(), self._window())
 
     def plot(self, ax: Any = None, level: float = 0.95) -> Any:
@@ -361,11 +416,35 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         matplotlib Axes
         """
         check_is_fitted(self)
+        if self._device_fit():
+            raise self._only_in_memory("the plot of a fit")
         return plot(self, self._smoother, ax, level)
+
+    def _device_fit(self) -> DeviceSmoother | None:
+        """The fit if its data are on a device."""
+        check_is_fitted(self)
+        return self._there
+
+    def _only_in_memory(self, what: str) -> ArgumentError:
+        assert self._there is not None
+        return ArgumentError(
+            f"{what} is computed in main memory, and this fit is on {self._there.x.device}; {IN_MEMORY}"
+        )
+
+    def _device_queries(self, X: Any, groups: Any) -> tuple[Any, Any]:
+        """The queries on the device of the fit, and a function that turns results into their type."""
+        if groups is not None:
+            raise ArgumentError("the fit had no groups, which are for data in main memory: leave groups out")
+        assert self._there is not None
+        if is_tensor(X):
+            return self._there.read(X), back(X)
+        x = validate_data(self, X, reset=False, dtype=np.float64)
+        return self._there.read(x), back(X if hasattr(X, "dtype") else x)
 
     def _queries(self, X: Any, groups: Any) -> tuple[Points, Any]:
         """The checked queries, and a function that turns results into their type."""
-        check_is_fitted(self)
+        if self._device_fit():
+            raise self._only_in_memory("what is not an estimate of the regression function")
         x = validate_data(self, to_numpy(X, "X"), reset=False, dtype=None if self.categories_ else np.float64)
         if (groups is None) != (self.groups_ is None):
             raise ArgumentError(

@@ -25,16 +25,17 @@ def to_numpy(values: Any, name: str) -> Any:
     return read_tensor(values, name) if is_tensor(values) else values
 
 
-def back(x: Any) -> Callable[[FloatArray], Any]:
-    """A function that turns float64 results into the type of x: a tensor of its device and dtype, float32, or float64.
+def back(x: Any) -> Callable[[Any], Any]:
+    """A function that turns float64 results, arrays or tensors, into the type of x.
 
-    For integers these are float64 arrays, or tensors of torch's default type.
+    This is a tensor of its device and dtype, or an array of float32 or float64.  For integers these are float64 arrays, or
+    tensors of torch's default type.
     """
     if is_tensor(x):
         like = x.detach() if x.is_floating_point() else x.detach().float()
-        return lambda result: like.new_tensor(result)
+        return lambda result: result.to(like) if is_tensor(result) else like.new_tensor(result)
     dtype = np.float32 if getattr(x, "dtype", None) == np.float32 else np.float64
-    return lambda result: result.astype(dtype)
+    return lambda result: to_numpy(result, "the result").astype(dtype)
 
 
 def ordered_levels(X: Any) -> dict[str, list[Any]]:

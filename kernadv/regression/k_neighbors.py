@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernadv import kernels
 from kernadv._errors import ArgumentError, check_choice, check_count, check_positive
 from kernadv._typing import FloatArray
-from kernadv.regression._base import HIGHEST_DEGREE, JUDGED_ROWS, KernelRegressor
+from kernadv.regression._base import HIGHEST_DEGREE, IN_MEMORY, JUDGED_ROWS, KernelRegressor
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.neighbours import InverseDistance, checked_metric, neighbour_distance
+from kernadv.regression.neighbours import EUCLIDEAN, InverseDistance, checked_metric, neighbour_distance
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
+
+if TYPE_CHECKING:
+    from kernadv.regression.operators.smoother import DeviceSmoother
 
 TIES = ("count", "distinct")
 
@@ -39,6 +42,8 @@ class KNeighborsSmoother(KernelRegressor):
     metric : str or callable
         Distance for the choice of neighbours and their weights: "euclidean", or another metric of
         `sklearn.metrics.pairwise_distances`, which does not work with groups.
+    backend : {"auto", "numba", "torch"}
+        As in `LocalPolynomial`.
 
     Attributes
     ----------
@@ -84,6 +89,7 @@ class KNeighborsSmoother(KernelRegressor):
         ties: str = "count",
         scale: float = 1.0,
         metric: Any = "euclidean",
+        backend: str = "auto",
     ) -> None:
         self.k = k
         self.degree = degree
@@ -91,6 +97,7 @@ class KNeighborsSmoother(KernelRegressor):
         self.ties = ties
         self.scale = scale
         self.metric = metric
+        self.backend = backend
 
     @property
     def _usual_points(self) -> int:
@@ -118,6 +125,17 @@ class KNeighborsSmoother(KernelRegressor):
         sizes = np.array([len(design)]) if series is None else np.bincount(design[:, 0].astype(np.int64))
         self.k_: int = _count(self.k, int(sizes.min()))
         return smoother
+
+    def _with_bandwidth_on_device(self, smoother: DeviceSmoother) -> DeviceSmoother:
+        distinct = check_choice(self.ties, "ties", TIES) == "distinct"
+        scale = check_positive(self.scale, "scale", "it multiplies the distance to the k-th neighbour")
+        if self.metric not in EUCLIDEAN:
+            raise ArgumentError(f"on a device metric must be 'euclidean', got {self.metric!r}; {IN_MEMORY}")
+        if isinstance(smoother.spec.kernel, InverseDistance):
+            raise ArgumentError(f"kernel='inverse_distance' is for data in main memory; {IN_MEMORY}")
+        places = smoother.x.unique(dim=1) if distinct else smoother.x
+        self.k_ = _count(self.k, places.shape[1])
+        return smoother.with_neighbours(places, self.k_, scale)
 
     def _bandwidth_at(self, at: Points) -> FloatArray:
         fit = self._smoother

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import warnings
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernadv import kernels
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
 from kernadv._typing import FloatArray
-from kernadv.regression._base import HIGHEST_DEGREE, KernelRegressor
-from kernadv.regression.bandwidth import Selection, Selector, get
+from kernadv.regression._base import HIGHEST_DEGREE, IN_MEMORY, KernelRegressor
+from kernadv.regression.bandwidth import SELECTORS, CriterionSelector, Selection, Selector, get
 from kernadv.regression.bandwidth._mixed import select_mixed
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
+if TYPE_CHECKING:
+    from kernadv.regression.operators.smoother import DeviceSmoother
+
 SIDES = ("both", "past")
+#: Selectors that also work on a device.
+ON_DEVICE = {name for name, each in SELECTORS.items() if isinstance(each, CriterionSelector) and each.on_device}
 #: A bandwidth is selected from at least this many rows.
 FEWEST = 3
 
@@ -48,6 +53,10 @@ class LocalPolynomial(KernelRegressor):
         Categorical columns (index or name) and their kernel: "ordered" (Wang-van Ryzin), "unordered" (Aitchison-Aitken),
         or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".  The order of levels that are text comes
         from a data frame (ordered categories of pandas, polars' Enum) or from here: ``{"size": ("ordered", ["S", "L"])}``.
+
+    backend : {"auto", "numba", "torch"}
+        With "auto" tensors on a GPU are smoothed there, at degree 0 or 1, and everything else in main memory (documentation,
+        "Regressors on a GPU"); with "numba" everything in main memory; "torch" does with all tensors as with those on a GPU.
 
     Attributes
     ----------
@@ -92,6 +101,7 @@ class LocalPolynomial(KernelRegressor):
         radial: bool = False,
         side: str = "both",
         categorical: dict[Any, Any] | None = None,
+        backend: str = "auto",
     ) -> None:
         self.degree = degree
         self.bandwidth = bandwidth
@@ -99,6 +109,7 @@ class LocalPolynomial(KernelRegressor):
         self.radial = radial
         self.side = side
         self.categorical = categorical
+        self.backend = backend
 
     def _spec(self) -> LocalPolynomialSpec:
         degree = check_count(self.degree, "degree", 0, HIGHEST_DEGREE)
@@ -111,6 +122,11 @@ class LocalPolynomial(KernelRegressor):
         self.bandwidth_ = smoother.bandwidth
         for category, smoothing in zip(self.categories_, smoother.smoothing.tolist(), strict=True):
             self.bandwidth_ = np.insert(self.bandwidth_, category.column, smoothing)
+        return smoother
+
+    def _with_bandwidth_on_device(self, smoother: DeviceSmoother) -> DeviceSmoother:
+        smoother, self.selection_ = _choose_on_device(self.bandwidth, smoother)
+        self.bandwidth_ = smoother.bandwidth
         return smoother
 
     def _bandwidth_at(self, at: Points) -> FloatArray | None:
@@ -137,12 +153,14 @@ class _FixedDegree(LocalPolynomial):
         radial: bool = False,
         side: str = "both",
         categorical: dict[Any, Any] | None = None,
+        backend: str = "auto",
     ) -> None:
         self.bandwidth = bandwidth
         self.kernel = kernel
         self.radial = radial
         self.side = side
         self.categorical = categorical
+        self.backend = backend
 
 
 class NadarayaWatson(_FixedDegree):
@@ -150,7 +168,7 @@ class NadarayaWatson(_FixedDegree):
 
     Parameters
     ----------
-    bandwidth, kernel, radial, side, categorical
+    bandwidth, kernel, radial, side, categorical, backend
         As in `LocalPolynomial`.
 
     References
@@ -172,7 +190,7 @@ class LocalLinear(_FixedDegree):
 
     Parameters
     ----------
-    bandwidth, kernel, radial, side, categorical
+    bandwidth, kernel, radial, side, categorical, backend
         As in `LocalPolynomial`.
 
     References
@@ -203,11 +221,7 @@ def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, S
         categorical = np.zeros(len(h), np.bool_)
         categorical[[category.column for category in categories]] = True
         continuous, smoothing = h[~categorical], h[categorical]
-        if not (continuous > 0).all() or not np.isfinite(h).all():
-            raise ArgumentError(
-                f"bandwidth must be positive and finite, got {bandwidth!r}; it is the half-width of a compact kernel's "
-                "support and the scale of the others"
-            )
+        _check_positive(continuous, bandwidth)
         for category, value in zip(categories, smoothing.tolist(), strict=True):
             if not 0.0 <= value <= category.largest:
                 raise ArgumentError(
@@ -216,11 +230,7 @@ def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, S
                 )
         return smoother.with_bandwidth(continuous, smoothing), None
     selector = get(bandwidth)
-    if n < FEWEST:
-        raise ArgumentError(
-            f"bandwidth={bandwidth!r} needs at least {FEWEST} rows of positive weight, got n_samples={n}; "
-            "give a number instead"
-        )
+    _check_rows(bandwidth, n)
     if categories:
         selection = select_mixed(selector, smoother)
         return smoother.with_bandwidth(selection.bandwidth, selection.smoothing), selection
@@ -238,6 +248,41 @@ def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, S
         return smoother.with_bandwidth(span), None
     selection = selector.select(smoother)
     return smoother.with_bandwidth(selection.bandwidth), selection
+
+
+def _choose_on_device(bandwidth: Any, smoother: DeviceSmoother) -> tuple[DeviceSmoother, Selection | None]:
+    """The same for data on a device."""
+    d, n = smoother.x.shape
+    if not isinstance(bandwidth, (str, Selector)):
+        h = _numbers(bandwidth, d, False)
+        _check_positive(h, bandwidth)
+        return smoother.with_bandwidth(h), None
+    selector = get(bandwidth)
+    if not isinstance(selector, CriterionSelector) or not selector.on_device:
+        raise ArgumentError(
+            f"on a device a bandwidth is a number, or selected by {', '.join(sorted(ON_DEVICE))}, got {bandwidth!r}; "
+            f"{IN_MEMORY}"
+        )
+    _check_rows(bandwidth, n)
+    sample: Any = smoother.sample()  # it does what `Ordered` does, with tensors
+    selection = selector.minimise(sample)
+    return smoother.with_bandwidth(selection.bandwidth), selection
+
+
+def _check_positive(h: FloatArray, bandwidth: Any) -> None:
+    if not (h > 0).all() or not np.isfinite(h).all():
+        raise ArgumentError(
+            f"bandwidth must be positive and finite, got {bandwidth!r}; it is the half-width of a compact kernel's "
+            "support and the scale of the others"
+        )
+
+
+def _check_rows(bandwidth: Any, n: int) -> None:
+    if n < FEWEST:
+        raise ArgumentError(
+            f"bandwidth={bandwidth!r} needs at least {FEWEST} rows of positive weight, got n_samples={n}; "
+            "give a number instead"
+        )
 
 
 def _numbers(bandwidth: Any, columns: int, mixed: bool) -> FloatArray:

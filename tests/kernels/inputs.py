@@ -15,33 +15,43 @@ from kernadv.moments import Histories, Windows
 from kernadv.regression.operators import flash
 
 
-def stretched_weight(u, a, b):
-    return 1.0 - u * u * a
-
-
 @dataclass(frozen=True)
-class Stretched(Kernel):
-    """The Epanechnikov kernel scaled to a variance of 1, as statistics often states it."""
+class Scaled(Kernel):
+    """The power kernel (1 - (u / support)^2)^exponent of any support; exponent 0: closed."""
 
-    name = "stretched"
-    support = 5.0**0.5
+    support: float = 5.0**0.5
+    exponent: int = 1
+
+    @property
+    def name(self):
+        return f"scaled-{self.support:.2g}-{self.exponent}"
+
+    @property
+    def closed(self):
+        return self.exponent == 0
 
     def formula(self, u, xp):
-        return 1.0 - u * u / 5.0
+        return (1.0 - (u / self.support) ** 2) ** self.exponent
 
     def moment(self, k):
-        return KERNELS["epanechnikov"].moment(k) * self.support ** (k + 1)
+        raise NotImplementedError
 
-    def square_moment(self, k):
-        return KERNELS["epanechnikov"].square_moment(k) * self.support ** (k + 1)
+    square_moment = moment
 
     def triton_profile(self):
-        return Fused(stretched_weight, None, 0.2, 0)
+        return Fused(weight=scaled, log2=None, a=1.0 / self.support, b=self.exponent)
+
+
+def scaled(u, inverse, exponent):
+    weight = 0.0 * u + 1.0
+    if exponent == 1:
+        weight = 1.0 - (u * inverse) * (u * inverse)
+    return weight
 
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
-ALL = [*KERNELS.values(), Exponential(0.9), Power("quartic", 4, 2), Stretched()]
+ALL = [*KERNELS.values(), Exponential(0.9), Power("quartic", 4, 2), Scaled(), Scaled(2.0, 0)]
 NAMES = [kernel.name for kernel in ALL]
 LENGTHS = [0, 1, 2, 31, 32, 33, 64, 65, 129]
 GRID = [Steps(3), Steps(64), Steps(np.inf), Relative(0.1), Relative(0.29), Relative(1.0)]

@@ -5,7 +5,7 @@ With ``TRITON_INTERPRET=1`` in Triton's interpreter on the CPU, else on the GPU.
 
 import pytest
 import torch
-from inputs import INTERPRETED, MARKS, Stretched, close, cloud, flash_summary, flash_windows
+from inputs import INTERPRETED, MARKS, Scaled, close, cloud, flash_summary, flash_windows
 
 from kernadv.kernels import KERNELS
 from kernadv.regression.operators import flash, triton_flash
@@ -56,9 +56,9 @@ def test_flash_shapes(count, total, width, split):
 def test_flash_of_another_support(precision):
     """A kernel may reach beyond one bandwidth, in features and in time."""
     queries, points, y, step = cloud(17, 90, 8)
-    windows = flash_windows(step, Stretched(), 0.7, 0.5)
-    got = triton_flash.flash_moments(queries, points, y, windows, Stretched(), Stretched(), precision)
-    expected = flash.flash_moments(queries, points, y, windows, Stretched(), Stretched())
+    windows = flash_windows(step, Scaled(), 0.7, 0.5)
+    got = triton_flash.flash_moments(queries, points, y, windows, Scaled(), Scaled(), precision)
+    expected = flash.flash_moments(queries, points, y, windows, Scaled(), Scaled())
     for k in range(9):
         close(got[k], expected[k], 1e-2 if precision == "bf16" else 1e-5)
 
@@ -116,9 +116,11 @@ def test_flash_with_the_whole_past():
         close(got[k], expected[k], 1e-5)
 
 
-@pytest.mark.parametrize("kernel", [KERNELS["gaussian"], KERNELS["triangular"]], ids=lambda k: k.name)
+@pytest.mark.parametrize(
+    "kernel", [KERNELS[name] for name in ("gaussian", "triangular", "exponential")], ids=lambda k: k.name
+)
 def test_flash_with_tiny_windows(kernel):
-    """Near a width of 0 points of other steps have no weight, and nothing is NaN."""
+    """Near a width of 0 points of other steps have no weight, or those of the nearest one; nothing is NaN."""
     queries, points, y, step = cloud(17, 90, 8)
     windows = flash_windows(torch.full_like(step, 1e-300), kernel, 1.0, 0.5)
     call = [queries, points, y, windows, KERNELS["gaussian"], kernel]

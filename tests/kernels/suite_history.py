@@ -7,21 +7,12 @@ import numpy as np
 import pytest
 import torch
 from inputs import DEVICE, MARKS, close, histories, queries
-from waiting import Dispatched, unread
+from launches import fused
+from waiting import unread
 
 from kernadv import KernelValueEstimator
 from kernadv.clock import Steps
-from kernadv.device import (
-    batch,
-    groups,
-    history,
-    namespace,
-    places,
-    table,
-    totals,
-    triton_kernels,
-    visits,
-)
+from kernadv.device import groups, history, places, table, totals, triton_kernels, visits
 from kernadv.kernels import KERNELS
 from kernadv.moments import numpy_ as reference
 
@@ -312,22 +303,8 @@ def test_groups_of_any_size(size):
     close(got, groups.sum_by_doubling(parts, made.group, made.end).cpu(), 1e-12)
 
 
-@pytest.fixture
-def fused(monkeypatch):
-    """The launchers instead of the operators."""
-    from kernadv.moments import ops, triton_ragged
-
-    for name in ("smooth_rows", "sum_groups", "sum_of_groupmates", "fill_from_elsewhere", "add_totals",
-                 "advantages_of_rows"):  # fmt: skip
-        monkeypatch.setattr(batch, name, getattr(triton_kernels, name))
-    for name in ("arrange_rows", "enter_ids", "put_visits"):
-        monkeypatch.setattr(history, name, getattr(triton_kernels, name))
-    monkeypatch.setattr(table, "find_ids", triton_kernels.find_ids)
-    monkeypatch.setattr(namespace, "sum_elsewhere", triton_kernels.sum_elsewhere)
-    monkeypatch.setattr(ops, "trusted_moments", triton_ragged.ragged_moments)
-
-
-def test_a_history_made_of_them(fused, monkeypatch):
+@fused()
+def test_a_history_made_of_them(monkeypatch):
     """All of them together, as a GPU runs them, over many batches and a growing history."""
     rng = np.random.default_rng(30)
     here = KernelValueEstimator.kae(0.4, backend="numba")
@@ -339,32 +316,3 @@ def test_a_history_made_of_them(fused, monkeypatch):
         z[rng.random(30) < 0.2] = np.nan
         got = there.advantages(*on_device(ids, z), step)
         np.testing.assert_allclose(got.cpu().numpy(), here.advantages(ids, z, step), rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize(("make", "most"), [(KernelValueEstimator.kae, 17), (KernelValueEstimator, 67)])
-def test_launches_of_a_call(make, most, fused, monkeypatch):
-    """As the page of the kernels says: each operator of torch counts once, and each launch of a fused kernel."""
-    est = make(backend="torch" if DEVICE == "cpu" else "auto")
-    ids, z = torch.arange(60, device=DEVICE) // 4, torch.rand(60, device=DEVICE)
-    for step in (1, 2):  # a pool learns from the first in main memory
-        est.advantages(ids, z, step)
-    launched, kind = [], type(triton_kernels.put_kernel)
-    run, run_rows = kind.run, namespace.run_rows
-
-    def counted(self, *arguments, **options):
-        launched.append(self)
-        before = watch.operators.copy()
-        result = run(self, *arguments, **options)
-        watch.operators = before  # the interpreter's own are none of the call's
-        return result
-
-    def over_rows(program, numbers, reads, writes, sums):
-        launched.extend([program] * (sums > 0))  # the sums of its blocks are added up
-        return run_rows(program, numbers, reads, writes, sums)
-
-    monkeypatch.setattr(kind, "run", counted)
-    monkeypatch.setattr(namespace, "run_rows", over_rows)
-    with Dispatched() as watch:
-        est.advantages(ids, z, 3)
-    assert triton_kernels.put_kernel in launched
-    assert sum(watch.operators.values()) + len(launched) <= most, (watch.operators, launched)

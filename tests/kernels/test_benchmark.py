@@ -446,7 +446,7 @@ def test_counts_of_machine_code(predict):
     code = [(0x00, "MOV R1, R2"), (0x10, "LDGSTS.E.BYPASS.128 [R1], desc[UR1][R2.64]"), (0x20, "@!P1 MUFU.EX2 R1, R2"),
             (0x30, "HGMMA.64x128x16.F32.BF16 R1, R2, gdesc[UR1], R1"), (0x40, "LDGSTS.E.BYPASS.128 [R1], desc[UR1][R2.64]"),
             (0x50, "@P0 BRA 0x30"), (0x60, "DADD R2, R2, R4"), (0x70, "@!P0 BRA 0x20"), (0x80, "EXIT")]  # fmt: skip
-    assert predict.loops_of(code) == [(0x20, 0x70), (0x30, 0x50)]
+    assert predict.aot.loops_of(code) == [(0x20, 0x70), (0x30, 0x50)]
     found = predict.counted(code, lambda depth, count: [{1: 3, 2: 12}[depth]], "this")
     assert found == predict.Count(3 + 3 * 3 + 3 * 12, 3, 3, 12 * 512, 12 * 2 * 64 * 128 * 16 / 4)
     with pytest.raises(ValueError, match="this: 1 loops at depth 2, but 2 are known"):
@@ -467,7 +467,7 @@ def test_bounds_stay_within_the_page(name, predict):
 def test_every_configuration_is_predicted(predict):
     rows = json.loads((RESULTS / "gpu_predicted.json").read_text())
     names = {case for each in predict.aot.configurations() for case, _ in predict.sizes(each)}
-    assert {row["case"] for row in rows} == names | {"plain call", "pooled call"}
+    assert {row["case"] for row in rows} == names | {"plain call", "pooled call", "pooled call of 2 steps"}
     assert all({"case", "gpu", "bound_us", "floor_us", "target_us", "registers", "spills"} <= set(row) for row in rows)
     assert {row["gpu"] for row in rows} == {"H100", "H200"}
     page = (RESULTS / "gpu_predicted.md").read_text()
@@ -476,9 +476,32 @@ def test_every_configuration_is_predicted(predict):
 
 
 def test_launches_of_a_call(predict):
+    """As the page says; the fused kernels are among them."""
     rows = json.loads((RESULTS / "gpu_predicted.json").read_text())
     committed = {row["case"]: row["launches"] for row in rows if row["launches"]}
-    assert all(row.launches <= committed[row.case] for row in predict.calls())
+    assert committed == {row.case: row.launches for row in predict.calls()}
+    page = (ROOT / "docs" / "kernels.md").read_text()
+    plain, pooled, two = (committed[case] for case in ("plain call", "pooled call", "pooled call of 2 steps"))
+    assert f"A plain call launches {plain} times" in page
+    assert f"{pooled:,} times" in page
+    assert f"{two - pooled} more for each further step" in page
+    launches = predict.of_a_call(predict.KernelValueEstimator.kae)
+    kernels = {name for name in launches if name.endswith("_kernel")}
+    assert {"ragged_kernel", "rows_kernel", "find_kernel", "merge_kernel", "put_kernel", "totals_kernel"} <= kernels
+    assert f"{sum(launches[name] for name in kernels)} of these are the fused" in page.replace("\n", " ")
+
+
+@pytest.mark.parametrize("precision", ["bf16x3", "bf16"])
+def test_tiles_by_descriptors_are_counted(precision, predict):
+    """Those of an H100, in bfloat16, once or as two parts; every tile of the points for every tile of the queries."""
+    configuration = next(
+        each for each in predict.aot.configurations() if each.name == f"flash-plain gaussian {precision}"
+    )
+    size = dict(predict.sizes(configuration))[f"flash-plain gaussian {precision} D256"]
+    bq, bn, bd, *_ = predict.aot.triton_flash.tile(precision, timed=False, descriptors=True)
+    assert size.programs == -(-8192 // bq)
+    parts = 2 if precision == "bf16x3" else 1
+    assert size.copied == -(-100_000 // bn) * (256 // bd) * (bq + bn) * bd * 2 * parts
 
 
 def test_prediction_from_the_command_line():

@@ -270,18 +270,6 @@ def test_where_an_estimator_works(monkeypatch):
     assert not moments.on_device("auto", OnGpu())
 
 
-@pytest.mark.parametrize("name", ["kae-triangular", "steps-exponential"])
-def test_operators_of_a_call(name):
-    """As many as the page of the kernels says; each costs a launch."""
-    est, ids, z = MAKE[name](backend="torch"), torch.arange(60) // 4, torch.rand(60)
-    est.advantages(ids, z, 1)
-    with Dispatched() as watch:
-        est.advantages(ids, z, 2)
-    assert {"kernadv.ragged_moments.default", "kernadv.smooth_rows.default", "kernadv.enter_ids.default",
-            "kernadv.put_visits.default"} <= set(watch.operators)  # fmt: skip
-    assert sum(watch.operators.values()) <= 12, watch.operators
-
-
 def test_a_refused_batch_leaves_no_names():
     estimator = KernelValueEstimator.kae(0.5, backend="torch")
     estimator.advantages(["a", "b"], torch.tensor([1.0, 0.0]), 5)

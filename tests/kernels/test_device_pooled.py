@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from streams import REWARDS, batches, hostile  # noqa: E402
-from waiting import Dispatched, Forbidden, fake, leave_unanswered  # noqa: E402
+from waiting import Forbidden, fake, leave_unanswered  # noqa: E402
 
 from kernadv import KernadvError, KernelValueEstimator, Pooling  # noqa: E402
 from kernadv.device import history  # noqa: E402
@@ -340,16 +340,6 @@ def test_features_may_be_large_and_ids_too_large_for_a_batch(first):
         got = there.advantages(torch.as_tensor(ids), torch.as_tensor(z), step).numpy()
         np.testing.assert_allclose(got, here.advantages(ids, z, step), rtol=1e-9, atol=1e-9)
     assert there.state_dict()["pool.features.trial"].any()
-
-
-@pytest.mark.parametrize(("steps", "most"), [(1, 1140), (2, 1340), (4, 1740)])
-def test_operators_of_a_call(steps, most):
-    """As many as the page of the kernels says; each costs a launch."""
-    est, ids, z = MAKE["default"]("torch"), torch.arange(60) // 4, torch.rand(60)
-    est.advantages(ids, z, 1)
-    with Dispatched() as watch:
-        est.advantages(ids, z, 2 + np.arange(60) % steps)
-    assert sum(watch.operators.values()) <= most, watch.operators
 
 
 def test_the_pool_is_one_graph():

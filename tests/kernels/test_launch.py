@@ -16,7 +16,15 @@ from kernadv.device.table import Table
 from kernadv.device.visits import Visits
 from kernadv.kernels import KERNELS
 from kernadv.moments import Histories, Windows, triton_ragged
-from kernadv.regression.operators import flash, prequential, triton_flash, triton_prequential, triton_weights
+from kernadv.regression.operators import (
+    flash,
+    local,
+    prequential,
+    triton_flash,
+    triton_local,
+    triton_prequential,
+    triton_weights,
+)
 
 KERNEL = KERNELS["triangular"]
 
@@ -51,7 +59,8 @@ class Device:
 def device(monkeypatch):
     made = Device()
     kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
-               triton_flash.flash_kernel, triton_kernels.others_kernel, triton_kernels.rows_kernel,
+               triton_flash.flash_kernel, triton_local.local_kernel, triton_kernels.others_kernel,
+               triton_kernels.rows_kernel,
                triton_kernels.merge_kernel, triton_kernels.put_kernel, triton_kernels.find_kernel,
                triton_kernels.settle_kernel, triton_kernels.scan_kernel, triton_kernels.mean_kernel,
                triton_kernels.reach_kernel, triton_kernels.errors_kernel, triton_kernels.totals_kernel)  # fmt: skip
@@ -100,6 +109,31 @@ def test_weights(device, sample):
     assert device.launched[0][0] == (3, 1, 1)
 
 
+@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize(("dimensions", "degree", "grid"), [(1, 0, 1), (1, 1, 32), (5, 1, 16), (40, 0, 32)])
+def test_local(device, dimensions, degree, grid, real):
+    x = torch.rand(dimensions, 1000, dtype=getattr(torch, real))
+    which = local.columns(dimensions, 2, degree, x.device)
+    inverse = torch.ones((grid, dimensions, 1), dtype=torch.float64)
+    triton_local.local_moments(x, x[:1].expand(2, -1).contiguous(), x, inverse, KERNEL, which, first=0)
+    bk, bh, _, bn = triton_local.tile(len(which.channel), grid, real)
+    blocks = -(-grid // bh) * -(-len(which.channel) // bk)
+    shares = max(min(triton_local.PROGRAMS // (32 * blocks), -(-1000 // (8 * bn))), 1)
+    assert device.launched[0][0] == (32, blocks, shares)
+
+
+def test_local_of_neighbours(device):
+    """A bandwidth for each query, of a few queries that share the points; also one alone."""
+    x = torch.rand(3, 1000)
+    for many in (1, 17):
+        inverse = torch.ones(many, dtype=torch.float64).expand(1, 3, -1)
+        which = local.columns(3, 2, 0, x.device)
+        triton_local.local_moments(
+            x, x[:2].contiguous(), x[:, :many].contiguous(), inverse, KERNEL, which, radial=True, side="past"
+        )
+    assert [grid for grid, _ in device.launched] == [(1, 1, 32)] * 2
+
+
 def test_rows(device):
     z, ends = torch.ones(300, dtype=torch.float64), torch.zeros((2, 300), dtype=torch.int64)
     triton_kernels.smooth_rows(torch.ones((9, 300), dtype=torch.float64), z, *ends, "local_linear")
@@ -111,6 +145,21 @@ def test_groups(device):
     triton_kernels.sum_of_groupmates(parts, *ends)
     triton_kernels.sum_groups(parts[0], *ends)
     assert [grid for grid, _ in device.launched] == 2 * [(3, 1, 1)]
+
+
+def test_sizes_of_groups_are_not_compiled_in(device):
+    """One binary for groups of any size, which therefore has the same registers."""
+    count = 1024
+    for size in (8, 16, 64, 128):
+        first = torch.arange(count) // size * size
+        parts = torch.ones((9, count), dtype=torch.float64)
+        triton_kernels.smooth_rows(parts, parts[0], first, first + size, "local_linear")
+        triton_kernels.sum_of_groupmates(parts, first, first + size)
+        triton_kernels.mean_elsewhere(parts[0], first, first + size, parts[0, 0])
+        triton_kernels.add_totals(*parts[1:4], parts[0], first, first + size, parts[4], parts[5], parts[6], 0.98)
+    for kernel in (triton_kernels.rows_kernel, triton_kernels.others_kernel, triton_kernels.mean_kernel,
+                   triton_kernels.errors_kernel):  # fmt: skip
+        assert len(kernel.device_caches[0][0]) == 1
 
 
 def test_history(device):
@@ -164,6 +213,16 @@ def test_flash(device, precision):
     bq = triton_flash.tile(precision, True, True)[0]
     assert grid[0] == -(-200 // bq)
     assert metadata.shared < 228 * 1024
+
+
+@pytest.mark.parametrize("precision", flash.PRECISIONS)
+def test_numbers_of_features_are_not_compiled_in(device, precision):
+    """Features are padded to whole tiles: one binary, that of the budget, for any number of them."""
+    for width in (1, 33, 64, 256, 1024):
+        points = flash.Points(torch.randn(160, width))
+        call = [points, points, torch.ones(160), flash.Windows(1.0), KERNELS["gaussian"], KERNEL]
+        triton_flash.flash_moments(*call, precision, 0, split=2)
+    assert len(triton_flash.flash_kernel.device_caches[0][0]) == 1
 
 
 def test_same_kernel_is_compiled_once(device, sample):

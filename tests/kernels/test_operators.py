@@ -10,7 +10,7 @@ from kernadv.device import groups, places, table, totals, visits  # noqa: E402
 from kernadv.kernels import KERNELS, Kernel  # noqa: E402
 from kernadv.moments import Histories, Moments, Windows, dispatch, ops, triton_  # noqa: E402
 from kernadv.moments import numpy_ as reference  # noqa: E402
-from kernadv.regression.operators import flash, nearest  # noqa: E402
+from kernadv.regression.operators import flash, local, nearest  # noqa: E402
 from kernadv.regression.operators import ops as operators  # noqa: E402
 from kernadv.regression.operators.prequential import half_widths  # noqa: E402
 
@@ -177,6 +177,15 @@ def calls(sample, windows):
             7,
             4,
         ),
+        operators._local_moments: (
+            *torch.rand((3, 2, 9), dtype=torch.float64),
+            torch.ones((4, 2, 1), dtype=torch.float64),
+            *local.columns(2, 2, 1, torch.device("cpu")),
+            key,
+            True,
+            "past",
+            0,
+        ),
         operators._flash_moments: (*q, *x, torch.randn(9), width, reach, 1.0, 0.5, key, key, 1, "bf16x3"),
     }
 
@@ -192,6 +201,7 @@ def test_opcheck(calls):
 def test_compiles_without_a_break(sample, windows):
     points = flash.Points(torch.randn(9, 5))
     total = int(sample.length.sum())
+    which = local.columns(5, 1, 0, torch.device("cpu"))
 
     def values(sample, windows, points):
         made = ops.ragged_moments(sample, windows, "gaussian")
@@ -199,7 +209,10 @@ def test_compiles_without_a_break(sample, windows):
                 operators.prequential_cv(sample, GRID, "cosine").loss,
                 operators.batched_kernel_weights(sample, windows, "gaussian", 1, total=total),
                 operators.flash_smoother(points, points, points.features.sum(1), flash.Windows(1.0), "gaussian",
-                                         "uniform").value)  # fmt: skip
+                                         "uniform").value,
+                operators.local_moments(points.features.T.contiguous(), points.features.T[:1].contiguous(),
+                                        points.features.T.contiguous(), torch.ones((1, 5, 1), dtype=torch.float64),
+                                        "gaussian", which))  # fmt: skip
 
     compiled = torch.compile(values, fullgraph=True, backend="aot_eager")
     arguments = sample, windows, points

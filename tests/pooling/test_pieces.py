@@ -67,28 +67,28 @@ def test_beliefs_are_beta_laws(alpha, beta, level):
         mean * (1.0 - mean)
     )  # of the logit; times the variance of a Beta law without the 1 of its denominator
     assert belief.variance.item() == pytest.approx(mean * (1.0 - mean) / (alpha + beta) * slope**2, rel=1e-6)
-    np.testing.assert_allclose(np.ravel(belief.at(level)), [alpha, beta], rtol=1e-9)
+    np.testing.assert_allclose(np.ravel(belief.at(level, NUMPY)), [alpha, beta], rtol=1e-9)
 
 
 def test_beliefs_move_as_their_walk_and_their_discount_say():
     belief = Beliefs(np.zeros((2, 3)), np.array([[1.0, 2.0, 0.5], [0.1, 4.0, 3.0]]))
     walk, discount = np.array([0.0, 0.3, 0.0]), np.array([0.0, 0.0, 0.07])
-    later = belief.later(np.array([[5.0], [2.0]]), walk, discount)
+    later = belief.later(np.array([[5.0], [2.0]]), walk, discount, NUMPY)
     np.testing.assert_array_equal(later.logit, belief.logit)
     for row, gap in enumerate((5.0, 2.0)):
         start = belief.variance[row]
         expected = [start[0], start[1] + gap * 0.09, start[2] * math.exp(0.07 * gap)]
         np.testing.assert_allclose(later.variance[row], expected, **CLOSE)
-    alpha, beta = belief.at(0.0)
-    worn = later.at(0.0)
+    alpha, beta = belief.at(0.0, NUMPY)
+    worn = later.at(0.0, NUMPY)
     assert (worn[0] + worn[1])[0, 2] == pytest.approx((alpha + beta)[0, 2] * math.exp(-0.35))  # its worth in rollouts
 
 
 def test_beliefs_stay_finite_over_any_gap():
     belief = Beliefs(np.array([[900.0, -900.0, 0.0]]), np.array([[1e-12, 1.0, 1e15]]))
     for gap in (0.0, 2.0**50, 1e300):
-        later = belief.later(np.full((1, 1), gap), np.full(3, 1e3), np.full(3, 1e3))
-        alpha, beta = later.at(0.0)
+        later = belief.later(np.full((1, 1), gap), np.full(3, 1e3), np.full(3, 1e3), NUMPY)
+        alpha, beta = later.at(0.0, NUMPY)
         assert (np.isfinite(alpha) & np.isfinite(beta) & (alpha > 0) & (beta > 0)).all()
 
 
@@ -266,7 +266,7 @@ def test_the_loss_of_a_trace_alone_is_that_of_the_past(worth):
     pool = used()[0]
     z = np.array([0.1, 0.7, 1 / 3])
     p = np.array([[0.2, 0.9], [0.3, 0.5], [1 / 3, 0.1]])
-    inside = batch_of([[1e6 + x] for x in z]).inside(1e6, 1e6 + 1.0)
+    inside = batch_of([[1e6 + x] for x in z]).inside(1e6, 1e6 + 1.0, NUMPY)
     found = pool._loss(p * worth, np.full((3, 2), worth), inside, pool.running.count)
     np.testing.assert_allclose(found, ((z[:, None] - p) ** 2).sum(0), rtol=1e-8)
 
@@ -580,7 +580,7 @@ def test_a_late_group_counts_as_much_as_its_prompt_has_not_moved_since():
     pool, notes = used(Pooling((2.0,), (0.0, 100.0), (), (0.0,)))
     level = float(pool.common.expected())
     late = beliefs_of(pool, asked(pool, [[1.0, 1.0]], [0], [3], notes, [9]))
-    alpha, beta = Beliefs(notes[:1, 2:4], notes[:1, 4:]).at(level)
+    alpha, beta = Beliefs(notes[:1, 2:4], notes[:1, 4:]).at(level, NUMPY)
     there = believed(alpha + 2.0, beta, level)
     before = np.concatenate([notes[0, 2:4], notes[0, 4:]])
     assert late[0, 0] == pytest.approx(there.logit[0, 0], rel=1e-9)
@@ -597,7 +597,7 @@ def test_a_group_of_a_billion(gap):
     size = len(after) // 2
     assert (after[size:] > 0).all()
     if not gap:
-        alpha, beta = Beliefs(after[:size], after[size:]).at(pool.common.expected())
+        alpha, beta = Beliefs(after[:size], after[size:]).at(pool.common.expected(), NUMPY)
         np.testing.assert_allclose(alpha, 3e8, rtol=1e-6)
         np.testing.assert_allclose(beta, 7e8, rtol=1e-6)
 

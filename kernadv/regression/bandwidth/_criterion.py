@@ -13,7 +13,6 @@ from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._ordered import Ordered, prepare
 from kernadv.regression.bandwidth._search import refine
-from kernadv.regression.local.polynomial import leverage
 from kernadv.regression.smoother import LinearSmoother
 
 #: A curve whose values differ by less than this share is flat.
@@ -72,6 +71,8 @@ class CriterionSelector(Selector):
 
     #: What the curve is called in reports.
     criterion: ClassVar[str]
+    #: Whether it also works on data on a device: errors must come from `Ordered.fitted` or `Ordered.from_past`.
+    on_device: ClassVar[bool] = False
     #: True if the criterion is a logarithm already.
     logarithmic: ClassVar[bool] = False
 
@@ -88,9 +89,8 @@ class CriterionSelector(Selector):
 
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
         """Errors of all points at one bandwidth (d,), or one per point (n, 1); by default residuals."""
-        smoother = sample.with_bandwidth(bandwidth)
-        fit = smoother.moments(smoother.points)
-        return Errors(sample.y - fit.value, leverage(fit, sample.weights))
+        value, leverage = sample.fitted(bandwidth)
+        return Errors(sample.y - value, leverage)
 
     def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
         """Criterion; by default the weighted mean of squares, summed over the responses.  NaN if an error is.
@@ -171,8 +171,12 @@ class CriterionSelector(Selector):
 
         If the responses are constant, every bandwidth is as good: the widest one is returned, with a flat curve of 0.
         """
-        sample = self.prepare(smoother)
+        return self.minimise(self.prepare(smoother))
+
+    def minimise(self, sample: Ordered) -> Selection:
+        """Select the bandwidth from prepared data."""
         grid = self.grid(sample)
+        sample.ahead(grid)
         if not sample.variance.any():
             return Selection(grid[-1], grid, np.zeros(len(grid)), self.criterion, True, True, 0.0)
         curve, scored = self.curve(sample, grid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,8 +10,10 @@ import numpy as np
 from kernadv._arrays import row_order
 from kernadv._errors import ArgumentError
 from kernadv._typing import FloatArray, IntArray
+from kernadv.kernels import Kernel
 from kernadv.regression.bandwidth._base import Selection
 from kernadv.regression.bandwidth._constants import EPANECHNIKOV, canonical
+from kernadv.regression.local.polynomial import leverage, smooth
 from kernadv.regression.neighbours import nearest
 from kernadv.regression.smoother import LinearSmoother
 
@@ -79,17 +81,32 @@ class Ordered(LinearSmoother):
         points have ``degree + 1`` distinct others to twice the range.  In d dimensions multiples of the standard deviations,
         from a quarter of ``n^(-1/d)`` to where the narrowest one is twice its range.
         """
-        factor = canonical(self.spec.kernel) / canonical(EPANECHNIKOV)
-        if self.x.shape[1] == 1:
-            x = self.x[:, 0]
-            apart = np.append(True, (np.diff(x) != 0.0) | (np.diff(self.label) != 0))
-            x, series = x[apart], self.label[apart]
-            near = nearest(x, series, x, series, self.spec.degree + 2)  # each point is its own first
-            low = float(np.quantile(near[near > 0.0], MOST))
-            return np.array([min(low, 0.25 * float(self.span[0])) * factor]), WIDEST * self.span * factor
-        scale = self.x.std(0)
-        low = 0.25 * len(self.x) ** (-1.0 / self.x.shape[1])
-        return low * factor * scale, WIDEST * factor * (self.span / scale).max() * scale
+        if self.x.shape[1] > 1:
+            return bounds_in_space(self.spec.kernel, len(self.x), self.span, self.x.std(0))
+        x = self.x[:, 0]
+        apart = np.append(True, (np.diff(x) != 0.0) | (np.diff(self.label) != 0))
+        x, series = x[apart], self.label[apart]
+        near = nearest(x, series, x, series, self.spec.degree + 2)  # each point is its own first
+        return bounds_on_line(self.spec.kernel, float(np.quantile(near[near > 0.0], MOST)), self.span)
+
+    def ahead(self, grid: FloatArray) -> None:
+        """Told of the bandwidths of the first search: on a device they are computed together, here one by one."""
+
+    def fitted(self, bandwidth: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Estimates at the points with one bandwidth (d,), or one per point (n, 1), and leverages.  # (n, C), (n,)"""
+        smoother = self.with_bandwidth(bandwidth)
+        fit = smoother.moments(smoother.points)
+        return fit.value, leverage(fit, self.weights)
+
+    def from_past(self, bandwidth: FloatArray) -> FloatArray:
+        """Estimates at the points from strictly earlier ones: queries lie one rounding step before them.  # (n, C)"""
+        spec, value = replace(self.spec, past=True), np.full_like(self.y, np.nan)
+        for points, _, x, _, _ in self.with_bandwidth(bandwidth).parts(self.points):
+            z = x / bandwidth
+            before = z.copy()
+            before[:, 0] = np.nextafter(before[:, 0], -np.inf)
+            value[points] = smooth(spec, z, self.y[points], self.weights[points], before, np.ones(z.shape[1])).value
+        return value
 
     def shifted(self, smoother: LinearSmoother, at: FloatArray | None) -> FloatArray:
         """Queries in the units of this sample of one series; by default the design points as they were given.  # (m, d)"""
@@ -103,6 +120,30 @@ class Ordered(LinearSmoother):
         low, high = (float(bound[0]) for bound in self.bounds())
         kept = np.array([min(max(bandwidth, low), high)])
         return Selection(kept, kept[None], np.full(1, np.nan), criterion, bool(kept[0] != bandwidth), bandwidth >= high)
+
+
+def bounds_on_line(kernel: Kernel, near: float, span: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """`Ordered.bounds` on a line, where most points have enough others within `near`."""
+    factor = canonical(kernel) / canonical(EPANECHNIKOV)
+    return np.array([min(near, 0.25 * float(span[0])) * factor]), WIDEST * span * factor
+
+
+def bounds_in_space(kernel: Kernel, n: int, span: FloatArray, deviation: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """`Ordered.bounds` in several dimensions, from the number of points, their ranges and their standard deviations."""
+    factor = canonical(kernel) / canonical(EPANECHNIKOV)
+    low = 0.25 * n ** (-1.0 / len(span))
+    return low * factor * deviation, WIDEST * factor * (span / deviation).max() * deviation
+
+
+def refuse_constant(span: FloatArray, series: bool) -> None:
+    """Raise if x is constant in a dimension."""
+    flat = np.flatnonzero(span <= 0.0)
+    if len(flat):
+        where = "" if len(span) == 1 else f" in dimension {flat[0]}"
+        raise ArgumentError(
+            f"x is constant{where}{' within every series' if series else ''}: no bandwidth can be selected; give one, or "
+            "drop the dimension"
+        )
 
 
 def prepare(smoother: LinearSmoother) -> Ordered:
@@ -139,13 +180,7 @@ def prepare(smoother: LinearSmoother) -> Ordered:
     first = np.searchsorted(label, label)
     points, values, own = x[used], y[used] - y[used[first]], weights[used] / weights[used].mean()
     points = points - np.column_stack([points[first, 0], *(np.full(len(used), c.min()) for c in points.T[1:])])
-    flat = np.flatnonzero(points.max(0) <= 0.0)
-    if len(flat):
-        where = "" if x.shape[1] == 1 else f" in dimension {flat[0]}"
-        within = "" if series is None else " within every series"
-        raise ArgumentError(
-            f"x is constant{where}{within}: no bandwidth can be selected; give one, or drop the dimension"
-        )
+    refuse_constant(points.max(0), series is not None)
     begin = np.unique(first)
     mean = np.add.reduceat(own[:, None] * values, begin) / np.add.reduceat(own, begin)[:, None]
     several = label if label[-1] else None

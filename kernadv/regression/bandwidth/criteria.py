@@ -13,7 +13,7 @@ from kernadv.regression.bandwidth._constants import one_sided_ratio
 from kernadv.regression.bandwidth._criterion import ROUNDING, CriterionSelector, Errors
 from kernadv.regression.bandwidth._ordered import Ordered
 from kernadv.regression.local.moments import exponents, local_moments
-from kernadv.regression.local.polynomial import kernel_weights, smooth
+from kernadv.regression.local.polynomial import kernel_weights
 from kernadv.regression.local.solve import SURE, solve_local
 from kernadv.regression.series import apart
 from kernadv.regression.smoother import LinearSmoother
@@ -44,6 +44,7 @@ class LeaveOneOut(CriterionSelector):
     """
 
     name = "leave_one_out"
+    on_device: ClassVar[bool] = True
     criterion: ClassVar[str] = "leave-one-out CV"
 
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
@@ -61,6 +62,7 @@ class GCV(CriterionSelector):
     """
 
     name = "gcv"
+    on_device: ClassVar[bool] = True
     criterion: ClassVar[str] = "generalised CV"
 
     def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
@@ -85,6 +87,7 @@ class AICc(CriterionSelector):
     """
 
     name = "aicc"
+    on_device: ClassVar[bool] = True
     criterion: ClassVar[str] = "AICc"
     logarithmic: ClassVar[bool] = True
 
@@ -266,18 +269,12 @@ class Prequential(CriterionSelector):
     """
 
     name = "prequential"
+    on_device: ClassVar[bool] = True
     criterion: ClassVar[str] = "prequential error"
 
     def errors(self, sample: Ordered, bandwidth: FloatArray) -> Errors:
-        """Errors of every point from the past: queries lie one rounding step before their points."""
-        spec, error = replace(sample.spec, past=True), np.full_like(sample.y, np.nan)
-        for points, _, x, _, _ in sample.with_bandwidth(bandwidth).parts(sample.points):
-            z, y = x / bandwidth, sample.y[points]
-            before = z.copy()
-            before[:, 0] = np.nextafter(before[:, 0], -np.inf)
-            fit = smooth(spec, z, y, sample.weights[points], before, np.ones(z.shape[1]))
-            error[points] = y - fit.value
-        return Errors(error, np.zeros(len(error)))
+        """Errors of every point from the past."""
+        return Errors(sample.y - sample.from_past(bandwidth), np.zeros(len(sample.y)))
 
 
 SELECTORS = (LeaveOneOut(), GCV(), AICc(), KFold(), HBlock(), OneSided(), Prequential())

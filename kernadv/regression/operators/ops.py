@@ -15,7 +15,7 @@ from kernadv.kernels import Kernel
 from kernadv.moments import Histories, Windows
 from kernadv.moments.checks import check_dtype, check_histories, check_windows
 from kernadv.moments.ops import fused_module, kernel_key, kernel_of
-from kernadv.regression.operators import flash, prequential, weights
+from kernadv.regression.operators import flash, local, prequential, weights
 from kernadv.regression.operators.flash import PRECISIONS, Fits, Points, check_points
 from kernadv.regression.operators.prequential import Scores, half_widths
 
@@ -56,6 +56,29 @@ def batched_kernel_weights(
     return _kernel_weights(*histories, *windows, kernel_key(kernel), degree, total, dtype)
 
 
+def flash_moments(
+    queries: Points,
+    points: Points,
+    response: Tensor,
+    windows: flash.Windows,
+    feature_kernel: str | Kernel,
+    time_kernel: str | Kernel,
+    degree: int = 0,
+    precision: str = "bf16x3",
+) -> Tensor:
+    """The sums from which `flash_smoother` makes its estimates, and their unit.
+
+    Parameters as in `flash_smoother`; the (10, Q) float32 result as in `kernadv.regression.operators.flash.flash_moments`.
+    """
+    check_points(queries, points, response, windows)
+    check_choice(precision, "precision", PRECISIONS)
+    _check_degree(degree)
+    return _flash_moments(
+        *queries, *points, response, windows.width, windows.reach, float(windows.bandwidth),
+        float(windows.other_prompt), kernel_key(feature_kernel), kernel_key(time_kernel), degree, precision,
+    )  # fmt: skip
+
+
 def flash_smoother(
     queries: Points,
     points: Points,
@@ -82,13 +105,7 @@ def flash_smoother(
     -------
     Fits of (Q,) float32 tensors
     """
-    check_points(queries, points, response, windows)
-    check_choice(precision, "precision", PRECISIONS)
-    _check_degree(degree)
-    out = _flash_moments(
-        *queries, *points, response, windows.width, windows.reach, float(windows.bandwidth),
-        float(windows.other_prompt), kernel_key(feature_kernel), kernel_key(time_kernel), degree, precision,
-    )  # fmt: skip
+    out = flash_moments(queries, points, response, windows, feature_kernel, time_kernel, degree, precision)
     s0, s1, s2, t0, t1, q0, q1, q2 = out[:8].double()
     some = s0 > 0
     s0 = torch.where(some, s0, 1.0)
@@ -102,6 +119,25 @@ def flash_smoother(
     value = torch.where(some, value, torch.nan)
     n_eff = torch.where(some & (norm > 0), 1.0 / torch.where(norm > 0, norm, 1.0), 0.0)
     return Fits(value.float(), n_eff.float())
+
+
+def local_moments(
+    x: Tensor,
+    channels: Tensor,
+    at: Tensor,
+    inverse: Tensor,
+    kernel: str | Kernel,
+    which: local.Columns,
+    *,
+    radial: bool = False,
+    side: str = "both",
+    first: int = -1,
+) -> Tensor:
+    """Weighted moments around any queries, (K, H, M) float64, without a matrix of queries x points.
+
+    Parameters and result as in `kernadv.regression.operators.local.local_moments`, of contiguous tensors of one type.
+    """
+    return _local_moments(x, channels, at, inverse, *which, kernel_key(kernel), radial, side, first)
 
 
 def _check_degree(degree: int) -> None:
@@ -162,3 +198,17 @@ def _flash_moments(
 @_flash_moments.register_fake
 def _(q, *rest):
     return q.new_empty((10, len(q)), dtype=torch.float32)
+
+
+@torch.library.custom_op("kernadv::local_moments", mutates_args=())
+def _local_moments(
+    x: Tensor, channels: Tensor, at: Tensor, inverse: Tensor, channel: Tensor, first: Tensor, second: Tensor,
+    kernel: str, radial: bool, side: str, own: int,
+) -> Tensor:  # fmt: skip
+    module, which = _module("triton_local", local, x, kernel), local.Columns(channel, first, second)
+    return module.local_moments(x, channels, at, inverse, kernel_of(kernel), which, radial=radial, side=side, first=own)
+
+
+@_local_moments.register_fake
+def _(x, channels, at, inverse, channel, first, second, kernel, radial, side, own):
+    return x.new_empty((len(channel), len(inverse), at.shape[1]), dtype=torch.float64)

@@ -84,7 +84,7 @@ def flash_kernel(
     norm = tl.load(q_norm + rq, mask=mq, other=0.0)
     if TIMED:
         now = tl.load(q_step + rq, mask=mq, other=0)
-        scale = 1.0 / tl.maximum(tl.load(width + rq, mask=mq, other=1.0), 1e-37)
+        scale = 1.0 / tl.maximum(tl.load(width + rq, mask=mq, other=1.0), 1e-20)  # no log2 weight falls below NOTHING
         edge = tl.load(reach + rq, mask=mq, other=-1)
     if OWN:
         own = tl.load(q_id + rq, mask=mq, other=-1)
@@ -284,7 +284,7 @@ def tile(precision: str, timed: bool, descriptors: bool) -> tuple[int, int, int,
         return 16, 64, 16, 4, 2
     if descriptors:
         return 128, 64 if timed else 256, 64, 8, 2
-    return {"bf16x3": (64, 64, 32, 4, 2), "bf16": (64, 64, 64, 8, 3)}[precision]
+    return {"bf16x3": (64, 64, 32, 4, 3), "bf16": (64, 64, 64, 8, 3)}[precision]
 
 
 def shares(queries: int, points: int, bq: int, bn: int, device: torch.device) -> int:

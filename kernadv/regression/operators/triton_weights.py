@@ -11,7 +11,7 @@ import triton.language as tl
 from kernadv.kernels import Kernel
 from kernadv.moments import Histories, Windows
 from kernadv.moments.launch import OPTIONS, device_code, fused, here, real_type
-from kernadv.moments.triton_ragged import blocks
+from kernadv.moments.triton_ragged import LEAST, blocks
 from kernadv.regression.operators.weights import RANK, UNDERFLOW
 
 
@@ -58,6 +58,7 @@ def weights_kernel(
     LINE: tl.constexpr,
     RANK: tl.constexpr,
     TINY: tl.constexpr,
+    LEAST: tl.constexpr,
     BH: tl.constexpr,
     BN: tl.constexpr,
 ):
@@ -68,8 +69,8 @@ def weights_kernel(
     size = tl.load(length + q).to(tl.int64)
     now = tl.load(at + q).to(tl.int64)
     to = tl.load(first + q).to(tl.int64)
-    bandwidth = tl.load(width + q * width_q + rh * width_h, mask=mh, other=1.0).to(REAL)
-    inverse = 1.0 / bandwidth
+    bandwidth = tl.load(width + q * width_q + rh * width_h, mask=mh, other=1.0)
+    inverse = 1.0 / tl.maximum(bandwidth.to(REAL), LEAST)
     edge = tl.load(reach + q * reach_q + rh * reach_h, mask=mh, other=0).to(tl.int64)
     s0 = tl.zeros((BH, BN), REAL)
     s1 = tl.zeros((BH, BN), REAL)
@@ -117,7 +118,7 @@ def kernel_weights(
             weights_kernel[(queries, triton.cdiv(grid, bh))](
                 *histories[:4], *windows, first, out, grid, total, *windows.width.stride(), *windows.reach.stride(),
                 WEIGHT=device_code(code.weight), A=code.a, B=code.b, EDGE=kernel.support != float("inf"),
-                REAL=real_type(dtype), LINE=degree == 1, RANK=RANK[dtype], TINY=UNDERFLOW[dtype],
+                REAL=real_type(dtype), LINE=degree == 1, RANK=RANK[dtype], TINY=UNDERFLOW[dtype], LEAST=LEAST[dtype],
                 BH=bh, BN=bn, num_warps=warps, **OPTIONS,
             )  # fmt: skip
     return out

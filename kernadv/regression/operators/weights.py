@@ -40,11 +40,11 @@ def kernel_weights(
     for q, (start, length) in enumerate(zip(histories.start.tolist(), histories.length.tolist(), strict=True)):
         own = slice(start, start + length)
         lag = windows.at[q] - histories.step[own]
-        n, d = histories.n[own].to(real), -lag.to(real)
+        n, d, past = histories.n[own].to(real), -lag.to(real), lag.to(windows.width.dtype)
         for h in range(len(out)):
             inside = (lag >= 0) & (lag <= windows.reach[q, h])
-            u = torch.where(inside, -d, 0.0) / windows.width[q, h].to(real)
-            w = torch.where(inside, kernel.formula(u, torch) * n, 0.0)
+            u = torch.where(inside, past, 0.0) / windows.width[q, h]  # in float32 a width of 1e-300 is 0
+            w = torch.where(inside, kernel.formula(u, torch).to(real) * n, 0.0)
             centre = (w * d).sum() / w.sum()
             sxx = (w * d * d).sum() - centre * (w * d).sum()
             line = (sxx > RANK[dtype] * (w * d * d).sum()) & (degree == 1)

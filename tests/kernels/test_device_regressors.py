@@ -1,0 +1,372 @@
+"""Regressors of tensors: the numbers of main memory, from the device's code and the kernels' references."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from waiting import Forbidden
+
+from kernadv import KernadvError
+from kernadv.kernels import KERNELS, Kernel
+from kernadv.regression import EmptyWindowWarning, KNeighborsSmoother, LocalLinear, LocalPolynomial, NadarayaWatson
+from kernadv.regression.operators import local, ops
+
+pytestmark = pytest.mark.filterwarnings("ignore::kernadv.EmptyWindowWarning")
+SELECTORS = ("leave_one_out", "gcv", "aicc", "prequential")
+
+
+def data(n, d, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d))
+    return x, np.sin(2 * x[:, 0]) + 0.1 * rng.standard_normal(n), rng.random(n) + 0.5, rng.standard_normal((23, d))
+
+
+def tensors(*arrays, dtype=torch.float64):
+    return [torch.as_tensor(part).to(dtype) for part in arrays]
+
+
+def close(got, expected, tolerance=1e-10):
+    """Relative to the largest; NaN in the same places."""
+    got = got.double().numpy()
+    assert got.shape == expected.shape
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+    top = np.nanmax(np.abs(expected), initial=1e-300)
+    assert np.nanmax(np.abs(got - expected), initial=0.0) <= tolerance * top
+
+
+def both(regressor, x, y, w, dtype=torch.float64):
+    """The fit in main memory and the one of tensors, of the same numbers."""
+    x, y, w = tensors(x, y, w, dtype=dtype)
+    here = regressor.set_params(backend="numba").fit(x.double().numpy(), y.double().numpy(), w.double().numpy())
+    return pickle.loads(pickle.dumps(here)), regressor.set_params(backend="torch").fit(x, y, w)
+
+
+def wide(d, radial):
+    """A bandwidth within which a line is determined."""
+    return 1.7 * (d**0.5 if radial else 1.0 if d < 40 else 2.5)
+
+
+# ---------------------------------------------------------------- the numbers
+@pytest.mark.parametrize(
+    ("regressor", "d", "n"),
+    [(NadarayaWatson, d, n) for d in (1, 2, 5, 40) for n in (1, 17, 300)]
+    + [(LocalLinear, d, n) for d, n in ((1, 17), (1, 300), (2, 17), (2, 300), (5, 17), (5, 300), (40, 300))],
+)
+def test_sizes(regressor, d, n):
+    x, y, w, at = data(n, d)
+    for radial in (False, True):
+        here, there = both(regressor(wide(d, radial), radial=radial), x, y, w)
+        close(there.predict(*tensors(at)), here.predict(at))
+        close(there.loo_predict(), here.loo_predict())
+        close(there.hat_matrix(*tensors(at)), here.hat_matrix(at))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("side", ["both", "past"])
+@pytest.mark.parametrize("regressor", [NadarayaWatson, LocalLinear])
+def test_kernels(kernel, side, regressor):
+    x, y, w, at = data(60, 2)
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+        for radial in (False, True):
+            here, there = both(regressor(2.5, kernel=kernel, side=side, radial=radial), x, y, w, dtype)
+            q = tensors(at, dtype=dtype)[0]
+            close(there.predict(q), here.predict(q.double().numpy()), tolerance)
+            close(there.loo_predict(), here.loo_predict(), 10 * tolerance)
+
+
+@pytest.mark.parametrize("kernel", ["uniform", "triangular"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_edges_of_a_grid(kernel, dtype):
+    """Points exactly one bandwidth away count where the kernel is positive at its edge, whatever the rounding."""
+    x = 0.1 * np.arange(40.0)[:, None]
+    y = np.sin(x[:, 0])
+    here = NadarayaWatson(0.3, kernel=kernel).fit(x, y)
+    there = NadarayaWatson(0.3, kernel=kernel, backend="torch").fit(*tensors(x, y, dtype=dtype))
+    close(there.predict(*tensors(x, dtype=dtype)), here.predict(x), 1e-10 if dtype == torch.float64 else 1e-6)
+
+
+def test_points_that_are_alone():
+    """Others that weigh nothing beside the point itself leave it without an estimate from others."""
+    x, y, w, _ = data(60, 1)
+    x[:2] = [[7.0], [30.0]]
+    for kernel in ("gaussian", "tricube"):
+        here, there = both(NadarayaWatson(0.8, kernel=kernel), x, y, w)
+        assert np.isnan(here.loo_predict()[:2]).tolist() == [kernel != "gaussian", True]
+        close(there.loo_predict(), here.loo_predict(), 1e-8)
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+@pytest.mark.parametrize("d", [1, 2, 5, 40])
+@pytest.mark.parametrize("tied", [False, True], ids=["apart", "tied"])
+def test_neighbours(degree, d, tied):
+    """Ties, several points at a query, places that count once; in all dimensions."""
+    x, y, w, at = data(120, d)
+    if tied:
+        x, at = np.rint(x), np.rint(at)
+    few = 3 if degree == 0 else min(2 * d + 8, len(np.unique(x, axis=0)))
+    for kernel in ("tricube", "uniform", "gaussian"):
+        for ties in ("count", "distinct"):
+            for k in {1 if degree == 0 else few, few, 0.8}:
+                here, there = both(KNeighborsSmoother(k, degree=degree, kernel=kernel, ties=ties, scale=1.3), x, y, w)
+                assert here.k_ == there.k_
+                close(there.predict(*tensors(at)), here.predict(at), 1e-9)
+                close(there.loo_predict(), here.loo_predict(), 1e-8 if degree else 1e-10)
+                close(there.hat_matrix(*tensors(at)), here.hat_matrix(at), 1e-9)
+
+
+def test_neighbours_in_float32():
+    """The k-th neighbour counts with the uniform kernel, far from the origin too."""
+    x, y, w, at = data(200, 3)
+    here, there = both(KNeighborsSmoother(7, kernel="uniform"), x + 50.0, y, w, torch.float32)
+    q = tensors(at + 50.0, dtype=torch.float32)[0]
+    close(there.predict(q), here.predict(q.double().numpy()), 1e-5)
+
+
+@pytest.mark.parametrize("regressor", [NadarayaWatson, LocalLinear])
+@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize(("d", "n"), [(1, 17), (1, 300), (2, 60), (5, 80)])
+def test_selection(regressor, selector, d, n):
+    x, y, w, _ = data(n, d)
+    here, there = both(regressor(selector), x, y, w)
+    mine, theirs = there.selection_, here.selection_
+    np.testing.assert_allclose(mine.grid, theirs.grid, rtol=1e-12)
+    np.testing.assert_allclose(mine.curve, theirs.curve, rtol=1e-10 if regressor is NadarayaWatson else 1e-9)
+    np.testing.assert_allclose(mine.value, theirs.value, rtol=1e-5)
+    assert (mine.criterion, mine.at_edge, mine.flat) == (theirs.criterion, theirs.at_edge, theirs.flat)
+    if regressor is NadarayaWatson:
+        _, there = both(regressor(selector), x, y, w, torch.float32)
+        np.testing.assert_allclose(there.selection_.curve, theirs.curve, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kernel", "radial"), [("gaussian", False), ("gaussian", True), ("epanechnikov", True)])
+def test_many_dimensions_in_float32(kernel, radial, monkeypatch):
+    """By matrix products; far from all points a Gaussian weight is no zero either."""
+    x, y, _, at = data(120, 40)
+    x, y, at = (part.astype(np.float32) for part in (x, y, at))
+    asked = []
+    moments = ops.flash_moments
+    monkeypatch.setattr(ops, "flash_moments", lambda *a, **k: asked.append(1) or moments(*a, **k))
+    for bandwidth in (wide(40, radial), np.linspace(0.9, 1.1, 40) * wide(40, radial), "leave_one_out"):
+        here = NadarayaWatson(bandwidth, kernel=kernel, radial=radial).fit(x, y)
+        there = NadarayaWatson(bandwidth, kernel=kernel, radial=radial, backend="torch").fit(
+            *tensors(x, y, dtype=torch.float32)
+        )
+        if isinstance(bandwidth, str):
+            np.testing.assert_allclose(there.selection_.curve, here.selection_.curve, rtol=1e-5)
+            continue
+        close(there.predict(*tensors(at, dtype=torch.float32)), here.predict(at.astype(float)), 1e-5)
+        close(there.loo_predict(), here.loo_predict(), 1e-5)
+        close(there.hat_matrix(*tensors(at, dtype=torch.float32)), here.hat_matrix(at.astype(float)), 1e-5)
+    assert len(asked) > 32
+    narrow = NadarayaWatson(0.3, kernel="gaussian", backend="torch").fit(*tensors(x, y, dtype=torch.float32))
+    square = torch.as_tensor(np.square(at[:, None].astype(float) - x).sum(2))
+    expected = torch.softmax(-0.5 * square / 0.3**2, 1) @ torch.as_tensor(y.astype(float))
+    close(narrow.predict(*tensors(at, dtype=torch.float32)), expected.numpy(), 1e-5)
+
+
+def test_selection_spares_isolated_points():
+    x, y, w, _ = data(200, 1)
+    x[:3] = [[40.0], [80.0], [160.0]]
+    here, there = both(NadarayaWatson(), x, y, w)
+    np.testing.assert_allclose(there.bandwidth_, here.bandwidth_, rtol=3e-4)
+
+
+def test_selection_takes_one_pass_for_the_grid(monkeypatch):
+    asked = []
+    moments = ops.local_moments
+    monkeypatch.setattr(ops, "local_moments", lambda *a, **k: asked.append(len(a[3])) or moments(*a, **k))
+    x, y, w, _ = data(50, 1)
+    NadarayaWatson(backend="torch").fit(*tensors(x, y, w))
+    assert asked[0] == 32
+    assert set(asked[1:]) == {1}
+    assert len(asked) < 20
+
+
+def test_several_responses_and_rows_without_weight():
+    x, y, w, at = data(60, 2)
+    y = np.stack([y, 1e6 - y], axis=1)
+    w[::3] = 0.0
+    for regressor in (NadarayaWatson(3.0), LocalLinear(4.0), KNeighborsSmoother(9)):
+        here, there = both(regressor, x, y, w)
+        close(there.predict(*tensors(at)), here.predict(at))
+        close(there.loo_predict(), here.loo_predict())
+        close(there.hat_matrix(*tensors(at)), here.hat_matrix(at))
+        score = there.score(*tensors(x, y, w))
+        np.testing.assert_allclose(score, here.score(x, y, w))
+
+
+def test_far_from_the_origin():
+    x, y, w, at = data(60, 1)
+    here, there = both(LocalLinear(0.8), x + 1e6, y, w)
+    close(there.predict(*tensors(at + 1e6)), here.predict(at + 1e6), 1e-9)
+    for scale in (1e-30, 1e30):  # no square leaves the range of float32
+        here, there = both(LocalLinear(0.8 * scale), x * scale, y, w, torch.float32)
+        q = tensors(at * scale, dtype=torch.float32)[0]
+        close(there.predict(q), here.predict(q.double().numpy()), 1e-5)
+
+
+def test_nothing_depends_on_the_blocks(monkeypatch):
+    x, y, w, at = data(60, 2)
+    _, there = both(LocalLinear(1.5), x, y, w)
+    expected = [there.predict(*tensors(at)), there.hat_matrix(*tensors(at)), there.loo_predict()]
+    monkeypatch.setattr(local, "PAIRS", 200)
+    monkeypatch.setattr("kernadv.regression.operators.smoother.BLOCK", 100)
+    for mine, theirs in zip([there.predict(*tensors(at)), there.hat_matrix(*tensors(at)), there.loo_predict()],
+                            expected, strict=True):  # fmt: skip
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14, equal_nan=True)
+
+
+# ---------------------------------------------------------------- types and places
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_types_come_back(dtype):
+    x, y, _, at = data(40, 1)
+    there = NadarayaWatson(1.0, backend="torch").fit(*tensors(x, y, dtype=dtype))
+    assert there.predict(*tensors(at, dtype=dtype)).dtype == dtype
+    assert there.loo_predict().dtype == dtype
+    assert there.predict(at).dtype == np.float64
+    assert there.predict(at.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(there.predict(at), there.predict(torch.as_tensor(at)).numpy())
+
+
+def test_whole_numbers():
+    x = torch.arange(9)[:, None]
+    there = NadarayaWatson(2.5, backend="torch").fit(x, x[:, 0])
+    here = NadarayaWatson(2.5).fit(x.numpy(), x[:, 0].numpy())
+    assert there.predict(x).dtype == torch.get_default_dtype()
+    close(there.predict(x.double()), here.predict(x.numpy()))
+
+
+def test_where_fits_are_computed():
+    """Tensors in main memory are computed there unless asked otherwise; a later fit takes the place of an earlier one."""
+    x, y, _, at = data(40, 1)
+    fit = NadarayaWatson(1.0).fit(*tensors(x, y))
+    fit.interval(*tensors(at))
+    fit.set_params(backend="torch").fit(*tensors(x, y))
+    with pytest.raises(KernadvError, match="computed in main memory, and this fit is on cpu"):
+        fit.interval(*tensors(at))
+    fit.fit(x, y)  # arrays
+    fit.interval(at)
+
+
+def test_predictions_do_not_wait():
+    """Once what is copied to the device is there."""
+    x, y, _, at = data(40, 2)
+    q = tensors(at)[0]
+    for regressor in (NadarayaWatson(1.0), LocalLinear(1.5)):
+        there = regressor.set_params(backend="torch").fit(*tensors(x, y))
+        there.predict(q)
+        with Forbidden() as watch:
+            there.predict(q)
+            there.loo_predict()
+            there.hat_matrix(q)
+        assert watch.calls
+
+
+def test_queries_without_an_estimate():
+    """NaN, without looking at them: a warning would make the host wait."""
+    x, y, _, _ = data(40, 1)
+    there = LocalLinear(0.5, backend="torch").fit(*tensors(x, y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", EmptyWindowWarning)
+        value = there.predict(torch.tensor([[1e3], [torch.nan], [0.0]], dtype=torch.float64))
+    assert value.isnan().tolist() == [True, True, False]
+
+
+def test_a_kernel_that_is_not_fused():
+    class Plain(Kernel):
+        name = "plain"
+
+        def formula(self, u, xp):
+            return 1.0 - u
+
+        moment = square_moment = None
+
+    x, y, _, at = data(40, 1)
+    plain, fused = (
+        NadarayaWatson(1.0, kernel=kernel, backend="torch").fit(*tensors(x, y)) for kernel in (Plain(), "triangular")
+    )
+    assert torch.equal(plain.predict(*tensors(at)), fused.predict(*tensors(at)))
+
+
+# ---------------------------------------------------------------- what is refused
+X, Y, W, AT = tensors(*data(20, 2))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ((X[:, 0], Y), r"X must be \(n, d\) with d >= 1, got shape \(20,\); a line is x\[:, None\]"),
+    ((X, Y[:-1]), r"y must have one row for each of the 20 of X, got shape \(19,\)"),
+    ((X, Y, W[:-1]), r"sample_weight must have one row for each of the 20 of X, got shape \(19,\)"),
+    ((X, Y.numpy()), "y must be a tensor on the device of X, got ndarray"),
+    ((X, Y.to("meta")), "y must be a dense tensor that holds numbers, got one of layout torch.strided on meta"),
+    ((X.to_sparse(), Y), "X must be a dense tensor"),
+    ((X, Y + 1j), "y must be real numbers"),
+    ((X * torch.nan, Y), "X holds NaN or infinity; drop or mend these rows first"),
+    ((X, Y / 0.0), "y holds NaN or infinity"),
+    ((X, Y, -W), "sample_weight must be 0 or lie between 1e-100 and 1e.100"),
+    ((X, Y, 0 * W), "degree=0 needs at least 1 rows of positive weight, got n_samples=0"),
+    ((X, Y, W, torch.ones(20)), "groups= is for data in main memory, and X is a tensor on cpu; fit with backend='numba'"),
+    ((X, Y, W, None, torch.ones(20)), "frequency= is for data in main memory"),
+])  # fmt: skip
+def test_data_that_cannot_be_used(arguments, message):
+    fit = NadarayaWatson(1.0, backend="torch").fit(X, Y, W)
+    before = fit.predict(AT)
+    with pytest.raises(KernadvError, match=message):
+        fit.fit(*arguments)
+    assert torch.equal(fit.predict(AT).nan_to_num(), before.nan_to_num())
+
+
+@pytest.mark.parametrize(("regressor", "message"), [
+    (LocalPolynomial(2, bandwidth=1.0), "smoothed at degree 0 or 1, got degree=2; fit with backend='numba'"),
+    (NadarayaWatson("h_block"),
+     "a number, or selected by aicc, gcv, leave_one_out, prequential, got 'h_block'; fit with"),
+    (NadarayaWatson(-1.0), "bandwidth must be positive and finite, got -1.0"),
+    (NadarayaWatson([1.0, 1.0, 1.0]), "one number a column, 2, got 3"),
+    (NadarayaWatson(1.0, categorical={0: "unordered"}), "categorical= is for data in main memory"),
+    (KNeighborsSmoother(metric="manhattan"), "on a device metric must be 'euclidean', got 'manhattan'"),
+    (KNeighborsSmoother(kernel="inverse_distance"), "kernel='inverse_distance' is for data in main memory"),
+    (KNeighborsSmoother(21), "k=21 neighbours are more than the points"),
+    (KNeighborsSmoother(ties="some"), "unknown ties"),
+])  # fmt: skip
+def test_settings_that_cannot_be_used(regressor, message):
+    with pytest.raises(KernadvError, match=message):
+        regressor.set_params(backend="torch").fit(X, Y)
+
+
+def test_designs_without_a_bandwidth():
+    for x, message in ((torch.cat([X, X[:, :1]], 1), "do not determine the 4 coefficients of degree 1"),
+                       (X[:3, [0, 0, 1]], "the 3 points do not determine"),
+                       (torch.ones_like(X), "x is constant in dimension 0"),
+                       (X[:2], "needs at least 3 rows")):  # fmt: skip
+        with pytest.raises(KernadvError, match=message):
+            LocalLinear(backend="torch").fit(x, Y[: len(x)])
+
+
+def test_queries_that_cannot_be_used():
+    fit = NadarayaWatson(1.0, backend="torch").fit(X, Y)
+    with pytest.raises(KernadvError, match=r"expected queries of shape \(m, 2\), got \(20, 1\)"):
+        fit.predict(X[:, :1])
+    with pytest.raises(ValueError, match="NaN"):
+        fit.predict(np.full((2, 2), np.nan))
+    with pytest.raises(KernadvError, match="leave groups out"):
+        fit.predict(X, groups=torch.ones(20))
+
+
+@pytest.mark.parametrize("call", [
+    lambda fit: fit.predict(X, return_std=True), lambda fit: fit.derivative(X), lambda fit: fit.interval(X),
+    lambda fit: fit.band(X), lambda fit: fit.as_fit(), lambda fit: fit.summary(), lambda fit: fit.plot(),
+])  # fmt: skip
+def test_what_main_memory_is_for(call):
+    fit = NadarayaWatson(1.0, backend="torch").fit(X, Y)
+    before = dict(fit.__dict__)
+    with pytest.raises(
+        KernadvError, match=r"main memory, and this fit is on cpu; fit with .* or with X.cpu\(\).numpy\(\)"
+    ):
+        call(fit)
+    assert fit.__dict__ == before
+
+
+def test_unknown_backend():
+    with pytest.raises(KernadvError, match="unknown backend 'triton'; known: auto, numba, torch"):
+        NadarayaWatson(1.0, backend="triton").fit(X, Y)
