@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kernadv._typing import AnyArray
-from kernadv.device.groups import fill_from_elsewhere, smooth_rows, sum_of_groupmates
+from kernadv.device.groups import fill_from_elsewhere, smooth_rows, sum_groups, sum_of_groupmates
 from kernadv.device.ids import DeviceIds
 from kernadv.device.places import advantages_of_rows
 from kernadv.device.totals import add_totals
@@ -147,14 +146,14 @@ class DeviceBatch:
             return self
         other = copy(self)
         other.weight = None
-        for name in ("_parts", "_others", "_whole"):
+        for name in ("_others", "_whole"):
             other.__dict__.pop(name, None)
         return other
 
     @cached_property
     def stored(self) -> Tensor:
         """Whether a place is the first of a group that has a scored row.  # (B,)"""
-        return self.first & (self.visits[0] > 0)
+        return self._sums[4]
 
     @property
     def visits(self) -> Tensor:
@@ -169,20 +168,17 @@ class DeviceBatch:
 
     def extremes(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest reward of each group; inf and -inf where none is scored.  # (B,), (B,)"""
-        missing, none = self.z.isnan(), torch.full_like(self.z, math.inf)
-        low, high = (
-            none.scatter_reduce(0, self.group, torch.where(missing, none, sign * self.z), "amin") for sign in (1, -1)
-        )
-        return low, -high
+        low, high = self._sums[3].unbind()
+        return low, high
 
     def sums(self, seen: object) -> GroupSums:
         """The groups for a `Pool`; squares are counted from 0, as those of the history are."""
-        first = self._whole * self.first
         origin = self.z.new_zeros(())
         if self.weight is None:
-            n, s, ss = first
+            n, s, ss = self._sums[2]
             return GroupSums(self.prompt, n, n, s, n, s, ss, n, origin)
-        return GroupSums(self.prompt, *first)._replace(origin=origin)
+        n, w, wz, ww, wwz, wwzz, www = self._whole * self.first
+        return GroupSums(self.prompt, n, w, wz, ww, wwz, wwzz, www, origin)
 
     def smoothed(self, past: Tensor, smoother: str) -> Estimate:
         """Values of the places from the moments of each group's past, (9, B), and the other traces of the group.
@@ -221,23 +217,26 @@ class DeviceBatch:
         return torch.full((1, 1), values[0].item(), dtype=kind, device=self.z.device).expand(len(self.z), 1)
 
     @cached_property
+    def _sums(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """As `kernadv.device.groups.sums_of_groups`, whatever the weights are."""
+        made: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = sum_groups(self.z, self.group, self.end)
+        return made
+
+    @cached_property
     def _parts(self) -> Tensor:
-        """1, z and z^2 of each trace; with weights the terms of `GroupSums`.  # (3 or 7, B)"""
-        one, z = self.own
-        if self.weight is None:
-            return torch.stack([one, z, z * z])
-        w = self.weight
+        """The terms of `GroupSums` of each trace.  # (7, B)"""
+        (one, z), w = self.own, self.weight
+        assert w is not None
         return torch.stack([one, w, w * z, w * w, w * w * z, (w * z) ** 2, w**3])
 
     @cached_property
     def _others(self) -> Tensor:
-        """Sums of the parts over the other traces of each place's group.  # (3 or 7, B)"""
-        return sum_of_groupmates(self._parts, self.group, self.end)
+        """Sums over the other traces of each place's group; with weights those of the parts.  # (3 or 7, B)"""
+        return self._sums[0] if self.weight is None else sum_of_groupmates(self._parts, self.group, self.end)
 
     @cached_property
     def _whole(self) -> Tensor:
-        """Sums of the parts over the group of each place.  # (3 or 7, B)"""
-        whole = self._others + self._parts
-        if self.weight is not None:
-            whole = whole * (self.weight.amax() > 0)  # weights that are all 0 teach nothing
-        return whole
+        """The same sums over the group of each place.  # (3 or 7, B)"""
+        if self.weight is None:
+            return self._sums[1]
+        return (self._others + self._parts) * (self.weight.amax() > 0)  # weights that are all 0 teach nothing

@@ -1,5 +1,7 @@
 """What the rows of a batch on a device take from each other; rows of a group, and of a prompt, lie together."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,48 @@ sum_of_groupmates = fused_operator(
 )
 
 
-def sum_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+def sums_of_groups(z: Tensor, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What a batch without weights has in each group; z, begin, end as in `estimates`.
+
+    Returns
+    -------
+    others, whole : (3, B) float64
+        Count, sum and sum of squares of the rewards of the other rows of the group, and of all.
+    once : (3, B) float64
+        The latter at the first row of each group; elsewhere 0.
+    ends : (2, B) float64
+        There the smallest and the largest reward; elsewhere, and where there is none, inf and -inf.
+    stored : (B,) bool
+        Whether the row is the first of a group of which there are rewards.
+    """
+    others, whole, first = _sums(z, begin, end)
+    none = torch.full_like(z, math.inf)
+    low, high = (none.scatter_reduce(0, begin, torch.where(z.isnan(), none, sign * z), "amin") for sign in (1, -1))
+    return others, whole, whole * first, torch.stack([low, -high]), first & (whole[0] > 0)
+
+
+#: `sums_of_groups`, on a GPU by the fused kernel.
+sum_groups = fused_operator(
+    "sum_groups",
+    sums_of_groups,
+    TRITON,
+    like=lambda z, begin, end: (
+        *(z.new_empty((many, len(z))) for many in (3, 3, 3, 2)),
+        torch.empty_like(z, dtype=torch.bool),
+    ),
+)
+
+
+def _sums(z: Tensor, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `sums_of_groups`: of the others and of all; and whether a row is the first of its group."""
+    scored = ~z.isnan()
+    own, one = torch.where(scored, z, 0.0), scored.double()
+    parts = torch.stack([one, own, own * own])
+    others = sum_by_doubling(parts, begin, end)
+    return others, others + parts, begin == torch.arange(len(z), device=z.device)
+
+
+def sums_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     """Sums over all places but those from `begin` to `end`, which never enter, not even in rounding.  # (K, B)
 
     Parameters
@@ -56,6 +99,12 @@ def sum_elsewhere(parts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
     before = torch.cat([none, _running_sums(parts)], 1)
     after = torch.cat([none, _running_sums(parts.flip(1))], 1)  # from the end
     return before[:, begin] + after[:, parts.shape[1] - end]
+
+
+#: `sums_elsewhere`, on a GPU by the fused kernels.
+sum_elsewhere = fused_operator(
+    "sum_elsewhere", sums_elsewhere, TRITON, like=lambda parts, begin, end: torch.empty_like(parts)
+)
 
 
 def filled_from_elsewhere(
@@ -77,7 +126,7 @@ def filled_from_elsewhere(
     (B,) float64
     """
     scored = ~z.isnan()
-    count, total = sum_elsewhere(torch.stack([scored.double(), torch.where(scored, z, 0.0)]), begin, end)
+    count, total = sums_elsewhere(torch.stack([scored.double(), torch.where(scored, z, 0.0)]), begin, end)
     mean = torch.where(count > 0, total / count, seen[1] / seen[0].clamp(min=1.0))
     return torch.where(defined, value, mean)
 
@@ -120,16 +169,10 @@ def estimates(past: Tensor, z: Tensor, begin: Tensor, end: Tensor, smoother: str
     defined, stored : (B,) bool
         Whether the value is defined; whether the row is the first of a group of which there are rewards.
     """
-    scored = ~z.isnan()
-    own = torch.where(scored, z, 0.0)
-    one = scored.double()
-    parts = torch.stack([one, own, own * own])
-    others = sum_by_doubling(parts, begin, end)
+    others, whole, first = _sums(z, begin, end)
     rows = Moments(*past[:, begin]).add_at_query(*others)
     value, variance, n_eff, _ = smoothers.get(smoother)(rows, torch)
-    whole = others + parts
-    stored = (begin == torch.arange(len(z), device=z.device)) & (whole[0] > 0)
-    return torch.cat([torch.stack([value, variance, n_eff]), whole]), n_eff > 0.0, stored
+    return torch.cat([torch.stack([value, variance, n_eff]), whole]), n_eff > 0.0, first & (whole[0] > 0)
 
 
 @torch.library.custom_op("kernadv::smooth_rows", mutates_args=())

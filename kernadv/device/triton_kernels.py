@@ -53,23 +53,80 @@ def sum_of_groupmates(parts: torch.Tensor, begin: torch.Tensor, end: torch.Tenso
 
 
 @triton.jit
+def group_of(z, low, size, place, mine, BLOCK: tl.constexpr):
+    """Count, sum and sum of squares of the other rewards of each row's group; minus the smallest of all, and the largest."""
+    count = tl.zeros((BLOCK,), tl.float64)
+    total = tl.zeros((BLOCK,), tl.float64)
+    square = tl.zeros((BLOCK,), tl.float64)
+    smallest = tl.zeros((BLOCK,), tl.float64) + float("-inf")
+    largest = tl.zeros((BLOCK,), tl.float64) + float("-inf")
+    for k in range(0, tl.max(size, 0)):  # the others are added one by one: the own reward never enters
+        other = low + k
+        x = tl.load(z + other, mask=mine & (k < size), other=float("nan"))
+        some = x == x
+        smallest = tl.maximum(smallest, tl.where(some, -x, float("-inf")))
+        largest = tl.maximum(largest, tl.where(some, x, float("-inf")))
+        there = (other != place) & some
+        x = tl.where(there, x, 0.0)
+        count += tl.where(there, 1.0, 0.0)
+        total += x
+        square += x * x
+    return count, total, square, smallest, largest
+
+
+@triton.jit
+def sums_kernel(z, begin, end, others, whole, once, ends, stored, B, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mine = place < B
+    low = tl.load(begin + place, mask=mine, other=0)
+    size = tl.load(end + place, mask=mine, other=0) - low
+    count, total, square, smallest, largest = group_of(z, low, size, place, mine, BLOCK)
+    own = tl.load(z + place, mask=mine, other=float("nan"))
+    scored = own == own
+    own = tl.where(scored, own, 0.0)
+    plane = tl.full((), 1, tl.int64) * B
+    tl.store(others + place, count, mask=mine)
+    tl.store(others + plane + place, total, mask=mine)
+    tl.store(others + 2 * plane + place, square, mask=mine)
+    count += tl.where(scored, 1.0, 0.0)
+    total += own
+    square += own * own
+    tl.store(whole + place, count, mask=mine)
+    tl.store(whole + plane + place, total, mask=mine)
+    tl.store(whole + 2 * plane + place, square, mask=mine)
+    first = low == place
+    tl.store(once + place, tl.where(first, count, 0.0), mask=mine)
+    tl.store(once + plane + place, tl.where(first, total, 0.0), mask=mine)
+    tl.store(once + 2 * plane + place, tl.where(first, square, 0.0), mask=mine)
+    tl.store(ends + place, tl.where(first, -smallest, float("inf")), mask=mine)
+    tl.store(ends + plane + place, tl.where(first, largest, float("-inf")), mask=mine)
+    tl.store(stored + place, first & (count > 0.0), mask=mine)
+
+
+def sum_groups(
+    z: torch.Tensor, begin: torch.Tensor, end: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `kernadv.device.groups.sums_of_groups`.
+
+    A program owns `BLOCK` rows: it reads the groups of its rows member by member.
+    """
+    others, whole, once, ends = (z.new_empty((many, len(z))) for many in (3, 3, 3, 2))
+    stored = torch.empty_like(z, dtype=torch.bool)
+    with here(z):
+        sums_kernel[(triton.cdiv(len(z), BLOCK),)](
+            z, begin, end, others, whole, once, ends, stored, len(z), BLOCK=BLOCK, num_warps=4, **OPTIONS
+        )
+    return others, whole, once, ends, stored
+
+
+@triton.jit
 def rows_kernel(past, z, begin, end, out, defined, stored, B, LINE: tl.constexpr, RANK: tl.constexpr, TINY: tl.constexpr,
                   BLOCK: tl.constexpr):  # fmt: skip
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mine = place < B
     low = tl.load(begin + place, mask=mine, other=0)
     size = tl.load(end + place, mask=mine, other=0) - low
-    count = tl.zeros((BLOCK,), tl.float64)
-    total = tl.zeros((BLOCK,), tl.float64)
-    square = tl.zeros((BLOCK,), tl.float64)
-    for k in range(0, tl.max(size, 0)):  # the others are added one by one: the own reward never enters
-        other = low + k
-        x = tl.load(z + other, mask=mine & (k < size), other=float("nan"))
-        there = (other != place) & (x == x)
-        x = tl.where(there, x, 0.0)
-        count += tl.where(there, 1.0, 0.0)
-        total += x
-        square += x * x
+    count, total, square, _, _ = group_of(z, low, size, place, mine, BLOCK)
     plane = tl.full((), 1, tl.int64) * B
     cell = past + low
     s0 = tl.load(cell, mask=mine, other=0.0) + count
@@ -416,38 +473,89 @@ def put_visits(
 
 
 @triton.jit
-def scan_kernel(z, scans, blocks, B, BLOCKS, BLOCK: tl.constexpr):
+def scan(x, sums, blocks, i, mine, back):
+    """Running sums of a program's rows from the front and, `back` further on, from the back; and the sum of all."""
+    tl.store(sums + i, tl.cumsum(x, 0), mask=mine)
+    tl.store(sums + back + i, tl.cumsum(x, 0, reverse=True), mask=mine)
+    tl.store(blocks, tl.sum(x, 0))
+
+
+@triton.jit
+def around(low, high, mine, B, BLOCKS, BLOCK: tl.constexpr):
+    """Whether there are rows before `low` and from `high` on; the programs that scanned the last and the first of these."""
+    front, behind = mine & (low > 0), mine & (high < B)
+    return front, behind, tl.where(front, (low - 1) // BLOCK, 0), tl.where(behind, high // BLOCK, BLOCKS)
+
+
+@triton.jit
+def scan_kernel(parts, sums, blocks, B, BLOCKS, K, BLOCK: tl.constexpr):
+    block = (tl.program_id(0) % BLOCKS).to(tl.int64)
+    k = (tl.program_id(0) // BLOCKS).to(tl.int64)
+    i = block * BLOCK + tl.arange(0, BLOCK)
+    mine = i < B
+    plane = k * B
+    x = tl.load(parts + plane + i, mask=mine, other=0.0)
+    scan(x, sums + plane, blocks + k * BLOCKS + block, i, mine, tl.full((), 1, tl.int64) * K * B)
+
+
+@triton.jit
+def elsewhere_kernel(sums, blocks, begin, end, out, B, BLOCKS, K, BLOCK: tl.constexpr):
+    block = (tl.program_id(0) % BLOCKS).to(tl.int64)
+    k = (tl.program_id(0) // BLOCKS).to(tl.int64)
+    i = block * BLOCK + tl.arange(0, BLOCK)
+    mine = i < B
+    low = tl.load(begin + i, mask=mine, other=0)
+    high = tl.load(end + i, mask=mine, other=0)
+    front, behind, first, last = around(low, high, mine, B, BLOCKS, BLOCK)
+    plane = k * B
+    back = plane + tl.full((), 1, tl.int64) * K * B
+    total = tl.load(sums + plane + low - 1, mask=front, other=0.0) + tl.load(sums + back + high, mask=behind, other=0.0)
+    for other in range(0, BLOCKS):  # those without a row in between, and not scanned above
+        outside = (other < first) | (other > last)
+        total += tl.where(outside, tl.load(blocks + k * BLOCKS + other), 0.0)
+    tl.store(out + plane + i, total, mask=mine)
+
+
+def sum_elsewhere(parts: torch.Tensor, begin: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """As `kernadv.device.groups.sums_elsewhere`.
+
+    A program owns `SUMMED` rows of a part.  A first launch sums them up from the front and from the back, a second adds what
+    lies before and behind.
+    """
+    (columns, rows), blocks = parts.shape, triton.cdiv(parts.shape[1], SUMMED)
+    out, sums, whole = torch.empty_like(parts), parts.new_empty((2, columns, rows)), parts.new_empty((columns, blocks))
+    options = {"BLOCK": SUMMED, "num_warps": 4, **OPTIONS}
+    with here(parts):
+        scan_kernel[(blocks * columns,)](parts, sums, whole, rows, blocks, columns, **options)
+        elsewhere_kernel[(blocks * columns,)](sums, whole, begin, end, out, rows, blocks, columns, **options)
+    return out
+
+
+@triton.jit
+def scored_kernel(z, sums, blocks, B, BLOCKS, BLOCK: tl.constexpr):
     block = tl.program_id(0).to(tl.int64)
     i = block * BLOCK + tl.arange(0, BLOCK)
     mine = i < B
     x = tl.load(z + i, mask=mine, other=float("nan"))
     some = x == x
-    x = tl.where(some, x, 0.0)
-    one = tl.where(some, 1.0, 0.0).to(tl.float64)
     plane = tl.full((), 1, tl.int64) * B
-    tl.store(scans + i, tl.cumsum(one, 0), mask=mine)
-    tl.store(scans + plane + i, tl.cumsum(x, 0), mask=mine)
-    tl.store(scans + 2 * plane + i, tl.cumsum(one, 0, reverse=True), mask=mine)
-    tl.store(scans + 3 * plane + i, tl.cumsum(x, 0, reverse=True), mask=mine)
-    tl.store(blocks + block, tl.sum(one, 0))
-    tl.store(blocks + BLOCKS + block, tl.sum(x, 0))
+    scan(tl.where(some, 1.0, 0.0).to(tl.float64), sums, blocks + block, i, mine, 2 * plane)
+    scan(tl.where(some, x, 0.0), sums + plane, blocks + BLOCKS + block, i, mine, 2 * plane)
 
 
 @triton.jit
-def mean_kernel(value, defined, scans, blocks, begin, end, seen, out, B, BLOCKS, BLOCK: tl.constexpr):
+def mean_kernel(value, defined, sums, blocks, begin, end, seen, out, B, BLOCKS, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mine = i < B
     low = tl.load(begin + i, mask=mine, other=0)
     high = tl.load(end + i, mask=mine, other=0)
     plane = tl.full((), 1, tl.int64) * B
-    front, back = mine & (low > 0), mine & (high < B)
-    count = tl.load(scans + low - 1, mask=front, other=0.0)
-    total = tl.load(scans + plane + low - 1, mask=front, other=0.0)
-    count += tl.load(scans + 2 * plane + high, mask=back, other=0.0)
-    total += tl.load(scans + 3 * plane + high, mask=back, other=0.0)
-    first = tl.where(front, (low - 1) // BLOCK, 0)
-    last = tl.where(back, high // BLOCK, BLOCKS)
-    for block in range(0, BLOCKS):  # those without a place of the own prompt, and not scanned above
+    front, behind, first, last = around(low, high, mine, B, BLOCKS, BLOCK)
+    count = tl.load(sums + low - 1, mask=front, other=0.0)
+    total = tl.load(sums + plane + low - 1, mask=front, other=0.0)
+    count += tl.load(sums + 2 * plane + high, mask=behind, other=0.0)
+    total += tl.load(sums + 3 * plane + high, mask=behind, other=0.0)
+    for block in range(0, BLOCKS):
         outside = (block < first) | (block > last)
         count += tl.where(outside, tl.load(blocks + block), 0.0)
         total += tl.where(outside, tl.load(blocks + BLOCKS + block), 0.0)
@@ -467,11 +575,11 @@ def fill_from_elsewhere(
     before and behind each row's prompt.
     """
     blocks = triton.cdiv(len(z), SUMMED)
-    out, scans, sums = torch.empty_like(z), z.new_empty((4, len(z))), z.new_empty((2, blocks))
+    out, sums, whole = torch.empty_like(z), z.new_empty((4, len(z))), z.new_empty((2, blocks))
     with here(z):
-        scan_kernel[(blocks,)](z, scans, sums, len(z), blocks, BLOCK=SUMMED, num_warps=4, **OPTIONS)
+        scored_kernel[(blocks,)](z, sums, whole, len(z), blocks, BLOCK=SUMMED, num_warps=4, **OPTIONS)
         mean_kernel[(blocks,)](
-            value.contiguous(), defined.contiguous(), scans, sums, begin, end, seen, out, len(z), blocks,
+            value.contiguous(), defined.contiguous(), sums, whole, begin, end, seen, out, len(z), blocks,
             BLOCK=SUMMED, num_warps=4, **OPTIONS,
         )  # fmt: skip
     return out

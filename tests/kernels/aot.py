@@ -224,6 +224,14 @@ def _device_history() -> Iterator[Configuration]:
             {"LINE": line, "RANK": 1e-10, "TINY": 1e-140, "BLOCK": triton_kernels.BLOCK},
             {"num_warps": 4},
         )
+    yield Configuration(
+        "sums",
+        triton_kernels.sums_kernel,
+        dict.fromkeys(("z", "others", "whole", "once", "ends"), real)
+        | {"begin": whole, "end": whole, "stored": "*i1", "B": "i32"},
+        {"BLOCK": triton_kernels.BLOCK},
+        {"num_warps": 4},
+    )
     for columns in (4, 8):
         yield Configuration(
             f"others K{columns}",
@@ -282,10 +290,14 @@ def _device_history() -> Iterator[Configuration]:
     size = {"BLOCK": triton_kernels.SUMMED}
     wide = {"VALUED": True, "WIDE": 128}
     for name, kernel, signature, constants, warps in (
-        ("scan", triton_kernels.scan_kernel, {"z": real, "scans": real, "blocks": real, "B": "i32", "BLOCKS": "i32"},
-         size, 4),
+        ("scan", triton_kernels.scan_kernel,
+         dict.fromkeys(("parts", "sums", "blocks"), real) | dict.fromkeys(("B", "BLOCKS", "K"), "i32"), size, 4),
+        ("elsewhere", triton_kernels.elsewhere_kernel,
+         rows | dict.fromkeys(("sums", "blocks", "out"), real) | {"K": "i32"}, size, 4),
+        ("scored", triton_kernels.scored_kernel,
+         dict.fromkeys(("z", "sums", "blocks"), real) | {"B": "i32", "BLOCKS": "i32"}, size, 4),
         ("mean", triton_kernels.mean_kernel,
-         rows | dict.fromkeys(("value", "scans", "blocks", "seen", "out"), real) | {"defined": "*i1"}, size, 4),
+         rows | dict.fromkeys(("value", "sums", "blocks", "seen", "out"), real) | {"defined": "*i1"}, size, 4),
         ("reach", triton_kernels.reach_kernel, {"z": real, "refusals": "*i1", "blocks": real, "B": "i32"}, size, 4),
         ("errors", triton_kernels.errors_kernel,
          rows | dict.fromkeys(("z", "size", "sums", "value", "seen", "ends", "blocks", "out"), real), size | wide, 4),

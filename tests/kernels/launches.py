@@ -14,10 +14,12 @@ from kernadv.moments import ops, triton_ragged
 #: Where the estimator finds its operators, and the launcher of each.
 LAUNCHERS = {
     **{(batch, name): getattr(triton_kernels, name)
-       for name in ("smooth_rows", "sum_of_groupmates", "fill_from_elsewhere", "add_totals", "advantages_of_rows")},
+       for name in ("smooth_rows", "sum_groups", "sum_of_groupmates", "fill_from_elsewhere", "add_totals",
+                    "advantages_of_rows")},
     **{(history, name): getattr(triton_kernels, name) for name in ("arrange_rows", "enter_ids", "put_visits")},
     (table, "find_ids"): triton_kernels.find_ids,
     (namespace, "run_rows"): triton_programs.over_rows,
+    (namespace, "sum_elsewhere"): triton_kernels.sum_elsewhere,
     (ops, "trusted_moments"): triton_ragged.ragged_moments,
 }  # fmt: skip
 

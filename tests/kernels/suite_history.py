@@ -92,6 +92,24 @@ def test_estimates_of_the_rows(rows, smoother):
     same_estimates(past, made.z, made.group, made.end, smoother)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300])
+def test_sums_of_groups(rows):
+    """Groups of unequal size that lie across programs, some without a reward; the own reward never enters."""
+    rng = np.random.default_rng(rows)
+    ids, z = rng.integers(0, max(rows // 3, 1), rows), rng.normal(size=rows)
+    z[(rng.random(rows) < 0.2) | (ids % 7 == 3)] = np.nan
+    made = unread(*on_device(ids, z))
+    arguments = made.z, made.group, made.end
+    got, want = triton_kernels.sum_groups(*arguments), groups.sums_of_groups(*arguments)
+    for mine, theirs in zip(got[:3], want[:3], strict=True):
+        close(mine, theirs.cpu(), 1e-12)
+    for mine, theirs in zip(got[3:], want[3:], strict=True):
+        assert torch.equal(mine, theirs)
+    changed = made.z.clone()
+    changed[rows // 2] = 1e200
+    assert torch.equal(triton_kernels.sum_groups(changed, *arguments[1:])[0][:, rows // 2], got[0][:, rows // 2])
+
+
 @pytest.mark.parametrize("columns", [1, 3, 7])
 @pytest.mark.parametrize("rows", [1, 2, 127, 129, 300])
 def test_others_of_a_group(rows, columns):
@@ -184,6 +202,21 @@ def test_means_of_the_other_prompts(rows):
         changed = torch.where(made.keys == made.keys[rows // 2], 1e200, made.z)
         again = triton_kernels.fill_from_elsewhere(value, defined, changed, *made.prompt, seen)
         assert torch.equal(again[rows // 2], got[rows // 2])
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("rows", [1, 5, 1024, 1025, 2500])
+def test_sums_of_the_other_prompts(rows, columns):
+    """Prompts within a program, across several, and one that is all there is; the own parts never enter."""
+    rng = np.random.default_rng(rows)
+    for prompts in (1, 2, rows // 300 + 1, rows):
+        made = unread(*on_device(np.sort(rng.integers(0, prompts, rows)), np.zeros(rows)))
+        (parts,) = on_device(rng.normal(size=(columns, rows)))
+        got = triton_kernels.sum_elsewhere(parts, *made.prompt)
+        close(got, groups.sums_elsewhere(parts, *made.prompt).cpu(), 1e-12)
+        changed = torch.where(made.keys == made.keys[rows // 2], 1e200, parts)
+        again = triton_kernels.sum_elsewhere(changed, *made.prompt)
+        assert torch.equal(again[:, rows // 2], got[:, rows // 2])
 
 
 @pytest.mark.parametrize("rewards", ["binary", "whole", "normal", "far", "none"])

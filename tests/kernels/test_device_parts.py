@@ -186,13 +186,13 @@ def test_sums_elsewhere_are_the_same_where_torch_is_deterministic():
     ids = torch.sort(torch.randint(0, 9, (77,))).values
     ends = [torch.searchsorted(ids, ids, right=right) for right in (False, True)]
     parts = torch.rand((3, 77), dtype=torch.float64)
-    expected = groups.sum_elsewhere(parts, *ends)
+    expected = groups.sums_elsewhere(parts, *ends)
     torch.use_deterministic_algorithms(True)
     try:
-        torch.testing.assert_close(groups.sum_elsewhere(parts, *ends), expected, rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(groups.sums_elsewhere(parts, *ends), expected, rtol=1e-13, atol=1e-13)
         changed = parts.clone()
         changed[:, ids == ids[40]] = 1e200
-        assert torch.equal(groups.sum_elsewhere(changed, *ends)[:, 40], groups.sum_elsewhere(parts, *ends)[:, 40])
+        assert torch.equal(groups.sums_elsewhere(changed, *ends)[:, 40], groups.sums_elsewhere(parts, *ends)[:, 40])
     finally:
         torch.use_deterministic_algorithms(False)
 

@@ -143,7 +143,8 @@ def test_rows(device):
 def test_groups(device):
     parts, ends = torch.ones((6, 300), dtype=torch.float64), torch.zeros((2, 300), dtype=torch.int64)
     triton_kernels.sum_of_groupmates(parts, *ends)
-    assert device.launched[0][0] == (3, 1, 1)
+    triton_kernels.sum_groups(parts[0], *ends)
+    assert [grid for grid, _ in device.launched] == 2 * [(3, 1, 1)]
 
 
 def test_sizes_of_groups_are_not_compiled_in(device):
@@ -192,10 +193,11 @@ def test_sums_of_a_batch(device):
     triton_kernels.find_ids(table.keys, table.rows, table.used, ids)
     z, seen = torch.ones(2000, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     triton_kernels.fill_from_elsewhere(z, z > 0, z, ids, ids, seen)
+    triton_kernels.sum_elsewhere(torch.ones((3, 2000), dtype=torch.float64), ids, ids)
     totals = [torch.zeros(many, dtype=torch.float64) for many in (2, 3, 12)]
     for value in (z, None):
         triton_kernels.add_totals(*totals, torch.tensor(0), z, ids, ids, z, z, value, z > 0, 0.98)
-    assert [grid for grid, _ in device.launched] == [(16, 1, 1), (2, 1, 1), (2, 1, 1)] + 2 * [
+    assert [grid for grid, _ in device.launched] == [(16, 1, 1), (2, 1, 1), (2, 1, 1), (6, 1, 1), (6, 1, 1)] + 2 * [
         (2, 1, 1),
         (2, 1, 1),
         (1, 1, 1),

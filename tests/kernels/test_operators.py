@@ -110,6 +110,8 @@ def calls(sample, windows):
             torch.tensor([2, 2, 4, 4]),
             "nadaraya_watson",
         ),
+        groups.sum_groups: (z[0], torch.tensor([0, 1, 2, 2]), torch.tensor([1, 2, 4, 4])),
+        groups.sum_elsewhere: (z, torch.tensor([0, 1, 2, 2]), torch.tensor([1, 2, 4, 4])),
         groups.sum_of_groupmates: (
             torch.rand((3, 4), dtype=torch.float64),
             torch.tensor([0, 0, 2, 2]),
