@@ -41,10 +41,6 @@ class TorchNamespace(ArrayNamespace):
         """Room for float64, to be written."""
         return torch.empty(shape, dtype=torch.float64, device=self.device)
 
-    def full(self, x: Tensor, size: int) -> Tensor:
-        """One number, so often."""
-        return x.expand(size)
-
     def number(self, truth: Tensor) -> Tensor:
         """1.0 where true, 0.0 elsewhere."""
         return truth.double()
@@ -64,18 +60,6 @@ class TorchNamespace(ArrayNamespace):
     def ratio(self, top: Any, bottom: Tensor, otherwise: float = 0.0) -> Tensor:
         """``top / bottom``, and `otherwise` where the bottom is not positive."""
         return torch.where(bottom > 0, top / bottom, otherwise)
-
-    def pick(self, truth: Tensor, this: Any, that: Any) -> Tensor:
-        """One of two of the same shape, by a single truth."""
-        return torch.where(truth, this, that)
-
-    def at_least(self, x: Tensor, low: float) -> Tensor:
-        """The larger of both, elementwise."""
-        return x.clip(low)
-
-    def between(self, x: Tensor, low: float, high: float) -> Tensor:
-        """The nearest number within limits, elementwise."""
-        return x.clip(low, high)
 
     def stack(self, parts: Any) -> Tensor:
         """Tensors of one shape as the rows of one."""

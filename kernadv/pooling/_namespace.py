@@ -40,10 +40,6 @@ class ArrayNamespace:
         """Room for float64, to be written."""
         return np.empty(shape)
 
-    def full(self, x: Any, size: int) -> Array:
-        """One number, so often."""
-        return np.full(size, x)
-
     def number(self, truth: Any) -> Any:
         """1.0 where true, 0.0 elsewhere."""
         return np.asarray(truth, np.float64)
@@ -66,18 +62,6 @@ class ArrayNamespace:
         if some is np.True_:
             return top / bottom
         return np.where(some, top / np.where(some, bottom, 1.0), otherwise)
-
-    def pick(self, truth: Any, this: Any, that: Any) -> Any:
-        """One of two of the same shape, by a single truth."""
-        return this if truth else that
-
-    def at_least(self, x: Array, low: float) -> Array:
-        """The larger of both, elementwise."""
-        return np.maximum(x, low)
-
-    def between(self, x: Array, low: float, high: float) -> Array:
-        """The nearest number within limits, elementwise."""
-        return np.minimum(np.maximum(x, low), high)
 
     def stack(self, parts: Any) -> Array:
         """Arrays of one shape as the rows of one."""

@@ -24,10 +24,6 @@ from kernadv.smoothers import Estimate
 
 #: Prior odds of a filter in which prompts do not move, against each in which they do.
 STILL = 2.0
-#: A trace counts as alone where the others of its group weigh less than this share of the group.
-ALONE = 1e-9
-#: Rewards further away than that many ranges are clipped.
-FARTHEST = 1e100
 #: Features keep the prior mean at least this share of the range away from its ends.
 LEAST_PRIOR = 0.01
 
