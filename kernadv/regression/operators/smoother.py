@@ -6,7 +6,7 @@ It does on a device what `kernadv.regression.smoother.LinearSmoother` does in ma
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray
 from kernadv.kernels import Gaussian
 from kernadv.regression._input import EXTREME
+from kernadv.regression.bandwidth import SELECTORS, CriterionSelector, Selection
 from kernadv.regression.bandwidth._ordered import MOST, bounds_in_space, bounds_on_line, refuse_constant
 from kernadv.regression.hat_rows import COLLINEAR
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -106,7 +107,20 @@ class DeviceSmoother:
     neighbours: Neighbours | None = None
     weighted: bool = False
 
-    on_device: ClassVar[bool] = True
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return self.x.device
+
+    @property
+    def dimensions(self) -> int:
+        """Number of columns."""
+        return len(self.x)
+
+    @property
+    def size(self) -> int:
+        """Number of points."""
+        return self.x.shape[1]
 
     @classmethod
     def of(cls, spec: LocalPolynomialSpec, x: Tensor, y: Tensor, weights: Tensor) -> DeviceSmoother:
@@ -131,7 +145,7 @@ class DeviceSmoother:
         """Queries (m, d) as the moments take them.  # (d, m)"""
         return at.to(self.x).T.contiguous() - self.origin[:, None]
 
-    def read(self, X: Any) -> Tensor:
+    def read(self, X: Any, groups: None) -> Tensor:
         """Queries (m, d) on the device of the fit; raises if they have another shape.  They are not looked at."""
         at = real(X, "X") if isinstance(X, Tensor) else torch.as_tensor(np.ascontiguousarray(X))
         if at.ndim != 2 or at.shape[1] != len(self.x):
@@ -157,14 +171,19 @@ class DeviceSmoother:
         rest = 1.0 / (1.0 + self.weights[:, None] * row)  # what is not the point's own weight in its estimate
         return torch.where(rest > ALONE, value, torch.nan) + self.mean
 
-    def sample(self) -> DeviceSample:
-        """The data as bandwidth selectors take them.
+    def select(self, selector: CriterionSelector) -> Selection:
+        """The bandwidth that a selector chooses.
 
         Raises
         ------
         ArgumentError
-            If they do not determine a bandwidth.
+            If the data do not determine a bandwidth, or the selector does not work on a device.
         """
+        if not selector.on_device:
+            known = ", ".join(sorted(name for name, each in SELECTORS.items() if getattr(each, "on_device", False)))
+            raise ArgumentError(
+                f"on a device a bandwidth is a number, or selected by {known}, got {selector.name}; fit with backend='numba'"
+            )
         x = self.x.double()
         span, deviation = torch.stack([x.amax(1) - x.amin(1), x.std(1, correction=0)]).cpu().numpy()
         refuse_constant(span, False)
@@ -175,7 +194,8 @@ class DeviceSmoother:
                 "coefficients of degree 1, or columns are linear combinations of others; give a bandwidth, or leave "
                 "columns out"
             )
-        return DeviceSample(self, span, deviation)
+        sample: Any = DeviceSample(self, span, deviation)  # it does what `Ordered` does, with tensors
+        return selector.minimise(sample)
 
     def _bandwidths(self) -> FloatArray | None:
         return None if self.neighbours else self.bandwidth[None]
@@ -398,7 +418,15 @@ def _determines(x: Tensor) -> bool:
 
 
 def read(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tuple[DeviceSmoother, Tensor]:
-    """The checked data as a smoother, and which rows it has: those of positive weight.  The host waits once for the checks.
+    """The data as a smoother, and which rows it has; parameters and errors as in `checked`."""
+    x, responses, omega, kept = checked(spec, X, y, sample_weight)
+    return replace(DeviceSmoother.of(spec, x, responses, omega), weighted=sample_weight is not None), kept
+
+
+def checked(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Checked points (n, d), responses (n, C) and weights (n,) of the rows of positive weight, and which these are.
+
+    The host waits once for the checks.
 
     Parameters
     ----------
@@ -442,7 +470,7 @@ def read(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tu
             raise ArgumentError(f"{problem}; drop or mend these rows first")
     if sample_weight is not None:
         x, y, omega = x[kept], y[kept], some / some.max()
-    return replace(DeviceSmoother.of(spec, x, y, omega), weighted=sample_weight is not None), kept
+    return x, y, omega, kept
 
 
 def real(tensor: Any, name: str) -> Tensor:
