@@ -107,7 +107,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Parameters
         ----------
         X : (n, d) array, data frame or tensor
-            Design points.
+            Design points.  Tensors on a GPU stay there, see `backend`; the host waits while they are checked.
         y : (n,) or (n, C) array or tensor
             Responses.
         sample_weight : (n,) array-like, optional
@@ -217,7 +217,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Returns
         -------
         (m,) or (m, C) array or tensor, or two of them
-            NaN, with one `EmptyWindowWarning`, where the window has too few points.
+            NaN, with one `EmptyWindowWarning`, where the window has too few points; on a GPU without the warning.
         """
         if there := self._device_fit():
             if return_std:

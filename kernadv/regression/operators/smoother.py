@@ -426,7 +426,7 @@ def read(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tu
 def checked(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Checked points (n, d), responses (n, C) and weights (n,) of the rows of positive weight, and which these are.
 
-    The host waits once for the checks.
+    The host waits for the checks.
 
     Parameters
     ----------
