@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn.base
 import torch
 from waiting import Forbidden
 
@@ -301,18 +302,29 @@ def test_where_fits_are_computed():
     fit.interval(at)
 
 
-def test_predictions_do_not_wait():
+@pytest.mark.parametrize("regressor", [NadarayaWatson(1.0), LocalLinear(1.5)])
+@pytest.mark.parametrize("series", [False, True])
+def test_predictions_do_not_wait(regressor, series, monkeypatch):
     """Once what is copied to the device is there."""
-    x, y, _, at = data(40, 2)
-    q = tensors(at)[0]
-    for regressor in (NadarayaWatson(1.0), LocalLinear(1.5)):
-        there = regressor.set_params(backend="torch").fit(*tensors(x, y))
-        there.predict(q)
-        with Forbidden() as watch:
-            there.predict(q)
-            there.loo_predict()
-            there.hat_matrix(q)
-        assert watch.calls
+    if series:
+        (x, y, w, groups), (at, asked) = visits()
+        arguments, query = map(torch.as_tensor, (x, y, w, groups)), (torch.as_tensor(at), False, torch.as_tensor(asked))
+        regressor = regressor.set_params(side="past")
+    else:
+        x, y, _, at = data(40, 2)
+        arguments, query = tensors(x, y), tensors(at)
+    there = sklearn.base.clone(regressor).set_params(backend="torch").fit(*arguments)
+    expected = there.predict(*query), there.loo_predict()
+
+    def copied(*arguments):
+        raise AssertionError("copied from the host")
+
+    with monkeypatch.context() as patch, Forbidden() as watch:
+        patch.setattr(torch, "as_tensor", copied)
+        found = there.predict(*query), there.loo_predict()
+    assert watch.calls
+    for mine, theirs in zip(found, expected, strict=True):
+        assert torch.equal(mine.nan_to_num(), theirs.nan_to_num())
 
 
 def test_queries_without_an_estimate():

@@ -6,6 +6,7 @@ It does for `groups` what `kernadv.regression.operators.smoother` does for one c
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -86,10 +87,15 @@ class DeviceSeries:
         """The smoother with another bandwidth."""
         return replace(self, bandwidth=bandwidth)
 
+    @cached_property
+    def _width(self) -> Tensor:
+        """The bandwidth on the device, where it is copied once.  # (1,)"""
+        return torch.as_tensor(self.bandwidth).to(self.device)
+
     def read(self, X: Any, groups: Any) -> Queries:
         """Queries on the device of the fit."""
         step = steps(X if isinstance(X, Tensor) else torch.as_tensor(np.asarray(X)))
-        names = torch.as_tensor(groups).to(self.names)
+        names = (groups if isinstance(groups, Tensor) else torch.as_tensor(groups)).to(self.names)
         if names.shape != step.shape:
             raise ArgumentError(f"groups must be one a query, {len(step)}, got shape {tuple(names.shape)}")
         place = torch.searchsorted(self.names, names).clamp(max=len(self.names) - 1)
@@ -123,7 +129,7 @@ class DeviceSeries:
     def _around(self, at: Queries) -> tuple[Histories, Windows]:
         known, series = at.series >= 0, at.series.clamp(min=0)
         length = torch.where(known, self.past.length[series], 0)
-        width = torch.as_tensor(self.bandwidth).to(self.device).expand(len(at.step), 1).contiguous()
+        width = self._width.expand(len(at.step), 1).contiguous()
         windows = Windows(at.step, width, self.spec.kernel.reach(width, torch))
         return self.past._replace(start=self.past.start[series], length=length), windows
 
