@@ -18,7 +18,7 @@ from kernadv._typing import BoolArray, FloatArray
 from kernadv.clock import Steps
 from kernadv.moments import Histories, Windows
 from kernadv.moments.checks import WHOLE
-from kernadv.moments.ops import ragged_moments
+from kernadv.moments.ops import trusted_moments
 from kernadv.regression.bandwidth import CriterionSelector, Selection
 from kernadv.regression.bandwidth._ordered import MOST, bounds_on_line, refuse_constant
 from kernadv.regression.bandwidth.criteria import Prequential
@@ -136,8 +136,7 @@ class DeviceSeries:
     def _fits(self, at: Queries) -> tuple[Tensor, Tensor]:
         """Estimates less the means of the series, and the weight of a visit at the query with weight 1.  # (m,), (m,)"""
         degree = self.spec.degree
-        moments = ragged_moments(*self._around(at), self.spec.kernel, "float64", degree)
-        s0, s1, s2, t0, t1 = (part[:, 0] for part in moments[:5])
+        s0, s1, s2, t0, t1 = trusted_moments(*self._around(at), self.spec.kernel, "float64", degree)[:5, :, 0]
         bottom = torch.where(s0 > TINY[torch.float64], s0, torch.nan)
         if not degree:
             return t0 / bottom, 1.0 / bottom
