@@ -143,7 +143,13 @@ def local_moments(
     """Weighted moments around any queries, (K, H, M) float64, without a matrix of queries x points.
 
     Parameters and result as in `kernadv.regression.operators.local.local_moments`, of contiguous tensors of one type.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If they do not fit together.
     """
+    local.check(x, channels, at, inverse, which, side)
     return _local_moments(x, channels, at, inverse, *which, kernel_key(kernel), radial, side, first)
 
 
