@@ -40,6 +40,7 @@ from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
 if TYPE_CHECKING:
+    from kernadv.regression.operators.series import DeviceSeries
     from kernadv.regression.operators.smoother import DeviceSmoother
 
 #: Where fits are computed, see `KernelRegressor`.
@@ -69,7 +70,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     kernel: Any
     backend: str
     categorical: dict[Any, Any] | None = None
-    groups_: AnyArray | None
+    groups_: Any
 
     @abstractmethod
     def _spec(self) -> LocalPolynomialSpec:
@@ -80,7 +81,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """The smoother with its bandwidth, or with what the bandwidths of queries depend on."""
 
     @abstractmethod
-    def _with_bandwidth_on_device(self, smoother: DeviceSmoother) -> DeviceSmoother:
+    def _with_bandwidth_on_device(self, smoother: Any) -> Any:
         """The same for data on a device."""
 
     @abstractmethod
@@ -106,7 +107,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Parameters
         ----------
         X : (n, d) array, data frame or tensor
-            Design points.
+            Design points.  Tensors on a GPU stay there, see `backend`; the host waits while they are checked.
         y : (n,) or (n, C) array or tensor
             Responses.
         sample_weight : (n,) array-like, optional
@@ -135,9 +136,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any) -> None:
         spec = self._spec()
         self._like = y.detach().new_empty(0) if is_tensor(y) else None
-        self._there: DeviceSmoother | None = None
+        self._there: DeviceSmoother | DeviceSeries | None = None
         if on_device(check_choice(self.backend, "backend", BACKENDS), X):
-            self._fit_on_device(spec, X, y, sample_weight, groups=groups, frequency=frequency)
+            self._fit_on_device(spec, X, y, sample_weight, groups, frequency=frequency)
             return
         x, y = to_numpy(X, "X"), to_numpy(y, "y")
         x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
@@ -173,7 +174,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self._quality: Quality | None = None
         self._smoother = self._with_bandwidth(smoother)
 
-    def _fit_on_device(self, spec: LocalPolynomialSpec, X: Any, y: Any, sample_weight: Any, **others: Any) -> None:
+    def _fit_on_device(
+        self, spec: LocalPolynomialSpec, X: Any, y: Any, sample_weight: Any, groups: Any, **others: Any
+    ) -> None:
+        from kernadv.regression.operators.series import read_series
         from kernadv.regression.operators.smoother import read
 
         others["categorical"] = self.categorical or None
@@ -184,9 +188,15 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             raise ArgumentError(
                 f"tensors on a device are smoothed at degree 0 or 1, got degree={spec.degree}; {IN_MEMORY}"
             )
-        smoother, kept = read(spec, X, y, sample_weight)
+        smoother: Any
+        if groups is None:
+            smoother, kept = read(spec, X, y, sample_weight)
+            self.groups_ = None
+        else:
+            smoother, kept = read_series(spec, X, y, sample_weight, groups)
+            self.groups_ = smoother.names
         self._given, self._kept, self._one_response = len(X), kept, y.ndim == 1
-        self.n_features_in_, self.categories_, self.groups_ = X.shape[1], [], None
+        self.n_features_in_, self.categories_ = X.shape[1], []
         for name in ("feature_names_in_", "_smoother", "_quality"):  # of an earlier fit
             self.__dict__.pop(name, None)
         self._there = self._with_bandwidth_on_device(smoother)
@@ -207,7 +217,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Returns
         -------
         (m,) or (m, C) array or tensor, or two of them
-            NaN, with one `EmptyWindowWarning`, where the window has too few points.
+            NaN, with one `EmptyWindowWarning`, where the window has too few points; on a GPU without the warning.
         """
         if there := self._device_fit():
             if return_std:
@@ -288,7 +298,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         if there := self._device_fit():
             at, restore = self._device_queries(X, groups)
             every = there.hat(at)
-            return restore(every.new_zeros((len(at), self._given)).index_copy_(1, self._kept, every))
+            return restore(every.new_zeros((len(every), self._given)).index_copy_(1, self._kept, every))
         at, restore = self._queries(X, groups)
         rows = self._smoother.hat(at)
         self._report(~np.isnan(rows[:, 0]), at)
@@ -420,42 +430,42 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             raise self._only_in_memory("the plot of a fit")
         return plot(self, self._smoother, ax, level)
 
-    def _device_fit(self) -> DeviceSmoother | None:
+    def _device_fit(self) -> Any:
         """The fit if its data are on a device."""
         check_is_fitted(self)
         return self._there
 
     def _only_in_memory(self, what: str) -> ArgumentError:
         assert self._there is not None
-        return ArgumentError(
-            f"{what} is computed in main memory, and this fit is on {self._there.x.device}; {IN_MEMORY}"
-        )
+        return ArgumentError(f"{what} is computed in main memory, and this fit is on {self._there.device}; {IN_MEMORY}")
 
     def _device_queries(self, X: Any, groups: Any) -> tuple[Any, Any]:
-        """The queries on the device of the fit, and a function that turns results into their type."""
-        if groups is not None:
-            raise ArgumentError("the fit had no groups, which are for data in main memory: leave groups out")
-        assert self._there is not None
+        """The queries on the device of the fit, and a function that turns results into their type, or that of y."""
+        self._check_groups(groups)
+        there: Any = self._there
         if is_tensor(X):
-            return self._there.read(X), back(X)
-        x = validate_data(self, X, reset=False, dtype=np.float64)
-        return self._there.read(x), back(X if hasattr(X, "dtype") else x)
+            return there.read(X, groups), back(X if X.is_floating_point() else self._like)
+        x = validate_data(self, X, reset=False, dtype=np.float64 if groups is None else None)
+        return there.read(x, groups), back(X if hasattr(X, "dtype") else x)
 
     def _queries(self, X: Any, groups: Any) -> tuple[Points, Any]:
         """The checked queries, and a function that turns results into their type."""
         if self._device_fit():
             raise self._only_in_memory("what is not an estimate of the regression function")
         x = validate_data(self, to_numpy(X, "X"), reset=False, dtype=None if self.categories_ else np.float64)
+        self._check_groups(groups)
+        series = None if self.groups_ is None else find_groups(read_names(groups, x), self.groups_)
+        kind = X if hasattr(X, "dtype") else x
+        at = read_points(x, self.categories_, series)
+        return at._replace(bandwidth=self._bandwidth_at(at)), back(kind)
+
+    def _check_groups(self, groups: Any) -> None:
         if (groups is None) != (self.groups_ is None):
             raise ArgumentError(
                 "the fit had groups: name the group of each query with groups="
                 if groups is None
                 else "the fit had no groups: pass groups= to fit as well"
             )
-        series = None if self.groups_ is None else find_groups(read_names(groups, x), self.groups_)
-        kind = X if hasattr(X, "dtype") else x
-        at = read_points(x, self.categories_, series)
-        return at._replace(bandwidth=self._bandwidth_at(at)), back(kind)
 
     def _checked_order(self, order: tuple[int, ...], columns: int) -> tuple[int, ...]:
         """The orders of a derivative; raises if there is no such derivative."""

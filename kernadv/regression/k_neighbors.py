@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.neighbours import EUCLIDEAN, InverseDistance, checked_metric, neighbour_distance
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
-
-if TYPE_CHECKING:
-    from kernadv.regression.operators.smoother import DeviceSmoother
 
 TIES = ("count", "distinct")
 
@@ -126,7 +123,7 @@ class KNeighborsSmoother(KernelRegressor):
         self.k_: int = _count(self.k, int(sizes.min()))
         return smoother
 
-    def _with_bandwidth_on_device(self, smoother: DeviceSmoother) -> DeviceSmoother:
+    def _with_bandwidth_on_device(self, smoother: Any) -> Any:
         distinct = check_choice(self.ties, "ties", TIES) == "distinct"
         scale = check_positive(self.scale, "scale", "it multiplies the distance to the k-th neighbour")
         if self.metric not in EUCLIDEAN:

@@ -12,18 +12,17 @@ from kernadv import kernels
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
 from kernadv._typing import FloatArray
 from kernadv.regression._base import HIGHEST_DEGREE, IN_MEMORY, KernelRegressor
-from kernadv.regression.bandwidth import SELECTORS, CriterionSelector, Selection, Selector, get
+from kernadv.regression.bandwidth import CriterionSelector, Selection, Selector, get
 from kernadv.regression.bandwidth._mixed import select_mixed
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
 if TYPE_CHECKING:
+    from kernadv.regression.operators.series import DeviceSeries
     from kernadv.regression.operators.smoother import DeviceSmoother
 
 SIDES = ("both", "past")
-#: Selectors that also work on a device.
-ON_DEVICE = {name for name, each in SELECTORS.items() if isinstance(each, CriterionSelector) and each.on_device}
 #: A bandwidth is selected from at least this many rows.
 FEWEST = 3
 
@@ -124,7 +123,7 @@ class LocalPolynomial(KernelRegressor):
             self.bandwidth_ = np.insert(self.bandwidth_, category.column, smoothing)
         return smoother
 
-    def _with_bandwidth_on_device(self, smoother: DeviceSmoother) -> DeviceSmoother:
+    def _with_bandwidth_on_device(self, smoother: Any) -> Any:
         smoother, self.selection_ = _choose_on_device(self.bandwidth, smoother)
         self.bandwidth_ = smoother.bandwidth
         return smoother
@@ -250,22 +249,19 @@ def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, S
     return smoother.with_bandwidth(selection.bandwidth), selection
 
 
-def _choose_on_device(bandwidth: Any, smoother: DeviceSmoother) -> tuple[DeviceSmoother, Selection | None]:
+def _choose_on_device(
+    bandwidth: Any, smoother: DeviceSmoother | DeviceSeries
+) -> tuple[DeviceSmoother | DeviceSeries, Selection | None]:
     """The same for data on a device."""
-    d, n = smoother.x.shape
     if not isinstance(bandwidth, (str, Selector)):
-        h = _numbers(bandwidth, d, False)
+        h = _numbers(bandwidth, smoother.dimensions, False)
         _check_positive(h, bandwidth)
         return smoother.with_bandwidth(h), None
     selector = get(bandwidth)
-    if not isinstance(selector, CriterionSelector) or not selector.on_device:
-        raise ArgumentError(
-            f"on a device a bandwidth is a number, or selected by {', '.join(sorted(ON_DEVICE))}, got {bandwidth!r}; "
-            f"{IN_MEMORY}"
-        )
-    _check_rows(bandwidth, n)
-    sample: Any = smoother.sample()  # it does what `Ordered` does, with tensors
-    selection = selector.minimise(sample)
+    if not isinstance(selector, CriterionSelector):
+        raise ArgumentError(f"bandwidth={bandwidth!r} is selected in main memory; {IN_MEMORY}, or give a number")
+    _check_rows(bandwidth, smoother.size)
+    selection = smoother.select(selector)
     return smoother.with_bandwidth(selection.bandwidth), selection
 
 

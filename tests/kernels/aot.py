@@ -153,10 +153,10 @@ def _prequential() -> Iterator[Configuration]:
         yield Configuration(
             f"prequential {name} {real}",
             triton_prequential.prequential_kernel,
-            _history(real) | {"slope": "*fp64", "floor": "*fp64", "loss": out, "count": out, "H": "i32"},
+            _history(real) | {"slope": "*fp64", "floor": "*fp64", "asked": "*i1", "loss": out, "count": out, "H": "i32"},
             _profile(kernel.triton_profile())
             | {"SUPPORT": kernel.support, "CLOSED": kernel.closed, "NARROW": real == "float32",
-               "REAL": real_type(real), "SPLIT": 1, "BH": bh, "BQ": bq, "BN": bn},
+               "REAL": real_type(real), "ASKED": False, "SPLIT": 1, "BH": bh, "BQ": bq, "BN": bn},
             {"num_warps": 1},
         )  # fmt: skip
 

@@ -29,6 +29,7 @@ from kernadv.clock import Relative, Steps, Visits
 from kernadv.kernels import KERNELS
 from kernadv.moments import ops, triton_ragged
 from kernadv.moments import torch_ as reference
+from kernadv.regression import KNeighborsSmoother, LocalLinear, NadarayaWatson
 from kernadv.regression.operators import flash, triton_flash
 from kernadv.regression.operators import ops as operators
 
@@ -153,3 +154,28 @@ def test_values_are_captured():
     replay()
     for mine, theirs in zip(captured, est.values(ids, z, 6), strict=True):
         assert torch.equal(mine.nan_to_num(), theirs.nan_to_num())
+
+
+@on_gpu
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_regressors(dtype):
+    """The numbers of main memory; predictions do not make the host wait."""
+    made = torch.Generator().manual_seed(23)
+    n = 60 if REHEARSED else 3000
+    for d in (1, 3, 24):
+        x = torch.randn(n, d, generator=made, dtype=torch.float64).to(getattr(torch, dtype))
+        y, q = x[:, 0].sin() + 0.1 * x[:, -1], x[: n // 2] + 0.1
+        for regressor, waits in ((NadarayaWatson(2.0 * d**0.5, kernel="gaussian"), False),
+                                 (LocalLinear(2.5 * d**0.5, radial=True), False),
+                                 (KNeighborsSmoother(2 * d + 9, kernel="uniform"), True),
+                                 (NadarayaWatson("leave_one_out", radial=True), False)):  # fmt: skip
+            there = regressor.set_params(backend="torch").fit(x.to(DEVICE), y.to(DEVICE))
+            got, at = [there.predict(q.to(DEVICE)), there.loo_predict()], q.to(DEVICE)
+            if not waits:
+                with no_waiting():
+                    got[0] = there.predict(at)
+            bandwidth = getattr(there, "bandwidth_", None)
+            here = regressor.set_params(backend="numba", **({} if bandwidth is None else {"bandwidth": bandwidth}))
+            here.fit(x.double().numpy(), y.double().numpy())
+            for mine, theirs in zip(got, (here.predict(q.double().numpy()), here.loo_predict()), strict=True):
+                close(mine, theirs, 1e-9 if dtype == "float64" else 1e-4)

@@ -244,6 +244,20 @@ def test_weights(name, degree):
     assert torch.allclose(sums[~sums.isnan()], torch.ones_like(sums[~sums.isnan()]), atol=1e-12)
 
 
+def test_prequential_of_some_visits():
+    """The others predict and are not scored; the parts add up."""
+    sample = tensors(histories(22, [40, 0, 70]))
+    kernel = KERNELS["epanechnikov"]
+    slope, floor = scores.half_widths((Relative(0.2), Steps(31)), torch.device(DEVICE))
+    asked = torch.arange(110, device=DEVICE) % 3 == 0
+    whole = triton_prequential.prequential_cv(sample, slope, floor, kernel)
+    parts = [
+        triton_prequential.prequential_cv(sample, slope, floor, kernel, "float64", which) for which in (asked, ~asked)
+    ]
+    close(parts[0] + parts[1], whole, 1e-12)
+    close(parts[0], scores.prequential_cv(sample, slope, floor, kernel, "float64", asked), 1e-12)
+
+
 def test_same_bits_every_time():
     sample = tensors(histories(15, LENGTHS), "float32")
     windows = tensors(queries(histories(15, LENGTHS), KERNELS["gaussian"]), "float32")

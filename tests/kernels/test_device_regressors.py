@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn.base
 import torch
 from waiting import Forbidden
 
@@ -94,7 +95,7 @@ def test_points_that_are_alone():
     for kernel in ("gaussian", "tricube"):
         here, there = both(NadarayaWatson(0.8, kernel=kernel), x, y, w)
         assert np.isnan(here.loo_predict()[:2]).tolist() == [kernel != "gaussian", True]
-        close(there.loo_predict(), here.loo_predict(), 1e-8)
+        close(there.loo_predict(), here.loo_predict(), 1e-6)  # main memory subtracts the point itself
 
 
 @pytest.mark.parametrize("degree", [0, 1])
@@ -218,6 +219,57 @@ def test_nothing_depends_on_the_blocks(monkeypatch):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-14, equal_nan=True)
 
 
+# ---------------------------------------------------------------- series
+def visits(seed=0, n=300):
+    """Rows in no order: steps with ties, names of series, responses, weights; queries, some of unseen series."""
+    rng = np.random.default_rng(seed)
+    x, groups = rng.integers(1, 120, (n, 1)), rng.integers(0, 8, n) * 7 - 9
+    w = rng.random(n) + 0.5
+    w[::9] = 0.0
+    y = np.sin(x[:, 0] / 9) + groups + 0.1 * rng.standard_normal(n)
+    return (x, y, w, groups), (rng.integers(-3, 140, (40, 1)), rng.integers(0, 9, 40) * 7 - 9)
+
+
+@pytest.mark.parametrize("regressor", [NadarayaWatson, LocalLinear])
+@pytest.mark.parametrize("kernel", ["epanechnikov", "uniform", "exponential"])
+def test_series(regressor, kernel):
+    (x, y, w, groups), (at, asked) = visits()
+    for bandwidth in (6.0, 30.5):
+        here = regressor(bandwidth, kernel=kernel, side="past").fit(x, y, w, groups=groups)
+        there = regressor(bandwidth, kernel=kernel, side="past", backend="torch")
+        there.fit(*map(torch.as_tensor, (x, y, w)), groups=torch.as_tensor(groups))
+        q = torch.as_tensor(at), torch.as_tensor(asked)
+        close(there.predict(q[0], groups=q[1]), here.predict(at.astype(float), groups=asked))
+        close(there.hat_matrix(q[0], groups=q[1]), here.hat_matrix(at.astype(float), groups=asked))
+        close(there.loo_predict(), here.loo_predict(), 1e-9)
+        assert torch.equal(
+            torch.as_tensor(there.predict(at, groups=asked)).isnan(), there.predict(*q[:1], groups=q[1]).isnan()
+        )
+
+
+@pytest.mark.parametrize("kernel", ["epanechnikov", "uniform", "exponential", "gaussian"])
+@pytest.mark.parametrize("isolated", [False, True])
+def test_selection_over_series(kernel, isolated, monkeypatch):
+    """By the operator of histories; with isolated points, over the others alone."""
+    asked = []
+    scores = ops.prequential_cv
+    monkeypatch.setattr(ops, "prequential_cv", lambda *a: asked.append(int(a[4].sum())) or scores(*a))
+    (x, y, w, groups), _ = visits(3)
+    y = y - y.mean() + np.sin(x[:, 0] / 2.0)
+    if isolated:
+        x[:2] = [[2000], [3000]]
+    settings = {"kernel": kernel, "side": "past"}
+    here = NadarayaWatson("prequential", **settings).fit(x, y, w, groups=groups)
+    there = NadarayaWatson("prequential", backend="torch", **settings)
+    there.fit(*map(torch.as_tensor, (x, y, w)), groups=torch.as_tensor(groups))
+    mine, theirs = there.selection_, here.selection_
+    np.testing.assert_allclose(mine.grid, theirs.grid, rtol=1e-12)
+    np.testing.assert_allclose(mine.curve, theirs.curve, rtol=1e-10)
+    np.testing.assert_allclose(mine.value, theirs.value, rtol=1e-6)
+    assert (mine.at_edge, mine.flat) == (theirs.at_edge, theirs.flat)
+    assert not isolated or min(asked) < max(asked)
+
+
 # ---------------------------------------------------------------- types and places
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_types_come_back(dtype):
@@ -250,18 +302,30 @@ def test_where_fits_are_computed():
     fit.interval(at)
 
 
-def test_predictions_do_not_wait():
+@pytest.mark.parametrize("regressor", [NadarayaWatson(1.0), LocalLinear(1.5)])
+@pytest.mark.parametrize("series", [False, True])
+def test_predictions_do_not_wait(regressor, series, monkeypatch):
     """Once what is copied to the device is there."""
-    x, y, _, at = data(40, 2)
-    q = tensors(at)[0]
-    for regressor in (NadarayaWatson(1.0), LocalLinear(1.5)):
-        there = regressor.set_params(backend="torch").fit(*tensors(x, y))
-        there.predict(q)
-        with Forbidden() as watch:
-            there.predict(q)
-            there.loo_predict()
-            there.hat_matrix(q)
-        assert watch.calls
+    if series:
+        (x, y, w, groups), (at, asked) = visits()
+        arguments, query = map(torch.as_tensor, (x, y, w, groups)), (torch.as_tensor(at), False, torch.as_tensor(asked))
+        regressor = regressor.set_params(side="past")
+    else:
+        x, y, _, at = data(40, 2)
+        arguments, query = tensors(x, y), tensors(at)
+    there = sklearn.base.clone(regressor).set_params(backend="torch").fit(*arguments)
+    expected = there.predict(*query), there.loo_predict()
+
+    def copied(values):
+        assert isinstance(values, torch.Tensor), "copied from the host"
+        return values
+
+    with monkeypatch.context() as patch, Forbidden() as watch:
+        patch.setattr(torch, "as_tensor", copied)
+        found = there.predict(*query), there.loo_predict()
+    assert watch.calls
+    for mine, theirs in zip(found, expected, strict=True):
+        assert torch.equal(mine.nan_to_num(), theirs.nan_to_num())
 
 
 def test_queries_without_an_estimate():
@@ -306,8 +370,9 @@ X, Y, W, AT = tensors(*data(20, 2))
     ((X, Y / 0.0), "y holds NaN or infinity"),
     ((X, Y, -W), "sample_weight must be 0 or lie between 1e-100 and 1e.100"),
     ((X, Y, 0 * W), "degree=0 needs at least 1 rows of positive weight, got n_samples=0"),
-    ((X, Y, W, torch.ones(20)), "groups= is for data in main memory, and X is a tensor on cpu; fit with backend='numba'"),
-    ((X, Y, W, None, torch.ones(20)), "frequency= is for data in main memory"),
+    ((X, Y, W, None, torch.ones(20)),
+     "frequency= is for data in main memory, and X is a tensor on cpu; fit with backend='numba'"),
+    ((X, Y, W, torch.arange(20)), "with groups on a device windows are one-sided: side='past'"),
 ])  # fmt: skip
 def test_data_that_cannot_be_used(arguments, message):
     fit = NadarayaWatson(1.0, backend="torch").fit(X, Y, W)
@@ -320,7 +385,8 @@ def test_data_that_cannot_be_used(arguments, message):
 @pytest.mark.parametrize(("regressor", "message"), [
     (LocalPolynomial(2, bandwidth=1.0), "smoothed at degree 0 or 1, got degree=2; fit with backend='numba'"),
     (NadarayaWatson("h_block"),
-     "a number, or selected by aicc, gcv, leave_one_out, prequential, got 'h_block'; fit with"),
+     "a number, or selected by aicc, gcv, leave_one_out, prequential, got h_block; fit with"),
+    (NadarayaWatson("plug_in"), "bandwidth='plug_in' is selected in main memory; fit with"),
     (NadarayaWatson(-1.0), "bandwidth must be positive and finite, got -1.0"),
     (NadarayaWatson([1.0, 1.0, 1.0]), "one number a column, 2, got 3"),
     (NadarayaWatson(1.0, categorical={0: "unordered"}), "categorical= is for data in main memory"),
@@ -332,6 +398,35 @@ def test_data_that_cannot_be_used(arguments, message):
 def test_settings_that_cannot_be_used(regressor, message):
     with pytest.raises(KernadvError, match=message):
         regressor.set_params(backend="torch").fit(X, Y)
+
+
+STEP, NAMES = torch.arange(20)[:, None], torch.arange(20) % 3
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ((STEP.double(), Y, W, NAMES), r"steps of an integer type, got torch.float64; X.long\(\)"),
+    ((STEP.expand(20, 2), Y, W, NAMES), r"one column of steps, \(n, 1\), got shape \(20, 2\)"),
+    ((STEP, Y, W, NAMES.double()), "groups of tensors on a device must be a tensor of an integer type"),
+    ((STEP, Y, W, NAMES.tolist()), "groups of tensors on a device must be a tensor of an integer type"),
+    ((STEP, Y, W, NAMES[:5]), r"groups must be one a row of X, 20 on cpu, got shape \(5,\) on cpu"),
+    ((STEP, torch.stack([Y, Y], 1), W, NAMES), r"one response, got y of shape \(20, 2\)"),
+])  # fmt: skip
+def test_series_that_cannot_be_used(arguments, message):
+    with pytest.raises(KernadvError, match=message):
+        NadarayaWatson(3.0, side="past", backend="torch").fit(*arguments)
+
+
+def test_settings_of_series_that_cannot_be_used():
+    for regressor in (LocalLinear("prequential", side="past"), NadarayaWatson("aicc", side="past")):
+        with pytest.raises(KernadvError, match="over groups on a device a bandwidth is a number, or selected by preq"):
+            regressor.set_params(backend="torch").fit(STEP, Y, groups=NAMES)
+    with pytest.raises(KernadvError, match="x is constant within every series"):
+        NadarayaWatson("prequential", side="past", backend="torch").fit(0 * STEP, Y, groups=NAMES)
+    fit = NadarayaWatson(3.0, side="past", backend="torch").fit(STEP, Y, groups=NAMES)
+    with pytest.raises(KernadvError, match="the fit had groups: name the group of each query"):
+        fit.predict(STEP)
+    with pytest.raises(KernadvError, match=r"groups must be one a query, 20, got shape \(3,\)"):
+        fit.predict(STEP, groups=NAMES[:3])
 
 
 def test_designs_without_a_bandwidth():
@@ -349,7 +444,7 @@ def test_queries_that_cannot_be_used():
         fit.predict(X[:, :1])
     with pytest.raises(ValueError, match="NaN"):
         fit.predict(np.full((2, 2), np.nan))
-    with pytest.raises(KernadvError, match="leave groups out"):
+    with pytest.raises(KernadvError, match="the fit had no groups"):
         fit.predict(X, groups=torch.ones(20))
 
 

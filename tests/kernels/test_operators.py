@@ -375,6 +375,28 @@ def test_bad_flash_windows(change, message):
         operators.flash_smoother(narrow, points, torch.ones(4), good, "gaussian", "uniform")
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    ({"x": torch.ones(3)}, r"x must have 2 dimensions, got shape \(3,\)"),
+    ({"x": torch.ones(2, 5).long()}, "x must be float64 or float32, got int64"),
+    ({"at": torch.ones(2, 4, dtype=torch.float64)}, "at must be contiguous and of the type of x, torch.float32"),
+    ({"at": torch.ones(4, 2).T}, "at must be contiguous"),
+    ({"channels": torch.ones(2, 4)}, r"do not fit together: got \(2, 5\), \(2, 4\), \(2, 4\)"),
+    ({"at": torch.ones(3, 4)}, "do not fit together"),
+    ({"inverse": torch.ones(2, 2, 4, dtype=torch.float64)}, r"inverse must be \(H, 2, 1\) or \(1, 2, 4\), got \(2, 2, 4\)"),
+    ({"inverse": torch.ones(1, 2, 1)}, "inverse must be float64, got float32"),
+    ({"channels": torch.ones(2, 5, device="meta")}, "all tensors must be on one device"),
+    ({"side": "future"}, "unknown side 'future'; known: before, both, past"),
+    ({"at": torch.ones(2, 2**31, device="meta")}, "at may have at most 2147418112 columns, got 2147483648; split it"),
+])  # fmt: skip
+def test_bad_points_and_queries(change, message):
+    good = {"x": torch.ones(2, 5), "channels": torch.ones(2, 5), "at": torch.ones(2, 4),
+            "inverse": torch.ones(3, 2, 1, dtype=torch.float64), "kernel": "gaussian",
+            "which": local.columns(2, 2, 0, torch.device("cpu"))}  # fmt: skip
+    assert operators.local_moments(**good).shape == (2, 3, 4)
+    with pytest.raises(KernadvError, match=message):
+        operators.local_moments(**good | change)
+
+
 def test_too_few_neighbours():
     x = torch.randn(3, 2)
     with pytest.raises(KernadvError, match="k is 3, but only 2 points can be found"):

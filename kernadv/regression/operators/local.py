@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import torch
 
+from kernadv._errors import ArgumentError, check_choice
 from kernadv.kernels import Kernel
+from kernadv.moments.checks import MOST, check_kind, one_device
 from kernadv.regression.local.monomials import monomials
 
 #: Pairs of query and point at a time; bounds the memory.
@@ -136,3 +138,30 @@ def local_moments(
                         term = term * (x[d] - at[d, own, None])
                 out[k, h, own] = term.double() @ wide[channel]
     return out
+
+
+def check(
+    x: torch.Tensor, channels: torch.Tensor, at: torch.Tensor, inverse: torch.Tensor, which: Columns, side: str
+) -> None:
+    """Raise if points, queries and bandwidths do not fit together."""
+    check_choice(side, "side", SIDES)
+    named = {"x": x, "channels": channels, "at": at, "inverse": inverse}
+    for name, tensor in named.items():
+        check_kind(name, tensor, (torch.float64,) if name == "inverse" else (torch.float64, torch.float32))
+        if tensor.ndim != 2 + (name == "inverse"):
+            raise ArgumentError(
+                f"{name} must have {2 + (name == 'inverse')} dimensions, got shape {tuple(tensor.shape)}"
+            )
+        if name != "inverse" and (tensor.dtype != x.dtype or not tensor.is_contiguous()):
+            raise ArgumentError(f"{name} must be contiguous and of the type of x, {x.dtype}, got {tensor.dtype}")
+        if tensor.shape[-1] > MOST:
+            raise ArgumentError(f"{name} may have at most {MOST} columns, got {tensor.shape[-1]}; split it")
+    (d, total), many = x.shape, at.shape[1]
+    if len(at) != d or channels.shape[1] != total:
+        raise ArgumentError(
+            f"x (D, N), channels (C, N) and at (D, M) do not fit together: got {tuple(x.shape)}, {tuple(channels.shape)}, "
+            f"{tuple(at.shape)}"
+        )
+    if inverse.shape[1:] != (d, 1) and inverse.shape != (1, d, many):
+        raise ArgumentError(f"inverse must be (H, {d}, 1) or (1, {d}, {many}), got {tuple(inverse.shape)}")
+    one_device([*named.items(), *zip(Columns._fields, which, strict=True)])

@@ -13,7 +13,7 @@ from kernadv._errors import ArgumentError, check_choice
 from kernadv.clock import Bandwidth
 from kernadv.kernels import Kernel
 from kernadv.moments import Histories, Windows
-from kernadv.moments.checks import check_dtype, check_histories, check_windows
+from kernadv.moments.checks import check_dtype, check_histories, check_list, check_windows, one_device
 from kernadv.moments.ops import fused_module, kernel_key, kernel_of
 from kernadv.regression.operators import flash, local, prequential, weights
 from kernadv.regression.operators.flash import PRECISIONS, Fits, Points, check_points
@@ -21,7 +21,11 @@ from kernadv.regression.operators.prequential import Scores, half_widths
 
 
 def prequential_cv(
-    histories: Histories, bandwidths: Sequence[Bandwidth], kernel: str | Kernel, dtype: str = "float32"
+    histories: Histories,
+    bandwidths: Sequence[Bandwidth],
+    kernel: str | Kernel,
+    dtype: str = "float32",
+    asked: Tensor | None = None,
 ) -> Scores:
     """Prequential scores of H bandwidths over P whole histories, without temporaries; ascending steps.
 
@@ -31,8 +35,11 @@ def prequential_cv(
     check_dtype(dtype)
     if not bandwidths:
         raise ArgumentError("bandwidths must hold at least one bandwidth, got none; e.g. [Steps(20)]")
+    if asked is not None:
+        check_list("asked", asked, (torch.bool,), len(histories.step))
+        one_device([("step", histories.step), ("asked", asked)])
     slope, floor = half_widths(tuple(bandwidths), histories.step.device)
-    out = _prequential_cv(*histories, slope, floor, kernel_key(kernel), dtype)
+    out = _prequential_cv(*histories, slope, floor, kernel_key(kernel), dtype, asked)
     return Scores(out[0], out[1])
 
 
@@ -136,7 +143,13 @@ def local_moments(
     """Weighted moments around any queries, (K, H, M) float64, without a matrix of queries x points.
 
     Parameters and result as in `kernadv.regression.operators.local.local_moments`, of contiguous tensors of one type.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If they do not fit together.
     """
+    local.check(x, channels, at, inverse, which, side)
     return _local_moments(x, channels, at, inverse, *which, kernel_key(kernel), radial, side, first)
 
 
@@ -154,14 +167,16 @@ def _module(name: str, reference: Any, like: Tensor, *keys: str) -> Any:
 @torch.library.custom_op("kernadv::prequential_cv", mutates_args=())
 def _prequential_cv(
     start: Tensor, length: Tensor, step: Tensor, n: Tensor, s: Tensor, ss: Tensor,
-    slope: Tensor, floor: Tensor, kernel: str, dtype: str,
+    slope: Tensor, floor: Tensor, kernel: str, dtype: str, asked: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     module = _module("triton_prequential", prequential, step, kernel)
-    return module.prequential_cv(Histories(start, length, step, n, s, ss), slope, floor, kernel_of(kernel), dtype)
+    return module.prequential_cv(
+        Histories(start, length, step, n, s, ss), slope, floor, kernel_of(kernel), dtype, asked
+    )
 
 
 @_prequential_cv.register_fake
-def _(start, length, step, n, s, ss, slope, floor, kernel, dtype):
+def _(start, length, step, n, s, ss, slope, floor, kernel, dtype, asked=None):
     return slope.new_empty((2, len(start), len(slope)), dtype=getattr(torch, dtype))
 
 

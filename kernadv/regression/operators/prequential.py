@@ -58,7 +58,12 @@ _cached_half_widths = lru_cache(maxsize=64)(_half_widths)
 
 
 def prequential_cv(
-    histories: Histories, slope: torch.Tensor, floor: torch.Tensor, kernel: Kernel, dtype: str = "float64"
+    histories: Histories,
+    slope: torch.Tensor,
+    floor: torch.Tensor,
+    kernel: Kernel,
+    dtype: str = "float64",
+    asked: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Score every bandwidth on every history: each visit is predicted from earlier ones by Nadaraya-Watson.
 
@@ -70,6 +75,8 @@ def prequential_cv(
         Half-widths ``max(step * slope, floor)``, see `half_widths`.
     kernel : Kernel
     dtype : {"float64", "float32"}
+    asked : (N,) bool, optional
+        Visits that are scored; the others only predict.
 
     Returns
     -------
@@ -89,7 +96,7 @@ def prequential_cv(
             u = torch.where(inside, lag.to(real), 0.0) / width.to(real)
             w = torch.where(inside, kernel.formula(u, torch), 0.0)
             below = w @ n
-            scored = below > 0
+            scored = below > 0 if asked is None else (below > 0) & asked[own]
             fit = torch.where(scored, w @ s / torch.where(scored, below, 1.0), 0.0)
             out[0, p, h] = torch.where(scored, ss - 2.0 * fit * s + n * fit * fit, 0.0).sum()
             out[1, p, h] = torch.where(scored, n, 0.0).sum()

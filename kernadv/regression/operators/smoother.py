@@ -6,7 +6,8 @@ It does on a device what `kernadv.regression.smoother.LinearSmoother` does in ma
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._typing import FloatArray
 from kernadv.kernels import Gaussian
 from kernadv.regression._input import EXTREME
+from kernadv.regression.bandwidth import SELECTORS, CriterionSelector, Selection
 from kernadv.regression.bandwidth._ordered import MOST, bounds_in_space, bounds_on_line, refuse_constant
 from kernadv.regression.hat_rows import COLLINEAR
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -50,6 +52,29 @@ class Local(NamedTuple):
     row: Tensor
 
 
+class Scales(NamedTuple):
+    """H bandwidths on a device.
+
+    Attributes
+    ----------
+    unit : (d, 1)
+        Powers of two by which lags are multiplied: nothing is rounded, and their squares stay within range.
+    inverse : (H, d, 1) float64
+        1 / bandwidth.
+    """
+
+    unit: Tensor
+    inverse: Tensor
+
+    @classmethod
+    def of(cls, bandwidths: FloatArray, like: Tensor) -> Scales:
+        """Those of bandwidths (H, d), for points like these."""
+        unit = 2.0 ** np.clip(-np.rint(np.log2(bandwidths[-1])), -120, 120)
+        return cls(
+            torch.as_tensor(unit).to(like)[:, None], torch.as_tensor(1.0 / bandwidths).to(like.device)[:, :, None]
+        )
+
+
 class Neighbours(NamedTuple):
     """Bandwidths that are a distance to the k-th nearest point.
 
@@ -68,9 +93,13 @@ class Neighbours(NamedTuple):
 
     def bandwidth(self, at: Tensor) -> Tensor:
         """Bandwidth of each query (d, m), 0 where k points lie at it.  # (m,)"""
-        index = nearest(at.T, self.points.T, self.k)[1]
-        lag = self.points[:, index] - at[:, :, None]  # the numbers that the kernel sees
-        return self.factor * lag.square().sum(0).sqrt().amax(1)
+        rows = max(BLOCK // (self.k * len(at)), 1)
+        parts = []
+        for q in at.split(rows, 1):
+            index = nearest(q.T, self.points.T, self.k)[1]
+            lag = self.points[:, index] - q[:, :, None]  # the numbers that the kernel sees
+            parts.append(lag.square().sum(0).sqrt().amax(1))
+        return self.factor * torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -106,7 +135,20 @@ class DeviceSmoother:
     neighbours: Neighbours | None = None
     weighted: bool = False
 
-    on_device: ClassVar[bool] = True
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return self.x.device
+
+    @property
+    def dimensions(self) -> int:
+        """Number of columns."""
+        return len(self.x)
+
+    @property
+    def size(self) -> int:
+        """Number of points."""
+        return self.x.shape[1]
 
     @classmethod
     def of(cls, spec: LocalPolynomialSpec, x: Tensor, y: Tensor, weights: Tensor) -> DeviceSmoother:
@@ -131,7 +173,7 @@ class DeviceSmoother:
         """Queries (m, d) as the moments take them.  # (d, m)"""
         return at.to(self.x).T.contiguous() - self.origin[:, None]
 
-    def read(self, X: Any) -> Tensor:
+    def read(self, X: Any, groups: None) -> Tensor:
         """Queries (m, d) on the device of the fit; raises if they have another shape.  They are not looked at."""
         at = real(X, "X") if isinstance(X, Tensor) else torch.as_tensor(np.ascontiguousarray(X))
         if at.ndim != 2 or at.shape[1] != len(self.x):
@@ -142,29 +184,34 @@ class DeviceSmoother:
 
     def estimate(self, at: Tensor) -> Tensor:
         """Estimates at queries (m, d).  # (m, C) float64"""
-        return self._fits(self.queries(at), self._bandwidths()).value[0] + self.mean
+        return self._fits(self.queries(at), self.scales).value[0] + self.mean
 
     def at_design(self, bandwidths: FloatArray, side: str | None = None) -> Local:
         """Estimates less the mean at the design points with H bandwidths (H, d).
 
         A point is left out of its own sums and added at the end: in float32 it would hide what the others weigh.
         """
-        return self._fits(self.x, bandwidths, side, design=True)
+        return self._fits(self.x, Scales.of(bandwidths, self.x), side, design=True)
 
     def left_out(self) -> Tensor:
         """Estimate at each design point from the others; NaN where these do not determine it.  # (n, C)"""
-        value, row = (part[0] for part in self._fits(self.x, self._bandwidths(), design=True, own=False))
+        value, row = (part[0] for part in self._fits(self.x, self.scales, design=True, own=False))
         rest = 1.0 / (1.0 + self.weights[:, None] * row)  # what is not the point's own weight in its estimate
         return torch.where(rest > ALONE, value, torch.nan) + self.mean
 
-    def sample(self) -> DeviceSample:
-        """The data as bandwidth selectors take them.
+    def select(self, selector: CriterionSelector) -> Selection:
+        """The bandwidth that a selector chooses.
 
         Raises
         ------
         ArgumentError
-            If they do not determine a bandwidth.
+            If the data do not determine a bandwidth, or the selector does not work on a device.
         """
+        if not selector.on_device:
+            known = ", ".join(sorted(name for name, each in SELECTORS.items() if getattr(each, "on_device", False)))
+            raise ArgumentError(
+                f"on a device a bandwidth is a number, or selected by {known}, got {selector.name}; fit with backend='numba'"
+            )
         x = self.x.double()
         span, deviation = torch.stack([x.amax(1) - x.amin(1), x.std(1, correction=0)]).cpu().numpy()
         refuse_constant(span, False)
@@ -175,15 +222,18 @@ class DeviceSmoother:
                 "coefficients of degree 1, or columns are linear combinations of others; give a bandwidth, or leave "
                 "columns out"
             )
-        return DeviceSample(self, span, deviation)
+        sample: Any = DeviceSample(self, span, deviation)  # it does what `Ordered` does, with tensors
+        return selector.minimise(sample)
 
-    def _bandwidths(self) -> FloatArray | None:
-        return None if self.neighbours else self.bandwidth[None]
+    @cached_property
+    def scales(self) -> Scales | None:
+        """The bandwidth on the device, where it is copied once; None where each query has its own."""
+        return None if self.neighbours else Scales.of(self.bandwidth[None], self.x)
 
     def _fits(
         self,
         at: Tensor,
-        bandwidths: FloatArray | None,
+        scales: Scales | None,
         side: str | None = None,
         *,
         design: bool = False,
@@ -195,14 +245,14 @@ class DeviceSmoother:
         Without `whole` only the first column of the rows is returned.
         """
         side = side or ("past" if self.spec.past else "both")
-        if bandwidths is not None and side == "both" and self._by_products:
-            return self._from_products(at, bandwidths, design=design, own=own)
+        if scales is not None and side == "both" and self._by_products:
+            return self._from_products(at, scales, design=design, own=own)
         channels = torch.cat([self.weights[None], self.weights * self.y.T])
         which = local.columns(len(self.x), len(channels), self.spec.degree, at.device)
-        unit = self._unit(bandwidths)
+        unit = torch.ones_like(self.x[:, :1]) if scales is None else scales.unit
         x, moved, rounded = self.x * unit, at * unit, channels.to(self.x)
         size = 1 + len(self.x) * self.spec.degree
-        rows = max(BLOCK // (len(which.channel) * (1 if bandwidths is None else len(bandwidths))), 1)
+        rows = max(BLOCK // (len(which.channel) * (1 if scales is None else len(scales.inverse))), 1)
         parts = []
         for begin in range(0, max(at.shape[1], 1), rows):
             block = slice(begin, begin + rows)
@@ -210,7 +260,7 @@ class DeviceSmoother:
                 x,
                 rounded,
                 moved[:, block].contiguous(),
-                self._inverse(at[:, block], bandwidths, unit),
+                self._near(at[:, block]) if scales is None else scales.inverse / unit.double(),
                 self.spec.kernel,
                 which,
                 radial=self.spec.radial,
@@ -220,7 +270,7 @@ class DeviceSmoother:
             if design and own and side != "before":
                 sums[0] += channels[0, block]
                 sums[self._second :: size] += channels[1:, None, block]
-            value, row = self._solved(sums, bandwidths is None)
+            value, row = self._solved(sums, scales is None)
             parts.append(
                 (value, row * torch.cat([unit.new_ones(1), unit[:, 0]]) if whole and size > 1 else row[..., :1])
             )
@@ -233,14 +283,13 @@ class DeviceSmoother:
         means = self.spec.degree == 0 and self.y.shape[1] == 1 and not self.weighted
         return means and radial and len(self.x) >= MANY and self.x.dtype == torch.float32
 
-    def _from_products(self, at: Tensor, bandwidths: FloatArray, *, design: bool, own: bool) -> Local:
+    def _from_products(self, at: Tensor, scales: Scales, *, design: bool, own: bool) -> Local:
         """`_fits` by `flash_moments`, one bandwidth after the other; no weight underflows far from the points."""
         y, kernel = self.y[:, 0], self.spec.kernel
         id_ = torch.arange(len(y), device=at.device) if design else None
         values, rows = [], []
-        for h in bandwidths:
-            scale = torch.as_tensor(1.0 / h).to(self.x)[:, None]
-            queries, points = (flash.Points((part * scale).T.contiguous(), id=id_) for part in (at, self.x))
+        for inverse in scales.inverse.to(self.x):
+            queries, points = (flash.Points((part * inverse).T.contiguous(), id=id_) for part in (at, self.x))
             sums = ops.flash_moments(queries, points, y.float(), flash.Windows(1.0), kernel, kernel).double()
             bottom, top, unit = sums[0], sums[3], sums[9].exp2()  # 0 where there is no point
             if design and own:
@@ -255,19 +304,11 @@ class DeviceSmoother:
         d = len(self.x)
         return 1 + (d + d * (d + 1) // 2) * self.spec.degree
 
-    def _unit(self, bandwidths: FloatArray | None) -> Tensor:
-        """Powers of two by which lags are multiplied: nothing is rounded, and their squares stay within range.  # (d, 1)"""
-        if bandwidths is None:
-            return torch.ones_like(self.x[:, :1])
-        exponent = -np.rint(np.log2(bandwidths[-1]))
-        return torch.as_tensor(2.0 ** np.clip(exponent, -120, 120)).to(self.x)[:, None]
-
-    def _inverse(self, at: Tensor, bandwidths: FloatArray | None, unit: Tensor) -> Tensor:
-        if bandwidths is None:
-            assert self.neighbours is not None
-            least = torch.finfo(at.dtype).tiny  # of a width of 0: the points at the query itself
-            return (1.0 / self.neighbours.bandwidth(at).double().clamp(min=least)).expand(1, len(self.x), -1)
-        return 1.0 / (torch.as_tensor(bandwidths).to(at.device)[:, :, None] * unit.double())
+    def _near(self, at: Tensor) -> Tensor:
+        """1 / bandwidth of each query (d, m).  # (1, d, m)"""
+        assert self.neighbours is not None
+        least = torch.finfo(at.dtype).tiny  # of a width of 0: the points at the query itself
+        return (1.0 / self.neighbours.bandwidth(at).double().clamp(min=least)).expand(1, len(self.x), -1)
 
     def _solved(self, sums: Tensor, alone: bool) -> tuple[Tensor, Tensor]:
         """Value and row of each query from sums (K, H, m); with `alone`, the mean where all points lie at the query."""
@@ -307,15 +348,14 @@ class DeviceSmoother:
     def hat(self, at: Tensor) -> Tensor:
         """Rows of the hat matrix at queries (m, d), some at a time.  # (m, n)"""
         moved = self.queries(at)
-        rows_ = self._fits(moved, self._bandwidths(), whole=True).row[0]
-        unit = torch.ones_like(self.x[:, :1])
+        rows_ = self._fits(moved, self.scales, whole=True).row[0]
         out = torch.empty((len(at), self.x.shape[1]), dtype=torch.float64, device=at.device)
         side = "past" if self.spec.past else "both"
         rows = max(local.PAIRS // self.x.shape[1], 1)
         for begin in range(0, len(at), rows):
             block = slice(begin, begin + rows)
             q, row = moved[:, block], rows_[block]
-            inverse = self._inverse(q, self._bandwidths(), unit)[0]
+            inverse = self._near(q)[0] if self.scales is None else self.scales.inverse[0]
             w = local.weights(self.x, q, inverse, self.spec.kernel, radial=self.spec.radial, side=side)
             line = row[:, :1].expand(-1, self.x.shape[1])
             for d in range(row.shape[1] - 1):
@@ -349,7 +389,7 @@ class DeviceSample:
         kernel, (n, d) = self.spec.kernel, self.x.shape
         if d > 1:
             return bounds_in_space(kernel, n, self.span, self._deviation)
-        near = _near(self.x[:, 0].double().unique(), self.spec.degree + 2)
+        near = _kth(self.x[:, 0].double().unique(), self.spec.degree + 2)
         place = MOST * (len(near) - 1)
         low, high = near.sort().values[[int(place), min(int(place) + 1, len(near) - 1)]].tolist()
         return bounds_on_line(kernel, low + (place - int(place)) * (high - low), self.span)
@@ -378,7 +418,7 @@ class DeviceSample:
         return made.value[h].cpu().numpy(), (self._smoother.weights * made.row[h, :, 0]).cpu().numpy()
 
 
-def _near(x: Tensor, k: int) -> Tensor:
+def _kth(x: Tensor, k: int) -> Tensor:
     """Distance of each of the ascending, distinct points x (n,) to the k-th nearest, itself the first."""
     k, n = min(k, len(x)), len(x)
     least = torch.full_like(x, torch.inf)
@@ -398,7 +438,15 @@ def _determines(x: Tensor) -> bool:
 
 
 def read(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tuple[DeviceSmoother, Tensor]:
-    """The checked data as a smoother, and which rows it has: those of positive weight.  The host waits once for the checks.
+    """The data as a smoother, and which rows it has; parameters and errors as in `checked`."""
+    x, responses, omega, kept = checked(spec, X, y, sample_weight)
+    return replace(DeviceSmoother.of(spec, x, responses, omega), weighted=sample_weight is not None), kept
+
+
+def checked(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Checked points (n, d), responses (n, C) and weights (n,) of the rows of positive weight, and which these are.
+
+    The host waits for the checks.
 
     Parameters
     ----------
@@ -442,7 +490,7 @@ def read(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tu
             raise ArgumentError(f"{problem}; drop or mend these rows first")
     if sample_weight is not None:
         x, y, omega = x[kept], y[kept], some / some.max()
-    return replace(DeviceSmoother.of(spec, x, y, omega), weighted=sample_weight is not None), kept
+    return x, y, omega, kept
 
 
 def real(tensor: Any, name: str) -> Tensor:

@@ -78,6 +78,7 @@ def prequential_kernel(
     ss,
     slope,
     floor,
+    asked,
     loss,
     count,
     H,
@@ -88,6 +89,7 @@ def prequential_kernel(
     CLOSED: tl.constexpr,
     NARROW: tl.constexpr,
     REAL: tl.constexpr,
+    ASKED: tl.constexpr,
     SPLIT: tl.constexpr,
     BH: tl.constexpr,
     BQ: tl.constexpr,
@@ -129,7 +131,10 @@ def prequential_kernel(
             b, a = weighted(now, inverse, reach, then, c, y, WEIGHT, A, B, EDGE, NARROW, REAL)
             below += b
             above += a
-        scored = mq[None, :] & (below > 0.0)
+        wanted = mq
+        if ASKED:
+            wanted = tl.load(asked + begin + rows, mask=mq, other=0) != 0
+        scored = wanted[None, :] & (below > 0.0)
         fit = above / tl.where(scored, below, 1.0)
         c = tl.load(n + begin + rows, mask=mq, other=0).to(REAL)[None, :]
         y = tl.load(s + begin + rows, mask=mq, other=0).to(REAL)[None, :]
@@ -142,7 +147,12 @@ def prequential_kernel(
 
 
 def prequential_cv(
-    histories: Histories, slope: torch.Tensor, floor: torch.Tensor, kernel: Kernel, dtype: str = "float64"
+    histories: Histories,
+    slope: torch.Tensor,
+    floor: torch.Tensor,
+    kernel: Kernel,
+    dtype: str = "float64",
+    asked: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Scores, (2, P, H); see `kernadv.regression.operators.prequential.prequential_cv`."""
     prompts, grid = len(histories.start), len(slope)
@@ -154,10 +164,10 @@ def prequential_cv(
     if programs:
         with here(histories.step):
             prequential_kernel[(prompts, triton.cdiv(grid, bh), split)](
-                *histories, slope, floor, out[0], out[1], grid,
+                *histories, slope, floor, histories.n if asked is None else asked, out[0], out[1], grid,
                 WEIGHT=device_code(code.weight), A=code.a, B=code.b, SUPPORT=float(kernel.support),
-                CLOSED=kernel.closed, NARROW=histories.step.dtype == torch.int32, REAL=real_type(dtype), SPLIT=split,
-                BH=bh, BQ=bq, BN=bn, num_warps=1, **OPTIONS,
+                CLOSED=kernel.closed, NARROW=histories.step.dtype == torch.int32, REAL=real_type(dtype),
+                ASKED=asked is not None, SPLIT=split, BH=bh, BQ=bq, BN=bn, num_warps=1, **OPTIONS,
             )  # fmt: skip
     return out.sum(1)
 
