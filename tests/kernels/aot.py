@@ -442,6 +442,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Compile every kernel for every target.")
     parser.add_argument("--write", action="store_true", help="renew budget.toml")
+    parser.add_argument("--higher", action="store_true", help="lower nothing: for another version of Triton")
     parser.add_argument("--only", help="configurations whose name holds this text")
     arguments = parser.parse_args()
     found, names = budget(), []
@@ -454,10 +455,11 @@ def main() -> None:
             print(f"{configuration.name:42s} {target:7s} {needs}", flush=True)
             allowed = {"registers": min(needs["registers"] + 16, 255), "shared": needs["shared"]}  # compilers differ
             allowed |= {part: needs[part] * 9 // 8 for part in ("instructions", "loops") if part in needs}
-            found.setdefault(configuration.name, {})[target] = allowed
+            before = found.setdefault(configuration.name, {}).get(target, {}) if arguments.higher else {}
+            found[configuration.name][target] = {part: max(most, before.get(part, 0)) for part, most in allowed.items()}
     lines = [
         "# The most that a configuration may need: registers a thread, bytes of shared memory, instructions in all and in",
-        "# its innermost loops.  Spills are not allowed.  Made by aot.py --write.",
+        "# its innermost loops.  Spills are not allowed.  Made by aot.py --write, then --higher with the oldest Triton.",
     ]
     for name in names:
         lines += ["", f'["{name}"]']

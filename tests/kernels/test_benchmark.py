@@ -408,7 +408,7 @@ def test_needs_nothing_else(tmp_path):
     allowed = needed()
     names = {module for module, packages in importlib.metadata.packages_distributions().items()
              if not any(re.sub(r"[-_.]+", "-", package).lower() in allowed for package in packages)}  # fmt: skip
-    assert {"polars", "safetensors", "matplotlib"} & names
+    assert names
     (tmp_path / "sitecustomize.py").write_text(BLOCKED.format(names=names - {"kernadv", "__editable___kernadv_finder"}))
     path = [str(tmp_path), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "TRITON_INTERPRET": "1",

@@ -1,17 +1,22 @@
 """The launchers up to the device: arguments are bound and compiled as on an H100, and only the launch itself is left out."""
 
+from contextlib import ExitStack
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 pytest.importorskip("triton")
 import torch
+from launches import fused, recorded
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
+from waiting import Deterministic, fake, leave_unanswered
 
+from kernadv import KernelValueEstimator
 from kernadv.clock import Relative, Steps
-from kernadv.device import triton_kernels
+from kernadv.device import triton_kernels, triton_programs
 from kernadv.device.table import Table
 from kernadv.device.visits import Visits
 from kernadv.kernels import KERNELS
@@ -27,6 +32,13 @@ from kernadv.regression.operators import (
 )
 
 KERNEL = KERNELS["triangular"]
+#: Every fused kernel.
+EVERY = [
+    kernel
+    for module in (triton_ragged, triton_prequential, triton_weights, triton_flash, triton_local, triton_kernels, triton_programs)
+    for name, kernel in vars(module).items()
+    if name.endswith("_kernel")
+]
 
 
 class Device:
@@ -58,17 +70,11 @@ class Device:
 @pytest.fixture
 def device(monkeypatch):
     made = Device()
-    kernels = (triton_ragged.ragged_kernel, triton_prequential.prequential_kernel, triton_weights.weights_kernel,
-               triton_flash.flash_kernel, triton_local.local_kernel, triton_kernels.others_kernel,
-               triton_kernels.rows_kernel,
-               triton_kernels.merge_kernel, triton_kernels.put_kernel, triton_kernels.find_kernel,
-               triton_kernels.settle_kernel, triton_kernels.scan_kernel, triton_kernels.mean_kernel,
-               triton_kernels.reach_kernel, triton_kernels.errors_kernel, triton_kernels.totals_kernel)  # fmt: skip
-    for kernel in kernels:
+    for kernel in EVERY:
         kernel.device_caches.clear()
     monkeypatch.setattr(driver, "_active", made)
     yield made
-    for kernel in kernels:
+    for kernel in EVERY:
         kernel.device_caches.clear()
 
 
@@ -232,3 +238,81 @@ def test_same_kernel_is_compiled_once(device, sample):
     assert len(cache) == 1
     triton_ragged.ragged_moments(sample, windows(sample), KERNELS["gaussian"], "float32")
     assert len(cache) == 2
+
+
+def test_deterministic_mode(monkeypatch):
+    """What the plain estimator calls around the fused kernels has a deterministic form on a GPU, too."""
+    leave_unanswered(monkeypatch)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with fused(), recorded() as launched, fake():
+            estimator = KernelValueEstimator(Relative(0.5), backend="torch")
+            ids, z = torch.arange(60) // 4, torch.rand(60)
+            for step in (1, 2):
+                with Deterministic() as watch:
+                    estimator.advantages(ids, z, step)
+                    estimator.values(ids, z, step)
+                    estimator.observe(ids, z, step + 10)
+                estimator._state.newest = step
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert watch.operators
+    assert triton_kernels.put_kernel in [kernel for kernel, _ in launched]
+
+
+class Guard:
+    """`torch.cuda.device` of a machine without a GPU; `now`: the device that would be the current one."""
+
+    now = torch.device("cuda:0")
+
+    def __init__(self, device):
+        self.own, self.before = torch.device(device), Guard.now
+
+    def __enter__(self):
+        Guard.now = self.own
+
+    def __exit__(self, *problem):
+        Guard.now = self.before
+
+
+def launch_everything(device):
+    """Call every launcher with tensors on a device, as they come from the operators."""
+    real, whole = {"dtype": torch.float64, "device": device}, torch.ones(45, dtype=torch.int64, device=device)
+    nine, x, none = torch.ones(9, 45, **real), torch.ones(45, **real), torch.ones((), **real)
+    triton_kernels.smooth_rows(nine, x, whole, whole, "local_linear")
+    triton_kernels.sum_of_groupmates(nine, whole, whole)
+    triton_kernels.mean_elsewhere(x, whole, whole, none)
+    triton_kernels.add_totals(x, x, x, x, whole, whole, x, x, x, 0.98)
+    found = triton_kernels.find_ids(whole, whole, whole, whole)
+    triton_kernels.enter_ids(whole, whole, whole, whole, *found, found[1])
+    triton_kernels.put_visits(whole, whole, x, x, whole, whole, whole, found[1], nine, 3, 8)
+    sample = Histories(whole, whole, whole, x, x, x)
+    around = Windows(whole, torch.ones(45, 2, **real), whole.expand(2, 45).T)
+    triton_ragged.ragged_moments(sample, around, KERNEL, "float64")
+    triton_weights.kernel_weights(sample, around, KERNEL, 1, 45)
+    triton_prequential.prequential_cv(sample, x, x, KERNEL)
+    points = flash.Points(torch.ones(45, 8, device=device))
+    triton_flash.flash_moments(points, points, torch.ones(45, device=device), flash.Windows(1.0), KERNEL, KERNEL)
+
+
+def test_kernels_are_launched_where_the_tensors_are():
+    """On a second GPU while the first is the current one; what is asked of a device is asked of the second."""
+    launched, there = {}, torch.device("cuda:1")
+
+    def run(kernel, *arguments, grid, **options):
+        launched[kernel] = Guard.now
+
+    def properties(device):
+        assert torch.device(device) == there
+        return SimpleNamespace(multi_processor_count=132)
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(torch.cuda, "device", Guard))
+        stack.enter_context(patch.object(torch.cuda, "get_device_properties", properties))
+        stack.enter_context(patch.object(triton_flash, "hopper", lambda: Guard.now == there))
+        stack.enter_context(patch.object(triton_flash, "merge", lambda partial: partial))
+        stack.enter_context(patch.object(type(triton_kernels.put_kernel), "run", run))
+        stack.enter_context(fake())
+        launch_everything(there)
+    assert launched == dict.fromkeys(EVERY, there)
+    assert Guard.now == torch.device("cuda:0")

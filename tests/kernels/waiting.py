@@ -91,3 +91,19 @@ class Dispatched(TorchDispatchMode):
                                              "permute", "device", "scalar_tensor", "as_strided", "empty")):  # fmt: skip
             self.operators[name] += 1
         return func(*args, **(kwargs or {}))
+
+
+#: Operators that have no deterministic form on a GPU, or need CUBLAS_WORKSPACE_CONFIG for it.
+NOT_DETERMINISTIC = ("mm", "mv", "bmm", "addmm", "addmv", "baddbmm", "dot", "vdot", "linear", "einsum", "scatter_add",
+                     "bincount", "histc", "median", "kthvalue", "put_", "cumsum")  # fmt: skip
+
+
+class Deterministic(Dispatched):
+    """Refuses what torch refuses on a GPU that was told to be deterministic; sums of whole numbers are."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func).split(".")[1]
+        whole = name == "cumsum" and not args[0].is_floating_point()
+        if name.removesuffix("_") in NOT_DETERMINISTIC and not whole:
+            raise AssertionError(f"{func} is not deterministic")
+        return super().__torch_dispatch__(func, types, args, kwargs)

@@ -164,7 +164,7 @@ def prequential_cv(
     if programs:
         with here(histories.step):
             prequential_kernel[(prompts, triton.cdiv(grid, bh), split)](
-                *histories, slope, floor, histories.n if asked is None else asked, out[0], out[1], grid,
+                *histories, slope, floor, histories.n if asked is None else asked, *out.unbind(), grid,
                 WEIGHT=device_code(code.weight), A=code.a, B=code.b, SUPPORT=float(kernel.support),
                 CLOSED=kernel.closed, NARROW=histories.step.dtype == torch.int32, REAL=real_type(dtype),
                 ASKED=asked is not None, SPLIT=split, BH=bh, BQ=bq, BN=bn, num_warps=1, **OPTIONS,
