@@ -88,7 +88,7 @@ def code(function: Callable[..., Any]) -> Any:
 
 
 @triton.jit
-def kernel(numbers, arrays, PROGRAM: tl.constexpr, BLOCK: tl.constexpr):
+def program_kernel(numbers, arrays, PROGRAM: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     PROGRAM(i, i < numbers[0], *numbers, *arrays)
 
@@ -106,7 +106,7 @@ def over_rows(
     added = torch.empty((sums, blocks), dtype=torch.float64, device=reads[0].device)
     arrays = (*reads, *writes, *([added] if sums else ()))
     with here(reads[0]):
-        kernel[(blocks,)](
+        program_kernel[(blocks,)](
             tuple(numbers), arrays, PROGRAM=code(PROGRAMS[program]), BLOCK=BLOCK, num_warps=BLOCK // 32, **OPTIONS
         )
     return added.sum(1) if sums else added

@@ -35,7 +35,15 @@ KERNEL = KERNELS["triangular"]
 #: Every fused kernel.
 EVERY = [
     kernel
-    for module in (triton_ragged, triton_prequential, triton_weights, triton_flash, triton_local, triton_kernels, triton_programs)
+    for module in (
+        triton_ragged,
+        triton_prequential,
+        triton_weights,
+        triton_flash,
+        triton_local,
+        triton_kernels,
+        triton_programs,
+    )
     for name, kernel in vars(module).items()
     if name.endswith("_kernel")
 ]
