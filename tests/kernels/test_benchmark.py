@@ -487,7 +487,7 @@ def test_launches_of_a_call(predict):
     assert f"{two - pooled} more for each further step" in page
     launches = predict.of_a_call(predict.KernelValueEstimator.kae)
     kernels = {name for name in launches if name.endswith("_kernel")}
-    assert {"ragged_kernel", "rows_kernel", "find_kernel", "merge_kernel", "put_kernel", "totals_kernel"} <= kernels
+    assert {"ragged_kernel", "rows_kernel", "arrange_kernel", "merge_kernel", "put_kernel", "totals_kernel"} <= kernels
     assert f"{sum(launches[name] for name in kernels)} of these are the fused" in page.replace("\n", " ")
 
 

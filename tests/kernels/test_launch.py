@@ -169,10 +169,13 @@ def test_sizes_of_groups_are_not_compiled_in(device):
         parts = torch.ones((9, count), dtype=torch.float64)
         triton_kernels.smooth_rows(parts, parts[0], first, first + size, "local_linear")
         triton_kernels.sum_of_groupmates(parts, first, first + size)
-        triton_kernels.mean_elsewhere(parts[0], first, first + size, parts[0, 0])
-        triton_kernels.add_totals(*parts[1:4], parts[0], first, first + size, parts[4], parts[5], parts[6], 0.98)
-    for kernel in (triton_kernels.rows_kernel, triton_kernels.others_kernel, triton_kernels.mean_kernel,
-                   triton_kernels.errors_kernel):  # fmt: skip
+        triton_kernels.sum_groups(parts[0], first, first + size)
+        triton_kernels.fill_from_elsewhere(parts[0], parts[0] > 0, parts[1], first, first + size, parts[2])
+        triton_kernels.add_totals(
+            *parts[1:4], torch.tensor(0), parts[0], first, first + size, *parts[4:7], parts[0] > 0, 0.98
+        )
+    for kernel in (triton_kernels.rows_kernel, triton_kernels.others_kernel, triton_kernels.sums_kernel,
+                   triton_kernels.mean_kernel, triton_kernels.errors_kernel):  # fmt: skip
         assert len(kernel.device_caches[0][0]) == 1
 
 
