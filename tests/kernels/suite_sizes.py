@@ -11,10 +11,10 @@ pytest.importorskip("hypothesis", reason="a bare machine with a GPU has none, an
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import ALL, CLOSE, DEVICE, INTERPRETED, MARKS, Scaled, close, cloud, flash_windows, histories, tensors
+from waiting import unread
 
 from kernadv.clock import Relative, Steps
 from kernadv.device import groups, table, totals, triton_kernels, visits
-from kernadv.device.batch import DeviceBatch
 from kernadv.kernels import KERNELS
 from kernadv.moments import Windows, triton_ragged
 from kernadv.moments import numpy_ as moments
@@ -128,7 +128,7 @@ def test_rows_of_a_batch(seed, rows, prompts, steps, missing, columns, smoother)
     ids, z, tick = rng.integers(0, prompts, rows), rng.normal(size=rows), rng.integers(0, steps, rows)
     z[rng.random(rows) < missing] = np.nan
     ids, z, tick = on_device(ids, z, tick)
-    made = DeviceBatch(ids, z, None if steps == 1 else tick, list(range(1, steps + 1)))
+    made = unread(ids, z, None if steps == 1 else tick, list(range(1, steps + 1)))
     sample = histories(seed, rng.integers(0, 6, rows), last=50)
     windows = Windows.of([Steps(30)], KERNELS["triangular"], sample, rng.integers(20, 60, rows))
     past, parts = on_device(
@@ -138,15 +138,23 @@ def test_rows_of_a_batch(seed, rows, prompts, steps, missing, columns, smoother)
     smoothed = groups.estimates(past, made.z, made.group, made.end, smoother)
     got = triton_kernels.smooth_rows(past, made.z, made.group, made.end, smoother)
     for mine, theirs in zip(got, smoothed, strict=True):
-        close(mine, theirs.cpu(), 1e-9)
+        close(mine.double(), theirs.double().cpu(), 1e-9)
+    for mine, theirs in zip(triton_kernels.sum_groups(made.z, made.group, made.end),
+                            groups.sums_of_groups(made.z, made.group, made.end), strict=True):  # fmt: skip
+        close(mine.double(), theirs.double().cpu(), CLOSE["float64"])
     others = triton_kernels.sum_of_groupmates(parts, made.group, made.end)
     close(others, groups.sum_by_doubling(parts, made.group, made.end).cpu(), CLOSE["float64"])
-    (otherwise,) = on_device(np.array(7.0))
-    elsewhere = triton_kernels.mean_elsewhere(made.z, *made.prompt, otherwise)
-    close(elsewhere, groups.mean_of_elsewhere(made.z, *made.prompt, otherwise).cpu(), CLOSE["float64"])
+    elsewhere = triton_kernels.sum_elsewhere(parts, *made.prompt)
+    close(elsewhere, groups.sums_elsewhere(parts, *made.prompt).cpu(), CLOSE["float64"])
+    seen, value = on_device(np.array([3.0, 21.0]), rng.normal(size=rows))
+    arguments = value, value > 0, made.z, *made.prompt, seen
+    filled = triton_kernels.fill_from_elsewhere(*arguments)
+    close(filled, groups.filled_from_elsewhere(*arguments).cpu(), CLOSE["float64"])
     mine, theirs = ([torch.zeros(many, dtype=torch.float64, device=DEVICE) for many in (2, 3, 12)] for _ in range(2))
+    for sums in (mine, theirs):
+        sums.append(torch.zeros((), dtype=torch.int64, device=DEVICE))
     for value in (parts[0], None, parts[-1]):
-        arguments = made.z, made.group, made.end, *smoothed[3:5], value, 0.98
+        arguments = made.z, made.group, made.end, *made.visits[:2], value, made.refused, 0.98
         totals.add(*theirs, *arguments)
         triton_kernels.add_totals(*mine, *arguments)
         for a, b in zip(mine, theirs, strict=True):
@@ -196,12 +204,15 @@ def test_visits(seed, prompts, room, late):
         )
         for _ in range(2)
     )
+    notes = [torch.zeros((prompts + 1, 3), dtype=torch.float64, device=DEVICE) for _ in range(2)]
     for step in [*rng.integers(1, 1 + late, 10).tolist(), 2**40]:
         rows = rng.permutation(prompts)[: max(prompts // 2, 1)]
         now = rng.random(len(rows)) < 0.7
         sums = rng.integers(1, 9, (3, len(rows))).astype(float)
-        arguments = [*on_device(np.where(now, rows, prompts), now, sums), step, room]
-        assert torch.equal(triton_kernels.put_visits(*mine, *arguments), visits.put(*theirs, *arguments))
+        arguments = [*on_device(np.where(now, rows, prompts), now, sums, rng.normal(size=(len(rows), 3))), step, room]
+        got = triton_kernels.put_visits(*mine, notes[0], *arguments)
+        assert torch.equal(got, visits.put(*theirs, notes[1], *arguments))
+        assert torch.equal(*notes)
         for a, b in zip(mine[:4], theirs[:4], strict=True):
             assert torch.equal(a[:-1], b[:-1])
         for a, b in zip(mine[4:], theirs[4:], strict=True):
