@@ -63,7 +63,9 @@ def device(monkeypatch):
                triton_kernels.rows_kernel,
                triton_kernels.merge_kernel, triton_kernels.put_kernel, triton_kernels.find_kernel,
                triton_kernels.settle_kernel, triton_kernels.scan_kernel, triton_kernels.mean_kernel,
-               triton_kernels.reach_kernel, triton_kernels.errors_kernel, triton_kernels.totals_kernel)  # fmt: skip
+               triton_kernels.reach_kernel, triton_kernels.errors_kernel, triton_kernels.totals_kernel,
+               triton_kernels.arrange_kernel, triton_kernels.advantages_kernel, triton_kernels.rank_kernel,
+               triton_kernels.sums_kernel, triton_kernels.scored_kernel, triton_kernels.elsewhere_kernel)  # fmt: skip
     for kernel in kernels:
         kernel.device_caches.clear()
     monkeypatch.setattr(driver, "_active", made)
