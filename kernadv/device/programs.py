@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +29,6 @@ run_rows = fused_operator(
     "over_rows",
     over_rows,
     "kernadv.device.triton_programs",
-    like=lambda program, numbers, reads, writes, sums: writes[0].new_empty(sums),
+    like=lambda program, numbers, reads, writes, sums: reads[0].new_empty(sums, dtype=torch.float64),
     mutates=("writes",),
 )

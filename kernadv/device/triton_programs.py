@@ -37,23 +37,25 @@ def add(sums, k, value):
     tl.store(sums + k * tl.num_programs(0) + tl.program_id(0), tl.sum(value, 0))
 
 
-# a number of the text is one of 64 bits only in arithmetic with such
+# A number of the text has 64 bits only in arithmetic with such: compared as it is, 1 - 1e-9 would be 1.
 @triton.jit
 def where(truth, this, that):
     none = tl.zeros((), tl.float64)
-    return tl.where(truth, this + none, that + none)
+    return tl.where(truth, none + this, none + that)
 
 
 @triton.jit
 def most(a, b):
     none = tl.zeros((), tl.float64)
-    return tl.where(a >= b, a + none, b + none)
+    a, b = none + a, none + b
+    return tl.where(a >= b, a, b)
 
 
 @triton.jit
 def least(a, b):
     none = tl.zeros((), tl.float64)
-    return tl.where(a <= b, a + none, b + none)
+    a, b = none + a, none + b
+    return tl.where(a <= b, a, b)
 
 
 @triton.jit
@@ -103,9 +105,9 @@ def over_rows(
     from kernadv.device.programs import PROGRAMS
 
     blocks = triton.cdiv(numbers[0], BLOCK)
-    added = writes[0].new_empty((sums, blocks))
+    added = torch.empty((sums, blocks), dtype=torch.float64, device=reads[0].device)
     arrays = (*reads, *writes, *([added] if sums else ()))
-    with here(writes[0]):
+    with here(added):
         kernel[(blocks,)](
             tuple(numbers), arrays, PROGRAM=code(PROGRAMS[program]), BLOCK=BLOCK, num_warps=BLOCK // 32, **OPTIONS
         )

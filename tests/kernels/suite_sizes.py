@@ -1,4 +1,5 @@
-"""Any size, support, width and type: the fused operators of regression against their references in float64.
+"""Any size, support, width and type: the fused operators of regression against their references in float64; any batch of the
+pool's programs.
 
 With ``TRITON_INTERPRET=1`` in Triton's interpreter on the CPU, else on the GPU.
 """
@@ -11,6 +12,7 @@ pytest.importorskip("hypothesis", reason="a bare machine with a GPU has none, an
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import ALL, DEVICE, INTERPRETED, MARKS, close, cloud, flash_windows, histories, tensors
+from suite_programs import CALLS, Sample, agree
 
 from kernadv.clock import Relative, Steps
 from kernadv.regression.operators import flash, prequential, triton_flash, triton_prequential
@@ -57,3 +59,20 @@ def test_flash(sizes, far, time, width, precision, degree, split):
     assert not got.isnan().any()
     some = expected[0] > 1e-2
     close(got[3, some] / got[0, some], expected[3, some] / expected[0, some], 1e-3)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.tuples(st.sampled_from([1, 2, 31, 33]), st.sampled_from([1, 2, 3])),
+    first=st.booleans(),
+    span=st.sampled_from([0.0, 1e-90, 1.0, 1e6]),
+    shares=st.fixed_dictionaries(
+        {name: st.sampled_from([0.0, 0.5, 1.0]) for name in ("known", "stale", "late", "empty")}
+    ),
+    turns=st.sampled_from([1, 2, 4]),
+    weights=st.sampled_from([-1.0, 0.0, 0.5]),
+)
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_programs(seed, sizes, first, span, shares, turns, weights):
+    for name in CALLS:
+        agree(name, Sample(seed, *sizes, first=first, span=span, turns=turns, weights=weights, **shares))
