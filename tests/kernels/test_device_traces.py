@@ -62,6 +62,8 @@ def test_parts_that_differ_are_not_scored(case, kind):
     """As a trace that could not be scored, but for the advantage: NaN in all its rows; and it is said once."""
     rows = {**ROWS, **DIFFER[case]}
     one, two = (KernelValueEstimator(weighted=case == "weight", backend="torch") for _ in range(2))
+    for est in (one, two):  # a pool learns from the first batch in main memory
+        est.observe([3, 3], [1.0, 0.0], 1, **({"weights": [1.0, 1.0]} if case == "weight" else {}))
     weights = ({"weights": rows["weights"]}, {"weights": ROWS["weights"]}) if case == "weight" else ({}, {})
     z = torch.tensor(rows["rewards"], dtype=kind)
     with pytest.warns(UserWarning, match="2 rows so far .* or were parts of a trace that differ"):
@@ -108,10 +110,11 @@ def test_weights_of_what_is_not_scored_do_not_matter():
 )
 def test_what_the_host_knows_is_an_error(wrong, error, message):
     est = KernelValueEstimator(backend="torch")
+    est.observe(["c", "c"], [1.0, 0.0], 1)  # a pool learns from the first batch in main memory
     rows = {"ids": list("aaaab"), "step": 1, "trace": list("xxyyz"), **wrong}
     with pytest.raises(error, match=message):
         est.advantages(rows["ids"], torch.ones(5), rows["step"], trace=rows["trace"])
-    assert est.metrics()["history_visits"] == 0
+    assert est.metrics()["history_visits"] == 1
 
 
 def test_parts_of_a_tensor():
