@@ -34,7 +34,8 @@ def put(x, i, value, mine):
 
 @triton.jit
 def add(sums, k, value):
-    tl.store(sums + k * tl.num_programs(0) + tl.program_id(0), tl.sum(value, 0))
+    block, blocks = tl.program_id(0).to(tl.int64), tl.num_programs(0).to(tl.int64)
+    tl.store(sums + (k * blocks + block), tl.sum(value, 0))
 
 
 # A number of the text has 64 bits only in arithmetic with such: compared as it is, 1 - 1e-9 would be 1.

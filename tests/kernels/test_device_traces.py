@@ -25,8 +25,10 @@ def test_nothing_waits_for_the_device(name, monkeypatch):
     """The host knows the traces and the steps; ids, rewards and weights are tensors without numbers."""
     leave_unanswered(monkeypatch)
     trace = [f"rollout {k // 3}" for k in range(60)]
+    est = MAKE[name](backend="torch")
+    if name in ("default", "weighted", "features"):  # a pool learns from the first batch in main memory
+        est.observe([0, 0], [1.0, 0.0], 1, **({"weights": [1.0, 1.0]} if name == "weighted" else {}))
     with fake():
-        est = MAKE[name](backend="torch")
         rewards = torch.empty(60, 2) if name == "components" else torch.empty(60)
         given = {"weights": torch.empty(60)} if name == "weighted" else {}
         for step, ids in ((1, torch.empty(60, dtype=torch.int64)), (2, [k // 6 for k in range(60)])):
