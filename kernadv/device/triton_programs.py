@@ -34,26 +34,29 @@ def put(x, i, value, mine):
 
 @triton.jit
 def add(sums, k, value):
-    tl.store(sums + k * tl.num_programs(0) + tl.program_id(0), tl.sum(value, 0))
+    block, blocks = tl.program_id(0).to(tl.int64), tl.num_programs(0).to(tl.int64)
+    tl.store(sums + (k * blocks + block), tl.sum(value, 0))
 
 
-# a number of the text is one of 64 bits only in arithmetic with such
+# A number of the text has 64 bits only in arithmetic with such: compared as it is, 1 - 1e-9 would be 1.
 @triton.jit
 def where(truth, this, that):
     none = tl.zeros((), tl.float64)
-    return tl.where(truth, this + none, that + none)
+    return tl.where(truth, none + this, none + that)
 
 
 @triton.jit
 def most(a, b):
     none = tl.zeros((), tl.float64)
-    return tl.where(a >= b, a + none, b + none)
+    a, b = none + a, none + b
+    return tl.where(a >= b, a, b)
 
 
 @triton.jit
 def least(a, b):
     none = tl.zeros((), tl.float64)
-    return tl.where(a <= b, a + none, b + none)
+    a, b = none + a, none + b
+    return tl.where(a <= b, a, b)
 
 
 @triton.jit
@@ -72,7 +75,7 @@ WORDS = {word.__name__: word for word in (get, read, put, add, where, most, leas
 @cache
 def code(function: Callable[..., Any]) -> Any:
     """A program, or a part of one, as Triton compiles it."""
-    text = function.py_func
+    text = function.py_func  # type: ignore[attr-defined]
     seen = {**text.__globals__, "tl": tl}
     for name in text.__code__.co_names:
         there = seen.get(name)
@@ -105,8 +108,8 @@ def over_rows(
     blocks = triton.cdiv(numbers[0], BLOCK)
     added = torch.empty((sums, blocks), dtype=torch.float64, device=reads[0].device)
     arrays = (*reads, *writes, *([added] if sums else ()))
-    with here(reads[0]):
+    with here(added):
         program_kernel[(blocks,)](
             tuple(numbers), arrays, PROGRAM=code(PROGRAMS[program]), BLOCK=BLOCK, num_warps=BLOCK // 32, **OPTIONS
         )
-    return added.sum(1) if sums else added
+    return added.sum(1)

@@ -17,12 +17,14 @@ from typing import Any
 
 import torch
 import triton
+from suite_programs import CALLS, Sample
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from kernadv._arrays import LARGEST_REWARD
 from kernadv._fused import Fused
-from kernadv.device import triton_kernels
+from kernadv.device import triton_kernels, triton_programs
+from kernadv.device.programs import PROGRAMS
 from kernadv.kernels import KERNELS, Exponential
 from kernadv.moments import triton_ragged
 from kernadv.moments.launch import OPTIONS, device_code, real_type
@@ -49,11 +51,14 @@ ALIGNED = [["tt.divisibility", 16]]
 
 @dataclass(frozen=True)
 class Configuration:
-    """A kernel with everything that is compiled in; `on`: what is compiled instead on some targets."""
+    """A kernel with everything that is compiled in; `on`: what is compiled instead on some targets.
+
+    An argument that is a tuple has a tuple of types.
+    """
 
     name: str
     kernel: Any
-    types: dict[str, str]
+    types: dict[str, Any]
     constants: dict[str, Any]
     options: dict[str, int]
     sizes: tuple[str, ...] = ()
@@ -68,6 +73,7 @@ def configurations() -> Iterator[Configuration]:
     yield from _weights()
     yield from _local()
     yield from _device_history()
+    yield from _programs()
     yield from _flash()
 
 
@@ -94,6 +100,9 @@ OFTEN = (
     "put R64",
     "errors",
     "totals",
+    "program learned",
+    "program evidence",
+    "program posterior",
     "flash-plain gaussian bf16x3",
     "flash-ll gaussian bf16",
     "flash-ll gaussian ieee",
@@ -318,6 +327,21 @@ def _device_history() -> Iterator[Configuration]:
         )
 
 
+def _programs() -> Iterator[Configuration]:
+    """The programs of the pool, with the types of a call; a number that is 1 is compiled in."""
+    kinds = {"f": "*fp64", "i": "*i64", "b": "*i1"}
+    for name, make in CALLS.items():
+        ((numbers, reads), *_), writes, sums = make(Sample(0, 33, 36))
+        arrays = [kinds[x.dtype.kind] for x in (*reads, *writes)] + ["*fp64"] * (sums > 0)
+        yield Configuration(
+            f"program {name}",
+            triton_programs.kernel,
+            {"numbers": tuple("constexpr" if x == 1 else "i32" for x in numbers), "arrays": tuple(arrays)},
+            {"PROGRAM": triton_programs.code(PROGRAMS[name]), "BLOCK": triton_programs.BLOCK},
+            {"num_warps": triton_programs.BLOCK // 32},
+        )
+
+
 def _flash() -> Iterator[Configuration]:
     cases = [("gaussian", precision, mode) for precision in flash.PRECISIONS for mode in ("plain", "nw", "ll")]
     cases += [("epanechnikov", "bf16x3", "ll"), ("exponential", "bf16x3", "ll")]
@@ -362,12 +386,20 @@ def build(configuration: Configuration, target: str) -> tuple[Any, dict[str, int
     kernel, constants = configuration.kernel, configuration.constants
     names = list(kernel.arg_names)
     signature = {name: "constexpr" if name in constants else configuration.types[name] for name in names}
-    aligned = [n for n in names if signature[n].startswith("*") or n in configuration.sizes]
+    places = {(at,): signature[name] for at, name in enumerate(names) if isinstance(signature[name], str)}
+    places |= {
+        (at, part): kind
+        for at, name in enumerate(names)
+        if isinstance(signature[name], tuple)
+        for part, kind in enumerate(signature[name])
+    }
+    sizes = [(names.index(name),) for name in configuration.sizes]
     source = ASTSource(
         fn=kernel,
         signature=signature,
-        constexprs=constants,
-        attrs={(names.index(name),): ALIGNED for name in aligned},
+        constexprs={(names.index(name),): x for name, x in constants.items()}
+        | {place: 1 for place, kind in places.items() if kind == "constexpr" and len(place) > 1},
+        attrs={place: ALIGNED for place, kind in places.items() if kind.startswith("*") or place in sizes},
     )
     compiled = triton.compile(source, target=TARGETS[target], options=configuration.options | OPTIONS)
     return compiled, (_nvidia if target.startswith("sm") else _amd)(compiled)

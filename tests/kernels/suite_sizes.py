@@ -11,6 +11,7 @@ pytest.importorskip("hypothesis", reason="a bare machine with a GPU has none, an
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import ALL, CLOSE, DEVICE, INTERPRETED, MARKS, Scaled, close, cloud, flash_windows, histories, tensors
+from suite_programs import CALLS, Sample, agree
 from waiting import unread
 
 from kernadv.clock import Relative, Steps
@@ -217,3 +218,20 @@ def test_visits(seed, prompts, room, late):
             assert torch.equal(a[:-1], b[:-1])
         for a, b in zip(mine[4:], theirs[4:], strict=True):
             assert torch.equal(a, b)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.tuples(st.sampled_from([1, 2, 31, 33]), st.sampled_from([1, 2, 3])),
+    first=st.booleans(),
+    span=st.sampled_from([0.0, 1e-90, 1.0, 1e6]),
+    shares=st.fixed_dictionaries(
+        {name: st.sampled_from([0.0, 0.5, 1.0]) for name in ("known", "stale", "late", "empty")}
+    ),
+    turns=st.sampled_from([1, 2, 4]),
+    weights=st.sampled_from([-1.0, 0.0, 0.5]),
+)
+@drawn(8)
+def test_programs(seed, sizes, first, span, shares, turns, weights):
+    for name in CALLS:
+        agree(name, Sample(seed, *sizes, first=first, span=span, turns=turns, weights=weights, **shares))

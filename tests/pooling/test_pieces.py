@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from kernadv import CheckpointError, KernelValueEstimator, Pooling
 from kernadv.pooling import (
     NUMPY,
-    Beliefs,
     Calibration,
     Chain,
     CommonLevel,
@@ -24,14 +24,25 @@ from kernadv.pooling import (
     calibration,
     common,
     offline_features,
+    rows,
 )
 from kernadv.pooling import weights as rule
 from kernadv.pooling._running import Running
-from kernadv.pooling.beliefs import believed, carried, carried_back
+from kernadv.pooling._words import exp, log
+from kernadv.pooling.beliefs import (
+    LARGEST_EXPONENT,
+    LARGEST_LOGIT,
+    LARGEST_VARIANCE,
+    aged,
+    carried,
+    carried_back,
+    odds_of,
+)
 from kernadv.pooling.pool import STILL
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 finite = st.floats(-12.0, 12.0)
+ONE, THREE = Pooling((2.0,), (0.0,), (), (0.0,)), Pooling((2.0,), (0.0, 0.1, 0.2), (), (0.0,))
 ends = st.tuples(st.floats(0.0, 0.9), st.floats(0.05, 1.0)).map(lambda e: (e[0], e[0] + (1.0 - e[0]) * e[1]))
 
 
@@ -41,6 +52,69 @@ def sigmoid(x):
 
 def logit(p):
     return math.log(p / (1.0 - p))
+
+
+def logit_law(alpha, beta, level):
+    """Logit, less the level, and variance of the logit of Beta(alpha, beta)."""
+    return np.log(alpha) - np.log(beta) - level, 1.0 / alpha + 1.0 / beta
+
+
+def beta_law(logit, variance, level):
+    """The alpha and beta of which `logit_law` makes these."""
+    odds = np.exp(logit + level)
+    return (1.0 + odds) / variance, (1.0 + 1.0 / odds) / variance
+
+
+# ---------------------------------------------------------------- exp and log
+
+
+@numba.njit
+def each_exp(x):
+    return np.array([exp(a) for a in x])
+
+
+@numba.njit
+def each_log(x):
+    return np.array([log(a) for a in x])
+
+
+def units(got, expected):
+    """Largest error in units of the last place."""
+    return float((abs(got - expected) / np.spacing(abs(expected).astype(float))).max())
+
+
+def test_exp_is_right_to_two_units_in_the_last_place():
+    rng = np.random.default_rng(20)
+    half = 0.5 * math.log(2.0) * np.arange(-2019, 2020)  # where the nearest multiple of ln 2 is another one
+    x = np.concatenate([
+        rng.uniform(-700, 700, 200_000), rng.uniform(-1, 1, 200_000),
+        rng.normal(size=1000) * 10.0 ** -rng.uniform(0, 300, 1000),
+        half, np.nextafter(half, 0.0), np.nextafter([-700.0, 700.0], 0.0),
+    ])  # fmt: skip
+    assert units(each_exp(x), np.exp(x.astype(np.longdouble))) <= 2.0
+    np.testing.assert_array_equal(each_exp(np.array([0.0, -0.0])), 1.0)
+
+
+def test_log_is_right_to_two_units_in_the_last_place():
+    rng = np.random.default_rng(21)
+    tiny, huge = np.finfo(float).tiny, np.finfo(float).max
+    near_one = np.concatenate([1.0 + np.arange(1, 1000) * 2.0**-52, 1.0 - np.arange(1, 1000) * 2.0**-53])
+    turn = math.sqrt(2.0) * 2.0 ** np.arange(-1021, 1023)  # where the nearest power of 2 is another one
+    x = np.concatenate([
+        2.0 ** rng.uniform(-1022, 1023.9, 200_000), rng.uniform(0.5, 2.0, 200_000), near_one,
+        1.0 + rng.normal(size=1000) * 10.0 ** -rng.uniform(1, 15, 1000),
+        turn, np.nextafter(turn, 0.0), 2.0 ** np.arange(-1022, 1024.0), [tiny, huge],
+    ])  # fmt: skip
+    x = x[x != 1.0]
+    assert units(each_log(x), np.log(x.astype(np.longdouble))) <= 2.0
+    assert log(1.0) == 0.0
+
+
+@given(st.floats(-699.9, 699.9))
+@settings(max_examples=200, deadline=None)
+def test_log_takes_exp_back(x):
+    assert log(exp(x)) == pytest.approx(x, rel=1e-15, abs=5e-16)
+    assert exp(x) == pytest.approx(math.exp(x), rel=5e-16)
 
 
 # ---------------------------------------------------------------- which filters
@@ -56,82 +130,122 @@ def test_filters_are_every_prior_with_every_way_to_move():
 # ---------------------------------------------------------------- beliefs
 
 
+def said(logit, variance, level=0.0, gap=0.0, walk=0.0, discount=0.0):
+    """Mean and worth that each filter says of prompts, so many steps after they were noted.  # (B, M) each"""
+    logit, variance = np.atleast_2d(logit), np.atleast_2d(variance)
+    size, filters = logit.shape
+    notes = np.concatenate([np.tile([0.0, 1.0], (size, 1)), logit, variance], axis=1)
+    members = np.stack([np.broadcast_to(x, filters) for x in (1.0 / filters, 1.0, walk, discount)])
+    gap, level = (np.broadcast_to(np.asarray(x, float), size) for x in (gap, level))
+    mean, worth, middle = np.empty((size, filters)), np.empty((size, filters)), np.empty(size)
+    asked = notes, np.ones(size, bool), gap, np.zeros(size), level, np.ones(1), members
+    NUMPY.rows(rows.forecast, (size, filters, 0), asked, (mean, worth, middle))
+    np.testing.assert_allclose(middle, mean.mean(1), **CLOSE)
+    return mean, worth
+
+
 @given(st.floats(1e-3, 1e6), st.floats(1e-3, 1e6), finite)
 @settings(max_examples=100, deadline=None)
 def test_beliefs_are_beta_laws(alpha, beta, level):
-    """The logit of the mean, and the variance of the logit to first order, and back."""
-    belief = believed(np.array([[alpha]]), np.array([[beta]]), level)
-    mean = alpha / (alpha + beta)
-    assert belief.logit.item() + level == pytest.approx(math.log(alpha / beta), abs=1e-9)
+    """Noted are the logit of the mean, and the variance of the logit to first order; said are mean and worth."""
+    mean, variance = alpha / (alpha + beta), 1.0 / alpha + 1.0 / beta
     slope = 1.0 / (
         mean * (1.0 - mean)
     )  # of the logit; times the variance of a Beta law without the 1 of its denominator
-    assert belief.variance.item() == pytest.approx(mean * (1.0 - mean) / (alpha + beta) * slope**2, rel=1e-6)
-    np.testing.assert_allclose(np.ravel(belief.at(level, NUMPY)), [alpha, beta], rtol=1e-9)
+    assert variance == pytest.approx(mean * (1.0 - mean) / (alpha + beta) * slope**2, rel=1e-6)
+    there, worth = said(math.log(alpha / beta) - level, variance, level)
+    np.testing.assert_allclose([there.item() * worth.item(), worth.item()], [alpha, alpha + beta], rtol=1e-9)
+
+
+@given(st.tuples(*[st.floats(1e-3, 1e6)] * 2), st.tuples(*[st.floats(0.0, 1e3)] * 2), finite)
+@settings(max_examples=100, deadline=None)
+def test_rewards_are_added_to_alpha_and_beta(law, seen, level):
+    """Also none: what is noted of a group of no weight is what was noted before."""
+    (alpha, beta), (right, wrong) = map(np.array, (law, seen))
+    pool = used(ONE)[0]
+    shared = np.array([0.0, 1.0, 1.0, 1.0, 1.0, 0.5, level])
+    w, wz = np.array([right + wrong]), np.array([right])
+    batch = GroupSums(np.zeros(1, int), np.ones(1), w, wz, w, wz, wz, w)
+    query = Query(batch, np.ones(1, bool), np.zeros((1, pool.width)), np.zeros(1), *np.array([[0.0], [1.0]]), 1)
+    before = np.array([[0.0, 1.0, *logit_law(alpha, beta, level)]])
+    filters = np.array([[1.0], [2.0], [0.0], [0.0]])
+    notes, _ = pool._updated(query, before, np.zeros(1), batch, filters, shared)
+    logit, variance = logit_law(alpha + right, beta + wrong, level)
+    assert notes[0, 2] == pytest.approx(logit, abs=1e-9)
+    assert notes[0, 3] == pytest.approx(variance, rel=1e-9)
 
 
 def test_beliefs_move_as_their_walk_and_their_discount_say():
-    belief = Beliefs(np.zeros((2, 3)), np.array([[1.0, 2.0, 0.5], [0.1, 4.0, 3.0]]))
     walk, discount = np.array([0.0, 0.3, 0.0]), np.array([0.0, 0.0, 0.07])
-    later = belief.later(np.array([[5.0], [2.0]]), walk, discount, NUMPY)
-    np.testing.assert_array_equal(later.logit, belief.logit)
-    for row, gap in enumerate((5.0, 2.0)):
-        start = belief.variance[row]
+    variances = np.array([[1.0, 2.0, 0.5], [0.1, 4.0, 3.0]])
+    gaps = np.array([5.0, 2.0])
+    mean, worth = said(np.zeros((2, 3)), variances, gap=gaps, walk=walk, discount=discount)
+    np.testing.assert_array_equal(mean, 0.5)
+    for row, gap in enumerate(gaps):
+        start = variances[row]
         expected = [start[0], start[1] + gap * 0.09, start[2] * math.exp(0.07 * gap)]
-        np.testing.assert_allclose(later.variance[row], expected, **CLOSE)
-    alpha, beta = belief.at(0.0, NUMPY)
-    worn = later.at(0.0, NUMPY)
-    assert (worn[0] + worn[1])[0, 2] == pytest.approx((alpha + beta)[0, 2] * math.exp(-0.35))  # its worth in rollouts
+        np.testing.assert_allclose(
+            [aged(*x) for x in zip(start, [gap] * 3, walk, discount, strict=True)], expected, **CLOSE
+        )
+        np.testing.assert_allclose(worth[row], 4.0 / np.array(expected), **CLOSE)
+    now = said(np.zeros((2, 3)), variances)[1]
+    assert worth[0, 2] == pytest.approx(now[0, 2] * math.exp(-0.35))  # its worth in rollouts
 
 
 def test_beliefs_stay_finite_over_any_gap():
-    belief = Beliefs(np.array([[900.0, -900.0, 0.0]]), np.array([[1e-12, 1.0, 1e15]]))
+    logits, variances = np.array([900.0, -900.0, 0.0]), np.array([1e-12, 1.0, 1e15])
     for gap in (0.0, 2.0**50, 1e300):
-        later = belief.later(np.full((1, 1), gap), np.full(3, 1e3), np.full(3, 1e3), NUMPY)
-        alpha, beta = later.at(0.0, NUMPY)
-        assert (np.isfinite(alpha) & np.isfinite(beta) & (alpha > 0) & (beta > 0)).all()
+        later = np.array([aged(variance, gap, 1e3, 1e3) for variance in variances])
+        assert (later >= variances).all()
+        assert (later <= LARGEST_VARIANCE).all()
+        odds = np.array([odds_of(x) for x in logits])
+        np.testing.assert_allclose(odds, np.exp([LARGEST_LOGIT, -LARGEST_LOGIT, 0.0]), rtol=1e-14)
+        mean, worth = said(logits, variances, gap=gap, walk=1e3, discount=1e3)
+        np.testing.assert_allclose(mean[0], odds / (1.0 + odds), rtol=1e-14)
+        np.testing.assert_allclose(worth[0], (1.0 + odds) / later + (1.0 + 1.0 / odds) / later, rtol=1e-14)
+    assert aged(1e-12, 1e300, 0.0, 1e3) == pytest.approx(1e-12 * math.exp(LARGEST_EXPONENT))
 
 
 @given(finite, ends)
 @settings(max_examples=100, deadline=None)
 def test_another_range_carries_the_share_and_its_derivative(x, old):
     lower, upper = old
-    placed, slope = (float(y) for y in carried(np.float64(x), np.float64(lower), np.float64(upper)))
+    placed, slope = carried(x, lower, upper)
     assert sigmoid(placed) == pytest.approx(lower + (upper - lower) * sigmoid(x), abs=1e-8)
     step = 1e-5
-    there = [float(carried(np.float64(y), np.float64(lower), np.float64(upper))[0]) for y in (x - step, x + step)]
+    there = [carried(y, lower, upper)[0] for y in (x - step, x + step)]
     assert slope == pytest.approx((there[1] - there[0]) / (2 * step), rel=1e-4, abs=1e-7)
 
 
 @given(finite, ends)
 @settings(max_examples=100, deadline=None)
 def test_another_range_and_back(x, old):
-    lower, upper = map(np.float64, old)
+    lower, upper = old
     if 1e-6 < sigmoid(x) < 1 - 1e-6 and upper - lower > 1e-2:
-        assert float(carried_back(carried(np.float64(x), lower, upper)[0], lower, upper)) == pytest.approx(x, abs=1e-3)
+        assert carried_back(carried(x, lower, upper)[0], lower, upper) == pytest.approx(x, abs=1e-3)
 
 
 @pytest.mark.parametrize("x", [-3.0, 0.0, 0.7])
 def test_another_range_that_is_the_same(x):
-    placed, slope = carried(np.float64(x), np.float64(0.0), np.float64(1.0))
-    assert float(placed) == pytest.approx(x, abs=1e-12)
-    assert float(slope) == pytest.approx(1.0, abs=1e-12)
+    placed, slope = carried(x, 0.0, 1.0)
+    assert placed == pytest.approx(x, abs=1e-12)
+    assert slope == pytest.approx(1.0, abs=1e-12)
 
 
 @given(finite, ends)
 @settings(max_examples=100, deadline=None)
 def test_a_mirrored_range_mirrors_the_logit(x, old):
-    (lower, upper), x = map(np.float64, old), np.float64(x)
+    lower, upper = old
     one, two = carried(x, lower, upper), carried(-x, 1.0 - upper, 1.0 - lower)
-    assert float(two[0]) == pytest.approx(-float(one[0]), rel=1e-6, abs=1e-6)
-    assert float(two[1]) == pytest.approx(float(one[1]), rel=1e-6, abs=1e-9)
+    assert two[0] == pytest.approx(-one[0], rel=1e-6, abs=1e-6)
+    assert two[1] == pytest.approx(one[1], rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize(("end", "expected"), [(0.0, 1.3), (1.0, -1.3), (0.25, math.log(0.25 / 0.75))])
 def test_an_empty_range_is_the_low_end_of_one_above_and_the_high_end_of_one_below(end, expected):
-    placed, slope = carried(np.float64(1.3), np.float64(end), np.float64(end))
-    assert float(placed) == pytest.approx(expected)
-    assert float(slope) == 1.0
+    placed, slope = carried(1.3, end, end)
+    assert placed == pytest.approx(expected)
+    assert slope == 1.0
 
 
 # ---------------------------------------------------------------- the common level
@@ -158,7 +272,7 @@ def test_the_common_level_is_a_bank_of_kalman_filters():
     for batch in range(12):
         elapsed = int(rng.integers(1, 4)) if batch else 0
         score, information = rng.normal(0, 2), rng.uniform(0.5, 4)
-        expected = float(level.expected())
+        expected = level.expected().item()
         for own in seen:
             own.append((elapsed, expected + score / information, 1.0 / information))
         found = [kalman(walk, own) for walk, own in zip(walks, seen, strict=True)]
@@ -169,7 +283,7 @@ def test_the_common_level_is_a_bank_of_kalman_filters():
         np.testing.assert_allclose(level.variance, [variance for _, variance, _ in found], **CLOSE)
         weights = np.exp(evidence - evidence.max())
         expected = weights / weights.sum() @ [mean for mean, *_ in found]
-        assert float(level.expected()) == pytest.approx(expected, rel=1e-9)
+        assert level.expected().item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_what_a_batch_shows_is_what_learning_from_it_leaves():
@@ -182,8 +296,8 @@ def test_what_a_batch_shows_is_what_learning_from_it_leaves():
             common.KEEP
         )  # a forecast weighs by all the evidence so far; learning of a later step forgets first
         after.learn(np.float64(score), np.float64(information), np.float64(2.0), new=1.0)
-        assert float(after.expected()) == pytest.approx(at, rel=1e-9)
-    assert shown[2] == pytest.approx(float(level.expected()))  # nothing shown: a random walk stays
+        assert after.expected().item() == pytest.approx(at, rel=1e-9)
+    assert shown[2] == pytest.approx(level.expected().item())  # nothing shown: a random walk stays
 
 
 @pytest.mark.parametrize("speed", [0.0, 0.3])
@@ -194,8 +308,8 @@ def test_the_common_level_follows_its_truth(speed):
         truth += speed * rng.normal()
         information = 5.0
         seen = truth + rng.normal() / math.sqrt(information)
-        errors.append(float(level.expected()) - truth)
-        score = information * (seen - float(level.expected()))
+        errors.append(level.expected().item() - truth)
+        score = information * (seen - level.expected().item())
         level.learn(np.float64(score), np.float64(information), np.float64(min(step, 1)), new=float(step > 0))
     # the steady state of the best filter: P = q + P / (1 + P i)
     p = speed**2 / 2 + math.sqrt(speed**4 / 4 + speed**2 / 5.0)
@@ -239,22 +353,36 @@ def test_weights_of_any_losses_are_finite():
         assert weights.weights().sum() == pytest.approx(1.0)
 
 
+def losses_of(p, worth, inside):
+    """What a batch adds to the losses of three filters that say Beta(p worth, (1 - p) worth), and `Running.count`.
+
+    p, worth: (N, 3)
+    """
+    pool = used(THREE)[0]
+    pool.running.size[:] = 100.0
+    shared, size = pool._shared(), len(p)
+    logit, variance = logit_law(p * worth, (1.0 - p) * worth, shared[6])
+    before = np.concatenate([np.tile([0.0, 1.0], (size, 1)), logit, variance], axis=1)
+    ends = np.zeros(size), np.ones(size)
+    query = Query(inside, np.ones(size, bool), before, np.zeros(size), *ends, 1)
+    filters = NUMPY.stack([pool.weights.weights(), *THREE.members])
+    return pool._updated(query, before, np.zeros(size), inside, filters, shared)[1], float(pool.running.count)
+
+
 @pytest.mark.parametrize("weights", ["alike", "unlike"])
 def test_the_losses_are_those_of_values_without_the_own_reward(weights):
     """Each trace left out of its group in turn; where weights differ, to 2% on average over draws."""
     rng = np.random.default_rng(17)
-    pool, found, expected = used()[0], 0.0, 0.0
-    pool.running.size[:] = 100.0
-    alpha, worth = rng.uniform(0.5, 5, (40, 3)), 6.0 * np.array([1.0, 2.0, 0.5])
+    found, expected = 0.0, 0.0
+    p, worth = rng.uniform(0.05, 0.95, (40, 3)), 6.0 * np.array([1.0, 2.0, 0.5]) * np.ones((40, 1))
     for _ in range(1 if weights == "alike" else 50):
         z = [rng.binomial(1, 0.3, 4).astype(float) for _ in range(40)]
         w = [np.full(4, 2.0) if weights == "alike" else rng.gamma(4.0, 0.25, 4) for _ in range(40)]
-        inside = batch_of(z, weights=w)
-        found = found + pool._loss(alpha, worth * np.ones((40, 1)), inside, pool.running.count)
-        k = float(pool.running.count)
-        for own, rewards, weight in zip(alpha, z, w, strict=True):
+        losses, k = losses_of(p, worth, batch_of(z, weights=w))
+        found = found + losses
+        for own, past, rewards, weight in zip(p * worth, worth, z, w, strict=True):
             value = (own + k * (weight @ rewards - weight * rewards)[:, None]) / (
-                worth + k * (weight.sum() - weight)[:, None]
+                past + k * (weight.sum() - weight)[:, None]
             )
             expected = expected + (weight**2) @ (rewards[:, None] - value) ** 2
     np.testing.assert_allclose(found, expected, rtol=1e-10 if weights == "alike" else 0.02)
@@ -263,11 +391,10 @@ def test_the_losses_are_those_of_values_without_the_own_reward(weights):
 @pytest.mark.parametrize("worth", [1e-3, 1e-9, 1e-20])
 def test_the_loss_of_a_trace_alone_is_that_of_the_past(worth):
     """Also of a past that is worth next to nothing, and of rewards that are not round, in a range far from 0."""
-    pool = used()[0]
     z = np.array([0.1, 0.7, 1 / 3])
-    p = np.array([[0.2, 0.9], [0.3, 0.5], [1 / 3, 0.1]])
-    inside = batch_of([[1e6 + x] for x in z]).inside(1e6, 1e6 + 1.0, NUMPY)
-    found = pool._loss(p * worth, np.full((3, 2), worth), inside, pool.running.count)
+    p = np.array([[0.2, 0.9, 0.4], [0.3, 0.5, 0.6], [1 / 3, 0.1, 0.8]])
+    inside = batch_of([[1e6 + x] for x in z]).inside(np.float64(1e6), np.float64(1e6 + 1.0), NUMPY)
+    found, _ = losses_of(p, np.full((3, 3), worth), inside)
     np.testing.assert_allclose(found, ((z[:, None] - p) ** 2).sum(0), rtol=1e-8)
 
 
@@ -347,9 +474,9 @@ def told(running, rewards, new=1.0, predicted=0.5, error=0.0):
 def test_the_range_and_the_mean_grow_with_what_is_seen():
     running = Running()
     assert running.empty
-    assert [float(x) for x in told(running, [[2.0, 2.0]], new=0.0)] == [0.0, 1.0]
+    assert [float(x) for x in told(running, [[2.0, 2.0]], new=0.0)[:2]] == [0.0, 1.0]
     assert (running.low, running.span) == (2.0, 0.0)
-    lower, upper = told(running, [[4.0], [2.0, 4.0]])
+    lower, upper, _ = told(running, [[4.0], [2.0, 4.0]])
     assert (float(lower), float(upper)) == (0.0, 0.0)  # all before were at the low end
     assert (running.low, running.span) == (2.0, 2.0)
     assert not running.between[0]
@@ -357,7 +484,7 @@ def test_the_range_and_the_mean_grow_with_what_is_seen():
     mass = keep * 2.0 + 3.0
     mean = 2.0 / mass  # of the shares: 0, 0, then 1, 0, 1
     assert running.mean == pytest.approx(mean)
-    lower, upper = told(running, [[0.0, 8.0]])
+    lower, upper, _ = told(running, [[0.0, 8.0]])
     assert (float(lower), float(upper)) == (0.25, 0.5)
     assert running.between[0]
     before = (0.25 + 0.25 * mean) * keep * mass
@@ -550,7 +677,8 @@ def asked(pool, rewards, prompts, steps, notes=None, newest=None):
 
 def beliefs_of(pool, ask):
     """What the pool would note of each group's prompt, with the range, the level and all else as they are."""
-    return np.concatenate(pool._chained(ask, pool._recalled(ask), pool._inside(ask.batch))[0], axis=1)
+    made = pool.forecast(ask)
+    return pool._updated(ask, made.notes, made.offset, made.inside, made.filters, made.shared)[0][:, 2:]
 
 
 def used(how=None):
@@ -578,13 +706,13 @@ def test_several_steps_of_a_prompt_are_learned_in_their_order(newest):
 def test_a_late_group_counts_as_much_as_its_prompt_has_not_moved_since():
     """Filters that stand still: as if it had come in time; those that forget all: nothing changes."""
     pool, notes = used(Pooling((2.0,), (0.0, 100.0), (), (0.0,)))
-    level = float(pool.common.expected())
+    level = pool.common.expected().item()
     late = beliefs_of(pool, asked(pool, [[1.0, 1.0]], [0], [3], notes, [9]))
-    alpha, beta = Beliefs(notes[:1, 2:4], notes[:1, 4:]).at(level, NUMPY)
-    there = believed(alpha + 2.0, beta, level)
-    before = np.concatenate([notes[0, 2:4], notes[0, 4:]])
-    assert late[0, 0] == pytest.approx(there.logit[0, 0], rel=1e-9)
-    assert late[0, 2] == pytest.approx(there.variance[0, 0], rel=1e-9)
+    alpha, beta = beta_law(notes[0, 2:4], notes[0, 4:], level)
+    logit, variance = logit_law(alpha + 2.0, beta, level)
+    before = notes[0, 2:]
+    assert late[0, 0] == pytest.approx(logit[0], rel=1e-9)
+    assert late[0, 2] == pytest.approx(variance[0], rel=1e-9)
     np.testing.assert_allclose(late[0, [1, 3]], before[[1, 3]], atol=1e-3)
 
 
@@ -597,7 +725,7 @@ def test_a_group_of_a_billion(gap):
     size = len(after) // 2
     assert (after[size:] > 0).all()
     if not gap:
-        alpha, beta = Beliefs(after[:size], after[size:]).at(pool.common.expected(), NUMPY)
+        alpha, beta = beta_law(after[:size], after[size:], pool.common.expected().item())
         np.testing.assert_allclose(alpha, 3e8, rtol=1e-6)
         np.testing.assert_allclose(beta, 7e8, rtol=1e-6)
 
