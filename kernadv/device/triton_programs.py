@@ -75,7 +75,7 @@ WORDS = {word.__name__: word for word in (get, read, put, add, where, most, leas
 @cache
 def code(function: Callable[..., Any]) -> Any:
     """A program, or a part of one, as Triton compiles it."""
-    text = function.py_func  # type: ignore[attr-defined]
+    text = function.py_func
     seen = {**text.__globals__, "tl": tl}
     for name in text.__code__.co_names:
         there = seen.get(name)

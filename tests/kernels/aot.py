@@ -335,7 +335,7 @@ def _programs() -> Iterator[Configuration]:
         arrays = [kinds[x.dtype.kind] for x in (*reads, *writes)] + ["*fp64"] * (sums > 0)
         yield Configuration(
             f"program {name}",
-            triton_programs.kernel,
+            triton_programs.program_kernel,
             {"numbers": tuple("constexpr" if x == 1 else "i32" for x in numbers), "arrays": tuple(arrays)},
             {"PROGRAM": triton_programs.code(PROGRAMS[name]), "BLOCK": triton_programs.BLOCK},
             {"num_warps": triton_programs.BLOCK // 32},

@@ -55,7 +55,7 @@ class Sample:
         weight = r.random(M) * (r.random(M) > 0.2) + 1e-6
         self.filters = np.stack([weight / weight.sum(), *members])
         self.shared = np.array([self.low, self.high, r.uniform(0.2, 5), 1.0, r.uniform(0.5, 2), r.random(), r.normal()])
-        self.known = r.random(N) < known
+        self.known = (r.random(N) < known) * 1.0
         # a late group takes away what was added: of a very large variance nothing is left but rounding
         self.notes = self.noted(stale, 1e3 if late or turns > 1 else 1e15)
         self.gap = r.integers(0, 20, N) * r.choice([1.0, -1.0], N, p=[1 - late, late])
@@ -155,7 +155,7 @@ def evidence(s):
     notes = s.notes.copy()
     notes[:, 2 : 2 + s.M] = notes[:, 2 : 2 + s.M].clip(-9, 9)  # at an end of the range all that it tells is rounding
     reads = notes, s.known, abs(s.gap), s.offset, s.sums.w, s.sums.wz, s.shared, s.filters
-    return [((s.N, s.M), reads)], blank(4 * s.N), 0
+    return [((s.N, s.M), reads)], blank(4 * s.N), 2
 
 
 def forecast(s):
@@ -174,15 +174,15 @@ def posterior(s):
     low, span = s.low + 0.1 * s.rng.random(own), (s.high - s.low) * (s.rng.random(own) > 0.2)
     told = s.rng.integers(0, 2, own).astype(float)
     reads = place, group, mass, total, k, weight, low, span, told, sums, s.shared
-    return [((s.N, sums.shape[1], int(s.first), int(s.first)), reads)], blank(3 * s.N), 0
+    return [((s.N, sums.shape[1], int(s.first), int(s.first), 1), reads)], blank(3 * s.N), 0
 
 
 def learned(s):
-    gap = np.where(s.known, s.gap, abs(s.gap))
+    gap = np.where(s.known > 0, s.gap, abs(s.gap))
     known = s.known[s.first_group]
     notes = s.notes[s.first_group]  # all groups of a prompt know the same of it
     reads = s.first_group, s.turn, notes, known, gap, s.offset, *s.sums[1:8], s.shared, s.filters
-    return [((s.N, s.M, t), reads) for t in range(s.turns)], blank(s.notes.size, s.N, s.N), s.M
+    return [((s.N, s.M, int(s.turns > 1), t), reads) for t in range(s.turns)], blank(s.notes.size, s.N, s.N), s.M
 
 
 def traced(s):
@@ -196,12 +196,25 @@ def ticked(s):
     return [((1, int(step)), (np.array([float(newest)]), s.sums.w[:1]))], blank(3), 0
 
 
+def met(s):
+    step = 50 + s.rng.integers(0, 9, s.N)
+    last = np.where(s.rng.random(s.N) < 0.3, 0, step - s.rng.integers(-5, 40, s.N))
+    notes = s.notes * (s.rng.random(s.N) < 0.8)[:, None]
+    return [((s.N, s.M), (last, step, s.first_group, notes))], blank(s.N, s.N), 0
+
+
+def prepared(s):
+    J, state, _, odds = bank(s)
+    asked = running(s), state, odds, losses(s, s.M + 1), s.rng.random(s.M) + 0.5, s.filters[1:]
+    return [((s.M, J), asked)], blank(7, 4 * s.M), 0
+
+
 def placed(s):
     _, _, w, wz, ww, wwz, wwzz, _, _ = s.sums
     ends = np.array([*np.sort(s.rng.random(2)), 0.3])
     if s.high == s.low:
         ends[1] = ends[0]
-    return [((s.N,), (w, wz, ww, wwz, wwzz, ends))], blank(3 * s.N), 0
+    return [((s.N,), (w, wz, ww, wwz, wwzz, *ends[:, None]))], blank(3 * s.N), 0
 
 
 def running(s):
@@ -225,12 +238,12 @@ def running(s):
 
 
 def summary(s):
-    return [((1,), (running(s),))], blank(6), 0
+    return [((1,), (running(s),))], blank(4), 0
 
 
 def widened(s):
     batch = np.sort(s.rng.normal(size=(2, 1)), axis=0) if s.turns > 1 else np.array([[s.low], [s.high]])
-    return [((1,), (running(s), *batch))], blank(5), 0
+    return [((1,), (running(s), s.sums.w[:1], *batch))], blank(5), 0
 
 
 def wider(s):
@@ -298,8 +311,7 @@ def charged(s):
 
 
 def shrunk(s):
-    factor = np.array([s.rng.choice([0.0, 0.3, 1.0])])
-    return [((s.N + 1,), (factor,))], [losses(s, s.N + 1)], 0
+    return [((s.N + 1,), tuple(wider(s)[2:4, None]))], [losses(s, s.N + 1)], 0
 
 
 def knots():
@@ -327,14 +339,16 @@ def blended(s):
 
 
 def faded(s):
-    return [((2 * len(KNOTS),), (np.array([s.rng.choice([0.0, 0.3, 1.0])]),))], [s.rng.normal(size=2 * len(KNOTS))], 0
+    return [((2 * len(KNOTS),), tuple(wider(s)[2:4, None]))], [s.rng.normal(size=2 * len(KNOTS))], 0
 
 
 #: By program: the calls on a sample, each with its numbers and what it reads; what they write; how many sums each adds.
 CALLS = {
     make.__name__: make
-    for make in (recalled, evidence, forecast, joined, posterior, learned, traced, ticked, placed, summary, widened, counted,
-                 settled, expected, shown, followed, moved, weighed, charged, shrunk, shifted, residuals, blended, faded)
+    for make in (
+        met, prepared, recalled, evidence, forecast, joined, posterior, learned, traced, ticked, placed, summary, widened,
+        counted, settled, expected, shown, followed, moved, weighed, charged, shrunk, shifted, residuals, blended, faded,
+    )
 }  # fmt: skip
 
 
