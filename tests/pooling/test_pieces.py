@@ -166,7 +166,7 @@ def test_rewards_are_added_to_alpha_and_beta(law, seen, level):
     shared = np.array([0.0, 1.0, 1.0, 1.0, 1.0, 0.5, level])
     w, wz = np.array([right + wrong]), np.array([right])
     batch = GroupSums(np.zeros(1, int), np.ones(1), w, wz, w, wz, wz, w)
-    query = Query(batch, np.ones(1, bool), np.zeros((1, pool.width)), np.zeros(1), *np.array([[0.0], [1.0]]), 1)
+    query = Query(batch, np.ones(1), np.zeros((1, pool.width)), np.zeros(1), *np.array([[0.0], [1.0]]), 1)
     before = np.array([[0.0, 1.0, *logit_law(alpha, beta, level)]])
     filters = np.array([[1.0], [2.0], [0.0], [0.0]])
     notes, _ = pool._updated(query, before, np.zeros(1), batch, filters, shared)
@@ -360,12 +360,11 @@ def losses_of(p, worth, inside):
     """
     pool = used(THREE)[0]
     pool.running.size[:] = 100.0
-    shared, size = pool._shared(), len(p)
+    (shared, filters), size = pool._prepared(), len(p)
     logit, variance = logit_law(p * worth, (1.0 - p) * worth, shared[6])
     before = np.concatenate([np.tile([0.0, 1.0], (size, 1)), logit, variance], axis=1)
     ends = np.zeros(size), np.ones(size)
-    query = Query(inside, np.ones(size, bool), before, np.zeros(size), *ends, 1)
-    filters = NUMPY.stack([pool.weights.weights(), *THREE.members])
+    query = Query(inside, np.ones(size), before, np.zeros(size), *ends, 1)
     return pool._updated(query, before, np.zeros(size), inside, filters, shared)[1], float(pool.running.count)
 
 
@@ -435,10 +434,10 @@ def test_the_shift_is_found_where_it_is():
         piece.learn(predicted, batch_of([[float(hit)] for hit in hits]), 1.0, new=1.0)
     np.testing.assert_allclose(piece.shift(np.array([0.98, 0.4])), [-0.08, 0.0], atol=0.02)
     shift, traces = piece.shift(np.array([0.98])), piece.sums[1].sum()
-    piece.carry(0.5)
+    piece.carry(np.float64(0.25), np.float64(0.75))
     assert piece.sums[1].sum() == pytest.approx(traces / 2)
     assert 0.4 < piece.shift(np.array([0.98])) / shift < 0.5
-    piece.carry(0.0)
+    piece.carry(np.float64(0.4), np.float64(0.4))
     assert not piece.shift(np.array([0.98]))
 
 
@@ -468,7 +467,8 @@ def batch_of(rewards, prompts=None, weights=None):
 def told(running, rewards, new=1.0, predicted=0.5, error=0.0):
     flat = np.concatenate(rewards)
     size = np.ones(len(rewards))
-    return running.learn(predicted * size, error * size, batch_of(rewards), flat.min(), flat.max(), new=new)
+    batch = batch_of(rewards)
+    return running.learn(predicted * size, error * size, batch, batch.w.sum(), flat.min(), flat.max(), new=new)
 
 
 def test_the_range_and_the_mean_grow_with_what_is_seen():
