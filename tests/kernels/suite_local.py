@@ -3,12 +3,17 @@
 With ``TRITON_INTERPRET=1`` in Triton's interpreter on the CPU, else on the GPU.
 """
 
+import importlib
+
+import numpy
 import pytest
 import torch
 from inputs import ALL, DEVICE, MARKS, close
+from sklearn.base import clone
 
 from kernadv.kernels import KERNELS
-from kernadv.regression.operators import local, triton_local
+from kernadv.regression import KNeighborsSmoother, LocalLinear, NadarayaWatson
+from kernadv.regression.operators import local, ops, triton_local
 
 pytestmark = MARKS
 TYPES = {"float64": 1e-12, "float32": 3e-6}
@@ -100,3 +105,28 @@ def test_nothing_to_do():
     empty = triton_local.local_moments(x[:, :0], channels[:, :0], at, inverse, KERNELS["gaussian"], which)
     assert empty.shape == (9, 2, 9)
     assert not empty.any()
+
+
+@pytest.mark.parametrize(
+    ("regressor", "dimensions", "dtype"),
+    [(NadarayaWatson(), 1, "float64"), (LocalLinear(), 1, "float64"), (LocalLinear(2.0), 3, "float64"),
+     (KNeighborsSmoother(5, degree=1), 2, "float64"), (NadarayaWatson(0.5, kernel="gaussian"), 2, "float32"),
+     (NadarayaWatson(4.0, radial=True), 17, "float32")],
+    ids=lambda part: repr(part),
+)  # fmt: skip
+def test_regressors(regressor, dimensions, dtype, monkeypatch):
+    """From tensors to the numbers of main memory, through the fused kernels themselves."""
+    monkeypatch.setattr(
+        ops, "_module", lambda name, *_: importlib.import_module(f"kernadv.regression.operators.{name}")
+    )
+    made = torch.Generator().manual_seed(5)
+    x = torch.randn(40, dimensions, generator=made, dtype=torch.float64).to(getattr(torch, dtype))
+    y, at = (2.0 * x[:, 0]).sin(), x[:9] + 0.05
+    there = clone(regressor).set_params(backend="torch").fit(x.to(DEVICE), y.to(DEVICE))
+    here = clone(regressor).fit(x.double().numpy(), y.double().numpy())
+    tolerance = 1e-10 if dtype == "float64" else 1e-5
+    if isinstance(regressor.get_params().get("bandwidth"), str):
+        numpy.testing.assert_allclose(there.selection_.curve, here.selection_.curve, rtol=tolerance)
+        here.set_params(bandwidth=there.bandwidth_).fit(x.double().numpy(), y.double().numpy())
+    close(there.predict(at.to(DEVICE)), here.predict(at.double().numpy()), tolerance)
+    close(there.loo_predict(), here.loo_predict(), 10 * tolerance)

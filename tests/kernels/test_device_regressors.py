@@ -167,6 +167,19 @@ def test_many_dimensions_in_float32(kernel, radial, monkeypatch):
     close(narrow.predict(*tensors(at, dtype=torch.float32)), expected.numpy(), 1e-5)
 
 
+@pytest.mark.parametrize("kernel", ["gaussian", "exponential"])
+def test_far_weights_in_float32(kernel):
+    """What a weight of 1e-100 tells is told, so that narrow bandwidths are scored as in main memory."""
+    x, y, w, _ = data(40, 2)
+    here, there = both(NadarayaWatson("prequential", kernel=kernel), x, y, w, torch.float32)
+    np.testing.assert_allclose(there.selection_.curve, here.selection_.curve, rtol=1e-5)
+    at = np.array([[7.0, 7.0], [9.0, -9.0]], np.float32)
+    here, there = both(NadarayaWatson(0.6, kernel=kernel), x, y, w, torch.float32)
+    assert not np.isnan(here.predict(at)).any()
+    close(there.predict(torch.as_tensor(at)), here.predict(at.astype(float)), 1e-6)
+    assert there.predict(torch.as_tensor(at)).dtype == torch.float32
+
+
 def test_selection_spares_isolated_points():
     x, y, w, _ = data(200, 1)
     x[:3] = [[40.0], [80.0], [160.0]]

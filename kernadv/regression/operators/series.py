@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -171,6 +172,7 @@ class SeriesSample:
     def __init__(self, smoother: DeviceSeries) -> None:
         past = smoother.past
         self.spec, self.x, self._smoother = smoother.spec, past.step[:, None], smoother
+        self._one = Lock()  # selectors score from several threads: one at a time on the device
         lag, same = past.step.diff().double(), smoother.series.diff() == 0
         start = torch.cat([same.new_ones(1), ~same | (lag > 0.0)])  # of the visits at one step
         lag = torch.cat([lag.new_zeros(1), torch.where(same, lag, 0.0)])
@@ -211,7 +213,8 @@ class SeriesSample:
     def _losses(self, bandwidths: FloatArray, scored: BoolArray) -> Tensor:
         past, grid = self._smoother.past, [Steps(h) for h in bandwidths.tolist()]
         asked = torch.as_tensor(scored).to(past.step.device)
-        return ops.prequential_cv(past, grid, self.spec.kernel, "float64", asked).loss.sum(0).cpu()
+        with self._one:
+            return ops.prequential_cv(past, grid, self.spec.kernel, "float64", asked).loss.sum(0).cpu()
 
 
 class OverSeries(Prequential):

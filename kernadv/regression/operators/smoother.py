@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import isfinite
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -245,7 +247,7 @@ class DeviceSmoother:
         Without `whole` only the first column of the rows is returned.
         """
         side = side or ("past" if self.spec.past else "both")
-        if scales is not None and side == "both" and self._by_products:
+        if scales is not None and side == "both" and self.by_products:
             return self._from_products(at, scales, design=design, own=own)
         channels = torch.cat([self.weights[None], self.weights * self.y.T])
         which = local.columns(len(self.x), len(channels), self.spec.degree, at.device)
@@ -277,10 +279,10 @@ class DeviceSmoother:
         return Local(*(torch.cat(column, 1) for column in zip(*parts, strict=True)))
 
     @property
-    def _by_products(self) -> bool:
+    def by_products(self) -> bool:
         """Whether distances come from a matrix product: means of one response in float32, in many dimensions."""
         radial = self.spec.radial or isinstance(self.spec.kernel, Gaussian)  # their product is one of the distance
-        means = self.spec.degree == 0 and self.y.shape[1] == 1 and not self.weighted
+        means = self.spec.degree == 0 and not self.spec.past and self.y.shape[1] == 1 and not self.weighted
         return means and radial and len(self.x) >= MANY and self.x.dtype == torch.float32
 
     def _from_products(self, at: Tensor, scales: Scales, *, design: bool, own: bool) -> Local:
@@ -383,6 +385,7 @@ class DeviceSample:
         self._smoother, self._deviation = smoother, deviation
         self._grid = np.empty((0, len(span)))
         self._known: dict[str | None, Local] = {}
+        self._one = Lock()  # selectors score from several threads: one at a time on the device
 
     def bounds(self) -> tuple[FloatArray, FloatArray]:
         """As `Ordered.bounds`."""
@@ -409,12 +412,13 @@ class DeviceSample:
     def _at_design(self, bandwidth: FloatArray, side: str | None) -> tuple[FloatArray, FloatArray]:
         """Estimates and leverages."""
         place = np.flatnonzero((self._grid == bandwidth).all(1))
-        if not len(place):
-            made, h = self._smoother.at_design(bandwidth[None], side), 0
-        else:
-            if side not in self._known:
-                self._known[side] = self._smoother.at_design(self._grid, side)
-            made, h = self._known[side], int(place[0])
+        with self._one:
+            if not len(place):
+                made, h = self._smoother.at_design(bandwidth[None], side), 0
+            else:
+                if side not in self._known:
+                    self._known[side] = self._smoother.at_design(self._grid, side)
+                made, h = self._known[side], int(place[0])
         return made.value[h].cpu().numpy(), (self._smoother.weights * made.row[h, :, 0]).cpu().numpy()
 
 
@@ -440,7 +444,10 @@ def _determines(x: Tensor) -> bool:
 def read(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tuple[DeviceSmoother, Tensor]:
     """The data as a smoother, and which rows it has; parameters and errors as in `checked`."""
     x, responses, omega, kept = checked(spec, X, y, sample_weight)
-    return replace(DeviceSmoother.of(spec, x, responses, omega), weighted=sample_weight is not None), kept
+    made = replace(DeviceSmoother.of(spec, x, responses, omega), weighted=sample_weight is not None)
+    if not isfinite(spec.kernel.support) and not made.by_products:  # far weights underflow in float32
+        made = replace(made, x=made.x.double(), origin=made.origin.double())
+    return made, kept
 
 
 def checked(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
