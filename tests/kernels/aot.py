@@ -487,8 +487,9 @@ def main() -> None:
             print(f"{configuration.name:42s} {target:7s} {needs}", flush=True)
             allowed = {"registers": min(needs["registers"] + 16, 255), "shared": needs["shared"]}  # compilers differ
             allowed |= {part: needs[part] * 9 // 8 for part in ("instructions", "loops") if part in needs}
-            before = found.setdefault(configuration.name, {}).get(target, {}) if arguments.higher else {}
-            found[configuration.name][target] = {part: max(most, before.get(part, 0)) for part, most in allowed.items()}
+            own = found.setdefault(configuration.name, {})
+            before = own.get(target, {}) if arguments.higher else {}
+            own[target] = {part: max(most, before.get(part, 0)) for part, most in allowed.items()}
     lines = [
         "# The most that a configuration may need: registers a thread, bytes of shared memory, instructions in all and in",
         "# its innermost loops.  Spills are not allowed.  Made by aot.py --write, then --higher with the oldest Triton.",

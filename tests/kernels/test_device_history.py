@@ -189,7 +189,8 @@ def test_rows_that_cannot_be_used_are_told_of_when_that_is_known(monkeypatch):
             ask(est)
     est = KernelValueEstimator(weighted=True, backend="torch")
     weights = torch.tensor([1.0, -1.0, torch.inf, torch.nan, torch.nan])
-    est.observe(list("aaaaa"), torch.tensor([1.0, 1.0, 1.0, 1.0, torch.nan]), 1, weights=weights)
+    est.observe(["a"], torch.ones(1), 1, weights=torch.ones(1))  # in main memory, where those would be errors
+    est.observe(list("aaaaa"), torch.tensor([1.0, 1.0, 1.0, 1.0, torch.nan]), 2, weights=weights)
     with pytest.warns(UserWarning, match="^3 rows so far"):
         est.metrics()
 

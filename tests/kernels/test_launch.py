@@ -251,15 +251,20 @@ def test_same_kernel_is_compiled_once(device, sample):
     assert len(cache) == 2
 
 
-def test_deterministic_mode(monkeypatch):
-    """What the plain estimator calls around the fused kernels has a deterministic form on a GPU, too."""
+@pytest.mark.parametrize("make", [KernelValueEstimator.kae, KernelValueEstimator], ids=["plain", "pooled"])
+def test_deterministic_mode(make, monkeypatch):
+    """What an estimator calls around the fused kernels has a deterministic form on a GPU, too."""
     leave_unanswered(monkeypatch)
+    first = make()
+    first.observe(list(range(15)) * 4, np.arange(60) % 3 / 2.0, 1)
+    learned = first.state_dict()
     torch.use_deterministic_algorithms(True)
     try:
         with fused(), recorded() as launched, fake():
-            estimator = KernelValueEstimator(Relative(0.5), backend="torch")
+            estimator = make(backend="torch")
+            estimator.load_state_dict(learned)
             ids, z = torch.arange(60) // 4, torch.rand(60)
-            for step in (1, 2):
+            for step in (2, 3):
                 with Deterministic() as watch:
                     estimator.advantages(ids, z, step)
                     estimator.values(ids, z, step)
@@ -307,6 +312,9 @@ def launch_everything(device):
     triton_ragged.ragged_moments(sample, around, KERNEL, "float64")
     triton_weights.kernel_weights(sample, around, KERNEL, 1, 45)
     triton_prequential.prequential_cv(sample, x, x, KERNEL)
+    which = local.Columns(*(torch.ones(2, dtype=torch.int64, device=device) for _ in range(3)))
+    line = torch.ones(1, 45, **real)
+    triton_local.local_moments(line, torch.ones(2, 45, **real), line, torch.ones(1, 1, 1, **real), KERNEL, which)
     points = flash.Points(torch.ones(45, 8, device=device))
     triton_flash.flash_moments(points, points, torch.ones(45, device=device), flash.Windows(1.0), KERNEL, KERNEL)
 
