@@ -41,6 +41,10 @@ class TorchNamespace(ArrayNamespace):
         """Room for float64, to be written."""
         return torch.empty(shape, dtype=torch.float64, device=self.device)
 
+    def copy(self, x: Tensor) -> Tensor:
+        """The same numbers in memory of their own."""
+        return x.clone()
+
     def number(self, truth: Tensor) -> Tensor:
         """1.0 where true, 0.0 elsewhere."""
         return truth.double()

@@ -21,6 +21,7 @@ from kernadv._jit import compiled
 
 #: ln 2 in two parts, the first with so few digits that its multiples are exact.
 LN2, LN2_REST = 0.693147180369123816490, 1.90821492927058770002e-10
+_REAL = numba.float64
 #: Bits of 1.0, and those of a mantissa.
 ONE, MANTISSA = 0x3FF0000000000000, 0x000FFFFFFFFFFFFF
 
@@ -39,62 +40,101 @@ def over(program: Any) -> Callable[[Any], Any]:
     return register
 
 
+def scalar(function: Any) -> Any:
+    """Compile a function of numbers, in the order of its text."""
+    return numba.njit(fastmath={"contract"}, error_model="numpy")(function)
+
+
 def word(function: Any) -> Any:
-    """Compile a word; it becomes part of the loop that uses it."""
+    """Compile a part of programs, which may take arrays; it becomes part of the loop that uses it."""
     return numba.njit(inline="always")(function)
 
 
-@word
-def get(x: Any, i: Any, mine: Any) -> Any:
+# An array that is passed to a function is counted as in use, and an index may count from the end: both cost more than the
+# arithmetic here.  These words are single instructions.
+@intrinsic
+def get(context: Any, x: Any, i: Any, mine: Any) -> Any:
     """The number of a place that is ours."""
-    return x[np.uintp(i if mine else 0)]
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        x, i, mine = values
+        first = ir.Constant(i.type, 0)
+        return _load(context, builder, signature.args[0], x, builder.select(mine, i, first))
+
+    return x.dtype(x, numba.intp, numba.boolean), code
 
 
-@word
-def read(x: Any, k: Any) -> Any:
+@intrinsic
+def read(context: Any, x: Any, k: Any) -> Any:
     """A number that all places share."""
-    return x[np.uintp(k)]
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _load(context, builder, signature.args[0], *values)
+
+    return x.dtype(x, numba.intp), code
 
 
-@word
-def put(x: Any, i: Any, value: Any, mine: Any) -> None:
+@intrinsic
+def put(context: Any, x: Any, i: Any, value: Any, mine: Any) -> Any:
     """Store the number of a place that is ours."""
-    if mine:
-        x[np.uintp(i)] = value
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        x, i, value, mine = values
+        with builder.if_then(mine):
+            _store(context, builder, signature.args[0], x, i, value)
+        return context.get_dummy_value()
+
+    return numba.void(x, numba.intp, x.dtype, numba.boolean), code
 
 
-@word
-def add(sums: Any, k: Any, value: Any) -> None:
+@intrinsic
+def add(context: Any, sums: Any, k: Any, value: Any) -> Any:
     """Add the numbers of all places; 0 for those that are not ours."""
-    sums[np.uintp(k)] += value
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind, (sums, k, value) = signature.args[0], values
+        _store(context, builder, kind, sums, k, builder.fadd(_load(context, builder, kind, sums, k), value))
+        return context.get_dummy_value()
+
+    return numba.void(sums, numba.intp, sums.dtype), code
 
 
-@word
-def where(truth: Any, this: Any, that: Any) -> Any:
+def _load(context: Any, builder: Any, kind: Any, x: Any, i: Any) -> Any:
+    """The number of an array at an index."""
+    cell = builder.gep(context.make_array(kind)(context, builder, x).data, [i], inbounds=True)
+    return context.unpack_value(builder, kind.dtype, cell)
+
+
+def _store(context: Any, builder: Any, kind: Any, x: Any, i: Any, value: Any) -> None:
+    cell = builder.gep(context.make_array(kind)(context, builder, x).data, [i], inbounds=True)
+    context.pack_value(builder, kind.dtype, value, cell)
+
+
+@intrinsic
+def where(context: Any, truth: Any, this: Any, that: Any) -> Any:
     """One of two."""
-    return this if truth else that
+    return _REAL(numba.boolean, _REAL, _REAL), lambda context, builder, signature, values: builder.select(*values)
 
 
-@word
-def most(a: Any, b: Any) -> Any:
+@intrinsic
+def most(context: Any, a: Any, b: Any) -> Any:
     """The larger one."""
-    return a if a >= b else b
+    return _REAL(_REAL, _REAL), _chosen(">=")
 
 
-@word
-def least(a: Any, b: Any) -> Any:
+@intrinsic
+def least(context: Any, a: Any, b: Any) -> Any:
     """The smaller one."""
-    return a if a <= b else b
+    return _REAL(_REAL, _REAL), _chosen("<=")
 
 
-@word
-def some(truth: Any) -> Any:
-    """Whether it is true of any place of the block."""
-    return truth
+def _chosen(order: str) -> Any:
+    """The first of two numbers if they are in this order, else the second."""
+    return lambda context, builder, signature, values: builder.select(builder.fcmp_ordered(order, *values), *values)
 
 
 # exp and log of a library are calls, one number at a time; these become part of a loop, which works on several at a time
-@numba.njit(fastmath={"contract"}, error_model="numpy")
+@scalar
 def exp(x: Any) -> Any:
     """e^x, for x < 700, to 2 units in the last place: 2^k times Taylor's series at most ln(2) / 2 from 0.
 
@@ -120,7 +160,7 @@ def exp(x: Any) -> Any:
     return p * _as_float((np.int64(np.int32(k)) + 1023) << 52)
 
 
-@numba.njit(fastmath={"contract"}, error_model="numpy")
+@scalar
 def log(x: Any) -> Any:
     """ln x of a normal number above 0, to 2 units in the last place: 2 artanh((m - 1) / (m + 1)) and multiples of ln(2)."""
     bits = _as_bits(x)

@@ -401,9 +401,13 @@ class Pool:
         xp, size = self.xp, len(query.gap)
         first_group, turn, turns = query.chain or Chain(self._nobody, self._nobody, 1)
         sizes = size, len(self._members[0]), int(query.chain is not None)
-        asked = first_group, turn, before, query.known, query.gap, offset, *inside[1:8], shared, filters
+        asked = query.known, query.gap, offset, *inside[1:8], shared, filters
         learned = notes, _, _ = xp.empty(size, self.width), xp.empty(size), xp.empty(size)
-        losses = [xp.rows(rows.learned, (*sizes, now), asked, learned, sums=sizes[1]) for now in range(turns)]
+        losses = []
+        for now in range(turns):
+            held = xp.copy(notes) if now else before
+            reads = first_group, turn, held, *asked
+            losses.append(xp.rows(rows.learned, (*sizes, now, int(now > 0)), reads, learned, sums=sizes[1]))
         return notes if query.chain is None else notes[first_group], sum(losses[1:], losses[0])
 
     def offset(self, query: Query) -> Array:

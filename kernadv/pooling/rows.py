@@ -240,7 +240,7 @@ def updated(logit, variance, step, filters, m, M, level, heard, right, beside, w
 
 
 @word
-def learned(i, mine, N, M, chained, t, first_group, turn, notes, known, gap,
+def learned(i, mine, N, M, chained, t, again, first_group, turn, notes, known, gap,
             offset, n, w, wz, ww, wwz, wwzz, www, shared, filters, out,
             ahead, seen, loss):  # fmt: skip
     """What the filters believe after group i, if it has turn t, at the first group of its prompt; adds their losses.
@@ -250,6 +250,7 @@ def learned(i, mine, N, M, chained, t, first_group, turn, notes, known, gap,
     with V from the past and the other traces of the group; what is left out is as heavy as a trace on average, by w^2.
 
     first_group, turn: (N,) if `chained` is 1, else each group is of a prompt of its own
+    notes: what the turns before have written, if `again` is 1
     out: (N, 2 + 2 M), as `notes`, 0 where nothing is known; ahead, seen: (N,), steps of the prompt's newest visit beyond
     that before, and 1 if anything is known of it, else 0; loss: (M,)
     """
@@ -258,7 +259,7 @@ def learned(i, mine, N, M, chained, t, first_group, turn, notes, known, gap,
     mine = now | (mine & (f == i) & (t == 0))
     there, since, start = get(known, i, mine) > 0.0, get(gap, i, mine), get(offset, i, mine)
     before = 0.0 * since
-    if t > 0:
+    if again > 0:
         there, before = get(seen, f, mine) > 0.0, get(ahead, f, mine)
     step = where(there, since - before, 0.0)
     low, high, k, typical, level = read(shared, 0), read(shared, 1), read(shared, 2), read(shared, 4), read(shared, 6)
@@ -277,25 +278,14 @@ def learned(i, mine, N, M, chained, t, first_group, turn, notes, known, gap,
     s = least(k * right, heard)
     told = there | (now & (mass > 0.0))
     at = f * (2 * M + 2)
-    if t > 0:  # what an earlier group of the prompt has left
-        for m in range(M):
-            logit = where(there, get(out, at + 2 + m, mine), start)
-            variance = where(there, get(out, at + 2 + M + m, mine), 4.0 / read(filters, M + m))
-            after, spread, lost = updated(
-                logit, variance, step, filters, m, M, level, heard, s, beside, within, aside, centre, square
-            )
-            add(loss, m, where(now, lost / (typical * typical), 0.0))
-            put(out, at + 2 + m, where(told, where(now, after, logit), 0.0), mine)
-            put(out, at + 2 + M + m, where(told, where(now, spread, variance), 0.0), mine)
-    else:
-        for m in range(M):
-            logit, variance = believed(i, mine, M, m, notes, there, start, filters)
-            after, spread, lost = updated(
-                logit, variance, step, filters, m, M, level, heard, s, beside, within, aside, centre, square
-            )
-            add(loss, m, where(now, lost / (typical * typical), 0.0))
-            put(out, at + 2 + m, where(told, where(now, after, logit), 0.0), mine)
-            put(out, at + 2 + M + m, where(told, where(now, spread, variance), 0.0), mine)
+    for m in range(M):
+        logit, variance = believed(i + again * (f - i), mine, M, m, notes, there, start, filters)
+        after, spread, lost = updated(
+            logit, variance, step, filters, m, M, level, heard, s, beside, within, aside, centre, square
+        )
+        add(loss, m, where(now, lost / (typical * typical), 0.0))
+        put(out, at + 2 + m, where(told, where(now, after, logit), 0.0), mine)
+        put(out, at + 2 + M + m, where(told, where(now, spread, variance), 0.0), mine)
     put(out, at, where(told, low, 0.0), mine)
     put(out, at + 1, where(told, high, 0.0), mine)
     put(ahead, f, where(now, where(there, before + most(step, 0.0), since), before), mine)
@@ -391,8 +381,8 @@ def _ticked(N, step, newest, mass, out):
 
 
 @over(learned)
-def _learned(N, M, chained, t, first_group, turn, notes, known, gap, offset, n, w, wz, ww, wwz, wwzz, www, shared, filters,
-             out, ahead, seen, loss):  # fmt: skip
+def _learned(N, M, chained, t, again, first_group, turn, notes, known, gap, offset, n, w, wz, ww, wwz, wwzz, www, shared,
+             filters, out, ahead, seen, loss):  # fmt: skip
     for i in range(N):
-        learned(i, True, N, M, chained, t, first_group, turn, notes, known, gap, offset, n, w, wz, ww, wwz, wwzz, www,
+        learned(i, True, N, M, chained, t, again, first_group, turn, notes, known, gap, offset, n, w, wz, ww, wwz, wwzz, www,
                 shared, filters, out, ahead, seen, loss)  # fmt: skip

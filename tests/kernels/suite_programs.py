@@ -182,7 +182,11 @@ def learned(s):
     known = s.known[s.first_group]
     notes = s.notes[s.first_group]  # all groups of a prompt know the same of it
     reads = s.first_group, s.turn, notes, known, gap, s.offset, *s.sums[1:8], s.shared, s.filters
-    return [((s.N, s.M, int(s.turns > 1), t), reads) for t in range(s.turns)], blank(s.notes.size, s.N, s.N), s.M
+    return (
+        [((s.N, s.M, int(s.turns > 1), t, int(t > 0)), reads) for t in range(s.turns)],
+        blank(s.notes.size, s.N, s.N),
+        s.M,
+    )
 
 
 def traced(s):
