@@ -223,7 +223,7 @@ def test_predictions_that_run_ahead_are_seen(size):
         ahead = np.asarray(estimator.values(ids, z, step).value) > 0.97
         if step > 100 and ahead.any():
             uncorrected = copy.deepcopy(estimator)
-            uncorrected._state.pool.calibration.keep(0.0)
+            uncorrected._state.pool.calibration.sums[:] = 0.0
             for made, shares in ((estimator, inside), (uncorrected, without)):
                 low, high = made.intervals(ids, z, step)
                 shares.append(((low <= truth) & (truth <= high))[ahead])
