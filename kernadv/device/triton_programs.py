@@ -112,4 +112,4 @@ def over_rows(
         program_kernel[(blocks,)](
             tuple(numbers), arrays, PROGRAM=code(PROGRAMS[program]), BLOCK=BLOCK, num_warps=BLOCK // 32, **OPTIONS
         )
-    return added.sum(1)
+    return added.sum(1) if sums else added.view(0)
