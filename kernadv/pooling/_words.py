@@ -14,7 +14,6 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
 from numba.extending import intrinsic
 
 from kernadv._jit import compiled
@@ -58,7 +57,7 @@ def get(context: Any, x: Any, i: Any, mine: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         x, i, mine = values
-        first = ir.Constant(i.type, 0)
+        first = context.get_constant(numba.intp, 0)
         return _load(context, builder, signature.args[0], x, builder.select(mine, i, first))
 
     return x.dtype(x, numba.intp, numba.boolean), code
@@ -188,7 +187,7 @@ def log(x: Any) -> Any:
 def _as_float(context: Any, bits: Any) -> Any:
     """The float64 of these 64 bits."""
     return numba.float64(numba.int64), lambda context, builder, signature, values: builder.bitcast(
-        values[0], ir.DoubleType()
+        values[0], context.get_value_type(numba.float64)
     )
 
 
@@ -196,5 +195,5 @@ def _as_float(context: Any, bits: Any) -> Any:
 def _as_bits(context: Any, x: Any) -> Any:
     """The 64 bits of a float64."""
     return numba.int64(numba.float64), lambda context, builder, signature, values: builder.bitcast(
-        values[0], ir.IntType(64)
+        values[0], context.get_value_type(numba.int64)
     )
