@@ -13,16 +13,12 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from kernadv._errors import LogError
-from kernadv._jit import compiled
 from kernadv.logs._arrow import frame
 from kernadv.logs._base import Choose, Incomplete, broken_file, cut_off
 from kernadv.logs._files import File, Stream
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _BLOCK = 1 << 21
-_QUOTE, _NEWLINE, _RETURN = b'"\n\r'
-#: Where a byte may stand: at the start of a field, in one without quotes, in quotes, or after a quote that may close them.
-_START, _PLAIN, _QUOTED, _CLOSED = range(4)
 
 
 def tables(file: File, choose: Choose) -> Iterator[tuple[pl.DataFrame, Sequence[int], float]]:
@@ -76,42 +72,30 @@ def header(stream: Any, ending: str) -> tuple[list[str], bytes]:
 
 def _blocks(file: File, stream: Stream, delimiter: str) -> Iterator[tuple[bytes, bool]]:
     """Yield some whole records at a time, and last what has no end, with whether they have one."""
-    rest, found = b"", np.zeros(2, np.int64)
+    rest, quoted = b"", False
     while data := stream.read(_BLOCK):
         block = rest + data
-        _scan(np.frombuffer(block, np.uint8), ord(delimiter), found)
-        end, rest = found[0], block[found[0] :]
+        end, quoted = _records(block, delimiter)
+        rest = block[end:]
         if len(rest) > _BLOCK:
             raise broken_file(file, f"a row has more than {_BLOCK >> 20} MiB, or a quote that is not closed")
         if end:
             yield block[:end], True
-    if found[1] == _QUOTED:
+    if quoted:
         raise Incomplete(str(broken_file(file, "a quote is not closed")), f"the last line of {file}")
     if rest:
         yield rest, False
 
 
-@compiled()
-def _scan(text: Any, delimiter: int, found: Any) -> None:
-    """Find where the last record with an end has it, and where the last byte stands.
+def _records(block: bytes, delimiter: str) -> tuple[int, bool]:
+    """Where the last record with an end has it, and whether the block ends in quotes."""
+    if b'"' not in block:
+        return max(block.rfind(b"\n"), block.rfind(b"\r")) + 1, False
+    from kernadv.logs._quotes import scan  # needs numba
 
-    A quote counts where a field starts, as in Arrow.
-    """
-    end, state = 0, _START
-    for i in range(len(text)):
-        byte = text[i]
-        if state == _QUOTED:
-            if byte == _QUOTE:
-                state = _CLOSED
-        elif byte in (_NEWLINE, _RETURN):
-            end, state = i + 1, _START
-        elif byte == delimiter:
-            state = _START
-        elif byte == _QUOTE and state != _PLAIN:
-            state = _QUOTED
-        else:
-            state = _PLAIN
-    found[0], found[1] = end, state
+    found = np.zeros(2, np.int64)
+    scan(np.frombuffer(block, np.uint8), ord(delimiter), found)
+    return int(found[0]), bool(found[1])
 
 
 def _parsed(block: bytes, names: list[str], columns: Sequence[str], delimiter: str, invalid: Any) -> pa.Table:

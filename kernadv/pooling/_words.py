@@ -197,3 +197,14 @@ def _as_bits(context: Any, x: Any) -> Any:
     return numba.int64(numba.float64), lambda context, builder, signature, values: builder.bitcast(
         values[0], context.get_value_type(numba.int64)
     )
+
+
+if numba.config.DISABLE_JIT:  # without a compiler the text is plain Python, as for a debugger
+    get = lambda x, i, mine: x[i if mine else 0]
+    read = lambda x, k: x[k]
+    put = lambda x, i, value, mine: x.__setitem__(i, value) if mine else None
+    add = lambda sums, k, value: sums.__setitem__(k, sums[k] + value)
+    where = lambda truth, this, that: this if truth else that
+    most = lambda a, b: a if a >= b else b
+    least = lambda a, b: a if a <= b else b
+    exp, log = np.exp, np.log

@@ -138,7 +138,7 @@ def test_log_probabilities_of_the_sampler_weigh_the_traces_where_skyrl_computes_
     use(KernelValueEstimator(weighted=True))
     trainer = Trainer(tmp_path)
     rewards, data = batch(2, pad=0)
-    data["rollout_logprobs"], data["action_log_probs"] = -torch.rand(4, 3), None
+    data["rollout_logprobs"], data["action_log_probs"] = -0.5 - 0.5 * torch.rand(4, 3), None  # none is capped
     data["loss_mask"][:, 1] = 0  # what the environment wrote
     weights = data["rollout_logprobs"][:, [0, 2]].double().sum(1) ** 2
     data = trainer.compute_advantages_and_returns(data)
