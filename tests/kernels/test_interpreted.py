@@ -22,9 +22,10 @@ def test_the_suite_of_the_device_is_rehearsed():
     assert "skipped" not in done.stdout
 
 
-def test_kernels_in_the_interpreter():
+@pytest.mark.parametrize("suite", sorted(path.name for path in HERE.glob("suite_*.py") if path.stem != "suite_device"))
+def test_kernels_in_the_interpreter(suite):
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider",
-               f"--rootdir={HERE.parents[1]}", *map(str, sorted(HERE.glob("suite_*.py")))]  # fmt: skip
+               f"--rootdir={HERE.parents[1]}", str(HERE / suite)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
