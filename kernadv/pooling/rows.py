@@ -89,7 +89,15 @@ def recalled(i, mine, N, M, notes, known, shared, out):
 
 
 @word
-def evidence(i, mine, N, M, notes, known, gap, offset, w, wz, shared, filters, out, sums):  # fmt: skip
+def foretold(i, mine, M, m, notes, known, offset, since, level, filters):
+    """Mean of filter m's belief about place i, so many steps after its newest visit, and the rewards that it is worth."""
+    logit, variance = believed(i, mine, M, m, notes, known, offset, filters)
+    odds = odds_of(logit + level)
+    return odds / (1.0 + odds), (2.0 + odds + 1.0 / odds) / later(variance, since, filters, m, M)
+
+
+@word
+def evidence(i, mine, N, M, notes, known, gap, offset, w, wz, shared, filters, out, sums):
     """What group i shows of the common level: score and information; at the expected one the value and its error.
 
     out: (4, N); sums: (2,), of score and information
@@ -100,11 +108,7 @@ def evidence(i, mine, N, M, notes, known, gap, offset, w, wz, shared, filters, o
     centre = 0.0 * since
     square = 0.0 * since
     for m in range(M):
-        logit, variance = believed(i, mine, M, m, notes, there, start, filters)
-        variance = later(variance, since, filters, m, M)
-        odds = odds_of(logit + level)
-        p = odds / (1.0 + odds)
-        worth = (2.0 + odds + 1.0 / odds) / variance
+        p, worth = foretold(i, mine, M, m, notes, there, start, since, level, filters)
         weight = read(filters, m)
         centre = centre + weight * p
         square = square + weight * (p * (p + (1.0 - p) / (worth + 1.0)))
@@ -131,13 +135,10 @@ def forecast(i, mine, N, M, each, notes, known, gap, offset, level, told, filter
     here, share = get(level, i, mine), get(told, i * each, mine)
     centre = 0.0 * since
     for m in range(M):
-        logit, variance = believed(i, mine, M, m, notes, there, start, filters)
-        variance = later(variance, since, filters, m, M)
-        odds = odds_of(logit + here)
-        p = odds / (1.0 + odds)
+        p, nu = foretold(i, mine, M, m, notes, there, start, since, here, filters)
         centre = centre + read(filters, m) * p
         put(mean, i * M + m, p, mine)
-        put(worth, i * M + m, share * (2.0 + odds + 1.0 / odds) / variance, mine)
+        put(worth, i * M + m, share * nu, mine)
     put(middle, i, centre, mine)
 
 

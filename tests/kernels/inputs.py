@@ -34,7 +34,7 @@ class Scaled(Kernel):
         return (1.0 - (u / self.support) ** 2) ** self.exponent
 
     def moment(self, k):
-        raise NotImplementedError
+        raise NotImplementedError  # only rules of thumb for bandwidths ask for it, and no fused kernel has one
 
     square_moment = moment
 
