@@ -199,12 +199,13 @@ class Gate:
     """In place of `save_arrays`: waits until it may go on."""
 
     def __init__(self, monkeypatch):
-        self.open, self.threads = threading.Event(), []
+        self.open, self.reached, self.threads = threading.Event(), threading.Event(), []
         monkeypatch.setattr(_states, "LARGE", 0)
         monkeypatch.setattr(_states, "save_arrays", self)
 
     def __call__(self, path, arrays):
         self.threads.append(threading.current_thread())
+        self.reached.set()
         assert self.open.wait(60)
         save_arrays(path, arrays)
 
@@ -261,6 +262,7 @@ def test_a_slow_store_is_waited_for_by_saves_and_not_by_calls(tmp_path, monkeypa
     driver = Driver().attach(tmp_path, every=1)
     gate = Gate(monkeypatch)
     run(driver, 5)  # the second state is under way; those that fall due meanwhile are left out
+    assert gate.reached.wait(60)
     assert len(listed(tmp_path)) == 2
     gate.open.set()
     driver.finish()
