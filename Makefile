@@ -11,7 +11,7 @@ FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming
 	jaxtyping loguru httpx
 
 .PHONY: audit test frameworks test-adapters test-reasoning-gym check bench ratios robustness floor remote gpu aot kernels-with newest-triton \
-	newest-numpy other-versions resolve readme docs wheel-test clean
+	newest-numpy other-versions resolve readme docs wheel wheel-test nightly clean
 
 audit: $(VENV)/.audit
 	$(BIN)/kernadv audit --demo --html audit.html
@@ -102,15 +102,28 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# The suite against the built wheel, from another directory: what the checkout holds cannot hide what the wheel lacks.  Every
-# index of the compiled loops is checked on the way; numba's cache, which cannot tell, lies in the wheel's own folder.
-wheel-test: $(VENV)/.test
+wheel: $(VENV)/wheel
+
+$(VENV)/wheel: pyproject.toml $(shell find kernadv -name '*.py') | $(VENV)/.test
 	rm -rf dist build
 	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
-	rm -rf $(VENV)/wheel && mkdir -p $(VENV)/wheel
-	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/wheel dist/kernadv-*.whl
+	rm -rf $@ && mkdir -p $@
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ dist/kernadv-*.whl
+
+# Tests of everything public and of every compiled loop; make nightly runs all.
+WHEEL_TESTS := $(addprefix tests/,test_imports.py test_doctests.py test_bad_input.py bandwidth oracles pooling \
+	$(addprefix laws/test_,estimator.py local_polynomial.py moments.py neighbours.py parts.py series.py))
+
+# The built wheel, from another directory: what the checkout holds cannot hide what the wheel lacks.  Every index of the
+# compiled loops is checked on the way; numba's cache, which cannot tell, lies in the wheel's own folder.
+wheel-test: $(VENV)/wheel
 	cd $(VENV)/wheel && NUMBA_BOUNDSCHECK=1 PYTHONPATH=$(CURDIR)/$(VENV)/wheel ../bin/python -P -m pytest -q \
-		--confcutdir=$(CURDIR)/tests -c $(CURDIR)/pyproject.toml --rootdir=$(CURDIR)/tests $(CURDIR)/tests
+		--confcutdir=$(CURDIR)/tests -c $(CURDIR)/pyproject.toml --rootdir=$(CURDIR)/tests $(addprefix $(CURDIR)/,$(WHEEL_TESTS))
+
+# Everything, also the cases that are left out otherwise because they take long.
+nightly: $(VENV)/.test
+	KERNADV_NIGHTLY=1 $(BIN)/python -m pytest -q
+	KERNADV_NIGHTLY=1 $(MAKE) wheel-test WHEEL_TESTS=tests
 
 clean:
 	rm -rf $(VENV) $(FRAMEWORKS) dist build *.egg-info docs/_build

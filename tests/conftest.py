@@ -20,6 +20,23 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONP
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked `nightly`: a test, or its cases for which the condition of the mark holds."""
+    if os.environ.get("KERNADV_NIGHTLY") == "1":
+        return
+
+    def often(item):
+        mark = item.get_closest_marker("nightly")
+        return mark is None or (mark.args and not mark.args[0](**item.callspec.params))
+
+    chosen = {True: [], False: []}
+    for item in items:
+        chosen[bool(often(item))].append(item)
+    items[:] = chosen[True]
+    if chosen[False]:
+        config.hook.pytest_deselected(items=chosen[False])
+
+
 @pytest.fixture
 def oracle():
     """Return a function name -> oracle record."""

@@ -132,12 +132,10 @@ def test_rare_successes_exactly(kernel):
         if not 8.0 <= effective_sample_size(fit, x[-1:])[0] <= 10.0:
             continue
         successes = outcomes.sum(0)
+        limits = {method: proportion(fit, x[-1:], method=method) for method in PROPORTIONS}
         for p in (0.0, 0.02, 0.98):
             chance = p**successes * (1 - p) ** (n - successes)
-            covered = {}
-            for method in PROPORTIONS:
-                got = proportion(fit, x[-1:], method=method)
-                covered[method] = chance @ ((got.low <= p) & (p <= got.high))[0]
+            covered = {method: chance @ ((got.low <= p) & (p <= got.high))[0] for method, got in limits.items()}
             assert covered["jeffreys"] >= 0.93
             assert covered["wilson"] >= 0.85
             assert covered["jeffreys"] > covered["wilson"] - 1e-9

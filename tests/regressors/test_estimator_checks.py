@@ -22,8 +22,6 @@ REGRESSORS = [
     NadarayaWatson(1.0, kernel="exponential", side="past"),
     LocalLinear(),
     LocalPolynomial(),
-    LocalPolynomial(2),
-    LocalPolynomial(3),
     LocalLinear("rule_of_thumb", kernel="gaussian"),
     LocalLinear(5.0, kernel="gaussian", radial=True),
     LocalPolynomial(0, bandwidth=1.0, kernel="gaussian"),
@@ -34,8 +32,10 @@ REGRESSORS = [
     KNeighborsSmoother(3, kernel="uniform", ties="distinct"),
     KNeighborsSmoother(0.7, degree=1),
     KNeighborsSmoother(0.9, degree=2),
-    KNeighborsSmoother(0.9, degree=3),
 ]
+
+#: Leave-one-out over a grid with up to 286 coefficients: minutes.
+SLOW = [LocalPolynomial(2), LocalPolynomial(3), KNeighborsSmoother(0.9, degree=3)]
 
 #: What must fail, and why.  scikit-learn takes weights for repetitions; its own estimators that cross-validate in `fit` fail
 #: this check too, and are declared in the same way.
@@ -60,10 +60,11 @@ def checks(regressors):
             if "array_api" not in name:
                 settings = ",".join(f"{key}={value}" for key, value in check.keywords.items())
                 marks = [pytest.mark.xfail(strict=True, reason=failing[name])] if name in failing else []
+                marks += [pytest.mark.nightly] if regressor in SLOW else []
                 yield pytest.param(estimator, check, id=f"{regressor}-{name}({settings})", marks=marks)
 
 
-@pytest.mark.parametrize(("estimator", "check"), list(checks(REGRESSORS)))
+@pytest.mark.parametrize(("estimator", "check"), list(checks(REGRESSORS + SLOW)))
 def test_check_estimator(estimator, check):
     check(estimator)
 
