@@ -669,7 +669,7 @@ def test_a_large_history_is_written_beside_the_model(make, monkeypatch, tmp_path
     write, began = _states.write, []
 
     def slow(folder, files):
-        time.sleep(2)
+        time.sleep(5)
         write(folder, files)
 
     monkeypatch.setattr(_states, "write", slow)
@@ -686,7 +686,7 @@ def test_a_large_history_is_written_beside_the_model(make, monkeypatch, tmp_path
     save = trainer._save_checkpoint
     trainer._save_checkpoint = lambda *args: (before.append(time.perf_counter()), save(*args))
     trainer.train()
-    assert max(then - start for start, then in zip(before, began, strict=True)) < 1.5
+    assert max(then - start for start, then in zip(before, began, strict=True)) < 4
     assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-2"]
 
 

@@ -125,10 +125,10 @@ def test_far_from_zero(kernel):
 def test_equal_queries_are_solved_once():
     """A hundred places with a thousand points each, too few places a window: every query undetermined, at once."""
     x = np.repeat(np.arange(100.0), 1000)[:, None]
-    start = time.perf_counter()
+    start = time.process_time()
     got = smooth(LocalPolynomialSpec(KERNELS["triangular"], 3), x, x, np.ones(len(x)), x, np.array([1.5]))
     assert not got.defined.any()
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0
 
 
 @pytest.mark.parametrize("step", [0.1, 0.01, 1 / 3, 0.7])

@@ -84,10 +84,10 @@ def test_many_short_series_take_seconds():
     y = rng.normal(size=len(x))
     fit = LocalLinear(20.0).fit(x[:1000], y[:1000], groups=names[:1000])
     fit.predict(x[:1000], groups=names[:1000])  # compiles
-    start = time.perf_counter()
+    start = time.process_time()
     fit.fit(x, y, groups=names)
     got = fit.predict(x, groups=names)
-    assert time.perf_counter() - start < 30.0
+    assert time.process_time() - start < 30.0
     for name in (0, 5_000, 9_999):
         own = names == name
         np.testing.assert_allclose(got[own], LocalLinear(20.0).fit(x[own], y[own]).predict(x[own]), atol=1e-9)

@@ -265,9 +265,9 @@ def _peak() -> int:
 def _try(
     load: Callable[[KernelValueEstimator], None], target: str, seed: int, size: int, good: State
 ) -> tuple[str, str, float]:
-    """Outcome, fault and seconds of a load into an estimator that has seen something else."""
+    """Outcome, fault and processor seconds of a load into an estimator that has seen something else."""
     est = filled(target, seed, 2)
-    before, peak, began = est.state_dict(), _peak(), time.perf_counter()
+    before, peak, began = est.state_dict(), _peak(), time.process_time()
     outcome = fault = ""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -277,7 +277,7 @@ def _try(
             outcome = "refused"
         except Exception as error:
             fault = f"load raised {error!r:.200} at {traceback.extract_tb(error.__traceback__)[-1]}"
-        took, more = time.perf_counter() - began, _peak() - peak
+        took, more = time.process_time() - began, _peak() - peak
         if took > SECONDS:
             fault = fault or f"load took {took:.1f} s"
         if more > TIMES * size + BEYOND:
