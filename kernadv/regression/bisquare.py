@@ -65,7 +65,7 @@ def robust_steps(fit: LinearSmoother, steps: int) -> Robust:
     >>> y = np.array([[0.0], [1.0], [2.0], [3.0], [94.0]])
     >>> mean = LinearSmoother(LocalPolynomialSpec(get("uniform")), x, y, np.ones(5), np.array([1.0]))
     >>> robust_steps(mean, 6).weights.round(3)
-    array([0.877, 0.986, 0.986, 0.877, 0.   ])
+    array([0.945, 0.994, 0.994, 0.945, 0.   ])
     """
     y, points, weights = fit.y[:, 0], fit.points, np.ones(len(fit.y))
     series = np.zeros(len(y), np.int64) if fit.series is None else fit.series
