@@ -127,7 +127,7 @@ class LocalPolynomial(KernelRegressor):
         return LocalPolynomialSpec(kernels.get(self.kernel), degree, check_flag(self.radial, "radial"), past)
 
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
-        smoother, self.selection_ = _choose(self.bandwidth, smoother)
+        smoother, self.selection_ = choose(self.bandwidth, smoother)
         self._selector = self.bandwidth
         self.bandwidth_ = smoother.bandwidth
         for category, smoothing in zip(self.categories_, smoother.smoothing.tolist(), strict=True):
@@ -219,7 +219,7 @@ class LocalLinear(_FixedDegree):
     degree = 1
 
 
-def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, Selection | None]:
+def choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, Selection | None]:
     """The smoother with a bandwidth for each column, given or selected, and how it was selected.
 
     Raises
@@ -242,7 +242,7 @@ def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, S
                 )
         return smoother.with_bandwidth(continuous, smoothing), None
     selector = get(bandwidth)
-    _check_rows(bandwidth, n)
+    check_rows(bandwidth, n)
     if categories:
         selection = select_mixed(selector, smoother)
         return smoother.with_bandwidth(selection.bandwidth, selection.smoothing), selection
@@ -273,7 +273,7 @@ def _choose_on_device(
     selector = get(bandwidth)
     if not isinstance(selector, CriterionSelector):
         raise ArgumentError(f"bandwidth={bandwidth!r} is selected in main memory; {IN_MEMORY}, or give a number")
-    _check_rows(bandwidth, smoother.size)
+    check_rows(bandwidth, smoother.size)
     selection = smoother.select(selector)
     return smoother.with_bandwidth(selection.bandwidth), selection
 
@@ -286,7 +286,7 @@ def _check_positive(h: FloatArray, bandwidth: Any) -> None:
         )
 
 
-def _check_rows(bandwidth: Any, n: int) -> None:
+def check_rows(bandwidth: Any, n: int) -> None:
     if n < FEWEST:
         raise ArgumentError(
             f"bandwidth={bandwidth!r} needs at least {FEWEST} rows of positive weight, got n_samples={n}; "
