@@ -6,6 +6,7 @@ import warnings
 from abc import abstractmethod
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -31,6 +32,7 @@ from kernadv.regression._input import (
     read_weights,
     to_numpy,
 )
+from kernadv.regression._prediction import prediction_interval
 from kernadv.regression._quality import Quality, quality
 from kernadv.regression.bisquare import robust_steps
 from kernadv.regression.columns import read_categories
@@ -410,6 +412,41 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             If the method is unknown, or the tube formula does not hold.
         """
         return self._region(_intervals.band, X, groups, level, method, bias_corrected)
+
+    def prediction_interval(self, X: Any, level: float = 0.95, method: str = "local", groups: Any = None) -> Interval:
+        """Intervals for one new response at each query: the jackknife, with errors in units of a local scale.
+
+        They are ``predict(X) -+ q s(X)``, where s is the local mean of the errors ``|y - loo_predict()|`` and q a quantile of
+        the errors over s, each from the other rows; no refits.  The level holds on average over queries like the rows, for
+        independent rows and errors of any law, approximately: the fit should hardly depend on any single row.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+        level : float
+            Needs ``level / (1 - level)`` rows, 19 for 0.95.
+        method : {"local", "constant"}
+            Width that follows the size of the errors along x, or one width for all queries.
+        groups : (m,) array-like, optional
+
+        Returns
+        -------
+        Interval
+            `estimate`, `low` and `high`, each like the result of `predict`.  A response of another weight than the mean one
+            is not foreseen.
+
+        Raises
+        ------
+        ArgumentError
+            If the method is unknown, or there are too few rows for the level.
+
+        References
+        ----------
+        Lei, G'Sell, Rinaldo, Tibshirani and Wasserman (2018), Distribution-free predictive inference for regression, JASA
+        113.
+        Barber, Candes, Ramdas and Tibshirani (2021), Predictive inference with the jackknife+, Annals of Statistics 49.
+        """
+        return self._region(partial(prediction_interval, self._smoother), X, groups, level, method)
 
     def as_fit(self) -> LinearSmoother:
         """The fit for the functions of `kernadv.regression.inference`, e.g. ``standard_error(model.as_fit(), X, "hac")``.

@@ -4,7 +4,7 @@ The functions take a `LinearSmoother`, such as ``model.as_fit()`` of a fitted re
 it covers: the regression function m(x), or the smoothed target E mhat(x), which differs from it by the smoothing bias.
 """
 
-from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval
+from kernadv.regression.inference._base import NEW_RESPONSE, REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval
 from kernadv.regression.inference.bands import (
     band,
     kappa,
@@ -26,6 +26,7 @@ from kernadv.regression.inference.variance import residual_variance, response_va
 from kernadv.regression.smoother import correction
 
 __all__ = [
+    "NEW_RESPONSE",
     "REGRESSION_FUNCTION",
     "SMOOTHED_TARGET",
     "Autocorrelation",
