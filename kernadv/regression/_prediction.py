@@ -54,9 +54,10 @@ def prediction_interval(robust: LinearSmoother, fit: LinearSmoother, at: Points,
     known = ~np.isnan(error).any(axis=1)
     rank = ceil(level * (known.sum() + 1) - ROUNDING)
     if rank > known.sum():
+        least = ceil(level / (1.0 - level) - ROUNDING)
         raise ArgumentError(
-            f"a level of {level:g} needs at least {ceil(level / (1.0 - level) - ROUNDING)} rows with an estimate from the others, got "
-            f"{known.sum()}; lower the level"
+            f"a level of {level:g} needs at least {least} rows with an estimate from the others, got {known.sum()}; lower "
+            "the level"
         )
     scale, own = np.ones((len(at.x), error.shape[1])), np.ones(error[known].shape)
     if method == "local":

@@ -113,7 +113,7 @@ def test_without_noise():
 def test_errors():
     fit = LocalLinear(0.3).fit(X, Y)
     with pytest.raises(
-        KernadvError, match="a level of 0.99 needs at least 99 rows with an estimate from the others, got 60"
+        KernadvError, match=r"level of 0\.99 needs at least 99 rows with an estimate from the others, got 60"
     ):
         fit.prediction_interval(AT, 0.99)
     few = LocalLinear(3.0).fit(X[::7], Y[::7])
