@@ -417,8 +417,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Intervals for one new response at each query: the jackknife, with errors in units of a local scale.
 
         They are ``predict(X) -+ q s(X)``, where s is the local mean of the errors ``|y - loo_predict()|`` and q a quantile
-        of the errors over s, each from the other rows; no refits.  The level holds on average over queries like the rows, for
-        independent rows and errors of any law, approximately: the fit should hardly depend on any single row.
+        of the errors over s, each from the other rows; no refits.  The level holds on average over queries like the rows,
+        for independent rows and errors of any law, approximately: the fit should hardly depend on any single row.
 
         Parameters
         ----------
