@@ -548,6 +548,12 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         own = None if self._linear.bandwidth.ndim == 2 else self._bandwidth_at(self._linear.points)
         return self._linear if own is None else self._linear.with_bandwidth(own)
 
+    def _for_tests(self) -> LinearSmoother:
+        """The smoother of the tests of `kernadv.regression.inference`, of any kind."""
+        if self._device_fit():
+            raise self._only_in_memory("a test")
+        return self._at_design_points()
+
     def _shaped(self, result: FloatArray) -> FloatArray:
         """(m,) where y was (n,)."""
         return result[:, 0] if self._one_response else result

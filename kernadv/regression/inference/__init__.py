@@ -14,6 +14,7 @@ from kernadv.regression.inference.bands import (
     tube_probability,
 )
 from kernadv.regression.inference.bootstrap import MovingBlocks, Wild, bootstrap_error, percentile_t
+from kernadv.regression.inference.comparison import Comparison, compare
 from kernadv.regression.inference.degrees_of_freedom import (
     DegreesOfFreedom,
     effective_degrees_of_freedom,
@@ -30,6 +31,7 @@ __all__ = [
     "REGRESSION_FUNCTION",
     "SMOOTHED_TARGET",
     "Autocorrelation",
+    "Comparison",
     "DegreesOfFreedom",
     "Interval",
     "MovingBlocks",
@@ -39,6 +41,7 @@ __all__ = [
     "autocorrelation",
     "band",
     "bootstrap_error",
+    "compare",
     "correction",
     "effective_degrees_of_freedom",
     "effective_sample_size",
