@@ -23,6 +23,7 @@ from kernadv.regression.inference.degrees_of_freedom import (
 from kernadv.regression.inference.diagnostics import Autocorrelation, Portmanteau, autocorrelation, ljung_box
 from kernadv.regression.inference.intervals import interval, normal, proportion, robust_bias_corrected
 from kernadv.regression.inference.robust import RobustEstimate, robust_estimate
+from kernadv.regression.inference.significance import Significance, significance
 from kernadv.regression.inference.variance import residual_variance, response_variance, standard_error
 from kernadv.regression.smoother import correction
 
@@ -37,6 +38,7 @@ __all__ = [
     "MovingBlocks",
     "Portmanteau",
     "RobustEstimate",
+    "Significance",
     "Wild",
     "autocorrelation",
     "band",
@@ -56,6 +58,7 @@ __all__ = [
     "response_variance",
     "robust_bias_corrected",
     "robust_estimate",
+    "significance",
     "standard_error",
     "tube",
     "tube_critical_value",

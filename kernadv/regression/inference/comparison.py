@@ -42,10 +42,11 @@ class Comparison(NamedTuple):
 def compare(fit_1: Any, fit_2: Any) -> Comparison:
     """F test of whether the larger of two fits explains more than the smaller one, with approximate degrees of freedom.
 
-    ``F = ((RSS_0 - RSS_1) / (delta1_0 - delta1_1)) / (RSS_1 / delta1_1)`` is compared with an F distribution of ``(delta1_0 -
-    delta1_1)^2 / tr (D_0 - D_1)^2`` and ``delta1_1^2 / delta2_1`` degrees of freedom; fit 0 has the smaller ``tr S``.  F and
-    the deltas are those of R's ``anova.loess`` with exact statistics, which puts ``|delta2_0 - delta2_1|`` for the trace; the
-    two are equal for nested projections, else the trace gives more degrees of freedom and smaller p-values.
+    ``F = ((RSS_0 - RSS_1) / (delta1_0 - delta1_1)) / (RSS_1 / delta1_1)`` is compared with an F distribution of
+    ``(delta1_0 - delta1_1)^2 / tr (D_0 - D_1)^2`` and ``delta1_1^2 / delta2_1`` degrees of freedom; fit 0 has the smaller
+    ``tr S``.  F and the deltas are those of R's ``anova.loess`` with exact statistics, which puts ``|delta2_0 - delta2_1|``
+    for the trace; the two are equal for nested projections, else the trace gives more degrees of freedom and smaller
+    p-values.
 
     **Covers** neither target.  It assumes independent normal errors of variance sigma^2 / weight, fits without bias, and
     bandwidths that were not chosen from these responses.
@@ -61,8 +62,8 @@ def compare(fit_1: Any, fit_2: Any) -> Comparison:
     Raises
     ------
     ArgumentError
-        If the responses or weights differ, a point has no estimate, or the smaller fit does not leave more degrees of freedom
-        to the residuals.
+        If the responses or weights differ, a point has no estimate, or the smaller fit does not leave more degrees of
+        freedom to the residuals.
 
     References
     ----------
@@ -108,7 +109,7 @@ def compare(fit_1: Any, fit_2: Any) -> Comparison:
 
 
 def smoother_of(fit: Any) -> LinearSmoother:
-    """The smoother of a fitted regressor, with a bandwidth for each design point if these differ, or the one that is given."""
+    """The smoother of a fitted regressor, with bandwidths for its design points if these differ; or the given one."""
     if isinstance(fit, LinearSmoother):
         return fit
     if isinstance(fit, type) or not hasattr(fit, "_for_tests"):
