@@ -70,8 +70,8 @@ def main() -> None:
     sine, steep = lambda x: np.sin(4 * x), lambda x: 2 * np.sin(2 * np.pi * x)
     none, even = lambda x: 0 * x, lambda x: 0.3 + 0 * x
     lines = [
-        f"Percent of samples with a p-value of at most 5%, {ROWS} rows each: {samples} samples for `significance` of the second "
-        f"of two columns with {DRAWS} draws, {10 * samples} for `compare`.",
+        f"Percent of samples with a p-value of at most 5%, {ROWS} rows each: {samples} samples for `significance` of the "
+        f"second of two columns with {DRAWS} draws, {10 * samples} for `compare`.",
         "",
         "| test | truth | rejects |",
         "|---|---|---:|",
@@ -101,8 +101,8 @@ def main() -> None:
     )
     lines += [
         "",
-        f"Prediction intervals of 95%: percent of {NEW} new responses in each of {samples // 2} samples, and the width of the "
-        "intervals right of 0.8 over that left of 0.2.",
+        f"Prediction intervals of 95%: percent of {NEW} new responses in each of {samples // 2} samples, and the width of "
+        "the intervals right of 0.8 over that left of 0.2.",
         "",
         "| model | noise | n | holds | width |",
         "|---|---|---:|---:|---:|",

@@ -43,9 +43,9 @@ def significance(fit: Any, column: int | str, *, draws: int = 199, seed: int = 0
 
     The fit without the column, with bandwidths by leave-one-out, is compared with fits that have it, and the same
     bandwidths otherwise; that of the column goes from a quarter of its range to where its effect is a line (degree >= 1).
-    The statistic is the largest of ``(RSS_0 - RSS_k) / RSS_k``, each in units of its mean and standard deviation over the draws.  A draw
-    has the fit without the column as its truth, and that fit's residuals, over ``sqrt(1 - leverage)``, with random signs as
-    its errors.  They may have any variances, but must be independent.
+    The statistic is the largest of ``(RSS_0 - RSS_k) / RSS_k``, each in units of its mean and standard deviation over the
+    draws.  A draw has the fit without the column as its truth, and that fit's residuals over ``sqrt(1 - leverage)``, with
+    random signs, as its errors.  Errors may have any variances, but must be independent.
 
     **Covers** neither target.  Bias of the fit without the column can pass for an effect if the columns are related.
     Simulated sizes are in the documentation (Regression).
