@@ -146,7 +146,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             self._fit_on_device(spec, X, y, sample_weight, groups, frequency=frequency)
             return
         x, y = to_numpy(X, "X"), to_numpy(y, "y")
-        x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
+        steps = self._checked_steps(y)
+        x, y = validate_data(
+            self, x, y, dtype=None if self._mixed else np.float64, multi_output=not steps, y_numeric=True
+        )
         response = read_response(y)
         weights = read_weights(sample_weight, x)
         names = None if groups is None else read_names(groups, x)
@@ -179,15 +182,20 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self._quality: Quality | None = None
         # Estimates are those of `_smoother`, errors those of `_linear`; without robust steps the two are one.
         self._smoother = self._linear = self._with_bandwidth(smoother)
-        if steps := check_count(self.robust_steps, "robust_steps", 0):
+        if steps:
             self._take_robust_steps(steps)
 
-    def _take_robust_steps(self, steps: int) -> None:
-        if self._smoother.y.shape[1] > 1:
+    def _checked_steps(self, y: Any) -> int:
+        """Number of robust steps."""
+        steps = check_count(self.robust_steps, "robust_steps", 0)
+        if steps and np.ndim(y) == 2 and np.shape(y)[1] > 1:
             raise ArgumentError(
-                f"robust_steps are for one response, each has weights of its own; got {self._smoother.y.shape[1]}: fit one "
-                "model for each column of y"
+                f"robust_steps are for one response, each has weights of its own; got {np.shape(y)[1]}: fit one model for "
+                "each column of y"
             )
+        return steps
+
+    def _take_robust_steps(self, steps: int) -> None:
         if self._smoother.bandwidth.ndim == 2:
             raise ArgumentError("robust_steps need one bandwidth for all queries, or neighbours; name another selector")
         plain = self._smoother
@@ -584,7 +592,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
+        tags.target_tags.multi_output = not self.robust_steps
         tags.input_tags.string = tags.input_tags.categorical = self._mixed
         tags.regressor_tags.poor_score = coefficients(JUDGED_COLUMNS, int(self.degree)) > self._usual_points
         return tags

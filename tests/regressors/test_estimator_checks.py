@@ -35,6 +35,7 @@ REGRESSORS = [
     KNeighborsSmoother(0.7, degree=1),
     KNeighborsSmoother(0.9, degree=2),
     KNeighborsSmoother(0.9, degree=3),
+    LocalLinear(5.0, kernel="gaussian", robust_steps=2),
     LocalLikelihood("poisson", degree=0),
     LocalLikelihood("poisson", bandwidth=5.0, kernel="gaussian"),
 ]
