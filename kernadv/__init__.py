@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kernadv.regression import BandwidthWarning as BandwidthWarning
     from kernadv.regression import EmptyWindowWarning as EmptyWindowWarning
     from kernadv.regression import KNeighborsSmoother as KNeighborsSmoother
+    from kernadv.regression import LocalLikelihood as LocalLikelihood
     from kernadv.regression import LocalLinear as LocalLinear
     from kernadv.regression import LocalPolynomial as LocalPolynomial
     from kernadv.regression import NadarayaWatson as NadarayaWatson
@@ -43,6 +44,7 @@ _HOME = {
     "KNeighborsSmoother": "kernadv.regression",
     "KernadvError": "kernadv._errors",
     "KernelValueEstimator": "kernadv.estimator",
+    "LocalLikelihood": "kernadv.regression",
     "LocalLinear": "kernadv.regression",
     "LocalPolynomial": "kernadv.regression",
     "NadarayaWatson": "kernadv.regression",

@@ -11,6 +11,7 @@ import_extra("sklearn", "kernel regression", "regression")
 from kernadv.regression._base import EmptyWindowWarning
 from kernadv.regression.k_neighbors import KNeighborsSmoother
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.local_likelihood import LocalLikelihood
 from kernadv.regression.local_polynomial import BandwidthWarning, LocalLinear, LocalPolynomial, NadarayaWatson
 from kernadv.regression.smoother import LinearSmoother
 
@@ -19,6 +20,7 @@ __all__ = [
     "EmptyWindowWarning",
     "KNeighborsSmoother",
     "LinearSmoother",
+    "LocalLikelihood",
     "LocalLinear",
     "LocalPolynomial",
     "LocalPolynomialSpec",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from copy import copy
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -14,7 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kernadv._arrays import is_tensor
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count
 from kernadv._typing import AnyArray, BoolArray, FloatArray
 from kernadv.moments import on_device
 from kernadv.regression import _intervals
@@ -30,7 +32,9 @@ from kernadv.regression._input import (
     read_weights,
     to_numpy,
 )
+from kernadv.regression._prediction import prediction_interval
 from kernadv.regression._quality import Quality, quality
+from kernadv.regression.bisquare import robust_steps
 from kernadv.regression.columns import read_categories
 from kernadv.regression.hat_rows import gradient
 from kernadv.regression.inference import Interval
@@ -70,6 +74,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     kernel: Any
     backend: str
     categorical: dict[Any, Any] | None = None
+    robust_steps: int = 0
     groups_: Any
 
     @abstractmethod
@@ -141,7 +146,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             self._fit_on_device(spec, X, y, sample_weight, groups, frequency=frequency)
             return
         x, y = to_numpy(X, "X"), to_numpy(y, "y")
-        x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
+        steps = self._checked_steps(y)
+        x, y = validate_data(
+            self, x, y, dtype=None if self._mixed else np.float64, multi_output=not steps, y_numeric=True
+        )
         response = read_response(y)
         weights = read_weights(sample_weight, x)
         names = None if groups is None else read_names(groups, x)
@@ -172,7 +180,28 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         )
         self._rows, self._one_response = kept if repeated is None else repeated[kept], y.ndim == 1
         self._quality: Quality | None = None
-        self._smoother = self._with_bandwidth(smoother)
+        # Estimates are those of `_smoother`, errors those of `_linear`; without robust steps the two are one.
+        self._smoother = self._linear = self._with_bandwidth(smoother)
+        if steps:
+            self._take_robust_steps(steps)
+
+    def _checked_steps(self, y: Any) -> int:
+        """Number of robust steps."""
+        steps = check_count(self.robust_steps, "robust_steps", 0)
+        if steps and np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            raise ArgumentError(
+                f"robust_steps are for one response, each has weights of its own; got {np.shape(y)[1]}: fit one model for "
+                "each column of y"
+            )
+        return steps
+
+    def _take_robust_steps(self, steps: int) -> None:
+        if self._smoother.bandwidth.ndim == 2:
+            raise ArgumentError("robust_steps need one bandwidth for all queries, or neighbours; name another selector")
+        plain = self._smoother
+        weights, pseudovalues = robust_steps(self._at_design_points(), steps)
+        self._smoother = replace(plain, weights=plain.weights * weights)
+        self._linear = replace(plain, y=pseudovalues[:, None])
 
     def _fit_on_device(
         self, spec: LocalPolynomialSpec, X: Any, y: Any, sample_weight: Any, groups: Any, **others: Any
@@ -180,7 +209,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         from kernadv.regression.operators.series import read_series
         from kernadv.regression.operators.smoother import read
 
-        others["categorical"] = self.categorical or None
+        others["categorical"], others["robust_steps"] = self.categorical or None, self.robust_steps or None
         for name, given in others.items():
             if given is not None:
                 raise ArgumentError(f"{name}= is for data in main memory, and X is a tensor on {X.device}; {IN_MEMORY}")
@@ -197,7 +226,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             self.groups_ = smoother.names
         self._given, self._kept, self._one_response = len(X), kept, y.ndim == 1
         self.n_features_in_, self.categories_ = X.shape[1], []
-        for name in ("feature_names_in_", "_smoother", "_quality"):  # of an earlier fit
+        for name in ("feature_names_in_", "_smoother", "_linear", "_quality"):  # of an earlier fit
             self.__dict__.pop(name, None)
         self._there = self._with_bandwidth_on_device(smoother)
 
@@ -225,13 +254,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             at, restore = self._device_queries(X, groups)
             return restore(self._shaped(there.estimate(at)))
         at, restore = self._queries(X, groups)
-        local = self._smoother.estimate(at, square=return_std)
+        robust = self._smoother is not self._linear
+        local = self._smoother.estimate(at, square=return_std and not robust)
         self._report(local.defined, at)
         value = restore(self._shaped(local.value))
-        if local.square is None:
+        if not return_std:
             return value
+        square = self._linear.estimate(at, square=True).square if robust else local.square
+        assert square is not None
         scale = self._fit_quality().scale_at(at)
-        return value, restore(self._shaped(np.sqrt(np.maximum(local.square, 0.0))[:, None] * scale))
+        return value, restore(self._shaped(np.sqrt(np.maximum(square, 0.0))[:, None] * scale))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, frequency: Any = None) -> float:
         """R^2 of the predictions: ``1 - sum w (y - predict(X))^2 / sum w (y - mean)^2``, where w = weight x frequency.
@@ -314,7 +346,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Estimate at each fitted row without its own response: exact, without refitting.  # (n,) or (n, C)
 
         The result has the type of y.  It is NaN for rows that are alone in their window and for rows of weight 0.  Of a
-        repeated row only one repetition is left out.
+        repeated row only one repetition is left out.  With robust steps it is approximate: the fit of the pseudovalues.
         """
         check_is_fitted(self)
         if there := self._device_fit():
@@ -389,6 +421,41 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """
         return self._region(_intervals.band, X, groups, level, method, bias_corrected)
 
+    def prediction_interval(self, X: Any, level: float = 0.95, method: str = "local", groups: Any = None) -> Interval:
+        """Intervals for one new response at each query: the jackknife, with errors in units of a local scale.
+
+        They are ``predict(X) -+ q s(X)``, where s is the local mean of the errors ``|y - loo_predict()|`` and q a quantile
+        of the errors over s, each from the other rows; no refits.  The level holds on average over queries like the rows,
+        for independent rows and errors of any law, approximately: the fit should hardly depend on any single row.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor
+        level : float
+            Needs ``level / (1 - level)`` rows, 19 for 0.95.
+        method : {"local", "constant"}
+            Width that follows the size of the errors along x, or one width for all queries.
+        groups : (m,) array-like, optional
+
+        Returns
+        -------
+        Interval
+            `estimate`, `low` and `high`, each like the result of `predict`.  A response of another weight than the mean one
+            is not foreseen.
+
+        Raises
+        ------
+        ArgumentError
+            If the method is unknown, or there are too few rows for the level.
+
+        References
+        ----------
+        Lei, G'Sell, Rinaldo, Tibshirani and Wasserman (2018), Distribution-free predictive inference for regression, JASA
+        113.
+        Barber, Candes, Ramdas and Tibshirani (2021), Predictive inference with the jackknife+, Annals of Statistics 49.
+        """
+        return self._region(partial(prediction_interval, self._smoother), X, groups, level, method)
+
     def as_fit(self) -> LinearSmoother:
         """The fit for the functions of `kernadv.regression.inference`, e.g. ``standard_error(model.as_fit(), X, "hac")``.
 
@@ -410,7 +477,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         check_is_fitted(self)
         if self._device_fit():
             raise self._only_in_memory("the table of a fit")
-        return summary(self, self._smoother, self._fit_quality(), self._window())
+        return summary(self, self._linear, self._fit_quality(), self._window())
 
     def plot(self, ax: Any = None, level: float = 0.95) -> Any:
         """Plot the data, the fit, its pointwise interval and its band, in one dimension.
@@ -485,9 +552,15 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self._quality
 
     def _at_design_points(self) -> LinearSmoother:
-        """The smoother with a bandwidth for each design point, if it changes with the query."""
-        own = None if self._smoother.bandwidth.ndim == 2 else self._bandwidth_at(self._smoother.points)
-        return self._smoother if own is None else self._smoother.with_bandwidth(own)
+        """The smoother whose errors are asked for, with a bandwidth for each design point if it changes with the query."""
+        own = None if self._linear.bandwidth.ndim == 2 else self._bandwidth_at(self._linear.points)
+        return self._linear if own is None else self._linear.with_bandwidth(own)
+
+    def _for_tests(self) -> LinearSmoother:
+        """The smoother of the tests of `kernadv.regression.inference`, of any kind."""
+        if self._device_fit():
+            raise self._only_in_memory("a test")
+        return self._at_design_points()
 
     def _shaped(self, result: FloatArray) -> FloatArray:
         """(m,) where y was (n,)."""
@@ -519,7 +592,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
+        tags.target_tags.multi_output = not self.robust_steps
         tags.input_tags.string = tags.input_tags.categorical = self._mixed
         tags.regressor_tags.poor_score = coefficients(JUDGED_COLUMNS, int(self.degree)) > self._usual_points
         return tags

@@ -57,6 +57,8 @@ def _notes(regressor: Any, smoother: LinearSmoother, fit: Quality) -> list[str]:
         notes.append("Note: the bandwidth lies at an end of the grid; the best one may lie beyond.")
     if selection is not None and selection.flat:
         notes.append("Note: the criterion hardly changes over the grid; the choice means little.")
+    if smoother is not regressor._smoother:
+        notes.append("Note: degrees of freedom and errors are those of pseudovalues (robust steps).")
     if fit.points < len(smoother.y):
         notes.append(f"Note: {len(smoother.y) - fit.points} observations have no estimate at their own place.")
     return notes

@@ -39,6 +39,9 @@ class KNeighborsSmoother(KernelRegressor):
     metric : str or callable
         Distance for the choice of neighbours and their weights: "euclidean", or another metric of
         `sklearn.metrics.pairwise_distances`, which does not work with groups.
+    robust_steps : int
+        As in `LocalPolynomial`.  With degree 1 and the tricube kernel, 3 steps are those of lowess, and of loess with
+        ``family="symmetric"``.
     backend : {"auto", "numba", "torch"}
         As in `LocalPolynomial`.
 
@@ -86,6 +89,7 @@ class KNeighborsSmoother(KernelRegressor):
         ties: str = "count",
         scale: float = 1.0,
         metric: Any = "euclidean",
+        robust_steps: int = 0,
         backend: str = "auto",
     ) -> None:
         self.k = k
@@ -94,6 +98,7 @@ class KNeighborsSmoother(KernelRegressor):
         self.ties = ties
         self.scale = scale
         self.metric = metric
+        self.robust_steps = robust_steps
         self.backend = backend
 
     @property

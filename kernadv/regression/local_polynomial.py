@@ -52,7 +52,9 @@ class LocalPolynomial(KernelRegressor):
         Categorical columns (index or name) and their kernel: "ordered" (Wang-van Ryzin), "unordered" (Aitchison-Aitken),
         or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".  The order of levels that are text comes
         from a data frame (ordered categories of pandas, polars' Enum) or from here: ``{"size": ("ordered", ["S", "L"])}``.
-
+    robust_steps : int
+        Number of refits with Cleveland's bisquare weights, so that responses far from the fit count little or nothing; for
+        one response in main memory.  The bandwidth is chosen before them, by a criterion that outliers do move.  See Notes.
     backend : {"auto", "numba", "torch"}
         With "auto" tensors on a GPU are smoothed there, at degree 0 or 1, and everything else in main memory (documentation,
         "Regressors on a GPU"); with "numba" everything in main memory; "torch" does with all tensors as with those on a GPU.
@@ -75,9 +77,16 @@ class LocalPolynomial(KernelRegressor):
     If columns are linear combinations of others, or there are more coefficients than points, the polynomial is not
     determined, but its value may be: estimates exist at queries where all least squares fits agree, and are NaN elsewhere.
 
+    With robust steps the estimate is no longer linear in the responses.  `predict`, `derivative` and `hat_matrix` are those
+    of the last fit, given its weights.  Standard errors, `interval`, `band`, `summary`, `loo_predict` and `as_fit` are those
+    of the pseudovalues of Cleveland and Grosse (1991), which allow for the weights if errors are independent, symmetric and
+    of one variance.
+
     References
     ----------
     Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications.
+    Cleveland (1979), Robust locally weighted regression and smoothing scatterplots, JASA 74.
+    Cleveland and Grosse (1991), Computational methods for local regression, Statistics and Computing 1.
     Racine and Li (2004), Nonparametric estimation of regression functions with both categorical and continuous data,
     Journal of Econometrics 119.
 
@@ -100,6 +109,7 @@ class LocalPolynomial(KernelRegressor):
         radial: bool = False,
         side: str = "both",
         categorical: dict[Any, Any] | None = None,
+        robust_steps: int = 0,
         backend: str = "auto",
     ) -> None:
         self.degree = degree
@@ -108,6 +118,7 @@ class LocalPolynomial(KernelRegressor):
         self.radial = radial
         self.side = side
         self.categorical = categorical
+        self.robust_steps = robust_steps
         self.backend = backend
 
     def _spec(self) -> LocalPolynomialSpec:
@@ -116,7 +127,7 @@ class LocalPolynomial(KernelRegressor):
         return LocalPolynomialSpec(kernels.get(self.kernel), degree, check_flag(self.radial, "radial"), past)
 
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
-        smoother, self.selection_ = _choose(self.bandwidth, smoother)
+        smoother, self.selection_ = choose(self.bandwidth, smoother)
         self._selector = self.bandwidth
         self.bandwidth_ = smoother.bandwidth
         for category, smoothing in zip(self.categories_, smoother.smoothing.tolist(), strict=True):
@@ -152,6 +163,7 @@ class _FixedDegree(LocalPolynomial):
         radial: bool = False,
         side: str = "both",
         categorical: dict[Any, Any] | None = None,
+        robust_steps: int = 0,
         backend: str = "auto",
     ) -> None:
         self.bandwidth = bandwidth
@@ -159,6 +171,7 @@ class _FixedDegree(LocalPolynomial):
         self.radial = radial
         self.side = side
         self.categorical = categorical
+        self.robust_steps = robust_steps
         self.backend = backend
 
 
@@ -167,7 +180,7 @@ class NadarayaWatson(_FixedDegree):
 
     Parameters
     ----------
-    bandwidth, kernel, radial, side, categorical, backend
+    bandwidth, kernel, radial, side, categorical, robust_steps, backend
         As in `LocalPolynomial`.
 
     References
@@ -189,7 +202,7 @@ class LocalLinear(_FixedDegree):
 
     Parameters
     ----------
-    bandwidth, kernel, radial, side, categorical, backend
+    bandwidth, kernel, radial, side, categorical, robust_steps, backend
         As in `LocalPolynomial`.
 
     References
@@ -206,7 +219,7 @@ class LocalLinear(_FixedDegree):
     degree = 1
 
 
-def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, Selection | None]:
+def choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, Selection | None]:
     """The smoother with a bandwidth for each column, given or selected, and how it was selected.
 
     Raises
@@ -229,7 +242,7 @@ def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, S
                 )
         return smoother.with_bandwidth(continuous, smoothing), None
     selector = get(bandwidth)
-    _check_rows(bandwidth, n)
+    check_rows(bandwidth, n)
     if categories:
         selection = select_mixed(selector, smoother)
         return smoother.with_bandwidth(selection.bandwidth, selection.smoothing), selection
@@ -260,7 +273,7 @@ def _choose_on_device(
     selector = get(bandwidth)
     if not isinstance(selector, CriterionSelector):
         raise ArgumentError(f"bandwidth={bandwidth!r} is selected in main memory; {IN_MEMORY}, or give a number")
-    _check_rows(bandwidth, smoother.size)
+    check_rows(bandwidth, smoother.size)
     selection = smoother.select(selector)
     return smoother.with_bandwidth(selection.bandwidth), selection
 
@@ -273,7 +286,7 @@ def _check_positive(h: FloatArray, bandwidth: Any) -> None:
         )
 
 
-def _check_rows(bandwidth: Any, n: int) -> None:
+def check_rows(bandwidth: Any, n: int) -> None:
     if n < FEWEST:
         raise ArgumentError(
             f"bandwidth={bandwidth!r} needs at least {FEWEST} rows of positive weight, got n_samples={n}; "

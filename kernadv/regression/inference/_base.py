@@ -12,9 +12,10 @@ from kernadv._typing import FloatArray
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.smoother import LinearSmoother
 
-#: What an interval or a band covers: m, or the expectation of the estimate, which is m smoothed.
+#: What an interval or a band covers: m, or the expectation of the estimate, which is m smoothed; or one more response.
 REGRESSION_FUNCTION = "regression function"
 SMOOTHED_TARGET = "smoothed target"
+NEW_RESPONSE = "new response"
 
 
 def checked(fit: LinearSmoother) -> LinearSmoother:
@@ -76,8 +77,9 @@ class Interval(NamedTuple):
     ----------
     estimate, low, high : (m, C) float64
         NaN where undefined.
-    covers : {"regression function", "smoothed target"}
-        What the interval covers at its level: m(x), or the expectation of the estimate, which is m smoothed.
+    covers : {"regression function", "smoothed target", "new response"}
+        What the interval covers at its level: m(x), the expectation of the estimate, which is m smoothed, or one more
+        response.
     """
 
     estimate: FloatArray
