@@ -215,7 +215,12 @@ def _moments_of_sum(each: FloatArray, weight: FloatArray, basis: FloatArray) -> 
     ``(R R')_ij = 1_ij - (w_i + w_j) b_i'b_j + b_i'G b_j`` with ``G = sum_j w_j^2 b_j b_j'``.
     """
     full, points = basis.shape
-    gram, zero, one, two = np.zeros((full, full)), np.zeros((full, full)), np.zeros((full, full)), np.zeros((full, full))
+    gram, zero, one, two = (
+        np.zeros((full, full)),
+        np.zeros((full, full)),
+        np.zeros((full, full)),
+        np.zeros((full, full)),
+    )
     straight, bent = np.zeros(points), np.zeros(points)  # b'b and b'G b
     for e in range(full):
         for f in range(e + 1):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_level
+from kernadv._jit import compiled
 from kernadv._typing import FloatArray
 from kernadv.regression._threads import blocks, in_parallel
 from kernadv.regression.inference._base import SMOOTHED_TARGET, Interval, checked
@@ -20,8 +21,6 @@ from kernadv.regression.smoother import LinearSmoother
 MULTIPLIERS = ("rademacher", "mammen")
 #: Draws made at once.
 BATCH = 256
-#: Numbers of a block that stay in a core's cache.
-CACHED = 2**15
 #: Called with the number of draws that are done and their total.
 Progress = Callable[[int, int], None]
 #: Of columns of noise (n, draws), for each query: (m, draws).
@@ -69,8 +68,7 @@ class Wild:
         else:
             root = np.sqrt(5.0)
             low, values = (root + 1.0) / (2.0 * root), ((1.0 - root) / 2.0, (1.0 + root) / 2.0)
-        for block in blocks(len(noise), CACHED // draws):
-            noise[block] = np.where(noise[block] < low, *(value * residual[block, None] for value in values))
+        _choose(noise, low, residual * values[0], residual * values[1])
         return noise
 
 
@@ -275,17 +273,14 @@ def _by_leverage(fit: LinearSmoother, at: FloatArray) -> Statistic:
     there, own = _products(fit, at), _products(fit, fit.x)
     rest = others(leverage(own.values, fit.weights))
     lonely = np.isnan(rest)
-    scale = np.where(lonely, 0.0, 1.0 / rest)[:, None]
     lost = there.of_squares(np.stack([lonely, np.ones(len(lonely))], axis=1).astype(np.float64))
     unknown = ~there.values.defined | (lost[:, 0] > LOST * lost[:, 1])
 
     def part(noise: FloatArray) -> FloatArray:
         noise = np.ascontiguousarray(noise)
-        residuals = own.of(noise)
-        residuals[lonely] = 0.0
-        for block in blocks(len(noise), CACHED // noise.shape[1]):
-            residuals[block] = ((noise[block] - residuals[block]) * scale[block]) ** 2
-        variance = there.of_squares(residuals)
+        squares = own.of(noise)
+        _square(squares, noise, rest)
+        variance = there.of_squares(squares)
         variance[unknown] = np.nan
         return _over(there.of(noise), np.sqrt(np.maximum(variance, 0.0)))
 
@@ -294,6 +289,23 @@ def _by_leverage(fit: LinearSmoother, at: FloatArray) -> Statistic:
         return np.concatenate(in_parallel(lambda own: part(noise[:, own]), columns), axis=1)
 
     return t
+
+
+@compiled()
+def _choose(uniform: FloatArray, low: float, below: FloatArray, above: FloatArray) -> None:
+    """One of the two numbers of each row, by whether the uniform number is below `low`; in place."""
+    for j in range(len(uniform)):
+        for b in range(uniform.shape[1]):
+            uniform[j, b] = below[j] if uniform[j, b] < low else above[j]
+
+
+@compiled(error_model="numpy")
+def _square(fitted: FloatArray, noise: FloatArray, rest: FloatArray) -> None:
+    """Squares of ``(noise - fitted) / rest``, 0 where there is none; in place."""
+    for j in range(len(fitted)):
+        for b in range(fitted.shape[1]):
+            residual = (noise[j, b] - fitted[j, b]) / rest[j]
+            fitted[j, b] = residual * residual if rest[j] > 0.0 else 0.0
 
 
 def _over(estimate: FloatArray, error: FloatArray) -> FloatArray:

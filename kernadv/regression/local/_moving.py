@@ -1,9 +1,10 @@
-"""Sums of many columns over moving windows on a line, each with a polynomial of its own: without subtractions.
+"""Sums of many columns over moving windows on a line, each under a polynomial of its own: without subtractions.
 
 ``out_qb = sum_{low_q <= j < high_q} w_j v_jb sum_r c_qr (x_j - q)^r``, for windows that move on from query to query.  A
-window is cut at a point: the power sums from each place before the cut to the cut, and those from the cut to the last point that has
-entered, are both about the cut, and a polynomial of the query is moved there.  Only each `GRAIN`-th place before the cut has
-stored sums; the points up to the next one are added one by one.  The cost is O((n + m) columns), whatever the windows.
+window is cut at a point.  The power sums from each place before the cut to the cut, and those from the cut to the last point
+that has entered, are both about the cut, and the query's polynomial is moved there.  Only every `GRAIN`-th place before the
+cut has stored sums; the points up to the next one are added one by one.  The cost is that of n + m rows of columns, whatever
+the windows.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def _sweep(
 def _stored(
     x: FloatArray, weights: FloatArray, v: FloatArray, low: int, cut: int, centre: float, depth: int
 ) -> FloatArray:
-    """Power sums about the centre of the last 0, GRAIN, 2 GRAIN, ... points before the cut, from `low` on.  # (S, depth, B)"""
+    """Power sums, about the centre, of the last 0, GRAIN, 2 GRAIN, ... points before the cut.  # (S, depth, B)"""
     wide, size = v.shape[1], (cut - low) // GRAIN + 1
     out = np.zeros((size, depth, wide))
     for s in range(1, size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._typing import FloatArray, IntArray
+from kernadv._typing import FloatArray
 from kernadv.kernels import Power
 from kernadv.regression._threads import blocks, in_parallel
 from kernadv.regression.local._moving import moving_sums
@@ -12,7 +12,7 @@ from kernadv.regression.local.moments import HIGHEST_POWER, ascending, in_units
 from kernadv.regression.local.polynomial import STEEP, LocalPolynomialSpec, smooth, squared_norm
 
 #: Columns at a time.
-WIDE = 64
+WIDE = 32
 #: Hat vectors this many times shorter than the terms of their polynomials have lost too many digits.
 LOSS = 300.0
 
@@ -101,10 +101,9 @@ class _Line:
         self._points, self._queries = ascending(z[:, 0]), ascending(q[:, 0])
         self._x, self._at = z[self._points, 0], q[self._queries, 0]
         self._weights = weights[self._points]
-        first, middle, last = (
-            np.searchsorted(self._x, self._at + lag, side)
-            for lag, side in ((-kernel.edge, "left"), (0.0, "right"), (kernel.edge, "right"))
-        )
+        first = np.searchsorted(self._x, self._at - kernel.edge, "left")
+        middle = np.searchsorted(self._x, self._at, "right")
+        last = np.searchsorted(self._x, self._at + kernel.edge, "right")
         right = kernel.coefficients
         left = right * (-1.0) ** np.arange(len(right))
         if spec.past:
