@@ -92,14 +92,14 @@ def test_written_out(case, method):
     fit, at = sample(case, METHODS.index(method))
     for order in range(min(case[1], 1) + 1):
         for rho in (1.0, 0.8, 1.25):
-            got = robust_estimate(
-                fit, at, method, derivative=(order,) + (0,) * (case[2] - 1), rho=rho, more=case[5]
-            )
+            got = robust_estimate(fit, at, method, derivative=(order,) + (0,) * (case[2] - 1), rho=rho, more=case[5])
             for q, query in enumerate(at):
                 if np.isnan(got.freedom[q, 0]):  # one-sided, at the first points
                     assert case[4]
                     continue
-                for name, expected in zip(got._fields, definition(fit, query, method, order, rho, case[5]), strict=True):
+                for name, expected in zip(
+                    got._fields, definition(fit, query, method, order, rho, case[5]), strict=True
+                ):
                     np.testing.assert_allclose(getattr(got, name)[q], expected, rtol=1e-8, atol=1e-9, err_msg=name)
             assert np.isfinite(got.freedom).any()
 

@@ -78,4 +78,6 @@ def test_windows_of_any_width(width):
     for q in range(60):
         own = slice(low[q], high[q])
         factor = weights[own] * ((x[own] - at[q])[:, None] ** np.arange(3) @ polynomials[q])
-        np.testing.assert_allclose(out[q], factor @ v[own], rtol=1e-11, atol=1e-12 if not low[q] <= 40 < high[q] else 10)
+        np.testing.assert_allclose(
+            out[q], factor @ v[own], rtol=1e-11, atol=1e-12 if not low[q] <= 40 < high[q] else 10
+        )

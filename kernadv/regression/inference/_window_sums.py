@@ -110,7 +110,8 @@ def correct(
                     others -= weight[j] * basis[e, j] * basis[e, j]
                 fair[j] = (1.0 / others if power == 1 else 1.0 / (others * others)) if others > SATURATED else np.nan
         elif by_count:
-            fair[:] = k / (k - size) if k > size else np.nan
+            for j in range(k):
+                fair[j] = k / (k - size) if k > size else np.nan
         for j in range(k):
             each[j] = hat[j] * hat[j] * fair[j]
         for c in range(responses):
@@ -128,7 +129,8 @@ def correct(
             for j in range(k):
                 hat[j] -= missed * weight[j] * basis[e, j]
         if by_count:
-            fair[:] = k / (k - full) if k > full else np.nan
+            for j in range(k):
+                fair[j] = k / (k - full) if k > full else np.nan
         for j in range(k):
             each[j] = hat[j] * hat[j] * fair[j]
         mean, spread = _moments_of_sum(each, weight, basis)
@@ -159,7 +161,9 @@ def _orthonormal(
     ----------
     Bjorck (1996), Numerical Methods for Least Squares Problems, section 2.4.
     """
-    full, total = len(parents), weight.sum()
+    full, total = len(parents), 0.0
+    for j in range(len(weight)):
+        total += weight[j]
     if not total > TINY:
         return 0
     for j in range(len(weight)):
@@ -172,7 +176,7 @@ def _orthonormal(
         own = basis[e]
         scale = np.sqrt(_weighted(weight, own, own))
         if scale > 0.0:
-            own /= scale
+            _divide(own, scale)
         for _ in range(2):
             for f in range(e):
                 along = _weighted(weight, basis[f], own)
@@ -181,7 +185,7 @@ def _orthonormal(
         factor[e, e] = np.sqrt(_weighted(weight, own, own))
         if not factor[e, e] > RANK:
             return e
-        own /= factor[e, e]
+        _divide(own, factor[e, e])
         rest = 1.0 / scale if e == row else 0.0
         for f in range(e):
             rest -= factor[f, e] * gain[f]
@@ -259,8 +263,10 @@ def _moments_of_sum(each: FloatArray, weight: FloatArray, basis: FloatArray) -> 
 @compiled()
 def _interpolates(y: FloatArray, weight: FloatArray, lag: FloatArray, full: int, rounding: float) -> bool:
     """Whether the responses in the window differ, but not within a place, in no more places than coefficients."""
-    least, most, largest, places = np.inf, -np.inf, weight.max(), 0
+    least, most, largest, places = np.inf, -np.inf, 0.0, 0
     place = np.empty(full, np.int64)
+    for j in range(len(y)):
+        largest = max(largest, weight[j])
     for j in range(len(y)):
         if not (weight[j] > 0.0 and weight[j] > NEGLIGIBLE * largest):
             continue
@@ -298,3 +304,9 @@ def _dot(one: FloatArray, other: FloatArray) -> float:
 def _subtract(from_: FloatArray, times: float, what: FloatArray) -> None:
     for j in range(len(from_)):
         from_[j] -= times * what[j]
+
+
+@compiled(error_model="numpy")
+def _divide(what: FloatArray, by: float) -> None:
+    for j in range(len(what)):
+        what[j] /= by

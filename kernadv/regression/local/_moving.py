@@ -63,7 +63,7 @@ def _sweep(
 ) -> None:
     wide, depth = v.shape[1], polynomials.shape[1]
     before = np.zeros((1, depth, wide))  # from each stored place to the cut
-    after, total = np.zeros((depth, wide)), np.zeros(wide)  # from the cut on
+    after = np.zeros((depth, wide))  # from the cut on
     moved, cut, centre, reached = np.empty(depth), 0, 0.0, 0
     for m in range(len(at)):
         if high[m] <= low[m]:
@@ -73,7 +73,7 @@ def _sweep(
             centre = x[cut - 1]
             before = _stored(x, weights, v, low[m], cut, centre, depth)
             reached = cut
-            after[:] = 0.0
+            after = np.zeros((depth, wide))
         while reached < high[m]:
             power, lag = weights[reached], x[reached] - centre
             for r in range(depth):
@@ -88,7 +88,7 @@ def _sweep(
                 moved[k] += polynomials[m, r] * binomial[r, k] * power
                 power *= shift
         place = (cut - low[m]) // GRAIN
-        total[:] = 0.0
+        total = np.zeros(wide)
         for r in range(depth):
             for b in range(wide):
                 total[b] += moved[r] * (before[place, r, b] + after[r, b])
@@ -111,7 +111,9 @@ def _stored(
     wide, size = v.shape[1], (cut - low) // GRAIN + 1
     out = np.zeros((size, depth, wide))
     for s in range(1, size):
-        out[s] = out[s - 1]
+        for r in range(depth):
+            for b in range(wide):
+                out[s, r, b] = out[s - 1, r, b]
         for j in range(cut - s * GRAIN, cut - (s - 1) * GRAIN):
             power, lag = weights[j], x[j] - centre
             for r in range(depth):
