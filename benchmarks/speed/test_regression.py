@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any
 
@@ -98,6 +99,50 @@ def test_chosen_by_kernelsmooth(measure, name, kind):
     x, y = curve(10**4)
     call = lambda: peer("lscv").fit(x, y).predict(x)
     measure(CHOSEN.format(name), "kernelsmooth", call, 1, warm_up=0, target=">= 50 times")
+
+
+INTERVAL = "robust bias-corrected intervals, LL Epanechnikov, n = 100,000, 1,001 queries"
+
+
+def test_interval(measure):
+    """Corrected for bias, with the degrees of freedom of each window."""
+    fitted, at = LocalLinear(bandwidth=0.05).fit(*curve(10**5)), np.linspace(0, 1, 1001)[:, None]
+    measure(INTERVAL, "kernadv, one thread", lambda: fitted.interval(at), 3, threads=1, target="<= 1 s")
+
+
+@pytest.mark.filterwarnings("ignore")  # the peer's own
+def test_interval_by_nprobust(measure):
+    """At a few of the queries: estimates, and errors with the same residuals."""
+    peer = pytest.importorskip("nprobust").lprobust
+    x, y = curve(10**5)
+    at = np.linspace(0, 1, 1001)[::100]
+    settings = {"p": 1, "h": 0.05, "b": 0.05, "kernel": "epa", "vce": "hc2", "bwcheck": None, "masspoints": "off"}
+    call = lambda: peer(y, x[:, 0], eval=at, **settings)
+    found = measure(INTERVAL, "nprobust", call, 1, warm_up=0, threads=1, times=1001 / len(at))
+    ours = LocalLinear(bandwidth=0.05).fit(x, y).interval(at[:, None]).estimate
+    np.testing.assert_allclose(ours, np.asarray(found.Estimate["tau.bc"], float), atol=1e-8)
+
+
+@pytest.mark.parametrize(("n", "target"), [(10**4, "<= 1 s"), (10**5, "<= 5 s")])
+def test_band(measure, n, target):
+    """The largest t of 1,000 draws, each with residuals of its own at all points."""
+    fitted, at = LocalLinear(bandwidth=0.05).fit(*curve(n)), np.linspace(0, 1, 101)[:, None]
+    case = f"band by 1,000 draws, LL Epanechnikov, n = {n:,}, 101 queries"
+    measure(case, "kernadv, one thread", lambda: fitted.band(at), 3, threads=1, target=target)
+
+
+def test_plot(measure):
+    """Data, fit, intervals and band, written as PNG."""
+    backend = pytest.importorskip("matplotlib.backends.backend_agg")
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    fitted = LocalLinear(bandwidth=0.05).fit(*curve(10**5))
+
+    def draw() -> None:
+        ax = figure().add_subplot()
+        fitted.plot(ax)
+        backend.FigureCanvasAgg(ax.figure).print_png(io.BytesIO())
+
+    measure("plot, LL Epanechnikov, n = 100,000", "kernadv, one thread", draw, 3, threads=1, target="<= 3 s")
 
 
 @pytest.fixture(params=[2, 3, 4], ids="d = {}".format)

@@ -16,6 +16,8 @@ from kernadv.regression.smoother import LinearSmoother
 WIDTH = 78
 #: Queries along the picture.
 QUERIES = 200
+#: Most points in the picture.
+DRAWN = 10_000
 #: Intervals and bands are cut this many ranges of data and fit beyond both.
 BEYOND = 1.0
 
@@ -75,7 +77,8 @@ def _number(value: float) -> str:
 def plot(regressor: Any, smoother: LinearSmoother, ax: Any, level: float) -> Any:
     """Draw data, fit, pointwise interval and band; interval and band have the same target.  Returns the Axes.
 
-    They are cut where they leave data and fit by more than the range of both.
+    They are cut where they leave data and fit by more than the range of both.  Of more than `DRAWN` points only a random
+    sample is drawn, as the legend says.
     """
     if (
         regressor.n_features_in_ != 1
@@ -102,7 +105,11 @@ def plot(regressor: Any, smoother: LinearSmoother, ax: Any, level: float) -> Any
     low, high = np.nanmin([y.min(), *fitted]), np.nanmax([y.max(), *fitted])
     beyond = BEYOND * (high - low)
     names = getattr(regressor, "feature_names_in_", ["x"])
-    ax.scatter(x, y, s=10, color="0.6", label="data")
+    shown, label = np.arange(len(x)), "data"
+    if len(x) > DRAWN:
+        shown = np.random.default_rng(0).choice(len(x), DRAWN, replace=False)
+        label = f"{DRAWN:,} of {len(x):,} data, at random"
+    ax.scatter(x[shown], y[shown], s=10, color="0.6", label=label)
     for limits, shade, what in ((outside, 0.15, "band"), (inside, 0.3, "interval")):
         label = f"{level:.0%} {what} of the {limits.covers}"
         bottom, top = np.clip([limits.low, limits.high], low - beyond, high + beyond)

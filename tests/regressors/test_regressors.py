@@ -269,6 +269,11 @@ def test_plot(sample):
     import matplotlib.pyplot as plt
     import polars
 
+    rng = np.random.default_rng(0)
+    many = LocalLinear(0.4).fit(rng.random((12_345, 1)), rng.normal(size=12_345)).plot(Figure().add_subplot())
+    assert many.get_legend().get_texts()[0].get_text() == "10,000 of 12,345 data, at random"
+    drawn = many.collections[0].get_offsets()
+    assert len(np.unique(drawn, axis=0)) == 10_000
     named = LocalLinear(0.4).fit(polars.DataFrame({"time": x[:, 0]}), y).plot(Figure().add_subplot())
     assert named.get_xlabel() == "time"
     plt.close(LocalLinear(0.4).fit(x, y).plot().figure)

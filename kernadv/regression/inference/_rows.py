@@ -17,12 +17,11 @@ from kernadv.regression.inference.bands import BandParts, largest_t
 from kernadv.regression.inference.bootstrap import Wild
 from kernadv.regression.inference.degrees_of_freedom import others
 from kernadv.regression.inference.intervals import IntervalParts
+from kernadv.regression.inference.variance import LOST
 from kernadv.regression.inference.window import in_window, interval_around
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
-#: Share of a variance that points without a residual may have.
-LOST = 1e-10
 #: Draws of the bootstrap, and how many at once.
 DRAWS, BATCH = 1000, 200
 

@@ -20,6 +20,7 @@ from kernadv.regression.inference.intervals import around, estimate_and_size
 from kernadv.regression.inference.two_values import PROPORTION, by_column, proportion_interval, wider
 from kernadv.regression.inference.variance import ONE_VARIANCE, standard_error
 from kernadv.regression.local.polynomial import smooth
+from kernadv.regression.local.products import HatProducts
 from kernadv.regression.smoother import LinearSmoother
 
 #: The curve of unit hat vectors is cut into twice as many chords until its length changes by less than this share.
@@ -342,10 +343,10 @@ def largest_normal(fit: LinearSmoother, at: FloatArray, level: float) -> float:
     """Level-quantile of the largest ``|l(x)'e| / |l(x)|`` over the queries, e independent and normal: simulated."""
     fit = fit.take(fit.sorted_rows())
     rng, root = np.random.default_rng(0), np.sqrt(effective_sample_size(fit, at))[:, None]
-    largest = []
+    products, largest = HatProducts(fit.spec, fit.x, fit.weights, at, fit.bandwidth), []
     for low in range(0, DRAWS, BATCH):
         noise = rng.standard_normal((len(fit.x), min(BATCH, DRAWS - low)))
-        t = smooth(fit.spec, fit.x, noise, fit.weights, at, fit.bandwidth).value * root
+        t = products.of(noise) * root
         largest.append(np.nan_to_num(np.abs(t)).max(axis=0, initial=0.0))
     return float(np.quantile(np.concatenate(largest), level))
 

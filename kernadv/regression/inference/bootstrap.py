@@ -8,18 +8,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_level
+from kernadv._jit import compiled
 from kernadv._typing import FloatArray
+from kernadv.regression._threads import blocks, in_parallel
 from kernadv.regression.inference._base import SMOOTHED_TARGET, Interval, checked
 from kernadv.regression.inference.degrees_of_freedom import others
-from kernadv.regression.inference.variance import standard_error
+from kernadv.regression.inference.variance import LOST, standard_error
 from kernadv.regression.local.polynomial import leverage
+from kernadv.regression.local.products import WIDE, HatProducts
 from kernadv.regression.smoother import LinearSmoother
 
 MULTIPLIERS = ("rademacher", "mammen")
-#: Draws smoothed at once.
+#: Draws made at once.
 BATCH = 256
 #: Called with the number of draws that are done and their total.
 Progress = Callable[[int, int], None]
+#: Of columns of noise (n, draws), for each query: (m, draws).
+Statistic = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,14 @@ class Wild:
 
     def noise(self, residual: FloatArray, x: FloatArray, draws: int, rng: np.random.Generator) -> FloatArray:
         """Noise of some draws, from residuals (n,) at x (n,).  # (n, draws)"""
-        uniform = rng.random((len(residual), draws))
+        noise = rng.random((len(residual), draws))
         if self.multiplier == "rademacher":
-            return np.asarray(residual[:, None] * np.where(uniform < 0.5, -1.0, 1.0))
-        root = np.sqrt(5.0)
-        low = uniform < (root + 1.0) / (2.0 * root)
-        return np.asarray(residual[:, None] * np.where(low, (1.0 - root) / 2.0, (1.0 + root) / 2.0))
+            low, values = 0.5, (-1.0, 1.0)
+        else:
+            root = np.sqrt(5.0)
+            low, values = (root + 1.0) / (2.0 * root), ((1.0 - root) / 2.0, (1.0 + root) / 2.0)
+        _choose(noise, low, residual * values[0], residual * values[1])
+        return noise
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,7 @@ def bootstrap_error(
     """
     fit, scheme = checked(fit), chosen_scheme(scheme)
     at = fit.queries(at)
-    drawn = _resampled(fit, lambda drawn: drawn.smooth(at).value, scheme, draws, seed, progress)
+    drawn = _resampled(fit, lambda own: _products(own, at).of, scheme, draws, seed, progress)
     out = np.stack([estimates.std(axis=1, ddof=1) for estimates in drawn], axis=1)
     return np.where(np.isnan(standard_error(fit, at, "hc2")), np.nan, out)
 
@@ -250,22 +257,75 @@ def studentised(
 ) -> Iterator[FloatArray]:
     """``t* = (mhat* - E* mhat*) / se*`` of each response, (m, draws); NaN without a standard error."""
 
-    def t(drawn: LinearSmoother) -> FloatArray:
-        error = standard_error(drawn, at, scheme.method)
-        return np.asarray(drawn.smooth(at).value / np.where(error == 0.0, np.inf, error))  # no noise: an exact draw
+    def by_hac(own: LinearSmoother) -> Statistic:
+        def t(noise: FloatArray) -> FloatArray:
+            drawn = replace(own, y=noise)
+            return _over(drawn.smooth(at).value, standard_error(drawn, at, scheme.method))
 
-    return _resampled(fit, t, scheme, draws, seed, progress)
+        return t
+
+    statistic = by_hac if scheme.method == "hac" else lambda own: _by_leverage(own, at)
+    return _resampled(fit, statistic, scheme, draws, seed, progress)
+
+
+def _by_leverage(fit: LinearSmoother, at: FloatArray) -> Statistic:
+    """t* with the standard error of hc3; what does not depend on the draws is computed once."""
+    there, own = _products(fit, at), _products(fit, fit.x)
+    rest = others(leverage(own.values, fit.weights))
+    lonely = np.isnan(rest)
+    lost = there.of_squares(np.stack([lonely, np.ones(len(lonely))], axis=1).astype(np.float64))
+    unknown = ~there.values.defined | (lost[:, 0] > LOST * lost[:, 1])
+
+    def part(noise: FloatArray) -> FloatArray:
+        noise = np.ascontiguousarray(noise)
+        squares = own.of(noise)
+        _square(squares, noise, rest)
+        variance = there.of_squares(squares)
+        variance[unknown] = np.nan
+        return _over(there.of(noise), np.sqrt(np.maximum(variance, 0.0)))
+
+    def t(noise: FloatArray) -> FloatArray:
+        columns = blocks(noise.shape[1], WIDE)
+        return np.concatenate(in_parallel(lambda own: part(noise[:, own]), columns), axis=1)
+
+    return t
+
+
+@compiled()
+def _choose(uniform: FloatArray, low: float, below: FloatArray, above: FloatArray) -> None:
+    """One of the two numbers of each row, by whether the uniform number is below `low`; in place."""
+    for j in range(len(uniform)):
+        for b in range(uniform.shape[1]):
+            uniform[j, b] = below[j] if uniform[j, b] < low else above[j]
+
+
+@compiled(error_model="numpy")
+def _square(fitted: FloatArray, noise: FloatArray, rest: FloatArray) -> None:
+    """Squares of ``(noise - fitted) / rest``, 0 where there is none; in place."""
+    for j in range(len(fitted)):
+        for b in range(fitted.shape[1]):
+            residual = (noise[j, b] - fitted[j, b]) / rest[j]
+            fitted[j, b] = residual * residual if rest[j] > 0.0 else 0.0
+
+
+def _over(estimate: FloatArray, error: FloatArray) -> FloatArray:
+    """The ratio; 0 for a draw without noise, which is exact."""
+    return np.asarray(estimate / np.where(error == 0.0, np.inf, error))
+
+
+def _products(fit: LinearSmoother, at: FloatArray) -> HatProducts:
+    return HatProducts(fit.spec, fit.x, fit.weights, at, fit.bandwidth)
 
 
 def _resampled(
     fit: LinearSmoother,
-    statistic: Callable[[LinearSmoother], FloatArray],
+    statistic: Callable[[LinearSmoother], Statistic],
     scheme: Wild | MovingBlocks,
     draws: int,
     seed: int,
     progress: Progress | None,
 ) -> Iterator[FloatArray]:
-    """A statistic (m, draws) of fits to noise alone, for each response; the draws are the responses of these fits.
+    """A statistic (m, draws) of fits to noise alone, for each response.
 
     A linear smoother turns ``m + noise`` into ``S m + S noise``: without m, estimates are deviations from their mean.
     Points without a residual have no noise: estimates that rest on them have no standard error.
@@ -279,13 +339,15 @@ def _resampled(
         raise ArgumentError(
             f"blocks need the residual of every point, and {lonely} are too lonely to have one; widen the bandwidth"
         )
+    compute = statistic(fit)
     rng, total = np.random.default_rng(check_count(seed, "seed", 0)), draws * residuals.shape[1]
     for column, residual in enumerate(np.nan_to_num(residuals).T):
         parts = []
         for low in range(0, draws, BATCH):
             size = min(BATCH, draws - low)
             noise = scheme.noise(residual, fit.x[:, 0], size, rng)
-            parts.append(statistic(replace(fit, y=noise / root)))
+            noise /= root
+            parts.append(compute(noise))
             if progress is not None:
                 progress(column * draws + low + size, total)
         yield np.concatenate(parts, axis=1)

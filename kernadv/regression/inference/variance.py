@@ -34,6 +34,8 @@ ONE_VARIANCE = ("homoskedastic", "difference")
 EACH_VARIANCE = ("hc0", "hc1", "hc2", "hc3", "nearest")
 #: A local variance below this share of the mean square is a rounding error.
 ROUNDING = 1e-12
+#: Share of a variance that points without a residual may have.
+LOST = 1e-10
 METHODS = (*ONE_VARIANCE, *EACH_VARIANCE, "asymptotic", "cluster", "hac")
 
 
@@ -204,7 +206,7 @@ def _heteroskedastic(fit: LinearSmoother, at: FloatArray, values: LocalValues, e
     known = np.where(unknown[:, None], 0.0, each)
     out = np.stack([norm(column) for column in np.ascontiguousarray(known.T)], axis=1)
     if unknown.any():
-        lost = norm(unknown.astype(np.float64)) > 1e-10 * norm(np.ones(len(unknown)))
+        lost = norm(unknown.astype(np.float64)) > LOST * norm(np.ones(len(unknown)))
         out[lost] = np.nan
     return out
 

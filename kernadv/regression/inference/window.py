@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betaincinv
 
+from kernadv._jit import compiled
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.inference._base import Interval
-from kernadv.regression.local.polynomial import kernel_weights
+from kernadv.regression.local._pairs import Pairs, over_windows
+from kernadv.regression.local.moments import in_units
 from kernadv.regression.smoother import LinearSmoother
 
 #: An interval this many times as wide as the range of the responses in its window is undefined.
@@ -18,25 +20,44 @@ NEGLIGIBLE = 1e-6
 ROUNDING = 1e-12
 
 
-def kernel_weight(fit: LinearSmoother, near: IntArray, query: FloatArray) -> FloatArray:
-    """``omega_j K(u_j)`` of some points.  # (k,)"""
-    return fit.weights[near] * kernel_weights(fit.spec, (fit.x[near] - query) / fit.bandwidth)
-
-
 def extremes(fit: LinearSmoother, at: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The smallest and the largest response in the window of each query; NaN where it is empty.  # (m, C) each"""
-    order = np.argsort(fit.x[:, 0], kind="stable")
-    x, y = fit.x[order, 0], fit.y
-    reach = fit.spec.kernel.edge * fit.bandwidth[0]
-    first = np.searchsorted(x, at[:, 0] - reach, "left")
-    last = np.searchsorted(x, at[:, 0] + reach, "right")
-    low, high = (np.full((len(at), y.shape[1]), np.nan) for _ in range(2))
-    for q, (start, stop) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
-        near = order[start:stop]
-        near = near[in_window(kernel_weight(fit, near, at[q]))]
-        if len(near):
-            low[q], high[q] = y[near].min(0), y[near].max(0)
+    order, spec = np.argsort(fit.x[:, 0], kind="stable"), fit.spec
+    z, q, _ = in_units(fit.x[order], at, fit.bandwidth)
+    low, high = (np.full((len(at), fit.y.shape[1]), np.nan) for _ in range(2))
+
+    def part(own: slice, pairs: Pairs, channels: FloatArray) -> None:
+        _find_extremes(pairs.weight, *pairs[2:], channels, low[own], high[own])
+
+    channels = np.concatenate([fit.weights[None], fit.y.T])[:, order]
+    over_windows(part, z, channels, q, spec.kernel, None, spec.radial, spec.past)
     return low, high
+
+
+@compiled()
+def _find_extremes(
+    weight: FloatArray,
+    point: IntArray,
+    ends: IntArray,
+    begin: int,
+    upto: int,
+    channels: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+) -> None:
+    start = 0
+    for m in range(begin, upto):
+        largest = 0.0
+        for p in range(start, ends[m]):
+            largest = max(largest, weight[p] * channels[0, point[p]])
+        for p in range(start, ends[m]):
+            each = weight[p] * channels[0, point[p]]
+            if each > 0.0 and each > NEGLIGIBLE * largest:
+                for c in range(low.shape[1]):
+                    y = channels[1 + c, point[p]]
+                    low[m, c] = y if not low[m, c] <= y else low[m, c]
+                    high[m, c] = y if not high[m, c] >= y else high[m, c]
+        start = ends[m]
 
 
 def in_window(weight: FloatArray) -> BoolArray:
