@@ -52,6 +52,8 @@ def summary(regressor: Any, smoother: LinearSmoother, fit: Quality, window: str)
 def _notes(regressor: Any, smoother: LinearSmoother, fit: Quality) -> list[str]:
     """What to know before trusting the fit."""
     notes = []
+    if regressor.n_missing_:
+        notes.append(f"Note: {regressor.n_missing_} rows with missing values were left out.")
     selection = getattr(regressor, "selection_", None)
     if selection is not None and selection.at_edge:
         notes.append("Note: the bandwidth lies at an end of the grid; the best one may lie beyond.")

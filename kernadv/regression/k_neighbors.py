@@ -39,6 +39,10 @@ class KNeighborsSmoother(KernelRegressor):
     metric : str or callable
         Distance for the choice of neighbours and their weights: "euclidean", or another metric of
         `sklearn.metrics.pairwise_distances`, which does not work with groups.
+    missing, empty
+        As in `LocalPolynomial`.
+    fall_back : bool
+        The same; on by default, since neighbours are often in one place.  On a device it is not done.
     backend : {"auto", "numba", "torch"}
         As in `LocalPolynomial`.
 
@@ -47,6 +51,8 @@ class KNeighborsSmoother(KernelRegressor):
     k_ : int
     groups_ : array or None
     n_features_in_ : int
+    n_missing_ : int
+        Rows that were left out because of missing values.
     feature_names_in_ : array of str
         Only if X had names.
 
@@ -86,6 +92,9 @@ class KNeighborsSmoother(KernelRegressor):
         ties: str = "count",
         scale: float = 1.0,
         metric: Any = "euclidean",
+        missing: str = "raise",
+        empty: str = "nan",
+        fall_back: bool = True,
         backend: str = "auto",
     ) -> None:
         self.k = k
@@ -94,7 +103,12 @@ class KNeighborsSmoother(KernelRegressor):
         self.ties = ties
         self.scale = scale
         self.metric = metric
+        self.missing = missing
+        self.empty = empty
+        self.fall_back = fall_back
         self.backend = backend
+
+    _falls_back_by_default = True
 
     @property
     def _usual_points(self) -> int:

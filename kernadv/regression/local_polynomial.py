@@ -12,6 +12,7 @@ from kernadv import kernels
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
 from kernadv._typing import FloatArray
 from kernadv.regression._base import HIGHEST_DEGREE, IN_MEMORY, KernelRegressor
+from kernadv.regression._design import in_days
 from kernadv.regression.bandwidth import CriterionSelector, Selection, Selector, get
 from kernadv.regression.bandwidth._mixed import select_mixed
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -41,7 +42,7 @@ class LocalPolynomial(KernelRegressor):
     bandwidth : float, sequence of d floats, str or Selector
         **Half-width of a compact kernel's support, scale of other kernels**: a number for all columns, one a column (lambda
         for categorical columns), or how `fit` selects it, see `kernadv.regression.bandwidth`.  With categorical columns
-        "leave_one_out", "gcv" and "aicc" select all bandwidths together.
+        "leave_one_out", "gcv" and "aicc" select all bandwidths together.  Of columns of times: in days, or a timedelta.
     kernel : str or Kernel
         See `kernadv.kernels`.
     radial : bool
@@ -52,7 +53,15 @@ class LocalPolynomial(KernelRegressor):
         Categorical columns (index or name) and their kernel: "ordered" (Wang-van Ryzin), "unordered" (Aitchison-Aitken),
         or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".  The order of levels that are text comes
         from a data frame (ordered categories of pandas, polars' Enum) or from here: ``{"size": ("ordered", ["S", "L"])}``.
-
+    missing : {"raise", "drop"}
+        "drop" leaves rows out in which X, y, weights, groups or frequencies are missing (NaN, None, NaT, NA, masked); they are
+        NaN in `loo_predict` and 0 in `hat_matrix`.  Queries with missing values get NaN.
+    empty : {"nan", "nearest", "widen", "raise"}
+        What becomes of queries without an estimate, since their window is empty or its points do not determine the
+        polynomial: NaN and a warning; the estimate at the nearest place that has one; that of the first of the windows 2 h,
+        4 h, 8 h, ... that has one, for each query alone; an error that counts them.  See `kernadv.regression.instead`.
+    fall_back : bool
+        Before that, whether to take a lower degree, the highest one that the points of the window determine.
     backend : {"auto", "numba", "torch"}
         With "auto" tensors on a GPU are smoothed there, at degree 0 or 1, and everything else in main memory (documentation,
         "Regressors on a GPU"); with "numba" everything in main memory; "torch" does with all tensors as with those on a GPU.
@@ -67,6 +76,8 @@ class LocalPolynomial(KernelRegressor):
         Groups seen in fitting.
     categories_ : list of Category
     n_features_in_ : int
+    n_missing_ : int
+        Rows that were left out because of missing values.
     feature_names_in_ : array of str
         Only if X had names.
 
@@ -100,6 +111,9 @@ class LocalPolynomial(KernelRegressor):
         radial: bool = False,
         side: str = "both",
         categorical: dict[Any, Any] | None = None,
+        missing: str = "raise",
+        empty: str = "nan",
+        fall_back: bool = False,
         backend: str = "auto",
     ) -> None:
         self.degree = degree
@@ -108,6 +122,9 @@ class LocalPolynomial(KernelRegressor):
         self.radial = radial
         self.side = side
         self.categorical = categorical
+        self.missing = missing
+        self.empty = empty
+        self.fall_back = fall_back
         self.backend = backend
 
     def _spec(self) -> LocalPolynomialSpec:
@@ -116,7 +133,8 @@ class LocalPolynomial(KernelRegressor):
         return LocalPolynomialSpec(kernels.get(self.kernel), degree, check_flag(self.radial, "radial"), past)
 
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
-        smoother, self.selection_ = _choose(self.bandwidth, smoother)
+        given = in_days(self.bandwidth, self._times, self.n_features_in_)
+        smoother, self.selection_ = _choose(given, smoother)
         self._selector = self.bandwidth
         self.bandwidth_ = smoother.bandwidth
         for category, smoothing in zip(self.categories_, smoother.smoothing.tolist(), strict=True):
@@ -134,9 +152,10 @@ class LocalPolynomial(KernelRegressor):
 
     def _window(self) -> str:
         if self.bandwidth_.ndim == 2:
-            h = f"{self.bandwidth_.min():.4g} to {self.bandwidth_.max():.4g}"
+            h = f"{self.bandwidth_.min():.4g} to {self.bandwidth_.max():.4g}{' days' if self._times else ''}"
         else:
-            h = ", ".join(f"{value:.4g}" for value in self.bandwidth_)
+            unit = [" days" if j in self._times else "" for j in range(len(self.bandwidth_))]
+            h = ", ".join(f"{value:.4g}{days}" for value, days in zip(self.bandwidth_, unit, strict=True))
         chosen = "" if self.selection_ is None else f" selected by {self.selection_.criterion}"
         return f"bandwidth {h}{chosen}"
 
@@ -152,6 +171,9 @@ class _FixedDegree(LocalPolynomial):
         radial: bool = False,
         side: str = "both",
         categorical: dict[Any, Any] | None = None,
+        missing: str = "raise",
+        empty: str = "nan",
+        fall_back: bool = False,
         backend: str = "auto",
     ) -> None:
         self.bandwidth = bandwidth
@@ -159,6 +181,9 @@ class _FixedDegree(LocalPolynomial):
         self.radial = radial
         self.side = side
         self.categorical = categorical
+        self.missing = missing
+        self.empty = empty
+        self.fall_back = fall_back
         self.backend = backend
 
 
@@ -167,7 +192,7 @@ class NadarayaWatson(_FixedDegree):
 
     Parameters
     ----------
-    bandwidth, kernel, radial, side, categorical, backend
+    bandwidth, kernel, radial, side, categorical, missing, empty, fall_back, backend
         As in `LocalPolynomial`.
 
     References
@@ -189,7 +214,7 @@ class LocalLinear(_FixedDegree):
 
     Parameters
     ----------
-    bandwidth, kernel, radial, side, categorical, backend
+    bandwidth, kernel, radial, side, categorical, missing, empty, fall_back, backend
         As in `LocalPolynomial`.
 
     References
