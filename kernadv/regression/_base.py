@@ -122,8 +122,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Parameters
         ----------
         X : (n, d) array, data frame or tensor; (n,) array, list, Series or tensor
-            Design points; one-dimensional ones are one column, as they are for queries.  Times (numpy, pandas, polars, with a
-            zone those of UTC) count in days since 1970-01-01, durations in days, and so do bandwidths of such columns.
+            Design points; one-dimensional ones are one column, as they are for queries.  Times (numpy, pandas, polars;
+            with a zone those of UTC) count in days since 1970-01-01, durations in days, and so do bandwidths of such columns.
             Tensors on a GPU stay there, see `backend`; the host waits while they are checked.
         y : (n,) or (n, C) array or tensor
             Responses.
@@ -402,7 +402,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self._region(_intervals.interval, X, groups, level, method)
 
     def band(
-        self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None, *, bias_corrected: bool = False
+        self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None, *, bias_corrected: bool = True
     ) -> Interval:
         """Confidence bands: they cover at all queries simultaneously.
 
@@ -420,8 +420,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         groups : (m,) array-like, optional
             One band covers all queries; groups without a query do not matter.
         bias_corrected : bool
-            Cover the regression function, with a band around a fit of a higher degree; default: cover the smoothed target,
-            with a band around the estimate.
+            Cover the regression function, as `interval` does, with a band around a fit of a higher degree; False: cover the
+            smoothed target, with a band around the estimate.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What a design may be given as: one column, a Series, times, rows with missing values; here it becomes columns of numbers."""
+"""What a design may be given as, a line, a Series, times, rows with missing values, becomes columns of numbers."""
 
 from __future__ import annotations
 

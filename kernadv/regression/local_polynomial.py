@@ -54,7 +54,7 @@ class LocalPolynomial(KernelRegressor):
         or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".  The order of levels that are text comes
         from a data frame (ordered categories of pandas, polars' Enum) or from here: ``{"size": ("ordered", ["S", "L"])}``.
     missing : {"raise", "drop"}
-        "drop" leaves rows out in which X, y, weights, groups or frequencies are missing (NaN, None, NaT, NA, masked); they are
+        "drop" leaves out rows in which X, y, weights, groups or frequencies are missing (NaN, None, NaT, NA, masked).  They are
         NaN in `loo_predict` and 0 in `hat_matrix`.  Queries with missing values get NaN.
     empty : {"nan", "nearest", "widen", "raise"}
         What becomes of queries without an estimate, since their window is empty or its points do not determine the
@@ -135,6 +135,9 @@ class LocalPolynomial(KernelRegressor):
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
         given = in_days(self.bandwidth, self._times, self.n_features_in_)
         smoother, self.selection_ = _choose(given, smoother)
+        empty, fall_back = self._instead
+        if self.selection_ is not None and empty != "widen" and not fall_back:
+            _warn_alone(smoother, get(self.bandwidth))
         self._selector = self.bandwidth
         self.bandwidth_ = smoother.bandwidth
         for category, smoothing in zip(self.categories_, smoother.smoothing.tolist(), strict=True):
@@ -272,6 +275,33 @@ def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, S
         return smoother.with_bandwidth(span), None
     selection = selector.select(smoother)
     return smoother.with_bandwidth(selection.bandwidth), selection
+
+
+def _warn_alone(smoother: LinearSmoother, selector: Selector) -> None:
+    """Warn if no window around a design place holds the places that the polynomial needs.
+
+    Criteria never choose such a bandwidth, rules of thumb may.
+    """
+    spec, x, h = smoother.spec, smoother.x, smoother.bandwidth
+    if isinstance(selector, CriterionSelector) or not np.isfinite(spec.kernel.support) or not spec.degree:
+        return
+    columns = [np.unique(column) for column in x.T]
+    if len(columns) > 1:
+        held = 1 if all((np.diff(places) >= own).all() for places, own in zip(columns, h, strict=True)) else len(x)
+    else:
+        places, first = np.unique(x[:, 0], return_index=True)
+        width = spec.kernel.support * (h[first, 0] if h.ndim == 2 else h[0])
+        before = np.searchsorted(places, places - width, "left" if spec.kernel.closed else "right")
+        after = np.searchsorted(places, places if spec.past else places + width, "right" if spec.past else "left")
+        held = int((after - before).max())
+    if held <= spec.degree:
+        warnings.warn(
+            f"the selected bandwidth, at most {h.max():.4g}, is no wider than the gaps between the values of X: no window "
+            f"around one of them holds the {spec.degree + 1} places that degree {spec.degree} needs, and estimates there are "
+            "NaN. Give a wider bandwidth, degree 0, fall_back=True or empty='widen', or make the column categorical",
+            BandwidthWarning,
+            stacklevel=5,
+        )
 
 
 def _choose_on_device(

@@ -166,7 +166,7 @@ class LinearSmoother:
     @property
     def fills(self) -> bool:
         """Whether anything stands in for estimates that do not exist."""
-        return self.fall_back or self.empty != "nan"
+        return self.empty != "nan" or (self.fall_back and self.spec.degree > 0)
 
     def filled(self, empty: str, fall_back: bool) -> Self:
         """The smoother with what stands in for estimates that do not exist."""

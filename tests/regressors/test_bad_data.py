@@ -20,7 +20,7 @@ FIT = {
     "NaN in y": (LocalLinear(1), (X, BAD), "Input y contains NaN"),
     "inf in y": (LocalLinear(1), (X, Y + np.inf), "Input y contains infinity"),
     "lengths": (LocalLinear(1), (X, Y[:-1]), "inconsistent numbers of samples"),
-    "one dimension": (LocalLinear(1), (X[:, 0], Y), "Expected 2D array, got 1D array"),
+    "three dimensions": (LocalLinear(1), (X[:, :, None], Y), "Found array with dim 3"),
     "strings in X": (LocalLinear(1), ([["a"], ["b"]], [0, 1]), "could not convert string to float"),
     "strings in y": (LocalLinear(1), (X, ["a"] * 12), "y must hold numbers|could not convert string"),
     "sparse X": (LocalLinear(1), (sparse.csr_matrix(X), Y), "Sparse data was passed"),

@@ -40,14 +40,15 @@ class BandParts(NamedTuple):
 
 
 def band(
-    fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "sup_t", *, bias_corrected: bool = False
+    fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "sup_t", *, bias_corrected: bool = True
 ) -> Interval:
     """Band of the method that suits each column of the responses.
 
     Errors are taken as independent.  For errors correlated along the line use `multiplier_bootstrap` with
     ``scheme=MovingBlocks()``.  For clusters there are only intervals: `robust_bias_corrected` with ``method="cluster"``.
 
-    **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` the regression function.
+    **Covers** the regression function at all queries, simultaneously, as `interval` does at each; without `bias_corrected` the
+    smoothed target.
 
     Columns of two values get Jeffreys' limits with n_eff responses, at the level at which a normal error of the estimate
     would be that large somewhere: with rare successes the residuals are 0 in most windows, of no use to draws and formulas.
