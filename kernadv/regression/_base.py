@@ -25,6 +25,7 @@ from kernadv.regression._design import (
     complete_rows,
     missing_rows,
     one_dimensional,
+    response_names,
     take_rows,
     without_times,
 )
@@ -122,8 +123,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Parameters
         ----------
         X : (n, d) array, data frame or tensor; (n,) array, list, Series or tensor
-            Design points; one-dimensional ones are one column, as they are for queries.  Times (numpy, pandas, polars;
-            with a zone those of UTC) count in days since 1970-01-01, durations in days, and so do bandwidths of such columns.
+            Design points; one-dimensional ones are one column, as they are for queries.  Times (numpy, pandas, polars; with
+            a zone those of UTC) count in days since 1970-01-01, durations in days, and so do bandwidths of such columns.
             Tensors on a GPU stay there, see `backend`; the host waits while they are checked.
         y : (n,) or (n, C) array or tensor
             Responses.
@@ -157,6 +158,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         if on_device(check_choice(self.backend, "backend", BACKENDS), X):
             self._fit_on_device(spec, X, y, sample_weight, groups, frequency=frequency)
             return
+        self.response_names_ = response_names(y)
         X, y = as_columns(to_numpy(X, "X")), to_numpy(y, "y")
         self._given, complete = len(y) if hasattr(y, "__len__") else 0, None
         if self._drops:
@@ -169,7 +171,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 take_rows(each, complete) for each in (X, y, sample_weight, groups, frequency)
             )
         self.n_missing_ = 0 if complete is None else self._given - len(complete)
-        x, self._times = without_times(X)
+        x, self.times_ = without_times(X)
         x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
         response = read_response(y)
         weights = read_weights(sample_weight, x)
@@ -231,7 +233,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             smoother, kept = read_series(spec, X, y, sample_weight, groups)
             self.groups_ = smoother.names
         self._given, self._kept, self._one_response, self.n_missing_ = len(X), kept, y.ndim == 1, 0
-        self.n_features_in_, self.categories_, self._times = X.shape[1], [], {}
+        self.n_features_in_, self.categories_, self.times_ = X.shape[1], [], {}
         for name in ("feature_names_in_", "_smoother", "_quality"):  # of an earlier fit
             self.__dict__.pop(name, None)
         self._there = self._with_bandwidth_on_device(smoother)
@@ -459,7 +461,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return summary(self, self._smoother, self._fit_quality(), self._window())
 
     def plot(self, ax: Any = None, level: float = 0.95) -> Any:
-        """Plot the data, the fit, its pointwise interval and its band, in one dimension.
+        """Plot the data and the fit: over one column with its pointwise interval and its band, over two as shades.
+
+        Labels are the names of the columns and of the response, in a data frame or a Series.
 
         Parameters
         ----------
@@ -512,7 +516,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             at = self._smoother.points.take(np.zeros(len(absent), np.int64))
         else:
             X, times = without_times(X)
-            check_times(times, self._times)
+            check_times(times, self.times_)
             x = validate_data(self, X, reset=False, dtype=None if self.categories_ else np.float64)
             series = None if self.groups_ is None else find_groups(read_names(groups, x), self.groups_)
             kind, at = kind if hasattr(kind, "dtype") else x, read_points(x, self.categories_, series)

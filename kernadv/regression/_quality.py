@@ -78,7 +78,8 @@ def quality(smoother: LinearSmoother) -> Quality:
         alone, np.nan, y - residual / np.where(alone, 1.0, rest)
     )  # exactly what a refit without the point gives
     if smoother.fills and n > 1:
-        for i in np.flatnonzero(alone):
+        nothing = False if points.bandwidth is None or smoother.empty == "nearest" else points.bandwidth == 0.0
+        for i in np.flatnonzero(alone.any(axis=1) & ~np.ravel(nothing)):  # a window of no width stays so
             others = np.arange(n) != i
             loo[i] = smoother.take(others).estimate(points.take(np.array([i]))).value[0]
     edf = float(leverage[known].sum())

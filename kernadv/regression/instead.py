@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 EMPTY = ("nan", "nearest", "widen", "raise")
 #: A window that holds all points is doubled this often more: their weights are then nearly the same.
 SPARE = 4
+#: A window that is wider by this share holds the points at its edge.
+EDGE = 1e-9
 #: Most doublings.
 DOUBLINGS = 64
 #: Numbers in the distances of a block of queries.
@@ -35,7 +37,9 @@ def instead(
 ) -> Iterator[tuple[IntArray, LinearSmoother, Points]]:
     """For queries without an estimate of their own: rows, and the smoother and queries whose estimates stand in for theirs.
 
-    First, with `fall_back`, the highest lower degree that the points of the window determine.  Then, with `empty`,
+    First, with `fall_back`, the highest lower degree that the points of the window determine; where queries have windows of
+    their own that hold points at their edge only, the mean of these, since neighbours that are equally far away have equal
+    weights.  Then, with `empty`,
 
     - ``"nearest"``: the estimate at the nearest design place of the query's series that has one, for the query's levels.
       Distances are Euclidean in bandwidths, or in the metric of the neighbours; of places as near, the first in the order
@@ -77,6 +81,8 @@ def _settings(smoother: LinearSmoother, at: Points) -> Iterator[tuple[LinearSmoo
         for other in lower if j else lower[1:]:
             wide = other if at.bandwidth is not None else other.with_bandwidth(2.0**j * smoother.bandwidth)
             yield wide, 2.0**j
+        if not j and smoother.fall_back and at.bandwidth is not None:
+            yield lower[-1], 1.0 + EDGE
 
 
 def _doublings(smoother: LinearSmoother, at: Points) -> int:

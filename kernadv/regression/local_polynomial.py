@@ -54,7 +54,7 @@ class LocalPolynomial(KernelRegressor):
         or "wang_van_ryzin", "li_racine_ordered", "aitchison_aitken", "li_racine".  The order of levels that are text comes
         from a data frame (ordered categories of pandas, polars' Enum) or from here: ``{"size": ("ordered", ["S", "L"])}``.
     missing : {"raise", "drop"}
-        "drop" leaves out rows in which X, y, weights, groups or frequencies are missing (NaN, None, NaT, NA, masked).  They are
+        "drop" leaves out rows in which X, y, weights, groups or frequencies are missing (NaN, None, NaT, masked).  They are
         NaN in `loo_predict` and 0 in `hat_matrix`.  Queries with missing values get NaN.
     empty : {"nan", "nearest", "widen", "raise"}
         What becomes of queries without an estimate, since their window is empty or its points do not determine the
@@ -78,6 +78,9 @@ class LocalPolynomial(KernelRegressor):
     n_features_in_ : int
     n_missing_ : int
         Rows that were left out because of missing values.
+    times_ : dict of int to str
+        Columns that held times ("M") or durations ("m").
+    response_names_ : list of str
     feature_names_in_ : array of str
         Only if X had names.
 
@@ -133,7 +136,7 @@ class LocalPolynomial(KernelRegressor):
         return LocalPolynomialSpec(kernels.get(self.kernel), degree, check_flag(self.radial, "radial"), past)
 
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
-        given = in_days(self.bandwidth, self._times, self.n_features_in_)
+        given = in_days(self.bandwidth, self.times_, self.n_features_in_)
         smoother, self.selection_ = _choose(given, smoother)
         empty, fall_back = self._instead
         if self.selection_ is not None and empty != "widen" and not fall_back:
@@ -155,9 +158,9 @@ class LocalPolynomial(KernelRegressor):
 
     def _window(self) -> str:
         if self.bandwidth_.ndim == 2:
-            h = f"{self.bandwidth_.min():.4g} to {self.bandwidth_.max():.4g}{' days' if self._times else ''}"
+            h = f"{self.bandwidth_.min():.4g} to {self.bandwidth_.max():.4g}{' days' if self.times_ else ''}"
         else:
-            unit = [" days" if j in self._times else "" for j in range(len(self.bandwidth_))]
+            unit = [" days" if j in self.times_ else "" for j in range(len(self.bandwidth_))]
             h = ", ".join(f"{value:.4g}{days}" for value, days in zip(self.bandwidth_, unit, strict=True))
         chosen = "" if self.selection_ is None else f" selected by {self.selection_.criterion}"
         return f"bandwidth {h}{chosen}"
@@ -297,7 +300,7 @@ def _warn_alone(smoother: LinearSmoother, selector: Selector) -> None:
     if held <= spec.degree:
         warnings.warn(
             f"the selected bandwidth, at most {h.max():.4g}, is no wider than the gaps between the values of X: no window "
-            f"around one of them holds the {spec.degree + 1} places that degree {spec.degree} needs, and estimates there are "
+            f"around one of them holds the {spec.degree + 1} places that degree {spec.degree} needs: estimates there are "
             "NaN. Give a wider bandwidth, degree 0, fall_back=True or empty='widen', or make the column categorical",
             BandwidthWarning,
             stacklevel=5,

@@ -166,7 +166,7 @@ class LinearSmoother:
     @property
     def fills(self) -> bool:
         """Whether anything stands in for estimates that do not exist."""
-        return self.empty != "nan" or (self.fall_back and self.spec.degree > 0)
+        return self.empty != "nan" or (self.fall_back and (self.spec.degree > 0 or not self.spec.kernel.closed))
 
     def filled(self, empty: str, fall_back: bool) -> Self:
         """The smoother with what stands in for estimates that do not exist."""

@@ -54,7 +54,9 @@ def test_the_table_of_names():
     [("leave_one_ot", "leave_one_out"), ("dpil", "plug_in"), ("Silvermann", "silverman"), ("aiccc", "aicc")],
 )
 def test_the_nearest_name(name, guess):
-    with pytest.raises(ArgumentError, match=f"unknown bandwidth selector '{name}'; known: aicc, .*did you mean '{guess}'"):
+    with pytest.raises(
+        ArgumentError, match=f"unknown bandwidth selector '{name}'; known: aicc, .*did you mean '{guess}'"
+    ):
         LocalLinear(name).fit(BINARY, Y)
 
 
@@ -67,7 +69,9 @@ def test_no_name_is_near():
 @pytest.mark.parametrize("degree", [1, 2])
 def test_a_rule_for_few_values(selector, degree):
     """Windows around 0 and 1 hold one place: said in fitting, unless something stands in."""
-    with pytest.warns(BandwidthWarning, match="no wider than the gaps between the values of X: no window around one of them"):
+    with pytest.warns(
+        BandwidthWarning, match="no wider than the gaps between the values of X: no window around one of them"
+    ):
         fit = LocalPolynomial(degree, bandwidth=selector).fit(BINARY, Y)
     with pytest.warns(EmptyWindowWarning):
         assert np.isnan(fit.predict([0.0, 1.0])).all()

@@ -46,12 +46,12 @@ EXPECTED_FAILED_CHECKS = {
         "check_sample_weight_equivalence_on_dense_data": "leave-one-out leaves out one of several repetitions; weights are "
         "precisions, which repeat nothing, and frequency= repeats rows"
     },
-    **dict.fromkeys(
-        ("KNeighborsSmoother()", "KNeighborsSmoother(degree=1, k=0.7)"),
-        {
+    **{
+        name: {
             "check_sample_weight_equivalence_on_dense_data": "k counts rows, whatever their weights; frequency= repeats rows"
-        },
-    ),
+        }
+        for name in ("KNeighborsSmoother()", "KNeighborsSmoother(degree=1, k=0.7)")
+    },
 }
 
 

@@ -117,17 +117,18 @@ def test_neighbours_fall_back():
     x = np.concatenate([[0.0], np.ones(100), np.full(100, 2.0), [3.0]])
     fit = KNeighborsSmoother(50, degree=1).fit(x, x)
     np.testing.assert_allclose(fit.predict([0.0, 1.0, 2.0, 3.0]), [0.0, 1.0, 2.0, 3.0])
-    np.testing.assert_allclose(fit.predict([0.9, 1.1, 2.8]), [0.0, 2.0, 3.0])
+    np.testing.assert_allclose(fit.predict([0.9, 1.1, 2.8]), [1.0, 1.0, 3.0])
     with pytest.warns(EmptyWindowWarning):
         assert np.isnan(KNeighborsSmoother(50, degree=1, fall_back=False).fit(x, x).predict([0.9])).all()
 
 
 def test_one_neighbour_at_the_edge():
-    """The kernel is 0 at the only neighbour: the nearest place, or the window twice as wide."""
+    """The kernel is 0 at the only neighbours: their mean; else the nearest place, or the window twice as wide."""
     x, y = np.array([0.0, 1.0, 3.0]), np.array([5.0, 7.0, 9.0])
     weights = np.maximum(1.0 - ((x - 0.4) / 0.8) ** 2, 0.0)
+    np.testing.assert_allclose(KNeighborsSmoother(1, kernel="epanechnikov").fit(x, y).predict([0.4, 0.5]), [5.0, 6.0])
     for empty, value in (("nearest", 5.0), ("widen", weights @ y / weights.sum())):
-        fit = KNeighborsSmoother(1, kernel="epanechnikov", empty=empty).fit(x, y)
+        fit = KNeighborsSmoother(1, kernel="epanechnikov", empty=empty, fall_back=False).fit(x, y)
         np.testing.assert_allclose(fit.predict([0.0, 0.4]), [5.0, value])
 
 

@@ -47,8 +47,8 @@ def band(
     Errors are taken as independent.  For errors correlated along the line use `multiplier_bootstrap` with
     ``scheme=MovingBlocks()``.  For clusters there are only intervals: `robust_bias_corrected` with ``method="cluster"``.
 
-    **Covers** the regression function at all queries, simultaneously, as `interval` does at each; without `bias_corrected` the
-    smoothed target.
+    **Covers** the regression function at all queries, simultaneously, as `interval` does at each; without
+    `bias_corrected` the smoothed target.
 
     Columns of two values get Jeffreys' limits with n_eff responses, at the level at which a normal error of the estimate
     would be that large somewhere: with rare successes the residuals are 0 in most windows, of no use to draws and formulas.
