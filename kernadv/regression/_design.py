@@ -25,7 +25,7 @@ DURATIONS = (datetime.timedelta, np.timedelta64)
 
 def as_columns(X: Any) -> Any:
     """X, or one column of it if it is one-dimensional: a list, an array, a tensor, or a Series, whose name is kept."""
-    if is_tensor(X):
+    if is_tensor(X) or isinstance(X, np.ndarray):
         return X[:, None] if X.ndim == 1 else X
     if hasattr(X, "columns"):
         return X
@@ -166,7 +166,7 @@ def missing_rows(values: Any) -> BoolArray:
             found = np.array(absent, np.bool_).reshape(array.shape)
         else:
             found = np.zeros(array.shape, np.bool_)
-        found = found | np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else found
+        found = found | values.mask if isinstance(values, np.ma.MaskedArray) else found
     return np.asarray(found.reshape(len(found), -1).any(axis=1))
 
 

@@ -147,8 +147,8 @@ def _surface(regressor: Any, smoother: LinearSmoother, ax: Any, level: float) ->
     grid = np.stack(np.meshgrid(*sides), axis=-1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* queries have no estimate")  # blank says it
-        fitted = np.ma.masked_invalid(regressor.predict(grid.reshape(-1, 2)).reshape(SIDE, SIDE))
-    low, high = max(fitted.min(), y.min()), min(fitted.max(), y.max())  # far from the points it may be anything
+        fitted = regressor.predict(grid.reshape(-1, 2)).reshape(SIDE, SIDE)
+    low, high = max(np.nanmin(fitted), y.min()), min(np.nanmax(fitted), y.max())  # far from the points it may be anything
     levels = MaxNLocator(LEVELS).tick_values(low, high) if low < high else LEVELS
     shades = ax.contourf(*sides, fitted, levels=levels, cmap="viridis", extend="both")
     ax.scatter(

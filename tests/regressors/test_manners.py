@@ -1,6 +1,7 @@
 """What users of scikit-learn, pandas, polars and R expect: lines, Series, missing values, times, routing, pictures."""
 
 import datetime
+import re
 import warnings
 
 import numpy as np
@@ -123,7 +124,7 @@ class TestMissing:
         np.testing.assert_array_equal(loo[~GONE], less.loo_predict())
         assert fit.n_missing_ == 4
         assert "Note: 4 rows with missing values were left out." in fit.summary()
-        assert "No. observations:         56 in 2 series" in fit.summary()
+        assert re.search("No. observations: +56 in 2 series", fit.summary())
         assert fit.score(x, y, weights, groups=groups) == less.score(LINE[~GONE], Y[~GONE], groups=names[~GONE])
 
     def test_queries(self):
