@@ -254,7 +254,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Returns
         -------
         (m,) or (m, C) array or tensor, or two of them
-            NaN, with one `EmptyWindowWarning`, where the window has too few points; on a GPU without the warning.
+            NaN, with one `EmptyWindowWarning`, where the window has too few points, unless `empty` or `fall_back` say what
+            stands in; on a GPU without the warning.
         """
         if there := self._device_fit():
             if return_std:
@@ -342,7 +343,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return restore(np.stack(values, axis=-1) if several else values[0])
 
     def hat_matrix(self, X: Any, groups: Any = None) -> Any:
-        """Hat matrix S at the queries: ``predict(X) = S @ y``.  # (m, n)"""
+        """Hat matrix S at the queries: ``predict(X) = S @ y``; 0 for rows that were left out.  # (m, n)"""
         if there := self._device_fit():
             at, restore = self._device_queries(X, groups)
             every = there.hat(at)

@@ -148,7 +148,10 @@ def _surface(regressor: Any, smoother: LinearSmoother, ax: Any, level: float) ->
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* queries have no estimate")  # blank says it
         fitted = regressor.predict(grid.reshape(-1, 2)).reshape(SIDE, SIDE)
-    low, high = max(np.nanmin(fitted), y.min()), min(np.nanmax(fitted), y.max())  # far from the points it may be anything
+    low, high = (
+        max(np.nanmin(fitted), y.min()),
+        min(np.nanmax(fitted), y.max()),
+    )  # far from the points it may be anything
     levels = MaxNLocator(LEVELS).tick_values(low, high) if low < high else LEVELS
     shades = ax.contourf(*sides, fitted, levels=levels, cmap="viridis", extend="both")
     ax.scatter(

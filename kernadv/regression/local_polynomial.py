@@ -283,17 +283,16 @@ def _choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, S
 def _warn_alone(smoother: LinearSmoother, selector: Selector) -> None:
     """Warn if no window around a design place holds the places that the polynomial needs.
 
-    Criteria never choose such a bandwidth, rules of thumb may.
+    Criteria never choose such a bandwidth, rules of thumb may; windows of their own then hold a mean at least.
     """
     spec, x, h = smoother.spec, smoother.x, smoother.bandwidth
-    if isinstance(selector, CriterionSelector) or not np.isfinite(spec.kernel.support) or not spec.degree:
+    if isinstance(selector, CriterionSelector) or h.ndim == 2 or not np.isfinite(spec.kernel.support):
         return
     columns = [np.unique(column) for column in x.T]
     if len(columns) > 1:
         held = 1 if all((np.diff(places) >= own).all() for places, own in zip(columns, h, strict=True)) else len(x)
     else:
-        places, first = np.unique(x[:, 0], return_index=True)
-        width = spec.kernel.support * (h[first, 0] if h.ndim == 2 else h[0])
+        places, width = columns[0], spec.kernel.support * h[0]
         before = np.searchsorted(places, places - width, "left" if spec.kernel.closed else "right")
         after = np.searchsorted(places, places if spec.past else places + width, "right" if spec.past else "left")
         held = int((after - before).max())

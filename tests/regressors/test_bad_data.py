@@ -54,7 +54,11 @@ FIT = {
     "degree 0.5": (LocalPolynomial(0.5), (X, Y), "degree must be a whole number >= 0, got 0.5"),
     "degree True": (LocalPolynomial(True), (X, Y), "degree must be a whole number"),
     "k > n": (KNeighborsSmoother(13), (X, Y), r"k=13 neighbours are more than the points \(n_samples=12"),
-    "k 0": (KNeighborsSmoother(0), (X, Y), "k must be a whole number >= 1, or a share between 0 and 1, or .leave_one_out., got 0"),
+    "k 0": (
+        KNeighborsSmoother(0),
+        (X, Y),
+        "k must be a whole number >= 1, or a share between 0 and 1, or .leave_one_out., got 0",
+    ),
     "k 1.5": (KNeighborsSmoother(1.5), (X, Y), "k must be a whole number >= 1, or a share"),
     "k text": (KNeighborsSmoother("3"), (X, Y), "k must be a whole number >= 1, or a share"),
     "k > a group": (KNeighborsSmoother(3), (X, Y, None, [0] * 10 + [1] * 2), "k=3 neighbours are more than the points"),
