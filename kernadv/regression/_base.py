@@ -158,7 +158,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         if on_device(check_choice(self.backend, "backend", BACKENDS), X):
             self._fit_on_device(spec, X, y, sample_weight, groups, frequency=frequency)
             return
-        self.response_names_ = response_names(y)
+        named = y
         X, y = as_columns(to_numpy(X, "X")), to_numpy(y, "y")
         self._given, complete = len(y) if hasattr(y, "__len__") else 0, None
         if self._drops:
@@ -174,6 +174,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         x, self.times_ = without_times(X)
         x, y = validate_data(self, x, y, dtype=None if self._mixed else np.float64, multi_output=True, y_numeric=True)
         response = read_response(y)
+        self.response_names_ = response_names(named, response.shape[1])
         weights = read_weights(sample_weight, x)
         names = None if groups is None else read_names(groups, x)
         repeated = None
@@ -234,7 +235,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             self.groups_ = smoother.names
         self._given, self._kept, self._one_response, self.n_missing_ = len(X), kept, y.ndim == 1, 0
         self.n_features_in_, self.categories_, self.times_ = X.shape[1], [], {}
-        for name in ("feature_names_in_", "_smoother", "_quality"):  # of an earlier fit
+        for name in ("feature_names_in_", "response_names_", "_smoother", "_quality"):  # of an earlier fit
             self.__dict__.pop(name, None)
         self._there = self._with_bandwidth_on_device(smoother)
 

@@ -45,12 +45,11 @@ def one_dimensional(X: Any) -> bool:
     return not hasattr(X, "columns") and as_columns(X) is not X
 
 
-def response_names(y: Any) -> list[str]:
+def response_names(y: Any, columns: int) -> list[str]:
     """Names of the responses: those of a Series or a data frame, else "y", or the numbers of several columns."""
     if hasattr(y, "columns"):
         return [str(name) for name in y.columns]
-    name, shape = getattr(y, "name", None), np.shape(y)
-    columns = shape[1] if len(shape) == 2 else 1
+    name = getattr(y, "name", None)
     return [name if isinstance(name, str) and name else "y"] if columns == 1 else [str(c) for c in range(columns)]
 
 

@@ -298,7 +298,7 @@ def _warn_alone(smoother: LinearSmoother, selector: Selector) -> None:
         held = int((after - before).max())
     if held <= spec.degree:
         warnings.warn(
-            f"the selected bandwidth, at most {h.max():.4g}, is no wider than the gaps between the values of X: no window "
+            f"the selected bandwidth {h.max():.4g} is no wider than the gaps between the values of X: no window "
             f"around one of them holds the {spec.degree + 1} places that degree {spec.degree} needs: estimates there are "
             "NaN. Give a wider bandwidth, degree 0, fall_back=True or empty='widen', or make the column categorical",
             BandwidthWarning,
