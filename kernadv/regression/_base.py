@@ -16,10 +16,21 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kernadv._arrays import is_tensor
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
 from kernadv._typing import AnyArray, BoolArray, FloatArray
 from kernadv.moments import on_device
 from kernadv.regression import _intervals
+from kernadv.regression._design import (
+    MISSING,
+    as_columns,
+    check_times,
+    complete_rows,
+    missing_rows,
+    one_dimensional,
+    response_names,
+    take_rows,
+    without_times,
+)
 from kernadv.regression._display import plot, summary
 from kernadv.regression._input import (
     back,
@@ -39,6 +50,7 @@ from kernadv.regression.columns import read_categories
 from kernadv.regression.hat_rows import gradient
 from kernadv.regression.inference import Interval
 from kernadv.regression.inference._base import check_one_curve
+from kernadv.regression.instead import EMPTY
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
@@ -75,6 +87,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     backend: str
     categorical: dict[Any, Any] | None = None
     robust_steps: int = 0
+    missing: str = "raise"
+    empty: str = "nan"
+    fall_back: bool = False
+    _falls_back_by_default = False
     groups_: Any
 
     @abstractmethod
@@ -111,8 +127,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
         Parameters
         ----------
-        X : (n, d) array, data frame or tensor
-            Design points.  Tensors on a GPU stay there, see `backend`; the host waits while they are checked.
+        X : (n, d) array, data frame or tensor; (n,) array, list, Series or tensor
+            Design points; one-dimensional ones are one column, as they are for queries.  Times (numpy, pandas, polars; with
+            a zone those of UTC) count in days since 1970-01-01, durations in days, and so do bandwidths of such columns.
+            Tensors on a GPU stay there, see `backend`; the host waits while they are checked.
         y : (n,) or (n, C) array or tensor
             Responses.
         sample_weight : (n,) array-like, optional
@@ -145,15 +163,29 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         if on_device(check_choice(self.backend, "backend", BACKENDS), X):
             self._fit_on_device(spec, X, y, sample_weight, groups, frequency=frequency)
             return
-        x, y = to_numpy(X, "X"), to_numpy(y, "y")
+        named = y
+        X, y = as_columns(to_numpy(X, "X")), to_numpy(y, "y")
+        self._given, complete = len(y) if hasattr(y, "__len__") else 0, None
+        if self._drops:
+            sample_weight, groups, frequency = (
+                to_numpy(each, name)
+                for each, name in ((sample_weight, "sample_weight"), (groups, "groups"), (frequency, "frequency"))
+            )
+            complete = complete_rows(X, y, sample_weight, groups, frequency)
+            X, y, sample_weight, groups, frequency = (
+                take_rows(each, complete) for each in (X, y, sample_weight, groups, frequency)
+            )
+        self.n_missing_ = 0 if complete is None else self._given - len(complete)
+        x, self.times_ = without_times(X)
         steps = self._checked_steps(y)
         x, y = validate_data(
             self, x, y, dtype=None if self._mixed else np.float64, multi_output=not steps, y_numeric=True
         )
         response = read_response(y)
+        self.response_names_ = response_names(named, response.shape[1])
         weights = read_weights(sample_weight, x)
         names = None if groups is None else read_names(groups, x)
-        self._given, repeated = len(x), None
+        repeated = None
         if frequency is not None:
             repeated = read_frequency(frequency, x)
             x, response, weights = x[repeated], response[repeated], weights[repeated]
@@ -178,8 +210,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         smoother = LinearSmoother(
             spec, x, response[kept], weights[kept], series=series, levels=levels, categories=tuple(self.categories_)
         )
-        self._rows, self._one_response = kept if repeated is None else repeated[kept], y.ndim == 1
+        rows = kept if repeated is None else repeated[kept]
+        self._rows, self._one_response = rows if complete is None else complete[rows], y.ndim == 1
         self._quality: Quality | None = None
+        self._instead = check_choice(self.empty, "empty", EMPTY), check_flag(self.fall_back, "fall_back")
         # Estimates are those of `_smoother`, errors those of `_linear`; without robust steps the two are one.
         self._smoother = self._linear = self._with_bandwidth(smoother)
         if steps:
@@ -210,6 +244,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         from kernadv.regression.operators.smoother import read
 
         others["categorical"], others["robust_steps"] = self.categorical or None, self.robust_steps or None
+        others["missing"] = "drop" if self._drops else None
+        others["empty"] = None if check_choice(self.empty, "empty", EMPTY) == "nan" else self.empty
+        if check_flag(self.fall_back, "fall_back") and not self._falls_back_by_default:
+            others["fall_back"] = True
         for name, given in others.items():
             if given is not None:
                 raise ArgumentError(f"{name}= is for data in main memory, and X is a tensor on {X.device}; {IN_MEMORY}")
@@ -217,6 +255,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             raise ArgumentError(
                 f"tensors on a device are smoothed at degree 0 or 1, got degree={spec.degree}; {IN_MEMORY}"
             )
+        X = as_columns(X)
         smoother: Any
         if groups is None:
             smoother, kept = read(spec, X, y, sample_weight)
@@ -224,9 +263,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         else:
             smoother, kept = read_series(spec, X, y, sample_weight, groups)
             self.groups_ = smoother.names
-        self._given, self._kept, self._one_response = len(X), kept, y.ndim == 1
-        self.n_features_in_, self.categories_ = X.shape[1], []
-        for name in ("feature_names_in_", "_smoother", "_linear", "_quality"):  # of an earlier fit
+        self._given, self._kept, self._one_response, self.n_missing_ = len(X), kept, y.ndim == 1, 0
+        self.n_features_in_, self.categories_, self.times_ = X.shape[1], [], {}
+        for name in ("feature_names_in_", "response_names_", "_smoother", "_linear", "_quality"):  # of an earlier fit
             self.__dict__.pop(name, None)
         self._there = self._with_bandwidth_on_device(smoother)
 
@@ -246,7 +285,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Returns
         -------
         (m,) or (m, C) array or tensor, or two of them
-            NaN, with one `EmptyWindowWarning`, where the window has too few points; on a GPU without the warning.
+            NaN, with one `EmptyWindowWarning`, where the window has too few points, unless `empty` or `fall_back` say what
+            stands in; on a GPU without the warning.
         """
         if there := self._device_fit():
             if return_std:
@@ -255,7 +295,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             return restore(self._shaped(there.estimate(at)))
         at, restore = self._queries(X, groups)
         robust = self._smoother is not self._linear
-        local = self._smoother.estimate(at, square=return_std and not robust)
+        local = self._filled().estimate(at, square=return_std and not robust)
         self._report(local.defined, at)
         value = restore(self._shaped(local.value))
         if not return_std:
@@ -265,7 +305,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         scale = self._fit_quality().scale_at(at)
         return value, restore(self._shaped(np.sqrt(np.maximum(square, 0.0))[:, None] * scale))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None, frequency: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None, frequency: Any = None, groups: Any = None) -> float:
         """R^2 of the predictions: ``1 - sum w (y - predict(X))^2 / sum w (y - mean)^2``, where w = weight x frequency.
 
         Parameters
@@ -274,12 +314,23 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         y : (m,) or (m, C) array
         sample_weight : (m,) array-like, optional
         frequency : (m,) array-like of whole numbers >= 0, optional
-            As in `fit`.
+        groups : (m,) array-like, optional
+            As in `fit`.  Rows with missing values are left out if they were in fitting.
         """
+        if self._drops and not self._device_fit():
+            X, y = as_columns(to_numpy(X, "X")), to_numpy(y, "y")
+            rows = complete_rows(X, y, sample_weight, frequency, groups)
+            X, y, sample_weight, frequency, groups = (
+                take_rows(each, rows) for each in (X, y, sample_weight, frequency, groups)
+            )
         if frequency is not None:
             weights = 1.0 if sample_weight is None else np.asarray(to_numpy(sample_weight, "sample_weight"), np.float64)
             sample_weight = weights * np.bincount(read_frequency(frequency, y), minlength=len(y))
-        given = to_numpy(y, "y"), to_numpy(self.predict(X), "predictions"), to_numpy(sample_weight, "sample_weight")
+        given = (
+            to_numpy(y, "y"),
+            to_numpy(self.predict(X, groups=groups), "predictions"),
+            to_numpy(sample_weight, "sample_weight"),
+        )
         return float(r2_score(given[0], given[1], sample_weight=given[2]))
 
     def derivative(self, X: Any, order: int | tuple[int, ...] = 1, groups: Any = None) -> Any:
@@ -326,13 +377,13 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return restore(np.stack(values, axis=-1) if several else values[0])
 
     def hat_matrix(self, X: Any, groups: Any = None) -> Any:
-        """Hat matrix S at the queries: ``predict(X) = S @ y``.  # (m, n)"""
+        """Hat matrix S at the queries: ``predict(X) = S @ y``; 0 for rows that were left out.  # (m, n)"""
         if there := self._device_fit():
             at, restore = self._device_queries(X, groups)
             every = there.hat(at)
             return restore(every.new_zeros((len(every), self._given)).index_copy_(1, self._kept, every))
         at, restore = self._queries(X, groups)
-        rows = self._smoother.hat(at)
+        rows = self._filled().hat(at)
         self._report(~np.isnan(rows[:, 0]), at)
         first = np.flatnonzero(np.diff(self._rows, prepend=-1))
         if len(first) < len(self._rows):  # repetitions of a row are summed
@@ -388,7 +439,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return self._region(_intervals.interval, X, groups, level, method)
 
     def band(
-        self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None, *, bias_corrected: bool = False
+        self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None, *, bias_corrected: bool = True
     ) -> Interval:
         """Confidence bands: they cover at all queries simultaneously.
 
@@ -406,8 +457,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         groups : (m,) array-like, optional
             One band covers all queries; groups without a query do not matter.
         bias_corrected : bool
-            Cover the regression function, with a band around a fit of a higher degree; default: cover the smoothed target,
-            with a band around the estimate.
+            Cover the regression function, as `interval` does, with a band around a fit of a higher degree; False: cover the
+            smoothed target, with a band around the estimate.
 
         Returns
         -------
@@ -480,7 +531,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return summary(self, self._linear, self._fit_quality(), self._window())
 
     def plot(self, ax: Any = None, level: float = 0.95) -> Any:
-        """Plot the data, the fit, its pointwise interval and its band, in one dimension.
+        """Plot the data and the fit: over one column with its pointwise interval and its band, over two as shades.
+
+        Labels are the names of the columns and of the response, in a data frame or a Series.
 
         Parameters
         ----------
@@ -510,6 +563,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """The queries on the device of the fit, and a function that turns results into their type, or that of y."""
         self._check_groups(groups)
         there: Any = self._there
+        X = self._as_columns(X)
         if is_tensor(X):
             return there.read(X, groups), back(X if X.is_floating_point() else self._like)
         x = validate_data(self, X, reset=False, dtype=np.float64 if groups is None else None)
@@ -519,12 +573,46 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """The checked queries, and a function that turns results into their type."""
         if self._device_fit():
             raise self._only_in_memory("what is not an estimate of the regression function")
-        x = validate_data(self, to_numpy(X, "X"), reset=False, dtype=None if self.categories_ else np.float64)
         self._check_groups(groups)
-        series = None if self.groups_ is None else find_groups(read_names(groups, x), self.groups_)
-        kind = X if hasattr(X, "dtype") else x
-        at = read_points(x, self.categories_, series)
-        return at._replace(bandwidth=self._bandwidth_at(at)), back(kind)
+        kind, X, absent = X, self._as_columns(to_numpy(X, "X")), None
+        if self._drops:
+            groups = to_numpy(groups, "groups")
+            absent = missing_rows(X) if groups is None else missing_rows(X) | missing_rows(groups)
+            if absent.any() and not absent.all():  # a complete query stands in: it changes no other result
+                rows = np.where(absent, absent.argmin(), np.arange(len(absent)))
+                X, groups = take_rows(X, rows), take_rows(groups, rows)
+        if absent is not None and len(absent) and absent.all():
+            validate_data(self, X, reset=False, skip_check_array=True)
+            at = self._smoother.points.take(np.zeros(len(absent), np.int64))
+        else:
+            X, times = without_times(X)
+            check_times(times, self.times_)
+            x = validate_data(self, X, reset=False, dtype=None if self.categories_ else np.float64)
+            series = None if self.groups_ is None else find_groups(read_names(groups, x), self.groups_)
+            kind, at = kind if hasattr(kind, "dtype") else x, read_points(x, self.categories_, series)
+        restore = back(kind)
+        if absent is None or not absent.any():
+            return at._replace(bandwidth=self._bandwidth_at(at)), restore
+
+        def restored(result: FloatArray) -> Any:
+            result = result.copy()
+            result[absent] = np.nan
+            return restore(result)
+
+        return at._replace(bandwidth=self._bandwidth_at(at)), restored
+
+    def _as_columns(self, X: Any) -> Any:
+        """The queries as columns; one-dimensional ones are those of one column."""
+        if self.n_features_in_ != 1 and one_dimensional(X):
+            raise ArgumentError(
+                f"X is one-dimensional, and the fit had {self.n_features_in_} columns. Reshape your data: one query is "
+                f"X.reshape(1, -1), several are (m, {self.n_features_in_})"
+            )
+        return as_columns(X)
+
+    @property
+    def _drops(self) -> bool:
+        return check_choice(self.missing, "missing", MISSING) == "drop"
 
     def _check_groups(self, groups: Any) -> None:
         if (groups is None) != (self.groups_ is None):
@@ -548,13 +636,25 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def _fit_quality(self) -> Quality:
         if self._quality is None:
-            self._quality = quality(self._at_design_points())
+            self._quality = quality(self._filled(everywhere=True))
         return self._quality
 
-    def _at_design_points(self) -> LinearSmoother:
-        """The smoother whose errors are asked for, with a bandwidth for each design point if it changes with the query."""
-        own = None if self._linear.bandwidth.ndim == 2 else self._bandwidth_at(self._linear.points)
-        return self._linear if own is None else self._linear.with_bandwidth(own)
+    def _filled(self, everywhere: bool = False) -> LinearSmoother:
+        """The smoother with what stands in for estimates that do not exist; `everywhere`: as `_at_design_points`.
+
+        Derivatives, intervals and bands do without: they are those of `_smoother`.
+        """
+        empty, fall_back = self._instead
+        fit = self._linear if everywhere else self._smoother
+        if everywhere or empty == "nearest":
+            fit = self._at_design_points(fit)
+        return fit.filled("nan" if empty == "raise" else empty, fall_back)
+
+    def _at_design_points(self, fit: LinearSmoother | None = None) -> LinearSmoother:
+        """The smoother, with a bandwidth for each design point if it changes with the query; default: that of the errors."""
+        fit = self._linear if fit is None else fit
+        own = None if fit.bandwidth.ndim == 2 else self._bandwidth_at(fit.points)
+        return fit if own is None else fit.with_bandwidth(own)
 
     def _for_tests(self) -> LinearSmoother:
         """The smoother of the tests of `kernadv.regression.inference`, of any kind."""
@@ -588,11 +688,15 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
                 f"fewer points with positive weight than degree={degree} needs, or all in one place, within "
                 f"the {self._window()}; widen it, lower the degree, or stay inside the range of the data"
             )
+        absent = int((~defined).sum())
+        if absent and self._instead[0] == "raise":
+            raise ArgumentError(f"{absent} of {len(defined)} queries have no estimate: {why}")
         _warn_undefined(defined, why)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = not self.robust_steps
+        tags.input_tags.allow_nan = self.missing == "drop"
         tags.input_tags.string = tags.input_tags.categorical = self._mixed
         tags.regressor_tags.poor_score = coefficients(JUDGED_COLUMNS, int(self.degree)) > self._usual_points
         return tags

@@ -17,13 +17,13 @@ ALONE = 1e-12
 
 
 class Quality(NamedTuple):
-    """A fit at its own design points; the sums leave out points without an estimate.
+    """A fit at its own design points; the sums leave out points without an estimate, or with that of the nearest place.
 
     Attributes
     ----------
     fitted : (n, C) float64
     loo : (n, C) float64
-        Estimate at each point without its own response; NaN where no other point is left.
+        Estimate at each point without its own response; NaN where no other point is left, unless something stands in.
     points : int
         Number of points with an estimate.
     edf : float
@@ -64,7 +64,9 @@ def quality(smoother: LinearSmoother) -> Quality:
     ----------
     Loader (1999), Local Regression and Likelihood, section 2.3 (degrees of freedom), 2.4 (leave-one-out).
     """
-    own = smoother.estimate(smoother.points, square=True)
+    points, n = smoother.points, len(smoother.y)
+    plain = smoother.filled("nan", smoother.fall_back) if smoother.empty == "nearest" else smoother
+    own = plain.estimate(points, square=True)
     assert own.square is not None
     y, weights, known = smoother.y, smoother.weights, own.defined
     leverage = own.centre * weights
@@ -75,6 +77,11 @@ def quality(smoother: LinearSmoother) -> Quality:
     loo = np.where(
         alone, np.nan, y - residual / np.where(alone, 1.0, rest)
     )  # exactly what a refit without the point gives
+    if smoother.fills and n > 1:
+        nothing = False if points.bandwidth is None or smoother.empty == "nearest" else points.bandwidth == 0.0
+        for i in np.flatnonzero(alone.any(axis=1) & ~np.ravel(nothing)):  # a window of no width stays so
+            others = np.arange(n) != i
+            loo[i] = smoother.take(others).estimate(points.take(np.array([i]))).value[0]
     edf = float(leverage[known].sum())
     freedom = 1.0 - 2.0 * leverage + weights * own.square
     squares = weights[:, None] * residual**2

@@ -12,6 +12,7 @@ from kernadv import kernels
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
 from kernadv._typing import FloatArray
 from kernadv.regression._base import HIGHEST_DEGREE, IN_MEMORY, KernelRegressor
+from kernadv.regression._design import in_days
 from kernadv.regression.bandwidth import CriterionSelector, Selection, Selector, get
 from kernadv.regression.bandwidth._mixed import select_mixed
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -41,7 +42,7 @@ class LocalPolynomial(KernelRegressor):
     bandwidth : float, sequence of d floats, str or Selector
         **Half-width of a compact kernel's support, scale of other kernels**: a number for all columns, one a column (lambda
         for categorical columns), or how `fit` selects it, see `kernadv.regression.bandwidth`.  With categorical columns
-        "leave_one_out", "gcv" and "aicc" select all bandwidths together.
+        "leave_one_out", "gcv" and "aicc" select all bandwidths together.  Of columns of times: in days, or a timedelta.
     kernel : str or Kernel
         See `kernadv.kernels`.
     radial : bool
@@ -55,6 +56,15 @@ class LocalPolynomial(KernelRegressor):
     robust_steps : int
         Number of refits with Cleveland's bisquare weights, so that responses far from the fit count little or nothing; for
         one response in main memory.  The bandwidth is chosen before them, by a criterion that outliers do move.  See Notes.
+    missing : {"raise", "drop"}
+        "drop" leaves out rows in which X, y, weights, groups or frequencies are missing (NaN, None, NaT, masked).  They are
+        NaN in `loo_predict` and 0 in `hat_matrix`.  Queries with missing values get NaN.
+    empty : {"nan", "nearest", "widen", "raise"}
+        What becomes of queries without an estimate, since their window is empty or its points do not determine the
+        polynomial: NaN and a warning; the estimate at the nearest place that has one; that of the first of the windows 2 h,
+        4 h, 8 h, ... that has one, for each query alone; an error that counts them.  See `kernadv.regression.instead`.
+    fall_back : bool
+        Before that, whether to take a lower degree, the highest one that the points of the window determine.
     backend : {"auto", "numba", "torch"}
         With "auto" tensors on a GPU are smoothed there, at degree 0 or 1, and everything else in main memory (documentation,
         "Regressors on a GPU"); with "numba" everything in main memory; "torch" does with all tensors as with those on a GPU.
@@ -69,6 +79,11 @@ class LocalPolynomial(KernelRegressor):
         Groups seen in fitting.
     categories_ : list of Category
     n_features_in_ : int
+    n_missing_ : int
+        Rows that were left out because of missing values.
+    times_ : dict of int to str
+        Columns that held times ("M") or durations ("m").
+    response_names_ : list of str
     feature_names_in_ : array of str
         Only if X had names.
 
@@ -110,6 +125,9 @@ class LocalPolynomial(KernelRegressor):
         side: str = "both",
         categorical: dict[Any, Any] | None = None,
         robust_steps: int = 0,
+        missing: str = "raise",
+        empty: str = "nan",
+        fall_back: bool = False,
         backend: str = "auto",
     ) -> None:
         self.degree = degree
@@ -119,6 +137,9 @@ class LocalPolynomial(KernelRegressor):
         self.side = side
         self.categorical = categorical
         self.robust_steps = robust_steps
+        self.missing = missing
+        self.empty = empty
+        self.fall_back = fall_back
         self.backend = backend
 
     def _spec(self) -> LocalPolynomialSpec:
@@ -127,7 +148,11 @@ class LocalPolynomial(KernelRegressor):
         return LocalPolynomialSpec(kernels.get(self.kernel), degree, check_flag(self.radial, "radial"), past)
 
     def _with_bandwidth(self, smoother: LinearSmoother) -> LinearSmoother:
-        smoother, self.selection_ = choose(self.bandwidth, smoother)
+        given = in_days(self.bandwidth, self.times_, self.n_features_in_)
+        smoother, self.selection_ = choose(given, smoother)
+        empty, fall_back = self._instead
+        if self.selection_ is not None and empty != "widen" and not fall_back:
+            _warn_alone(smoother, get(self.bandwidth))
         self._selector = self.bandwidth
         self.bandwidth_ = smoother.bandwidth
         for category, smoothing in zip(self.categories_, smoother.smoothing.tolist(), strict=True):
@@ -145,9 +170,10 @@ class LocalPolynomial(KernelRegressor):
 
     def _window(self) -> str:
         if self.bandwidth_.ndim == 2:
-            h = f"{self.bandwidth_.min():.4g} to {self.bandwidth_.max():.4g}"
+            h = f"{self.bandwidth_.min():.4g} to {self.bandwidth_.max():.4g}{' days' if self.times_ else ''}"
         else:
-            h = ", ".join(f"{value:.4g}" for value in self.bandwidth_)
+            unit = [" days" if j in self.times_ else "" for j in range(len(self.bandwidth_))]
+            h = ", ".join(f"{value:.4g}{days}" for value, days in zip(self.bandwidth_, unit, strict=True))
         chosen = "" if self.selection_ is None else f" selected by {self.selection_.criterion}"
         return f"bandwidth {h}{chosen}"
 
@@ -164,6 +190,9 @@ class _FixedDegree(LocalPolynomial):
         side: str = "both",
         categorical: dict[Any, Any] | None = None,
         robust_steps: int = 0,
+        missing: str = "raise",
+        empty: str = "nan",
+        fall_back: bool = False,
         backend: str = "auto",
     ) -> None:
         self.bandwidth = bandwidth
@@ -172,6 +201,9 @@ class _FixedDegree(LocalPolynomial):
         self.side = side
         self.categorical = categorical
         self.robust_steps = robust_steps
+        self.missing = missing
+        self.empty = empty
+        self.fall_back = fall_back
         self.backend = backend
 
 
@@ -180,7 +212,7 @@ class NadarayaWatson(_FixedDegree):
 
     Parameters
     ----------
-    bandwidth, kernel, radial, side, categorical, robust_steps, backend
+    bandwidth, kernel, radial, side, categorical, robust_steps, missing, empty, fall_back, backend
         As in `LocalPolynomial`.
 
     References
@@ -202,7 +234,7 @@ class LocalLinear(_FixedDegree):
 
     Parameters
     ----------
-    bandwidth, kernel, radial, side, categorical, robust_steps, backend
+    bandwidth, kernel, radial, side, categorical, robust_steps, missing, empty, fall_back, backend
         As in `LocalPolynomial`.
 
     References
@@ -260,6 +292,32 @@ def choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, Se
         return smoother.with_bandwidth(span), None
     selection = selector.select(smoother)
     return smoother.with_bandwidth(selection.bandwidth), selection
+
+
+def _warn_alone(smoother: LinearSmoother, selector: Selector) -> None:
+    """Warn if no window around a design place holds the places that the polynomial needs.
+
+    Criteria never choose such a bandwidth, rules of thumb may; windows of their own then hold a mean at least.
+    """
+    spec, x, h = smoother.spec, smoother.x, smoother.bandwidth
+    if isinstance(selector, CriterionSelector) or h.ndim == 2 or not np.isfinite(spec.kernel.support):
+        return
+    columns = [np.unique(column) for column in x.T]
+    if len(columns) > 1:
+        held = 1 if all((np.diff(places) >= own).all() for places, own in zip(columns, h, strict=True)) else len(x)
+    else:
+        places, width = columns[0], spec.kernel.support * h[0]
+        before = np.searchsorted(places, places - width, "left" if spec.kernel.closed else "right")
+        after = np.searchsorted(places, places if spec.past else places + width, "right" if spec.past else "left")
+        held = int((after - before).max())
+    if held <= spec.degree:
+        warnings.warn(
+            f"the selected bandwidth {h.max():.4g} is no wider than the gaps between the values of X: no window "
+            f"around one of them holds the {spec.degree + 1} places that degree {spec.degree} needs: estimates there are "
+            "NaN. Give a wider bandwidth, degree 0, fall_back=True or empty='widen', or make the column categorical",
+            BandwidthWarning,
+            stacklevel=5,
+        )
 
 
 def _choose_on_device(

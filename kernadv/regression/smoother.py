@@ -20,6 +20,7 @@ from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression._threads import blocks
 from kernadv.regression.columns import Category
 from kernadv.regression.hat_rows import BLOCK, determines, hat_rows
+from kernadv.regression.instead import instead
 from kernadv.regression.level_moments import LevelMoments, few_levels
 from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import (
@@ -87,6 +88,10 @@ class LinearSmoother:
         Bandwidth lambda of each categorical column.
     metric : str or callable
         Distance for radial kernels, see `sklearn.metrics.pairwise_distances`.
+    empty : {"nan", "nearest", "widen"}
+    fall_back : bool
+        What stands in for an estimate that its window does not determine, see `kernadv.regression.instead`.  It does so in
+        `estimate` of the value and in `hat`; moments, derivatives and inference do without.
 
     Examples
     --------
@@ -112,6 +117,8 @@ class LinearSmoother:
     categories: tuple[Category, ...] = ()
     smoothing: FloatArray = field(default_factory=lambda: np.empty(0))
     metric: Any = "euclidean"
+    empty: str = "nan"
+    fall_back: bool = False
 
     # ------------------------------------------------------------------------------------------------ the data
 
@@ -155,6 +162,15 @@ class LinearSmoother:
         """The smoother of a higher degree, whose bias is of a smaller order; default: `correction` degrees more."""
         degree = self.spec.degree + (correction(self.spec) if by is None else by)
         return replace(self, spec=replace(self.spec, degree=degree))
+
+    @property
+    def fills(self) -> bool:
+        """Whether anything stands in for estimates that do not exist."""
+        return self.empty != "nan" or (self.fall_back and (self.spec.degree > 0 or not self.spec.kernel.closed))
+
+    def filled(self, empty: str, fall_back: bool) -> Self:
+        """The smoother with what stands in for estimates that do not exist."""
+        return self._same_design({"empty": empty, "fall_back": fall_back})
 
     def sorted_rows(self) -> IntArray:
         """Rows by series, x, levels, y and weight: an order that does not depend on the given one.  # (n,)"""
@@ -208,6 +224,17 @@ class LinearSmoother:
         square : bool
             Whether to compute `Estimates.square`.
         """
+        out = self._own_estimate(at, derivative, square)
+        if derivative is None:
+            for rows, other, queries in instead(self, at, out.defined):
+                part = other.estimate(queries, square=square)
+                out.value[rows], out.centre[rows], out.defined[rows] = part.value, part.centre, part.defined
+                if out.square is not None:
+                    out.square[rows] = part.square
+        return out
+
+    def _own_estimate(self, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Estimates:
+        """Estimates from the window of each query, with the degree of the smoother."""
         if not self.by_rows:
             local = self.moments(at, derivative)
             value, centre, defined = local.value, local.row[:, 0].copy(), local.defined
@@ -216,7 +243,7 @@ class LinearSmoother:
             value, centre, norm, defined = self._by_levels(at, derivative, square)
         else:
             value, centre, norm, defined = self._by_rows(at, derivative)
-        defined = defined & self._reached(at)
+        defined = defined & self.reached(at)
         value[~defined], centre[~defined] = np.nan, np.nan
         return Estimates(value, centre, np.where(defined, norm, np.nan) if square else None, defined)
 
@@ -286,6 +313,13 @@ class LinearSmoother:
     @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
     def hat(self, at: Points) -> FloatArray:
         """Rows of the hat matrix: ``estimate(at).value = hat(at) @ y``; NaN where there is no estimate.  # (m, n)"""
+        rows = self._own_hat(at)
+        for part, other, queries in instead(self, at, ~np.isnan(rows[:, 0])):
+            rows[part] = other.hat(queries)
+        return rows
+
+    def _own_hat(self, at: Points) -> FloatArray:
+        """Rows from the window of each query, with the degree of the smoother."""
         if self.by_rows:
             rows = np.concatenate([block.hat for block in hat_rows(self, at)])
         elif self.series is None:
@@ -296,7 +330,7 @@ class LinearSmoother:
                 own = self._hat_of(part)
                 rows[part.block], defined[part.queries] = own, ~np.isnan(own[:, 0])
             rows[~defined] = np.nan
-        rows[~self._reached(at)] = np.nan
+        rows[~self.reached(at)] = np.nan
         return rows
 
     def hat_blocks(self, at: Points) -> Iterator[tuple[slice, FloatArray]]:
@@ -314,7 +348,7 @@ class LinearSmoother:
         bandwidth = self.bandwidth if at.bandwidth is None else at.bandwidth
         return apart(self.x, self.series, at.x, at.series, self.spec.kernel, bandwidth)
 
-    def _reached(self, at: Points) -> BoolArray:
+    def reached(self, at: Points) -> BoolArray:
         """Whether the query's series was fitted and, one-sided, has a point at or before it.  # (m,)"""
         if not self.spec.past:
             return at.known

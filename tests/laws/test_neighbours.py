@@ -85,13 +85,14 @@ def test_every_kernel_by_its_definition(design, kernel, ties, scale):
         k = min(k, len(np.unique(x, axis=0)))
     distance = np.linalg.norm(x - at[:, None], axis=2)
     weights = np.random.default_rng(k).random(len(y)) + 0.5
-    fit = KNeighborsSmoother(k, kernel=kernel, ties=ties, scale=scale).fit(x, y, weights)
+    settings = {"kernel": kernel, "ties": ties, "scale": scale, "fall_back": False}
+    fit = KNeighborsSmoother(k, **settings).fit(x, y, weights)
     expected = by_definition(distance, y, x, k, kernel, ties, scale, weights)
     got, hat = (_quietly(ask, at) for ask in (fit.predict, fit.hat_matrix))
     np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(hat @ y, expected, rtol=1e-7, atol=1e-9)
     order = np.random.default_rng(0).permutation(len(y))
-    turned = KNeighborsSmoother(k, kernel=kernel, ties=ties, scale=scale).fit(x[order], y[order], weights[order])
+    turned = KNeighborsSmoother(k, **settings).fit(x[order], y[order], weights[order])
     np.testing.assert_allclose(_quietly(turned.predict, at), got, rtol=1e-9, atol=1e-12)
 
 
@@ -112,7 +113,7 @@ def test_metrics(metric, name, k):
     else:
         distance = rounded(pairwise_distances(at, x, metric=metric), metric)
     for kernel in ("uniform", "tricube", "inverse_distance"):
-        got = _quietly(KNeighborsSmoother(k, kernel=kernel, metric=metric).fit(x, y).predict, at)
+        got = _quietly(KNeighborsSmoother(k, kernel=kernel, metric=metric, fall_back=False).fit(x, y).predict, at)
         if kernel == "inverse_distance":
             inside = distance <= kth(distance, x, k)[:, None] * (1.0 + TIE)
             near = np.where(distance > 0.0, 1.0 / np.where(distance > 0.0, distance, 1.0), np.inf)

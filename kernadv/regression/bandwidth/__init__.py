@@ -28,9 +28,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from difflib import get_close_matches
 from typing import Any
 
-from kernadv._errors import ArgumentTypeError, check_choice
+from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._criterion import CriterionSelector
 
@@ -43,9 +45,26 @@ SELECTORS: dict[str, Selector] = {
     if not module.name.startswith("_")
     for selector in importlib.import_module(f"{__name__}.{module.name}").SELECTORS
 }
+#: Other names, after `plain`: those of np, statsmodels, KernSmooth, locfit, nprobust and stats.
+ALIASES = {
+    **dict.fromkeys(("loo", "loo_cv", "loocv", "cv", "cv_ls", "lscv", "ls_cv"), "leave_one_out"),
+    **dict.fromkeys(("aic", "cv_aic", "aic_c"), "aicc"),
+    **dict.fromkeys(("dpill", "rsw", "ruppert_sheather_wand", "dpi", "direct_plug_in", "plugin"), "plug_in"),
+    **dict.fromkeys(("rot", "normal_reference", "scott", "nrd", "bw_nrd"), "rule_of_thumb"),
+    **dict.fromkeys(("nrd0", "bw_nrd0"), "silverman"),
+    **dict.fromkeys(("kfold", "k_fold_cv", "cv_kfold"), "k_fold"),
+    **dict.fromkeys(("hblock", "h_block_cv", "block_cv"), "h_block"),
+    **dict.fromkeys(("oscv", "one_sided_cv"), "one_sided"),
+    **dict.fromkeys(("mse_dpi", "mse"), "mse_optimal"),
+    **dict.fromkeys(("knn", "neighbors", "nearest_neighbors"), "k_neighbors"),
+    "mse_rot": "mse_rule",
+    "imse_rot": "quartic_rule",
+    "generalized_cross_validation": "gcv",
+    "intersection_of_confidence_intervals": "lepski",
+}
 _CLASSES: dict[str, type[Selector]] = {type(selector).__name__: type(selector) for selector in SELECTORS.values()}
 
-__all__ = ["SELECTORS", "CriterionSelector", "Selection", "Selector", "get", *sorted(_CLASSES)]
+__all__ = ["ALIASES", "SELECTORS", "CriterionSelector", "Selection", "Selector", "get", *sorted(_CLASSES)]
 
 
 def __getattr__(name: str) -> Any:
@@ -57,10 +76,13 @@ def __getattr__(name: str) -> Any:
 def get(selector: str | Selector) -> Selector:
     """Return the selector of that name; a `Selector` is returned as it is.
 
+    Capitals do not matter, and blanks, points and hyphens are underscores.  The usual names of other packages are known too,
+    see `ALIASES`: ``get("CV.LS")`` is ``get("leave_one_out")``.
+
     Raises
     ------
     ArgumentError
-        If the name is unknown; the message lists the known ones.
+        If the name is unknown; the message lists the known ones, and the nearest.
     """
     if isinstance(selector, Selector):
         return selector
@@ -68,4 +90,15 @@ def get(selector: str | Selector) -> Selector:
         raise ArgumentTypeError(
             f"bandwidth selector must be a name or a Selector, got {selector!r}; names: {', '.join(sorted(SELECTORS))}"
         )
-    return SELECTORS[check_choice(selector, "bandwidth selector", SELECTORS)]
+    name = plain(selector)
+    name = ALIASES.get(name, name)
+    if name not in SELECTORS:
+        near = get_close_matches(name, [*SELECTORS, *ALIASES], 1)
+        guess = f"; did you mean {ALIASES.get(near[0], near[0])!r}?" if near else ""
+        raise ArgumentError(f"unknown bandwidth selector {selector!r}; known: {', '.join(sorted(SELECTORS))}{guess}")
+    return SELECTORS[name]
+
+
+def plain(name: str) -> str:
+    """A name in small letters, with underscores for blanks, points and hyphens."""
+    return re.sub(r"[\s.\-]+", "_", name.strip()).lower()

@@ -25,6 +25,8 @@ COARSE = 5
 FINE = 3
 #: Stands for inf where parabolas are fitted.
 LARGE = 1e100
+#: A point this near the middle of its bracket counts as at it: rounding, which depends on the unit of x, decides nothing.
+MIDDLE = 1e-9
 #: Smaller relative differences of a criterion are rounding errors.
 EXACT = 1e-10
 
@@ -70,13 +72,14 @@ def golden(
         r, q = (x - w) * (f_x - f_v), (x - v) * (f_x - f_w)
         p, q = (x - v) * q - (x - w) * r, 2.0 * (q - r)
         p, q = (-p, q) if q > 0.0 else (p, -q)
+        left = x < middle - MIDDLE
         inside = q * (low - x - PRECISION) < p < q * (high - x + PRECISION)  # rounding at an end decides nothing
         if inside and abs(p) < abs(0.5 * q * before):  # the vertex of the parabola
             before, step = step, p / q
             if min(x + step - low, high - x - step) < PRECISION:
-                step = 0.5 * PRECISION if x < middle else -0.5 * PRECISION
+                step = 0.5 * PRECISION if left else -0.5 * PRECISION
         else:
-            before = high - x if x < middle else low - x
+            before = high - x if left else low - x
             step = (1.0 - GOLDEN) * before
         at = x + (step if abs(step) >= 0.5 * PRECISION else copysign(0.5 * PRECISION, step))
         at = round(at / GRAIN) * GRAIN

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, check_count
+from kernadv._errors import ArgumentError, check_count, check_range
 from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection
@@ -36,6 +36,8 @@ class KNeighbors(CriterionSelector):
         Most values of k in the first search; it is then refined to the last neighbour.
     most : int, optional
         Largest k; default: half of the points of the largest series, but at least 50.
+    precision : float
+        Share of k to which the search goes on; 0: to the last neighbour.
 
     References
     ----------
@@ -45,6 +47,7 @@ class KNeighbors(CriterionSelector):
     """
 
     most: int | None = None
+    precision: float = 0.0
 
     name = "k_neighbors"
     criterion: ClassVar[str] = "leave-one-out CV of k neighbours"
@@ -53,6 +56,7 @@ class KNeighbors(CriterionSelector):
         super().__post_init__()
         if self.bounds is not None:
             raise ArgumentError(f"k_neighbors takes no bounds but most, the largest k, got bounds={self.bounds!r}")
+        check_range(self.precision, "precision", 0.0)
         if self.most is not None:
             check_count(self.most, "most")
 
@@ -83,7 +87,18 @@ class KNeighbors(CriterionSelector):
         inside = at is None and len(sample.x) == len(x)
         if sample.n_series > 1 and not inside:
             raise ArgumentError("k_neighbors over series is for the design points: leave out `at` and rows of weight 0")
-        grid = self.grid(sample)
+        found = self.search(sample, self.grid(sample))
+        k = int(found.bandwidth[0])
+        given = x[sample.row]  # no distance is rounded twice
+        if inside:
+            width = np.empty(len(x))
+            width[sample.row] = _distance(sample, given, k)
+        else:
+            width = _distance(sample, given, k, x if at is None else at)
+        return replace(found, bandwidth=width[:, None])
+
+    def search(self, sample: Ordered, grid: FloatArray) -> Selection:
+        """The best k, as `Selection.bandwidth` (1,), from a first search over a grid (H, 1)."""
         if not sample.variance.any():
             curve, flat = np.zeros(len(grid)), True
         else:
@@ -93,15 +108,8 @@ class KNeighbors(CriterionSelector):
             flat = self.flat(curve[np.isfinite(curve)], sample)
             grid, curve = self._refine(sample, grid, curve, scored)
         best = lowest(curve)
-        k = int(grid[best, 0])
         edge = best in (int(np.argmax(np.isfinite(curve))), len(grid) - 1)
-        given = x[sample.row]  # no distance is rounded twice
-        if inside:
-            width = np.empty(len(x))
-            width[sample.row] = _distance(sample, given, k)
-        else:
-            width = _distance(sample, given, k, x if at is None else at)
-        return Selection(width[:, None], grid, curve, self.criterion, edge, flat, float(curve[best]))
+        return Selection(grid[best], grid, curve, self.criterion, edge, flat, float(curve[best]))
 
     def _refine(
         self, sample: Ordered, grid: FloatArray, curve: FloatArray, scored: BoolArray
@@ -112,7 +120,7 @@ class KNeighbors(CriterionSelector):
             k = grid[:, 0]
             inside = np.rint(np.linspace(k[max(best - 1, 0)], k[min(best + 1, len(k) - 1)], 9))
             new = np.setdiff1d(inside, k)
-            if not len(new):
+            if not len(new) or inside[-1] - inside[0] <= self.precision * k[best]:
                 return grid, curve
             values = in_parallel(lambda h: self.at(sample, h, scored), list(new[:, None]))
             order = np.argsort(np.concatenate([k, new]))
