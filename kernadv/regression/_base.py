@@ -26,7 +26,7 @@ from kernadv.regression._design import (
     check_times,
     complete_rows,
     missing_rows,
-    one_dimensional,
+    query_columns,
     response_names,
     take_rows,
     without_times,
@@ -563,7 +563,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """The queries on the device of the fit, and a function that turns results into their type, or that of y."""
         self._check_groups(groups)
         there: Any = self._there
-        X = self._as_columns(X)
+        X = query_columns(X, self.n_features_in_)
         if is_tensor(X):
             return there.read(X, groups), back(X if X.is_floating_point() else self._like)
         x = validate_data(self, X, reset=False, dtype=np.float64 if groups is None else None)
@@ -574,7 +574,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         if self._device_fit():
             raise self._only_in_memory("what is not an estimate of the regression function")
         self._check_groups(groups)
-        kind, X, absent = X, self._as_columns(to_numpy(X, "X")), None
+        kind, X, absent = X, query_columns(to_numpy(X, "X"), self.n_features_in_), None
         if self._drops:
             groups = to_numpy(groups, "groups")
             absent = missing_rows(X) if groups is None else missing_rows(X) | missing_rows(groups)
@@ -600,15 +600,6 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             return restore(result)
 
         return at._replace(bandwidth=self._bandwidth_at(at)), restored
-
-    def _as_columns(self, X: Any) -> Any:
-        """The queries as columns; one-dimensional ones are those of one column."""
-        if self.n_features_in_ != 1 and one_dimensional(X):
-            raise ArgumentError(
-                f"X is one-dimensional, and the fit had {self.n_features_in_} columns. Reshape your data: one query is "
-                f"X.reshape(1, -1), several are (m, {self.n_features_in_})"
-            )
-        return as_columns(X)
 
     @property
     def _drops(self) -> bool:

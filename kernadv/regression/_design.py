@@ -40,9 +40,20 @@ def as_columns(X: Any) -> Any:
     return array[:, None] if array.ndim == 1 else X
 
 
-def one_dimensional(X: Any) -> bool:
-    """Whether `as_columns` makes one column of X."""
-    return not hasattr(X, "columns") and as_columns(X) is not X
+def query_columns(X: Any, columns: int) -> Any:
+    """The queries of a fit of so many columns, as columns; one-dimensional ones are those of one column.
+
+    Raises
+    ------
+    ArgumentError
+        If they are one-dimensional and the fit had several columns.
+    """
+    if columns != 1 and not hasattr(X, "columns") and as_columns(X) is not X:
+        raise ArgumentError(
+            f"X is one-dimensional, and the fit had {columns} columns. Reshape your data: one query is X.reshape(1, -1), "
+            f"several are (m, {columns})"
+        )
+    return as_columns(X)
 
 
 def response_names(y: Any, columns: int) -> list[str]:

@@ -17,6 +17,7 @@ from kernadv._errors import ArgumentError, check_choice, check_count, check_flag
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression import families
 from kernadv.regression._base import HIGHEST_DEGREE, JUDGED_COLUMNS, JUDGED_ROWS, _warn_undefined
+from kernadv.regression._design import as_columns, query_columns
 from kernadv.regression._input import back, read_weights, to_numpy
 from kernadv.regression.bandwidth import Selection, Selector
 from kernadv.regression.bandwidth._likelihood import SELECTORS
@@ -104,7 +105,7 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Parameters
         ----------
         X : (n, d) array, data frame or tensor
-            Design points.
+            Design points; one-dimensional ones are one column.
         y : (n,) array or tensor
             Responses of the family.
         sample_weight : (n,) array-like, optional
@@ -128,7 +129,9 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self._family = families.get(self.family)
         degree = check_count(self.degree, "degree", 0, HIGHEST_DEGREE)
         spec = LocalPolynomialSpec(kernels.get(self.kernel), degree, check_flag(self.radial, "radial"))
-        x, response = validate_data(self, to_numpy(X, "X"), to_numpy(y, "y"), dtype=np.float64, y_numeric=True)
+        x, response = validate_data(
+            self, as_columns(to_numpy(X, "X")), to_numpy(y, "y"), dtype=np.float64, y_numeric=True
+        )
         response = np.asarray(response, np.float64)
         self._family.check(response)
         weights = read_weights(sample_weight, x)
@@ -165,7 +168,7 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _queries(self, X: Any) -> tuple[LocalLikelihoods, Any]:
         """Estimates at the checked queries, and a function that turns results into their type."""
         check_is_fitted(self)
-        x = validate_data(self, to_numpy(X, "X"), reset=False, dtype=np.float64)
+        x = validate_data(self, query_columns(to_numpy(X, "X"), self.n_features_in_), reset=False, dtype=np.float64)
         found = self._maximise(x)
         _warn_undefined(~np.isnan(found.link), WHY_UNDEFINED)
         return found, back(X if hasattr(X, "dtype") else x)
