@@ -32,7 +32,6 @@ from kernadv.regression._input import (
 )
 from kernadv.regression._quality import Quality, quality
 from kernadv.regression.columns import read_categories
-from kernadv.regression.hat_rows import gradient
 from kernadv.regression.inference import Interval
 from kernadv.regression.inference._base import check_one_curve
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -285,10 +284,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         else:
             orders = [order if isinstance(order, tuple) else (order,)]
         orders = [self._checked_order(one, columns) for one in orders]
-        if self._smoother.spec.degree == 0 and sum(orders[0]) == 1:
-            each = [gradient(self._smoother, at, one.index(1)) for one in orders]
-        else:
-            each = [self._smoother.estimate(at, one).value for one in orders]
+        each = [self._smoother.estimate(at, one).value for one in orders]
         self._report(np.asarray(~np.isnan(each[0]).any(axis=1)), at)
         values = [self._shaped(value) for value in each]
         return restore(np.stack(values, axis=-1) if several else values[0])
