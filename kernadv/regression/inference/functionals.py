@@ -1,0 +1,375 @@
+"""Linear functionals of the responses, ``sum_j l_j y_j``: their errors for independent, clustered or serial noise.
+
+Values, derivatives, means of them and differences between them are such functionals; l are rows of the hat matrix, or sums of
+them.  The noise of a fit shows in its residuals ``e = R y``, ``R = I - S``, which are smaller than the noise and correlated
+in another way.  So each kind of errors has a working model with correlations Omega.  It is estimated so that the residuals of
+such noise would have the correlations that are seen, and every variance is unbiased if the model is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.signal import lfilter, lfiltic
+from scipy.special import stdtrit
+
+from kernadv._errors import ArgumentError, check_choice
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression.smoother import LinearSmoother, coefficients
+
+#: Kinds of errors; "auto" is "cluster" if the fit has clusters, else "independent".
+ERRORS = ("auto", "independent", "cluster", "serial")
+#: With more points, residuals are taken as those of leave-one-out: the exact corrections take n^3 steps.
+EXACT = 2000
+#: Share of a variance that points without a residual may have.
+LOST = 1e-10
+#: Directions of the residuals whose variance is below this share of the noise show nothing.
+SHOWN = 1e-6
+#: Largest correlation of a working model, highest order of its autoregression, and steps that fit it to the residuals.
+STRONGEST, ORDERS, STEPS = 0.97, 4, 40
+#: Change of the coefficients for the derivative of a variance in them.
+STEP = 1e-4
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Residuals of a fit, in units in which the noise has one variance, and how they come from the noise.
+
+    Attributes
+    ----------
+    root : (n,) float64
+        Square roots of the observation weights.
+    value : (n, C) float64
+        ``sqrt(omega) e``; 0 where nothing else is in the window.
+    known : (n,) bool
+        Where there is a residual.
+    rest : (n,) float64
+        Variance of each residual if the noise is independent, of variance 1.
+    make : (n, n) float64, or None
+        R; None for more than `EXACT` points, where it counts as diagonal.
+    coefficients : int
+        Of the local polynomial.
+    """
+
+    root: FloatArray
+    value: FloatArray
+    known: BoolArray
+    rest: FloatArray
+    make: FloatArray | None
+    coefficients: int
+
+    def covariance(self, omega: FloatArray) -> FloatArray:
+        """Of the residuals of noise with covariance Omega, of all points.  # (n, n)"""
+        assert self.make is not None
+        return np.asarray(self.make @ omega @ self.make.T)
+
+
+def residuals_of(fit: LinearSmoother) -> Residuals:
+    """The residuals of a fit at its design points; raises if there are none."""
+    root, points = np.sqrt(fit.weights / fit.weights.mean()), fit.points
+    own = fit.estimate(points)
+    left = 1.0 - own.centre * fit.weights
+    known = own.defined & (left > LOST)
+    if not known.any():
+        raise ArgumentError(
+            "no point has another one with weight in its window, so there are no residuals; widen the bandwidth, or use a "
+            "kernel that does not interpolate"
+        )
+    value = np.where(known[:, None], root[:, None] * (fit.y - own.value), 0.0)
+    make, rest = None, np.where(known, left, 1.0)
+    if len(root) <= EXACT:
+        make = np.where(known[:, None], np.eye(len(root)) - root[:, None] * fit.hat(points) / root, 0.0)
+        rest = np.where(known, (make**2).sum(1), 1.0)
+    return Residuals(root, value, known, rest, make, coefficients(fit.x.shape[1], fit.spec.degree))
+
+
+class Errors(Protocol):
+    """A kind of errors, fitted to one response."""
+
+    def variance(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Variance and its degrees of freedom, of functionals of the scaled responses.  # (m,), (m,)"""
+
+    def draws(self, draws: int, rng: np.random.Generator) -> FloatArray:
+        """Noise like that of the fit.  # (n, draws)"""
+
+    def of_draws(self, rows: FloatArray, noise: FloatArray) -> FloatArray:
+        """Variances of the functionals, estimated from the residuals of each draw.  # (m, draws)"""
+
+
+class Clustered:
+    """Noise with correlation in its cluster; each point is a cluster of its own if errors are independent.
+
+    The variance is ``sum_g (l_g' A_g e_g)^2`` with matrices A_g that make it unbiased for the working model, correlation r
+    between any two points of a cluster (CR2; HC2 if each point is alone).  r is the one with which the residuals have the
+    sums of squares that are seen.  The degrees of freedom are those of Satterthwaite in the same model.  Right for any
+    correlation in clusters, when these are many; the working model serves for few.
+
+    References
+    ----------
+    Bell and McCaffrey (2002), Bias reduction in standard errors for linear regression with multi-stage samples, Survey
+    Methodology 28 (CR2, degrees of freedom).
+    Imbens and Kolesar (2016), Robust standard errors in small samples, REStat 98 (the working model of random effects).
+    Pustejovsky and Tipton (2018), Small-sample methods for cluster-robust variance estimation, JBES 36, equation 9.
+    """
+
+    def __init__(self, residuals: Residuals, column: int, cluster: IntArray) -> None:
+        self._order = np.argsort(cluster, kind="stable")
+        self._first = np.flatnonzero(np.diff(cluster[self._order], prepend=-1))
+        self._ends = np.append(self._first[1:], len(cluster))
+        self._alone = len(self._first) == len(cluster)
+        self._residuals, self._e = residuals, residuals.value[self._order, column]
+        make = residuals.make
+        self._make = None if make is None else make[self._order][:, self._order]
+        self._shared: FloatArray | None = None
+        if self._make is not None:
+            self._shared = np.add.reduceat(self._make, self._first, axis=1)  # (n, G)
+        self.correlation = 0.0 if self._alone else self._within()
+        self._fit_model()
+
+    def _within(self) -> float:
+        """Correlation in clusters: the random effects whose residuals have these two sums of squares."""
+        sizes, rest = self._ends - self._first, self._residuals.rest[self._order]
+        seen = np.array([self._e @ self._e, (np.add.reduceat(self._e, self._first) ** 2).sum()])
+        if self._make is None or self._shared is None:
+            root = np.add.reduceat(np.sqrt(rest), self._first)
+            expected = np.array([[rest.sum(), rest.sum()], [rest.sum(), (root**2).sum()]])
+        else:
+            sums = np.add.reduceat(self._make, self._first, axis=0)
+            both = np.add.reduceat(self._shared, self._first, axis=0)
+            expected = np.array(
+                [[(self._make**2).sum(), (self._shared**2).sum()], [(sums**2).sum(), (both**2).sum()]]
+            )
+        if sizes.max() == 1 or np.linalg.cond(expected) > 1.0 / SHOWN:
+            return 0.0
+        alone, together = np.linalg.solve(expected, seen)
+        total = alone + together
+        return float(np.clip(together / total, 0.0, STRONGEST)) if total > 0.0 else 0.0
+
+    def _fit_model(self) -> None:
+        r = self.correlation
+        self._covariance = None
+        if self._make is not None and self._shared is not None:
+            self._covariance = (1.0 - r) * (self._make @ self._make.T) + r * (self._shared @ self._shared.T)
+        rest = self._residuals.rest[self._order]
+        if self._alone or self._covariance is None:
+            self._adjust: list[FloatArray] | None = None
+            self._each = np.where(self._residuals.known[self._order], 1.0 / np.sqrt(rest), 0.0)
+            return
+        self._adjust = []
+        for low, high in zip(self._first, self._ends, strict=True):
+            omega = np.full((high - low, high - low), r) + (1.0 - r) * np.eye(high - low)
+            self._adjust.append(_power(omega, 0.5) @ _power(self._covariance[low:high, low:high], -0.5))
+
+    def _adjusted(self, rows: FloatArray) -> FloatArray:
+        """Each functional on the residuals: ``A_g' l_g`` of all clusters.  # (m, n)"""
+        rows = rows[:, self._order]
+        if self._adjust is None:
+            return rows * self._each
+        parts = zip(self._first, self._ends, self._adjust, strict=True)
+        return np.concatenate([rows[:, low:high] @ adjust for low, high, adjust in parts], axis=1)
+
+    def variance(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+        rows = self._adjusted(rows)
+        variance = (np.add.reduceat(rows * self._e, self._first, axis=1) ** 2).sum(1)
+        if self._covariance is None:
+            parts = np.add.reduceat(rows**2, self._first, axis=1)
+            return variance, np.maximum(parts.sum(1) ** 2 / (parts**2).sum(1) - self._residuals.coefficients, 1.0)
+        if self._alone:
+            squares = rows**2
+            mean = squares @ np.diag(self._covariance)
+            return variance, mean**2 / ((squares @ self._covariance**2) * squares).sum(1)
+        freedom = np.empty(len(rows))
+        for q, row in enumerate(rows):
+            both = row[:, None] * self._covariance * row
+            both = np.add.reduceat(np.add.reduceat(both, self._first, axis=0), self._first, axis=1)
+            freedom[q] = np.trace(both) ** 2 / (both**2).sum()
+        return variance, freedom
+
+    def draws(self, draws: int, rng: np.random.Generator) -> FloatArray:
+        """The residuals, adjusted, with one random sign for each cluster."""
+        signs = np.where(rng.random((len(self._first), draws)) < 0.5, -1.0, 1.0)
+        noise = self._adjusted_residuals()[:, None] * np.repeat(signs, self._ends - self._first, axis=0)
+        out = np.empty_like(noise)
+        out[self._order] = noise
+        return out
+
+    def _adjusted_residuals(self) -> FloatArray:
+        if self._adjust is None:
+            return np.asarray(self._each * self._e)
+        parts = zip(self._first, self._ends, self._adjust, strict=True)
+        return np.concatenate([adjust @ self._e[low:high] for low, high, adjust in parts])
+
+    def of_draws(self, rows: FloatArray, noise: FloatArray) -> FloatArray:
+        rows, left, out = self._adjusted(rows), noise[self._order], np.zeros((len(rows), noise.shape[1]))
+        for low, high in zip(self._first, self._ends, strict=True):
+            out += (rows[:, low:high] @ left[low:high]) ** 2
+        return out
+
+
+def _power(matrix: FloatArray, power: float) -> FloatArray:
+    """Of a symmetric matrix, on the directions in which it is not 0."""
+    values, vectors = np.linalg.eigh(matrix)
+    kept = values > SHOWN
+    return np.asarray((vectors * np.where(kept, np.where(kept, values, 1.0) ** power, 0.0)) @ vectors.T)
+
+
+class Serial:
+    """Stationary noise along the first column: an autoregression, times a standard deviation that may change slowly.
+
+    The variance is that of independent noise (HC2) times ``l' Omega l / l' l``.  Omega are the correlations of an
+    autoregression whose residuals would have the autocovariances that are seen; AIC chooses its order, up to 4.  The
+    residuals are divided by their variances under Omega.  The degrees of freedom are those of Satterthwaite under Omega,
+    fewer for the error of the coefficients (delta method).  Lags count the distinct values of the first column.
+
+    References
+    ----------
+    Berk (1974), Consistent autoregressive spectral estimates, Annals of Statistics 2; den Haan and Levin (1997), A
+    practitioner's guide to robust covariance matrix estimation, Handbook of Statistics 15 (the autoregression).
+    Andrews and Monahan (1992), An improved heteroskedasticity and autocorrelation consistent covariance matrix estimator,
+    Econometrica 60 (why not the sum of products of residuals itself).
+    """
+
+    def __init__(self, residuals: Residuals, column: int, curve: IntArray) -> None:
+        self._residuals, self._e = residuals, residuals.value[:, column]
+        self._starts = np.flatnonzero(np.diff(curve, prepend=-1))
+        self._ends = np.append(self._starts[1:], len(curve))
+        self._longest = int((self._ends - self._starts).max())
+        self._size = float(residuals.rest[residuals.known].sum())
+        self._lag: IntArray | None = None
+        if residuals.make is not None:
+            self._lag = np.abs(np.subtract.outer(np.arange(len(curve)), np.arange(len(curve))))
+            self._lag[curve[:, None] != curve] = self._longest
+        self.autoregression = self._fitted()
+        self._correlations = self._lagged(self.autoregression)
+        self._variances = residuals.rest
+        self._squares: FloatArray | None = None
+        if self._lag is not None:
+            covariance = residuals.covariance(np.append(self._correlations, 0.0)[self._lag])
+            self._variances = np.where(residuals.known, np.diag(covariance), 1.0)
+            self._squares = covariance**2
+        self._variances = np.maximum(self._variances, SHOWN)
+
+    def _fitted(self) -> FloatArray:
+        """Coefficients of the autoregression, of the order that AIC chooses.  # (p,)"""
+        highest = min(ORDERS, self._longest - 2)
+        seen = np.array([self._products(self._e, k) for k in range(highest + 1)])
+        if highest < 1 or seen[0] <= 0.0:
+            return np.empty(0)
+        expected = self._expected(highest)
+        partial = self._matched(seen, expected, highest)[1]
+        gain = self._size * np.cumsum(np.log1p(-(partial**2))) + 2.0 * np.arange(1, highest + 1)
+        order = int(gain.argmin()) + 1 if gain.min() < 0.0 else 0
+        return self._matched(seen, expected, order)[0]
+
+    def _products(self, e: FloatArray, lag: int) -> float:
+        """``sum_t e_t e_(t + lag)``, within each curve."""
+        spans = zip(self._starts, self._ends, strict=True)
+        return float(sum(e[low : high - lag] @ e[low + lag : high] for low, high in spans if high - low > lag))
+
+    def _expected(self, highest: int) -> FloatArray:
+        """Mean of each of these sums for noise with correlation 1 at one lag and 0 at the others.  # (highest + 1, lags)"""
+        make, out = self._residuals.make, np.zeros((highest + 1, self._longest))
+        for k in range(highest + 1):
+            if make is None or self._lag is None:
+                pairs = sum(max(high - low - k, 0) for low, high in zip(self._starts, self._ends, strict=True))
+                out[k, k] = pairs * self._size / len(self._e)
+                continue
+            spans = zip(self._starts, self._ends, strict=True)
+            both = sum(make[low : high - k].T @ make[low + k : high] for low, high in spans if high - low > k)
+            out[k] = np.bincount(self._lag.ravel(), np.asarray(both).ravel(), self._longest + 1)[:-1]
+        return out
+
+    def _matched(self, seen: FloatArray, expected: FloatArray, order: int) -> tuple[FloatArray, FloatArray]:
+        """Coefficients and partial correlations of the autoregression whose residuals have these autocorrelations."""
+        target = seen[1 : order + 1] / seen[0]
+        r = target.copy()
+        model, partial = _yule_walker(r)
+        for _ in range(STEPS if order else 0):
+            mean = expected[: order + 1] @ self._lagged(model)
+            r = r + target - mean[1:] / mean[0]
+            model, partial = _yule_walker(r)
+            r = self._lagged(model)[1 : order + 1]  # admissible
+        return model, partial
+
+    def _lagged(self, model: FloatArray) -> FloatArray:
+        """Autocorrelations at all lags.  # (lags,)"""
+        return _autocorrelations(model, self._longest)
+
+    def _along(self, rows: FloatArray) -> FloatArray:
+        """``sum_t l_t l_(t + k)`` at each lag k, twice except at 0.  # (m, lags)"""
+        out = np.zeros((len(rows), self._longest))
+        for low, high in zip(self._starts, self._ends, strict=True):
+            length = high - low
+            spectrum = np.abs(np.fft.rfft(rows[:, low:high], 2 * length, axis=1)) ** 2
+            out[:, :length] += np.fft.irfft(spectrum, axis=1)[:, :length]
+        out[:, 1:] *= 2.0
+        return out
+
+    def _inflation(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``l' Omega l / l' l``, and the variance of its logarithm.  # (m,), (m,)"""
+        along, model = self._along(rows), self.autoregression
+        norm = along[:, 0]
+        ratio = np.maximum(along @ self._correlations / norm, SHOWN)
+        if not len(model):
+            return ratio, np.zeros(len(rows))
+        moved = np.stack([self._lagged(model + STEP * unit) for unit in np.eye(len(model))])
+        slope = (along @ (moved - self._correlations).T) / (STEP * norm * ratio)[:, None]
+        r = self._correlations
+        innovation = 1.0 - model @ r[1 : len(model) + 1]
+        spread = np.linalg.inv(r[np.abs(np.subtract.outer(np.arange(len(model)), np.arange(len(model))))])
+        return ratio, np.einsum("ma,ab,mb->m", slope, spread * innovation / self._size, slope)
+
+    def variance(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+        ratio, doubt = self._inflation(rows)
+        weight = rows**2 * self._residuals.known / self._variances
+        mean = (rows**2).sum(1)
+        if self._squares is None:
+            spread = (rows**4).sum(1) * (self._correlations[0] + 2.0 * (self._correlations[1:] ** 2).sum())
+        else:
+            spread = ((weight @ self._squares) * weight).sum(1)
+        return ratio * (weight @ self._e**2), 1.0 / (spread / mean**2 + 0.5 * doubt)
+
+    def draws(self, draws: int, rng: np.random.Generator) -> FloatArray:
+        """Normal noise of the autoregression."""
+        burnt = self._longest
+        out = np.empty((len(self._e), draws))
+        for low, high in zip(self._starts, self._ends, strict=True):
+            shocks = rng.standard_normal((burnt + high - low, draws))
+            out[low:high] = lfilter([1.0], np.append(1.0, -self.autoregression), shocks, axis=0)[burnt:]
+        return out
+
+    def of_draws(self, rows: FloatArray, noise: FloatArray) -> FloatArray:
+        ratio = self._inflation(rows)[0]
+        weight = rows**2 * self._residuals.known / self._variances
+        return np.asarray(ratio[:, None] * (weight @ noise**2))
+
+
+def _yule_walker(r: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Coefficients and partial correlations (-`STRONGEST` to `STRONGEST`) from autocorrelations, by Levinson's recursion."""
+    model, partial, left = np.empty(0), np.empty(len(r)), 1.0
+    for k in range(len(r)):
+        partial[k] = np.clip((r[k] - model @ r[:k][::-1]) / left, -STRONGEST, STRONGEST)
+        model = np.append(model - partial[k] * model[::-1], partial[k])
+        left *= 1.0 - partial[k] ** 2
+        r = r.copy()
+        r[k] = model @ np.append(r[:k][::-1], 1.0)
+    return model, partial
+
+
+def _autocorrelations(model: FloatArray, lags: int) -> FloatArray:
+    """Of an autoregression, from lag 0 on.  # (lags,)"""
+    p = len(model)
+    equations, right = np.eye(p + 1), np.zeros(p + 1)
+    for k in range(p + 1):
+        for i, coefficient in enumerate(model.tolist(), start=1):
+            equations[k, abs(k - i)] -= coefficient
+    right[0] = 1.0  # the variance of the innovations
+    first = np.linalg.solve(equations, right)
+    start = first / first[0]
+    if lags <= p + 1:
+        return np.asarray(start[:lags])
+    a = np.append(1.0, -model)
+    rest, _ = lfilter([1.0], a, np.zeros(lags - p - 1), zi=lfiltic([1.0], a, start[::-1][:p])) if p else (np.zeros(lags - 1), 0)
+    return np.concatenate([start, rest])
