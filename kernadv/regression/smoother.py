@@ -293,7 +293,9 @@ class LinearSmoother:
     def hat(self, at: Points, derivative: tuple[int, ...] | None = None) -> FloatArray:
         """Rows of the hat matrix: ``estimate(at).value = hat(at) @ y``; NaN where there is no estimate.  # (m, n)"""
         if self.by_rows or self._by_slopes(derivative):
-            rows = np.concatenate([np.empty((0, len(self.y))), *(block.hat for block in hat_rows(self, at, derivative))])
+            rows: FloatArray = np.empty((len(at.x), len(self.y)))
+            for block in hat_rows(self, at, derivative):
+                rows[block.queries] = block.hat
         elif self.series is None:
             rows = self._hat_of(next(self.parts(at)), derivative)
         else:

@@ -1,9 +1,9 @@
 """Linear functionals of the responses, ``sum_j l_j y_j``: their errors for independent, clustered or serial noise.
 
-Values, derivatives, means of them and differences between them are such functionals; l are rows of the hat matrix, or sums of
-them.  The noise of a fit shows in its residuals ``e = R y``, ``R = I - S``, which are smaller than the noise and correlated
-in another way.  So each kind of errors has a working model with correlations Omega.  It is estimated so that the residuals of
-such noise would have the correlations that are seen, and every variance is unbiased if the model is right.
+Values, derivatives, means of them and differences between them are such functionals; l are rows of the hat matrix, or sums
+of them.  The noise of a fit shows in its residuals ``e = R y``, ``R = I - S``, which are smaller than the noise and
+correlated in another way.  So each kind of errors has a working model with correlations Omega.  It is estimated so that the
+residuals of such noise would have the correlations that are seen, and every variance is unbiased if the model is right.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from scipy.special import stdtrit
 
 from kernadv._errors import ArgumentError, check_choice
 from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression.inference.bands import largest_t
+from kernadv.regression.inference.robust import SHOWN
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
 #: Kinds of errors; "auto" is "cluster" if the fit has clusters, else "independent".
@@ -25,10 +27,14 @@ ERRORS = ("auto", "independent", "cluster", "serial")
 EXACT = 2000
 #: Share of a variance that points without a residual may have.
 LOST = 1e-10
-#: Directions of the residuals whose variance is below this share of the noise show nothing.
-SHOWN = 1e-6
+#: Directions of the residuals whose variance is below this share of the noise are rounding errors.
+ROUNDING = 1e-6
 #: Largest correlation of a working model, highest order of its autoregression, and steps that fit it to the residuals.
 STRONGEST, ORDERS, STEPS = 0.97, 4, 40
+#: Fewest degrees of freedom of an interval: 1, less rounding.
+ENOUGH = 1.0 - 1e-9
+#: Draws of the bootstrap, and how many at once.
+DRAWS, BATCH = 1000, 200
 #: Change of the coefficients for the derivative of a variance in them.
 STEP = 1e-4
 
@@ -60,10 +66,22 @@ class Residuals:
     make: FloatArray | None
     coefficients: int
 
-    def covariance(self, omega: FloatArray) -> FloatArray:
-        """Of the residuals of noise with covariance Omega, of all points.  # (n, n)"""
-        assert self.make is not None
-        return np.asarray(self.make @ omega @ self.make.T)
+    def means(self, rows: FloatArray, order: IntArray, first: IntArray) -> FloatArray:
+        """Along the last axis, of the points at each place: `order` sorts them, and `first` is where each place begins."""
+        root = np.sqrt(np.add.reduceat(self.root[order] ** 2, first))
+        return np.asarray(np.add.reduceat(rows[..., order] * self.root[order], first, axis=-1) / root)
+
+    def by_place(self, order: IntArray, first: IntArray) -> Residuals:
+        """The residuals of the mean responses of places, of the same estimates."""
+        make = self.make
+        if make is not None:
+            make = self.means(self.means(make, order, first).T, order, first).T
+        known = self.known[order][first]
+        leverage = np.add.reduceat(1.0 - self.rest[order], first)
+        rest = np.maximum(1.0 - leverage, ROUNDING) if make is None else (make**2).sum(1)
+        root = np.sqrt(np.add.reduceat(self.root[order] ** 2, first))
+        value = self.means(self.value.T, order, first).T
+        return Residuals(root, value, known, np.where(known, rest, 1.0), make, self.coefficients)
 
 
 def residuals_of(fit: LinearSmoother) -> Residuals:
@@ -86,7 +104,7 @@ def residuals_of(fit: LinearSmoother) -> Residuals:
 
 
 class Errors(Protocol):
-    """A kind of errors, fitted to one response."""
+    """A kind of errors, fitted to the residuals of one response."""
 
     def variance(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Variance and its degrees of freedom, of functionals of the scaled responses.  # (m,), (m,)"""
@@ -94,8 +112,8 @@ class Errors(Protocol):
     def draws(self, draws: int, rng: np.random.Generator) -> FloatArray:
         """Noise like that of the fit.  # (n, draws)"""
 
-    def of_draws(self, rows: FloatArray, noise: FloatArray) -> FloatArray:
-        """Variances of the functionals, estimated from the residuals of each draw.  # (m, draws)"""
+    def of_draws(self, rows: FloatArray, left: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Variances of the functionals, estimated from the residuals (n, draws) of draws.  # (m, draws)"""
 
 
 class Clustered:
@@ -125,23 +143,18 @@ class Clustered:
         self._shared: FloatArray | None = None
         if self._make is not None:
             self._shared = np.add.reduceat(self._make, self._first, axis=1)  # (n, G)
-        self.correlation = 0.0 if self._alone else self._within()
+        self.correlation = self._within()
         self._fit_model()
 
     def _within(self) -> float:
-        """Correlation in clusters: the random effects whose residuals have these two sums of squares."""
-        sizes, rest = self._ends - self._first, self._residuals.rest[self._order]
+        """Correlation in clusters: the random effects whose residuals would have these two sums of squares."""
+        if self._alone or self._make is None or self._shared is None:
+            return 0.0
         seen = np.array([self._e @ self._e, (np.add.reduceat(self._e, self._first) ** 2).sum()])
-        if self._make is None or self._shared is None:
-            root = np.add.reduceat(np.sqrt(rest), self._first)
-            expected = np.array([[rest.sum(), rest.sum()], [rest.sum(), (root**2).sum()]])
-        else:
-            sums = np.add.reduceat(self._make, self._first, axis=0)
-            both = np.add.reduceat(self._shared, self._first, axis=0)
-            expected = np.array(
-                [[(self._make**2).sum(), (self._shared**2).sum()], [(sums**2).sum(), (both**2).sum()]]
-            )
-        if sizes.max() == 1 or np.linalg.cond(expected) > 1.0 / SHOWN:
+        sums = np.add.reduceat(self._make, self._first, axis=0)
+        both = np.add.reduceat(self._shared, self._first, axis=0)
+        expected = np.array([[(each**2).sum() for each in pair] for pair in ((self._make, self._shared), (sums, both))])
+        if np.linalg.cond(expected) > 1.0 / ROUNDING:
             return 0.0
         alone, together = np.linalg.solve(expected, seen)
         total = alone + together
@@ -166,12 +179,12 @@ class Clustered:
         """Each functional on the residuals: ``A_g' l_g`` of all clusters.  # (m, n)"""
         rows = rows[:, self._order]
         if self._adjust is None:
-            return rows * self._each
+            return np.asarray(rows * self._each)
         parts = zip(self._first, self._ends, self._adjust, strict=True)
-        return np.concatenate([rows[:, low:high] @ adjust for low, high, adjust in parts], axis=1)
+        return np.asarray(np.concatenate([rows[:, low:high] @ adjust for low, high, adjust in parts], axis=1))
 
     def variance(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-        rows = self._adjusted(rows)
+        given, rows = rows, self._adjusted(rows)
         variance = (np.add.reduceat(rows * self._e, self._first, axis=1) ** 2).sum(1)
         if self._covariance is None:
             parts = np.add.reduceat(rows**2, self._first, axis=1)
@@ -179,19 +192,32 @@ class Clustered:
         if self._alone:
             squares = rows**2
             mean = squares @ np.diag(self._covariance)
-            return variance, mean**2 / ((squares @ self._covariance**2) * squares).sum(1)
-        freedom = np.empty(len(rows))
-        for q, row in enumerate(rows):
-            both = row[:, None] * self._covariance * row
-            both = np.add.reduceat(np.add.reduceat(both, self._first, axis=0), self._first, axis=1)
-            freedom[q] = np.trace(both) ** 2 / (both**2).sum()
-        return variance, freedom
+            freedom = mean**2 / ((squares @ self._covariance**2) * squares).sum(1)
+        else:
+            freedom = np.empty(len(rows))
+            for q, row in enumerate(rows):
+                both = row[:, None] * self._covariance * row
+                both = np.add.reduceat(np.add.reduceat(both, self._first, axis=0), self._first, axis=1)
+                freedom[q] = np.trace(both) ** 2 / (both**2).sum()
+        return variance, np.where(self._seen(given) >= SHOWN, freedom, np.nan)
+
+    def _seen(self, rows: FloatArray) -> FloatArray:
+        """Share of the variance of each functional that the residuals themselves show, unadjusted.  # (m,)"""
+        assert self._covariance is not None
+        rows, r, seen, whole = rows[:, self._order], self.correlation, np.zeros(len(rows)), np.zeros(len(rows))
+        if self._alone:
+            return np.asarray((rows**2 @ np.diag(self._covariance)) / (rows**2).sum(1))
+        for low, high in zip(self._first, self._ends, strict=True):
+            part = rows[:, low:high]
+            seen += ((part @ self._covariance[low:high, low:high]) * part).sum(1)
+            whole += (1.0 - r) * (part**2).sum(1) + r * part.sum(1) ** 2
+        return seen / whole
 
     def draws(self, draws: int, rng: np.random.Generator) -> FloatArray:
         """The residuals, adjusted, with one random sign for each cluster."""
         signs = np.where(rng.random((len(self._first), draws)) < 0.5, -1.0, 1.0)
-        noise = self._adjusted_residuals()[:, None] * np.repeat(signs, self._ends - self._first, axis=0)
-        out = np.empty_like(noise)
+        noise: FloatArray = self._adjusted_residuals()[:, None] * np.repeat(signs, self._ends - self._first, axis=0)
+        out: FloatArray = np.empty_like(noise)
         out[self._order] = noise
         return out
 
@@ -199,10 +225,10 @@ class Clustered:
         if self._adjust is None:
             return np.asarray(self._each * self._e)
         parts = zip(self._first, self._ends, self._adjust, strict=True)
-        return np.concatenate([adjust @ self._e[low:high] for low, high, adjust in parts])
+        return np.asarray(np.concatenate([adjust @ self._e[low:high] for low, high, adjust in parts]))
 
-    def of_draws(self, rows: FloatArray, noise: FloatArray) -> FloatArray:
-        rows, left, out = self._adjusted(rows), noise[self._order], np.zeros((len(rows), noise.shape[1]))
+    def of_draws(self, rows: FloatArray, left: FloatArray, rng: np.random.Generator) -> FloatArray:
+        rows, left, out = self._adjusted(rows), left[self._order], np.zeros((len(rows), left.shape[1]))
         for low, high in zip(self._first, self._ends, strict=True):
             out += (rows[:, low:high] @ left[low:high]) ** 2
         return out
@@ -211,7 +237,7 @@ class Clustered:
 def _power(matrix: FloatArray, power: float) -> FloatArray:
     """Of a symmetric matrix, on the directions in which it is not 0."""
     values, vectors = np.linalg.eigh(matrix)
-    kept = values > SHOWN
+    kept = values > ROUNDING
     return np.asarray((vectors * np.where(kept, np.where(kept, values, 1.0) ** power, 0.0)) @ vectors.T)
 
 
@@ -238,18 +264,19 @@ class Serial:
         self._longest = int((self._ends - self._starts).max())
         self._size = float(residuals.rest[residuals.known].sum())
         self._lag: IntArray | None = None
-        if residuals.make is not None:
+        make = residuals.make
+        if make is not None:
             self._lag = np.abs(np.subtract.outer(np.arange(len(curve)), np.arange(len(curve))))
             self._lag[curve[:, None] != curve] = self._longest
         self.autoregression = self._fitted()
         self._correlations = self._lagged(self.autoregression)
         self._variances = residuals.rest
         self._squares: FloatArray | None = None
-        if self._lag is not None:
-            covariance = residuals.covariance(np.append(self._correlations, 0.0)[self._lag])
+        if make is not None and self._lag is not None:
+            covariance = make @ np.append(self._correlations, 0.0)[self._lag] @ make.T
             self._variances = np.where(residuals.known, np.diag(covariance), 1.0)
             self._squares = covariance**2
-        self._variances = np.maximum(self._variances, SHOWN)
+        self._variances = np.maximum(self._variances, ROUNDING)
 
     def _fitted(self) -> FloatArray:
         """Coefficients of the autoregression, of the order that AIC chooses.  # (p,)"""
@@ -311,7 +338,7 @@ class Serial:
         """``l' Omega l / l' l``, and the variance of its logarithm.  # (m,), (m,)"""
         along, model = self._along(rows), self.autoregression
         norm = along[:, 0]
-        ratio = np.maximum(along @ self._correlations / norm, SHOWN)
+        ratio = np.maximum(along @ self._correlations / norm, ROUNDING)
         if not len(model):
             return ratio, np.zeros(len(rows))
         moved = np.stack([self._lagged(model + STEP * unit) for unit in np.eye(len(model))])
@@ -329,7 +356,9 @@ class Serial:
             spread = (rows**4).sum(1) * (self._correlations[0] + 2.0 * (self._correlations[1:] ** 2).sum())
         else:
             spread = ((weight @ self._squares) * weight).sum(1)
-        return ratio * (weight @ self._e**2), 1.0 / (spread / mean**2 + 0.5 * doubt)
+        freedom = 1.0 / (spread / mean**2 + 0.5 * doubt)
+        seen = rows**2 @ self._variances / mean
+        return ratio * (weight @ self._e**2), np.where(seen >= SHOWN, freedom, np.nan)
 
     def draws(self, draws: int, rng: np.random.Generator) -> FloatArray:
         """Normal noise of the autoregression."""
@@ -340,10 +369,12 @@ class Serial:
             out[low:high] = lfilter([1.0], np.append(1.0, -self.autoregression), shocks, axis=0)[burnt:]
         return out
 
-    def of_draws(self, rows: FloatArray, noise: FloatArray) -> FloatArray:
-        ratio = self._inflation(rows)[0]
+    def of_draws(self, rows: FloatArray, left: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """The error of the coefficients is drawn too: one for each draw."""
+        ratio, doubt = self._inflation(rows)
         weight = rows**2 * self._residuals.known / self._variances
-        return np.asarray(ratio[:, None] * (weight @ noise**2))
+        doubtful = np.exp(np.sqrt(doubt)[:, None] * rng.standard_normal(left.shape[1]))
+        return np.asarray(ratio[:, None] * doubtful * (weight @ left**2))
 
 
 def _yule_walker(r: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -371,5 +402,113 @@ def _autocorrelations(model: FloatArray, lags: int) -> FloatArray:
     if lags <= p + 1:
         return np.asarray(start[:lags])
     a = np.append(1.0, -model)
-    rest, _ = lfilter([1.0], a, np.zeros(lags - p - 1), zi=lfiltic([1.0], a, start[::-1][:p])) if p else (np.zeros(lags - 1), 0)
+    rest, _ = (
+        lfilter([1.0], a, np.zeros(lags - p - 1), zi=lfiltic([1.0], a, start[::-1][:p]))
+        if p
+        else (np.zeros(lags - 1), 0)
+    )
     return np.concatenate([start, rest])
+
+
+class Noise:
+    """The noise of a fit, for one kind of errors.
+
+    Parameters
+    ----------
+    fit : LinearSmoother
+        The one whose hat rows the functionals are.
+    errors : {"auto", "independent", "cluster", "serial"}
+
+    Raises
+    ------
+    ArgumentError
+        No clusters, or no order along the first column; no residuals.
+    """
+
+    def __init__(self, fit: LinearSmoother, errors: str) -> None:
+        errors = kind_of_errors(fit, errors)
+        self._own, self._places = residuals_of(fit), None
+        self._residuals = self._own
+        if errors == "serial":
+            self._places, curve = _places(fit)
+            self._residuals = self._own.by_place(*self._places)
+            self._kinds: list[Errors] = [Serial(self._residuals, c, curve) for c in range(fit.y.shape[1])]
+            return
+        cluster = np.arange(len(fit.x)) if errors == "independent" or fit.cluster is None else fit.cluster
+        self._kinds = [Clustered(self._own, c, cluster) for c in range(fit.y.shape[1])]
+
+    def half_width(self, rows: FloatArray, level: float) -> FloatArray:
+        """Of the intervals of functionals: standard error times a quantile of Student's t.  # (m, C)
+
+        NaN where a functional is undefined, rests on a point without a residual, or has less than one degree of freedom.
+        """
+        scaled, unknown = self._scaled(rows)
+        out = np.full((len(rows), len(self._kinds)), np.nan)
+        for c, kind in enumerate(self._kinds):
+            variance, freedom = kind.variance(scaled[~unknown])
+            freedom = np.where(freedom >= ENOUGH, freedom, np.nan)
+            out[~unknown, c] = stdtrit(freedom, 0.5 + 0.5 * level) * np.sqrt(variance)
+        return out
+
+    def simultaneous(self, rows: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+        """The same for all functionals at once, and the multiple of the standard error: by a bootstrap of the largest t.
+
+        Returns
+        -------
+        half : (m, C)
+        critical : (C,)
+        """
+        scaled, unknown = self._scaled(rows)
+        out, critical = np.full((len(rows), len(self._kinds)), np.nan), np.empty(len(self._kinds))
+        rows, make = scaled[~unknown], self._residuals.make
+        for c, kind in enumerate(self._kinds):
+            rng, drawn = np.random.default_rng(0), []
+            for _ in range(DRAWS // BATCH):
+                noise = kind.draws(BATCH, rng)
+                left = noise if make is None else make @ noise
+                error = np.sqrt(kind.of_draws(rows, left, rng))
+                drawn.append(np.abs(rows @ noise) / np.where(error > 0.0, error, np.inf))
+            critical[c], certain = largest_t(np.concatenate(drawn, axis=1), level)
+            variance, freedom = kind.variance(rows)
+            out[~unknown, c] = np.where(certain & (freedom >= ENOUGH), critical[c] * np.sqrt(variance), np.nan)
+        return out, critical
+
+    def _scaled(self, rows: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """The functionals of scaled responses, 0 where unknown, and which are unknown."""
+        scaled = rows / self._own.root
+        if self._places is not None:
+            scaled = self._own.means(scaled, *self._places)
+        unknown = np.isnan(scaled).any(axis=1)
+        squares = scaled**2
+        unknown |= squares @ ~self._residuals.known > LOST * squares.sum(1)
+        return np.nan_to_num(scaled), np.asarray(unknown)
+
+
+def kind_of_errors(fit: LinearSmoother, errors: str) -> str:
+    """The kind of errors that is meant: "independent", "cluster" or "serial"; raises if the fit has no clusters."""
+    check_choice(errors, "errors", ERRORS)
+    if errors == "cluster" and fit.cluster is None:
+        raise ArgumentError("errors='cluster' needs the cluster of each row: fit(X, y, clusters=...)")
+    if errors == "auto":
+        return "independent" if fit.cluster is None else "cluster"
+    return errors
+
+
+def _places(fit: LinearSmoother) -> tuple[tuple[IntArray, IntArray], IntArray]:
+    """Order of the points by series and first column, where each place begins, and the series of each place."""
+    if not fit.x.shape[1]:
+        raise ArgumentError("errors='serial' needs a continuous column, along which errors are correlated")
+    series = np.zeros(len(fit.x), np.int64) if fit.series is None else fit.series
+    others = (*fit.points.levels.T, *fit.x.T[:0:-1])
+    keys = (*others, fit.x[:, 0], series)
+    order = np.lexsort(keys)
+    changed = np.any([np.diff(key[order], prepend=np.nan) != 0.0 for key in keys], axis=0)
+    first = np.flatnonzero(changed)
+    time = np.stack([series[order[first]].astype(np.float64), fit.x[order[first], 0]])
+    again = np.flatnonzero((np.diff(time, axis=1) == 0.0).all(axis=0))
+    if len(again):
+        raise ArgumentError(
+            f"errors='serial' needs an order along the first column, and at {time[1, again[0]]:g} there are rows that "
+            "differ in other columns: give each series a group (fit(..., groups=)), or use errors='cluster'"
+        )
+    return (order, first), series[order[first]]
