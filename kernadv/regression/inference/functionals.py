@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from scipy.optimize import least_squares
 from scipy.signal import lfilter, lfiltic
 from scipy.special import stdtrit
 
 from kernadv._errors import ArgumentError, check_choice
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.inference.bands import largest_t
-from kernadv.regression.inference.robust import SHOWN
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
 #: Kinds of errors; "auto" is "cluster" if the fit has clusters, else "independent".
@@ -27,10 +27,12 @@ ERRORS = ("auto", "independent", "cluster", "serial")
 EXACT = 2000
 #: Share of a variance that points without a residual may have.
 LOST = 1e-10
+#: Share of the variance of a functional that the residuals must show on average.
+SHOWN = 0.02
 #: Directions of the residuals whose variance is below this share of the noise are rounding errors.
 ROUNDING = 1e-6
-#: Largest correlation of a working model, highest order of its autoregression, and steps that fit it to the residuals.
-STRONGEST, ORDERS, STEPS = 0.97, 4, 40
+#: Largest correlation of a working model, highest order of its autoregression, and to what it is fitted to the residuals.
+STRONGEST, ORDERS, TOLERANCE = 0.97, 4, 1e-6
 #: Fewest degrees of freedom of an interval: 1, less rounding.
 ENOUGH = 1.0 - 1e-9
 #: Draws of the bootstrap, and how many at once.
@@ -310,15 +312,16 @@ class Serial:
 
     def _matched(self, seen: FloatArray, expected: FloatArray, order: int) -> tuple[FloatArray, FloatArray]:
         """Coefficients and partial correlations of the autoregression whose residuals have these autocorrelations."""
-        target = seen[1 : order + 1] / seen[0]
-        r = target.copy()
-        model, partial = _yule_walker(r)
-        for _ in range(STEPS if order else 0):
-            mean = expected[: order + 1] @ self._lagged(model)
-            r = r + target - mean[1:] / mean[0]
-            model, partial = _yule_walker(r)
-            r = self._lagged(model)[1 : order + 1]  # admissible
-        return model, partial
+        target, expected = seen[1 : order + 1] / seen[0], expected[: order + 1]
+
+        def apart(partial: FloatArray) -> FloatArray:
+            mean = expected @ self._lagged(_from_partial(partial))
+            return np.asarray(mean[1:] / mean[0] - target)
+
+        partial = np.zeros(order)
+        if order:
+            partial = least_squares(apart, partial, bounds=(-STRONGEST, STRONGEST), xtol=TOLERANCE).x
+        return _from_partial(partial), partial
 
     def _lagged(self, model: FloatArray) -> FloatArray:
         """Autocorrelations at all lags.  # (lags,)"""
@@ -377,16 +380,12 @@ class Serial:
         return np.asarray(ratio[:, None] * doubtful * (weight @ left**2))
 
 
-def _yule_walker(r: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Coefficients and partial correlations (-`STRONGEST` to `STRONGEST`) from autocorrelations, by Levinson's recursion."""
-    model, partial, left = np.empty(0), np.empty(len(r)), 1.0
-    for k in range(len(r)):
-        partial[k] = np.clip((r[k] - model @ r[:k][::-1]) / left, -STRONGEST, STRONGEST)
-        model = np.append(model - partial[k] * model[::-1], partial[k])
-        left *= 1.0 - partial[k] ** 2
-        r = r.copy()
-        r[k] = model @ np.append(r[:k][::-1], 1.0)
-    return model, partial
+def _from_partial(partial: FloatArray) -> FloatArray:
+    """Coefficients of the autoregression with these partial correlations, by Durbin's recursion."""
+    model = np.empty(0)
+    for each in partial.tolist():
+        model = np.append(model - each * model[::-1], each)
+    return model
 
 
 def _autocorrelations(model: FloatArray, lags: int) -> FloatArray:
@@ -440,14 +439,18 @@ class Noise:
     def half_width(self, rows: FloatArray, level: float) -> FloatArray:
         """Of the intervals of functionals: standard error times a quantile of Student's t.  # (m, C)
 
-        NaN where a functional is undefined, rests on a point without a residual, or has less than one degree of freedom.
+        NaN where a functional is undefined, rests on a point without a residual, has less than one degree of freedom, or the
+        residuals show too little of its variance.
         """
         scaled, unknown = self._scaled(rows)
         out = np.full((len(rows), len(self._kinds)), np.nan)
+        nothing = ~unknown & ~scaled.any(axis=1)  # the difference between a query and itself
+        asked = ~unknown & ~nothing
         for c, kind in enumerate(self._kinds):
-            variance, freedom = kind.variance(scaled[~unknown])
+            variance, freedom = kind.variance(scaled[asked])
             freedom = np.where(freedom >= ENOUGH, freedom, np.nan)
-            out[~unknown, c] = stdtrit(freedom, 0.5 + 0.5 * level) * np.sqrt(variance)
+            out[asked, c] = stdtrit(freedom, 0.5 + 0.5 * level) * np.sqrt(variance)
+        out[nothing] = 0.0
         return out
 
     def simultaneous(self, rows: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
