@@ -92,26 +92,17 @@ def test_least_squares_of_statsmodels():
     difference = quadratic.t_test(np.column_stack([np.zeros(3), a - b, a**2 - b**2]))
     cubic = sm.OLS(Y, np.column_stack([np.ones(N), x, x**2, x**3])).fit(cov_type="HC2")
     slope = cubic.t_test(np.array([0.0, 1.0, 2 * x.mean(), 3 * (x**2).mean()]))
-    slopes = cubic.t_test(np.column_stack([np.zeros(3), np.ones(3), 2 * a, 3 * a**2]))
-    for got, other, powers in (
-        (model.contrast(AT, b[:, None]), difference, 3),
-        (model.average_derivative(), slope, 4),
-        (model.derivative(AT, interval=True), slopes, 4),
+    for got, other, design, rows in (
+        (model.contrast(AT, b[:, None]), difference, 3, np.column_stack([np.zeros(3), a - b, a**2 - b**2])),
+        (model.average_derivative(), slope, 4, np.array([[0.0, 1.0, 2 * x.mean(), 3 * (x**2).mean()]])),
     ):
         np.testing.assert_allclose(got.estimate, np.squeeze(other.effect), rtol=1e-5)
-        design = x[:, None] ** np.arange(powers)
-        make, weight = np.eye(N) - design @ np.linalg.pinv(design), np.linalg.pinv(design).T
-        rows = np.atleast_2d(other.effect * 0).T  # one a functional
-        half = np.atleast_1d((got.high - got.low) / 2)
-        contrast = {3: np.column_stack([np.zeros(3), a - b, a**2 - b**2])}.get(powers)
-        if contrast is None:
-            contrast = np.array([[0.0, 1.0, 2 * x.mean(), 3 * (x**2).mean()]])
-            if len(half) == 3:
-                contrast = np.column_stack([np.zeros(3), np.ones(3), 2 * a, 3 * a**2])
-        assert len(rows) == len(contrast)
-        squares = (contrast @ weight.T) ** 2 / np.diag(make)
-        freedom = (squares @ np.diag(make)) ** 2 / ((squares @ make**2) * squares).sum(1)
-        np.testing.assert_allclose(half, student.ppf(0.975, freedom) * np.atleast_1d(other.sd), rtol=1e-5)
+        inverse = np.linalg.pinv(x[:, None] ** np.arange(design))
+        left = np.eye(N) - (x[:, None] ** np.arange(design)) @ inverse
+        weight = (rows @ inverse) ** 2 / np.diag(left)
+        freedom = (weight @ np.diag(left)) ** 2 / ((weight @ left**2) * weight).sum(1)
+        half = student.ppf(0.975, freedom) * np.ravel(other.sd)
+        np.testing.assert_allclose(np.ravel(got.high - got.low) / 2, half, rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------ dense matrices
@@ -156,7 +147,7 @@ def test_levels_of_a_factor():
     model = LocalLinear([0.5, 0.0], categorical={1: "unordered"}).fit(table, y)
     a, b = ([[q, level] for q in (0.2, 0.6)] for level in "ab")
     got = model.contrast(b, a)
-    assert ((got.low < 2.0) & (2.0 < got.high)).all()
+    assert ((got.low < 2.0) & (got.high > 2.0)).all()
     apart = [LocalPolynomial(2, bandwidth=0.5).fit(x[kind == level][:, None], y[kind == level]) for level in "ab"]
     at = np.array([[0.2], [0.6]])
     np.testing.assert_allclose(got.estimate, apart[1].predict(at) - apart[0].predict(at), atol=1e-9)
@@ -212,13 +203,11 @@ def test_rows_of_no_weight_and_repeated_rows(model):
         )
         for part in got[:3]
     ]
-    if model.degree == 0 or not isinstance(model.__dict__.get("bandwidth"), str):
-        first = answers(several)
-        again = answers(model.fit(X[often], np.column_stack([Y, -Y])[often], clusters=CLUSTERS[often].astype(str)))
-        for one, other in zip(first, again, strict=True):
-            assert one.shape == (3, 2)
-            if isinstance(model, KNeighborsSmoother) or one.size:
-                np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
+    first = answers(several)
+    again = answers(model.fit(X[often], np.column_stack([Y, -Y])[often], clusters=CLUSTERS[often].astype(str)))
+    for one, other in zip(first, again, strict=True):
+        assert one.shape == (3, 2)
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
     first = answers(model.fit(X, Y, clusters=CLUSTERS))
     more = np.append(X, [[0.5], [0.6]], axis=0)
     fit = model.fit(
@@ -276,7 +265,10 @@ def test_a_column_has_a_name():
 
 
 BAD = {
-    "errors": (lambda fit: fit.interval(AT, errors="hac"), "errors must be one of"),
+    "errors": (
+        lambda fit: fit.interval(AT, errors="hac"),
+        "unknown errors 'hac'; known: auto, cluster, independent, serial",
+    ),
     "no clusters": (lambda fit: fit.derivative(AT, interval=True, errors="cluster"), r"fit\(X, y, clusters=...\)"),
     "no clusters of a band": (lambda fit: fit.band(AT, errors="cluster"), r"fit\(X, y, clusters=...\)"),
     "tube": (lambda fit: fit.band(AT, method="tube", errors="serial"), "tube formula is for independent errors"),
@@ -284,7 +276,7 @@ BAD = {
         lambda fit: fit.interval(AT, method="wilson", errors="serial"),
         "method of intervals with errors='serial'",
     ),
-    "method": (lambda fit: fit.interval(AT, method="hac", errors="serial"), "method must be one of"),
+    "method": (lambda fit: fit.interval(AT, method="hac", errors="serial"), "unknown method 'hac'"),
     "level": (lambda fit: fit.contrast(AT, AT, level=95), "level must lie strictly between 0 and 1"),
     "rows": (lambda fit: fit.contrast(AT, AT[:2]), "as many rows, or one of them a single one, got 3 and 2"),
     "groups": (lambda fit: fit.contrast(AT, AT, groups="abc"), "groups must be a pair"),
@@ -303,7 +295,7 @@ BAD = {
 def test_bad_input(ask, message):
     fit = LocalLinear(0.5).fit(X, Y)
     before = fit.predict(AT)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         ask(fit)
     np.testing.assert_array_equal(fit.predict(AT), before)
 

@@ -249,7 +249,7 @@ class Serial:
     The variance is that of independent noise (HC2) times ``l' Omega l / l' l``.  Omega are the correlations of an
     autoregression whose residuals would have the autocovariances that are seen; AIC chooses its order, up to 4.  The
     residuals are divided by their variances under Omega.  The degrees of freedom are those of Satterthwaite under Omega,
-    fewer for the error of the coefficients (delta method).  Lags count the distinct values of the first column.
+    fewer, but at least 1, for the error of the coefficients (delta method).  Lags count the distinct values of the first column.
 
     References
     ----------
@@ -359,7 +359,8 @@ class Serial:
             spread = (rows**4).sum(1) * (self._correlations[0] + 2.0 * (self._correlations[1:] ** 2).sum())
         else:
             spread = ((weight @ self._squares) * weight).sum(1)
-        freedom = 1.0 / (spread / mean**2 + 0.5 * doubt)
+        own = mean**2 / spread
+        freedom = np.maximum(1.0 / (1.0 / own + 0.5 * doubt), np.minimum(own, 1.0))
         seen = rows**2 @ self._variances / mean
         return ratio * (weight @ self._e**2), np.where(seen >= SHOWN, freedom, np.nan)
 
@@ -433,7 +434,7 @@ class Noise:
             self._residuals = self._own.by_place(*self._places)
             self._kinds: list[Errors] = [Serial(self._residuals, c, curve) for c in range(fit.y.shape[1])]
             return
-        cluster = np.arange(len(fit.x)) if errors == "independent" or fit.cluster is None else fit.cluster
+        cluster = np.arange(len(fit.x)) if errors == "independent" else _clusters(fit)
         self._kinds = [Clustered(self._own, c, cluster) for c in range(fit.y.shape[1])]
 
     def half_width(self, rows: FloatArray, level: float) -> FloatArray:
@@ -495,6 +496,16 @@ def kind_of_errors(fit: LinearSmoother, errors: str) -> str:
     if errors == "auto":
         return "independent" if fit.cluster is None else "cluster"
     return errors
+
+
+def _clusters(fit: LinearSmoother) -> IntArray:
+    """Clusters of the points, numbered as they come along x: neither names nor the order of the rows matter.  # (n,)"""
+    assert fit.cluster is not None
+    order = fit.sorted_rows()
+    first, code = np.unique(fit.cluster[order], return_index=True, return_inverse=True)[1:]
+    out: IntArray = np.empty(len(order), np.int64)
+    out[order] = np.argsort(np.argsort(first))[code]
+    return out
 
 
 def _places(fit: LinearSmoother) -> tuple[tuple[IntArray, IntArray], IntArray]:
