@@ -183,7 +183,6 @@ def test_regressors(case, change):
             out[f"slope {errors}"] = np.array(fit.average_derivative(at, errors=errors, **asked)[:3])
             if regressor.degree > 0:
                 out[f"slopes {errors}"] = np.array(fit.derivative(at, interval=True, errors=errors, **asked)[:3])
-            out[f"band {errors}"] = np.array(fit.band(at, errors=errors, bias_corrected=True, **asked)[:3])
         won = clone(regressor).fit(x, given.y > 0.3, given.weights, given.group if more == "group" else None)
         out["won auto"], out["won band"] = (np.array(f(at, **asked)[:3]) for f in (won.interval, won.band))
         if regressor.degree > 0:

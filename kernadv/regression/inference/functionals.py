@@ -249,7 +249,8 @@ class Serial:
     The variance is that of independent noise (HC2) times ``l' Omega l / l' l``.  Omega are the correlations of an
     autoregression whose residuals would have the autocovariances that are seen; AIC chooses its order, up to 4.  The
     residuals are divided by their variances under Omega.  The degrees of freedom are those of Satterthwaite under Omega,
-    fewer, but at least 1, for the error of the coefficients (delta method).  Lags count the distinct values of the first column.
+    fewer, but at least 1, for the error of the coefficients (delta method).  Lags count the distinct values of the first
+    column.
 
     References
     ----------
