@@ -32,7 +32,7 @@ SHOWN = 0.02
 #: Directions of the residuals whose variance is below this share of the noise are rounding errors.
 ROUNDING = 1e-6
 #: Largest correlation of a working model, highest order of its autoregression, and to what it is fitted to the residuals.
-STRONGEST, ORDERS, TOLERANCE = 0.97, 4, 1e-6
+STRONGEST, ORDERS, TOLERANCE = 0.97, 4, 1e-13
 #: Fewest degrees of freedom of an interval: 1, less rounding.
 ENOUGH = 1.0 - 1e-9
 #: Draws of the bootstrap, and how many at once.
@@ -319,9 +319,9 @@ class Serial:
             mean = expected @ self._lagged(_from_partial(partial))
             return np.asarray(mean[1:] / mean[0] - target)
 
-        partial = np.zeros(order)
+        partial, exact = np.zeros(order), {"xtol": TOLERANCE, "ftol": TOLERANCE, "gtol": TOLERANCE}
         if order:
-            partial = least_squares(apart, partial, bounds=(-STRONGEST, STRONGEST), xtol=TOLERANCE).x
+            partial = least_squares(apart, partial, bounds=(-STRONGEST, STRONGEST), **exact).x
         return _from_partial(partial), partial
 
     def _lagged(self, model: FloatArray) -> FloatArray:
