@@ -321,7 +321,7 @@ class Serial:
 
         partial, exact = np.zeros(order), {"xtol": TOLERANCE, "ftol": TOLERANCE, "gtol": TOLERANCE}
         if order:
-            partial = least_squares(apart, partial, bounds=(-STRONGEST, STRONGEST), **exact).x
+            partial = least_squares(apart, partial, "3-point", bounds=(-STRONGEST, STRONGEST), **exact).x
         return _from_partial(partial), partial
 
     def _lagged(self, model: FloatArray) -> FloatArray:
