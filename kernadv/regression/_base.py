@@ -47,7 +47,6 @@ from kernadv.regression._prediction import prediction_interval
 from kernadv.regression._quality import Quality, quality
 from kernadv.regression.bisquare import robust_steps
 from kernadv.regression.columns import read_categories
-from kernadv.regression.hat_rows import gradient
 from kernadv.regression.inference import Interval
 from kernadv.regression.inference._base import check_one_curve
 from kernadv.regression.instead import EMPTY
@@ -122,7 +121,15 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Points in a window of the data on which scikit-learn tests scores."""
         return JUDGED_ROWS
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None, frequency: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        groups: Any = None,
+        frequency: Any = None,
+        clusters: Any = None,
+    ) -> Self:
         """Store the sample and choose the bandwidth.
 
         Parameters
@@ -141,6 +148,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         frequency : (n,) array-like of whole numbers >= 0, optional
             Number of times each row counts; everything is as if the rows were repeated.  With a selector of local
             bandwidths, `bandwidth_` has one row for each repetition.
+        clusters : (n,) array-like of str or int, optional
+            Cluster of each row, within which errors may be correlated.  They change no estimate; intervals and bands then
+            allow for them, see `errors` in `interval`.  Repetitions of a row are in its cluster.
 
         Returns
         -------
@@ -152,29 +162,25 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             If the data cannot be used; an earlier fit is kept.
         """
         fresh = copy(self)  # a failed or interrupted fit changes nothing
-        fresh._fit(X, y, sample_weight, groups, frequency)
+        fresh._fit(X, y, sample_weight, groups, frequency, clusters)
         self.__dict__ = fresh.__dict__
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, frequency: Any, clusters: Any) -> None:
         spec = self._spec()
         self._like = y.detach().new_empty(0) if is_tensor(y) else None
         self._there: DeviceSmoother | DeviceSeries | None = None
         if on_device(check_choice(self.backend, "backend", BACKENDS), X):
-            self._fit_on_device(spec, X, y, sample_weight, groups, frequency=frequency)
+            self._fit_on_device(spec, X, y, sample_weight, groups, frequency=frequency, clusters=clusters)
             return
         named = y
         X, y = as_columns(to_numpy(X, "X")), to_numpy(y, "y")
         self._given, complete = len(y) if hasattr(y, "__len__") else 0, None
         if self._drops:
-            sample_weight, groups, frequency = (
-                to_numpy(each, name)
-                for each, name in ((sample_weight, "sample_weight"), (groups, "groups"), (frequency, "frequency"))
-            )
-            complete = complete_rows(X, y, sample_weight, groups, frequency)
-            X, y, sample_weight, groups, frequency = (
-                take_rows(each, complete) for each in (X, y, sample_weight, groups, frequency)
-            )
+            beside = {"sample_weight": sample_weight, "groups": groups, "frequency": frequency, "clusters": clusters}
+            others = [to_numpy(each, name) for name, each in beside.items()]
+            complete = complete_rows(X, y, *others)
+            X, y, sample_weight, groups, frequency, clusters = (take_rows(each, complete) for each in (X, y, *others))
         self.n_missing_ = 0 if complete is None else self._given - len(complete)
         x, self.times_ = without_times(X)
         steps = self._checked_steps(y)
@@ -185,17 +191,21 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self.response_names_ = response_names(named, response.shape[1])
         weights = read_weights(sample_weight, x)
         names = None if groups is None else read_names(groups, x)
+        cluster = None if clusters is None else np.unique(read_names(clusters, x, "clusters"), return_inverse=True)[1]
         repeated = None
         if frequency is not None:
             repeated = read_frequency(frequency, x)
             x, response, weights = x[repeated], response[repeated], weights[repeated]
             names = None if names is None else names[repeated]
+            cluster = None if cluster is None else cluster[repeated]
         kept = np.flatnonzero(weights)
         if len(kept) <= spec.degree:
             raise ArgumentError(
                 f"degree={spec.degree} needs at least {spec.degree + 1} rows of positive weight, got "
                 f"n_samples={len(kept)}; lower the degree"
             )
+        if cluster is not None and len(np.unique(cluster[kept])) < 2:
+            raise ArgumentError("clusters must name at least 2 clusters with rows of positive weight, got 1")
         columns = getattr(self, "feature_names_in_", None)
         self.categories_ = read_categories(
             self.categorical, x, None if columns is None else columns.tolist(), ordered_levels(X)
@@ -208,7 +218,14 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         points = read_points(x, self.categories_, series)
         x, levels, series, _ = points.take(kept)
         smoother = LinearSmoother(
-            spec, x, response[kept], weights[kept], series=series, levels=levels, categories=tuple(self.categories_)
+            spec,
+            x,
+            response[kept],
+            weights[kept],
+            cluster=None if cluster is None else cluster[kept],
+            series=series,
+            levels=levels,
+            categories=tuple(self.categories_),
         )
         rows = kept if repeated is None else repeated[kept]
         self._rows, self._one_response = rows if complete is None else complete[rows], y.ndim == 1
@@ -333,7 +350,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         )
         return float(r2_score(given[0], given[1], sample_weight=given[2]))
 
-    def derivative(self, X: Any, order: int | tuple[int, ...] = 1, groups: Any = None) -> Any:
+    def derivative(
+        self,
+        X: Any,
+        order: int | tuple[int, ...] = 1,
+        groups: Any = None,
+        *,
+        interval: bool = False,
+        level: float = 0.95,
+        errors: str = "auto",
+    ) -> Any:
         """Estimate a derivative of the regression function.
 
         This is a coefficient of the local polynomial; with degree 0, the derivative of the estimate itself.
@@ -345,16 +371,37 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             Order in each continuous column.  The total is at most the degree, or 1 with degree 0.  With several columns the
             number 1 gives the gradient.
         groups : (m,) array-like, optional
+        interval : bool
+            Return confidence intervals of the derivative of the regression function instead.
+        level : float
+        errors : {"auto", "independent", "cluster", "serial"}
+            As in `interval`.
 
         Returns
         -------
         (m,) or (m, C); the gradient (m, d) or (m, C, d)
+            With `interval` an `Interval` of these.  Its `estimate` is corrected for bias: the derivative of a fit with the
+            same bandwidth and a higher degree, 3 for the slope of a local line.
 
         Raises
         ------
         ArgumentError
             If the order is higher than the degree; with degree 0, where the estimate jumps (one-sided, uniform kernel) or
-            the bandwidth changes with the query.
+            the bandwidth changes with the query; if errors are unknown, or do not apply to this fit.
+
+        References
+        ----------
+        Calonico, Cattaneo and Farrell (2018), JASA 113 (the intervals).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> x = np.linspace(0.0, 1.0, 101)[:, None]
+        >>> model = LocalLinear(0.3).fit(x, x[:, 0] ** 2 + 0.1 * (-1.0) ** np.arange(101))
+        >>> slope = model.derivative([[0.5]], interval=True)
+        >>> bool(slope.low[0] < 1.0 < slope.high[0]), slope.covers
+        (True, 'regression function')
         """
         at, restore = self._queries(X, groups)
         columns = at.x.shape[1]
@@ -368,13 +415,146 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         else:
             orders = [order if isinstance(order, tuple) else (order,)]
         orders = [self._checked_order(one, columns) for one in orders]
-        if self._smoother.spec.degree == 0 and sum(orders[0]) == 1:
-            each = [gradient(self._smoother, at, one.index(1)) for one in orders]
+
+        def shaped(values: list[FloatArray]) -> Any:
+            own = [self._shaped(value) for value in values]
+            return restore(np.stack(own, axis=-1) if several else own[0])
+
+        if interval:
+            smoother = self._at_design_points()
+            results = [_intervals.derivative(smoother, at, level, one, errors) for one in orders]
+            undefined = np.isnan(np.hstack([result.low for result in results])).any(axis=1)
+            _warn_undefined(np.asarray(~undefined), WHY_NO_INTERVAL)
+            estimate, low, high = (shaped([result[:3][part] for result in results]) for part in range(3))
+            return Interval(estimate, low, high, results[0].covers)
+        values = [self._smoother.estimate(at, one).value for one in orders]
+        self._report(np.asarray(~np.isnan(values[0]).any(axis=1)), at)
+        return shaped(values)
+
+    def average_derivative(
+        self, X: Any = None, column: Any = None, groups: Any = None, *, level: float = 0.95, errors: str = "auto"
+    ) -> Interval:
+        """The mean slope in one continuous column, over the queries, with its confidence interval.
+
+        The mean of first derivatives of the fit of a higher degree, as in `derivative` with an interval.  It **covers** the
+        mean derivative of the regression function at these queries: they count as given, not as a sample.
+
+        Parameters
+        ----------
+        X : (m, d) array, data frame or tensor, optional
+            Queries; default: the rows of the fit with positive weight, each as often as it was repeated.
+        column : int or str, optional
+            Number or name of a continuous column; needed if there are several.
+        groups : (m,) array-like, optional
+        level : float
+        errors : {"auto", "independent", "cluster", "serial"}
+            As in `interval`.
+
+        Returns
+        -------
+        Interval
+            `estimate`, `low` and `high` are numbers, or (C,).  Queries without an estimate are left out, with a warning.
+
+        Raises
+        ------
+        ArgumentError
+            If the column is unknown or categorical; as in `derivative`.
+
+        References
+        ----------
+        Stoker (1986), Consistent estimation of scaled coefficients, Econometrica 54; Li, Lu and Ullah (2003), Multivariate
+        local polynomial regression for estimating average derivatives, Journal of Nonparametric Statistics 15.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> x = np.linspace(0.0, 1.0, 101)[:, None]
+        >>> model = LocalLinear(0.3).fit(x, x[:, 0] ** 2 + 0.1 * (-1.0) ** np.arange(101))
+        >>> slope = model.average_derivative()
+        >>> bool(slope.low < 1.0 < slope.high)
+        True
+        """
+        if X is None:
+            self._queries_in_memory()
+            if groups is not None:
+                raise ArgumentError("groups= names the groups of queries: give X as well")
+            at, restore = self._at_design_points().points, back(self._like)
         else:
-            each = [self._smoother.estimate(at, one).value for one in orders]
-        self._report(np.asarray(~np.isnan(each[0]).any(axis=1)), at)
-        values = [self._shaped(value) for value in each]
-        return restore(np.stack(values, axis=-1) if several else values[0])
+            at, restore = self._queries(X, groups)
+        order = tuple(int(i == self._continuous(column)) for i in range(at.x.shape[1]))
+        self._checked_order(order, at.x.shape[1])
+        result, defined = _intervals.average_derivative(self._at_design_points(), at, level, order, errors)
+        if not defined.all():
+            left = int((~defined).sum())
+            warnings.warn(
+                f"{left} of {len(defined)} queries have no derivative and are left out of the mean, the first in row "
+                f"{int(defined.argmin())}: too few points in the {self._window()}",
+                EmptyWindowWarning,
+                stacklevel=2,
+            )
+        if defined.any():
+            _warn_undefined(np.asarray(~np.isnan(result.low).any(axis=1)), WHY_NO_INTERVAL)
+        estimate, low, high = (restore(self._shaped(part)[0]) for part in result[:3])
+        return Interval(estimate, low, high, result.covers)
+
+    def contrast(
+        self,
+        A: Any,
+        B: Any,
+        groups: Any = None,
+        *,
+        level: float = 0.95,
+        errors: str = "auto",
+    ) -> Interval:
+        """Differences ``m(A_i) - m(B_i)`` of the regression function between pairs of queries, with confidence intervals.
+
+        Between two places, or two levels of a categorical column at the same place.  Both values are those of the fit of a
+        higher degree, as in `interval`; their correlation is allowed for.  Each interval **covers** the difference of the
+        regression function for its own pair.
+
+        Parameters
+        ----------
+        A, B : (m, d) arrays, data frames or tensors
+            Pairs of queries, row by row; one of them may have a single row, which is paired with each of the other.
+        groups : pair of (m,) array-likes, optional
+            Groups of A and of B, if the fit had groups.
+        level : float
+        errors : {"auto", "independent", "cluster", "serial"}
+            As in `interval`.
+
+        Returns
+        -------
+        Interval
+            `estimate`, `low` and `high`, each like the result of `predict`; NaN, with a warning, without an estimate.
+
+        Raises
+        ------
+        ArgumentError
+            If A and B have different numbers of rows, a level or the errors are unknown.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> x = np.linspace(0.0, 1.0, 101)[:, None]
+        >>> model = LocalLinear(0.3).fit(x, x[:, 0] ** 2 + 0.1 * (-1.0) ** np.arange(101))
+        >>> rise = model.contrast([[1.0]], [[0.0]])
+        >>> bool(rise.low[0] < 1.0 < rise.high[0])
+        True
+        """
+        if groups is not None and (not isinstance(groups, (tuple, list)) or len(groups) != 2):
+            raise ArgumentTypeError(f"groups must be a pair, the groups of A and those of B, got {groups!r:.80}")
+        of_a, of_b = (None, None) if groups is None else groups
+        (at, restore), (other, _) = self._queries(A, of_a), self._queries(B, of_b)
+        sizes = len(at.x), len(other.x)
+        if sizes[0] != sizes[1] and 1 not in sizes:
+            raise ArgumentError(
+                f"A and B must have as many rows, or one of them a single one, got {sizes[0]} and {sizes[1]}"
+            )
+        pairs = max(sizes) if min(sizes) else 0
+        at, other = (one if len(one.x) == pairs else one.take(np.zeros(pairs, np.int64)) for one in (at, other))
+        return self._restored(_intervals.contrast(self._at_design_points(), at, other, level, errors), restore)
 
     def hat_matrix(self, X: Any, groups: Any = None) -> Any:
         """Hat matrix S at the queries: ``predict(X) = S @ y``; 0 for rows that were left out.  # (m, n)"""
@@ -408,13 +588,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         out[self._rows] = self._fit_quality().loo
         return back(self._like)(self._shaped(out))
 
-    def interval(self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None) -> Interval:
+    def interval(
+        self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None, *, errors: str = "auto"
+    ) -> Interval:
         """Pointwise confidence intervals.
-
-        Errors are assumed to be independent.  For other errors take ``fit = model.as_fit()`` and the functions of
-        `kernadv.regression.inference`.  Clusters: `robust_bias_corrected` of ``dataclasses.replace(fit, cluster=...)`` with
-        ``method="cluster"``.  Correlation along the first column: the same with ``method="hac"``, or a block bootstrap,
-        `percentile_t` with ``scheme=MovingBlocks()``.
 
         Parameters
         ----------
@@ -424,6 +601,12 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             See `kernadv.regression.inference.interval`.  "auto" uses limits for proportions where a response takes only two
             values, whatever these are.  Bias from other levels of categorical columns is not corrected.
         groups : (m,) array-like, optional
+        errors : {"auto", "independent", "cluster", "serial"}
+            How the errors of the responses are correlated: not at all; within the `clusters` of `fit`; or along the first
+            column, fading with distance (within each group, if there are groups).  "auto" is "cluster" if `fit` had
+            clusters, else "independent".  With "cluster" and "serial" the methods are "auto" and "robust", which are the
+            same, and "normal", which leaves out the bias correction; both have quantiles of Student's t.  See
+            `kernadv.regression.inference.functionals`.
 
         Returns
         -------
@@ -436,16 +619,19 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         ArgumentError
             If the method is unknown, or does not apply to this degree or these responses.
         """
-        return self._region(_intervals.interval, X, groups, level, method)
+        return self._region(_intervals.interval, X, groups, level, method, errors)
 
     def band(
-        self, X: Any, level: float = 0.95, method: str = "sup_t", groups: Any = None, *, bias_corrected: bool = True
+        self,
+        X: Any,
+        level: float = 0.95,
+        method: str = "sup_t",
+        groups: Any = None,
+        *,
+        bias_corrected: bool = True,
+        errors: str = "auto",
     ) -> Interval:
         """Confidence bands: they cover at all queries simultaneously.
-
-        Errors are assumed to be independent.  For correlation along a line pass ``model.as_fit()`` to
-        `kernadv.regression.inference.multiplier_bootstrap` with ``scheme=MovingBlocks()``, a block bootstrap.  For clusters
-        there are only intervals, see `interval`.
 
         Parameters
         ----------
@@ -459,6 +645,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         bias_corrected : bool
             Cover the regression function, as `interval` does, with a band around a fit of a higher degree; False: cover the
             smoothed target, with a band around the estimate.
+        errors : {"auto", "independent", "cluster", "serial"}
+            As in `interval`.  The draws are residuals with a random sign for each cluster, or noise of the autoregression.
 
         Returns
         -------
@@ -470,7 +658,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         ArgumentError
             If the method is unknown, or the tube formula does not hold.
         """
-        return self._region(_intervals.band, X, groups, level, method, bias_corrected)
+        return self._region(_intervals.band, X, groups, level, method, bias_corrected, errors)
 
     def prediction_interval(self, X: Any, level: float = 0.95, method: str = "local", groups: Any = None) -> Interval:
         """Intervals for one new response at each query: the jackknife, with errors in units of a local scale.
@@ -569,10 +757,26 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         x = validate_data(self, X, reset=False, dtype=np.float64 if groups is None else None)
         return there.read(x, groups), back(X if hasattr(X, "dtype") else x)
 
-    def _queries(self, X: Any, groups: Any) -> tuple[Points, Any]:
-        """The checked queries, and a function that turns results into their type."""
+    def _queries_in_memory(self) -> None:
+        """Raise if the fit is on a device."""
         if self._device_fit():
             raise self._only_in_memory("what is not an estimate of the regression function")
+
+    def _continuous(self, column: Any) -> int:
+        """Place of a column, by number or name, among the continuous ones; raises if it is none of them."""
+        categorical = [category.column for category in self.categories_]
+        rest = [i for i in range(self.n_features_in_) if i not in categorical]
+        names = list(getattr(self, "feature_names_in_", []))
+        if column is None and len(rest) == 1:
+            return 0
+        known = [*rest, *(names[i] for i in rest if names)]
+        if isinstance(column, bool) or column not in known:
+            raise ArgumentError(f"column must be one of the continuous columns {known}, got {column!r}")
+        return rest.index(names.index(column) if isinstance(column, str) else column)
+
+    def _queries(self, X: Any, groups: Any) -> tuple[Points, Any]:
+        """The checked queries, and a function that turns results into their type."""
+        self._queries_in_memory()
         self._check_groups(groups)
         kind, X, absent = X, query_columns(to_numpy(X, "X"), self.n_features_in_), None
         if self._drops:
@@ -660,7 +864,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _region(self, what: Any, X: Any, groups: Any, *options: Any) -> Interval:
         """An interval or a band in the shape and type of `predict`; warns about queries without one."""
         at, restore = self._queries(X, groups)
-        result = what(self._at_design_points(), at, *options)
+        return self._restored(what(self._at_design_points(), at, *options), restore)
+
+    def _restored(self, result: Interval, restore: Any) -> Interval:
+        """The same with a result that is there."""
         undefined: BoolArray = np.asarray(np.isnan(result.low).any(axis=1))
         _warn_undefined(~undefined, WHY_NO_INTERVAL)
         estimate, low, high = (restore(self._shaped(part)) for part in result[:3])

@@ -124,8 +124,8 @@ def read_frequency(frequency: Any, x: AnyArray) -> IntArray:
     return np.repeat(np.arange(len(x)), given.astype(np.int64))
 
 
-def read_names(groups: Any, x: AnyArray) -> AnyArray:
-    """Name of the group of each row of x.  # (n,) str or int
+def read_names(groups: Any, x: AnyArray, name: str = "groups") -> AnyArray:
+    """Name of the group of each row of x, or of its cluster.  # (n,) str or int
 
     Raises
     ------
@@ -133,14 +133,14 @@ def read_names(groups: Any, x: AnyArray) -> AnyArray:
         If there is not one name a row.
     """
     try:
-        names = np.asarray(to_numpy(groups, "groups"))
+        names = np.asarray(to_numpy(groups, name))
     except ValueError:
-        raise ArgumentError(f"groups must be one str or int a row, got {groups!r:.80}") from None
-    if names.dtype.kind == "O" and names.size and all(isinstance(name, str) for name in names.flat):
+        raise ArgumentError(f"{name} must be one str or int a row, got {groups!r:.80}") from None
+    if names.dtype.kind == "O" and names.size and all(isinstance(each, str) for each in names.flat):
         names = names.astype(np.str_)  # strings of a data frame
     if names.ndim != 1 or names.dtype.kind not in "iuUb":
         raise ArgumentError(
-            f"groups must be one str or int a row, got an array of shape {names.shape} and type {names.dtype}"
+            f"{name} must be one str or int a row, got an array of shape {names.shape} and type {names.dtype}"
         )
     check_consistent_length(x, names)
     return names

@@ -7,16 +7,20 @@ from collections.abc import Iterator
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_choice
-from kernadv._typing import FloatArray, IntArray
-from kernadv.regression.inference import Interval, bands, intervals
+from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.regression.inference import Interval, bands, effects, intervals
 from kernadv.regression.inference._rows import BAND_PARTS, INTERVAL_PARTS
+from kernadv.regression.inference.functionals import kind_of_errors
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
-def interval(smoother: LinearSmoother, at: Points, level: float, method: str) -> Interval:
+def interval(smoother: LinearSmoother, at: Points, level: float, method: str, errors: str) -> Interval:
     """Pointwise intervals, see `kernadv.regression.inference.interval`."""
+    check_choice(method, "method", intervals.METHODS)
+    if kind_of_errors(smoother, errors) != "independent":
+        return effects.values(smoother, at, level, method, errors)
     if smoother.intervals_by_rows:
         return intervals.make_interval(smoother, at, level, method, INTERVAL_PARTS)
     curves = list(_curves(smoother, at))
@@ -27,12 +31,19 @@ def interval(smoother: LinearSmoother, at: Points, level: float, method: str) ->
 
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
-def band(smoother: LinearSmoother, at: Points, level: float, method: str, bias_corrected: bool) -> Interval:
+def band(
+    smoother: LinearSmoother, at: Points, level: float, method: str, bias_corrected: bool, errors: str
+) -> Interval:
     """Bands that cover at all queries simultaneously, see `kernadv.regression.inference.band`."""
     check_choice(method, "method of a band", bands.METHODS)
+    dependent = kind_of_errors(smoother, errors) != "independent"
+    if dependent and method == "tube":
+        raise ArgumentError("the tube formula is for independent errors; use method='sup_t'")
     if smoother.series is not None and at.series is not None:  # those without a query do not matter
         kept = np.isin(smoother.series, at.series)
         smoother = smoother.take(kept) if kept.any() else smoother
+    if dependent:
+        return effects.band(smoother, at, level, bias_corrected, errors)
     on_line = smoother.x.shape[1] == 1 and not smoother.intervals_by_rows
     curves = list(_curves(smoother, at)) if on_line else []
     if len(curves) == 1:
@@ -45,6 +56,36 @@ def band(smoother: LinearSmoother, at: Points, level: float, method: str, bias_c
             "use method='sup_t'"
         )
     return bands.make_band(smoother, at, level, bias_corrected, BAND_PARTS)
+
+
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
+def derivative(smoother: LinearSmoother, at: Points, level: float, order: tuple[int, ...], errors: str) -> Interval:
+    """Pointwise intervals of a derivative, see `kernadv.regression.inference.robust_bias_corrected`."""
+    dependent = kind_of_errors(smoother, errors) != "independent"
+    if (
+        dependent
+        or smoother.intervals_by_rows
+        or effects.corrected(smoother, sum(order)).by_rows
+        or not smoother.spec.degree
+    ):
+        return effects.derivative(smoother, at, level, order, errors)
+    curves = list(_curves(smoother, at))
+    results = [intervals.robust_bias_corrected(curve, q, level, derivative=order) for _, curve, q in curves]
+    return _joined([queries for queries, _, _ in curves], results, at, smoother)
+
+
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
+def average_derivative(
+    smoother: LinearSmoother, at: Points, level: float, order: tuple[int, ...], errors: str
+) -> tuple[Interval, BoolArray]:
+    """Interval of a mean derivative, and the queries that have one."""
+    return effects.average_derivative(smoother, at, level, order, errors)
+
+
+@np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
+def contrast(smoother: LinearSmoother, at: Points, other: Points, level: float, errors: str) -> Interval:
+    """Intervals of differences between queries."""
+    return effects.contrast(smoother, at, other, level, errors)
 
 
 def _curves(smoother: LinearSmoother, at: Points) -> Iterator[tuple[IntArray | slice, LinearSmoother, FloatArray]]:

@@ -57,8 +57,16 @@ def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] |
     smoother : LinearSmoother
     at : Points of m queries
     derivative : d orders, optional
-        Order in each continuous column; default: the value.
+        Order in each continuous column; default: the value.  A first derivative at degree 0 is that of the estimate.
+
+    Raises
+    ------
+    ArgumentError
+        If an estimate of degree 0 has no derivative: it jumps, or the bandwidth changes with the query.
     """
+    if smoother.spec.degree == 0 and derivative is not None and sum(derivative) == 1:
+        yield from _slope_rows(smoother, at, derivative.index(1))
+        return
     x = smoother.x
     basis = monomials(x.shape[1], smoother.spec.degree)
     order = np.zeros(x.shape[1], np.int64) if derivative is None else np.array(derivative, np.int64)
@@ -76,17 +84,10 @@ def hat_rows(smoother: LinearSmoother, at: Points, derivative: tuple[int, ...] |
         yield HatRows(block, root * half / unit, (half**2).sum(1), defined)
 
 
-def gradient(smoother: LinearSmoother, at: Points, axis: int) -> FloatArray:
-    """Derivative of the Nadaraya-Watson estimate in the coordinate `axis`; NaN where undefined.  # (m, C)
+def _slope_rows(smoother: LinearSmoother, at: Points, axis: int) -> Iterator[HatRows]:
+    """Hat vectors of the derivative of the Nadaraya-Watson estimate in the coordinate `axis`.
 
-    It is ``sum_j (dw_j / dx) (y_j - mhat(x)) / sum_j w_j``.
-
-    Parameters
-    ----------
-    smoother : LinearSmoother
-        Of degree 0.
-    at : Points of m queries
-    axis : int
+    The derivative is ``sum_j (dw_j / dx) (y_j - mhat(x)) / sum_j w_j``.
 
     Raises
     ------
@@ -103,7 +104,6 @@ def gradient(smoother: LinearSmoother, at: Points, axis: int) -> FloatArray:
         reason = "one-sided windows jump" if spec.past else "its bandwidth changes with the query"
         raise ArgumentError(f"the estimate of degree 0 has no derivative here: {reason}; use degree >= 1")
     x, h, kernel = smoother.x, smoother.bandwidth, spec.kernel
-    out = np.empty((len(at.x), smoother.y.shape[1]))
     for block in blocks(len(at.x), BLOCK // x.size):
         q = at.take(block)
         u = (x - q.x[:, None]) / h  # (b, n, d)
@@ -116,10 +116,10 @@ def gradient(smoother: LinearSmoother, at: Points, axis: int) -> FloatArray:
             change = kernel.slope(u[:, :, axis]) * np.prod(kernel.profile(np.delete(u, axis, axis=2)), axis=2)
         change = -others * change / h[axis]
         total = weight.sum(1, keepdims=True)
-        total[total == 0.0] = np.nan
-        mean = weight @ smoother.y / total
-        out[block] = (change @ smoother.y - mean * change.sum(1, keepdims=True)) / total
-    return out
+        defined = total[:, 0] > 0.0
+        total[~defined] = np.nan
+        hat = (change - weight * (change.sum(1, keepdims=True) / total)) / total
+        yield HatRows(block, hat, np.full(len(hat), np.nan), defined)
 
 
 def determines(x: FloatArray, degree: int) -> bool:

@@ -208,6 +208,10 @@ class LinearSmoother:
         raised = self.spec.degree + correction(self.spec)
         return self.bandwidth.ndim == 2 or bool(self.categories) or self._without_moments(raised)
 
+    def _by_slopes(self, derivative: tuple[int, ...] | None) -> bool:
+        """Whether the derivative is that of the kernel's weights: a mean has no coefficient for it."""
+        return self.spec.degree == 0 and derivative is not None and any(derivative)
+
     def _without_moments(self, degree: int) -> bool:
         dimensions, order = max(self.x.shape[1], 1), 2 * degree
         many = coefficients(dimensions, order) > MOMENTS or (order + 1) ** dimensions > GRID
@@ -235,7 +239,9 @@ class LinearSmoother:
 
     def _own_estimate(self, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Estimates:
         """Estimates from the window of each query, with the degree of the smoother."""
-        if not self.by_rows:
+        if self._by_slopes(derivative):
+            value, centre, norm, defined = self._by_rows(at, derivative)
+        elif not self.by_rows:
             local = self.moments(at, derivative)
             value, centre, defined = local.value, local.row[:, 0].copy(), local.defined
             norm = self._squared_norms(at, local) if square else np.empty(len(value))
@@ -311,37 +317,40 @@ class LinearSmoother:
     # ------------------------------------------------------------------------------------------------ the hat matrix
 
     @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
-    def hat(self, at: Points) -> FloatArray:
+    def hat(self, at: Points, derivative: tuple[int, ...] | None = None) -> FloatArray:
         """Rows of the hat matrix: ``estimate(at).value = hat(at) @ y``; NaN where there is no estimate.  # (m, n)"""
-        rows = self._own_hat(at)
-        for part, other, queries in instead(self, at, ~np.isnan(rows[:, 0])):
-            rows[part] = other.hat(queries)
+        rows = self._own_hat(at, derivative)
+        if derivative is None:
+            for part, other, queries in instead(self, at, ~np.isnan(rows[:, 0])):
+                rows[part] = other.hat(queries)
         return rows
 
-    def _own_hat(self, at: Points) -> FloatArray:
+    def _own_hat(self, at: Points, derivative: tuple[int, ...] | None) -> FloatArray:
         """Rows from the window of each query, with the degree of the smoother."""
-        if self.by_rows:
-            rows = np.concatenate([block.hat for block in hat_rows(self, at)])
+        if self.by_rows or self._by_slopes(derivative):
+            rows: FloatArray = np.empty((len(at.x), len(self.y)))
+            for block in hat_rows(self, at, derivative):
+                rows[block.queries] = block.hat
         elif self.series is None:
-            rows = self._hat_of(next(self.parts(at)))
+            rows = self._hat_of(next(self.parts(at)), derivative)
         else:
             rows, defined = np.zeros((len(at.x), len(self.y))), np.zeros(len(at.x), np.bool_)
             for part in self.parts(at):
-                own = self._hat_of(part)
+                own = self._hat_of(part, derivative)
                 rows[part.block], defined[part.queries] = own, ~np.isnan(own[:, 0])
             rows[~defined] = np.nan
         rows[~self.reached(at)] = np.nan
         return rows
 
-    def hat_blocks(self, at: Points) -> Iterator[tuple[slice, FloatArray]]:
+    def hat_blocks(self, at: Points, derivative: tuple[int, ...] | None = None) -> Iterator[tuple[slice, FloatArray]]:
         """Rows of the hat matrix, some queries at a time."""
         for block in blocks(len(at.x), BLOCK // len(self.y)):
-            yield block, self.hat(at.take(block))
+            yield block, self.hat(at.take(block), derivative)
 
-    def _hat_of(self, part: Part) -> FloatArray:
+    def _hat_of(self, part: Part, derivative: tuple[int, ...] | None) -> FloatArray:
         """Hat matrix of a part."""
         weights = self.weights[part.points]
-        return hat_matrix(self.spec, part.x, weights, part.at, part.bandwidth, self._of_part(part))
+        return hat_matrix(self.spec, part.x, weights, part.at, part.bandwidth, self._of_part(part, derivative))
 
     def parts(self, at: Points) -> Iterator[Part]:
         """Parts of the data to smooth one by one, see `kernadv.regression.series.apart`."""

@@ -173,6 +173,16 @@ def test_regressors(case, change):
         for method in ("auto", "normal", "robust"):
             out[method] = np.array(fit.interval(at, method=method, **asked)[:3])
         out["band"] = np.array(fit.band(at, **asked)[:3])
+        clusters = [f"{group}{level}" for group, level in zip(given.group, given.level, strict=True)]
+        fit = clone(regressor).fit(
+            x, given.y, given.weights, given.group if more == "group" else None, clusters=clusters
+        )
+        pair = {name: (names, names) for name, names in asked.items()}
+        for errors in ("independent", "cluster", "serial")[: 2 if more == "level" else 3]:
+            out[f"contrast {errors}"] = np.array(fit.contrast(at, at[::-1], errors=errors, **pair)[:3])
+            out[f"slope {errors}"] = np.array(fit.average_derivative(at, errors=errors, **asked)[:3])
+            if regressor.degree > 0:
+                out[f"slopes {errors}"] = np.array(fit.derivative(at, interval=True, errors=errors, **asked)[:3])
         won = clone(regressor).fit(x, given.y > 0.3, given.weights, given.group if more == "group" else None)
         out["won auto"], out["won band"] = (np.array(f(at, **asked)[:3]) for f in (won.interval, won.band))
         if regressor.degree > 0:

@@ -45,8 +45,7 @@ def band(
 ) -> Interval:
     """Band of the method that suits each column of the responses.
 
-    Errors are taken as independent.  For errors correlated along the line use `multiplier_bootstrap` with
-    ``scheme=MovingBlocks()``.  For clusters there are only intervals: `robust_bias_corrected` with ``method="cluster"``.
+    Errors are taken as independent.  For others ask a regressor: ``band(X, errors="cluster")`` or ``"serial"``.
 
     **Covers** the regression function at all queries, simultaneously, as `interval` does at each; without
     `bias_corrected` the smoothed target.

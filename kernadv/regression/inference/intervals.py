@@ -43,9 +43,7 @@ ENOUGH = 1.0 - 1e-9
 def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "auto") -> Interval:
     """Interval of the method that suits the data.
 
-    Errors are taken as independent.  For others use `robust_bias_corrected` with ``method="cluster"`` on
-    ``dataclasses.replace(fit, cluster=...)``, or with ``method="hac"`` along the first dimension; or the block bootstrap of
-    `percentile_t` with ``scheme=MovingBlocks()``.
+    Errors are taken as independent.  For others ask a regressor: ``interval(X, errors="cluster")`` or ``"serial"``.
 
     **Covers** what the method covers, as the result says; "auto" covers the regression function.
 
