@@ -172,6 +172,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         )
         self._rows, self._one_response = kept if repeated is None else repeated[kept], y.ndim == 1
         self._quality: Quality | None = None
+        _ = smoother.ascending  # sorted once, for the choice of the bandwidth and all that follows
         self._smoother = self._with_bandwidth(smoother)
 
     def _fit_on_device(

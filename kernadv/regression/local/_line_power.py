@@ -4,6 +4,10 @@ The line is cut into cells of one bandwidth.  A window [q - h, q] then contains 
 suffix of the cell before c plus those of a prefix of the cell after it, both about c: every base is at most 1 in units of
 the bandwidth, and nothing is ever subtracted (van Herk 1992 and Gil and Werman 1993 do this for maxima).  A binomial shift
 of at most one bandwidth moves the sums from c to q, and the kernel's coefficients combine them.
+
+Kernels that are polynomials of u^2 need no cut at q: a window [q - h, q + h] is a suffix of one cell, the whole of the next
+and a prefix of the third.  All three are summed about the middle of the second, at most 1.5 bandwidths away, and shifted by
+at most half of one.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from kernadv.regression._threads import in_parallel, stretches
 
 #: Queries that are worth a separate thread.
 ENOUGH = 5_000
+#: Queries that are shifted at a time.
+TOGETHER = 256
 #: A kernel sum below this share of the number of points has lost digits to cancellation; it is computed again directly.
 THIN = 0.03
 
@@ -52,7 +58,12 @@ def power_moments(
     sums = np.empty((len(at), len(channels), order + 1))
     thin = np.empty(len(at), dtype=np.bool_)
 
+    even = not past and not coefficients[1::2].any()
+
     def sweep(own: slice) -> None:
+        if even:
+            _sweep_even(x, channels, at[own], float(width), coefficients, order, sums[own], thin[own])
+            return
         _sweep(x, channels, at[own], float(width), coefficients, order, not past, binomial, sums[own], thin[own])
 
     in_parallel(sweep, stretches(len(at), ENOUGH))
@@ -152,3 +163,98 @@ def _sweep(
                     sign = -sign
                 sums[m, c, k] = total
         thin[m] = sums[m, 0, 0] < THIN * points
+
+
+@compiled()
+def _sweep_even(
+    x: FloatArray,
+    v: FloatArray,
+    at: FloatArray,
+    h: float,
+    coefficients: FloatArray,
+    order: int,
+    sums: FloatArray,
+    thin: BoolArray,
+) -> None:
+    n, channels, depth = len(x), v.shape[0], len(coefficients) + order
+    before = np.zeros((1, channels, depth))  # suffixes of the cell before the queries' own
+    whole, far = np.zeros((channels, depth)), np.zeros((channels, depth))  # their own, and prefixes of the next
+    moments = np.empty((channels, depth, TOGETHER))
+    by, points = np.empty(TOGETHER), np.empty(TOGETHER)
+    cut = middle = 0.0
+    before_low = before_high = within_high = i_low = i_high = done = 0
+    while done < len(at):
+        q = at[done]
+        if done == 0 or q >= cut + h:
+            if done > 0 and q < cut + 2.0 * h:
+                cut += h
+                before_low, before_high = before_high, within_high
+            else:
+                cut = q
+                before_low, before_high = int(np.searchsorted(x, cut - h)), int(np.searchsorted(x, cut))
+            within_high = before_high + int(np.searchsorted(x[before_high:], cut + h))
+            middle = cut + 0.5 * h
+            before = _suffixes(x, v, before_low, before_high, middle, h, depth)
+            far[:] = 0.0
+            _sum_powers(x, v, before_high, within_high, middle, h, whole)
+            i_low, i_high = before_low, within_high
+        count = 0
+        while count < TOGETHER and done + count < len(at) and at[done + count] < cut + h:
+            q = at[done + count]
+            while i_low < before_high and (x[i_low] - q) / h < -1.0:
+                i_low += 1
+            while i_high < n and (x[i_high] - q) / h <= 1.0:
+                _add(far, x[i_high], v, i_high, middle, h)
+                i_high += 1
+            by[count] = (q - middle) / h
+            points[count] = before[i_low - before_low, 0, 0] + whole[0, 0] + far[0, 0]
+            for c in range(channels):
+                for r in range(depth):
+                    moments[c, r, count] = before[i_low - before_low, c, r] + whole[c, r] + far[c, r]
+            count += 1
+        for c in range(channels):
+            for low in range(1, depth):
+                for r in range(depth - 1, low - 1, -1):
+                    _subtract(moments[c, r], moments[c, r - 1], by, count)
+            for k in range(order + 1):
+                _combine(moments[c], coefficients, k, sums[done : done + count, c, k])
+        for m in range(count):
+            thin[done + m] = sums[done + m, 0, 0] < THIN * points[m]
+        done += count
+
+
+@compiled()
+def _sum_powers(x: FloatArray, v: FloatArray, low: int, high: int, centre: float, h: float, out: FloatArray) -> None:
+    """Power sums about `centre` of the points from `low` to `high`."""
+    out[:] = 0.0
+    u, term = np.empty(TOGETHER), np.empty(TOGETHER)
+    for start in range(low, high, TOGETHER):
+        count = min(TOGETHER, high - start)
+        for i in range(count):
+            u[i] = (x[start + i] - centre) / h
+        for c in range(out.shape[0]):
+            for i in range(count):
+                term[i] = v[c, start + i]
+            for r in range(out.shape[1]):
+                total = 0.0
+                for i in range(count):
+                    total += term[i]
+                    term[i] *= u[i]
+                out[c, r] += total
+
+
+@compiled()
+def _subtract(out: FloatArray, lower: FloatArray, by: FloatArray, count: int) -> None:
+    """A step of the shift of power sums: each power loses `by` times the one below."""
+    for m in range(count):
+        out[m] -= by[m] * lower[m]
+
+
+@compiled()
+def _combine(moments: FloatArray, coefficients: FloatArray, k: int, out: FloatArray) -> None:
+    """Moments of the kernel, ``sum_r a_r |u|^(r + k)``, r even."""
+    for m in range(len(out)):
+        total = 0.0
+        for r in range(0, len(coefficients), 2):
+            total += coefficients[r] * moments[r + k, m]
+        out[m] = total

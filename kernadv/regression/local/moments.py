@@ -74,7 +74,8 @@ def local_moments(
     """
     z, q, scale = in_units(x, at, bandwidth)
     points, queries = ascending(z[:, 0]), _neighbours(q)
-    z, q, v = z[points], q[queries], np.ascontiguousarray(channels[:, points])
+    z, v = z[points], np.ascontiguousarray(channels[:, points])
+    q = q if isinstance(queries, slice) else q.take(queries, axis=0)
     scale = None if scale is None else scale[queries]
     powers = exponents(x.shape[1], order)
     options = {"radial": radial, "past": past, "squared": squared}
@@ -91,9 +92,9 @@ def local_moments(
         sums[lost] = window_moments(z, v, q[lost], kernel, order, scale=own, **options)
     if isinstance(queries, slice):
         return sums
-    out = np.empty_like(sums)
-    out[queries] = sums
-    return out
+    given = np.empty_like(queries)
+    given[queries] = np.arange(len(q))
+    return sums.take(given, axis=0)
 
 
 def in_units(x: FloatArray, at: FloatArray, bandwidth: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray | None]:
@@ -125,7 +126,9 @@ def _line(
         width = kernel.edge if kernel.closed else 1.0
         coefficients = np.asarray(np.polynomial.polynomial.polypow(kernel.coefficients, twice), np.float64)
         sums, lost = power_moments(x, v, at, width, coefficients, order, past)
-        return sums * width ** np.arange(order + 1), lost
+        if width != 1.0:
+            sums *= width ** np.arange(order + 1)
+        return sums, lost
     if isinstance(kernel, Exponential):
         return exponential_moments(x, v, at, kernel.rho**twice, order, past), np.zeros(len(at), np.bool_)
     narrow = 1.0 / np.sqrt(twice)
@@ -137,19 +140,19 @@ def _close(sums: FloatArray, powers: IntArray, order: int, share: float) -> Bool
     """Queries whose points are so near that the highest moments are rounding errors of the shifts.  # (m,)"""
     if order < 2:
         return np.zeros(len(sums), np.bool_)
-    second = sums[:, [k for k, a in enumerate(powers.tolist()) if sum(a) == 2 and max(a) == 2]].min(1)
-    spread = np.maximum(second, 0.0) / np.maximum(sums[:, 0], np.finfo(np.float64).tiny)
-    return np.asarray((spread ** (order / 2) < share) & (sums[:, 0] > 0.0))
+    squares = [k for k, a in enumerate(powers.tolist()) if sum(a) == 2 and max(a) == 2]
+    second = sums[:, squares[0]] if len(squares) == 1 else sums[:, squares].min(1)
+    return np.asarray((second < share ** (2.0 / order) * sums[:, 0]) & (sums[:, 0] > 0.0))
 
 
-def ascending(x: FloatArray) -> IntArray | slice:
-    """Order in which x ascends; a full slice if it does already."""
-    return slice(None) if (x[1:] >= x[:-1]).all() else np.argsort(x, kind="stable")
+def ascending(x: FloatArray, *, ties: bool = True) -> IntArray | slice:
+    """Order in which x ascends; a full slice if it does already.  Without `ties`, faster, these come in any order."""
+    return slice(None) if (x[1:] >= x[:-1]).all() else np.argsort(x, kind="stable" if ties else None)
 
 
 def _neighbours(q: FloatArray) -> IntArray | slice:
     """Order in which consecutive queries are near: along the line, or by cells of the first dimensions."""
     if q.shape[1] == 1:
-        return ascending(q[:, 0])
+        return ascending(q[:, 0], ties=False)
     cells = np.floor(q[:, : min(q.shape[1], 3)])
     return np.asarray(np.lexsort((q[:, 0], *cells.T[::-1])), dtype=np.int64)
