@@ -21,6 +21,7 @@ from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
 from kernadv.regression._threads import blocks
+from kernadv.regression.local.moments import ascending
 from kernadv.regression.series import Points, common
 
 #: Distances held at once, 16 MB.
@@ -127,6 +128,11 @@ def neighbour_distance(
     distinct : bool
         Points in the same place count once.
     """
+    if series is None and x.shape[1] == 1 and metric in DIFFERENCES and not distinct:
+        z = x[ascending(x[:, 0]), 0]
+        out = np.empty(len(at))
+        _nearest(z, at[:, 0], np.zeros(len(at), np.int64), np.full(len(at), len(z)), k, out)
+        return out
     series = np.zeros(len(x), np.int64) if series is None else series
     asked = np.zeros(len(at), np.int64) if asked is None else asked
     if distinct:

@@ -196,7 +196,7 @@ def _sweep_even(
             middle = cut + 0.5 * h
             before = _suffixes(x, v, before_low, before_high, middle, h, depth)
             far[:] = 0.0
-            _sum_powers(x, v, before_high, within_high, middle, h, whole)
+            power_sums(x, v, before_high, within_high, middle, h, whole)
             i_low, i_high = before_low, within_high
         count = 0
         while count < TOGETHER and done + count < len(at) and at[done + count] < cut + h:
@@ -224,8 +224,8 @@ def _sweep_even(
 
 
 @compiled()
-def _sum_powers(x: FloatArray, v: FloatArray, low: int, high: int, centre: float, h: float, out: FloatArray) -> None:
-    """Power sums about `centre` of the points from `low` to `high`."""
+def power_sums(x: FloatArray, v: FloatArray, low: int, high: int, centre: float, h: float, out: FloatArray) -> None:
+    """Sums of ``v_cj u_j^r``, ``u_j = (x_j - centre) / h``, over the points from `low` to `high`; out (C, depth)."""
     out[:] = 0.0
     u, term = np.empty(TOGETHER), np.empty(TOGETHER)
     for start in range(low, high, TOGETHER):

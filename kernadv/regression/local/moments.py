@@ -5,7 +5,8 @@
 | a line, one bandwidth, polynomial kernels (uniform ... tricube) | `_line_power`, O(n + m) |
 | a line, one bandwidth, exponential | `_line_exponential`, O(n + m) |
 | a line, one bandwidth, Gaussian | `_line_gaussian`, O(n + m), to 1e-14 of the largest weight per point |
-| kernels with an edge otherwise: several dimensions, one bandwidth per query | `_pairs`, O(points near the windows) |
+| a line, one bandwidth per query, polynomial kernels; windows that lost digits | `_line_direct`, O(points in the windows) |
+| kernels with an edge otherwise: several dimensions, other kernels | `_pairs`, O(points near the windows) |
 | kernels without an edge otherwise | `_blocked`, O(n m) |
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Exponential, Gaussian, Kernel, Power
 from kernadv.regression.local._blocked import blocked_moments
+from kernadv.regression.local._line_direct import direct_moments
 from kernadv.regression.local._line_exponential import exponential_moments
 from kernadv.regression.local._line_gaussian import gaussian_moments
 from kernadv.regression.local._line_power import power_moments
@@ -83,13 +85,13 @@ def local_moments(
         sums, lost = _line(z[:, 0], v, q[:, 0], kernel, order, past, squared)
         lost |= _close(sums[:, 0], powers, order, SHIFTED if isinstance(kernel, Gaussian) else CLOSE)
     elif np.isfinite(kernel.support):
-        sums, lost = window_moments(z, v, q, kernel, order, scale=scale, **options), np.zeros(len(q), np.bool_)
+        sums, lost = _windows(z, v, q, kernel, order, scale, **options), np.zeros(len(q), np.bool_)
     else:
         sums = blocked_moments(z, v, q, kernel, order, scale=scale, **options)
         lost = _close(sums[:, 0], powers, order, SHIFTED)
     if lost.any():
         own = None if scale is None else scale[lost]
-        sums[lost] = window_moments(z, v, q[lost], kernel, order, scale=own, **options)
+        sums[lost] = _windows(z, v, q[lost], kernel, order, own, **options)
     if isinstance(queries, slice):
         return sums
     given = np.empty_like(queries)
@@ -134,6 +136,27 @@ def _line(
     narrow = 1.0 / np.sqrt(twice)
     sums = gaussian_moments(x, v, at, narrow, order, past) * narrow ** np.arange(order + 1)
     return sums, sums[:, 0, 0] < FAR * v[0].max(initial=0.0)
+
+
+def _windows(
+    x: FloatArray,
+    v: FloatArray,
+    at: FloatArray,
+    kernel: Kernel,
+    order: int,
+    scale: FloatArray | None,
+    *,
+    radial: bool,
+    past: bool,
+    squared: bool,
+) -> FloatArray:
+    """Moments from the points of each window, about the query itself."""
+    if x.shape[1] == 1 and isinstance(kernel, Power):
+        own = np.ones(len(at)) if scale is None else np.ascontiguousarray(scale)
+        return direct_moments(
+            np.ascontiguousarray(x[:, 0]), v, np.ascontiguousarray(at[:, 0]), own, kernel, order, past, squared
+        )
+    return window_moments(x, v, at, kernel, order, scale=scale, radial=radial, past=past, squared=squared)
 
 
 def _close(sums: FloatArray, powers: IntArray, order: int, share: float) -> BoolArray:
