@@ -177,12 +177,14 @@ def _sweep_even(
     thin: BoolArray,
 ) -> None:
     n, channels, depth = len(x), v.shape[0], len(coefficients) + order
-    before = np.zeros((1, channels, depth))  # suffixes of the cell before the queries' own
-    whole, far = np.zeros((channels, depth)), np.zeros((channels, depth))  # their own, and prefixes of the next
+    room = depth + 2
+    before = np.zeros((1, channels, room))  # suffixes of the cell before the queries' own
+    after = np.zeros((1, channels, room))  # prefixes of the cell after it
+    whole = np.zeros((channels, depth))
     moments = np.empty((channels, depth, TOGETHER))
-    by, points = np.empty(TOGETHER), np.empty(TOGETHER)
+    by, points, total = np.empty(TOGETHER), np.empty(TOGETHER), np.empty(TOGETHER)
     cut = middle = 0.0
-    before_low = before_high = within_high = i_low = i_high = done = 0
+    before_low = before_high = within_high = after_high = i_low = i_high = done = 0
     while done < len(at):
         q = at[done]
         if done == 0 or q >= cut + h:
@@ -194,8 +196,14 @@ def _sweep_even(
                 before_low, before_high = int(np.searchsorted(x, cut - h)), int(np.searchsorted(x, cut))
             within_high = before_high + int(np.searchsorted(x[before_high:], cut + h))
             middle = cut + 0.5 * h
-            before = _suffixes(x, v, before_low, before_high, middle, h, depth)
-            far[:] = 0.0
+            after_high = within_high
+            while after_high < n and (x[after_high] - (cut + h)) / h <= 1.0:
+                after_high += 1
+            longest = max(before_high - before_low, after_high - within_high)
+            if longest >= len(before):  # kept from cell to cell: fresh memory is slow
+                before, after = np.zeros((2 * longest + 1, channels, room)), np.zeros((2 * longest + 1, channels, room))
+            _scan(x[before_low:before_high][::-1], v[:, before_low:before_high][:, ::-1], middle, h, depth, before)
+            _scan(x[within_high:after_high], v[:, within_high:after_high], middle, h, depth, after)
             power_sums(x, v, before_high, within_high, middle, h, whole)
             i_low, i_high = before_low, within_high
         count = 0
@@ -203,24 +211,52 @@ def _sweep_even(
             q = at[done + count]
             while i_low < before_high and (x[i_low] - q) / h < -1.0:
                 i_low += 1
-            while i_high < n and (x[i_high] - q) / h <= 1.0:
-                _add(far, x[i_high], v, i_high, middle, h)
+            while i_high < after_high and (x[i_high] - q) / h <= 1.0:
                 i_high += 1
             by[count] = (q - middle) / h
-            points[count] = before[i_low - before_low, 0, 0] + whole[0, 0] + far[0, 0]
+            one, two = before[before_high - i_low], after[i_high - within_high]
+            points[count] = one[0, 0] + whole[0, 0] + two[0, 0]
             for c in range(channels):
                 for r in range(depth):
-                    moments[c, r, count] = before[i_low - before_low, c, r] + whole[c, r] + far[c, r]
+                    moments[c, r, count] = one[c, r] + whole[c, r] + two[c, r]
             count += 1
         for c in range(channels):
             for low in range(1, depth):
                 for r in range(depth - 1, low - 1, -1):
                     _subtract(moments[c, r], moments[c, r - 1], by, count)
             for k in range(order + 1):
-                _combine(moments[c], coefficients, k, sums[done : done + count, c, k])
+                _combine(moments[c], coefficients, k, total, sums[done : done + count, c, k])
         for m in range(count):
             thin[done + m] = sums[done + m, 0, 0] < THIN * points[m]
         done += count
+
+
+@compiled()
+def _scan(x: FloatArray, v: FloatArray, centre: float, h: float, depth: int, out: FloatArray) -> None:
+    """Power sums about `centre` of the first 0, 1, ... points, three powers at a time in registers.
+
+    ``out`` is (n + 1, C, depth + 2): zeros, whose first row stays; the last two powers may be left over.
+    """
+    u, term = np.empty(TOGETHER), np.empty(TOGETHER)
+    for start in range(0, len(x), TOGETHER):
+        count = min(TOGETHER, len(x) - start)
+        for i in range(count):
+            u[i] = (x[start + i] - centre) / h
+        for c in range(v.shape[0]):
+            for i in range(count):
+                term[i] = v[c, start + i]
+            for r in range(0, depth, 3):
+                low, middle, high = out[start, c, r], out[start, c, r + 1], out[start, c, r + 2]
+                for i in range(count):
+                    t = term[i]
+                    low += t
+                    t *= u[i]
+                    middle += t
+                    t *= u[i]
+                    high += t
+                    term[i] = t * u[i]
+                    own = out[start + i + 1, c]
+                    own[r], own[r + 1], own[r + 2] = low, middle, high
 
 
 @compiled()
@@ -251,10 +287,12 @@ def _subtract(out: FloatArray, lower: FloatArray, by: FloatArray, count: int) ->
 
 
 @compiled()
-def _combine(moments: FloatArray, coefficients: FloatArray, k: int, out: FloatArray) -> None:
-    """Moments of the kernel, ``sum_r a_r |u|^(r + k)``, r even."""
+def _combine(moments: FloatArray, coefficients: FloatArray, k: int, total: FloatArray, out: FloatArray) -> None:
+    """Moments of the kernel, ``sum_r a_r |u|^(r + k)``, r even; `total` is room for them."""
+    total[:] = 0.0
+    for r in range(0, len(coefficients), 2):
+        factor, moment = coefficients[r], moments[r + k]
+        for m in range(len(out)):
+            total[m] += factor * moment[m]
     for m in range(len(out)):
-        total = 0.0
-        for r in range(0, len(coefficients), 2):
-            total += coefficients[r] * moments[r + k, m]
-        out[m] = total
+        out[m] = total[m]
