@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import subprocess
+import time
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.neighbors import KNeighborsRegressor
 
 from benchmarks.speed import memory
 from kernadv import LocalLinear, NadarayaWatson, Steps
 from kernadv.kernels import get
 from kernadv.moments import Histories, Windows, numba_
-from kernadv.regression import LinearSmoother
+from kernadv.regression import KNeighborsSmoother, LinearSmoother
 from kernadv.regression.bandwidth import LeaveOneOut
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 
@@ -46,6 +50,109 @@ def test_line(measure, name, n, rounds, target, threads):
     beside = {"target": target} if threads == "one thread" else {}
     case = f"{name} exact, Epanechnikov, n = m = {n:,}"
     measure(case, f"kernadv, {threads}", lambda: fitted.predict(x), rounds, threads=THREADS[threads], **beside)
+
+
+@pytest.mark.parametrize("rows", ["sorted", "unsorted"])
+@pytest.mark.parametrize("name", SMOOTHERS)
+def test_order(measure, name, rows):
+    """At every design point, the rows in order and not."""
+    x, y = curve(10**5)
+    order = np.random.default_rng(1).permutation(len(x)) if rows == "unsorted" else slice(None)
+    fitted = SMOOTHERS[name](bandwidth=0.05, kernel="epanechnikov").fit(x[order], y[order])
+    beside = {"target": "<= 1.5 times sorted"} if rows == "unsorted" else {}
+    case = f"{name} exact, Epanechnikov, n = m = 100,000, by the order of the rows"
+    measure(case, f"kernadv, one thread, {rows}", lambda: fitted.predict(x[order]), 15, threads=1, **beside)
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize("name", SMOOTHERS)
+def test_large_selection(measure, name):
+    """Leave-one-out over the default grid, and fit."""
+    x, y = unsorted(10**6)
+    case = f"leave-one-out CV, default grid and refinement, {name}, n = 1,000,000"
+    call = lambda: SMOOTHERS[name]().fit(x, y)
+    measure(case, "kernadv, one thread", call, 1, threads=1, target="<= 10 s")
+
+
+def unsorted(n: int, columns: int = 1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy surface, or curve, as data come."""
+    rng = np.random.default_rng(seed)
+    x = rng.random((n, columns))
+    return x, np.sin(6 * x).sum(1) + 0.3 * rng.normal(size=n)
+
+
+SIZES = (10**4, 10**5)
+PLUG_IN = "plug-in bandwidth, n = {:,}"
+
+
+@pytest.mark.parametrize("n", [*SIZES, 10**6])
+def test_plug_in(measure, n):
+    """Sort, choose, fit."""
+    x, y = unsorted(n)
+    measure(PLUG_IN.format(n), "kernadv, one thread", lambda: LocalLinear("plug_in").fit(x, y), 5, threads=1)
+
+
+@pytest.mark.parametrize("n", [*SIZES, 10**6])
+def test_plug_in_by_r(measure, n, tmp_path):
+    """Its time inside R; the median of five calls."""
+    if shutil.which("Rscript") is None:
+        pytest.skip("needs R with KernSmooth")
+    x, y = unsorted(n)
+    np.column_stack([x, y]).tofile(tmp_path / "data")
+    code = f"""suppressMessages(library(KernSmooth)); d <- matrix(readBin("{tmp_path}/data", "double", {2 * n}), nrow = 2)
+    t <- sapply(1:6, function(i) system.time(dpill(d[1, ], d[2, ]))[["elapsed"]]); cat(median(t[-1]))"""
+    found = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip(f"needs R with KernSmooth: {found.stderr[-200:]}")
+    inside = float(found.stdout)
+    measure(PLUG_IN.format(n), "R KernSmooth dpill", lambda: time.sleep(inside), 1, warm_up=0, target=">= 1 times")
+
+
+LOWESS = "local lines, tricube, nearest 5%, at 1,001 points, n = {:,}"
+AT = np.linspace(0.0, 1.0, 1001)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_nearest_lines(measure, n):
+    """Fit and predict."""
+    x, y = unsorted(n)
+    call = lambda: KNeighborsSmoother(0.05, degree=1, kernel="tricube").fit(x, y).predict(AT[:, None])
+    measure(LOWESS.format(n), "kernadv, one thread", call, 9, threads=1)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_nearest_lines_by_statsmodels(measure, n):
+    """The same numbers."""
+    lowess = pytest.importorskip("statsmodels.nonparametric.smoothers_lowess").lowess
+    x, y = unsorted(n)
+    call = lambda: lowess(y, x[:, 0], frac=0.05, it=0, xvals=AT)
+    found = measure(LOWESS.format(n), "statsmodels lowess", call, 9, threads=1, target=">= 1 times")
+    ours = KNeighborsSmoother(0.05, degree=1, kernel="tricube").fit(x, y).predict(AT[:, None])
+    np.testing.assert_allclose(found, ours, atol=1e-9)
+
+
+@pytest.fixture(params=[(n, m, d) for n in SIZES for m in (1001, n) for d in (1, 3)], ids=str)
+def neighbours(request) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+    """A case, data and queries for the mean of the five nearest."""
+    n, m, d = request.param
+    x, y = unsorted(n, d)
+    case = f"mean of 5 neighbours, {d} column{'s' if d > 1 else ''}, n = {n:,}, at {m:,} points"
+    return case, x, y, np.random.default_rng(1).random((m, d))
+
+
+def test_nearest_mean(measure, neighbours):
+    """Predictions."""
+    case, x, y, at = neighbours
+    fitted = KNeighborsSmoother(5, kernel="uniform").fit(x, y)
+    measure(case, "kernadv, one thread", lambda: fitted.predict(at), 9, threads=1)
+
+
+def test_nearest_mean_by_scikit_learn(measure, neighbours):
+    """The same numbers."""
+    case, x, y, at = neighbours
+    fitted = KNeighborsRegressor(5).fit(x, y)
+    found = measure(case, "scikit-learn", lambda: fitted.predict(at), 9, threads=1, target=">= 1 times")
+    np.testing.assert_allclose(found, KNeighborsSmoother(5, kernel="uniform").fit(x, y).predict(at), atol=1e-9)
 
 
 @pytest.mark.parametrize("threads", THREADS)

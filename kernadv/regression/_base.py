@@ -231,6 +231,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self._rows, self._one_response = rows if complete is None else complete[rows], y.ndim == 1
         self._quality: Quality | None = None
         self._instead = check_choice(self.empty, "empty", EMPTY), check_flag(self.fall_back, "fall_back")
+        _ = smoother.ascending  # sorted once, for the choice of the bandwidth and all that follows
         # Estimates are those of `_smoother`, errors those of `_linear`; without robust steps the two are one.
         self._smoother = self._linear = self._with_bandwidth(smoother)
         if steps:

@@ -185,7 +185,8 @@ class KNeighborsSmoother(KernelRegressor):
 
     def _bandwidth_at(self, at: Points) -> FloatArray:
         fit = self._smoother
-        distance = neighbour_distance(fit.x, fit.series, at.x, at.series, self.k_, fit.metric, distinct=self._distinct)
+        _, x, series = fit.ascending
+        distance = neighbour_distance(x, series, at.x, at.series, self.k_, fit.metric, distinct=self._distinct)
         return self._factor * distance[:, None]
 
     def _window(self) -> str:

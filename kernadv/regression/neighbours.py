@@ -17,9 +17,11 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
 from kernadv._errors import ArgumentError
+from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
 from kernadv.regression._threads import blocks
+from kernadv.regression.local.moments import ascending
 from kernadv.regression.series import Points, common
 
 #: Distances held at once, 16 MB.
@@ -78,15 +80,23 @@ def nearest(x: FloatArray, series: IntArray, queries: FloatArray, query_series: 
     k : int
     """
     begin, end = np.searchsorted(series, query_series, "left"), np.searchsorted(series, query_series, "right")
-    count = np.minimum(k, end - begin)
-    low, high = begin, end - count
-    while (searching := low < high).any():
-        middle = (low + high) // 2
-        after = np.minimum(middle + count, len(x) - 1)
-        forward = searching & (queries - x[middle] > x[after] - queries)
-        high = np.where(searching & ~forward, middle, high)
-        low = np.where(forward, middle + 1, low)
-    return np.asarray(np.maximum(np.abs(queries - x[low]), np.abs(x[low + count - 1] - queries)))
+    out = np.empty(len(queries))
+    _nearest(x, queries, begin, end, k, out)
+    return out
+
+
+@compiled()
+def _nearest(x: FloatArray, queries: FloatArray, begin: IntArray, end: IntArray, k: int, out: FloatArray) -> None:
+    for m in range(len(queries)):
+        q, count = queries[m], min(k, end[m] - begin[m])
+        low, high = begin[m], end[m] - count
+        while low < high:
+            middle = (low + high) // 2
+            if q - x[middle] > x[middle + count] - q:
+                low = middle + 1
+            else:
+                high = middle
+        out[m] = max(abs(q - x[low]), abs(x[low + count - 1] - q))
 
 
 def neighbour_distance(
@@ -118,6 +128,11 @@ def neighbour_distance(
     distinct : bool
         Points in the same place count once.
     """
+    if series is None and x.shape[1] == 1 and metric in DIFFERENCES and not distinct:
+        z = x[ascending(x[:, 0]), 0]
+        out = np.empty(len(at))
+        _nearest(z, at[:, 0], np.zeros(len(at), np.int64), np.full(len(at), len(z)), k, out)
+        return out
     series = np.zeros(len(x), np.int64) if series is None else series
     asked = np.zeros(len(at), np.int64) if asked is None else asked
     if distinct:

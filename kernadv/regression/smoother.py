@@ -22,7 +22,7 @@ from kernadv.regression.columns import Category
 from kernadv.regression.hat_rows import BLOCK, determines, hat_rows
 from kernadv.regression.instead import instead
 from kernadv.regression.level_moments import LevelMoments, few_levels
-from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.moments import ascending, exponents
 from kernadv.regression.local.polynomial import (
     STEEP,
     LocalPolynomialSpec,
@@ -59,6 +59,22 @@ class Estimates(NamedTuple):
     centre: FloatArray
     square: FloatArray | None
     defined: BoolArray
+
+
+class Ascending(NamedTuple):
+    """A design in ascending order.
+
+    Attributes
+    ----------
+    order : (n,) int, or slice
+        Row of each point; a full slice if the rows ascend already.
+    x : (n, d)
+    series : (n,) int, or None
+    """
+
+    order: IntArray | slice
+    x: FloatArray
+    series: IntArray | None
 
 
 @dataclass(frozen=True)
@@ -146,10 +162,9 @@ class LinearSmoother:
     def _same_design(self, changes: dict[str, Any]) -> Self:
         """A changed copy that keeps what is known of the whole design; cheaper than `replace`."""
         other = object.__new__(type(self))
+        known = {"deficient"} if "x" in changes else {"deficient", "ascending"}
         kept = {
-            name: value
-            for name, value in self.__dict__.items()
-            if name in self.__dataclass_fields__ or name == "deficient"
+            name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__ or name in known
         }
         other.__dict__.update(kept, **changes)
         return other
@@ -171,6 +186,18 @@ class LinearSmoother:
     def filled(self, empty: str, fall_back: bool) -> Self:
         """The smoother with what stands in for estimates that do not exist."""
         return self._same_design({"empty": empty, "fall_back": fall_back})
+
+    @cached_property
+    def ascending(self) -> Ascending:
+        """The design sorted by series and the first dimension: once for all that is computed from moments."""
+        first = self.x[:, 0] if self.x.shape[1] else np.zeros(len(self.x))
+        order = ascending(first)
+        if self.series is not None:
+            label = self.series[order]
+            if (label[1:] < label[:-1]).any():
+                by_series = np.argsort(label, kind="stable")
+                order = by_series if isinstance(order, slice) else order[by_series]
+        return Ascending(order, self.x[order], None if self.series is None else self.series[order])
 
     def sorted_rows(self) -> IntArray:
         """Rows by series, x, levels, y and weight: an order that does not depend on the given one.  # (n,)"""
@@ -308,11 +335,14 @@ class LinearSmoother:
 
     def smooth(self, at: FloatArray, derivative: tuple[int, ...] | None = None) -> LocalValues:
         """Estimates of one curve with one bandwidth at queries (m, d); see `local.polynomial.smooth`."""
-        return smooth(self.spec, self.x, self.y, self.weights, at, self.bandwidth, derivative)
+        order, x, _ = self.ascending
+        return smooth(self.spec, x, self.y[order], self.weights[order], at, self.bandwidth, derivative)
 
     def squared_norm(self, at: FloatArray, values: LocalValues, variance: FloatArray | None = None) -> FloatArray:
         """``sum_j l_j^2 variance_j`` of these estimates, see `local.polynomial.squared_norm`.  # (m,)"""
-        return squared_norm(self.spec, self.x, self.weights, at, self.bandwidth, values, variance)
+        order, x, _ = self.ascending
+        own = None if variance is None else variance[order]
+        return squared_norm(self.spec, x, self.weights[order], at, self.bandwidth, values, own)
 
     # ------------------------------------------------------------------------------------------------ the hat matrix
 
@@ -332,7 +362,9 @@ class LinearSmoother:
             for block in hat_rows(self, at, derivative):
                 rows[block.queries] = block.hat
         elif self.series is None:
-            rows = self._hat_of(next(self.parts(at)), derivative)
+            part = next(self.parts(at))
+            rows = np.empty((len(at.x), len(self.y)))
+            rows[part.block] = self._hat_of(part, derivative)
         else:
             rows, defined = np.zeros((len(at.x), len(self.y))), np.zeros(len(at.x), np.bool_)
             for part in self.parts(at):
@@ -355,7 +387,9 @@ class LinearSmoother:
     def parts(self, at: Points) -> Iterator[Part]:
         """Parts of the data to smooth one by one, see `kernadv.regression.series.apart`."""
         bandwidth = self.bandwidth if at.bandwidth is None else at.bandwidth
-        return apart(self.x, self.series, at.x, at.series, self.spec.kernel, bandwidth)
+        order, x, series = self.ascending
+        for part in apart(x, series, at.x, at.series, self.spec.kernel, bandwidth):
+            yield part if isinstance(order, slice) else part._replace(points=order[part.points])
 
     def reached(self, at: Points) -> BoolArray:
         """Whether the query's series was fitted and, one-sided, has a point at or before it.  # (m,)"""

@@ -167,7 +167,8 @@ def prepare(smoother: LinearSmoother) -> Ordered:
         raise ArgumentError("a bandwidth is selected from finite x and y and weights >= 0; drop the other rows first")
     if series is not None and x.shape[1] > MOST_DIMENSIONS:
         raise ArgumentError(f"series can be kept apart in up to {MOST_DIMENSIONS} dimensions, got {x.shape[1]}")
-    used = np.flatnonzero(weights > 0.0)
+    used = np.arange(len(x))[smoother.ascending.order]
+    used = used[weights[used] > 0.0]
     if len(used) < FEWEST:
         raise ArgumentError(
             f"a bandwidth needs at least {FEWEST} points of positive weight, got {len(used)}; give a bandwidth instead"
@@ -175,8 +176,9 @@ def prepare(smoother: LinearSmoother) -> Ordered:
     label = np.zeros(len(used), np.int64)
     if series is not None:
         label = np.unique(series[used], return_inverse=True)[1].astype(np.int64)
-    sort = row_order(label, x[used], y[used], weights[used])
-    used, label = used[sort], label[sort]
+    if not ((np.diff(label) > 0) | (np.diff(x[used, 0]) > 0.0)).all():  # ties
+        sort = row_order(label, x[used], y[used], weights[used])
+        used, label = used[sort], label[sort]
     first = np.searchsorted(label, label)
     points, values, own = x[used], y[used] - y[used[first]], weights[used] / weights[used].mean()
     points = points - np.column_stack([points[first, 0], *(np.full(len(used), c.min()) for c in points.T[1:])])

@@ -10,10 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_count, check_range
+from kernadv._jit import compiled
 from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._constants import from_gaussian
 from kernadv.regression.bandwidth._ordered import prepare_curve
+from kernadv.regression.local._line_power import power_sums
+from kernadv.regression.local.moments import exponents
+from kernadv.regression.local.polynomial import STEEP
+from kernadv.regression.local.solve import solve_local
 from kernadv.regression.smoother import LinearSmoother
 
 #: Parameters of a quartic.
@@ -135,17 +140,36 @@ class Quartics(NamedTuple):
 def _blockwise(x: FloatArray, y: FloatArray, weights: FloatArray, cuts: list[int]) -> Quartics:
     """Quartic least squares on the blocks between `cuts`."""
     n, blocks, squares, theta = len(x), len(cuts) - 1, 0.0, 0.0
+    channels = np.concatenate([weights[None], weights * y.T])
+    sums = np.empty((1, len(channels), 2 * QUARTIC - 1))
     for low, high in pairwise(cuts):
-        part = slice(low, high)
-        centre, unit = x[part].mean(), max(float(np.ptp(x[part])) / 2.0, 1e-300)
-        u, root = (x[part] - centre) / unit, np.sqrt(weights[part])[:, None]
-        design = u[:, None] ** np.arange(QUARTIC)
-        c = np.linalg.lstsq(root * design, root * y[part], rcond=None)[0]  # (5, C)
-        second = (2.0 * c[2] + 6.0 * np.outer(u, c[3]) + 12.0 * np.outer(u * u, c[4])) / unit**2
-        fourth = 24.0 * c[4] / unit**4
-        theta += float((weights[part] @ second * fourth).sum())
-        squares += float((weights[part] @ (y[part] - design @ c) ** 2).sum())
+        centre, unit = float(x[low:high].mean()), max(float(x[high - 1] - x[low]) / 2.0, 1e-300)
+        power_sums(x, channels, low, high, centre, unit, sums[0])
+        fit = solve_local(sums, exponents(1, QUARTIC - 1), exponents(1, 2 * QUARTIC - 2))
+        c = fit.coefficients[0]  # (5, C)
+        if not fit.pivot[0] > STEEP:
+            u, root = (x[low:high] - centre) / unit, np.sqrt(weights[low:high])[:, None]
+            c = np.linalg.lstsq(root * u[:, None] ** np.arange(QUARTIC), root * y[low:high], rcond=None)[0]
+        total, first, second = sums[0, 0, :3]
+        curvature = 2.0 * c[2] * total + 6.0 * c[3] * first + 12.0 * c[4] * second
+        theta += float((curvature * 24.0 * c[4]).sum()) / unit**6
+        squares += _squared_residuals(x, y, weights, low, high, centre, unit, c)
     return Quartics(squares, squares / (n - QUARTIC * blocks), theta / n)
+
+
+@compiled()
+def _squared_residuals(
+    x: FloatArray, y: FloatArray, weights: FloatArray, low: int, high: int, centre: float, unit: float, c: FloatArray
+) -> float:
+    """Weighted sum over the responses of the squared residuals of a block."""
+    total = 0.0
+    for k in range(c.shape[1]):
+        c0, c1, c2, c3, c4 = c[0, k], c[1, k], c[2, k], c[3, k], c[4, k]
+        for j in range(low, high):
+            u = (x[j] - centre) / unit
+            error = y[j, k] - (c0 + u * (c1 + u * (c2 + u * (c3 + u * c4))))
+            total += weights[j] * error * error
+    return total
 
 
 class Bins(NamedTuple):

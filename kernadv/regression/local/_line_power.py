@@ -4,6 +4,10 @@ The line is cut into cells of one bandwidth.  A window [q - h, q] then contains 
 suffix of the cell before c plus those of a prefix of the cell after it, both about c: every base is at most 1 in units of
 the bandwidth, and nothing is ever subtracted (van Herk 1992 and Gil and Werman 1993 do this for maxima).  A binomial shift
 of at most one bandwidth moves the sums from c to q, and the kernel's coefficients combine them.
+
+Kernels that are polynomials of u^2 need no cut at q: a window [q - h, q + h] is a suffix of one cell, the whole of the next
+and a prefix of the third.  All three are summed about the middle of the second, at most 1.5 bandwidths away, and shifted by
+at most half of one.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from kernadv.regression._threads import in_parallel, stretches
 
 #: Queries that are worth a separate thread.
 ENOUGH = 5_000
+#: Queries that are shifted at a time.
+TOGETHER = 256
 #: A kernel sum below this share of the number of points has lost digits to cancellation; it is computed again directly.
 THIN = 0.03
 
@@ -52,7 +58,12 @@ def power_moments(
     sums = np.empty((len(at), len(channels), order + 1))
     thin = np.empty(len(at), dtype=np.bool_)
 
+    even = not past and not coefficients[1::2].any()
+
     def sweep(own: slice) -> None:
+        if even:
+            _sweep_even(x, channels, at[own], float(width), coefficients, order, sums[own], thin[own])
+            return
         _sweep(x, channels, at[own], float(width), coefficients, order, not past, binomial, sums[own], thin[own])
 
     in_parallel(sweep, stretches(len(at), ENOUGH))
@@ -152,3 +163,136 @@ def _sweep(
                     sign = -sign
                 sums[m, c, k] = total
         thin[m] = sums[m, 0, 0] < THIN * points
+
+
+@compiled()
+def _sweep_even(
+    x: FloatArray,
+    v: FloatArray,
+    at: FloatArray,
+    h: float,
+    coefficients: FloatArray,
+    order: int,
+    sums: FloatArray,
+    thin: BoolArray,
+) -> None:
+    n, channels, depth = len(x), v.shape[0], len(coefficients) + order
+    room = depth + 2
+    before = np.zeros((1, channels, room))  # suffixes of the cell before the queries' own
+    after = np.zeros((1, channels, room))  # prefixes of the cell after it
+    whole = np.zeros((channels, depth))
+    moments = np.empty((channels, depth, TOGETHER))
+    by, points, total = np.empty(TOGETHER), np.empty(TOGETHER), np.empty(TOGETHER)
+    cut = middle = 0.0
+    before_low = before_high = within_high = after_high = i_low = i_high = done = 0
+    while done < len(at):
+        q = at[done]
+        if done == 0 or q >= cut + h:
+            if done > 0 and q < cut + 2.0 * h:
+                cut += h
+                before_low, before_high = before_high, within_high
+            else:
+                cut = q
+                before_low, before_high = int(np.searchsorted(x, cut - h)), int(np.searchsorted(x, cut))
+            within_high = before_high + int(np.searchsorted(x[before_high:], cut + h))
+            middle = cut + 0.5 * h
+            after_high = within_high
+            while after_high < n and (x[after_high] - (cut + h)) / h <= 1.0:
+                after_high += 1
+            longest = max(before_high - before_low, after_high - within_high)
+            if longest >= len(before):  # kept from cell to cell: fresh memory is slow
+                before, after = np.zeros((2 * longest + 1, channels, room)), np.zeros((2 * longest + 1, channels, room))
+            _scan(x[before_low:before_high][::-1], v[:, before_low:before_high][:, ::-1], middle, h, depth, before)
+            _scan(x[within_high:after_high], v[:, within_high:after_high], middle, h, depth, after)
+            power_sums(x, v, before_high, within_high, middle, h, whole)
+            i_low, i_high = before_low, within_high
+        count = 0
+        while count < TOGETHER and done + count < len(at) and at[done + count] < cut + h:
+            q = at[done + count]
+            while i_low < before_high and (x[i_low] - q) / h < -1.0:
+                i_low += 1
+            while i_high < after_high and (x[i_high] - q) / h <= 1.0:
+                i_high += 1
+            by[count] = (q - middle) / h
+            one, two = before[before_high - i_low], after[i_high - within_high]
+            points[count] = one[0, 0] + whole[0, 0] + two[0, 0]
+            for c in range(channels):
+                for r in range(depth):
+                    moments[c, r, count] = one[c, r] + whole[c, r] + two[c, r]
+            count += 1
+        for c in range(channels):
+            for low in range(1, depth):
+                for r in range(depth - 1, low - 1, -1):
+                    _subtract(moments[c, r], moments[c, r - 1], by, count)
+            for k in range(order + 1):
+                _combine(moments[c], coefficients, k, total, sums[done : done + count, c, k])
+        for m in range(count):
+            thin[done + m] = sums[done + m, 0, 0] < THIN * points[m]
+        done += count
+
+
+@compiled()
+def _scan(x: FloatArray, v: FloatArray, centre: float, h: float, depth: int, out: FloatArray) -> None:
+    """Power sums about `centre` of the first 0, 1, ... points, three powers at a time in registers.
+
+    ``out`` is (n + 1, C, depth + 2): zeros, whose first row stays; the last two powers may be left over.
+    """
+    u, term = np.empty(TOGETHER), np.empty(TOGETHER)
+    for start in range(0, len(x), TOGETHER):
+        count = min(TOGETHER, len(x) - start)
+        for i in range(count):
+            u[i] = (x[start + i] - centre) / h
+        for c in range(v.shape[0]):
+            for i in range(count):
+                term[i] = v[c, start + i]
+            for r in range(0, depth, 3):
+                low, middle, high = out[start, c, r], out[start, c, r + 1], out[start, c, r + 2]
+                for i in range(count):
+                    t = term[i]
+                    low += t
+                    t *= u[i]
+                    middle += t
+                    t *= u[i]
+                    high += t
+                    term[i] = t * u[i]
+                    own = out[start + i + 1, c]
+                    own[r], own[r + 1], own[r + 2] = low, middle, high
+
+
+@compiled()
+def power_sums(x: FloatArray, v: FloatArray, low: int, high: int, centre: float, h: float, out: FloatArray) -> None:
+    """Sums of ``v_cj u_j^r``, ``u_j = (x_j - centre) / h``, over the points from `low` to `high`; out (C, depth)."""
+    out[:] = 0.0
+    u, term = np.empty(TOGETHER), np.empty(TOGETHER)
+    for start in range(low, high, TOGETHER):
+        count = min(TOGETHER, high - start)
+        for i in range(count):
+            u[i] = (x[start + i] - centre) / h
+        for c in range(out.shape[0]):
+            for i in range(count):
+                term[i] = v[c, start + i]
+            for r in range(out.shape[1]):
+                total = 0.0
+                for i in range(count):
+                    total += term[i]
+                    term[i] *= u[i]
+                out[c, r] += total
+
+
+@compiled()
+def _subtract(out: FloatArray, lower: FloatArray, by: FloatArray, count: int) -> None:
+    """A step of the shift of power sums: each power loses `by` times the one below."""
+    for m in range(count):
+        out[m] -= by[m] * lower[m]
+
+
+@compiled()
+def _combine(moments: FloatArray, coefficients: FloatArray, k: int, total: FloatArray, out: FloatArray) -> None:
+    """Moments of the kernel, ``sum_r a_r |u|^(r + k)``, r even; `total` is room for them."""
+    total[:] = 0.0
+    for r in range(0, len(coefficients), 2):
+        factor, moment = coefficients[r], moments[r + k]
+        for m in range(len(out)):
+            total[m] += factor * moment[m]
+    for m in range(len(out)):
+        out[m] = total[m]

@@ -5,7 +5,8 @@
 | a line, one bandwidth, polynomial kernels (uniform ... tricube) | `_line_power`, O(n + m) |
 | a line, one bandwidth, exponential | `_line_exponential`, O(n + m) |
 | a line, one bandwidth, Gaussian | `_line_gaussian`, O(n + m), to 1e-14 of the largest weight per point |
-| kernels with an edge otherwise: several dimensions, one bandwidth per query | `_pairs`, O(points near the windows) |
+| a line, one bandwidth per query, polynomial kernels; windows that lost digits | `_line_direct`, O(points in the windows) |
+| kernels with an edge otherwise: several dimensions, other kernels | `_pairs`, O(points near the windows) |
 | kernels without an edge otherwise | `_blocked`, O(n m) |
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Exponential, Gaussian, Kernel, Power
 from kernadv.regression.local._blocked import blocked_moments
+from kernadv.regression.local._line_direct import direct_moments
 from kernadv.regression.local._line_exponential import exponential_moments
 from kernadv.regression.local._line_gaussian import gaussian_moments
 from kernadv.regression.local._line_power import power_moments
@@ -74,7 +76,8 @@ def local_moments(
     """
     z, q, scale = in_units(x, at, bandwidth)
     points, queries = ascending(z[:, 0]), _neighbours(q)
-    z, q, v = z[points], q[queries], np.ascontiguousarray(channels[:, points])
+    z, v = z[points], np.ascontiguousarray(channels[:, points])
+    q = q if isinstance(queries, slice) else q.take(queries, axis=0)
     scale = None if scale is None else scale[queries]
     powers = exponents(x.shape[1], order)
     options = {"radial": radial, "past": past, "squared": squared}
@@ -82,18 +85,18 @@ def local_moments(
         sums, lost = _line(z[:, 0], v, q[:, 0], kernel, order, past, squared)
         lost |= _close(sums[:, 0], powers, order, SHIFTED if isinstance(kernel, Gaussian) else CLOSE)
     elif np.isfinite(kernel.support):
-        sums, lost = window_moments(z, v, q, kernel, order, scale=scale, **options), np.zeros(len(q), np.bool_)
+        sums, lost = _windows(z, v, q, kernel, order, scale, **options), np.zeros(len(q), np.bool_)
     else:
         sums = blocked_moments(z, v, q, kernel, order, scale=scale, **options)
         lost = _close(sums[:, 0], powers, order, SHIFTED)
     if lost.any():
         own = None if scale is None else scale[lost]
-        sums[lost] = window_moments(z, v, q[lost], kernel, order, scale=own, **options)
+        sums[lost] = _windows(z, v, q[lost], kernel, order, own, **options)
     if isinstance(queries, slice):
         return sums
-    out = np.empty_like(sums)
-    out[queries] = sums
-    return out
+    given = np.empty_like(queries)
+    given[queries] = np.arange(len(q))
+    return sums.take(given, axis=0)
 
 
 def in_units(x: FloatArray, at: FloatArray, bandwidth: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray | None]:
@@ -125,7 +128,9 @@ def _line(
         width = kernel.edge if kernel.closed else 1.0
         coefficients = np.asarray(np.polynomial.polynomial.polypow(kernel.coefficients, twice), np.float64)
         sums, lost = power_moments(x, v, at, width, coefficients, order, past)
-        return sums * width ** np.arange(order + 1), lost
+        if width != 1.0:
+            sums *= width ** np.arange(order + 1)
+        return sums, lost
     if isinstance(kernel, Exponential):
         return exponential_moments(x, v, at, kernel.rho**twice, order, past), np.zeros(len(at), np.bool_)
     narrow = 1.0 / np.sqrt(twice)
@@ -133,23 +138,44 @@ def _line(
     return sums, sums[:, 0, 0] < FAR * v[0].max(initial=0.0)
 
 
+def _windows(
+    x: FloatArray,
+    v: FloatArray,
+    at: FloatArray,
+    kernel: Kernel,
+    order: int,
+    scale: FloatArray | None,
+    *,
+    radial: bool,
+    past: bool,
+    squared: bool,
+) -> FloatArray:
+    """Moments from the points of each window, about the query itself."""
+    if x.shape[1] == 1 and isinstance(kernel, Power):
+        own = np.ones(len(at)) if scale is None else np.ascontiguousarray(scale)
+        return direct_moments(
+            np.ascontiguousarray(x[:, 0]), v, np.ascontiguousarray(at[:, 0]), own, kernel, order, past, squared
+        )
+    return window_moments(x, v, at, kernel, order, scale=scale, radial=radial, past=past, squared=squared)
+
+
 def _close(sums: FloatArray, powers: IntArray, order: int, share: float) -> BoolArray:
     """Queries whose points are so near that the highest moments are rounding errors of the shifts.  # (m,)"""
     if order < 2:
         return np.zeros(len(sums), np.bool_)
-    second = sums[:, [k for k, a in enumerate(powers.tolist()) if sum(a) == 2 and max(a) == 2]].min(1)
-    spread = np.maximum(second, 0.0) / np.maximum(sums[:, 0], np.finfo(np.float64).tiny)
-    return np.asarray((spread ** (order / 2) < share) & (sums[:, 0] > 0.0))
+    squares = [k for k, a in enumerate(powers.tolist()) if sum(a) == 2 and max(a) == 2]
+    second = sums[:, squares[0]] if len(squares) == 1 else sums[:, squares].min(1)
+    return np.asarray((second < share ** (2.0 / order) * sums[:, 0]) & (sums[:, 0] > 0.0))
 
 
-def ascending(x: FloatArray) -> IntArray | slice:
-    """Order in which x ascends; a full slice if it does already."""
-    return slice(None) if (x[1:] >= x[:-1]).all() else np.argsort(x, kind="stable")
+def ascending(x: FloatArray, *, ties: bool = True) -> IntArray | slice:
+    """Order in which x ascends; a full slice if it does already.  Without `ties`, faster, these come in any order."""
+    return slice(None) if (x[1:] >= x[:-1]).all() else np.argsort(x, kind="stable" if ties else None)
 
 
 def _neighbours(q: FloatArray) -> IntArray | slice:
     """Order in which consecutive queries are near: along the line, or by cells of the first dimensions."""
     if q.shape[1] == 1:
-        return ascending(q[:, 0])
+        return ascending(q[:, 0], ties=False)
     cells = np.floor(q[:, : min(q.shape[1], 3)])
     return np.asarray(np.lexsort((q[:, 0], *cells.T[::-1])), dtype=np.int64)
