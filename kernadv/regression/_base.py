@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from abc import abstractmethod
 from copy import copy
@@ -240,10 +241,11 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _checked_steps(self, y: Any) -> int:
         """Number of robust steps."""
         steps = check_count(self.robust_steps, "robust_steps", 0)
-        if steps and np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        shape = np.asarray(y).shape if steps else ()
+        if len(shape) == 2 and shape[1] > 1:
             raise ArgumentError(
-                f"robust_steps are for one response, each has weights of its own; got {np.shape(y)[1]}: fit one model for "
-                "each column of y"
+                f"robust_steps are for one response, each has weights of its own; got {shape[1]}: fit one model for each "
+                "column of y"
             )
         return steps
 
@@ -908,5 +910,13 @@ def _warn_undefined(defined: BoolArray, why: str) -> None:
         warnings.warn(
             f"{len(missing)} of {len(defined)} queries have no estimate (NaN), the first in row {missing[0]}: {why}",
             EmptyWindowWarning,
-            stacklevel=4,
+            stacklevel=_depth(),
         )
+
+
+def _depth() -> int:
+    """The `stacklevel` of a warning, in the function that calls this, which names the code outside of the package."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("kernadv."):
+        frame, depth = frame.f_back, depth + 1
+    return depth
