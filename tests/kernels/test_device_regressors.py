@@ -373,7 +373,7 @@ X, Y, W, AT = tensors(*data(20, 2))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ((X[:, 0], Y), r"X must be \(n, d\) with d >= 1, got shape \(20,\); a line is x\[:, None\]"),
+    ((X[:, :, None], Y), r"X must be \(n, d\) with d >= 1, got shape \(20, 2, 1\)"),
     ((X, Y[:-1]), r"y must have one row for each of the 20 of X, got shape \(19,\)"),
     ((X, Y, W[:-1]), r"sample_weight must have one row for each of the 20 of X, got shape \(19,\)"),
     ((X, Y.numpy()), "y must be a tensor on the device of X, got ndarray"),

@@ -52,6 +52,7 @@ def test_moments_on_a_line(name, design, own):
             np.testing.assert_allclose(got, exact, rtol=0.0, atol=1e-12 * max(size.max(), 1.0))
 
 
+@pytest.mark.filterwarnings("ignore::kernadv.EmptyWindowWarning")  # where the past is empty
 @pytest.mark.parametrize("groups", [False, True])
 @pytest.mark.parametrize("offset", [0.0, 1e9])
 @pytest.mark.parametrize(

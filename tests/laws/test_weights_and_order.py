@@ -247,6 +247,7 @@ OF_A_FIT = {
         for m in RESIDUALS
         for rho in (0.8, 1.0)
     },
+    "significance": lambda fit, given: {"all": np.array(inference.significance(fit, 0, draws=49))},
     "standard_error": lambda fit, given: {m: inference.standard_error(fit, AT, m) for m in METHODS},
     "tube": lambda fit, given: {
         m: np.array(inference.tube(fit, AT, method=m, bias_corrected=True)[:3]) for m in ONE_VARIANCE

@@ -468,7 +468,7 @@ def checked(spec: LocalPolynomialSpec, X: Tensor, y: Any, sample_weight: Any) ->
     """
     x = real(X, "X")
     if x.ndim != 2 or not x.shape[1]:
-        raise ArgumentError(f"X must be (n, d) with d >= 1, got shape {tuple(x.shape)}; a line is x[:, None]")
+        raise ArgumentError(f"X must be (n, d) with d >= 1, got shape {tuple(x.shape)}")
     y, omega = real(y, "y"), x.new_ones(len(x)) if sample_weight is None else real(sample_weight, "sample_weight")
     for name, part, dimensions in (("y", y, (1, 2)), ("sample_weight", omega, (1,))):
         if part.ndim not in dimensions or len(part) != len(x):
