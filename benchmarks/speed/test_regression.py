@@ -85,6 +85,7 @@ SIZES = (10**4, 10**5)
 PLUG_IN = "plug-in bandwidth, n = {:,}"
 
 
+@pytest.mark.usefixtures("full")
 @pytest.mark.parametrize("n", [*SIZES, 10**6])
 def test_plug_in(measure, n):
     """Sort, choose, fit."""
@@ -92,6 +93,7 @@ def test_plug_in(measure, n):
     measure(PLUG_IN.format(n), "kernadv, one thread", lambda: LocalLinear("plug_in").fit(x, y), 5, threads=1)
 
 
+@pytest.mark.usefixtures("full")
 @pytest.mark.parametrize("n", [*SIZES, 10**6])
 def test_plug_in_by_r(measure, n, tmp_path):
     """Its time inside R; the median of five calls."""
@@ -217,6 +219,7 @@ def test_interval(measure):
     measure(INTERVAL, "kernadv, one thread", lambda: fitted.interval(at), 3, threads=1, target="<= 1 s")
 
 
+@pytest.mark.usefixtures("full")
 @pytest.mark.filterwarnings("ignore")  # the peer's own
 def test_interval_by_nprobust(measure):
     """At a few of the queries: estimates, and errors with the same residuals."""
@@ -230,6 +233,7 @@ def test_interval_by_nprobust(measure):
     np.testing.assert_allclose(ours, np.asarray(found.Estimate["tau.bc"], float), atol=1e-8)
 
 
+@pytest.mark.usefixtures("full")
 @pytest.mark.parametrize(("n", "target"), [(10**4, "<= 1 s"), (10**5, "<= 5 s")])
 def test_band(measure, n, target):
     """The largest t of 1,000 draws, each with residuals of its own at all points."""
@@ -238,6 +242,7 @@ def test_band(measure, n, target):
     measure(case, "kernadv, one thread", lambda: fitted.band(at), 3, threads=1, target=target)
 
 
+@pytest.mark.usefixtures("full")
 def test_plot(measure):
     """Data, fit, intervals and band, written as PNG."""
     backend = pytest.importorskip("matplotlib.backends.backend_agg")

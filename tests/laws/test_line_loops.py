@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -117,3 +118,14 @@ def test_quartics_on_blocks(design, columns):
     assert found.squares == pytest.approx(squares, rel=1e-10)
     assert found.variance == pytest.approx(squares / (len(x) - 10), rel=1e-10)
     assert found.theta24 == pytest.approx(theta / len(x), rel=1e-7)
+
+
+@pytest.mark.parametrize("kernel", ["uniform", "epanechnikov", "triangular", "triweight"])
+def test_queries_beyond_the_digits_of_a_bandwidth(kernel):
+    """Where a bandwidth more is the same number: a window is what lies at the query."""
+    x = np.array([0.0, 1e17, 1e17, 3e17, 1e100])
+    y = np.arange(5.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        got = NadarayaWatson(1.0, kernel=kernel).fit(x[:, None], y).predict(np.append(x, 2e17)[:, None])
+    np.testing.assert_allclose(got, [0.0, 1.5, 1.5, 3.0, 4.0, np.nan])

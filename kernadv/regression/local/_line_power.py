@@ -207,7 +207,8 @@ def _sweep_even(
             power_sums(x, v, before_high, within_high, middle, h, whole)
             i_low, i_high = before_low, within_high
         count = 0
-        while count < TOGETHER and done + count < len(at) and at[done + count] < cut + h:
+        # the first one belongs to its cell, also where cut + h is cut
+        while count < TOGETHER and done + count < len(at) and (count == 0 or at[done + count] < cut + h):
             q = at[done + count]
             while i_low < before_high and (x[i_low] - q) / h < -1.0:
                 i_low += 1
