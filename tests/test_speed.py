@@ -43,6 +43,8 @@ def test_ratios_are_checked_and_times_are_not():
     assert table.nearer(committed, table.ratios(slower)) == [
         "fit: dense takes 250 times as long as ours, in the results 1000"
     ]
+    threads_share_a_core = [*ROWS[:2], row("fit", "kernadv, all threads", 0.3), ROWS[3]]
+    assert table.ratios(threads_share_a_core) == {("fit", "dense"): pytest.approx(20 / 0.03)}
     assert table.nearer(committed, {}) == ["no peer was measured: nothing could be compared"]
 
 

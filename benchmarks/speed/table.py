@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-#: A peer may come this much nearer before the check fails: on a busy machine our threads share a core, and a peer has one.
+#: A peer may come this much nearer before the check fails: others on the machine slow down now one, now the other.
 SLACK = 3.0
 
 Rows = list[dict[str, Any]]
@@ -24,13 +24,13 @@ def cases(rows: Rows) -> list[tuple[str, Rows]]:
 
 
 def ratios(rows: Rows) -> dict[tuple[str, str], float]:
-    """How many times as long as ours each peer takes, by case and peer."""
-    return {
-        (case, row["name"]): seconds(row) / seconds(ours)
-        for case, (ours, *others) in cases(rows)
-        for row in others
-        if ours["name"].startswith("kernadv") and not row["name"].startswith("kernadv")
-    }
+    """How many times as long as the fastest of ours each peer takes, by case and peer."""
+    found = {}
+    for case, measured in cases(rows):
+        ours = [seconds(row) for row in measured if row["name"].startswith("kernadv")]
+        peers = [row for row in measured if not row["name"].startswith("kernadv")]
+        found |= {(case, row["name"]): seconds(row) / min(ours) for row in peers if ours}
+    return found
 
 
 def nearer(before: dict[tuple[str, str], float], now: dict[tuple[str, str], float]) -> list[str]:

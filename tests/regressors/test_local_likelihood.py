@@ -261,3 +261,14 @@ def test_tensors():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         agree(got.numpy(), LocalLikelihood("poisson", bandwidth=0.3).fit(X, COUNTS).predict(AT), 1e-6)
+
+
+def test_far_from_zero():
+    """Distances keep their digits: x + 1e9 is smoothed as x."""
+    rng = np.random.default_rng(0)
+    x = np.round(rng.random(200) * 1024) / 1024  # exact far away too
+    y = (rng.random(200) < 0.3 + 0.4 * x).astype(float)
+    at = np.array([0.25, 0.5, 0.75])
+    near = LocalLikelihood("bernoulli", bandwidth=0.3).fit(x[:, None], y).predict(at[:, None])
+    far = LocalLikelihood("bernoulli", bandwidth=0.3).fit(x[:, None] + 1e9, y).predict(at[:, None] + 1e9)
+    np.testing.assert_allclose(far, near, rtol=1e-12)

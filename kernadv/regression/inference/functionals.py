@@ -18,25 +18,23 @@ from scipy.special import stdtrit
 
 from kernadv._errors import ArgumentError, check_choice
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.regression.inference.bands import largest_t
+from kernadv.regression.inference.bands import DRAWS, largest_t
+from kernadv.regression.inference.intervals import ENOUGH
+from kernadv.regression.inference.variance import LOST
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
 #: Kinds of errors; "auto" is "cluster" if the fit has clusters, else "independent".
 ERRORS = ("auto", "independent", "cluster", "serial")
 #: With more points, residuals are taken as those of leave-one-out: the exact corrections take n^3 steps.
 EXACT = 2000
-#: Share of a variance that points without a residual may have.
-LOST = 1e-10
 #: Share of the variance of a functional that the residuals must show on average.
 SHOWN = 0.02
 #: Directions of the residuals whose variance is below this share of the noise are rounding errors.
 ROUNDING = 1e-6
 #: Largest correlation of a working model, highest order of its autoregression, and to what it is fitted to the residuals.
 STRONGEST, ORDERS, TOLERANCE = 0.97, 4, 1e-13
-#: Fewest degrees of freedom of an interval: 1, less rounding.
-ENOUGH = 1.0 - 1e-9
-#: Draws of the bootstrap, and how many at once.
-DRAWS, BATCH = 1000, 200
+#: Draws of the bootstrap at once.
+BATCH = 200
 #: Change of the coefficients for the derivative of a variance in them.
 STEP = 1e-4
 

@@ -21,9 +21,10 @@ import numpy as np
 from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.local._pairs import Pairs, over_windows
+from kernadv.regression.local.moments import in_units
 from kernadv.regression.local.monomials import monomials
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.local.solve import RANK
+from kernadv.regression.local.solve import RANK, solve_factored
 
 #: Newton's steps.
 STEPS = 100
@@ -97,7 +98,8 @@ def maximise(
     def work(own: slice, pairs: Pairs, v: FloatArray) -> None:
         _newton(*pairs, v, leave[own], parents, counts, *(part[own] for part in out))
 
-    over_windows(work, x[order] / bandwidth, channels, at / bandwidth, spec.kernel, None, spec.radial, spec.past)
+    z, q, scale = in_units(x[order], at, bandwidth)
+    over_windows(work, z, channels, q, spec.kernel, scale, spec.radial, spec.past)
     return out
 
 
@@ -172,7 +174,7 @@ def _newton(
                 break
             for k in range(terms):
                 step[k] = score[k]
-            _solve(factor, step)
+            solve_factored(factor, step)
             gain = 0.0
             for k in range(terms):
                 gain += score[k] * step[k]
@@ -240,27 +242,13 @@ def _factorise(gram: FloatArray, factor: FloatArray, least: float) -> bool:
 
 
 @compiled()
-def _solve(factor: FloatArray, right: FloatArray) -> None:
-    """Solve with Cholesky's factor, in place."""
-    size = len(right)
-    for a in range(size):
-        for k in range(a):
-            right[a] -= factor[a, k] * right[k]
-        right[a] /= factor[a, a]
-    for a in range(size - 1, -1, -1):
-        for k in range(a + 1, size):
-            right[a] -= factor[k, a] * right[k]
-        right[a] /= factor[a, a]
-
-
-@compiled()
 def _square_norm(
     factor: FloatArray, design: FloatArray, w: FloatArray, own: FloatArray, spread: FloatArray, n: int, row: FloatArray
 ) -> float:
     """``sum_j (w_j d_j'r)^2 v_j / omega_j`` with ``w_j v_j`` the spread; r, left in `row`, is the inverse's first row."""
     row[:] = 0.0
     row[0] = 1.0
-    _solve(factor, row)
+    solve_factored(factor, row)
     total = 0.0
     for j in range(n):
         value = 0.0

@@ -154,7 +154,7 @@ def _solve(
                     right[a] = moments[m, 1 + c, a] * scale[a]
                 else:
                     right[a] = scale[a] if a == row else 0.0
-            _back(factor, right)
+            solve_factored(factor, right)
             for a in range(size):
                 if c < channels:
                     coefficients[m, a, c] = right[a] * scale[a]
@@ -163,7 +163,7 @@ def _solve(
 
 
 @compiled()
-def _back(factor: AnyArray, right: FloatArray) -> None:
+def solve_factored(factor: AnyArray, right: FloatArray) -> None:
     """Solve with a Cholesky factor, in place."""
     size = len(right)
     for a in range(size):
