@@ -10,8 +10,8 @@ from scipy.special import beta, expit
 
 from kernadv import ArgumentError, ArgumentTypeError
 from kernadv.baselines import discover
-from kernadv.simulate import PROCESSES, Process, Schedule, posterior, simulate
-from kernadv.simulate.floor import SETS
+from kernadv.simulation import PROCESSES, Process, Schedule, posterior, simulate
+from kernadv.simulation.floor import SETS
 
 pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
 from benchmarks.comparison import Floor, side_information
