@@ -78,7 +78,7 @@ def test_files_that_the_text_names_exist(page):
 
 @pytest.mark.parametrize(("part", "other", "message"), [
     ("groups", "batch", "do not go to a lower layer"),
-    ("logs", "audit", "do not go to a lower layer"),
+    ("logs", "auditing", "do not go to a lower layer"),
     ("kernels", "regression", "do not go to a lower layer"),
     ("estimator", "regression", "which stands alone"),
     ("baselines", "device", "drawn beside"),
