@@ -175,5 +175,5 @@ def test_the_floor_needs_the_law_and_one_of_its_sets():
         Floor().online()
     with pytest.raises(ArgumentError, match="without must be a whole number >= 0 and <= 3, got 4"):
         Floor(without=4)
-    with pytest.raises(ArgumentTypeError, match=r"expected a run of kernadv\.simulate\.simulate, got Groups"):
+    with pytest.raises(ArgumentTypeError, match=r"expected a run of kernadv\.simulation\.simulate, got Groups"):
         posterior(run.groups)
