@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import RESULTS
-from kernadv.audit import audit
-from kernadv.audit.checks import checks_of
+from kernadv.auditing import audit
+from kernadv.auditing.checks import checks_of
 from kernadv.groups import aggregate
 from kernadv.logs import RewardLog, RowOrder
-from kernadv.simulate import PROCESSES, Process, Schedule, simulate
+from kernadv.simulation import PROCESSES, Process, Schedule, simulate
 
 GROUPS = 1000
 #: Prompts, and how often they come back: in epochs, in blocks of eight steps, never.

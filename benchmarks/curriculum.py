@@ -20,7 +20,7 @@ from benchmarks import RESULTS
 from kernadv import KernelValueEstimator
 from kernadv._typing import FloatArray, IntArray
 from kernadv.estimator import Prediction
-from kernadv.simulate import PROCESSES
+from kernadv.simulation import PROCESSES
 
 PROMPTS, BATCH, GROUP, STEPS = 512, 32, 8, 200
 #: Steps before which nothing is counted.

@@ -20,8 +20,8 @@ from benchmarks.comparison.study import FAMILIES, REFERENCE
 from benchmarks.comparison.tables import CELL
 from kernadv.baselines import discover_tuned
 from kernadv.baselines.pooled import PooledKernel
-from kernadv.simulate import PROCESSES, SCHEDULES, posterior, simulate
-from kernadv.simulate.floor import SETS, TRAJECTORIES
+from kernadv.simulation import PROCESSES, SCHEDULES, posterior, simulate
+from kernadv.simulation.floor import SETS, TRAJECTORIES
 
 DEFAULT, FLOOR = PooledKernel(), Floor()
 #: The floor without one of the sets of trajectories, for its Monte Carlo error.

@@ -22,7 +22,7 @@ from rich.progress import track
 import kernadv
 from benchmarks import RESULTS
 from kernadv import KernelValueEstimator
-from kernadv.simulate import PROCESSES, SCHEDULES, Simulation, simulate
+from kernadv.simulation import PROCESSES, SCHEDULES, Simulation, simulate
 
 LEVELS = (0.5, 0.8, 0.95, 0.99)
 SIZES = (1, 2, 4, 8)

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen2Config, Qwen2ForCausalLM
 
 from kernadv.adapters.trl import GRPOConfig, GRPOTrainer
-from kernadv.audit import audit
+from kernadv.auditing import audit
 from kernadv.logs import read_log
 
 SUMS = [(a, b) for a in range(4) for b in range(4)]

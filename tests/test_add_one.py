@@ -35,7 +35,7 @@ assert abs(fit.predict([[0.0]])[0] - lag / (1 + lag)) < 1e-12
 BASELINE = """
 import numpy as np
 
-from kernadv.audit import audit
+from kernadv.auditing import audit
 from kernadv.groups import aggregate
 
 rng = np.random.default_rng(0)

@@ -78,7 +78,7 @@ def test_files_that_the_text_names_exist(page):
 
 @pytest.mark.parametrize(("part", "other", "message"), [
     ("groups", "batch", "do not go to a lower layer"),
-    ("logs", "audit", "do not go to a lower layer"),
+    ("logs", "auditing", "do not go to a lower layer"),
     ("kernels", "regression", "do not go to a lower layer"),
     ("estimator", "regression", "which stands alone"),
     ("baselines", "device", "drawn beside"),
@@ -93,7 +93,7 @@ def test_a_planted_import_is_found(imports, part, other, message):
 
 
 @pytest.mark.parametrize(("line", "names"), [
-    ("import kernadv.audit", {"kernadv.audit"}),
+    ("import kernadv.auditing", {"kernadv.auditing"}),
     ("from kernadv import kernels", {"kernadv.kernels"}),
     ("def late():\n    from kernadv.device.state import DeviceState", {"kernadv.device.state.DeviceState"}),
     ("try:\n    import a\nexcept ImportError:\n    import b", {"a", "b"}),

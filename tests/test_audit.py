@@ -13,8 +13,8 @@ from scipy.stats import beta
 
 from kernadv import KernadvError, Relative, Steps
 from kernadv._errors import ArgumentError, LogError
-from kernadv.audit import Interval, audit, further_baselines
-from kernadv.audit.description import drift, gaps, spread
+from kernadv.auditing import Interval, audit, further_baselines
+from kernadv.auditing.description import drift, gaps, spread
 from kernadv.baselines import Offline, discover, discover_tuned
 from kernadv.baselines.constant import Zero
 from kernadv.groups import Groups, aggregate

@@ -10,9 +10,9 @@ from scipy.stats import hypergeom
 pytest.importorskip("polars")
 pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
 from benchmarks import audit_checks as benchmark
-from kernadv.audit import CHECKS, audit
-from kernadv.audit.checks import _among_prompts, _at_the_ends, _end, checks_of
-from kernadv.audit.description import all_drawn, two_values
+from kernadv.auditing import CHECKS, audit
+from kernadv.auditing.checks import _among_prompts, _at_the_ends, _end, checks_of
+from kernadv.auditing.description import all_drawn, two_values
 from kernadv.groups import Groups, aggregate
 from kernadv.logs import RowOrder
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError
-from kernadv.audit import audit, compare
+from kernadv.auditing import audit, compare
 from kernadv.groups import Groups, aggregate
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError, KernelValueEstimator
-from kernadv.audit import prompts
+from kernadv.auditing import prompts
 from kernadv.groups import aggregate
 
 pl = pytest.importorskip("polars")

@@ -5,13 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-import kernadv.audit.watch
+import kernadv.auditing.watch
 import kernadv.estimator.state
 from kernadv import KernelValueEstimator
 from kernadv._errors import KernadvError
-from kernadv.audit import Watch, audit
+from kernadv.auditing import Watch, audit
 from kernadv.groups import aggregate
-from kernadv.simulate import simulate
+from kernadv.simulation import simulate
 
 
 def stream(seed, steps=30, group=None):
@@ -54,7 +54,7 @@ def test_the_metrics_of_an_estimator_in_the_loop(group):
 
 @pytest.mark.parametrize("group", [2, 4, None])
 def test_without_forgetting_it_is_the_audit(monkeypatch, group):
-    for module in (kernadv.estimator.state, kernadv.audit.watch):
+    for module in (kernadv.estimator.state, kernadv.auditing.watch):
         monkeypatch.setattr(module, "KEEP", 1.0)
     if group is None:
         batches = list(stream(1, 60))

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from kernadv import KernadvError, KernelValueEstimator, Relative, Steps, Visits
-from kernadv.audit import audit
+from kernadv.auditing import audit
 from kernadv.gradient import gradient_variance, implied_ratio
 from kernadv.logs import read_log
 from kernadv.schedule import ScheduledDataset, block_reuse, revisit_gap, rolling_reuse
 from kernadv.scores import last_layer_scores, logit_norms, trace_scores
-from kernadv.simulate import Process, Schedule, simulate
+from kernadv.simulation import Process, Schedule, simulate
 
 IDS, Z = ["a", "b"], [1.0, 0.0]
 

@@ -57,7 +57,7 @@ def test_the_training_loop_of_the_readme(bare, tmp_path):
 
 def test_the_library_of_values_stands_alone(bare):
     code = """
-        import kernadv.audit, kernadv.baselines, kernadv.estimator, kernadv.pooling, kernadv.simulate, pkgutil
+        import kernadv.auditing, kernadv.baselines, kernadv.estimator, kernadv.pooling, kernadv.simulation, pkgutil
         print(len(kernadv.baselines.discover()))
     """
     assert int(run(bare, "-c", "\n".join(line.strip() for line in code.splitlines()))) > 30

@@ -10,7 +10,7 @@ from kernadv import ArgumentError, ArgumentTypeError
 from kernadv.baselines import discover, discover_tuned
 from kernadv.baselines.kae import KAE
 from kernadv.clock import Steps
-from kernadv.simulate import Schedule, simulate
+from kernadv.simulation import Schedule, simulate
 
 pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
 from benchmarks.comparison import Floor, at_equal_rollouts, compare, in_hindsight, side_information, summary

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from kernadv.baselines.pooled import PooledKernel
-from kernadv.simulate import Schedule, posterior, simulate
+from kernadv.simulation import Schedule, posterior, simulate
 
 pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
 from benchmarks import floor

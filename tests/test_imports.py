@@ -45,7 +45,7 @@ def test_reading_a_log_does_not_load_what_the_audit_computes_with(tmp_path):
     code = (
         "import sys; from kernadv.logs import read_log\n"
         f"read_log({str(path)!r}); print([m for m in ('numba', 'scipy') if m in sys.modules])\n"
-        "import kernadv.audit; print('scipy.stats' in sys.modules)"
+        "import kernadv.auditing; print('scipy.stats' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split("\n")[:2] == ["[]", "False"], done.stderr

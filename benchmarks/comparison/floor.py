@@ -6,11 +6,11 @@ from kernadv._errors import ArgumentError, check_count
 from kernadv.baselines import Baseline, SideInformation, TraceValues
 from kernadv.baselines._base import NOTHING
 from kernadv.groups import Groups
-from kernadv.simulate.floor import SETS
+from kernadv.simulation.floor import SETS
 
 
 class Floor(Baseline):
-    """Posterior mean of the value under the law that the run was drawn from: see `kernadv.simulate.posterior`.
+    """Posterior mean of the value under the law that the run was drawn from: see `kernadv.simulation.posterior`.
 
     No method that reads the rewards of the run alone, and leaves the own one out, has a smaller expected error, except where
     prompts share random paths.  What the finite number of trajectories adds to the errors is taken off them.

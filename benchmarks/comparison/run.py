@@ -18,7 +18,7 @@ from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, chec
 from kernadv._typing import FloatArray, IntArray
 from kernadv.baselines import Baseline, Offline, SideInformation, Traces
 from kernadv.cli._progress import Bars
-from kernadv.simulate import PROCESSES, SCHEDULES, Process, Schedule, Simulation, posterior, simulate
+from kernadv.simulation import PROCESSES, SCHEDULES, Process, Schedule, Simulation, posterior, simulate
 
 #: Steps that share a row of the table, and the first steps, which have rows of their own.
 STEPS, FIRST = 10, 20
@@ -57,7 +57,7 @@ def compare(
     baselines : sequence of Baseline
         With names that differ.  A baseline whose smallest group is larger than a run's is left out there.
     processes, schedules : sequences of str
-        Names in `kernadv.simulate.PROCESSES` and `SCHEDULES`.
+        Names in `kernadv.simulation.PROCESSES` and `SCHEDULES`.
     group_sizes : sequence of int
     seeds : int or sequence of int
         A number n stands for 0 ... n - 1.

@@ -4,7 +4,7 @@ import importlib.util
 import sys
 
 from kernadv import KernelValueEstimator
-from kernadv.simulate import simulate
+from kernadv.simulation import simulate
 
 
 def train(log, steps=60):

@@ -81,7 +81,7 @@ class SideInformation(NamedTuple):
     value : (N,) float64, optional
         True value of each group.
     posterior : callable, optional
-        Gives the `kernadv.simulate.Posterior` of the traces under the law they were drawn from.
+        Gives the `kernadv.simulation.Posterior` of the traces under the law they were drawn from.
     """
 
     traces: Traces | None = None

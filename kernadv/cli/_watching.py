@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from kernadv._errors import LogError, printable
-from kernadv.audit import Watch
+from kernadv.auditing import Watch
 from kernadv.logs import Replaced, Tail
 from kernadv.report.watching import line, remarks, table
 

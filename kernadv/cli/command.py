@@ -17,9 +17,9 @@ from rich.text import Text
 from kernadv import __version__, kernels
 from kernadv._checkpoint import replacing
 from kernadv._errors import printable
-from kernadv.audit import Audit, Comparison, check_needs, compare, further_baselines
-from kernadv.audit import audit as audit_log
-from kernadv.audit import prompts as prompts_of
+from kernadv.auditing import Audit, Comparison, check_needs, compare, further_baselines
+from kernadv.auditing import audit as audit_log
+from kernadv.auditing import prompts as prompts_of
 from kernadv.cli import _parsing as parsing
 from kernadv.cli._output import standard_output
 from kernadv.cli._progress import Bars

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from kernadv import __version__
-from kernadv.audit import Audit, Comparison
+from kernadv.auditing import Audit, Comparison
 
 __all__ = ["to_json"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from kernadv.audit import CHECKS, Audit, Check, Finding, Interval
-from kernadv.audit.verdict import share
+from kernadv.auditing import CHECKS, Audit, Check, Finding, Interval
+from kernadv.auditing.verdict import share
 
 #: Numbers are written with all digits below.
 MILLION = 1e6

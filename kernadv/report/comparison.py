@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kernadv._errors import printable
-from kernadv.audit import Comparison, Difference, Interval
-from kernadv.audit.verdict import share
+from kernadv.auditing import Comparison, Difference, Interval
+from kernadv.auditing.verdict import share
 from kernadv.report import _wording as wording
 from kernadv.report.terminal import paragraphs, plain
 

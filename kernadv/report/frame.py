@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from kernadv.audit import Audit
+from kernadv.auditing import Audit
 
 
 def frame(audit: Audit) -> pl.DataFrame:

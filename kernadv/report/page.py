@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from kernadv import __version__
 from kernadv._errors import printable
-from kernadv.audit import CHECKS, Audit, Finding, Interval
+from kernadv.auditing import CHECKS, Audit, Finding, Interval
 from kernadv.report import _wording as wording
 from kernadv.report import to_json
 from kernadv.report._svg import LIGHT, svg

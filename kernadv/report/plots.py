@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from numpy.typing import ArrayLike
 
 from kernadv._typing import FloatArray
-from kernadv.audit import Audit, Finding
+from kernadv.auditing import Audit, Finding
 from kernadv.report import _wording as wording
 from kernadv.report._svg import COLOURS, LIGHT, style
 

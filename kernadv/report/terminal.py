@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kernadv._errors import check_count, printable
-from kernadv.audit import Audit, Finding, Interval
+from kernadv.auditing import Audit, Finding, Interval
 from kernadv.report import _wording as wording
 
 #: Fewest characters a line.

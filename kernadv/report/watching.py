@@ -13,8 +13,8 @@ from rich.text import Text
 
 from kernadv._errors import printable
 from kernadv._typing import FloatArray
-from kernadv.audit import Watch
-from kernadv.audit.verdict import apart
+from kernadv.auditing import Watch
+from kernadv.auditing.verdict import apart
 from kernadv.report import _wording as wording
 
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"

@@ -502,7 +502,7 @@ def test_snapshots_that_fail_are_told_of(tmp_path, caller, monkeypatch, caplog):
 
 def test_the_audit_reads_the_log(tmp_path, caller):
     pytest.importorskip("polars")
-    from kernadv.audit import audit
+    from kernadv.auditing import audit
     from kernadv.logs import read_log
 
     shared = caller(tmp_path, every=3)

@@ -829,7 +829,7 @@ def test_the_example_learns_and_its_own_log_shows_the_gain(example, tmp_path, ca
     assert len(rewards) == 150
     assert np.mean(rewards[:15]) < 0.25
     assert np.mean(rewards[-15:]) > 0.85
-    from kernadv.audit import audit
+    from kernadv.auditing import audit
     from kernadv.logs import read_log
 
     result = audit(read_log(tmp_path / "completions").groups)

@@ -10,7 +10,7 @@ from kernadv.baselines.beta import DiscountedBeta, SinglePolicy
 from kernadv.baselines.group_mean import LeaveOneOutMean
 from kernadv.baselines.kae import KAE
 from kernadv.baselines.quantile import GroupQuantile
-from kernadv.simulate import Schedule, simulate
+from kernadv.simulation import Schedule, simulate
 
 RUN = simulate("calib", Schedule(batch=4, stay=2, blocks=2, steps=8), 2)
 TRACES = Traces(RUN.rewards.ravel(), RUN.length.ravel())

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kernadv import ArgumentError
-from kernadv.audit import audit, further_baselines
+from kernadv.auditing import audit, further_baselines
 from kernadv.baselines import Tuned, discover, discover_tuned
 from kernadv.cli.command import app
 from kernadv.logs import read_log

@@ -14,7 +14,7 @@ from kernadv.baselines.kalman import LocalLevel
 from kernadv.baselines.offline import OptimalValue
 from kernadv.baselines.quantile import GroupQuantile
 from kernadv.groups import Groups
-from kernadv.simulate import Process, Schedule, simulate
+from kernadv.simulation import Process, Schedule, simulate
 
 FOUND = discover()
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from kernadv import __version__
-from kernadv.audit import audit, prompts
+from kernadv.auditing import audit, prompts
 from kernadv.groups import aggregate
 from kernadv.logs import read_log
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernadv.audit import Check, Interval, audit
+from kernadv.auditing import Check, Interval, audit
 from kernadv.logs import read_log
 from kernadv.report.page import render
 

@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from kernadv.audit import Check, audit, compare
-from kernadv.audit.verdict import apart
+from kernadv.auditing import Check, audit, compare
+from kernadv.auditing.verdict import apart
 from kernadv.logs import read_log
 from kernadv.report import _wording
 from kernadv.report.terminal import show

@@ -22,7 +22,7 @@ import pytest
 from rich.console import Console
 
 from kernadv import KernelValueEstimator
-from kernadv.audit import Watch
+from kernadv.auditing import Watch
 from kernadv.report import watching
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pseudo-terminals")

@@ -18,7 +18,7 @@ from kernadv import (
     Visits,
 )
 from kernadv.estimator import Prediction
-from kernadv.simulate import simulate
+from kernadv.simulation import simulate
 
 MAKE = {
     "default": KernelValueEstimator,

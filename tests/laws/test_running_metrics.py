@@ -8,9 +8,9 @@ import pytest
 
 import kernadv.estimator.state
 from kernadv import CheckpointError, ComponentValueEstimator, KernelValueEstimator, Steps
-from kernadv.audit import audit
+from kernadv.auditing import audit
 from kernadv.groups import aggregate
-from kernadv.simulate import SCHEDULES, simulate
+from kernadv.simulation import SCHEDULES, simulate
 from kernadv.tally import KEEP, Tally
 
 NAMES = {"value_mse", "rloo_mse", "batch_mean_mse", "gradient_ratio", "value_excess", "dead", "dead_0", "dead_1"}

@@ -19,7 +19,7 @@ import pytest
 ray = pytest.importorskip("ray", reason="Ray is not installed: make test-adapters")
 
 from kernadv._errors import LogError
-from kernadv.audit import audit
+from kernadv.auditing import audit
 from kernadv.logs import _ray, _splits, read_log
 
 pytestmark = pytest.mark.filterwarnings("default")

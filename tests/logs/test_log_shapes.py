@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from kernadv._errors import ArgumentError, LogError
-from kernadv.audit import audit
+from kernadv.auditing import audit
 from kernadv.logs import read_log
 from kernadv.logs._columns import path_step
 

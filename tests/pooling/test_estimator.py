@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from kernadv import ComponentValueEstimator, KernelValueEstimator, Pooling
-from kernadv.simulate import simulate
+from kernadv.simulation import simulate
 
 
 def drawn(rng, value, ids, size=2):

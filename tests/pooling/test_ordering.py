@@ -7,7 +7,7 @@ from kernadv import Pooling, Relative, Steps
 from kernadv.baselines import SideInformation, discover_tuned
 from kernadv.baselines.kae import KAE
 from kernadv.baselines.pooled import PooledKernel
-from kernadv.simulate import simulate
+from kernadv.simulation import simulate
 
 
 def error(baseline, run, side=None):

@@ -27,7 +27,7 @@ from benchmarks.rlvr.tasks import TASKS
 from benchmarks.rlvr.training.loop import Training
 from benchmarks.rlvr.training.setting import Setting
 from benchmarks.rlvr.training.start import Prompts, Sizes, start
-from kernadv.audit import audit
+from kernadv.auditing import audit
 from kernadv.cli._progress import Bars
 from kernadv.logs import read_log
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, check_count
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.audit.checks import FEWEST
-from kernadv.audit.description import spread
-from kernadv.audit.reading import as_log
-from kernadv.audit.replay import FEW, Progress, audit, interval
-from kernadv.audit.result import WIDTH, Audit, Interval, form, plain
+from kernadv.auditing.checks import FEWEST
+from kernadv.auditing.description import spread
+from kernadv.auditing.reading import as_log
+from kernadv.auditing.replay import FEW, Progress, audit, interval
+from kernadv.auditing.result import WIDTH, Audit, Interval, form, plain
 from kernadv.baselines import LinearBaseline
 from kernadv.baselines.kae import KAE
 from kernadv.baselines.pooled import PooledKernel
@@ -202,7 +202,7 @@ def compare(
 
     Examples
     --------
-    >>> from kernadv.simulate import simulate
+    >>> from kernadv.simulation import simulate
     >>> found = compare(simulate("flat", "epochs", 4).groups, simulate("fast", "epochs", 4).groups, draws=100)
     >>> found.only_a, found.only_b
     (0, 0)

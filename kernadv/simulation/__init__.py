@@ -10,9 +10,9 @@ truth, features and offline rollouts for every group size, and the first traces 
 so that comparisons across group sizes and methods are paired.  `posterior` is the best that an estimator can do.
 """
 
-from kernadv.simulate.floor import Posterior, posterior
-from kernadv.simulate.process import PROCESSES, Process
-from kernadv.simulate.schedule import SCHEDULES, Schedule
-from kernadv.simulate.simulation import Simulation, simulate
+from kernadv.simulation.floor import Posterior, posterior
+from kernadv.simulation.process import PROCESSES, Process
+from kernadv.simulation.run import Simulation, simulate
+from kernadv.simulation.schedule import SCHEDULES, Schedule
 
 __all__ = ["PROCESSES", "SCHEDULES", "Posterior", "Process", "Schedule", "Simulation", "posterior", "simulate"]

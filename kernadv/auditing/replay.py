@@ -21,8 +21,8 @@ from kernadv import kernels
 from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_count
 from kernadv._typing import BoolArray, FloatArray, IntArray
-from kernadv.audit.checks import CHECKS, FEWEST, checks_of, possible
-from kernadv.audit.description import (
+from kernadv.auditing.checks import CHECKS, FEWEST, checks_of, possible
+from kernadv.auditing.description import (
     Strata,
     by_stratum,
     dead,
@@ -34,10 +34,10 @@ from kernadv.audit.description import (
     spread,
     strata,
 )
-from kernadv.audit.further import check_groups_for, check_needs, further_baselines, own_weight
-from kernadv.audit.reading import as_log
-from kernadv.audit.result import Audit, Finding, Interval
-from kernadv.audit.verdict import verdict
+from kernadv.auditing.further import check_groups_for, check_needs, further_baselines, own_weight
+from kernadv.auditing.reading import as_log
+from kernadv.auditing.result import Audit, Finding, Interval
+from kernadv.auditing.verdict import verdict
 from kernadv.baselines import NOTHING, Baseline, LinearValues, Offline, SideInformation
 from kernadv.baselines._base import offline_of, per_step
 from kernadv.baselines.batch_mean import BatchMean
@@ -143,7 +143,7 @@ def audit(
 
     Examples
     --------
-    >>> from kernadv.simulate import simulate
+    >>> from kernadv.simulation import simulate
     >>> run = simulate("fast", "epochs", 4)
     >>> found = audit(run.groups, draws=100)
     >>> [check.verdict for check in found.checks]

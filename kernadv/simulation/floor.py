@@ -31,8 +31,8 @@ from scipy.stats import binom
 from kernadv._errors import ArgumentTypeError
 from kernadv._jit import compiled
 from kernadv._typing import FloatArray, IntArray
-from kernadv.simulate.process import Process
-from kernadv.simulate.simulation import Simulation
+from kernadv.simulation.process import Process
+from kernadv.simulation.run import Simulation
 
 #: Distance of the grid in logits; it reaches over so many standard deviations, and never further than a value of 1e-11.
 SPACING, REACH, LARGEST = 0.1, 6.5, 25.0
@@ -86,14 +86,14 @@ def posterior(run: Simulation) -> Posterior:
 
     Examples
     --------
-    >>> from kernadv.simulate import simulate
+    >>> from kernadv.simulation import simulate
     >>> run = simulate("flat", "multi_pass", 2, seed=1)
     >>> error = posterior(run).value - run.value[:, None]
     >>> bool((error**2).mean() < 0.02)
     True
     """
     if not isinstance(run, Simulation):
-        raise ArgumentTypeError(f"expected a run of kernadv.simulate.simulate, got {type(run).__name__}")
+        raise ArgumentTypeError(f"expected a run of kernadv.simulation.simulate, got {type(run).__name__}")
     groups, process = run.groups, run.process
     states = _states(replace(process, clusters=0, concentration=0.0), int(groups.step.max()))
     start = np.flatnonzero(np.diff(groups.prompt, prepend=-1))

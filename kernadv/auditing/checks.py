@@ -15,8 +15,8 @@ from scipy.special import chdtrc, gammaln, logsumexp, stdtr, stdtrit
 
 from kernadv._errors import option
 from kernadv._typing import AnyArray, FloatArray, IntArray
-from kernadv.audit.description import all_drawn, two_values
-from kernadv.audit.result import Check
+from kernadv.auditing.description import all_drawn, two_values
+from kernadv.auditing.result import Check
 from kernadv.groups import Groups
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
-from kernadv.audit.result import Dead
+from kernadv.auditing.result import Dead
 from kernadv.groups import Groups
 
 #: Edges of the strata of pass rate.

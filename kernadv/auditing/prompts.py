@@ -11,8 +11,8 @@ from scipy.special import ndtri
 from kernadv import kernels
 from kernadv._errors import ArgumentError, LogError, check_count, check_level, import_extra
 from kernadv._typing import FloatArray
-from kernadv.audit.description import two_values
-from kernadv.audit.reading import as_log
+from kernadv.auditing.description import two_values
+from kernadv.auditing.reading import as_log
 from kernadv.baselines import Traces
 from kernadv.estimator import KernelValueEstimator
 from kernadv.groups import Groups, check_groups
@@ -20,7 +20,7 @@ from kernadv.groups import Groups, check_groups
 if TYPE_CHECKING:
     import polars as pl
 
-    from kernadv.audit.replay import Progress
+    from kernadv.auditing.replay import Progress
 
 #: Share of the steps of the log that the slope looks back on.
 TAIL = 0.5
@@ -89,7 +89,7 @@ def prompts(
 
     Examples
     --------
-    >>> from kernadv.simulate import simulate
+    >>> from kernadv.simulation import simulate
     >>> found = prompts(simulate("fast", "epochs", 4).groups)
     >>> found.columns[:4]
     ['prompt_id', 'visits', 'last_step', 'value']

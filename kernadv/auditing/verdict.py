@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kernadv.audit.result import Audit, Finding, Interval
+from kernadv.auditing.result import Audit, Finding, Interval
 
 
 def verdict(result: Audit) -> str:

@@ -10,8 +10,8 @@ from scipy.special import beta, expit
 
 from kernadv import ArgumentError, ArgumentTypeError
 from kernadv.baselines import discover
-from kernadv.simulate import PROCESSES, Process, Schedule, posterior, simulate
-from kernadv.simulate.floor import SETS
+from kernadv.simulation import PROCESSES, Process, Schedule, posterior, simulate
+from kernadv.simulation.floor import SETS
 
 pytest.importorskip("benchmarks", reason="the benchmarks are not beside the tests")
 from benchmarks.comparison import Floor, side_information
@@ -175,5 +175,5 @@ def test_the_floor_needs_the_law_and_one_of_its_sets():
         Floor().online()
     with pytest.raises(ArgumentError, match="without must be a whole number >= 0 and <= 3, got 4"):
         Floor(without=4)
-    with pytest.raises(ArgumentTypeError, match=r"expected a run of kernadv\.simulate\.simulate, got Groups"):
+    with pytest.raises(ArgumentTypeError, match=r"expected a run of kernadv\.simulation\.simulate, got Groups"):
         posterior(run.groups)

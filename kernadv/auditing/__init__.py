@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from kernadv.audit.checks import CHECKS
-from kernadv.audit.comparison import Comparison, Difference, compare
-from kernadv.audit.further import check_needs, further_baselines
-from kernadv.audit.prompts import prompts
-from kernadv.audit.replay import Progress, audit, default_grid
-from kernadv.audit.result import Audit, Check, Dead, Finding, Interval
-from kernadv.audit.watch import Watch
+from kernadv.auditing.checks import CHECKS
+from kernadv.auditing.comparison import Comparison, Difference, compare
+from kernadv.auditing.further import check_needs, further_baselines
+from kernadv.auditing.prompts import prompts
+from kernadv.auditing.replay import Progress, audit, default_grid
+from kernadv.auditing.result import Audit, Check, Dead, Finding, Interval
+from kernadv.auditing.watch import Watch
 
 __all__ = [
     "CHECKS",

@@ -6,7 +6,7 @@ from scipy import stats
 
 from kernadv import ArgumentError, ArgumentTypeError
 from kernadv.groups import aggregate
-from kernadv.simulate import PROCESSES, SCHEDULES, Process, Schedule, simulate
+from kernadv.simulation import PROCESSES, SCHEDULES, Process, Schedule, simulate
 
 every_process = pytest.mark.parametrize("process", PROCESSES)
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
