@@ -50,8 +50,8 @@ def test_four_requirements(bare):
 
 
 def test_the_training_loop_of_the_readme(bare, tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert "n_eff" in run(bare, "-c", code, cwd=tmp_path)
+    (code,) = re.findall(r"```python\n(from kernadv import Kernel.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "n_eff" in run(bare, "-c", f"rollouts = lambda step: (['a', 'b'], [0.0, 1.0])\n{code}", cwd=tmp_path)
     assert (tmp_path / "kernadv.safetensors").exists()
 
 
