@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
 import polars as pl
 from PIL import Image, ImageChops
 
@@ -21,11 +23,14 @@ from benchmarks import RESULTS
 from benchmarks.policies.study import PANELS
 from benchmarks.policies.tables import chosen_rates, differences, of_cell, shown
 from benchmarks.speed.table import duration, seconds
+from kernadv import KernelValueEstimator
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-c", "from kernadv.cli import main; main()", "audit", "--demo"]
 #: Leaves of the page only the first four plots.
 ONLY_PLOTS = "<style>main > :not(#plots), #plots figure:nth-of-type(n + 5) { display: none; }</style></head>"
+#: Rises from never solved to mostly solved, and is followed neither best nor worst.
+PROMPT = "323-70="
 #: Pixels around them.
 MARGIN = 20
 
@@ -100,6 +105,39 @@ def fit_time() -> str:
     return duration(seconds(row))
 
 
+def hero(path: Path) -> None:
+    """One prompt of the shipped log: what RLOO and kernadv knew at each of its visits, and the truth."""
+    log = pl.read_parquet(ROOT / "kernadv" / "data" / "tiny_rlvr.parquet")
+    estimator, known = KernelValueEstimator(), []
+    for (step,), rows in log.group_by("step", maintain_order=True):
+        if PROMPT in rows["prompt_id"]:
+            said = estimator.predict([PROMPT], int(step))
+            known.append((said.value[0], said.low[0], said.high[0]))
+        estimator.advantages(rows["prompt_id"].to_list(), rows["reward"].to_numpy().astype(float), int(step))
+    value, low, high = np.array(known).T
+    mine = log.filter(pl.col("prompt_id") == PROMPT)
+    rewards, truth = (mine[name].to_numpy().reshape(len(value), -1) for name in ("reward", "value"))
+    visit, traces = np.arange(1, len(value) + 1), rewards.shape[1]
+    others = (rewards.sum(1, keepdims=True) - rewards) / (traces - 1)
+    beside = visit[:, None] + np.linspace(-0.25, 0.25, traces)
+
+    plt.style.use(ROOT / "notebooks" / "figures.mplstyle")
+    figure, ax = plt.subplots(figsize=(9, 3.4))
+    ax.scatter(beside, others, s=14, color="#d95f02", alpha=0.7, lw=0, label="RLOO: mean of the three other rollouts")
+    ax.plot(visit, value, color="#1f6fb4", lw=2, label="kernadv: value before the visit")
+    ax.fill_between(visit, low, high, color="#1f6fb4", alpha=0.18, lw=0, label="its 95% interval")
+    ax.plot(visit, truth[:, 0], color="black", lw=1.2, label="true success rate")
+    for end in range(10, len(visit), 10):
+        ax.axvline(end + 0.5, color="0.85", lw=0.8, zorder=0)
+    ax.set(
+        xlabel=f"visits of the prompt {PROMPT}, in rounds of ten", ylabel="success rate", xlim=(0.4, len(visit) + 0.6)
+    )
+    figure.legend(loc="outside upper center", ncols=4, fontsize=9, columnspacing=1.4, handlelength=1.6)
+    figure.set_layout_engine("constrained")
+    figure.savefig(path, dpi=140, metadata={"Software": None})
+    plt.close(figure)
+
+
 def picture(path: Path) -> None:
     """Screenshot of the first plots of the HTML report."""
     browser = shutil.which("chromium")
@@ -139,6 +177,7 @@ def main() -> None:
     """Rewrite README.md."""
     path = ROOT / "README.md"
     path.write_text(filled(path.read_text()))
+    hero(ROOT / "docs" / "_static" / "hero.png")
     picture(ROOT / "docs" / "_static" / "audit.png")
 
 

@@ -34,7 +34,7 @@ def bare(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bare")
     source = folder / "source"
     shutil.copytree(ROOT / "kernadv", source / "kernadv", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, source)
     run(sys.executable, "-m", "venv", folder / "environment")
@@ -47,6 +47,15 @@ def bare(tmp_path_factory):
 def test_four_requirements(bare):
     listed = {package["name"] for package in json.loads(run(bare, "-m", "pip", "list", "--format=json"))}
     assert listed - {"kernadv", "pip", "setuptools"} == REQUIREMENTS | {"llvmlite"}  # the last one is numba's
+
+
+def test_the_description_has_no_relative_links(bare):
+    code = "from importlib.metadata import metadata; print(metadata('kernadv').get_payload())"
+    text = run(bare, "-c", code)
+    assert text.strip().startswith("# kernadv")
+    links = re.findall(r"\]\(([^)]+)", text)
+    assert len(links) > 20
+    assert [link for link in links if not link.startswith("https://")] == []
 
 
 def test_the_training_loop_of_the_readme(bare, tmp_path):
