@@ -49,9 +49,9 @@ def test_four_requirements(bare):
     assert listed - {"kernadv", "pip", "setuptools"} == REQUIREMENTS | {"llvmlite"}  # the last one is numba's
 
 
-def test_the_description_has_no_relative_links(bare):
+def test_the_description_has_no_relative_links(bare, tmp_path):
     code = "from importlib.metadata import metadata; print(metadata('kernadv').get_payload())"
-    text = run(bare, "-c", code)
+    text = run(bare, "-c", code, cwd=tmp_path)
     assert text.strip().startswith("# kernadv")
     links = re.findall(r"\]\(([^)]+)", text)
     assert len(links) > 20
