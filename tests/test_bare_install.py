@@ -64,6 +64,22 @@ def test_the_training_loop_of_the_readme(bare, tmp_path):
     assert (tmp_path / "kernadv.safetensors").exists()
 
 
+def test_the_command_says_what_it_is_and_what_it_needs(bare, tmp_path):
+    command = bare.parent / "kernadv"
+    assert (
+        run(command, "--version").strip()
+        == run(bare, "-m", "kernadv", "--version", cwd=tmp_path).strip()
+        == kernadv.__version__
+    )
+    for options in ([], ["--help"], ["audit", "--help"]):
+        assert 'pip install "kernadv[audit]"' in " ".join(run(command, *options).split())
+    done = subprocess.run([command, "audit", "log.csv"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        'error: the command line needs typer, which is not installed; run: pip install "kernadv['
+    )
+
+
 def test_the_library_of_values_stands_alone(bare):
     code = """
         import kernadv.auditing, kernadv.baselines, kernadv.estimator, kernadv.pooling, kernadv.simulation, pkgutil
