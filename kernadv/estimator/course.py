@@ -59,7 +59,7 @@ class Course(NamedTuple):
         ax.scatter(self.visits.step, self.visits.mean, s=14, color="C1", lw=0, zorder=3, label="mean reward of a visit")
         ax.set(xlabel="training step", ylabel="reward")
         lost = f"; {self.dropped:,} old visits were dropped" if self.dropped else ""
-        ax.set_title(f"{self.prompt_id!r}{lost}", loc="left", fontsize="medium")
+        ax.set_title(f"prompt {self.prompt_id!r}{lost}", loc="left", fontsize="medium")
         ax.legend(frameon=False, fontsize="small", loc="best")
         return ax
 

@@ -42,7 +42,7 @@ class Explanation(dict[str, Any]):
             ax.axhline(self["prior"], color="0.6", lw=1, ls="--", label="prior mean")
         ax.set_xlabel("training step")
         ax.set_ylabel("reward")
-        ax.set_title(f"{self['prompt_id']!r}: worth {self['n_eff']:.1f} rollouts", loc="left", fontsize="medium")
+        ax.set_title(f"prompt {self['prompt_id']!r}: worth {self['n_eff']:.1f} rollouts", loc="left", fontsize="medium")
         ax.legend(frameon=False, fontsize="small", loc="best")
         return ax
 
