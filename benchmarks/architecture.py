@@ -121,7 +121,7 @@ def main() -> None:
     """Rewrite the picture in docs/architecture.md."""
     order = layers()
     check(order, imports())
-    PAGE.write_text(fill(PAGE.read_text(), "picture", picture(order)))
+    PAGE.write_text(fill(PAGE.read_text(), "picture", f"\n{picture(order)}\n"))
 
 
 if __name__ == "__main__":

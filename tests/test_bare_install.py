@@ -34,7 +34,7 @@ def bare(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bare")
     source = folder / "source"
     shutil.copytree(ROOT / "kernadv", source / "kernadv", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, source)
     run(sys.executable, "-m", "venv", folder / "environment")
@@ -49,10 +49,35 @@ def test_four_requirements(bare):
     assert listed - {"kernadv", "pip", "setuptools"} == REQUIREMENTS | {"llvmlite"}  # the last one is numba's
 
 
+def test_the_description_has_no_relative_links(bare, tmp_path):
+    code = "from importlib.metadata import metadata; print(metadata('kernadv').get_payload())"
+    text = run(bare, "-c", code, cwd=tmp_path)
+    assert text.strip().startswith("# kernadv")
+    links = re.findall(r"\]\(([^)]+)", text)
+    assert len(links) > 20
+    assert [link for link in links if not link.startswith("https://")] == []
+
+
 def test_the_training_loop_of_the_readme(bare, tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert "n_eff" in run(bare, "-c", code, cwd=tmp_path)
+    (code,) = re.findall(r"```python\n(from kernadv import Kernel.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "n_eff" in run(bare, "-c", f"rollouts = lambda step: (['a', 'b'], [0.0, 1.0])\n{code}", cwd=tmp_path)
     assert (tmp_path / "kernadv.safetensors").exists()
+
+
+def test_the_command_says_what_it_is_and_what_it_needs(bare, tmp_path):
+    command = bare.parent / "kernadv"
+    assert (
+        run(command, "--version").strip()
+        == run(bare, "-m", "kernadv", "--version", cwd=tmp_path).strip()
+        == kernadv.__version__
+    )
+    for options in ([], ["--help"], ["audit", "--help"]):
+        assert 'pip install "kernadv[audit]"' in " ".join(run(command, *options).split())
+    done = subprocess.run([command, "audit", "log.csv"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        'error: the command line needs typer, which is not installed; run: pip install "kernadv['
+    )
 
 
 def test_the_library_of_values_stands_alone(bare):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
+from kernadv import __version__
 from kernadv._errors import KernadvError, printable
 
 #: What the extra `audit` installs, by name of import.
@@ -34,12 +36,31 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
-        _fail(f'the command line needs {missing}, which is not installed; run: pip install "kernadv[audit]"')
+        _without_extra(missing, arguments)
     except (KernadvError, OSError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+def _without_extra(missing: str, arguments: Sequence[str] | None) -> NoReturn:
+    """Say what there would be, and what it needs."""
+    needs = f'needs {missing}, which is not installed; run: pip install "kernadv[audit]"'
+    parser = argparse.ArgumentParser(
+        "kernadv",
+        description="Kernel-smoothed value baselines for reinforcement learning of language models.",
+        epilog=f"The command {needs}. Without it there is the library: from kernadv import KernelValueEstimator",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "command", nargs="?", choices=["audit", "watch"], help="audit a reward log; watch a running run"
+    )
+    known, rest = parser.parse_known_args(arguments)
+    if known.command is None and not rest:
+        parser.print_help()
+        sys.exit(0)
+    _fail(f"the command line {needs}")
 
 
 @contextmanager

@@ -90,7 +90,7 @@ _Reward = Annotated[
     _reading(metavar="COLUMN[=WEIGHT]", help="Reward column to sum; may be repeated."),
 ]
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _version(wanted: bool) -> None:

@@ -90,9 +90,6 @@ class DeviceState:
                 self.history.load(keys, history.visits(rows), notes)
         self._features = None if rule.features is None else DeviceFeatures(rule.features, device)
 
-    def __repr__(self) -> str:
-        return f"history on {self.device}"
-
     def to_host(self) -> tuple[History, Tally, Pool | None, dict[str, AnyArray]]:
         """As in `HostState`, in main memory; waits for the device."""
         counters, last, pool = self.counters, self.last, self.learned

@@ -63,8 +63,15 @@ class PlainRule(Rule):
         self.smoother = smoother
         self._on_device = isinstance(bandwidth, Steps | Relative | Visits)
 
-    def __repr__(self) -> str:
-        return f"{self.bandwidth!r}, kernel={self.kernel.name!r}, smoother={self.smoother!r}"
+    def arguments(self) -> list[str]:
+        """The bandwidth; kernel and smoother, where another one was chosen."""
+        name = self.kernel.name
+        kernel = name if kernels.KERNELS.get(name) == self.kernel else self.kernel
+        return [
+            repr(self.bandwidth),
+            *([f"kernel={kernel!r}"] if kernel != "triangular" else []),
+            *([f"smoother={self.smoother!r}"] if self.smoother != "nadaraya_watson" else []),
+        ]
 
     def works_on_device(self, pool: Any) -> bool:
         """Unless the bandwidth is of a class of the user's."""

@@ -44,8 +44,9 @@ class PooledRule(Rule):
         self.settings, self.features = settings, features
         self.noted = self.fresh().width
 
-    def __repr__(self) -> str:
-        return repr(self.settings)
+    def arguments(self) -> list[str]:
+        """The filters, where others were chosen."""
+        return [] if self.settings == Pooling() else [f"pooling={self.settings!r}"]
 
     def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
         """Values of the rows; and the pool, what it was asked and what it forecast."""

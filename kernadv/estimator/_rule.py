@@ -114,6 +114,15 @@ class Rule(ABC):
         """Half-width of each group's window in steps, for `metrics`; NaN where there is no single one.  # (N, 1)"""
         return np.full((1, 1), np.nan)
 
+    @abstractmethod
+    def arguments(self) -> list[str]:
+        """The arguments of the estimator that differ from the defaults, as code."""
+
+    @property
+    def of_values(self) -> Rule:
+        """The rule of the values alone, which no weights change."""
+        return self
+
     def fresh(self, xp: ArrayNamespace = NUMPY) -> Pool | None:
         """A pool that has seen nothing; None if the rule learns nothing beside the history."""
         return None

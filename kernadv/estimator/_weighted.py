@@ -115,8 +115,9 @@ class WeightedRule(Rule):
         own = self._rule.noted
         self.noted, self._columns = 2 * own, (slice(own), slice(own, None))
 
-    def __repr__(self) -> str:
-        return f"{self._rule!r}, weighted=True"
+    def arguments(self) -> list[str]:
+        """Those of both."""
+        return self._rule.arguments()
 
     def predict(self, batch: Batch | DeviceBatch, state: State) -> tuple[Estimate, Any]:
         """Values of the rows; and what both estimates were made from, that of the baseline where weights came."""
@@ -135,6 +136,11 @@ class WeightedRule(Rule):
         """That by weight."""
         found: Estimate = made_from[1]
         return found
+
+    @property
+    def of_values(self) -> Rule:
+        """The first of the two."""
+        return self._rule
 
     def fresh(self, xp: ArrayNamespace = NUMPY) -> Any:
         """Two pools that have seen nothing."""

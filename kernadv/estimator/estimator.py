@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from kernadv.estimator._pooled import PooledRule
 from kernadv.estimator._rule import Belief, Rule
 from kernadv.estimator._weighted import WeightedRule
 from kernadv.estimator.checkpoint import from_arrays, to_arrays
+from kernadv.estimator.course import Course, course
 from kernadv.estimator.explanation import Explanation, explain
 from kernadv.estimator.prediction import Prediction
 from kernadv.estimator.state import HostState
@@ -43,6 +45,8 @@ from kernadv.smoothers import Estimate
 from kernadv.tally import Tally
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from kernadv.batch import Batch
     from kernadv.device.batch import DeviceBatch
     from kernadv.device.state import DeviceState
@@ -198,8 +202,27 @@ class KernelValueEstimator:
         return cls(Relative(h), kernel, **options)
 
     def __repr__(self) -> str:
-        tilt = f", pessimism={self.pessimism:g}" if self.pessimism != 1.0 else ""
-        return f"KernelValueEstimator({self._rule!r}{tilt}, {self._state!r}, backend={self.backend.name!r})"
+        history = self._state.history
+        options = {
+            "weighted": (self.weighted, False),
+            "pessimism": (self.pessimism, 1.0),
+            "cold_start": (self.cold_start, "batch_mean"),
+            "allow_late": (self.allow_late, False),
+            "max_visits": (history.max_visits, None),
+            "max_total": (history.max_total, None),
+            "backend": (self._wanted, "auto"),
+        }
+        changed = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
+        features = [] if self._rule.features is None else ["features=..."]
+        return f"{type(self).__name__}({', '.join([*self._rule.arguments(), *features, *changed])})"
+
+    def __len__(self) -> int:
+        """Number of prompts in the history."""
+        return int(self._state.counters.prompts)
+
+    def __bool__(self) -> bool:
+        """True, also before anything was observed."""
+        return True
 
     @property
     def bandwidth(self) -> Bandwidth | None:
@@ -454,6 +477,87 @@ class KernelValueEstimator:
         at = state.history.newest + 1 if step is None else step
         batch = state.look_up(read_batch([prompt_id], [math.nan], at))
         return explain(state, batch)
+
+    def course(self, prompt_id: str | int, *, level: float = 0.95) -> Course:
+        """What was known of a prompt before each step of the training so far: value and interval.  Only reads.
+
+        It is told again from the history, by an estimator with the same settings that sees all visits in the order of their
+        steps.  For rewards at two values (0 and 1) this gives what `predict` would have said at the time, up to rounding, if
+        each prompt came in one batch a step.  Other rewards are known by the count, sum and sum of squares of each visit.
+        Visits that the history has dropped, or forgotten because they no longer matter, are missing.
+
+        Parameters
+        ----------
+        prompt_id : str or int
+        level : float
+            Of the intervals, strictly between 0 and 1.
+
+        Returns
+        -------
+        Course
+            With a method `plot`.
+
+        Raises
+        ------
+        ArgumentError
+            If the prompt is not in the history.
+
+        Notes
+        -----
+        Plain: only the prompt's own visits are read.  Pooled: all prompts' are, in about the time that learning from them
+        took.
+
+        Examples
+        --------
+        >>> est = KernelValueEstimator()
+        >>> for step in range(1, 5):
+        ...     est.observe(["a", "a"], [1.0, 0.0], step)
+        >>> told = est.course("a")
+        >>> told.step, told.value.round(2)
+        (array([1, 2, 3, 4, 5]), array([ nan, 0.5 , 0.5 , 0.5 , 0.5 ]))
+        """
+        check_level(level)
+        state = self._on_host()
+        history, names = state.history, state.history.ids
+        (row,) = history.find([prompt_id])
+        if row < 0:
+            raise ArgumentError(f"prompt {prompt_id!r} is not in the history; it holds {len(self)} prompts")
+        if self.bandwidth is not None:
+            names = [prompt_id]
+        groups = history.visits(history.find(names))
+        before = groups.step < 1  # offline rollouts
+        fresh = copy.copy(self)
+        fresh.weighted, fresh.pessimism, fresh._rule = False, 1.0, self._rule.of_values
+        past = History(None, None, fresh._rule.noted)
+        if before.any():
+            past.append(names, groups.take(before))
+        fresh._state = fresh._at(None, past, Tally.empty(), fresh._rule.fresh(), {})
+        low, high = state.tally.ends[:2].tolist()
+        gone = history.counters.evicted + history.counters.dropped
+        return course(fresh, prompt_id, names, groups.take(~before), (low, high), level, gone)
+
+    def plot(self, prompt_id: str | int, ax: Axes | None = None, *, level: float = 0.95) -> Axes:
+        """Draw the `course` of a prompt: value and interval over the steps, and the mean reward of each visit.
+
+        Parameters
+        ----------
+        prompt_id : str or int
+        ax : matplotlib Axes, optional
+            Default: of a new figure.
+        level : float
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ArgumentError
+            If the prompt is not in the history.
+        MissingExtraError
+            Without matplotlib, if no `ax` is given.
+        """
+        return self.course(prompt_id, level=level).plot(ax)
 
     def metrics(self) -> dict[str, float]:
         """Numbers for a logger, all finite; one that is not defined, or not yet, is left out.

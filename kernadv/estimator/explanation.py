@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kernadv._errors import ArgumentError
+from kernadv._errors import ArgumentError, import_extra
 from kernadv.batch import Batch
 from kernadv.estimator.state import HostState
 
@@ -28,10 +28,9 @@ class Explanation(dict[str, Any]):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Past mean rewards by step, larger where they weigh more, and the value with its interval."""
-        import matplotlib.pyplot as plt
-
         if ax is None:
-            ax = plt.subplots(figsize=(6, 3), layout="constrained")[1]
+            pyplot = import_extra("matplotlib.pyplot", "a plot", "audit")
+            ax = pyplot.subplots(figsize=(6, 3), layout="constrained")[1]
         weights = np.abs(self["weights"])
         size = 12 + 120 * weights / max(float(weights.max(initial=0.0)), 1e-12)
         label = "past visits, by weight"
@@ -43,7 +42,7 @@ class Explanation(dict[str, Any]):
             ax.axhline(self["prior"], color="0.6", lw=1, ls="--", label="prior mean")
         ax.set_xlabel("training step")
         ax.set_ylabel("reward")
-        ax.set_title(f"prompt {self['prompt_id']}: worth {self['n_eff']:.1f} rollouts", loc="left", fontsize="medium")
+        ax.set_title(f"prompt {self['prompt_id']!r}: worth {self['n_eff']:.1f} rollouts", loc="left", fontsize="medium")
         ax.legend(frameon=False, fontsize="small", loc="best")
         return ax
 

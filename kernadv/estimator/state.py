@@ -55,9 +55,6 @@ class HostState:
         self.history, self.tally, self.pool, self.last = history, tally, pool, last
         self._spare = rule.fresh()  # learns next, then replaces the pool
 
-    def __repr__(self) -> str:
-        return f"visits={self.history.counters.visits}"
-
     def to_host(self) -> tuple[History, Tally, Pool | None, dict[str, AnyArray]]:
         """The arguments that make another state."""
         return self.history, self.tally, self.pool, self.last

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._errors import ArgumentError, ArgumentTypeError, import_extra
 from kernadv.regression._quality import Quality
 from kernadv.regression.inference import REGRESSION_FUNCTION
 from kernadv.regression.neighbours import InverseDistance
@@ -95,9 +95,7 @@ def plot(regressor: Any, smoother: LinearSmoother, ax: Any, level: float) -> Any
             "level or group"
         )
     if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.figure(layout="constrained").add_subplot()
+        ax = import_extra("matplotlib.pyplot", "a plot", "audit").figure(layout="constrained").add_subplot()
     if not hasattr(ax, "fill_between"):
         raise ArgumentTypeError(
             f"ax must be an Axes of matplotlib, got {type(ax).__name__}; figure.add_subplot() makes one"

@@ -837,6 +837,30 @@ def test_the_example_learns_and_its_own_log_shows_the_gain(example, tmp_path, ca
     assert "below the batch mean's" in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_two_lines_of_the_readme(example, runs, tmp_path, monkeypatch):
+    from functools import partial
+
+    from kernadv.adapters import trl as adapter
+
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(from kernadv\.adapters\.trl.*?)```", text, re.DOTALL)
+    words = example.tokenizer()
+    words.save_pretrained(tmp_path / "model")
+    example.model(words).save_pretrained(tmp_path / "model")
+    here = {
+        **runs.DEFAULTS,
+        "output_dir": str(tmp_path / "run"),
+        "max_steps": 3,
+        "save_strategy": "no",
+    }  # a short run on a CPU
+    del here["num_generations"]
+    monkeypatch.setattr(adapter, "GRPOConfig", partial(adapter.GRPOConfig, **here))
+    given = {"model": str(tmp_path / "model"), "reward": example.even, "prompts": example.prompts()}
+    exec(compile(code, "README.md", "exec"), given)
+    given["trainer"].train()
+    assert len(tables(tmp_path / "run")) == 3
+
+
 def test_one_generation_is_still_refused_by_trl():
     """If this fails, TRL allows single traces: `_One` can go."""
     with pytest.raises(ValueError, match="at least 2 generations"):

@@ -88,13 +88,13 @@ def test_of_several_components_it_is_that_of_an_estimator_for_each():
             est.observe(ids, column, step)
     got = joint.predict([*IDS, "p99"])
     assert len(got) == 2
-    for mine, est in zip(got, alone, strict=True):
+    for mine, est in zip(got.values(), alone, strict=True):
         for part, theirs in zip(mine, est.predict([*IDS, "p99"], 8), strict=True):
             np.testing.assert_array_equal(part, theirs)
     with pytest.raises(ArgumentError, match="level"):
         joint.predict(IDS, level=1.0)
     scored = joint.values(IDS, [[math.nan, math.nan]] * 10, 8).value
-    np.testing.assert_array_equal(np.stack([mine.value[:10] for mine in got], axis=1), scored)
+    np.testing.assert_array_equal(np.stack([mine.value[:10] for mine in got.values()], axis=1), scored)
 
 
 def test_the_step_is_the_next_one():

@@ -1,0 +1,5 @@
+"""``python -m kernadv`` is the command ``kernadv``."""
+
+from kernadv.cli import main
+
+main()
