@@ -20,7 +20,7 @@ from kernadv.regression.inference.degrees_of_freedom import others
 from kernadv.regression.inference.intervals import IntervalParts
 from kernadv.regression.inference.skewness import half_widths, residual_skewness
 from kernadv.regression.inference.variance import LOST
-from kernadv.regression.inference.window import in_window, interval_around
+from kernadv.regression.inference.window import in_window, interval_around, replicated
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
 
@@ -58,7 +58,7 @@ def robust(fit: LinearSmoother, at: Points, level: float) -> Interval:
     limits are those of Student's t, and allow for the skewness of the residuals.
     """
     fit, tail = fit.raised(), 0.5 * (1.0 - level)
-    residuals, rest = _residuals(fit)
+    residuals, rest = _residuals(fit) if replicated(fit) else _some_residuals(fit)
     got = _estimates(fit, at, residuals / np.sqrt(rest))
     freedom = got.norm**2 / got.fourth - coefficients(fit.x.shape[1], fit.spec.degree)
     few = np.flatnonzero(freedom < FEW)
@@ -66,7 +66,7 @@ def robust(fit: LinearSmoother, at: Points, level: float) -> Interval:
         each, freedom[few] = _smoothed(fit, at.take(few), residuals)
         got.variance[few] = got.scaled[few, None] * each
     quantile = stdtrit(freedom, 1.0 - tail)[:, None]
-    half = half_widths(np.sqrt(got.variance), quantile, got.skew[:, None] * residual_skewness(fit))
+    half = half_widths(np.sqrt(got.variance), quantile, got.skew[:, None] * residual_skewness(fit, at))
     return interval_around(got.value, half, fit.y, got.window, 1.0 / got.norm, tail, REGRESSION_FUNCTION)
 
 
@@ -94,7 +94,7 @@ def sup_t(fit: LinearSmoother, at: Points, level: float) -> Interval:
             drawn.append(np.nan_to_num(t))
         critical[c], known = largest_t(np.concatenate(drawn, axis=1), level)
         got.variance[~known, c] = np.nan
-    half = half_widths(np.sqrt(got.variance), critical, got.skew[:, None] * residual_skewness(fit))
+    half = half_widths(np.sqrt(got.variance), critical, got.skew[:, None] * residual_skewness(fit, at))
     return interval_around(got.value, half, fit.y, got.window, 1.0 / got.norm, ndtr(-critical), SMOOTHED_TARGET)
 
 

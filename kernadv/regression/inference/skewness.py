@@ -9,21 +9,43 @@ from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.inference.degrees_of_freedom import others
 from kernadv.regression.local._pairs import Pairs, over_windows
 from kernadv.regression.local.moments import exponents, in_units
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 
 #: Less skewness than this changes nothing; a stronger one counts as this.
 FAINT, STRONGEST = 1e-6, 2.0
 
 
-def residual_skewness(fit: LinearSmoother) -> FloatArray:
-    """Skewness of the noise, the same for all responses: that of the residuals in units of their deviations.  # (C,)"""
+def residual_skewness(fit: LinearSmoother, at: Points | None = None) -> FloatArray:
+    """Skewness of the noise, the same for all responses of a series: that of the residuals in units of their deviations.
+
+    Parameters
+    ----------
+    fit : LinearSmoother
+    at : Points, optional
+        Queries of a fit with series, each with the skewness of its own.
+
+    Returns
+    -------
+    (C,); of a fit with series (m, C)
+    """
     own = fit.estimate(fit.points)
     scale = np.sqrt(fit.weights / others(own.centre * fit.weights))[:, None]
     noise = (fit.y - own.value) * scale
-    noise = noise[~np.isnan(noise).any(axis=1)]
+    known = ~np.isnan(noise).any(axis=1)
+    if at is None or at.series is None or fit.points.series is None:
+        return _skewness(noise[known])
+    out = np.zeros((len(at.x), noise.shape[1]))
+    for series in np.unique(at.series):
+        out[at.series == series] = _skewness(noise[known & (fit.points.series == series)])
+    return out
+
+
+def _skewness(noise: FloatArray) -> FloatArray:
+    """Third moment of each column about 0, in units of the second; 0 where there is none.  # (C,)"""
     if not len(noise):
-        return np.zeros(fit.y.shape[1])
-    largest = np.abs(noise).max(axis=0, initial=0.0)
+        return np.zeros(noise.shape[1])
+    largest = np.abs(noise).max(axis=0)
     noise = noise / np.where(largest > 0.0, largest, 1.0)
     square, cube = (noise**2).mean(axis=0), (noise**3).mean(axis=0)
     return np.asarray(np.where(square > 0.0, cube / np.where(square > 0.0, square, 1.0) ** 1.5, 0.0))

@@ -99,6 +99,11 @@ def of_places(fit: LinearSmoother, at: Any, tail: float, found: Interval) -> Int
     return Interval(estimate, low, high, found.covers)
 
 
+def replicated(fit: LinearSmoother) -> bool:
+    """Whether responses at some place are enough for an interval of their mean."""
+    return bool(np.bincount(_places(fit.points, fit.points)[1]).max() >= REPLICATES)
+
+
 def _places(at: Points, own: Points) -> tuple[IntArray, IntArray]:
     """The same number for queries and points in the same place, of the same series and levels.  # (m,), (n,)"""
     columns = [np.concatenate([at.x, own.x]) + 0.0, np.concatenate([at.levels, own.levels])]  # -0 is 0
