@@ -68,8 +68,8 @@ _HOME = {
 }
 #: Modules with more, loaded on first use too.
 _MODULES = (
-    "adapters", "auditing", "baselines", "clock", "estimator", "features", "gradient", "groups", "history",
-    "kernels", "logs", "moments", "pooling", "prompts", "regression", "report", "schedule", "scores", "simulation", "smoothers",
+    "adapters", "auditing", "baselines", "clock", "estimator", "features", "gradient", "groups", "history", "kernels",
+"logs", "moments", "pooling", "prompts", "regression", "report", "schedule", "scores", "simulation", "smoothers",
 )  # fmt: skip
 
 __all__ = [*sorted(_HOME), "__version__"]
