@@ -1,6 +1,6 @@
 """Does kernadv install as the README says, and work from outside the checkout?
 
-Installs the folder, a git URL and a wheel, one after the other, into a fresh environment, with the pinned versions; each time
+Installs the folder, a git URL and a wheel, into a fresh environment, with the pinned versions; each time
 runs the command, the demo and a training loop in an empty folder.
 
 Command: ``python .ci/install.py``; ``--every`` does so with every Python from 3.11 on that is on the PATH, ``make
@@ -67,7 +67,7 @@ def check(python: str) -> None:
         (wheel,) = Path(folder).glob("kernadv-*.whl")
         forms = {
             "folder": f"{ROOT}[audit]",
-            "git URL": f"kernadv[audit] @ git+{ROOT.as_uri()}",
+            "git URL": f"kernadv[audit] @ git+file://localhost{ROOT.as_uri().removeprefix('file://')}",
             "wheel": f"{wheel}[audit]",
         }
         for form, what in forms.items():

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kernadv.simulation import simulate as simulate
     from kernadv.smoothers import Estimate as Estimate
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Where each public name lives; loaded on first use, so that `import kernadv` stays light.
 _HOME = {
