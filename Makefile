@@ -11,7 +11,7 @@ FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming
 	jaxtyping loguru httpx
 
 .PHONY: audit test frameworks test-adapters test-reasoning-gym check bench ratios robustness floor remote gpu aot kernels-with newest-triton \
-	newest-numpy other-versions resolve readme docs wheel wheel-test nightly clean
+	newest-numpy other-versions resolve readme docs docs-fast dist wheel wheel-test install-test nightly clean
 
 audit: $(VENV)/.audit
 	$(BIN)/kernadv audit --demo --html audit.html
@@ -35,6 +35,10 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
+	$(BIN)/zizmor --offline --quiet .github
 
 # Every speed and memory number, in five minutes of two idle cores; none is worth printing before these tests pass.
 bench: $(VENV)/.test
@@ -102,6 +106,17 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+# Every page and link, nothing executed: a minute.
+docs-fast: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -D nb_execution_mode=off -b html docs docs/_build/fast
+	@echo "docs/_build/fast/index.html"
+
+# What is published: source and wheel.
+dist: $(VENV)/.test
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist . >/dev/null
+	ls dist
+
 wheel: $(VENV)/wheel
 
 $(VENV)/wheel: pyproject.toml $(shell find kernadv -name '*.py') | $(VENV)/.test
@@ -119,6 +134,10 @@ WHEEL_TESTS := $(addprefix tests/,test_imports.py test_doctests.py test_bad_inpu
 wheel-test: $(VENV)/wheel
 	cd $(VENV)/wheel && NUMBA_BOUNDSCHECK=1 PYTHONPATH=$(CURDIR)/$(VENV)/wheel ../bin/python -P -m pytest -q \
 		--confcutdir=$(CURDIR)/tests -c $(CURDIR)/pyproject.toml --rootdir=$(CURDIR)/tests $(addprefix $(CURDIR)/,$(WHEEL_TESTS))
+
+# Folder, git URL and wheel, each into a fresh environment, with every supported Python that is on the PATH.
+install-test: | $(BIN)/python
+	$(BIN)/python .ci/install.py --every
 
 # Everything, also the cases that are left out otherwise because they take long.
 nightly: $(VENV)/.test

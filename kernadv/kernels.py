@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kernadv import _fused
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_range
 from kernadv._fused import Fused
 from kernadv._typing import FloatArray
 
@@ -67,6 +69,43 @@ class Kernel(ABC):
 
     support: float = 1.0
     closed: bool = False
+
+    @staticmethod
+    def from_function(function: Callable[[Any], Any], *, support: float = 1.0, name: str = "custom") -> Kernel:
+        """A kernel from a function of the distance; its constants are found by quadrature.
+
+        Parameters
+        ----------
+        function : callable
+            (N,) distances u in [0, support], counted in bandwidths -> (N,) weights K(u) >= 0.  It is divided by its value at
+            0, which must be positive.
+        support : float
+            K(u) = 0 for |u| > support; inf for a kernel without an edge, whose integrals up to that of u^3 K(u) must exist.
+        name : str
+            Shown in reports.
+
+        Returns
+        -------
+        Kernel
+            For every argument that takes one.  It is computed by numpy in main memory, also for tensors on a GPU.  It has no
+            derivative, and is saved by pickle only if the function is.
+
+        Raises
+        ------
+        ArgumentError, ArgumentTypeError
+            If the function does not return as many finite numbers >= 0, is 0 at 0, or cannot be integrated.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv.kernels import Kernel
+        >>> kernel = Kernel.from_function(lambda u: 1 - u**4, name="quartic edge")
+        >>> kernel.profile(np.array([-0.5, 0.0, 2.0])).round(3)
+        array([0.938, 1.   , 0.   ])
+        >>> round(kernel.second_moment, 6)
+        0.238095
+        """
+        return FromFunction(function, name, support)
 
     @property
     @abstractmethod
@@ -344,6 +383,74 @@ def _cosine_moment(k: int, a: float) -> float:
     if k == 1:
         return math.sin(a) / a + (math.cos(a) - 1.0) / a**2
     return math.sin(a) / a + k * math.cos(a) / a**2 - k * (k - 1) / a**2 * _cosine_moment(k - 2, a)
+
+
+@dataclass(frozen=True)
+class FromFunction(Kernel):
+    """The kernel of `Kernel.from_function`."""
+
+    function: Callable[[Any], Any]
+    label: str
+    support: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise ArgumentTypeError(f"function must map distances to weights, got {self.function!r:.80}")
+        if not isinstance(self.label, str):
+            raise ArgumentTypeError(f"name must be a str, got {self.label!r:.80}")
+        if self.support != math.inf:
+            object.__setattr__(self, "support", check_range(self.support, "support", 1e-6, 1e6))
+        u = np.linspace(0.0, min(self.support, 30.0), 301)
+        try:
+            found = np.asarray(self.function(u), np.float64)
+        except (TypeError, ValueError) as error:
+            raise ArgumentTypeError(f"function must take an array of distances and return numbers: {error}") from None
+        wrong = f"an array of shape {found.shape}" if found.shape != u.shape else ""
+        if not wrong and not (np.isfinite(found) & (found >= 0.0)).all():
+            bad = u[~(np.isfinite(found) & (found >= 0.0))][0]
+            wrong = f"{found[u == bad][0]:g} at {bad:g}"
+        if wrong or found[0] == 0.0:
+            raise ArgumentError(
+                f"function must return a finite weight >= 0 for each distance, and more than 0 at 0; for {len(u)} distances "
+                f"from 0 to {u[-1]:g} it returned {wrong or '0 at 0'}"
+            )
+        object.__setattr__(self, "closed", bool(math.isfinite(self.support) and found[-1] > 1e-9 * found[0]))
+        for k in range(4):
+            self.moment(k)
+
+    @property
+    def name(self) -> str:
+        """As it was given."""
+        return self.label
+
+    def formula(self, u: Any, xp: Any) -> Any:
+        """The function over its value at 0."""
+        if xp is np:
+            return np.asarray(self.function(u), np.float64) / float(np.asarray(self.function(np.zeros(1)))[0])
+        return xp.as_tensor(self.formula(u.cpu().numpy(), np), dtype=u.dtype, device=u.device)
+
+    def moment(self, k: int) -> float:
+        """mu_k by quadrature."""
+        return _integral(self, k, 1)
+
+    def square_moment(self, k: int) -> float:
+        """nu_k by quadrature."""
+        return _integral(self, k, 2)
+
+
+@cache
+def _integral(kernel: FromFunction, k: int, power: int) -> float:
+    """Integral of ``u^k K(u)^power`` over [0, support]."""
+    from scipy.integrate import quad
+
+    weight = lambda u: u**k * float(kernel.formula(np.array([u]), np)[0]) ** power
+    found, error = quad(weight, 0.0, kernel.support, limit=400, full_output=1)[:2]
+    if not math.isfinite(found) or error > 1e-6 * max(abs(found), 1e-12):
+        raise ArgumentError(
+            f"the integral of u^{k} K(u){'^2' if power == 2 else ''} over [0, {kernel.support:g}] was not found: {found:g} "
+            f"with an error of {error:.1g}; the kernel must fall faster, or have a smaller support"
+        )
+    return float(found)
 
 
 #: Every kernel by name.

@@ -176,6 +176,25 @@ def test_failed_save_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["state"]
 
 
+def test_a_system_that_opens_no_folders_saves_too(tmp_path, monkeypatch):
+    """As on Windows, where a folder cannot be opened and so not flushed."""
+    from kernadv import _checkpoint
+
+    est, opened = filled(1), os.open
+
+    def open_file(path, *arguments):
+        if os.path.isdir(path):
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(_checkpoint.os, "open", open_file)
+    est.save(tmp_path / "state")
+    again = KernelValueEstimator()
+    again.load(tmp_path / "state")
+    assert same(est, again)
+    assert os.listdir(tmp_path) == ["state"]
+
+
 WRITER = """
 import sys
 import numpy as np

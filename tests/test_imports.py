@@ -57,6 +57,48 @@ def test_public_names_exist():
     assert set(kernadv.__all__) <= set(dir(kernadv))
 
 
+def test_functions_are_not_hidden_by_modules():
+    code = (
+        "import kernadv.auditing, kernadv.simulation, kernadv.logs; from kernadv import audit, read_log, simulate, warmup\n"
+        "print(all(map(callable, (audit, read_log, simulate, warmup))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_modules_are_found_and_imported_on_first_use():
+    code = (
+        "import sys, kernadv; before = 'numpy' in sys.modules\n"
+        "print(before, 'kernels' in dir(kernadv), kernadv.kernels.get('gaussian').name)\n"
+        "import pkgutil; print({m.name for m in pkgutil.iter_modules(kernadv.__path__)} >= set(kernadv._MODULES))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True", "gaussian", "True"], done.stderr
+
+
+def test_after_the_warm_up_no_call_compiles():
+    code = """if True:
+        import sys
+        import numpy as np
+        import kernadv
+        def compiled():
+            loops = [x for m in list(sys.modules.values()) if m.__name__.startswith("kernadv") for x in vars(m).values()]
+            return sum(len(x.signatures) for x in loops if hasattr(x, "signatures") and hasattr(x, "py_func"))
+        none = compiled()
+        kernadv.warmup()
+        ready = compiled()
+        rng = np.random.default_rng(0)
+        for est in (kernadv.KernelValueEstimator(), kernadv.KernelValueEstimator.kae()):
+            for step in range(1, 9):
+                ids = [f"p{k}" for k in rng.integers(0, 30, 200)]
+                est.advantages(ids, rng.integers(0, 2, 200).astype(float), step)
+            est.predict(ids), est.metrics(), est.course(ids[0])
+        print(none, ready > 10, compiled() - ready)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["0", "True", "0"], done.stderr + done.stdout
+
+
 def test_unknown_name():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = kernadv.nothing

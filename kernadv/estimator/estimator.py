@@ -514,7 +514,7 @@ class KernelValueEstimator:
         ...     est.observe(["a", "a"], [1.0, 0.0], step)
         >>> told = est.course("a")
         >>> told.step, told.value.round(2)
-        (array([1, 2, 3, 4, 5]), array([ nan, 0.5 , 0.5 , 0.5 , 0.5 ]))
+        (array([1, 2, 3, 4, 5]), array([nan, 0.5, 0.5, 0.5, 0.5]))
         """
         check_level(level)
         state = self._on_host()
