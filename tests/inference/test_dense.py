@@ -165,8 +165,12 @@ def test_bootstrap_draw_by_draw(scheme):
         np.testing.assert_allclose(one.low[:, 0], estimate - high * error, rtol=1e-7)
         np.testing.assert_allclose(one.high[:, 0], estimate - low * error, rtol=1e-7)
         band = multiplier_bootstrap(fit, at, 0.9, scheme, draws=200)
-        half = np.quantile(np.abs(t).max(0), 0.9) * error
-        np.testing.assert_allclose(band.high[:, 0], estimate + half, rtol=1e-7)
+        e, l = residual * root, hat / root  # in units of the deviation of a response
+        s = (e**3).mean() / (e**2).mean() ** 1.5 * (l**3).sum(1) / (l**2).sum(1) ** 1.5
+        for limit, sign in ((band.low[:, 0], 1), (band.high[:, 0], -1)):
+            one = (estimate - limit) / error
+            hall = sign * (one + s * one**2 / 3 + s**2 * one**3 / 27 + s / 6)
+            np.testing.assert_allclose(hall, np.quantile(np.abs(t).max(0), 0.9), rtol=1e-6)
 
 
 def test_normal_intervals():

@@ -116,7 +116,7 @@ def test_bias_corrected_proportion():
 @pytest.mark.parametrize("degree", range(4))
 def test_auto(degree):
     """Two values: the wider of the fit and the corrected one, both textbook formulas; anything else: robust."""
-    fit, other = sample(degree), robust_bias_corrected(sample(degree, False), AT)
+    fit, other = sample(degree), robust_bias_corrected(sample(degree, False), AT, reference="hall")
     got = interval(fit, AT)
     for part, choose in (("low", np.minimum), ("high", np.maximum)):
         ends = [getattr(proportion(fit, AT, bias_corrected=corrected), part) for corrected in (False, True)]

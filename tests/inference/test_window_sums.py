@@ -83,7 +83,8 @@ def definition(fit, query, method, order, rho, more, neighbours=3):
         left = np.eye(len(near)) - second.hat
         covariance = (hat**2 * fair)[:, None] * (left @ left.T)
         freedom = np.trace(covariance) ** 2 / np.trace(covariance @ covariance)
-    return [*out, [freedom]]
+    noise = hat / np.sqrt(fit.weights)
+    return [*out, [freedom], [(noise**3).sum() / (noise**2).sum() ** 1.5]]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))

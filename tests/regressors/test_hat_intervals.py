@@ -66,8 +66,14 @@ def test_variance_of_the_hat_vectors(regressor):
         weight, residual = more.hat_matrix(AT) ** 2, Y - more.predict(X)
         squares = residual**2 / (1 - np.diag(more.hat_matrix(X)))
         freedom = weight.sum(1) ** 2 / (weight**2).sum(1) - more.degree - 1
-        half = student.ppf(0.975, freedom) * np.sqrt(weight @ squares)
-        np.testing.assert_allclose(corrected.high - corrected.estimate, half, rtol=1e-7)
+        e, l = residual / np.sqrt(1 - np.diag(more.hat_matrix(X))), more.hat_matrix(AT)
+        s = (e**3).mean() / (e**2).mean() ** 1.5 * (l**3).sum(1) / (l**2).sum(1) ** 1.5
+        many = freedom >= 3  # with fewer, variances are smoothed
+        assert many.sum() >= 7
+        for limit, sign in ((corrected.low, 1), (corrected.high, -1)):
+            t = ((corrected.estimate - limit) / np.sqrt(weight @ squares))[many]
+            hall = sign * (t + s[many] * t**2 / 3 + s[many] ** 2 * t**3 / 27 + s[many] / 6)
+            np.testing.assert_allclose(hall, student.ppf(0.975, freedom[many]), rtol=1e-6)
 
 
 def test_bands_are_wider_than_intervals_and_agree_with_the_other_way():
@@ -79,7 +85,7 @@ def test_bands_are_wider_than_intervals_and_agree_with_the_other_way():
     ours, theirs = make_band(fit, points, 0.95, False, BAND_PARTS), multiplier_bootstrap(fit, AT)
     np.testing.assert_allclose(ours.estimate, theirs.estimate, atol=1e-12)
     ratio = (ours.high - ours.low) / (theirs.high - theirs.low)  # two simulations of one quantile
-    assert np.ptp(ratio) < 1e-9
+    assert np.ptp(ratio) < 1e-4
     assert abs(ratio[0, 0] - 1) < 0.06
     near = KNeighborsSmoother(40, degree=1).fit(X, Y)
     inside, outside = near.interval(AT, method="normal"), near.band(AT)

@@ -47,6 +47,7 @@ def correct(
     corrected: FloatArray,
     corrected_error: FloatArray,
     freedom: FloatArray,
+    skew: FloatArray,
 ) -> None:
     """Fill in the numbers of `RobustEstimate` for some queries; what is undefined stays as it is.
 
@@ -77,7 +78,7 @@ def correct(
     rounding : (C,)
         Ranges and errors up to this are rounding errors.
     conventional, conventional_error, corrected, corrected_error : (m, C)
-    freedom : (m, 1)
+    freedom, skew : (m, 1)
     """
     responses, full, start = len(channels) - 1, len(parents), 0
     for m in range(begin, upto):
@@ -133,6 +134,12 @@ def correct(
                 fair[j] = k / (k - full) if k > full else np.nan
         for j in range(k):
             each[j] = hat[j] * hat[j] * fair[j]
+        square = cube = 0.0
+        for j in range(k):
+            part = hat[j] / np.sqrt(channels[0, point[used[j]]])
+            square += part * part
+            cube += part * part * part
+        skew[m, 0] = cube / square**1.5
         mean, spread = _moments_of_sum(each, weight, basis)
         variance = _dot(hat, hat)
         if neighbours > 0:  # a little too few: as if all were mutual, with correlation -2 / (J + 1)

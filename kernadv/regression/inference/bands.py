@@ -17,6 +17,7 @@ from kernadv.regression.inference.bootstrap import BATCH, MovingBlocks, Wild, ch
 from kernadv.regression.inference.degrees_of_freedom import effective_sample_size, traces
 from kernadv.regression.inference.dependent import hat_blocks
 from kernadv.regression.inference.intervals import around, estimate_and_size
+from kernadv.regression.inference.skewness import estimate_skewness, half_widths, residual_skewness
 from kernadv.regression.inference.two_values import PROPORTION, by_column, proportion_interval, wider
 from kernadv.regression.inference.variance import ONE_VARIANCE, standard_error
 from kernadv.regression.local.polynomial import smooth
@@ -266,7 +267,8 @@ def multiplier_bootstrap(
 
     A draw is ``max_x |t*(x)|`` with ``t* = (mhat* - E* mhat*) / se*`` of resampled responses; c is its level-quantile.  The
     standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.  Dividing each draw by its own
-    standard error keeps the level at boundaries of small samples, where the standard error itself is uncertain.
+    standard error keeps the level at boundaries of small samples, where the standard error itself is uncertain.  The limits
+    allow for the skewness of the residuals, see `kernadv.regression.inference.skewness`.
 
     **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` (`LinearSmoother.raised`, same
     bandwidth) the regression function.  For independent responses, whatever their variances, or with `MovingBlocks` for
@@ -325,7 +327,8 @@ def multiplier_bootstrap(
     for c, t in enumerate(studentised(fit, at, scheme, draws, seed)):
         critical[c], known = largest_t(np.nan_to_num(np.abs(t)), level)
         error[~known, c] = np.nan
-    return around(fit, at, critical * error, ndtr(-critical), covers)
+    half = half_widths(error, critical, estimate_skewness(fit, at)[:, None] * residual_skewness(fit))
+    return around(fit, at, half, ndtr(-critical), covers)
 
 
 def largest_t(t: FloatArray, level: float) -> tuple[float, BoolArray]:

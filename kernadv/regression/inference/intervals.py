@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression.inference import robust
 from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, checked
 from kernadv.regression.inference.degrees_of_freedom import effective_sample_size
+from kernadv.regression.inference.skewness import half_widths, residual_skewness
 from kernadv.regression.inference.two_values import (
     PROPORTION,
     PROPORTIONS,
@@ -21,7 +23,7 @@ from kernadv.regression.inference.two_values import (
     wider,
 )
 from kernadv.regression.inference.variance import standard_error
-from kernadv.regression.inference.window import extremes, interval_around
+from kernadv.regression.inference.window import extremes, interval_around, of_places
 from kernadv.regression.local.polynomial import derivative_order
 from kernadv.regression.smoother import LinearSmoother, correction
 
@@ -64,7 +66,8 @@ def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: s
     Interval
         NaN where the responses of the window say too little: they are too few for the correction
         (`robust_bias_corrected`), the limits are farther apart than 100 times their range, or all responses of the column
-        are the same.  A column of zeros, ones or minus ones alone counts as one of 0 and 1, or of -1 and 1.  Where only the
+        are the same.  With "auto" and "robust", a query at which five responses or more lie has the interval of their mean
+        instead.  A column of zeros, ones or minus ones alone counts as one of 0 and 1, or of -1 and 1.  Where only the
         responses of the window are the same, the limits allow for a share q of responses as small, or as large, as any of
         the column; q is the upper limit of Jeffreys for none in n_eff.
 
@@ -96,8 +99,13 @@ def make_interval(fit: LinearSmoother, at: Any, level: float, method: str, parts
     tail = 0.5 * (1.0 - check_level(level))
     if method == "normal":
         return parts.normal(fit, at, level)
+
+    def robust(columns: BoolArray) -> Interval:
+        own = fit.responses(columns)
+        return of_places(own, at, tail, parts.robust(own, at, level))
+
     if method == "robust":
-        return parts.robust(fit, at, level)
+        return robust(np.ones(fit.y.shape[1], np.bool_))
     if method in PROPORTIONS:
         return proportion_interval(fit.y, *parts.estimate_and_size(fit, at), tail, method, SMOOTHED_TARGET)
 
@@ -106,7 +114,7 @@ def make_interval(fit: LinearSmoother, at: Any, level: float, method: str, parts
         sizes = (parts.estimate_and_size(one, at) for one in (own.raised(), own))
         return wider(*(proportion_interval(own.y, *size, tail, PROPORTION, REGRESSION_FUNCTION) for size in sizes))
 
-    return by_column(fit.y, two, lambda columns: parts.robust(fit.responses(columns), at, level))
+    return by_column(fit.y, two, robust)
 
 
 def normal(
@@ -175,15 +183,17 @@ def robust_bias_corrected(
         "homoskedastic", "difference", "cluster" and "hac": the `standard_error` of the fit of `correction` degrees more.
     lag : int, optional
         L of "hac".
-    reference : {"t", "normal"}
+    reference : {"t", "normal", "hall"}
         Quantiles of the normal distribution, as in the paper, or of Student's t with the Satterthwaite degrees of freedom
         of the standard error, for the methods that have them.  Close to a boundary a nominal 95% with normal quantiles
-        covers 91-93% at n = 500.
+        covers 91-93% at n = 500.  "hall": those of Student's t, and limits that allow for the skewness of the residuals, see
+        `kernadv.regression.inference.skewness`; with 100 lognormal responses 95% cover 96 to 97% instead of 85 to 88%.
 
     References
     ----------
     Calonico, Cattaneo and Farrell (2018), On the effect of bias estimation on coverage accuracy in nonparametric
     inference, JASA 113.
+    Hall (1992), On the removal of skewness by transformation, JRSS B 54.
 
     Examples
     --------
@@ -198,7 +208,7 @@ def robust_bias_corrected(
     """
     z, tail = ndtri(0.5 + 0.5 * check_level(level)), 0.5 * (1.0 - level)
     check_choice(method, "method", (*robust.METHODS, "homoskedastic", "difference", "cluster", "hac"))
-    check_choice(reference, "reference", ("t", "normal"))
+    check_choice(reference, "reference", ("t", "normal", "hall"))
     fit = checked(fit)
     derivative = derivative_order(fit.spec, fit.x.shape[1], derivative)
     more = correction(fit.spec, sum(derivative))
@@ -206,7 +216,9 @@ def robust_bias_corrected(
     if method in robust.METHODS:
         both = robust.robust_estimate(fit, at, method, derivative=derivative, rho=rho, neighbours=neighbours, more=more)
         freedom = np.where(both.freedom >= ENOUGH, both.freedom, np.nan)
-        half = (stdtrit(freedom, 0.5 + 0.5 * level) if reference == "t" else z) * both.corrected_error
+        quantile = np.full_like(freedom, z) if reference == "normal" else stdtrit(freedom, 0.5 + 0.5 * level)
+        skewness = both.skew * residual_skewness(up) if reference == "hall" else np.zeros_like(both.skew)
+        half = half_widths(both.corrected_error, quantile, skewness)
         return around(up, at, half, tail, REGRESSION_FUNCTION, derivative=derivative, estimate=both.corrected)
     if rho != 1.0:
         raise ArgumentError(f"method {method!r} corrects with one bandwidth: rho must be 1, got {rho!r}")
@@ -274,7 +286,7 @@ def estimate_and_size(fit: LinearSmoother, at: FloatArray) -> tuple[FloatArray, 
 def around(
     fit: LinearSmoother,
     at: FloatArray,
-    half: FloatArray,
+    half: FloatArray | tuple[FloatArray, FloatArray],
     tail: float | FloatArray,
     covers: str,
     *,
@@ -286,8 +298,9 @@ def around(
     if estimate is None:
         estimate = fit.smooth(at, derivative).value
     if derivative is not None and any(derivative):
-        return Interval(estimate, estimate - half, estimate + half, covers)
+        below, above = half if isinstance(half, tuple) else (half, half)
+        return Interval(estimate, estimate - below, estimate + above, covers)
     return interval_around(estimate, half, fit.y, extremes(fit, at), effective_sample_size(fit, at), tail, covers)
 
 
-MOMENTS = IntervalParts(normal, robust_bias_corrected, estimate_and_size)
+MOMENTS = IntervalParts(normal, partial(robust_bias_corrected, reference="hall"), estimate_and_size)

@@ -39,6 +39,8 @@ class RobustEstimate(NamedTuple):
         Satterthwaite degrees of freedom of `corrected_error`: few near a boundary, where few points carry the estimate.
         NaN where the fit nearly interpolates its window: for noise of one variance the residuals would show less than a
         fifth of the variance of the estimate.
+    skew : (m, 1) float64
+        Skewness of `corrected` if the responses have skewness 1 and variances inverse to their weights.
     """
 
     conventional: FloatArray
@@ -46,6 +48,7 @@ class RobustEstimate(NamedTuple):
     corrected: FloatArray
     corrected_error: FloatArray
     freedom: FloatArray
+    skew: FloatArray
 
 
 def robust_estimate(
@@ -121,7 +124,7 @@ def robust_estimate(
     spec, dimensions = fit.spec, fit.x.shape[1]
     order = derivative_order(spec, dimensions, derivative)
     wide = fit.bandwidth * max(1.0, 1.0 / rho)
-    out = RobustEstimate(*(np.full((len(at), width), np.nan) for width in (*[fit.y.shape[1]] * 4, 1)))
+    out = RobustEstimate(*(np.full((len(at), width), np.nan) for width in (*[fit.y.shape[1]] * 4, 1, 1)))
     settings = (
         monomials(dimensions, spec.degree + more).parents,
         coefficients(dimensions, spec.degree),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from scipy.special import betaincinv
+from scipy.special import betaincinv, stdtrit
 
 from kernadv._jit import compiled
 from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.inference._base import Interval
 from kernadv.regression.local._pairs import Pairs, over_windows
 from kernadv.regression.local.moments import in_units
+from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 
+#: Responses at one place from which their mean has an interval of its own.
+REPLICATES = 5
 #: An interval this many times as wide as the range of the responses in its window is undefined.
 WIDEST = 100.0
 #: Points with less than this share of the largest kernel weight are not in the window.
@@ -60,6 +65,54 @@ def _find_extremes(
         start = ends[m]
 
 
+def of_places(fit: LinearSmoother, at: Any, tail: float, found: Interval) -> Interval:
+    """The interval, and where it is undefined that of the mean of the responses at the query itself, if these are enough.
+
+    Their mean is unbiased, and its limits are those of Student's t: for x that takes few values, whose windows hold too few
+    places for a correction of the bias.
+
+    Parameters
+    ----------
+    fit : LinearSmoother
+    at : Points, or (m, d) array
+    tail : float
+    found : Interval of these queries
+    """
+    undefined = np.isnan(found.low)
+    if not undefined.any():
+        return found
+    if not isinstance(at, Points):
+        at = Points(fit.queries(at), np.empty((len(at), 0), np.int64), None)
+    query, place = _places(at, fit.points)
+    count, weight = np.bincount(place, minlength=1 + query.max()), fit.weights
+    total = np.bincount(place, weight, len(count))
+    estimate, low, high = (limit.copy() for limit in found[:3])
+    for c, y in enumerate(fit.y.T):
+        rows = np.flatnonzero(undefined[:, c] & (count[query] >= REPLICATES))
+        mean = np.bincount(place, weight * y, len(count)) / np.where(total > 0.0, total, 1.0)
+        square = np.bincount(place, weight * (y - mean[place]) ** 2, len(count))
+        freedom = np.maximum(count - 1.0, 1.0)
+        half = stdtrit(freedom, 1.0 - tail) * np.sqrt(square / freedom / np.where(total > 0.0, total, 1.0))
+        rows = rows[half[query[rows]] > ROUNDING * np.ptp(y)]
+        estimate[rows, c] = mean[query[rows]]
+        low[rows, c], high[rows, c] = estimate[rows, c] - half[query[rows]], estimate[rows, c] + half[query[rows]]
+    return Interval(estimate, low, high, found.covers)
+
+
+def replicated(fit: LinearSmoother) -> bool:
+    """Whether responses at some place are enough for an interval of their mean."""
+    return bool(np.bincount(_places(fit.points, fit.points)[1]).max() >= REPLICATES)
+
+
+def _places(at: Points, own: Points) -> tuple[IntArray, IntArray]:
+    """The same number for queries and points in the same place, of the same series and levels.  # (m,), (n,)"""
+    columns = [np.concatenate([at.x, own.x]) + 0.0, np.concatenate([at.levels, own.levels])]  # -0 is 0
+    if at.series is not None and own.series is not None:
+        columns.append(np.concatenate([at.series, own.series])[:, None])
+    number = np.unique(np.hstack(columns), axis=0, return_inverse=True)[1].ravel()
+    return number[: len(at.x)], number[len(at.x) :]
+
+
 def in_window(weight: FloatArray) -> BoolArray:
     """Which points of a query (or of each row) have a weight that counts."""
     weight = np.abs(weight)
@@ -68,14 +121,14 @@ def in_window(weight: FloatArray) -> BoolArray:
 
 def interval_around(
     estimate: FloatArray,
-    half: FloatArray,
+    half: FloatArray | tuple[FloatArray, FloatArray],
     y: FloatArray,
     window: tuple[FloatArray, FloatArray],
     size: FloatArray,
     tail: float | FloatArray,
     covers: str,
 ) -> Interval:
-    """``estimate -+ half``, with two exceptions.
+    """``estimate -+ half``, or less one half and plus another, with two exceptions.
 
     * Where that is more than 100 times as wide as the range of the responses in its window: NaN.
     * Where it has no width because all responses in the window are the same, though others differ: the window shows no
@@ -85,7 +138,8 @@ def interval_around(
 
     Parameters
     ----------
-    estimate, half : (m, C)
+    estimate : (m, C)
+    half : (m, C), or two of them
     y : (n, C)
         All responses.
     window : (m, C) and (m, C)
@@ -96,7 +150,8 @@ def interval_around(
         Chance of an error on one side.
     covers : str
     """
-    lower, upper, least, most = estimate - half, estimate + half, y.min(axis=0), y.max(axis=0)
+    below, above = half if isinstance(half, tuple) else (half, half)
+    lower, upper, least, most = estimate - below, estimate + above, y.min(axis=0), y.max(axis=0)
     (low, high), rounding = window, ROUNDING * (most - least)
     seen = np.where(high - low > rounding, high - low, most - least)
     undecided = (upper - lower > WIDEST * seen) & (most > least)
