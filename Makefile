@@ -108,7 +108,7 @@ docs: $(VENV)/.docs
 
 # Every page and link, nothing executed: a minute.
 docs-fast: $(VENV)/.docs
-	$(BIN)/python -m sphinx -q -W --keep-going -D nb_execution_mode=off -b html docs docs/_build/fast
+	$(BIN)/python -m sphinx -q -W --keep-going -D nb_execution_mode=off -D suppress_warnings=myst-nb.lexer -b html docs docs/_build/fast
 	@echo "docs/_build/fast/index.html"
 
 # What is published: source and wheel.

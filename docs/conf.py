@@ -25,6 +25,7 @@ copyright = f"2026, {author}"
 version = release = kernadv.__version__
 
 extensions = [
+    "complete",
     "docstrings",
     "mathml",
     "rebuild",
@@ -40,7 +41,7 @@ default_role = "literal"
 # Pages and notebooks run from start to end at every build; an error, or anything on stderr, fails it.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600
 nb_output_stderr = "warn"
 nb_merge_streams = True
 nb_render_markdown_format = "myst"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -13,13 +14,16 @@ from sphinx.util import logging
 #: A quotient in running text is set tight.
 SLASH = '<mo lspace="0" rspace="0" stretchy="false">/</mo>'
 
+#: An accented letter before an index, which otherwise would stand below the letter.
+ACCENTED = re.compile(r"(\\(?:hat|bar|tilde|dot)\s*(?:\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]))(?=[_^])")
+
 logger = logging.getLogger(__name__)
 
 
 def mathml(node: nodes.Element, *, as_block: bool) -> str:
     """Translate a formula; one that cannot be translated is a warning and stays as it is."""
     try:
-        return tex2mathml(node.astext(), as_block=as_block).replace('<mo stretchy="false">/</mo>', SLASH)
+        return tex2mathml(ACCENTED.sub(r"{\1}", node.astext()), as_block=as_block).replace('<mo stretchy="false">/</mo>', SLASH)
     except MathError as error:
         logger.warning("cannot write %r as MathML: %s", node.astext(), error, location=node, type="mathml")
         return f"<code>{node.astext()}</code>"

@@ -354,7 +354,6 @@ def test_repr_names_what_was_chosen():
     text = repr(KernelValueEstimator.kae(0.2, "tricube"))
     assert "Relative(h=0.2" in text
     assert "tricube" in text
-    assert "numba" in text
 
 
 def test_threads_may_read_at_a_time():

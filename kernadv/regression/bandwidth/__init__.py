@@ -73,6 +73,10 @@ def __getattr__(name: str) -> Any:
     return _CLASSES[name]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def get(selector: str | Selector) -> Selector:
     """Return the selector of that name; a `Selector` is returned as it is.
 
