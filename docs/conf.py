@@ -62,23 +62,7 @@ html_static_path = ["_static"]
 html_css_files = ["kernadv.css"]
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {
-    page: []
-    for page in [
-        "index",
-        "estimator",
-        "pooling",
-        "audit",
-        "how_to",
-        "baselines",
-        "simulation",
-        "evidence",
-        "regression",
-        "coming_from",
-        "references",
-        "generated/notebooks/*",
-    ]
-}
+html_sidebars = {page: [] for page in ("index", "get_started", "audit", "installation")}
 html_theme_options = {
     "show_prev_next": True,
     "navbar_end": ["theme-switcher"],
