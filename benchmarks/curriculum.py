@@ -18,9 +18,9 @@ from scipy.stats import t as student
 
 from benchmarks import RESULTS
 from kernadv import KernelValueEstimator
-from kernadv._typing import FloatArray, IntArray
 from kernadv.estimator import Prediction
 from kernadv.simulation import PROCESSES
+from kernadv.typing import FloatArray, IntArray
 
 PROMPTS, BATCH, GROUP, STEPS = 512, 32, 8, 200
 #: Steps before which nothing is counted.

@@ -69,7 +69,7 @@ _HOME = {
 #: Modules with more, loaded on first use too.
 _MODULES = (
     "adapters", "auditing", "baselines", "clock", "estimator", "features", "gradient", "groups", "history", "kernels",
-"logs", "moments", "pooling", "prompts", "regression", "report", "schedule", "scores", "simulation", "smoothers",
+"logs", "moments", "pooling", "prompts", "regression", "report", "schedule", "scores", "simulation", "smoothers", "typing",
 )  # fmt: skip
 
 __all__ = [*sorted(_HOME), "__version__"]

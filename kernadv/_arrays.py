@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 #: Turns a result into the kind, dtype and device of the rewards it was computed from.
 Restore = Callable[[Any], Any]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError, CheckpointError, MissingExtraError
-from kernadv._typing import AnyArray
+from kernadv.typing import AnyArray
 
 #: Name under which a file carries the checksum of its other arrays.
 CHECKSUM = "crc32"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 BLOCK = 8
 

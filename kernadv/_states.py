@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import CheckpointError
-from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 
 def as_arrays(state: Any) -> dict[str, AnyArray]:

@@ -9,13 +9,13 @@ import numpy as np
 from kernadv import smoothers
 from kernadv._arrays import Restore, read_rewards, read_steps
 from kernadv._jit import compiled
-from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.groups import Groups
 from kernadv.ids import Id, batch_codes
 from kernadv.moments import Moments
 from kernadv.parts import Parts, read_trace
 from kernadv.pooling import NUMPY, Chain, GroupSums
 from kernadv.smoothers import Estimate
+from kernadv.typing import AnyArray, BoolArray, FloatArray, IntArray
 
 NONE = np.empty(0, np.int64)
 

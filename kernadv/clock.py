@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_positive, check_range
-from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import UNBOUNDED, Kernel
+from kernadv.typing import FloatArray, IntArray
 
 #: k -> lag of the k-th latest visit of each query in steps; one step beyond the first visit where there are fewer. (Q,)
 VisitLag = Callable[[int], FloatArray]

@@ -10,8 +10,8 @@ import numpy as np
 
 from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv._typing import FloatArray, IntArray
 from kernadv.ids import Id
+from kernadv.typing import FloatArray, IntArray
 
 #: A mapping from prompt id to a vector, or a function from a list of ids to one row a prompt.
 FeatureSource = Mapping[Any, Any] | Callable[[Sequence[Id]], Any]

@@ -13,7 +13,7 @@ import numpy as np
 from kernadv._arrays import LAST_STEP
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._states import real_numbers, whole_numbers
-from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 #: Most prompts, and most traces of a group.
 MOST = 2**31 - 1

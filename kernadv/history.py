@@ -19,11 +19,11 @@ from kernadv._arrays import LAST_STEP
 from kernadv._at_once import Call, at_once, each
 from kernadv._errors import ArgumentError, CheckpointError, check_count
 from kernadv._states import as_arrays, real_numbers, whole_numbers
-from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.groups import Groups
 from kernadv.ids import ID_NAMES, Id, decode_ids, encode_ids, id_key
 from kernadv.moments import Histories
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 #: Version of the arrays in `History.state_dict`.
 FORMAT = 1

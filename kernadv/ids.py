@@ -12,7 +12,7 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, CheckpointError
 from kernadv._states import whole_numbers
-from kernadv._typing import AnyArray, IntArray
+from kernadv.typing import AnyArray, IntArray
 
 Id = str | int
 

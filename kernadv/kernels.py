@@ -23,7 +23,7 @@ import numpy as np
 from kernadv import _fused
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_range
 from kernadv._fused import Fused
-from kernadv._typing import FloatArray
+from kernadv.typing import FloatArray
 
 #: Lag that no history reaches: the reach of a kernel without an edge.
 UNBOUNDED = 2**62

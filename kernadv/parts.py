@@ -9,8 +9,8 @@ import numpy as np
 
 from kernadv._arrays import Restore, check_floats, is_tensor, read_rewards, read_steps, read_tensor, read_weights
 from kernadv._errors import ArgumentError
-from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.ids import Id, batch_codes
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 _HINTS = {
     "prompt": "a trace answers one prompt; make ids of traces that no other trace of the batch has",

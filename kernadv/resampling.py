@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._typing import FloatArray, IntArray
+from kernadv.typing import FloatArray, IntArray
 
 #: Prompts are resampled in at most this many random bundles; sums of independent prompts have the same variance bundled.
 BUNDLES = 5000

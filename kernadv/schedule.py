@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_count
-from kernadv._typing import IntArray
+from kernadv.typing import IntArray
 
 
 def block_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] | None = 0, *, passes: int = 1) -> IntArray:

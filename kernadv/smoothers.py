@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
 from kernadv._errors import check_choice
 from kernadv.moments import Moments
+from kernadv.typing import ArrayType
 
 __all__ = ["SMOOTHERS", "Estimate", "Smoother", "get", "local_linear", "nadaraya_watson"]
 
@@ -19,7 +20,7 @@ UNDERFLOW = 1e-140
 RANK = 1e-10
 
 
-class Estimate(NamedTuple):
+class Estimate(NamedTuple, Generic[ArrayType]):
     """An estimate at each query; arrays, or tensors where tensors came in.
 
     Attributes
@@ -37,10 +38,10 @@ class Estimate(NamedTuple):
         False where no observation has weight.
     """
 
-    value: Any
-    variance: Any
-    n_eff: Any
-    defined: Any
+    value: ArrayType
+    variance: ArrayType
+    n_eff: ArrayType
+    defined: ArrayType
 
 
 def nadaraya_watson(moments: Moments, xp: Any = np) -> Estimate:

@@ -16,7 +16,7 @@ from kernadv._arrays import LARGEST_REWARD
 from kernadv._errors import CheckpointError
 from kernadv._jit import compiled
 from kernadv._states import real_numbers
-from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 #: Share of the sums over batches that is kept from one step to the next: they remember about 50 steps.
 KEEP = 0.98

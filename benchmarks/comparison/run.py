@@ -15,10 +15,10 @@ import polars as pl
 
 from benchmarks.comparison.tables import CELL
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count
-from kernadv._typing import FloatArray, IntArray
 from kernadv.baselines import Baseline, Offline, SideInformation, Traces
 from kernadv.cli._progress import Bars
 from kernadv.simulation import PROCESSES, SCHEDULES, Process, Schedule, Simulation, posterior, simulate
+from kernadv.typing import FloatArray, IntArray
 
 #: Steps that share a row of the table, and the first steps, which have rows of their own.
 STEPS, FIRST = 10, 20

@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.policies.task import Norms
 from kernadv import KernelValueEstimator
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.scores import Surprisal
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 
 class Batch(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.policies.methods import METHODS, Batch
 from benchmarks.policies.task import PRIVATE, TRAINED, Task
-from kernadv._typing import FloatArray
+from kernadv.typing import FloatArray
 
 TABLES = 4  # sets of skills; a seed has the set of its number modulo this
 EVERY = 10  # steps between evaluations

@@ -13,7 +13,7 @@ from benchmarks.policies.methods import METHODS
 from benchmarks.policies.run import Setting
 from benchmarks.policies.study import Panel
 from benchmarks.policies.task import LENGTHS
-from kernadv._typing import FloatArray
+from kernadv.typing import FloatArray
 
 
 class Columns(NamedTuple):

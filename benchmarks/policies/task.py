@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray, IntArray
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 SKILLS, STYLES, ACTIONS, FEATURES = 100, 20, 10, 60
 TRAINED, HELD_OUT = 256, 512  # prompts

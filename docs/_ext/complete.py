@@ -40,7 +40,11 @@ def expected(name: str) -> Iterator[str]:
                 owner = next((c for c in found.__mro__ if attribute in vars(c)), object)
                 value = inspect.getattr_static(found, attribute)
                 routine = inspect.isroutine(value) or isinstance(value, (property, classmethod, staticmethod))
-                if routine and not re.match(r"_|set_\w+_request$", attribute) and owner.__module__.startswith("kernadv"):
+                if (
+                    routine
+                    and not re.match(r"_|set_\w+_request$", attribute)
+                    and owner.__module__.startswith("kernadv")
+                ):
                     yield f"{name}.{public}.{attribute}"
 
 

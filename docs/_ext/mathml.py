@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 def mathml(node: nodes.Element, *, as_block: bool) -> str:
     """Translate a formula; one that cannot be translated is a warning and stays as it is."""
     try:
-        return tex2mathml(ACCENTED.sub(r"{\1}", node.astext()), as_block=as_block).replace('<mo stretchy="false">/</mo>', SLASH)
+        return tex2mathml(ACCENTED.sub(r"{\1}", node.astext()), as_block=as_block).replace(
+            '<mo stretchy="false">/</mo>', SLASH
+        )
     except MathError as error:
         logger.warning("cannot write %r as MathML: %s", node.astext(), error, location=node, type="mathml")
         return f"<code>{node.astext()}</code>"

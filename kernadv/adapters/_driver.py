@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from kernadv.estimator import ComponentValueEstimator, KernelValueEstimator
 from kernadv.parts import read_parts
 from kernadv.prompts import prompt_id
 from kernadv.scores import Surprisal
+from kernadv.typing import Estimator
 
 #: Estimators whose state can be copied, and then be written while training goes on.
 OURS = (KernelValueEstimator, ComponentValueEstimator)
@@ -33,22 +34,6 @@ PESSIMISM = 2.0
 PREFIX, CLOCK = "weights/", "driver/clock"
 
 _log = logging.getLogger("kernadv")
-
-
-class Estimator(Protocol):
-    """What an adapter needs of an estimator; `KernelValueEstimator` and `ComponentValueEstimator` have it."""
-
-    def advantages(self, prompt_ids: Any, rewards: Any, step: Any) -> Any:
-        """Advantages of a batch, which is then remembered."""
-
-    def metrics(self) -> Mapping[str, float]:
-        """Numbers for a logger."""
-
-    def save(self, path: Any) -> None:
-        """Write the state to a file."""
-
-    def load(self, path: Any) -> None:
-        """Replace the state by that of a file."""
 
 
 class Driver:

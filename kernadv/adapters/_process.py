@@ -9,8 +9,9 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_flag
-from kernadv.adapters._driver import Driver, Estimator, driver_with
+from kernadv.adapters._driver import Driver, driver_with
 from kernadv.estimator import KernelValueEstimator
+from kernadv.typing import Estimator
 
 #: The estimator's name in a framework's configuration.
 NAME = "kernadv"

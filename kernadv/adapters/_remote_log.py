@@ -24,7 +24,7 @@ import numpy as np
 
 from kernadv._checkpoint import flush_folder, load_arrays, replacing, resolve, save_arrays
 from kernadv._errors import ArgumentError, CheckpointError, KernadvError
-from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 #: The chain of an empty log.
 START = bytes(8)

@@ -13,7 +13,6 @@ import numpy as np
 
 import kernadv
 from kernadv._errors import ArgumentError, ArgumentTypeError, CheckpointError, KernadvError
-from kernadv._typing import AnyArray
 from kernadv.adapters._remote_log import (
     ABANDONED,
     SNAPSHOTS,
@@ -28,6 +27,7 @@ from kernadv.adapters._remote_log import (
     told,
 )
 from kernadv.estimator import ComponentValueEstimator, KernelValueEstimator
+from kernadv.typing import AnyArray
 
 #: Says of which configuration a folder is.
 CONFIG = "_kernadv.json"

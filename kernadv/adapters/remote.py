@@ -21,9 +21,9 @@ from kernadv._errors import (
     check_positive,
     import_extra,
 )
-from kernadv._typing import AnyArray
 from kernadv.adapters._driver import PESSIMISM
 from kernadv.adapters._remote_state import About, Recipe, Seen, Shared, recipe
+from kernadv.typing import AnyArray
 
 ray = import_extra("ray", "kernadv.adapters.remote", "ray")
 exceptions = import_extra("ray.exceptions", "kernadv.adapters.remote", "ray")

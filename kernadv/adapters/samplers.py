@@ -8,8 +8,8 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from kernadv._errors import check_count
-from kernadv._typing import IntArray
 from kernadv.schedule import block_reuse
+from kernadv.typing import IntArray
 
 
 class ReuseSampler(Sampler[int]):

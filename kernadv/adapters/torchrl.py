@@ -11,7 +11,8 @@ import torch
 from torchrl.objectives.llm import MCAdvantage
 
 from kernadv._errors import ArgumentError
-from kernadv.adapters._driver import Driver, Estimator, check_version, driver_with
+from kernadv.adapters._driver import Driver, check_version, driver_with
+from kernadv.typing import Estimator
 
 
 class KernelAdvantage(MCAdvantage):

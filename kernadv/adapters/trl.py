@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kernadv._errors import ArgumentError, check_count, check_flag
-from kernadv.adapters._driver import Driver, Estimator, check_version, driver_with, surprisal
+from kernadv.adapters._driver import Driver, check_version, driver_with, surprisal
+from kernadv.typing import Estimator
 
 #: Versions of TRL that are tested: from the first, below the last.
 TESTED = (1, 16), (1, 17)

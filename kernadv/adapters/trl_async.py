@@ -14,8 +14,9 @@ from trl.experimental.async_grpo.async_grpo_config import AsyncGRPOConfig
 from trl.experimental.async_grpo.async_rollout_worker import AsyncRolloutWorker
 
 from kernadv._errors import ArgumentError, CheckpointError
-from kernadv.adapters._driver import Driver, Estimator, check_groups, check_version, driver_with
+from kernadv.adapters._driver import Driver, check_groups, check_version, driver_with
 from kernadv.prompts import prompt_id
+from kernadv.typing import Estimator
 
 #: Name of the file with the policy version in a checkpoint; TRL keeps it for its own worker only.
 VERSION_FILE = "kernadv_model_version.json"

@@ -14,10 +14,10 @@ import numpy as np
 from scipy.special import chdtrc, gammaln, logsumexp, stdtr, stdtrit
 
 from kernadv._errors import option
-from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.auditing.description import all_drawn, two_values
 from kernadv.auditing.result import Check
 from kernadv.groups import Groups
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from kernadv.logs import RowOrder

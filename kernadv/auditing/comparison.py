@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.auditing.checks import FEWEST
 from kernadv.auditing.description import spread
 from kernadv.auditing.reading import as_log
@@ -23,6 +22,7 @@ from kernadv.clock import Bandwidth, Relative, Steps, Visits
 from kernadv.groups import Groups, check_groups
 from kernadv.kernels import Kernel
 from kernadv.resampling import bootstrap_ratios
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from kernadv.logs import RewardLog

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.auditing.result import Dead
 from kernadv.groups import Groups
+from kernadv.typing import AnyArray, BoolArray, FloatArray, IntArray
 
 #: Edges of the strata of pass rate.
 STRATA = (0.1, 0.3, 0.7, 0.9)

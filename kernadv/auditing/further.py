@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
-from kernadv._typing import FloatArray
 from kernadv.baselines import Baseline, LinearValues, Values, discover, discover_tuned
 from kernadv.groups import Groups
+from kernadv.typing import FloatArray
 
 
 def further_baselines(given: Sequence[str | Baseline]) -> list[Baseline]:

@@ -10,12 +10,12 @@ from scipy.special import ndtri
 
 from kernadv import kernels
 from kernadv._errors import ArgumentError, LogError, check_count, check_level, import_extra
-from kernadv._typing import FloatArray
 from kernadv.auditing.description import two_values
 from kernadv.auditing.reading import as_log
 from kernadv.baselines import Traces
 from kernadv.estimator import KernelValueEstimator
 from kernadv.groups import Groups, check_groups
+from kernadv.typing import FloatArray
 
 if TYPE_CHECKING:
     import polars as pl

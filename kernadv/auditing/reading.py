@@ -15,8 +15,8 @@ import numpy as np
 
 from kernadv._arrays import is_tensor, read_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, import_extra
-from kernadv._typing import AnyArray
 from kernadv.groups import Groups
+from kernadv.typing import AnyArray
 
 if TYPE_CHECKING:
     import polars as pl

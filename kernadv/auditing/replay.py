@@ -20,7 +20,6 @@ import numpy as np
 from kernadv import kernels
 from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, ArgumentTypeError, LogError, check_count
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.auditing.checks import CHECKS, FEWEST, checks_of, possible
 from kernadv.auditing.description import (
     Strata,
@@ -49,6 +48,7 @@ from kernadv.clock import Bandwidth, Relative, Steps, Visits
 from kernadv.groups import Groups, check_groups
 from kernadv.kernels import Kernel
 from kernadv.resampling import bootstrap_ratios
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from kernadv.logs import RewardLog

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.batch import read_batch
 from kernadv.estimator import KernelValueEstimator
 from kernadv.history import check_id_type
 from kernadv.tally import KEEP, Tally
+from kernadv.typing import FloatArray
 
 #: Steps that the workers of one run are apart, at most; a step that goes back further is another run, or a resumed one.
 APART = 8

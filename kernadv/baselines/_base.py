@@ -18,11 +18,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_count
-from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.batch import Batch, read_batch, sum_of_groupmates
 from kernadv.groups import Groups
 from kernadv.ids import Id
 from kernadv.smoothers import Estimate
+from kernadv.typing import AnyArray, BoolArray, FloatArray, IntArray
 
 
 class Traces(NamedTuple):

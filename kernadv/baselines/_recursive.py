@@ -12,7 +12,6 @@ import numpy as np
 
 from kernadv._errors import CheckpointError
 from kernadv._states import as_arrays
-from kernadv._typing import AnyArray, FloatArray
 from kernadv.baselines._base import (
     NOTHING,
     Baseline,
@@ -30,6 +29,7 @@ from kernadv.batch import read_batch
 from kernadv.groups import Groups
 from kernadv.ids import Id, decode_ids, encode_ids
 from kernadv.smoothers import Estimate
+from kernadv.typing import AnyArray, FloatArray
 
 #: A number of a recursion; one a member, (K, 1), where the K members of a grid run together.
 Setting = float | FloatArray

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import FloatArray, IntArray
 from kernadv.baselines._base import (
     NOTHING,
     Baseline,
@@ -24,6 +23,7 @@ from kernadv.baselines._recursive import replay_each
 from kernadv.batch import read_batch
 from kernadv.groups import Groups
 from kernadv.smoothers import Estimate
+from kernadv.typing import FloatArray, IntArray
 
 #: Weight of a step in the score of the next one.
 DISCOUNT = 0.97

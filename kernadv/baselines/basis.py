@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_positive
-from kernadv._typing import FloatArray, IntArray
 from kernadv.baselines._base import NOTHING, LinearBaseline, LinearValues, SideInformation, per_step
 from kernadv.baselines.offline import soft_value
 from kernadv.groups import Groups
+from kernadv.typing import FloatArray, IntArray
 
 
 class Basis(LinearBaseline):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_positive
-from kernadv._typing import FloatArray
 from kernadv.baselines._base import LinearValues, Offline, centred
 from kernadv.baselines._recursive import Recursive, Setting, columns
 from kernadv.groups import Groups
+from kernadv.typing import FloatArray
 
 
 def check_discount(value: float, name: str) -> float:

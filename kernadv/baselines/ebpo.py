@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.baselines._base import LinearValues, Offline, centred
 from kernadv.baselines._recursive import Recursive
 from kernadv.groups import Groups
+from kernadv.typing import FloatArray
 
 
 class EBPO(Recursive):

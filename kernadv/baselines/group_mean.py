@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_range
-from kernadv._typing import FloatArray
 from kernadv.baselines._base import (
     NOTHING,
     Baseline,
@@ -18,6 +17,7 @@ from kernadv.baselines._base import (
     reciprocal,
 )
 from kernadv.groups import Groups
+from kernadv.typing import FloatArray
 
 
 class GroupMean(LinearBaseline):

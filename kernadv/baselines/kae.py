@@ -9,7 +9,6 @@ import numpy as np
 
 from kernadv import smoothers
 from kernadv._errors import ArgumentTypeError
-from kernadv._typing import FloatArray
 from kernadv.baselines._base import (
     NOTHING,
     LinearBaseline,
@@ -27,6 +26,7 @@ from kernadv.kernels import Kernel, get
 from kernadv.moments import Histories, Windows
 from kernadv.moments.moving import moments_of_the_past
 from kernadv.smoothers import RANK, UNDERFLOW, Estimate
+from kernadv.typing import ArrayRewards, FloatArray
 
 
 class KAE(LinearBaseline):
@@ -106,7 +106,7 @@ class Filled:
         self._estimator = estimator
         self._seen = np.zeros(2)  # count and sum of all rewards observed
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any) -> Estimate:
+    def values(self, prompt_ids: Any, rewards: ArrayRewards, step: Any) -> Estimate:
         """Value of each row.  Reads only."""
         batch = read_batch(prompt_ids, rewards, step)
         estimate = self._estimator.values(prompt_ids, rewards, step)

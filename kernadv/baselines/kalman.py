@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv._errors import check_positive
-from kernadv._typing import FloatArray
 from kernadv.baselines._base import NOTHING, Baseline, LinearValues, Offline, SideInformation, TraceValues
 from kernadv.baselines._recursive import Recursive, Setting, columns
 from kernadv.groups import Groups
+from kernadv.typing import FloatArray
 
 #: Variances of KRPO's state step and of a reward, and its state before the first reward, as published.
 STEP, REWARD, START, START_VARIANCE = 1e-5, 1e-2, 0.0, 1.0

@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from kernadv._errors import check_positive
-from kernadv._typing import FloatArray
 from kernadv.baselines._base import NOTHING, Baseline, LinearBaseline, LinearValues, SideInformation, TraceValues
 from kernadv.groups import Groups
+from kernadv.typing import FloatArray
 
 
 class ReferenceMean(LinearBaseline):

@@ -8,7 +8,6 @@ from itertools import pairwise
 import numpy as np
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.baselines._base import (
     NOTHING,
     LinearBaseline,
@@ -24,6 +23,7 @@ from kernadv.groups import Groups, check_groups
 from kernadv.ids import Id
 from kernadv.pooling import GroupSums, Pool, Pooling, Query, offline_features
 from kernadv.pooling.features import pass_rate_logit
+from kernadv.typing import BoolArray, FloatArray
 
 
 class PooledKernel(LinearBaseline):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._typing import FloatArray, IntArray
 from kernadv.baselines._base import NOTHING, LinearBaseline, LinearValues, SideInformation, reciprocal
 from kernadv.groups import Groups
+from kernadv.typing import FloatArray, IntArray
 
 
 class _Others:

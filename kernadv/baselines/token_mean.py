@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.baselines._base import (
     NOTHING,
     Baseline,
@@ -25,6 +24,7 @@ from kernadv.baselines.group_mean import AsymmetricMean, check_weight
 from kernadv.batch import read_batch
 from kernadv.groups import Groups
 from kernadv.smoothers import Estimate
+from kernadv.typing import FloatArray
 
 
 class TokenCentred(Baseline):

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv._typing import AnyArray
 from kernadv.device.groups import fill_from_elsewhere, smooth_rows, sum_groups, sum_of_groupmates
 from kernadv.device.ids import DeviceIds
 from kernadv.device.places import advantages_of_rows
@@ -19,6 +18,7 @@ from kernadv.device.transfer import upload
 from kernadv.pooling import Chain, GroupSums
 from kernadv.smoothers import Estimate
 from kernadv.tally import Tally
+from kernadv.typing import AnyArray
 
 if TYPE_CHECKING:
     from kernadv.device.history import DeviceHistory

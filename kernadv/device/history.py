@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv._typing import FloatArray, IntArray
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.device.places import arrange_rows
 from kernadv.device.table import Table, enter_ids
@@ -16,6 +15,7 @@ from kernadv.device.transfer import Bound, upload
 from kernadv.device.visits import NONE, Visits, drop_oldest, evict, pack, put_visits
 from kernadv.groups import Groups
 from kernadv.moments import Histories
+from kernadv.typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from kernadv._errors import ArgumentTypeError
-from kernadv._typing import IntArray
 from kernadv.device.transfer import send, upload
 from kernadv.ids import Id, batch_codes, id_key
 from kernadv.moments.checks import WHOLE
+from kernadv.typing import IntArray
 
 
 class DeviceIds(NamedTuple):

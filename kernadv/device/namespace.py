@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernadv._typing import FloatArray
 from kernadv.device.groups import sum_elsewhere
 from kernadv.device.programs import run_rows
 from kernadv.device.transfer import upload
 from kernadv.pooling import ArrayNamespace
+from kernadv.typing import FloatArray
 
 
 class TorchNamespace(ArrayNamespace):

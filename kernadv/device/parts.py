@@ -10,10 +10,10 @@ from torch import Tensor
 
 from kernadv._arrays import read_steps
 from kernadv._errors import ArgumentTypeError
-from kernadv._typing import IntArray
 from kernadv.device.ids import DeviceIds
 from kernadv.device.transfer import send, upload
 from kernadv.parts import read_trace
+from kernadv.typing import IntArray
 
 
 class DeviceParts:

@@ -17,7 +17,6 @@ from torch import Tensor
 from kernadv._arrays import LARGEST_REWARD, LARGEST_WEIGHT, check_floats, check_real, check_rows, read_steps
 from kernadv._at_once import Call
 from kernadv._errors import ArgumentError, KernadvError
-from kernadv._typing import AnyArray
 from kernadv.clock import Bandwidth, Visits
 from kernadv.device.batch import DeviceBatch
 from kernadv.device.features import DeviceFeatures
@@ -34,6 +33,7 @@ from kernadv.moments import Windows, ops
 from kernadv.pooling import Pool
 from kernadv.smoothers import Estimate
 from kernadv.tally import KEEP, Tally
+from kernadv.typing import AnyArray
 
 if TYPE_CHECKING:
     from kernadv.estimator._rule import Rule

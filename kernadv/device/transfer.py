@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kernadv._errors import KernadvError
-from kernadv._typing import AnyArray
+from kernadv.typing import AnyArray
 
 
 def upload(array: AnyArray, device: torch.device) -> Tensor:

@@ -11,7 +11,6 @@ from scipy.special import betaincinv, ndtri
 
 from kernadv import kernels, smoothers
 from kernadv._errors import ArgumentError, CheckpointError
-from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import Bandwidth, Relative, Retention, Steps, Visits
 from kernadv.estimator._rule import Belief, Rule, State
@@ -19,6 +18,7 @@ from kernadv.groups import Groups
 from kernadv.kernels import Kernel
 from kernadv.pooling import Pool
 from kernadv.smoothers import Estimate
+from kernadv.typing import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch

@@ -9,7 +9,6 @@ import numpy as np
 from scipy.special import betaincinv
 
 from kernadv._errors import CheckpointError
-from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import KEEP_ALL, Retention
 from kernadv.estimator._rule import Belief, Rule, State
@@ -17,6 +16,7 @@ from kernadv.features import Features
 from kernadv.groups import Groups
 from kernadv.pooling import NUMPY, ArrayNamespace, Pool, Pooling, Query, columns_of, rows
 from kernadv.smoothers import Estimate
+from kernadv.typing import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import KEEP_ALL, Bandwidth, Retention
 from kernadv.features import Features
@@ -18,6 +17,7 @@ from kernadv.kernels import Kernel
 from kernadv.pooling import NUMPY, ArrayNamespace, Pool
 from kernadv.smoothers import Estimate
 from kernadv.tally import Tally
+from kernadv.typing import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch

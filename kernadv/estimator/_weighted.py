@@ -9,7 +9,6 @@ import numpy as np
 
 from kernadv._errors import CheckpointError
 from kernadv._states import real_numbers
-from kernadv._typing import AnyArray, FloatArray
 from kernadv.batch import Batch
 from kernadv.clock import Retention
 from kernadv.estimator._pooled import PooledRule
@@ -19,6 +18,7 @@ from kernadv.groups import Groups
 from kernadv.pooling import NUMPY, ArrayNamespace, Pool, Pooling
 from kernadv.smoothers import Estimate
 from kernadv.tally import Tally
+from kernadv.typing import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from kernadv.device.batch import DeviceBatch

@@ -11,12 +11,12 @@ import numpy as np
 from kernadv._arrays import LARGEST_REWARD
 from kernadv._errors import CheckpointError
 from kernadv._states import as_arrays
-from kernadv._typing import AnyArray, FloatArray
 from kernadv.estimator._rule import Rule
 from kernadv.estimator.state import HostState
 from kernadv.history import History
 from kernadv.pooling import Pool
 from kernadv.tally import Tally
+from kernadv.typing import AnyArray, FloatArray
 
 #: Relative rounding error of a sum; and least square of a reward, against underflow.
 ROUNDING, LEAST = 1e-6, 1e-300

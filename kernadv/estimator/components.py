@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -15,15 +15,16 @@ from kernadv._at_once import Call, at_once
 from kernadv._checkpoint import load_arrays, save_arrays
 from kernadv._errors import ArgumentError, ArgumentTypeError, CheckpointError, check_count, import_extra
 from kernadv._states import as_arrays
-from kernadv._typing import AnyArray
 from kernadv.estimator.course import Course
 from kernadv.estimator.estimator import KernelValueEstimator
 from kernadv.estimator.explanation import Explanation
 from kernadv.estimator.prediction import Prediction
 from kernadv.smoothers import Estimate
+from kernadv.typing import AnyArray, ArrayRewards, FloatArray, PromptIds, Step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
 
 
 class ComponentValueEstimator:
@@ -80,7 +81,27 @@ class ComponentValueEstimator:
         """True, also before anything was observed."""
         return True
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, trace: Any = None) -> Estimate:
+    @overload
+    def values(
+        self,
+        prompt_ids: PromptIds,
+        rewards: ArrayRewards | Mapping[str, ArrayRewards],
+        step: Step,
+        *,
+        trace: PromptIds | None = None,
+    ) -> Estimate[FloatArray]: ...
+
+    @overload
+    def values(
+        self,
+        prompt_ids: PromptIds,
+        rewards: Tensor | Mapping[str, Tensor],
+        step: Step,
+        *,
+        trace: PromptIds | None = None,
+    ) -> Estimate[Tensor]: ...
+
+    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, trace: PromptIds | None = None) -> Any:
         """Value of each row's prompt by component; arguments as in `KernelValueEstimator.values`, rewards (B, C).
 
         Returns
@@ -93,20 +114,62 @@ class ComponentValueEstimator:
         ]
         return Estimate(*(_stack([getattr(part, name) for part in parts]) for name in Estimate._fields))
 
+    @overload
+    def baselines(
+        self,
+        prompt_ids: PromptIds,
+        rewards: ArrayRewards | Mapping[str, ArrayRewards],
+        step: Step,
+        *,
+        weights: Any = None,
+        trace: Any = None,
+    ) -> FloatArray: ...
+
+    @overload
+    def baselines(
+        self,
+        prompt_ids: PromptIds,
+        rewards: Tensor | Mapping[str, Tensor],
+        step: Step,
+        *,
+        weights: Any = None,
+        trace: Any = None,
+    ) -> Tensor: ...
+
     def baselines(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
         """What `advantages` subtracts from the rewards, see `KernelValueEstimator.baselines`.  Only reads.  # (B, C)"""
         parts = zip(self.columns, self._split(rewards), strict=True)
         return _stack([est.baselines(prompt_ids, z, step, weights=weights, trace=trace) for est, z in parts])
 
+    @overload
     def intervals(
-        self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95, trace: Any = None
-    ) -> tuple[Any, Any]:
+        self,
+        prompt_ids: PromptIds,
+        rewards: ArrayRewards | Mapping[str, ArrayRewards],
+        step: Step,
+        *,
+        level: float = 0.95,
+        trace: Any = None,
+    ) -> tuple[FloatArray, FloatArray]: ...
+
+    @overload
+    def intervals(
+        self,
+        prompt_ids: PromptIds,
+        rewards: Tensor | Mapping[str, Tensor],
+        step: Step,
+        *,
+        level: float = 0.95,
+        trace: Any = None,
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def intervals(self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95, trace: Any = None) -> Any:
         """Lower and upper bounds of the values, see `KernelValueEstimator.intervals`.  Only reads.  # (B, C) each"""
         parts = zip(self.columns, self._split(rewards), strict=True)
         bounds = [est.intervals(prompt_ids, z, step, level=level, trace=trace) for est, z in parts]
         return _stack([low for low, _ in bounds]), _stack([high for _, high in bounds])
 
-    def predict(self, prompt_ids: Any, step: Any = None, *, level: float = 0.95) -> dict[str, Prediction]:
+    def predict(self, prompt_ids: PromptIds, step: Step | None = None, *, level: float = 0.95) -> dict[str, Prediction]:
         """What is known of prompts before any trace of `step`: the name of each component -> `Prediction`.  Only reads.
 
         Parameters and errors as in `KernelValueEstimator.predict`; the default of `step` is one after the newest.
@@ -168,6 +231,28 @@ class ComponentValueEstimator:
             for est, column in zip(self.columns, self._split(rewards), strict=True)
         ]
         at_once(*_together(parts))
+
+    @overload
+    def advantages(
+        self,
+        prompt_ids: PromptIds,
+        rewards: ArrayRewards | Mapping[str, ArrayRewards],
+        step: Step,
+        *,
+        weights: Any = None,
+        trace: Any = None,
+    ) -> FloatArray: ...
+
+    @overload
+    def advantages(
+        self,
+        prompt_ids: PromptIds,
+        rewards: Tensor | Mapping[str, Tensor],
+        step: Step,
+        *,
+        weights: Any = None,
+        trace: Any = None,
+    ) -> Tensor: ...
 
     def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
         """``rewards - baselines``, then `observe`.  rewards: (B, C) -> (B, C)"""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from kernadv._errors import import_extra
-from kernadv._typing import FloatArray, IntArray
 from kernadv.groups import Groups
+from kernadv.typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from kernadv._errors import (
     check_level,
     check_range,
 )
-from kernadv._typing import AnyArray
 from kernadv.batch import read_batch
 from kernadv.clock import Bandwidth, Relative
 from kernadv.estimator._plain import PlainRule
@@ -43,9 +42,11 @@ from kernadv.kernels import Kernel
 from kernadv.pooling import Pooling, offline_features
 from kernadv.smoothers import Estimate
 from kernadv.tally import Tally
+from kernadv.typing import AnyArray, ArrayRewards, FloatArray, PromptIds, Step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
 
     from kernadv.batch import Batch
     from kernadv.device.batch import DeviceBatch
@@ -234,7 +235,17 @@ class KernelValueEstimator:
         """The kernel in time of the plain estimator; None: pooled."""
         return self._rule.kernel
 
-    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, trace: Any = None) -> Estimate:
+    @overload
+    def values(
+        self, prompt_ids: PromptIds, rewards: ArrayRewards, step: Step, *, trace: PromptIds | None = None
+    ) -> Estimate[FloatArray]: ...
+
+    @overload
+    def values(
+        self, prompt_ids: PromptIds, rewards: Tensor, step: Step, *, trace: PromptIds | None = None
+    ) -> Estimate[Tensor]: ...
+
+    def values(self, prompt_ids: Any, rewards: Any, step: Any, *, trace: PromptIds | None = None) -> Any:
         """Value of each row's prompt, without the row's own reward.  Only reads.
 
         Parameters
@@ -262,6 +273,16 @@ class KernelValueEstimator:
         """
         state, batch = self._read(prompt_ids, rewards, step, trace=trace)
         return Estimate(*(batch.restore(part) for part in state.predict(batch)[0]))
+
+    @overload
+    def baselines(
+        self, prompt_ids: PromptIds, rewards: ArrayRewards, step: Step, *, weights: Any = None, trace: Any = None
+    ) -> FloatArray: ...
+
+    @overload
+    def baselines(
+        self, prompt_ids: PromptIds, rewards: Tensor, step: Step, *, weights: Any = None, trace: Any = None
+    ) -> Tensor: ...
 
     def baselines(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
         """What `advantages` subtracts from the rewards.  Only reads.
@@ -291,9 +312,17 @@ class KernelValueEstimator:
         estimate, made_from = state.predict(batch)
         return batch.restore(self._baseline(state, self._filled(state, batch, estimate), estimate, made_from))
 
+    @overload
     def intervals(
-        self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95, trace: Any = None
-    ) -> tuple[Any, Any]:
+        self, prompt_ids: PromptIds, rewards: ArrayRewards, step: Step, *, level: float = 0.95, trace: Any = None
+    ) -> tuple[FloatArray, FloatArray]: ...
+
+    @overload
+    def intervals(
+        self, prompt_ids: PromptIds, rewards: Tensor, step: Step, *, level: float = 0.95, trace: Any = None
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def intervals(self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95, trace: Any = None) -> Any:
         """Lower and upper bounds for the value of each row's prompt.  Only reads.
 
         Pooled: the bounds of a Beta distribution over the range of the rewards.  Its variance is that of the filters'
@@ -323,7 +352,7 @@ class KernelValueEstimator:
         )
         return low, high
 
-    def predict(self, prompt_ids: Any, step: Any = None, *, level: float = 0.95) -> Prediction:
+    def predict(self, prompt_ids: PromptIds, step: Step | None = None, *, level: float = 0.95) -> Prediction:
         """What is known of prompts before any trace of `step`: values, intervals, chances of dead groups.  Only reads.
 
         Parameters
@@ -382,7 +411,15 @@ class KernelValueEstimator:
         estimate, made_from = state.predict(batch)
         return estimate, self._rule.belief(batch, estimate, made_from, state)
 
-    def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> None:
+    def observe(
+        self,
+        prompt_ids: PromptIds,
+        rewards: ArrayRewards | Tensor,
+        step: Step,
+        *,
+        weights: Any = None,
+        trace: Any = None,
+    ) -> None:
         """Learn from a batch and add it to the history.  Parameters and errors as in `baselines`."""
         at_once(*self._observing(prompt_ids, rewards, step, weights, trace))
 
@@ -426,6 +463,16 @@ class KernelValueEstimator:
         total = rollouts * np.asarray(pass_rates, np.float64)
         step, n = np.full(len(total), 1 - age), np.full(len(total), rollouts)
         history.append(list(rates), Groups(np.arange(len(total)), step, n, total, total))
+
+    @overload
+    def advantages(
+        self, prompt_ids: PromptIds, rewards: ArrayRewards, step: Step, *, weights: Any = None, trace: Any = None
+    ) -> FloatArray: ...
+
+    @overload
+    def advantages(
+        self, prompt_ids: PromptIds, rewards: Tensor, step: Step, *, weights: Any = None, trace: Any = None
+    ) -> Tensor: ...
 
     def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
         """``rewards - baselines``, then `observe`.  Parameters and errors as in `baselines`.

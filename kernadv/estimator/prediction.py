@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv._typing import FloatArray, IntArray
+from kernadv.typing import FloatArray, IntArray
 
 
 class Prediction(NamedTuple):

@@ -8,7 +8,6 @@ import numpy as np
 
 from kernadv._arrays import read_weights
 from kernadv._at_once import Call
-from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.batch import Batch, read_batch
 from kernadv.clock import Bandwidth
 from kernadv.estimator._rule import Rule
@@ -21,6 +20,7 @@ from kernadv.moments import Moments, Selection, Windows
 from kernadv.pooling import NUMPY, Pool
 from kernadv.smoothers import Estimate
 from kernadv.tally import KEEP, Tally
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 
 class HostState:

@@ -10,9 +10,9 @@ import numpy as np
 from scipy import stats
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_count, check_flag
-from kernadv._typing import FloatArray, IntArray
 from kernadv.gradient._variance import Measured, codes, finite, measured, quotient
 from kernadv.resampling import bootstrap_ratios
+from kernadv.typing import FloatArray, IntArray
 
 NONE, BATCH, RLOO, VALUE, OPTIMAL = "none", "batch_mean", "rloo", "value", "optimal"
 #: Grid of k on which the gap between V and b* is tabulated, and nodes of a prompt's posterior.

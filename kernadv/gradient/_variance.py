@@ -9,9 +9,9 @@ import numpy as np
 
 from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_range
-from kernadv._typing import FloatArray, IntArray
 from kernadv.ids import batch_codes
 from kernadv.resampling import bootstrap_ratios
+from kernadv.typing import FloatArray, IntArray
 
 #: Names of the values that are always there.
 NONE, RLOO, OPTIMAL, GLOBAL = "none", "rloo", "b*", "global b*"

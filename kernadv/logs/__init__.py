@@ -29,7 +29,6 @@ from kernadv._errors import (
     import_extra,
     printable,
 )
-from kernadv._typing import FloatArray, IntArray
 from kernadv.logs._base import (
     ENGINES,
     ON_REPEAT,
@@ -47,6 +46,7 @@ from kernadv.logs._columns import ALIASES, ROLES, select
 from kernadv.logs._files import File, find, places
 from kernadv.logs._growth import Growth, Replaced
 from kernadv.logs._order import RowOrder
+from kernadv.typing import FloatArray, IntArray
 
 __all__ = [
     "ALIASES",

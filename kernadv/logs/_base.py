@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kernadv._errors import LogError, printable
-from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.groups import Groups
 from kernadv.logs._order import RowOrder
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.groups import Groups
 from kernadv.logs._base import Chunk
 from kernadv.logs._values import numbers, refuse
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from kernadv.baselines import Traces

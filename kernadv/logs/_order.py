@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kernadv._typing import FloatArray
+from kernadv.typing import FloatArray
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ import numpy as np
 import polars as pl
 
 from kernadv._errors import LogError, option
-from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.groups import aggregate
 from kernadv.logs._base import Notes
 from kernadv.logs._within import beyond_chance
+from kernadv.typing import AnyArray, BoolArray, FloatArray, IntArray
 
 #: Falls of the step up to which no new pass begins: 0 is a file that goes on with the same step, 8 what workers are apart.
 _LAGS = (-1, 0, 8, math.inf)

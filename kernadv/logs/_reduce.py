@@ -16,7 +16,6 @@ import polars as pl
 
 from kernadv._arrays import LAST_STEP
 from kernadv._errors import LogError
-from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
 from kernadv.groups import Groups
 from kernadv.logs._base import Chunk, Query, RewardLog, without_rows
 from kernadv.logs._kept import Kept, KeptTraces, weights
@@ -25,6 +24,7 @@ from kernadv.logs._passes import Begin, Passes, falls
 from kernadv.logs._spelling import alike, loose
 from kernadv.logs._values import integers, numbers, prompt_texts, refuse
 from kernadv.logs._within import WithinGroups, within, within_none
+from kernadv.typing import AnyArray, BoolArray, FloatArray, IntArray
 
 #: A longer text of a prompt is known by its digest.
 _LONGEST_KEY = 64

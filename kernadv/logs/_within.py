@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._typing import FloatArray, IntArray
+from kernadv.typing import FloatArray, IntArray
 
 #: Places of a group that are looked at.
 _PLACES = 16

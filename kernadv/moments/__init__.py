@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from kernadv._errors import BackendError, check_choice
-from kernadv._typing import FloatArray, IntArray
 from kernadv.clock import Bandwidth
 from kernadv.kernels import Kernel
+from kernadv.typing import FloatArray, IntArray
 
 __all__ = ["BACKENDS", "Backend", "Histories", "Moments", "Selection", "Windows", "on_device", "select"]
 

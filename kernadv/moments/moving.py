@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel, Power
 from kernadv.moments import Histories, Windows, select
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 #: Polynomials of a higher degree lose too many digits where their terms cancel.
 HIGHEST_POWER = 12

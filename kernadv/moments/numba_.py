@@ -12,9 +12,9 @@ import numpy as np
 from numba import prange
 
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
 from kernadv.moments import Histories, Moments, Windows
+from kernadv.typing import FloatArray, IntArray
 
 #: Weight table entries that are worth making at once (32 MB); larger jobs are split over the queries.
 TABLE = 2**22

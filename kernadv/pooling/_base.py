@@ -14,10 +14,10 @@ import numpy as np
 
 from kernadv._errors import CheckpointError
 from kernadv._states import real_numbers
-from kernadv._typing import FloatArray
 from kernadv.groups import Groups
 from kernadv.pooling._namespace import Array, ArrayNamespace
 from kernadv.pooling._words import get, least, most, over, put, read, where, word
+from kernadv.typing import FloatArray
 
 
 class GroupSums(NamedTuple):

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.pooling._words import LOOPS
+from kernadv.typing import FloatArray
 
 #: A numpy array or a tensor.
 Array = Any

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from kernadv._typing import FloatArray
 from kernadv.pooling._base import GroupSums, PoolPiece, share_in
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 from kernadv.pooling._words import add, get, least, most, over, put, read, where, word
+from kernadv.typing import FloatArray
 
 #: Most traces seen, and limits of their mean weight in units.
 MOST, LEAST_WEIGHT, MOST_WEIGHT = 2.0**53, 2.0**-260, 2.0**110

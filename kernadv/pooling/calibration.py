@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.pooling._base import GroupSums, PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 from kernadv.pooling._words import add, get, least, most, over, put, read, where, word
+from kernadv.typing import FloatArray
 
 #: Share of the sums that is kept from one step to the next.
 KEEP = 0.98

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 from kernadv.pooling._words import exp, get, least, log, most, over, put, read, where, word
 from kernadv.pooling.beliefs import carried
+from kernadv.typing import FloatArray
 
 #: Prior for the first batch: so many rollouts at either end of the range.
 START = 0.5

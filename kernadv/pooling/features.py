@@ -9,10 +9,10 @@ import numpy as np
 
 from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, check_count
-from kernadv._typing import FloatArray
 from kernadv.ids import Id, batch_codes
 from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
+from kernadv.typing import FloatArray
 
 #: Number of random cosines beside the features themselves.
 COSINES = 32

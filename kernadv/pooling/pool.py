@@ -10,7 +10,6 @@ import numpy as np
 from kernadv._arrays import LAST_STEP
 from kernadv._errors import CheckpointError
 from kernadv._states import whole_numbers
-from kernadv._typing import FloatArray, IntArray
 from kernadv.pooling import rows
 from kernadv.pooling._base import GroupSums, PoolPiece, check_shapes
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
@@ -21,6 +20,7 @@ from kernadv.pooling.features import FeaturePrior
 from kernadv.pooling.settings import Pooling
 from kernadv.pooling.weights import PrequentialWeights
 from kernadv.smoothers import Estimate
+from kernadv.typing import FloatArray, IntArray
 
 #: Prior odds of a filter in which prompts do not move, against each in which they do.
 STILL = 2.0

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_range
-from kernadv._typing import FloatArray
+from kernadv.typing import FloatArray
 
 
 class Members(NamedTuple):

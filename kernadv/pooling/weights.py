@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kernadv._typing import FloatArray
 from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
 from kernadv.pooling._words import exp, get, least, over, put, read, where, word
+from kernadv.typing import FloatArray
 
 #: Share of the losses that is kept from one step to the next.
 KEEP = 0.98

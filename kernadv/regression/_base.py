@@ -18,7 +18,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kernadv._arrays import is_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
-from kernadv._typing import AnyArray, BoolArray, FloatArray
 from kernadv.moments import on_device
 from kernadv.regression import _intervals
 from kernadv.regression._design import (
@@ -54,6 +53,7 @@ from kernadv.regression.instead import EMPTY
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
+from kernadv.typing import AnyArray, BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from kernadv.regression.operators.series import DeviceSeries

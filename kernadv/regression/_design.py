@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from kernadv._arrays import is_tensor
 from kernadv._errors import ArgumentError
-from kernadv._typing import AnyArray, BoolArray, FloatArray, IntArray
+from kernadv.typing import AnyArray, BoolArray, FloatArray, IntArray
 
 #: What to do about rows with missing values.
 MISSING = ("raise", "drop")

@@ -10,9 +10,9 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_co
 
 from kernadv._arrays import check_floats, is_tensor, read_tensor
 from kernadv._errors import ArgumentError
-from kernadv._typing import AnyArray, FloatArray, IntArray
 from kernadv.regression.columns import Category
 from kernadv.regression.series import Points
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 #: Largest weight; the smallest is its inverse.
 EXTREME = 1e100

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_choice
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.inference import Interval, bands, effects, intervals
 from kernadv.regression.inference._rows import BAND_PARTS, INTERVAL_PARTS
 from kernadv.regression.inference.functionals import kind_of_errors
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate

@@ -17,7 +17,6 @@ import numpy as np
 
 from kernadv import kernels
 from kernadv._errors import ArgumentError, check_choice, check_level
-from kernadv._typing import FloatArray
 from kernadv.regression._quality import quality
 from kernadv.regression.bandwidth import get
 from kernadv.regression.bandwidth._mixed import select_mixed
@@ -25,6 +24,7 @@ from kernadv.regression.inference import NEW_RESPONSE, Interval
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 METHODS = ("local", "constant")
 #: A rank is not raised by rounding errors of the level.

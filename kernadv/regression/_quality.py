@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 #: Fewer residual degrees of freedom than this count as none.
 FREE = 1e-9

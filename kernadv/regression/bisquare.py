@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 #: Residuals of this many median absolute residuals have no weight.
 REACH = 6.0

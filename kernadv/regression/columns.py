@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice
-from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 #: Kernels by the names that `categorical` accepts; "ordered" and "unordered" are short for one of each kind.
 KINDS = {

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import expit, gammaincinv, log_expit, xlog1py, xlogy
 
 from kernadv._errors import ArgumentError, check_choice
-from kernadv._typing import FloatArray
 from kernadv.regression.inference.two_values import PROPORTION, proportion_limits
+from kernadv.typing import FloatArray
 
 
 class Family(ABC):

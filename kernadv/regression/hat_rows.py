@@ -10,13 +10,13 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression._threads import blocks
 from kernadv.regression.local.monomials import monomials, values
 from kernadv.regression.local.polynomial import kernel_weights
 from kernadv.regression.local.solve import RANK
 from kernadv.regression.neighbours import distances
 from kernadv.regression.series import Points
+from kernadv.typing import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from kernadv.regression.smoother import LinearSmoother

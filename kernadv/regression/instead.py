@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression._threads import blocks
 from kernadv.regression.neighbours import distances
 from kernadv.regression.series import Points
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from kernadv.regression.smoother import LinearSmoother

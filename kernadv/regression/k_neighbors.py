@@ -9,7 +9,6 @@ import numpy as np
 
 from kernadv import kernels
 from kernadv._errors import ArgumentError, check_choice, check_count, check_positive
-from kernadv._typing import FloatArray
 from kernadv.regression._base import HIGHEST_DEGREE, IN_MEMORY, JUDGED_ROWS, KernelRegressor
 from kernadv.regression.bandwidth import ALIASES, Selection, plain
 from kernadv.regression.bandwidth._criterion import Errors
@@ -20,6 +19,7 @@ from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.neighbours import EUCLIDEAN, InverseDistance, checked_metric, neighbour_distance
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 TIES = ("count", "distinct")
 #: The k that `fit` chooses.

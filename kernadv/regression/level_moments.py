@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.regression.local.moments import exponents, local_moments
 from kernadv.regression.local.solve import Solution, solve_local, squared_rows
 from kernadv.regression.series import Points, apart
+from kernadv.typing import FloatArray
 
 if TYPE_CHECKING:
     from kernadv.regression.smoother import LinearSmoother

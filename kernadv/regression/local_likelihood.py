@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from kernadv import kernels
 from kernadv._arrays import check_floats, is_tensor
 from kernadv._errors import ArgumentError, check_choice, check_count, check_flag, check_level
-from kernadv._typing import FloatArray, IntArray
 from kernadv.regression import families
 from kernadv.regression._base import HIGHEST_DEGREE, JUDGED_COLUMNS, JUDGED_ROWS, _warn_undefined
 from kernadv.regression._design import as_columns, query_columns
@@ -26,6 +25,7 @@ from kernadv.regression.local.likelihood import LocalLikelihoods, maximise
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.local_polynomial import check_rows, choose
 from kernadv.regression.smoother import LinearSmoother, coefficients
+from kernadv.typing import FloatArray, IntArray
 
 WHY_UNDEFINED = (
     "too few points in the window for the degree, or the likelihood has no maximum there, since a line separates the "

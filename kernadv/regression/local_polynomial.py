@@ -10,7 +10,6 @@ import numpy as np
 
 from kernadv import kernels
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
-from kernadv._typing import FloatArray
 from kernadv.regression._base import HIGHEST_DEGREE, IN_MEMORY, KernelRegressor
 from kernadv.regression._design import in_days
 from kernadv.regression.bandwidth import CriterionSelector, Selection, Selector, get
@@ -18,6 +17,7 @@ from kernadv.regression.bandwidth._mixed import select_mixed
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
+from kernadv.typing import FloatArray
 
 if TYPE_CHECKING:
     from kernadv.regression.operators.series import DeviceSeries

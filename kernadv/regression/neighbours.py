@@ -18,11 +18,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from kernadv._errors import ArgumentError
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
 from kernadv.regression._threads import blocks
 from kernadv.regression.local.moments import ascending
 from kernadv.regression.series import Points, common
+from kernadv.typing import FloatArray, IntArray
 
 #: Distances held at once, 16 MB.
 BLOCK = 2_000_000

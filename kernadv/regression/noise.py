@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import FloatArray
+from kernadv.typing import FloatArray
 
 #: Distances within this ratio are ties, so that rounding does not break the ties of a regular grid.
 TIE = 1.0 + 1e-9

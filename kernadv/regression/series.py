@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 #: Series are laid out over at most this many bandwidths: positions are then exact to 2e-10 of one, less than a tie.
 LONGEST = 2.0**20

@@ -16,7 +16,6 @@ import numpy as np
 
 from kernadv._arrays import check_floats, row_order
 from kernadv._errors import ArgumentError
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression._threads import blocks
 from kernadv.regression.columns import Category
 from kernadv.regression.hat_rows import BLOCK, determines, hat_rows
@@ -34,6 +33,7 @@ from kernadv.regression.local.polynomial import (
 from kernadv.regression.local.solve import RANK
 from kernadv.regression.neighbours import InverseDistance
 from kernadv.regression.series import Part, Points, apart
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 #: Designs with more moments per query than this are smoothed by rows of the hat matrix.
 MOMENTS = 200

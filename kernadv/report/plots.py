@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
 
-from kernadv._typing import FloatArray
 from kernadv.auditing import Audit, Finding
 from kernadv.report import _wording as wording
 from kernadv.report._svg import COLOURS, LIGHT, style
+from kernadv.typing import FloatArray
 
 #: Dash patterns of the baselines that are drawn as lines.
 DASHES = {"batch_mean": (0, (1, 1.5)), "group_mean": (0, (6, 2, 1, 2)), "rloo": (0, (5, 2)), "kernadv": "solid"}

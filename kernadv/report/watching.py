@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kernadv._errors import printable
-from kernadv._typing import FloatArray
 from kernadv.auditing import Watch
 from kernadv.auditing.verdict import apart
 from kernadv.report import _wording as wording
+from kernadv.typing import FloatArray
 
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 #: Widest sparkline, and width of the columns before it.

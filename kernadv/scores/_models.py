@@ -9,7 +9,7 @@ import numpy as np
 
 from kernadv._arrays import is_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_count, import_extra
-from kernadv._typing import FloatArray
+from kernadv.typing import FloatArray
 
 
 def trace_scores(

@@ -8,7 +8,7 @@ import numpy as np
 
 from kernadv._arrays import check_floats, is_tensor
 from kernadv._errors import ArgumentError, check_choice, check_range
-from kernadv._typing import FloatArray
+from kernadv.typing import FloatArray
 
 #: Largest log-probability that passes as 0 with the error of half precision.
 ROUNDING = 1e-3

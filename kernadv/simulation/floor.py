@@ -30,9 +30,9 @@ from scipy.stats import binom
 
 from kernadv._errors import ArgumentTypeError
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray, IntArray
 from kernadv.simulation.process import Process
 from kernadv.simulation.run import Simulation
+from kernadv.typing import FloatArray, IntArray
 
 #: Distance of the grid in logits; it reaches over so many standard deviations, and never further than a value of 1e-11.
 SPACING, REACH, LARGEST = 0.1, 6.5, 25.0

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import betaincinv, expit, logit, ndtr
 
 from kernadv._errors import check_count, check_flag, check_range
-from kernadv._typing import FloatArray, IntArray
+from kernadv.typing import FloatArray, IntArray
 
 #: Number of cosines whose sum is a smooth path.
 HARMONICS = 12

@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import expit
 
 from kernadv._errors import check_choice, check_count, check_range
-from kernadv._typing import FloatArray, IntArray
 from kernadv.groups import Groups
 from kernadv.simulation.process import PROCESSES, Process
 from kernadv.simulation.schedule import SCHEDULES, Schedule
+from kernadv.typing import FloatArray, IntArray
 
 #: Standard deviation of the log response length, and its mean in tokens for a right answer.
 LENGTH_SPREAD, LENGTH = 0.3, 30.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernadv._errors import check_count, check_flag
-from kernadv._typing import IntArray
+from kernadv.typing import IntArray
 
 
 @dataclass(frozen=True)

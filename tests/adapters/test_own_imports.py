@@ -13,7 +13,7 @@ PACKAGE = ROOT / "kernadv"
 ADAPTERS = sorted((PACKAGE / "adapters").glob("*.py"))
 STATISTICS = {"mean", "nanmean", "average", "median", "std", "var", "cov", "quantile", "percentile"}
 #: What an adapter may import of this package.
-PARTS = {"_checkpoint", "_errors", "_typing", "adapters", "estimator", "parts", "prompts", "schedule", "scores"}
+PARTS = {"_checkpoint", "_errors", "adapters", "estimator", "parts", "prompts", "schedule", "scores", "typing"}
 
 
 def imported(file):

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import nan
 
-from kernadv._typing import FloatArray
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_count, check_positive, check_range
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._ordered import Ordered, prepare
 from kernadv.regression.bandwidth._search import refine
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import BoolArray, FloatArray
 
 #: A curve whose values differ by less than this share is flat.
 FLAT = 0.01

@@ -13,11 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.regression.bandwidth._ordered import Ordered
 from kernadv.regression.families import Family
 from kernadv.regression.local.likelihood import maximise
+from kernadv.typing import FloatArray
 
 #: Stands for the deviance of a response whose chance was estimated as 0.
 IMPOSSIBLE = 1e6

@@ -15,7 +15,6 @@ import numpy as np
 from scipy.optimize import minimize
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.regression.bandwidth._ordered import Ordered, prepare
@@ -23,6 +22,7 @@ from kernadv.regression.bandwidth.criteria import GCV, AICc, LeaveOneOut, left_o
 from kernadv.regression.level_moments import LevelMoments, few_levels
 from kernadv.regression.local.solve import SURE
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 #: Criteria that follow from the fit at the design points and its leverages.
 CRITERIA = (LeaveOneOut, GCV, AICc)

@@ -9,13 +9,13 @@ import numpy as np
 
 from kernadv._arrays import row_order
 from kernadv._errors import ArgumentError
-from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
 from kernadv.regression.bandwidth._base import Selection
 from kernadv.regression.bandwidth._constants import EPANECHNIKOV, canonical
 from kernadv.regression.local.polynomial import leverage, smooth
 from kernadv.regression.neighbours import nearest
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray, IntArray
 
 #: Fewer points than this determine no bandwidth.
 FEWEST = 3

@@ -7,8 +7,8 @@ from math import copysign, sqrt
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.regression._threads import in_parallel
+from kernadv.typing import FloatArray
 
 #: Relative precision of a bandwidth; its standard deviation is rarely below a tenth.
 PRECISION = 2e-4

@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.bandwidth._constants import one_sided_ratio
 from kernadv.regression.bandwidth._criterion import ROUNDING, CriterionSelector, Errors
 from kernadv.regression.bandwidth._ordered import Ordered
@@ -17,6 +16,7 @@ from kernadv.regression.local.polynomial import kernel_weights
 from kernadv.regression.local.solve import SURE, solve_local
 from kernadv.regression.series import apart
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray, IntArray
 
 #: Below this weight of the others, 1 - l_i(x_i), their estimate has no digits left: it counts as undefined.
 OTHERS = 1e-6

@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_count, check_range
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection
 from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
@@ -18,6 +17,7 @@ from kernadv.regression.bandwidth.criteria import left_out
 from kernadv.regression.local.moments import exponents
 from kernadv.regression.neighbours import neighbour_distance
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernadv._errors import check_count, check_positive
-from kernadv._typing import FloatArray
 from kernadv.regression._threads import in_parallel
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._ordered import Ordered, prepare_curve
 from kernadv.regression.noise import difference_variance
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 
 @dataclass(frozen=True)

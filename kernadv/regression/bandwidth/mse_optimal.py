@@ -10,13 +10,13 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._constants import from_gaussian
 from kernadv.regression.bandwidth._ordered import Ordered, prepare_curve
 from kernadv.regression.bandwidth.rule_of_thumb import quartic, spread
 from kernadv.regression.noise import neighbour_residuals
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 #: Rounded normal-reference constants; other kernels get theirs unrounded.
 REFERENCE = {"uniform": 1.843, "triangular": 2.576, "epanechnikov": 2.34, "gaussian": 1.06}

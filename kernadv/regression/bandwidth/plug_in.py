@@ -11,7 +11,6 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, check_count, check_range
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._constants import from_gaussian
 from kernadv.regression.bandwidth._ordered import prepare_curve
@@ -20,6 +19,7 @@ from kernadv.regression.local.moments import exponents
 from kernadv.regression.local.polynomial import STEEP
 from kernadv.regression.local.solve import solve_local
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 #: Parameters of a quartic.
 QUARTIC = 5

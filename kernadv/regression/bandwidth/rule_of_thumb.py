@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_positive, check_range
-from kernadv._typing import FloatArray
 from kernadv.regression.bandwidth._base import Selection, Selector
 from kernadv.regression.bandwidth._constants import canonical, from_gaussian
 from kernadv.regression.bandwidth._ordered import Ordered, prepare, prepare_curve
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 
 @dataclass(frozen=True)

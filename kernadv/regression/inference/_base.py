@@ -8,9 +8,9 @@ import numpy as np
 
 from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv._typing import FloatArray
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 #: What an interval or a band covers: m, or the expectation of the estimate, which is m smoothed; or one more response.
 REGRESSION_FUNCTION = "regression function"

@@ -12,7 +12,6 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import FloatArray
 from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval
 from kernadv.regression.inference.bands import BandParts, largest_t
 from kernadv.regression.inference.bootstrap import Wild
@@ -23,6 +22,7 @@ from kernadv.regression.inference.variance import LOST
 from kernadv.regression.inference.window import in_window, interval_around, replicated
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
+from kernadv.typing import FloatArray
 
 #: With fewer degrees of freedom variances are smoothed, over windows with as many as this, at most so many times as wide.
 FEW, PLENTY, WIDEST = 3.0, 20.0, 1024.0

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.inference.degrees_of_freedom import SATURATED
 from kernadv.regression.inference.window import NEGLIGIBLE
 from kernadv.regression.local.solve import RANK, TINY
+from kernadv.typing import FloatArray, IntArray
 
 #: Share of the variance that the residuals of a window must show on average: with less, a nominal 95% covers 25 to 90%.
 SHOWN = 0.2

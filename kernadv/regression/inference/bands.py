@@ -11,7 +11,6 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from kernadv._errors import ArgumentError, check_choice, check_level, check_positive, check_range
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, checked
 from kernadv.regression.inference.bootstrap import BATCH, MovingBlocks, Wild, chosen_scheme, studentised
 from kernadv.regression.inference.degrees_of_freedom import effective_sample_size, traces
@@ -23,6 +22,7 @@ from kernadv.regression.inference.variance import ONE_VARIANCE, standard_error
 from kernadv.regression.local.polynomial import smooth
 from kernadv.regression.local.products import HatProducts
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import BoolArray, FloatArray
 
 #: The curve of unit hat vectors is cut into twice as many chords until its length changes by less than this share.
 LENGTH = 1e-3

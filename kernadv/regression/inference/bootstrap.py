@@ -9,7 +9,6 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_level
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray
 from kernadv.regression._threads import blocks, in_parallel
 from kernadv.regression.inference._base import SMOOTHED_TARGET, Interval, checked
 from kernadv.regression.inference.degrees_of_freedom import others
@@ -17,6 +16,7 @@ from kernadv.regression.inference.variance import LOST, standard_error
 from kernadv.regression.local.polynomial import leverage
 from kernadv.regression.local.products import WIDE, HatProducts
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 MULTIPLIERS = ("rademacher", "mammen")
 #: Draws made at once.

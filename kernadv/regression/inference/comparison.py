@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import fdtrc
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv._typing import FloatArray
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 
 class Comparison(NamedTuple):

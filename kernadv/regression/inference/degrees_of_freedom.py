@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import FloatArray
 from kernadv.regression.inference._base import checked
 from kernadv.regression.local.polynomial import LocalValues, leverage, smooth
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 #: A leverage nearer to 1 than this leaves no residual to divide by.
 SATURATED = 1e-10

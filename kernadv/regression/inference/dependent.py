@@ -12,10 +12,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.inference.degrees_of_freedom import SATURATED
 from kernadv.regression.local.polynomial import ROWS, LocalValues, hat_matrix
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray, IntArray
 
 
 def cluster_variance(

@@ -9,7 +9,7 @@ from scipy.special import chdtrc
 
 from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, check_count
-from kernadv._typing import FloatArray, IntArray
+from kernadv.typing import FloatArray, IntArray
 
 
 class Autocorrelation(NamedTuple):

@@ -11,12 +11,12 @@ import numpy as np
 from scipy.special import ndtr
 
 from kernadv._errors import check_choice, check_level
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval
 from kernadv.regression.inference.functionals import Noise
 from kernadv.regression.inference.window import in_window, interval_around
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, correction
+from kernadv.typing import BoolArray, FloatArray
 
 #: Methods of intervals that allow for dependent errors.
 METHODS = ("auto", "robust", "normal")

@@ -17,11 +17,11 @@ from scipy.signal import lfilter, lfiltic
 from scipy.special import stdtrit
 
 from kernadv._errors import ArgumentError, check_choice
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.inference.bands import DRAWS, largest_t
 from kernadv.regression.inference.intervals import ENOUGH
 from kernadv.regression.inference.variance import LOST
 from kernadv.regression.smoother import LinearSmoother, coefficients
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 #: Kinds of errors; "auto" is "cluster" if the fit has clusters, else "independent".
 ERRORS = ("auto", "independent", "cluster", "serial")

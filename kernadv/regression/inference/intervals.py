@@ -10,7 +10,6 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from kernadv._errors import ArgumentError, check_choice, check_level
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression.inference import robust
 from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, checked
 from kernadv.regression.inference.degrees_of_freedom import effective_sample_size
@@ -26,6 +25,7 @@ from kernadv.regression.inference.variance import standard_error
 from kernadv.regression.inference.window import extremes, interval_around, of_places
 from kernadv.regression.local.polynomial import derivative_order
 from kernadv.regression.smoother import LinearSmoother, correction
+from kernadv.typing import BoolArray, FloatArray
 
 METHODS = ("auto", "normal", "robust", *PROPORTIONS)
 

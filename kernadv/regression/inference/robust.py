@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._errors import check_choice, check_count, check_positive
-from kernadv._typing import FloatArray
 from kernadv.regression.inference._base import checked
 from kernadv.regression.inference._window_sums import correct
 from kernadv.regression.inference.window import ROUNDING
@@ -18,6 +17,7 @@ from kernadv.regression.local.monomials import monomials
 from kernadv.regression.local.polynomial import derivative_order, kernel_weights
 from kernadv.regression.noise import neighbour_residuals
 from kernadv.regression.smoother import LinearSmoother, coefficients
+from kernadv.typing import FloatArray
 
 #: Kinds of residuals of the window around each query.
 METHODS = ("nearest", "hc0", "hc1", "hc2", "hc3")

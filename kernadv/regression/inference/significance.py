@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression.bandwidth import get
 from kernadv.regression.bandwidth._constants import EPANECHNIKOV, canonical
 from kernadv.regression.inference.bootstrap import Wild
 from kernadv.regression.inference.comparison import smoother_of
 from kernadv.regression.inference.degrees_of_freedom import others
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import BoolArray, FloatArray
 
 #: Bandwidths of the tested column, in its ranges, for the Epanechnikov kernel.
 WIDTHS = (0.25, 0.5, 1.0, 4.0)

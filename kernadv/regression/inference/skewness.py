@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.inference.degrees_of_freedom import others
 from kernadv.regression.local._pairs import Pairs, over_windows
 from kernadv.regression.local.moments import exponents, in_units
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray, IntArray
 
 #: Less skewness than this changes nothing; a stronger one counts as this.
 FAINT, STRONGEST = 1e-6, 2.0

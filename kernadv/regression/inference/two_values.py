@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import betaincinv, ndtri
 
 from kernadv._errors import ArgumentError
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression.inference._base import Interval
+from kernadv.typing import BoolArray, FloatArray
 
 PROPORTIONS = ("wilson", "jeffreys", "uniform")
 #: That of "auto": with weights and rare successes Wilson covers less.

@@ -21,7 +21,6 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_choice, check_count
-from kernadv._typing import FloatArray
 from kernadv.regression.inference._base import checked
 from kernadv.regression.inference.degrees_of_freedom import others, traces
 from kernadv.regression.inference.dependent import cluster_variance, newey_west_variance
@@ -29,6 +28,7 @@ from kernadv.regression.local.moments import local_moments
 from kernadv.regression.local.polynomial import LocalValues, leverage
 from kernadv.regression.noise import difference_variance, neighbour_residuals
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import FloatArray
 
 ONE_VARIANCE = ("homoskedastic", "difference")
 EACH_VARIANCE = ("hc0", "hc1", "hc2", "hc3", "nearest")

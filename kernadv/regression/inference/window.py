@@ -8,12 +8,12 @@ import numpy as np
 from scipy.special import betaincinv, stdtrit
 
 from kernadv._jit import compiled
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.regression.inference._base import Interval
 from kernadv.regression.local._pairs import Pairs, over_windows
 from kernadv.regression.local.moments import in_units
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 #: Responses at one place from which their mean has an interval of its own.
 REPLICATES = 5

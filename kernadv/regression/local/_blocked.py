@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.kernels import Gaussian, Kernel
 from kernadv.regression._threads import blocks, in_parallel
 from kernadv.regression.local.monomials import monomials, shifted, values
+from kernadv.typing import FloatArray
 
 #: Queries and points of a block, whose weights fit into a core's cache.
 QUERIES, POINTS = 256, 512

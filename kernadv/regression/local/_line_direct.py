@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray
 from kernadv.kernels import Power
 from kernadv.regression._threads import in_parallel, stretches
+from kernadv.typing import FloatArray
 
 #: Points weighted at a time, which stay in a core's nearest cache.
 TOGETHER = 512

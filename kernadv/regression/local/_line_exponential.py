@@ -12,7 +12,7 @@ from math import comb
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray
+from kernadv.typing import FloatArray
 
 
 def exponential_moments(

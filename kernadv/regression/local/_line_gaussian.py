@@ -28,8 +28,8 @@ from math import exp, factorial
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray, IntArray
 from kernadv.regression._threads import in_parallel, stretches
+from kernadv.typing import FloatArray, IntArray
 
 #: Terms (an even number) of the expansions about cells of points, and, apart from derivatives, about cells of queries.
 TERMS = 24

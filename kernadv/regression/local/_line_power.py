@@ -17,8 +17,8 @@ from math import comb
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.regression._threads import in_parallel, stretches
+from kernadv.typing import BoolArray, FloatArray
 
 #: Queries that are worth a separate thread.
 ENOUGH = 5_000

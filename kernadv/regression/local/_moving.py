@@ -14,7 +14,7 @@ from math import comb
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray, IntArray
+from kernadv.typing import FloatArray, IntArray
 
 #: Points from one stored place to the next.
 GRAIN = 16

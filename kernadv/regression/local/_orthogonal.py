@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.local._pairs import Pairs, over_windows
 from kernadv.regression.local.moments import ascending, in_units
 from kernadv.regression.local.monomials import monomials
 from kernadv.regression.local.solve import RANK, TINY, Solution
+from kernadv.typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from kernadv.regression.local.polynomial import LocalPolynomialSpec

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray, IntArray
 from kernadv.kernels import Kernel
 from kernadv.regression._threads import in_parallel, stretches
 from kernadv.regression.local.monomials import monomials
+from kernadv.typing import FloatArray, IntArray
 
 #: Pairs of query and point at a time, apart from those of the last query.
 PAIRS = 2**15

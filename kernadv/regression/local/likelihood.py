@@ -19,12 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import FloatArray, IntArray
 from kernadv.regression.local._pairs import Pairs, over_windows
 from kernadv.regression.local.moments import in_units
 from kernadv.regression.local.monomials import monomials
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.local.solve import RANK, solve_factored
+from kernadv.typing import FloatArray, IntArray
 
 #: Newton's steps.
 STEPS = 100

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Exponential, Gaussian, Kernel, Power
 from kernadv.regression.local._blocked import blocked_moments
 from kernadv.regression.local._line_direct import direct_moments
@@ -23,6 +22,7 @@ from kernadv.regression.local._line_gaussian import gaussian_moments
 from kernadv.regression.local._line_power import power_moments
 from kernadv.regression.local._pairs import window_moments
 from kernadv.regression.local.monomials import monomials
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 #: Polynomial kernels of a higher degree lose too many digits in the shifts and are summed directly.
 HIGHEST_POWER = 12

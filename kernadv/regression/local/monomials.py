@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernadv._typing import FloatArray, IntArray
+from kernadv.typing import FloatArray, IntArray
 
 
 class Monomials(NamedTuple):

@@ -13,11 +13,11 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from kernadv._errors import ArgumentError, check_count
-from kernadv._typing import BoolArray, FloatArray, IntArray
 from kernadv.kernels import Kernel
 from kernadv.regression.local._orthogonal import orthogonal_solution
 from kernadv.regression.local.moments import exponents, local_moments
 from kernadv.regression.local.solve import TINY, Solution, solve_local, squared_rows
+from kernadv.typing import BoolArray, FloatArray, IntArray
 
 #: Windows with a smaller pivot are solved from their points: moments would lose a factor 1 / pivot^2 of precision.
 STEEP = 0.03

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernadv._typing import FloatArray
 from kernadv.kernels import Power
 from kernadv.regression._threads import blocks, in_parallel
 from kernadv.regression.local._moving import moving_sums
 from kernadv.regression.local.moments import HIGHEST_POWER, ascending, in_units
 from kernadv.regression.local.polynomial import STEEP, LocalPolynomialSpec, smooth, squared_norm
+from kernadv.typing import FloatArray
 
 #: Columns at a time.
 WIDE = 32

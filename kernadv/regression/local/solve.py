@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernadv._jit import compiled
-from kernadv._typing import AnyArray, FloatArray, IntArray
+from kernadv.typing import AnyArray, FloatArray, IntArray
 
 #: Systems whose scaled Cholesky factor spans more than this ratio are not solved.
 RANK = 1e-7

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv._typing import BoolArray, FloatArray
 from kernadv.clock import Steps
 from kernadv.moments import Histories, Windows
 from kernadv.moments.checks import WHOLE
@@ -26,6 +25,7 @@ from kernadv.regression.bandwidth.criteria import Prequential
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.operators import ops
 from kernadv.regression.operators.smoother import ALONE, SURE, TINY, checked
+from kernadv.typing import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)

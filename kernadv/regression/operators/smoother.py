@@ -17,7 +17,6 @@ from torch import Tensor
 
 from kernadv._arrays import check_real
 from kernadv._errors import ArgumentError, ArgumentTypeError
-from kernadv._typing import FloatArray
 from kernadv.kernels import Gaussian
 from kernadv.regression._input import EXTREME
 from kernadv.regression.bandwidth import SELECTORS, CriterionSelector, Selection
@@ -26,6 +25,7 @@ from kernadv.regression.hat_rows import COLLINEAR
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.operators import flash, local, ops
 from kernadv.regression.operators.nearest import nearest
+from kernadv.typing import FloatArray
 
 #: Numbers in the moments of a block of queries.
 BLOCK = 2**25
