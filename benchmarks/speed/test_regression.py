@@ -202,8 +202,10 @@ def test_chosen_by_statsmodels(measure):
 @pytest.mark.parametrize(
     ("name", "kind"), [("NW", "NadarayaWatsonRegression"), ("LL", "LocalLinearRegression")], ids=["NW", "LL"]
 )
-def test_chosen_by_kernelsmooth(measure, name, kind):
+def test_chosen_by_kernelsmooth(measure, request, name, kind):
     """Its least-squares cross-validation and fit."""
+    if name == "LL":
+        request.getfixturevalue("full")  # half a minute
     peer = getattr(pytest.importorskip("kernelsmooth"), kind)
     x, y = curve(10**4)
     call = lambda: peer("lscv").fit(x, y).predict(x)
