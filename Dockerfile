@@ -3,8 +3,10 @@
 FROM python:3.11-slim
 WORKDIR /src
 COPY . .
-RUN pip install --no-cache-dir -c constraints.txt ".[audit]" && useradd --create-home user
-USER user
+RUN pip install --no-cache-dir -c constraints.txt ".[audit]" && useradd --create-home --uid 1000 user
+USER 1000
 WORKDIR /home/user
+# Compiles the loops.  As the user that runs them: numba passes over a cache in a folder that cannot be written.
+RUN kernadv audit --demo
 ENTRYPOINT ["kernadv"]
 CMD ["audit", "--demo"]

@@ -116,6 +116,8 @@ dist: $(VENV)/.test
 	rm -rf dist build
 	$(BIN)/python -m build --outdir dist . >/dev/null
 	ls dist
+	@# A tag that is published names the version.
+	test "$(GITHUB_REF_TYPE)" != tag || ls dist/kernadv-$(GITHUB_REF_NAME:v%=%)-*.whl
 
 wheel: $(VENV)/wheel
 
