@@ -14,8 +14,8 @@ from sphinx.util import logging
 #: A quotient in running text is set tight.
 SLASH = '<mo lspace="0" rspace="0" stretchy="false">/</mo>'
 
-#: An accented letter before an index, which otherwise would stand below the letter.
-ACCENTED = re.compile(r"(\\(?:hat|bar|tilde|dot)\s*(?:\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]))(?=[_^])")
+#: An accented letter before an index, which docutils would put below the letter; in a row with nothing, it does not.
+ACCENTED = re.compile(r"(\\(?:wide)?(?:hat|bar|tilde|dot|overline)\s*(?:\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]))(?=_)")
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def mathml(node: nodes.Element, *, as_block: bool) -> str:
     """Translate a formula; one that cannot be translated is a warning and stays as it is."""
     try:
-        return tex2mathml(ACCENTED.sub(r"{\1}", node.astext()), as_block=as_block).replace(
+        return tex2mathml(ACCENTED.sub(r"{{}\1}", node.astext()), as_block=as_block).replace(
             '<mo stretchy="false">/</mo>', SLASH
         )
     except MathError as error:
