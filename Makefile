@@ -11,7 +11,7 @@ FRAMEWORKS_PACKAGES := pytest peft transferqueue torchdata hydra-core codetiming
 	jaxtyping loguru httpx
 
 .PHONY: audit test frameworks test-adapters test-reasoning-gym check bench ratios robustness floor remote gpu aot kernels-with newest-triton \
-	newest-numpy other-versions resolve readme docs docs-fast dist wheel wheel-test install-test nightly clean
+	newest-numpy other-versions resolve readme notebooks docs docs-fast dist wheel wheel-test install-test nightly clean
 
 audit: $(VENV)/.audit
 	$(BIN)/kernadv audit --demo --html audit.html
@@ -101,6 +101,11 @@ resolve: $(BIN)/uv
 readme: $(VENV)/.test
 	$(BIN)/python -m benchmarks.readme
 	$(BIN)/python -m benchmarks.architecture
+
+# Runs the notebooks and keeps what they show in them, for readers of the repository: `make notebooks NOTEBOOKS=notebooks/01*`.
+NOTEBOOKS :=
+notebooks: $(VENV)/.docs
+	$(BIN)/python -m benchmarks.notebooks $(NOTEBOOKS)
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

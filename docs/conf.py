@@ -38,9 +38,10 @@ exclude_patterns = ["_build", "_ext", "_templates", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 default_role = "literal"
 
-# Pages and notebooks run from start to end at every build; an error, or anything on stderr, fails it.
+# Pages and notebooks run from start to end at every build.  An error, or anything on stderr, is a warning that names the
+# page; the others are still built, and then the build fails (`-W --keep-going`).
 nb_execution_mode = "force"
-nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 600
 nb_output_stderr = "warn"
 nb_merge_streams = True

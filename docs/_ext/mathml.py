@@ -11,11 +11,11 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-#: A quotient in running text is set tight.
-SLASH = '<mo lspace="0" rspace="0" stretchy="false">/</mo>'
+#: Quotients in running text and absolute values are set tight.
+TIGHT = re.compile(r"<mo([^>]*)>([/|])</mo>")
 
-#: An accented letter before an index, which otherwise would stand below the letter.
-ACCENTED = re.compile(r"(\\(?:hat|bar|tilde|dot)\s*(?:\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]))(?=[_^])")
+#: An accented letter before an index, which docutils would put below the letter; in a row with nothing, it does not.
+ACCENTED = re.compile(r"(\\(?:wide)?(?:hat|bar|tilde|dot|overline)\s*(?:\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]))(?=_)")
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +23,11 @@ logger = logging.getLogger(__name__)
 def mathml(node: nodes.Element, *, as_block: bool) -> str:
     """Translate a formula; one that cannot be translated is a warning and stays as it is."""
     try:
-        return tex2mathml(ACCENTED.sub(r"{\1}", node.astext()), as_block=as_block).replace(
-            '<mo stretchy="false">/</mo>', SLASH
-        )
+        text = tex2mathml(ACCENTED.sub(r"{{}\1}", node.astext()), as_block=as_block)
     except MathError as error:
         logger.warning("cannot write %r as MathML: %s", node.astext(), error, location=node, type="mathml")
         return f"<code>{node.astext()}</code>"
+    return TIGHT.sub(r'<mo\1 lspace="0" rspace="0">\2</mo>', text)
 
 
 def inline(translator: Any, node: nodes.Element) -> None:
