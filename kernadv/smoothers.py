@@ -41,7 +41,7 @@ class Estimate(NamedTuple, Generic[ArrayType]):
     value: ArrayType
     variance: ArrayType
     n_eff: ArrayType
-    defined: ArrayType
+    defined: Any  # of the same kind, but of bool
 
 
 def nadaraya_watson(moments: Moments, xp: Any = np) -> Estimate:

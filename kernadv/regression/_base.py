@@ -8,7 +8,7 @@ from abc import abstractmethod
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -53,9 +53,11 @@ from kernadv.regression.instead import EMPTY
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
-from kernadv.typing import AnyArray, BoolArray, FloatArray
+from kernadv.typing import AnyArray, BoolArray, FloatArray, Table
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kernadv.regression.operators.series import DeviceSeries
     from kernadv.regression.operators.smoother import DeviceSmoother
 
@@ -288,6 +290,18 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         for name in ("feature_names_in_", "response_names_", "_smoother", "_linear", "_quality"):  # of an earlier fit
             self.__dict__.pop(name, None)
         self._there = self._with_bandwidth_on_device(smoother)
+
+    @overload
+    def predict(self, X: Table, return_std: Literal[False] = False, groups: Any = None) -> AnyArray: ...
+
+    @overload
+    def predict(self, X: Table, return_std: Literal[True], groups: Any = None) -> tuple[AnyArray, AnyArray]: ...
+
+    @overload
+    def predict(self, X: Tensor, return_std: Literal[False] = False, groups: Any = None) -> Tensor: ...
+
+    @overload
+    def predict(self, X: Tensor, return_std: Literal[True], groups: Any = None) -> tuple[Tensor, Tensor]: ...
 
     def predict(self, X: Any, return_std: bool = False, groups: Any = None) -> Any:
         """Estimate the regression function.
@@ -559,6 +573,12 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         at, other = (one if len(one.x) == pairs else one.take(np.zeros(pairs, np.int64)) for one in (at, other))
         return self._restored(_intervals.contrast(self._at_design_points(), at, other, level, errors), restore)
 
+    @overload
+    def hat_matrix(self, X: Table, groups: Any = None) -> AnyArray: ...
+
+    @overload
+    def hat_matrix(self, X: Tensor, groups: Any = None) -> Tensor: ...
+
     def hat_matrix(self, X: Any, groups: Any = None) -> Any:
         """Hat matrix S at the queries: ``predict(X) = S @ y``; 0 for rows that were left out.  # (m, n)"""
         if there := self._device_fit():
@@ -590,6 +610,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         out = np.full((self._given, self._smoother.y.shape[1]), np.nan)
         out[self._rows] = self._fit_quality().loo
         return back(self._like)(self._shaped(out))
+
+    @overload
+    def interval(
+        self, X: Table, level: float = 0.95, method: str = "auto", groups: Any = None, *, errors: str = "auto"
+    ) -> Interval[AnyArray]: ...
+
+    @overload
+    def interval(
+        self, X: Tensor, level: float = 0.95, method: str = "auto", groups: Any = None, *, errors: str = "auto"
+    ) -> Interval[Tensor]: ...
 
     def interval(
         self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None, *, errors: str = "auto"
@@ -623,6 +653,30 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             If the method is unknown, or does not apply to this degree or these responses.
         """
         return self._region(_intervals.interval, X, groups, level, method, errors)
+
+    @overload
+    def band(
+        self,
+        X: Table,
+        level: float = 0.95,
+        method: str = "sup_t",
+        groups: Any = None,
+        *,
+        bias_corrected: bool = True,
+        errors: str = "auto",
+    ) -> Interval[AnyArray]: ...
+
+    @overload
+    def band(
+        self,
+        X: Tensor,
+        level: float = 0.95,
+        method: str = "sup_t",
+        groups: Any = None,
+        *,
+        bias_corrected: bool = True,
+        errors: str = "auto",
+    ) -> Interval[Tensor]: ...
 
     def band(
         self,
@@ -662,6 +716,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             If the method is unknown, or the tube formula does not hold.
         """
         return self._region(_intervals.band, X, groups, level, method, bias_corrected, errors)
+
+    @overload
+    def prediction_interval(
+        self, X: Table, level: float = 0.95, method: str = "local", groups: Any = None
+    ) -> Interval[AnyArray]: ...
+
+    @overload
+    def prediction_interval(
+        self, X: Tensor, level: float = 0.95, method: str = "local", groups: Any = None
+    ) -> Interval[Tensor]: ...
 
     def prediction_interval(self, X: Any, level: float = 0.95, method: str = "local", groups: Any = None) -> Interval:
         """Intervals for one new response at each query: the jackknife, with errors in units of a local scale.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from scipy.special import ndtri
@@ -25,7 +25,10 @@ from kernadv.regression.local.likelihood import LocalLikelihoods, maximise
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.local_polynomial import check_rows, choose
 from kernadv.regression.smoother import LinearSmoother, coefficients
-from kernadv.typing import FloatArray, IntArray
+from kernadv.typing import AnyArray, FloatArray, IntArray, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WHY_UNDEFINED = (
     "too few points in the window for the degree, or the likelihood has no maximum there, since a line separates the "
@@ -173,6 +176,18 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         _warn_undefined(~np.isnan(found.link), WHY_UNDEFINED)
         return found, back(X if hasattr(X, "dtype") else x)
 
+    @overload
+    def predict(self, X: Table, return_std: Literal[False] = False) -> AnyArray: ...
+
+    @overload
+    def predict(self, X: Table, return_std: Literal[True]) -> tuple[AnyArray, AnyArray]: ...
+
+    @overload
+    def predict(self, X: Tensor, return_std: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def predict(self, X: Tensor, return_std: Literal[True]) -> tuple[Tensor, Tensor]: ...
+
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Estimate the mean of the response: a probability, or an expected count.
 
@@ -202,6 +217,12 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         out = np.full(self._given, np.nan)
         out[self._kept] = self._family.mean(self._maximise(self._smoother.x, np.arange(len(self._kept))).link)
         return back(self._like)(out)
+
+    @overload
+    def interval(self, X: Table, level: float = 0.95) -> Interval[AnyArray]: ...
+
+    @overload
+    def interval(self, X: Tensor, level: float = 0.95) -> Interval[Tensor]: ...
 
     def interval(self, X: Any, level: float = 0.95) -> Interval:
         """Pointwise confidence intervals: normal ones of the predictor, as intervals of the mean.
