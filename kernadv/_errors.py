@@ -34,7 +34,7 @@ class CheckpointError(KernadvError):
 
 
 class MissingExtraError(KernadvError, ImportError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message says what to install."""
 
 
 class LogError(KernadvError):

@@ -18,6 +18,13 @@ from kernadv._errors import ArgumentError, check_positive, check_range
 from kernadv.kernels import UNBOUNDED, Kernel
 from kernadv.typing import FloatArray, IntArray
 
+__all__ = ["KEEP_ALL", "Bandwidth", "Relative", "Retention", "Steps", "VisitLag", "Visits"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: k -> lag of the k-th latest visit of each query in steps; one step beyond the first visit where there are fewer. (Q,)
 VisitLag = Callable[[int], FloatArray]
 

@@ -13,6 +13,13 @@ from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv.ids import Id
 from kernadv.typing import FloatArray, IntArray
 
+__all__ = ["Features"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: A mapping from prompt id to a vector, or a function from a list of ids to one row a prompt.
 FeatureSource = Mapping[Any, Any] | Callable[[Sequence[Id]], Any]
 

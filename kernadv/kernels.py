@@ -25,6 +25,13 @@ from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, chec
 from kernadv._fused import Fused
 from kernadv.typing import FloatArray
 
+__all__ = ["KERNELS", "Cosine", "Exponential", "FromFunction", "Gaussian", "Kernel", "OneSided", "Power", "get"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Lag that no history reaches: the reach of a kernel without an edge.
 UNBOUNDED = 2**62
 #: Distances within this share of the bandwidth's are equal to it.

@@ -14,6 +14,11 @@ from kernadv.typing import ArrayType
 
 __all__ = ["SMOOTHERS", "Estimate", "Smoother", "get", "local_linear", "nadaraya_watson"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Windows whose weights add up to less are empty: squares of such weights underflow.
 UNDERFLOW = 1e-140
 #: A line is fitted only where s0 s2 - s1^2 exceeds this share of s0 s2; elsewhere the design has no spread.

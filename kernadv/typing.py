@@ -40,6 +40,11 @@ __all__ = [
     "Weights",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]

@@ -5,17 +5,26 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from kernadv._checkpoint import load_arrays
-from kernadv._errors import ArgumentError, ArgumentTypeError, CheckpointError, check_count, check_flag
+from kernadv._errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    CheckpointError,
+    MissingExtraError,
+    check_count,
+    check_flag,
+)
 from kernadv.adapters import _states
 from kernadv.adapters._states import DRIVER_FILE, STATE_FILE, WEIGHTS_FILE, States, Writer, join
 from kernadv.estimator import ComponentValueEstimator, KernelValueEstimator
@@ -526,18 +535,25 @@ def _numbers(step: Any) -> Any:
 
 @cache
 def check_version(package: str, first: tuple[int, int], last: tuple[int, int]) -> None:
-    """Refuse a framework older than `first`, and warn, once a process, of one that is newer than tested: from `last`.
+    """Refuse a framework that is missing or older than `first`; warn, once a process, of one newer than tested: from `last`.
 
     Raises
     ------
+    MissingExtraError
+        If it is not there.
     ArgumentError
         If it is older.
     """
+    least = ".".join(map(str, first))
     try:
         found = version(package)
     except PackageNotFoundError:
-        return
-    now, least = tuple(map(int, re.findall(r"\d+", found)[:2])), ".".join(map(str, first))
+        if package in sys.modules or find_spec(package):  # its sources are, without a version
+            return
+        raise MissingExtraError(
+            f"kernadv needs {package} >= {least}, which is not installed; run: pip install '{package}>={least}'"
+        ) from None
+    now = tuple(map(int, re.findall(r"\d+", found)[:2]))
     if now < first:
         raise ArgumentError(
             f"kernadv needs {package} >= {least}, and {found} is installed; run: pip install -U '{package}>={least}'"

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from kernadv import Estimate
 from kernadv._checkpoint import load_arrays, resolve, save_arrays
 from kernadv._errors import (
     ArgumentError,
@@ -23,8 +24,14 @@ from kernadv._errors import (
 )
 from kernadv.adapters._driver import PESSIMISM
 from kernadv.adapters._remote_state import About, Recipe, Seen, Shared, recipe
-from kernadv.smoothers import Estimate
 from kernadv.typing import AnyArray, ArrayRewards, FloatArray, Floats, PromptIds, Step, Weights
+
+__all__ = ["RemoteEstimator", "remote_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 ray = import_extra("ray", "kernadv.adapters.remote", "ray")
 exceptions = import_extra("ray.exceptions", "kernadv.adapters.remote", "ray")
