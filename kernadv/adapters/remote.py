@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import numpy as np
 
-from kernadv import Estimate
 from kernadv._checkpoint import load_arrays, resolve, save_arrays
 from kernadv._errors import (
     ArgumentError,
@@ -24,6 +23,7 @@ from kernadv._errors import (
 )
 from kernadv.adapters._driver import PESSIMISM
 from kernadv.adapters._remote_state import About, Recipe, Seen, Shared, recipe
+from kernadv.smoothers import Estimate
 from kernadv.typing import AnyArray, ArrayRewards, FloatArray, Floats, PromptIds, Step, Weights
 
 __all__ = ["RemoteEstimator", "remote_of"]
