@@ -207,7 +207,17 @@ class Kernel(ABC):
 
 @dataclass(frozen=True)
 class Power(Kernel):
-    """``K(u) = (1 - |u|^power)^exponent`` on [-1, 1]: uniform, triangular, Epanechnikov, bi-, triweight, tricube."""
+    """``K(u) = (1 - |u|^power)^exponent`` on [-1, 1]: uniform, triangular, Epanechnikov, bi-, triweight, tricube.
+
+    Parameters
+    ----------
+    label : str
+        The kernel's name.
+    power : int
+        1 or more.
+    exponent : int
+        0 or more.
+    """
 
     label: str
     power: int
@@ -268,6 +278,11 @@ class Power(Kernel):
 @dataclass(frozen=True)
 class Exponential(Kernel):
     """``K(u) = rho^|u|``, 0 < rho < 1: exponential smoothing, with weight rho at a distance of one bandwidth.
+
+    Parameters
+    ----------
+    rho : float
+        Default: 1 / e.
 
     Raises
     ------

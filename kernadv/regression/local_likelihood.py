@@ -18,12 +18,13 @@ from kernadv.regression import families
 from kernadv.regression._base import HIGHEST_DEGREE, JUDGED_COLUMNS, JUDGED_ROWS, _warn_undefined
 from kernadv.regression._design import as_columns, query_columns
 from kernadv.regression._input import back, read_weights, to_numpy
+from kernadv.regression._told import told_by
 from kernadv.regression.bandwidth import Selection, Selector
 from kernadv.regression.bandwidth._likelihood import SELECTORS
 from kernadv.regression.inference import SMOOTHED_TARGET, Interval
 from kernadv.regression.local.likelihood import LocalLikelihoods, maximise
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.local_polynomial import check_rows, choose
+from kernadv.regression.local_polynomial import LocalPolynomial, check_rows, choose
 from kernadv.regression.smoother import LinearSmoother, coefficients
 from kernadv.typing import AnyArray, FloatArray, IntArray, Table
 
@@ -36,6 +37,7 @@ WHY_UNDEFINED = (
 )
 
 
+@told_by(LocalPolynomial)
 class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Local likelihood regression: at each query, a logistic or log-linear model of the points in its window.
 
@@ -47,11 +49,12 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     degree : int
         Total degree of the polynomial predictor, 0 to 3.
     bandwidth : float, sequence of d floats, "leave_one_out" or "aic"
-        As in `LocalPolynomial`; or how it is selected: by the deviance of each response from the others (likelihood
-        cross-validation, refits without approximation), or by Akaike's criterion.
+        **Half-width of a compact kernel's support, scale of other kernels**: a number for all columns, or one a column; or
+        how it is selected: by the deviance of each response from the others (likelihood cross-validation, refits without
+        approximation), or by Akaike's criterion.
     kernel : str or Kernel
         See `kernadv.kernels`.
-    radial : bool
+    radial
         As in `LocalPolynomial`.
 
     Attributes
