@@ -114,7 +114,8 @@ class Relative(Bandwidth):
     Parameters
     ----------
     h : float
-        Bandwidth as a fraction of the step.
+        Bandwidth as a fraction of the step, such as 0.1.  From 1 on the window holds the whole past, and a large h weighs it
+        evenly, as ``Steps(inf)`` does: for a window of 20 steps say ``Steps(20)``, not ``Relative(20)``.
     floor : float
         Smallest half-width in steps (0: none).
 

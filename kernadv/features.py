@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kernadv._arrays import check_floats
-from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._errors import ArgumentError, ArgumentTypeError, warn
 from kernadv.ids import Id
 from kernadv.typing import FloatArray, IntArray
 
@@ -92,10 +91,9 @@ class Features:
             if missing.any() and not self._told:
                 self._told = True
                 first = ids[int(np.flatnonzero(missing)[0])]
-                warnings.warn(
+                warn(
                     f"{int(missing.sum())} of {len(ids)} prompts have no features, the first is {first!r}: their prior is "
                     "the mean over prompts; this warning comes once",
-                    stacklevel=4,
                 )
             return out
         out = check_floats(self._source(list(ids)), "features")

@@ -7,7 +7,6 @@ import math
 import re
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +23,7 @@ from kernadv._errors import (
     MissingExtraError,
     check_count,
     check_flag,
+    warn,
 )
 from kernadv.adapters import _states
 from kernadv.adapters._states import DRIVER_FILE, STATE_FILE, WEIGHTS_FILE, States, Writer, join
@@ -278,9 +278,8 @@ class Driver:
             return [str(value) for value in plain]
         if not self._told:
             self._told = True
-            warnings.warn(
+            warn(
                 f"{missing}: prompts are told apart by a hash of their text, so equal texts share a history; said once",
-                stacklevel=3,
             )
         return [prompt_id(prompt) for prompt in prompts]
 
@@ -374,7 +373,7 @@ class Driver:
                     f"{folder} holds no {STATE_FILE}: resume from a checkpoint that has it, or pass resume_cold=True "
                     "(kernadv.resume_cold in a framework's configuration) to go on without a past"
                 )
-            warnings.warn(f"{folder} holds no {STATE_FILE}: kernadv goes on without a past", stacklevel=3)
+            warn(f"{folder} holds no {STATE_FILE}: kernadv goes on without a past")
             return
         own = load_arrays(clock) if _states.is_there(clock) else {}
         rest = {CLOCK: own["clock"]} if "clock" in own else {}
@@ -559,7 +558,6 @@ def check_version(package: str, first: tuple[int, int], last: tuple[int, int]) -
             f"kernadv needs {package} >= {least}, and {found} is installed; run: pip install -U '{package}>={least}'"
         )
     if now >= last:
-        warnings.warn(
+        warn(
             f"kernadv is tested with {package} >= {least}, < {'.'.join(map(str, last))}; {found} is installed",
-            stacklevel=3,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from abc import abstractmethod
 from copy import copy
 from dataclasses import replace
@@ -17,7 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kernadv._arrays import is_tensor
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag, warn
 from kernadv.moments import on_device
 from kernadv.regression import _intervals
 from kernadv.regression._design import (
@@ -504,11 +502,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         result, defined = _intervals.average_derivative(self._at_design_points(), at, level, order, errors)
         if not defined.all():
             left = int((~defined).sum())
-            warnings.warn(
+            warn(
                 f"{left} of {len(defined)} queries have no derivative and are left out of the mean, the first in row "
                 f"{int(defined.argmin())}: too few points in the {self._window()}",
                 EmptyWindowWarning,
-                stacklevel=2,
             )
         if defined.any():
             _warn_undefined(np.asarray(~np.isnan(result.low).any(axis=1)), WHY_NO_INTERVAL)
@@ -971,16 +968,7 @@ def _warn_undefined(defined: BoolArray, why: str) -> None:
     """Warn once if some queries have no estimate, with the reason and what to do."""
     missing = np.flatnonzero(~defined)
     if len(missing):
-        warnings.warn(
+        warn(
             f"{len(missing)} of {len(defined)} queries have no estimate (NaN), the first in row {missing[0]}: {why}",
             EmptyWindowWarning,
-            stacklevel=_depth(),
         )
-
-
-def _depth() -> int:
-    """The `stacklevel` of a warning, in the function that calls this, which names the code outside of the package."""
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("kernadv."):
-        frame, depth = frame.f_back, depth + 1
-    return depth

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernadv import kernels
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag, warn
 from kernadv.regression._base import HIGHEST_DEGREE, IN_MEMORY, KernelRegressor
 from kernadv.regression._design import in_days
 from kernadv.regression._told import told_by
@@ -296,12 +295,11 @@ def choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, Se
     span, needed = np.ptp(smoother.x, axis=0), coefficients(dimensions, degree)
     few = dimensions > 1 and len(np.unique(smoother.x, axis=0)) <= needed
     if span.all() and (smoother.deficient or few):
-        warnings.warn(
+        warn(
             f"no bandwidth can be selected: the {n} points, or all but one, do not determine the {needed} "
             f"coefficients of degree {degree} in {dimensions} dimensions, or columns are linear combinations of "
             "others; the range of each column is taken. Lower the degree, or leave columns out",
             BandwidthWarning,
-            stacklevel=5,
         )
         return smoother.with_bandwidth(span), None
     selection = selector.select(smoother)
@@ -325,12 +323,11 @@ def _warn_alone(smoother: LinearSmoother, selector: Selector) -> None:
         after = np.searchsorted(places, places if spec.past else places + width, "right" if spec.past else "left")
         held = int((after - before).max())
     if held <= spec.degree:
-        warnings.warn(
+        warn(
             f"the selected bandwidth {h.max():.4g} is no wider than the gaps between the values of X: no window "
             f"around one of them holds the {spec.degree + 1} places that degree {spec.degree} needs: estimates there are "
             "NaN. Give a wider bandwidth, degree 0, fall_back=True or empty='widen', or make the column categorical",
             BandwidthWarning,
-            stacklevel=5,
         )
 
 
