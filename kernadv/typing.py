@@ -21,7 +21,7 @@ else:
     from typing import TypeVar
 
     ArrayType = TypeVar("ArrayType")
-    #: Arrays of floats, or tensors: results have the same type.
+    # Arrays of floats, or tensors: results have the same type.
     Floats = TypeVar("Floats")
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "BoolArray",
     "Estimator",
     "FloatArray",
-    "Floats",
     "Frame",
     "IntArray",
     "PromptIds",
@@ -56,7 +55,7 @@ PromptIds: TypeAlias = (
 )
 #: Training step of a batch, or of each row.
 Step: TypeAlias = "int | np.integer[Any] | Sequence[int] | NDArray[np.integer[Any]] | Tensor"
-#: Rewards that give float64 arrays.  Arrays of other floats and tensors give their own type, see `Floats`.
+#: Rewards that give float64 arrays; arrays of other floats and tensors give their own type.
 ArrayRewards: TypeAlias = (
     "Sequence[float] | Sequence[Sequence[float]] | NDArray[np.float64 | np.integer[Any] | np.bool_ | np.object_]"
 )
