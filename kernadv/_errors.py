@@ -1,4 +1,4 @@
-"""The errors of the package, and the checks that several modules share.
+"""The errors of the package, and the checks and the warning that several modules share.
 
 A message says what was expected, what came and what to do.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import math
 import operator
+import sys
+import warnings
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -34,7 +36,7 @@ class CheckpointError(KernadvError):
 
 
 class MissingExtraError(KernadvError, ImportError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message says what to install."""
 
 
 class LogError(KernadvError):
@@ -119,6 +121,14 @@ def check_range(value: float, name: str, low: float, high: float = math.inf) -> 
         inside = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f">= {low:g}" if math.isfinite(low) else ""
         raise ArgumentError(f"{name} must be a finite number {inside}".rstrip() + f", got {value!r}")
     return number
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn of what the first line outside of the package has led to."""
+    frame, depth = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("kernadv."):
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, category, stacklevel=depth)
 
 
 def option(name: str) -> str:

@@ -17,6 +17,13 @@ from kernadv.pooling import NUMPY, Chain, GroupSums
 from kernadv.smoothers import Estimate
 from kernadv.typing import AnyArray, BoolArray, FloatArray, IntArray
 
+__all__ = ["Batch", "read_batch"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 NONE = np.empty(0, np.int64)
 
 

@@ -18,6 +18,13 @@ from kernadv._errors import ArgumentError, check_positive, check_range
 from kernadv.kernels import UNBOUNDED, Kernel
 from kernadv.typing import FloatArray, IntArray
 
+__all__ = ["KEEP_ALL", "Bandwidth", "Relative", "Retention", "Steps", "VisitLag", "Visits"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: k -> lag of the k-th latest visit of each query in steps; one step beyond the first visit where there are fewer. (Q,)
 VisitLag = Callable[[int], FloatArray]
 
@@ -107,7 +114,8 @@ class Relative(Bandwidth):
     Parameters
     ----------
     h : float
-        Bandwidth as a fraction of the step.
+        Bandwidth as a fraction of the step, such as 0.1.  From 1 on the window holds the whole past, and a large h weighs it
+        evenly, as ``Steps(inf)`` does: for a window of 20 steps say ``Steps(20)``, not ``Relative(20)``.
     floor : float
         Smallest half-width in steps (0: none).
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kernadv._arrays import check_floats
-from kernadv._errors import ArgumentError, ArgumentTypeError
+from kernadv._errors import ArgumentError, ArgumentTypeError, warn
 from kernadv.ids import Id
 from kernadv.typing import FloatArray, IntArray
+
+__all__ = ["Features"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 #: A mapping from prompt id to a vector, or a function from a list of ids to one row a prompt.
 FeatureSource = Mapping[Any, Any] | Callable[[Sequence[Id]], Any]
@@ -85,10 +91,9 @@ class Features:
             if missing.any() and not self._told:
                 self._told = True
                 first = ids[int(np.flatnonzero(missing)[0])]
-                warnings.warn(
+                warn(
                     f"{int(missing.sum())} of {len(ids)} prompts have no features, the first is {first!r}: their prior is "
                     "the mean over prompts; this warning comes once",
-                    stacklevel=4,
                 )
             return out
         out = check_floats(self._source(list(ids)), "features")

@@ -15,6 +15,13 @@ from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv._states import real_numbers, whole_numbers
 from kernadv.typing import AnyArray, FloatArray, IntArray
 
+__all__ = ["Groups", "aggregate"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Most prompts, and most traces of a group.
 MOST = 2**31 - 1
 #: Sum of the squares of all rewards below which it has lost its digits.

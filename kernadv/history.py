@@ -25,6 +25,13 @@ from kernadv.ids import ID_NAMES, Id, decode_ids, encode_ids, id_key
 from kernadv.moments import Histories
 from kernadv.typing import AnyArray, FloatArray, IntArray
 
+__all__ = ["Counters", "History"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Version of the arrays in `History.state_dict`.
 FORMAT = 1
 #: Names of those arrays, without the ones that hold the ids.

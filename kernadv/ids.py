@@ -14,6 +14,13 @@ from kernadv._errors import ArgumentError, ArgumentTypeError, CheckpointError
 from kernadv._states import whole_numbers
 from kernadv.typing import AnyArray, IntArray
 
+__all__ = ["batch_codes", "decode_ids", "encode_ids", "id_key", "length_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Id = str | int
 
 #: Names of the arrays that hold ids in a state.

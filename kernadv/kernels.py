@@ -25,6 +25,13 @@ from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, chec
 from kernadv._fused import Fused
 from kernadv.typing import FloatArray
 
+__all__ = ["KERNELS", "Cosine", "Exponential", "FromFunction", "Gaussian", "Kernel", "OneSided", "Power", "get"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Lag that no history reaches: the reach of a kernel without an edge.
 UNBOUNDED = 2**62
 #: Distances within this share of the bandwidth's are equal to it.
@@ -200,7 +207,17 @@ class Kernel(ABC):
 
 @dataclass(frozen=True)
 class Power(Kernel):
-    """``K(u) = (1 - |u|^power)^exponent`` on [-1, 1]: uniform, triangular, Epanechnikov, bi-, triweight, tricube."""
+    """``K(u) = (1 - |u|^power)^exponent`` on [-1, 1]: uniform, triangular, Epanechnikov, bi-, triweight, tricube.
+
+    Parameters
+    ----------
+    label : str
+        The kernel's name.
+    power : int
+        1 or more.
+    exponent : int
+        0 or more.
+    """
 
     label: str
     power: int
@@ -261,6 +278,11 @@ class Power(Kernel):
 @dataclass(frozen=True)
 class Exponential(Kernel):
     """``K(u) = rho^|u|``, 0 < rho < 1: exponential smoothing, with weight rho at a distance of one bandwidth.
+
+    Parameters
+    ----------
+    rho : float
+        Default: 1 / e.
 
     Raises
     ------

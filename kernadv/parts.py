@@ -12,6 +12,13 @@ from kernadv._errors import ArgumentError
 from kernadv.ids import Id, batch_codes
 from kernadv.typing import AnyArray, FloatArray, IntArray
 
+__all__ = ["Parts", "read_parts", "read_trace"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _HINTS = {
     "prompt": "a trace answers one prompt; make ids of traces that no other trace of the batch has",
     "reward": "give each part the reward of the whole trace",

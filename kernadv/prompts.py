@@ -11,6 +11,13 @@ import numpy as np
 from kernadv._arrays import is_tensor
 from kernadv._errors import ArgumentError, ArgumentTypeError
 
+__all__ = ["prompt_id"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Hexadecimal digits of an id: 128 bits, so a million prompts collide with probability 1e-27.
 DIGITS = 32
 

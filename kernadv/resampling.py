@@ -6,6 +6,13 @@ import numpy as np
 
 from kernadv.typing import FloatArray, IntArray
 
+__all__ = ["bootstrap_ratios"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Prompts are resampled in at most this many random bundles; sums of independent prompts have the same variance bundled.
 BUNDLES = 5000
 

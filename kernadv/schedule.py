@@ -14,6 +14,12 @@ import numpy as np
 from kernadv._errors import ArgumentError, ArgumentTypeError, check_count
 from kernadv.typing import IntArray
 
+__all__ = ["RevisitGap", "ScheduledDataset", "block_reuse", "revisit_gap", "rolling_reuse"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def block_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] | None = 0, *, passes: int = 1) -> IntArray:
     """Keep each block of prompts for some consecutive batches.

@@ -14,6 +14,11 @@ from kernadv.typing import ArrayType
 
 __all__ = ["SMOOTHERS", "Estimate", "Smoother", "get", "local_linear", "nadaraya_watson"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Windows whose weights add up to less are empty: squares of such weights underflow.
 UNDERFLOW = 1e-140
 #: A line is fitted only where s0 s2 - s1^2 exceeds this share of s0 s2; elsewhere the design has no spread.
@@ -41,7 +46,7 @@ class Estimate(NamedTuple, Generic[ArrayType]):
     value: ArrayType
     variance: ArrayType
     n_eff: ArrayType
-    defined: ArrayType
+    defined: Any  # of the same kind, but of bool
 
 
 def nadaraya_watson(moments: Moments, xp: Any = np) -> Estimate:

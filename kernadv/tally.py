@@ -18,6 +18,13 @@ from kernadv._jit import compiled
 from kernadv._states import real_numbers
 from kernadv.typing import AnyArray, FloatArray, IntArray
 
+__all__ = ["Tally"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Share of the sums over batches that is kept from one step to the next: they remember about 50 steps.
 KEEP = 0.98
 #: Most rewards ever observed: up to here a float counts exactly.

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     ArrayType = TypeVar("ArrayType", default=Any)
+    Floats = TypeVar("Floats", bound=NDArray[np.floating[Any]] | Tensor)
 else:
     from typing import TypeVar
 
     ArrayType = TypeVar("ArrayType")
+    # Arrays of floats, or tensors: results have the same type.
+    Floats = TypeVar("Floats")
 
 __all__ = [
     "AnyArray",
@@ -27,10 +30,19 @@ __all__ = [
     "BoolArray",
     "Estimator",
     "FloatArray",
+    "Frame",
     "IntArray",
     "PromptIds",
+    "Rewards",
     "Step",
+    "Table",
+    "Weights",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -43,10 +55,25 @@ PromptIds: TypeAlias = (
 )
 #: Training step of a batch, or of each row.
 Step: TypeAlias = "int | np.integer[Any] | Sequence[int] | NDArray[np.integer[Any]] | Tensor"
-#: Rewards that give arrays; a tensor gives tensors.
+#: Rewards that give float64 arrays; arrays of other floats and tensors give their own type.
 ArrayRewards: TypeAlias = (
-    "Sequence[float] | Sequence[Sequence[float]] | NDArray[np.floating[Any] | np.integer[Any] | np.bool_ | np.object_]"
+    "Sequence[float] | Sequence[Sequence[float]] | NDArray[np.float64 | np.integer[Any] | np.bool_ | np.object_]"
 )
+#: All rewards.
+Rewards: TypeAlias = "ArrayRewards | NDArray[np.floating[Any]] | Tensor"
+#: One number a row.
+Weights: TypeAlias = "Sequence[float] | NDArray[np.floating[Any] | np.integer[Any]] | Tensor"
+
+
+class Frame(Protocol):
+    """A data frame or a column, of pandas or polars."""
+
+    def to_numpy(self) -> Any:
+        """The values."""
+
+
+#: A matrix of rows, or one column, that gives arrays; a tensor gives tensors.
+Table: TypeAlias = Sequence[Any] | AnyArray | Frame
 
 
 @runtime_checkable

@@ -1,5 +1,8 @@
 """The package imports lightly and lists what it has."""
 
+import importlib
+import inspect
+import pkgutil
 import subprocess
 import sys
 
@@ -55,6 +58,37 @@ def test_public_names_exist():
     for name in kernadv.__all__:
         assert getattr(kernadv, name) is not None
     assert set(kernadv.__all__) <= set(dir(kernadv))
+
+
+#: Modules that a user imports from, and those that are there for who looks inside.
+PUBLIC = [
+    *kernadv._MODULES,
+    *("batch", "ids", "parts", "resampling", "tally", "regression.bandwidth", "regression.inference"),
+    *("adapters.remote", "adapters.samplers", "adapters.slime", "adapters.torchrl", "adapters.trl"),
+    *("adapters.trl_async", "adapters.verl"),
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_completion_shows_is_ours(name):
+    """No `np`, `Any` or `ABC`: each name of `dir` exists, and is of this package."""
+    try:
+        module = importlib.import_module(f"kernadv.{name}")
+    except ImportError as missing:
+        pytest.skip(str(missing))
+    assert set(module.__all__) <= set(dir(module))
+    for shown in dir(module):
+        found = getattr(module, shown)
+        if inspect.ismodule(found):
+            assert found.__name__ == f"{module.__name__}.{shown}"
+        elif inspect.isclass(found) or inspect.isfunction(found):
+            assert found.__module__.startswith("kernadv."), shown
+
+
+def test_every_module_says_what_it_shows():
+    internal = {"cli", "device"}
+    top = {m.name for m in pkgutil.iter_modules(kernadv.__path__) if not m.name.startswith("_")}
+    assert top - internal <= set(PUBLIC)
 
 
 def test_functions_are_not_hidden_by_modules():

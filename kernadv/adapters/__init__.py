@@ -6,3 +6,9 @@ They hand rows to a `Driver` and its advantages to the framework; nothing is com
 from kernadv.adapters._driver import Driver as Driver
 from kernadv.adapters._process import at_step as at_step
 from kernadv.adapters._process import use as use
+
+__all__ = ["Driver", "at_step", "use"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,17 +5,26 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from kernadv._checkpoint import load_arrays
-from kernadv._errors import ArgumentError, ArgumentTypeError, CheckpointError, check_count, check_flag
+from kernadv._errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    CheckpointError,
+    MissingExtraError,
+    check_count,
+    check_flag,
+    warn,
+)
 from kernadv.adapters import _states
 from kernadv.adapters._states import DRIVER_FILE, STATE_FILE, WEIGHTS_FILE, States, Writer, join
 from kernadv.estimator import ComponentValueEstimator, KernelValueEstimator
@@ -269,9 +278,8 @@ class Driver:
             return [str(value) for value in plain]
         if not self._told:
             self._told = True
-            warnings.warn(
+            warn(
                 f"{missing}: prompts are told apart by a hash of their text, so equal texts share a history; said once",
-                stacklevel=3,
             )
         return [prompt_id(prompt) for prompt in prompts]
 
@@ -365,7 +373,7 @@ class Driver:
                     f"{folder} holds no {STATE_FILE}: resume from a checkpoint that has it, or pass resume_cold=True "
                     "(kernadv.resume_cold in a framework's configuration) to go on without a past"
                 )
-            warnings.warn(f"{folder} holds no {STATE_FILE}: kernadv goes on without a past", stacklevel=3)
+            warn(f"{folder} holds no {STATE_FILE}: kernadv goes on without a past")
             return
         own = load_arrays(clock) if _states.is_there(clock) else {}
         rest = {CLOCK: own["clock"]} if "clock" in own else {}
@@ -526,24 +534,30 @@ def _numbers(step: Any) -> Any:
 
 @cache
 def check_version(package: str, first: tuple[int, int], last: tuple[int, int]) -> None:
-    """Refuse a framework older than `first`, and warn, once a process, of one that is newer than tested: from `last`.
+    """Refuse a framework that is missing or older than `first`; warn, once a process, of one newer than tested: from `last`.
 
     Raises
     ------
+    MissingExtraError
+        If it is not there.
     ArgumentError
         If it is older.
     """
+    least = ".".join(map(str, first))
     try:
         found = version(package)
     except PackageNotFoundError:
-        return
-    now, least = tuple(map(int, re.findall(r"\d+", found)[:2])), ".".join(map(str, first))
+        if package in sys.modules or find_spec(package):  # its sources are, without a version
+            return
+        raise MissingExtraError(
+            f"kernadv needs {package} >= {least}, which is not installed; run: pip install '{package}>={least}'"
+        ) from None
+    now = tuple(map(int, re.findall(r"\d+", found)[:2]))
     if now < first:
         raise ArgumentError(
             f"kernadv needs {package} >= {least}, and {found} is installed; run: pip install -U '{package}>={least}'"
         )
     if now >= last:
-        warnings.warn(
+        warn(
             f"kernadv is tested with {package} >= {least}, < {'.'.join(map(str, last))}; {found} is installed",
-            stacklevel=3,
         )

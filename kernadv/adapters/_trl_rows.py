@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 from accelerate.utils import broadcast_object_list, gather_object
 
-from kernadv._errors import ArgumentError, KernadvError
+from kernadv._errors import ArgumentError, KernadvError, warn
 from kernadv.adapters._driver import Driver, check_groups
 from kernadv.prompts import prompt_id
 
@@ -119,7 +118,7 @@ class RowIds:
 
     def _tell(self, message: str) -> None:
         self._told = True
-        warnings.warn(message, stacklevel=4)
+        warn(message)
 
 
 def row_hash(row: Mapping[str, Any]) -> str:

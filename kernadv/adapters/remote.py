@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, overload
 from uuid import uuid4
 
 import numpy as np
@@ -23,7 +23,15 @@ from kernadv._errors import (
 )
 from kernadv.adapters._driver import PESSIMISM
 from kernadv.adapters._remote_state import About, Recipe, Seen, Shared, recipe
-from kernadv.typing import AnyArray
+from kernadv.smoothers import Estimate
+from kernadv.typing import AnyArray, ArrayRewards, FloatArray, Floats, PromptIds, Step, Weights
+
+__all__ = ["RemoteEstimator", "remote_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 ray = import_extra("ray", "kernadv.adapters.remote", "ray")
 exceptions = import_extra("ray.exceptions", "kernadv.adapters.remote", "ray")
@@ -136,6 +144,30 @@ class RemoteEstimator:
         """Number of columns of the rewards; 0: they are (B,)."""
         return self._about.components
 
+    @overload
+    def advantages(
+        self,
+        prompt_ids: PromptIds,
+        rewards: ArrayRewards,
+        step: Step,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+        batch_id: str | None = None,
+    ) -> FloatArray: ...
+
+    @overload
+    def advantages(
+        self,
+        prompt_ids: PromptIds,
+        rewards: Floats,
+        step: Step,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+        batch_id: str | None = None,
+    ) -> Floats: ...
+
     def advantages(
         self,
         prompt_ids: Any,
@@ -175,13 +207,23 @@ class RemoteEstimator:
         plain = (_plain(part) for part in (prompt_ids, rewards, step, weights, trace))
         return _like(rewards, self._call("advantages", batch_id, *plain))
 
+    @overload
+    def values(
+        self, prompt_ids: PromptIds, rewards: ArrayRewards, step: Step, *, trace: PromptIds | None = None
+    ) -> Estimate[FloatArray]: ...
+
+    @overload
+    def values(
+        self, prompt_ids: PromptIds, rewards: Floats, step: Step, *, trace: PromptIds | None = None
+    ) -> Estimate[Floats]: ...
+
     def values(self, prompt_ids: Any, rewards: Any, step: Any, **options: Any) -> Any:
         """As `KernelValueEstimator.values`; the parts of the `Estimate` are of the kind of `rewards`."""
         plain = {name: _plain(part) for name, part in options.items()}
         found = self._call("values", _plain(prompt_ids), _plain(rewards), _plain(step), **plain)
         return type(found)(*(_like(rewards, part) for part in found))
 
-    def predict(self, prompt_ids: Any, step: Any = None, *, level: float = 0.95) -> Any:
+    def predict(self, prompt_ids: PromptIds, step: Step | None = None, *, level: float = 0.95) -> Any:
         """As `KernelValueEstimator.predict`: what is known of prompts, for a sampler on any machine."""
         return self._call("predict", _plain(prompt_ids), _plain(step), level=level)
 

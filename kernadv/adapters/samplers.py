@@ -11,6 +11,12 @@ from kernadv._errors import check_count
 from kernadv.schedule import block_reuse
 from kernadv.typing import IntArray
 
+__all__ = ["ReuseSampler"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class ReuseSampler(Sampler[int]):
     """Row numbers in the order of `kernadv.schedule.block_reuse`.

@@ -9,12 +9,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from skyrl.backends.skyrl_train.utils.ppo_utils import AdvantageEstimatorRegistry
-from skyrl.train import config as skyrl_config
 
 from kernadv._errors import ArgumentError
 from kernadv.adapters._driver import Driver, check_groups, check_version, surprisal
 from kernadv.adapters._process import NAME, at_step, current, driver
+
+#: Versions of SkyRL that are tested: from the first, below the last.
+TESTED = (0, 3), (0, 4)
+
+try:
+    from skyrl.backends.skyrl_train.utils.ppo_utils import AdvantageEstimatorRegistry
+    from skyrl.train import config as skyrl_config
+except ImportError:
+    check_version("skyrl", *TESTED)  # it is not installed, or older; say so
+    raise
+
+__all__ = ["AlgorithmConfig", "Config", "TrainerMixin", "kernel_advantage", "register"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 #: ``loss_reduction`` -> what it divides by, see `kernadv.scores.Surprisal`.
 LOSSES = {
@@ -56,7 +71,7 @@ def kernel_advantage(token_level_rewards: Any, response_mask: Any, index: Any, *
 
 def register() -> None:
     """Register the estimator under the name "kernadv"; call it before the configuration is validated, best on import."""
-    check_version("skyrl", (0, 3), (0, 4))
+    check_version("skyrl", *TESTED)
     if NAME not in AdvantageEstimatorRegistry.list_available():
         AdvantageEstimatorRegistry.register(NAME, kernel_advantage)
 

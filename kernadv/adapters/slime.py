@@ -17,6 +17,13 @@ from kernadv._errors import ArgumentError
 from kernadv.adapters._driver import Driver, check_groups
 from kernadv.adapters._process import NAME, driver
 
+__all__ = ["DataSourceMixin", "metrics", "post_process"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: What tells prompts apart.
 ID = 'metadata["prompt_id"]'
 #: Number of the first rollout of this process: slime counts its weights from there.

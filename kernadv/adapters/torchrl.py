@@ -8,11 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchrl.objectives.llm import MCAdvantage
 
 from kernadv._errors import ArgumentError
 from kernadv.adapters._driver import Driver, check_version, driver_with
 from kernadv.typing import Estimator
+
+#: Versions of torchrl that are tested: from the first, below the last.
+TESTED = (0, 14), (0, 15)
+
+try:
+    from torchrl.objectives.llm import MCAdvantage
+except ImportError:
+    check_version("torchrl", *TESTED)  # it is not installed, or older; say so
+    raise
+
+__all__ = ["KernelAdvantage"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class KernelAdvantage(MCAdvantage):
@@ -78,7 +92,7 @@ class KernelAdvantage(MCAdvantage):
         keys = (prompt_key, rewards_key, advantage_key, done_key)
         super().__init__(max(grpo_size, 2), *keys, trajectory_return=trajectory_return)
         self.grpo_size = self.candidate_group_size = self.candidate_selection_min_size = grpo_size
-        check_version("torchrl", (0, 14), (0, 15))
+        check_version("torchrl", *TESTED)
         if estimator is None and version_key is not None:
             estimator = Driver(None, weights, loss, allow_late=True)
         self.kernadv = driver_with(estimator, weights, loss)

@@ -30,6 +30,13 @@ from kernadv.adapters._trl_log import (  # noqa: E402
 from kernadv.adapters._trl_rows import RowIds, agree, from_first, in_all, row_hash  # noqa: E402
 from kernadv.adapters.samplers import ReuseSampler  # noqa: E402
 
+__all__ = ["ConfigMixin", "GRPOConfig", "GRPOTrainer", "RLOOConfig", "RLOOTrainer", "TrainerMixin"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _log = logging.getLogger("kernadv")
 
 #: ``loss_type`` -> what it divides by, see `kernadv.scores.Surprisal`; RLOO has none, and sums.

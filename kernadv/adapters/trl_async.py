@@ -9,14 +9,28 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trl.experimental.async_grpo import async_grpo_trainer
-from trl.experimental.async_grpo.async_grpo_config import AsyncGRPOConfig
-from trl.experimental.async_grpo.async_rollout_worker import AsyncRolloutWorker
-
 from kernadv._errors import ArgumentError, CheckpointError
 from kernadv.adapters._driver import Driver, check_groups, check_version, driver_with
 from kernadv.prompts import prompt_id
 from kernadv.typing import Estimator
+
+#: Versions of TRL that are tested: from the first, below the last.
+TESTED = (1, 16), (1, 17)
+
+try:
+    from trl.experimental.async_grpo import async_grpo_trainer
+    from trl.experimental.async_grpo.async_grpo_config import AsyncGRPOConfig
+    from trl.experimental.async_grpo.async_rollout_worker import AsyncRolloutWorker
+except ImportError:
+    check_version("trl", *TESTED)  # it is not installed, or older; say so
+    raise
+
+__all__ = ["AsyncGRPOTrainer", "TrainerMixin"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 #: Name of the file with the policy version in a checkpoint; TRL keeps it for its own worker only.
 VERSION_FILE = "kernadv_model_version.json"
@@ -59,7 +73,7 @@ class TrainerMixin:
         resume_cold: bool = False,
         **rest: Any,
     ) -> None:
-        check_version("trl", (1, 16), (1, 17))
+        check_version("trl", *TESTED)
         config = rest.get("args", args[2] if len(args) > 2 else None)
         late = getattr(config, "max_staleness", AsyncGRPOConfig.max_staleness)
         _check_late(estimator, late)

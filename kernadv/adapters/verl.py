@@ -25,10 +25,15 @@ try:
     from verl.trainer.ppo.v1 import trainer_base
     from verl.utils import tensordict_utils
 except ImportError:
-    check_version("verl", (0, 9), (0, 10))  # an older one lacks some of them; say which is needed
+    check_version("verl", (0, 9), (0, 10))  # it is not installed, or older; say so
     raise
 
 __all__ = ["at_step", "driver", "kernel_advantage", "stable_uid", "use"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 #: Stands in a uid between the prompt's id and what verl draws at each fetch.
 SEPARATOR = "::"

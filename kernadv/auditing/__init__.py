@@ -28,3 +28,7 @@ __all__ = [
     "further_baselines",
     "prompts",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

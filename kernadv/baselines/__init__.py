@@ -45,6 +45,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Group of the entry points by which other distributions add families.
 GROUP = "kernadv.baselines"
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -189,6 +189,7 @@ def _sum_by_group(x: FloatArray, groups: Groups) -> FloatArray:
     return np.bincount(np.repeat(np.arange(len(groups.n)), groups.n), x, len(groups.n)).astype(np.float64)
 
 
+@runtime_checkable
 class ValueEstimator(Protocol):
     """What a training loop calls: `KernelValueEstimator` and every baseline's online form."""
 

@@ -7,7 +7,6 @@ in float64 and agree with those of the CPU.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from kernadv._arrays import LARGEST_REWARD, LARGEST_WEIGHT, check_floats, check_real, check_rows, read_steps
 from kernadv._at_once import Call
-from kernadv._errors import ArgumentError, KernadvError
+from kernadv._errors import ArgumentError, KernadvError, warn
 from kernadv.clock import Bandwidth, Visits
 from kernadv.device.batch import DeviceBatch
 from kernadv.device.features import DeviceFeatures
@@ -278,12 +277,11 @@ class Refused:
     def _tell(self, count: int) -> None:
         if count:
             self._told = True
-            warnings.warn(
+            warn(
                 f"{count} rows so far had a reward that is infinite or beyond {LARGEST_REWARD:g}, or a weight that is "
                 "negative or not finite, or were parts of a trace that differ in prompt, reward or weight: they count as "
                 "not scored, and the advantage is NaN.  Look for them where the rewards are made; a trace that cannot be "
                 "scored has the reward NaN, and then the advantage 0",
-                stacklevel=5,  # add, store, advantages or observe
             )
 
 

@@ -8,3 +8,7 @@ from kernadv.estimator.explanation import Explanation
 from kernadv.estimator.prediction import Prediction
 
 __all__ = ["ComponentValueEstimator", "Course", "Explanation", "KernelValueEstimator", "Prediction", "warmup"]
+
+
+def __dir__() -> list[str]:
+    return __all__

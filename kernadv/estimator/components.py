@@ -20,11 +20,10 @@ from kernadv.estimator.estimator import KernelValueEstimator
 from kernadv.estimator.explanation import Explanation
 from kernadv.estimator.prediction import Prediction
 from kernadv.smoothers import Estimate
-from kernadv.typing import AnyArray, ArrayRewards, FloatArray, PromptIds, Step
+from kernadv.typing import AnyArray, ArrayRewards, FloatArray, Floats, PromptIds, Rewards, Step, Weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from torch import Tensor
 
 
 class ComponentValueEstimator:
@@ -95,11 +94,11 @@ class ComponentValueEstimator:
     def values(
         self,
         prompt_ids: PromptIds,
-        rewards: Tensor | Mapping[str, Tensor],
+        rewards: Floats | Mapping[str, Floats],
         step: Step,
         *,
         trace: PromptIds | None = None,
-    ) -> Estimate[Tensor]: ...
+    ) -> Estimate[Floats]: ...
 
     def values(self, prompt_ids: Any, rewards: Any, step: Any, *, trace: PromptIds | None = None) -> Any:
         """Value of each row's prompt by component; arguments as in `KernelValueEstimator.values`, rewards (B, C).
@@ -121,22 +120,30 @@ class ComponentValueEstimator:
         rewards: ArrayRewards | Mapping[str, ArrayRewards],
         step: Step,
         *,
-        weights: Any = None,
-        trace: Any = None,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
     ) -> FloatArray: ...
 
     @overload
     def baselines(
         self,
         prompt_ids: PromptIds,
-        rewards: Tensor | Mapping[str, Tensor],
+        rewards: Floats | Mapping[str, Floats],
         step: Step,
         *,
-        weights: Any = None,
-        trace: Any = None,
-    ) -> Tensor: ...
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+    ) -> Floats: ...
 
-    def baselines(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
+    def baselines(
+        self,
+        prompt_ids: Any,
+        rewards: Any,
+        step: Any,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+    ) -> Any:
         """What `advantages` subtracts from the rewards, see `KernelValueEstimator.baselines`.  Only reads.  # (B, C)"""
         parts = zip(self.columns, self._split(rewards), strict=True)
         return _stack([est.baselines(prompt_ids, z, step, weights=weights, trace=trace) for est, z in parts])
@@ -149,21 +156,23 @@ class ComponentValueEstimator:
         step: Step,
         *,
         level: float = 0.95,
-        trace: Any = None,
+        trace: PromptIds | None = None,
     ) -> tuple[FloatArray, FloatArray]: ...
 
     @overload
     def intervals(
         self,
         prompt_ids: PromptIds,
-        rewards: Tensor | Mapping[str, Tensor],
+        rewards: Floats | Mapping[str, Floats],
         step: Step,
         *,
         level: float = 0.95,
-        trace: Any = None,
-    ) -> tuple[Tensor, Tensor]: ...
+        trace: PromptIds | None = None,
+    ) -> tuple[Floats, Floats]: ...
 
-    def intervals(self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95, trace: Any = None) -> Any:
+    def intervals(
+        self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95, trace: PromptIds | None = None
+    ) -> Any:
         """Lower and upper bounds of the values, see `KernelValueEstimator.intervals`.  Only reads.  # (B, C) each"""
         parts = zip(self.columns, self._split(rewards), strict=True)
         bounds = [est.intervals(prompt_ids, z, step, level=level, trace=trace) for est, z in parts]
@@ -216,7 +225,9 @@ class ComponentValueEstimator:
             course.plot(ax).set_ylabel(name)
         return list(axes)
 
-    def observe_offline(self, prompt_ids: Any, pass_rates: Any, rollouts: int, *, age: int = 10) -> None:
+    def observe_offline(
+        self, prompt_ids: PromptIds, pass_rates: Rewards | Mapping[str, Rewards], rollouts: int, *, age: int = 10
+    ) -> None:
         """Add rollouts that were scored before training, see `KernelValueEstimator.observe_offline`; pass_rates (P, C)."""
         fresh = [copy.copy(est) for est in self.columns]
         for est, column in zip(fresh, self._split(pass_rates), strict=True):
@@ -224,7 +235,15 @@ class ComponentValueEstimator:
             est.observe_offline(prompt_ids, column, rollouts, age=age)
         self.columns = fresh
 
-    def observe(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> None:
+    def observe(
+        self,
+        prompt_ids: PromptIds,
+        rewards: Rewards | Mapping[str, Rewards],
+        step: Step,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+    ) -> None:
         """Learn from a batch; rewards (B, C)."""
         parts = [
             est._observing(prompt_ids, column, step, weights, trace)
@@ -239,22 +258,30 @@ class ComponentValueEstimator:
         rewards: ArrayRewards | Mapping[str, ArrayRewards],
         step: Step,
         *,
-        weights: Any = None,
-        trace: Any = None,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
     ) -> FloatArray: ...
 
     @overload
     def advantages(
         self,
         prompt_ids: PromptIds,
-        rewards: Tensor | Mapping[str, Tensor],
+        rewards: Floats | Mapping[str, Floats],
         step: Step,
         *,
-        weights: Any = None,
-        trace: Any = None,
-    ) -> Tensor: ...
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+    ) -> Floats: ...
 
-    def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
+    def advantages(
+        self,
+        prompt_ids: Any,
+        rewards: Any,
+        step: Any,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+    ) -> Any:
         """``rewards - baselines``, then `observe`.  rewards: (B, C) -> (B, C)"""
         parts = [
             est._advantages(prompt_ids, column, step, weights, trace)

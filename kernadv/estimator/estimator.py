@@ -42,11 +42,10 @@ from kernadv.kernels import Kernel
 from kernadv.pooling import Pooling, offline_features
 from kernadv.smoothers import Estimate
 from kernadv.tally import Tally
-from kernadv.typing import AnyArray, ArrayRewards, FloatArray, PromptIds, Step
+from kernadv.typing import AnyArray, ArrayRewards, FloatArray, Floats, PromptIds, Rewards, Step, Weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from torch import Tensor
 
     from kernadv.batch import Batch
     from kernadv.device.batch import DeviceBatch
@@ -242,8 +241,8 @@ class KernelValueEstimator:
 
     @overload
     def values(
-        self, prompt_ids: PromptIds, rewards: Tensor, step: Step, *, trace: PromptIds | None = None
-    ) -> Estimate[Tensor]: ...
+        self, prompt_ids: PromptIds, rewards: Floats, step: Step, *, trace: PromptIds | None = None
+    ) -> Estimate[Floats]: ...
 
     def values(self, prompt_ids: Any, rewards: Any, step: Any, *, trace: PromptIds | None = None) -> Any:
         """Value of each row's prompt, without the row's own reward.  Only reads.
@@ -276,15 +275,35 @@ class KernelValueEstimator:
 
     @overload
     def baselines(
-        self, prompt_ids: PromptIds, rewards: ArrayRewards, step: Step, *, weights: Any = None, trace: Any = None
+        self,
+        prompt_ids: PromptIds,
+        rewards: ArrayRewards,
+        step: Step,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
     ) -> FloatArray: ...
 
     @overload
     def baselines(
-        self, prompt_ids: PromptIds, rewards: Tensor, step: Step, *, weights: Any = None, trace: Any = None
-    ) -> Tensor: ...
+        self,
+        prompt_ids: PromptIds,
+        rewards: Floats,
+        step: Step,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+    ) -> Floats: ...
 
-    def baselines(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
+    def baselines(
+        self,
+        prompt_ids: Any,
+        rewards: Any,
+        step: Any,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+    ) -> Any:
         """What `advantages` subtracts from the rewards.  Only reads.
 
         It is the value, unless the estimator is `weighted` or has a `pessimism`; rows without any observation get what
@@ -314,15 +333,23 @@ class KernelValueEstimator:
 
     @overload
     def intervals(
-        self, prompt_ids: PromptIds, rewards: ArrayRewards, step: Step, *, level: float = 0.95, trace: Any = None
+        self,
+        prompt_ids: PromptIds,
+        rewards: ArrayRewards,
+        step: Step,
+        *,
+        level: float = 0.95,
+        trace: PromptIds | None = None,
     ) -> tuple[FloatArray, FloatArray]: ...
 
     @overload
     def intervals(
-        self, prompt_ids: PromptIds, rewards: Tensor, step: Step, *, level: float = 0.95, trace: Any = None
-    ) -> tuple[Tensor, Tensor]: ...
+        self, prompt_ids: PromptIds, rewards: Floats, step: Step, *, level: float = 0.95, trace: PromptIds | None = None
+    ) -> tuple[Floats, Floats]: ...
 
-    def intervals(self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95, trace: Any = None) -> Any:
+    def intervals(
+        self, prompt_ids: Any, rewards: Any, step: Any, *, level: float = 0.95, trace: PromptIds | None = None
+    ) -> Any:
         """Lower and upper bounds for the value of each row's prompt.  Only reads.
 
         Pooled: the bounds of a Beta distribution over the range of the rewards.  Its variance is that of the filters'
@@ -414,11 +441,11 @@ class KernelValueEstimator:
     def observe(
         self,
         prompt_ids: PromptIds,
-        rewards: ArrayRewards | Tensor,
+        rewards: Rewards,
         step: Step,
         *,
-        weights: Any = None,
-        trace: Any = None,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
     ) -> None:
         """Learn from a batch and add it to the history.  Parameters and errors as in `baselines`."""
         at_once(*self._observing(prompt_ids, rewards, step, weights, trace))
@@ -429,7 +456,7 @@ class KernelValueEstimator:
         made_from = None if state.pool is None else state.predict(batch)[1]
         return list(state.learning(batch, made_from))
 
-    def observe_offline(self, prompt_ids: Any, pass_rates: Any, rollouts: int, *, age: int = 10) -> None:
+    def observe_offline(self, prompt_ids: PromptIds, pass_rates: Weights, rollouts: int, *, age: int = 10) -> None:
         """Add rollouts that were scored before training, as a visit `age` steps before step 1.
 
         This is for the plain estimator; the pooled one takes them as features, see `kernadv.pooling.offline_features`.
@@ -466,15 +493,35 @@ class KernelValueEstimator:
 
     @overload
     def advantages(
-        self, prompt_ids: PromptIds, rewards: ArrayRewards, step: Step, *, weights: Any = None, trace: Any = None
+        self,
+        prompt_ids: PromptIds,
+        rewards: ArrayRewards,
+        step: Step,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
     ) -> FloatArray: ...
 
     @overload
     def advantages(
-        self, prompt_ids: PromptIds, rewards: Tensor, step: Step, *, weights: Any = None, trace: Any = None
-    ) -> Tensor: ...
+        self,
+        prompt_ids: PromptIds,
+        rewards: Floats,
+        step: Step,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+    ) -> Floats: ...
 
-    def advantages(self, prompt_ids: Any, rewards: Any, step: Any, *, weights: Any = None, trace: Any = None) -> Any:
+    def advantages(
+        self,
+        prompt_ids: Any,
+        rewards: Any,
+        step: Any,
+        *,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
+    ) -> Any:
         """``rewards - baselines``, then `observe`.  Parameters and errors as in `baselines`.
 
         All rows are smoothed over the history before the batch.  A row whose reward is NaN has advantage 0 and is not
@@ -730,8 +777,8 @@ class KernelValueEstimator:
         prompt_ids: Any,
         rewards: Any,
         step: Any,
-        weights: Any = None,
-        trace: Any = None,
+        weights: Weights | None = None,
+        trace: PromptIds | None = None,
         *,
         learning: bool = False,
     ) -> tuple[Any, Batch | DeviceBatch]:

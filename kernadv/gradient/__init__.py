@@ -13,3 +13,7 @@ from kernadv.gradient._diagnosis import Diagnosis, diagnose
 from kernadv.gradient._variance import BaselineVariance, Measured, gradient_variance, implied_ratio
 
 __all__ = ["BaselineVariance", "Diagnosis", "Measured", "diagnose", "gradient_variance", "implied_ratio"]
+
+
+def __dir__() -> list[str]:
+    return __all__

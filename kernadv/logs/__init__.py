@@ -67,6 +67,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def read_log(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,

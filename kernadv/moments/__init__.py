@@ -19,6 +19,11 @@ from kernadv.typing import FloatArray, IntArray
 
 __all__ = ["BACKENDS", "Backend", "Histories", "Moments", "Selection", "Windows", "on_device", "select"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 #: Every backend by name, in the order in which "auto" tries them for arrays on the CPU.
 BACKENDS = ("numba", "numpy", "torch", "triton")
 #: The backends of tensors on a GPU, in that order.

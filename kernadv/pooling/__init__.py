@@ -30,3 +30,7 @@ __all__ = [
     "columns_of",
     "offline_features",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

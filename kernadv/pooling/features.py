@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from kernadv._errors import ArgumentError, check_count
 from kernadv.ids import Id, batch_codes
 from kernadv.pooling._base import PoolPiece
 from kernadv.pooling._namespace import NUMPY, Array, ArrayNamespace
-from kernadv.typing import FloatArray
+from kernadv.typing import FloatArray, PromptIds, Weights
 
 #: Number of random cosines beside the features themselves.
 COSINES = 32
@@ -205,7 +204,7 @@ def _is_gram(x: FloatArray) -> bool:
     return True
 
 
-def offline_features(prompt_ids: Sequence[Id], pass_rates: Sequence[float], rollouts: int) -> dict[Id, FloatArray]:
+def offline_features(prompt_ids: PromptIds, pass_rates: Weights, rollouts: int) -> dict[Id, FloatArray]:
     """Features for `KernelValueEstimator(features=...)` from rollouts scored before training.
 
     The feature is the logit of the pass rate, ``log((k + 1/2) / (n - k + 1/2))`` for k of n rollouts.  The regression

@@ -26,3 +26,7 @@ __all__ = [
     "LocalPolynomialSpec",
     "NadarayaWatson",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "bandwidth", "inference"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from abc import abstractmethod
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -17,7 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kernadv._arrays import is_tensor
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag, warn
 from kernadv.moments import on_device
 from kernadv.regression import _intervals
 from kernadv.regression._design import (
@@ -53,9 +51,11 @@ from kernadv.regression.instead import EMPTY
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
-from kernadv.typing import AnyArray, BoolArray, FloatArray
+from kernadv.typing import AnyArray, BoolArray, FloatArray, Table
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kernadv.regression.operators.series import DeviceSeries
     from kernadv.regression.operators.smoother import DeviceSmoother
 
@@ -289,6 +289,18 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             self.__dict__.pop(name, None)
         self._there = self._with_bandwidth_on_device(smoother)
 
+    @overload
+    def predict(self, X: Table, return_std: Literal[False] = False, groups: Any = None) -> AnyArray: ...
+
+    @overload
+    def predict(self, X: Table, return_std: Literal[True], groups: Any = None) -> tuple[AnyArray, AnyArray]: ...
+
+    @overload
+    def predict(self, X: Tensor, return_std: Literal[False] = False, groups: Any = None) -> Tensor: ...
+
+    @overload
+    def predict(self, X: Tensor, return_std: Literal[True], groups: Any = None) -> tuple[Tensor, Tensor]: ...
+
     def predict(self, X: Any, return_std: bool = False, groups: Any = None) -> Any:
         """Estimate the regression function.
 
@@ -490,11 +502,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         result, defined = _intervals.average_derivative(self._at_design_points(), at, level, order, errors)
         if not defined.all():
             left = int((~defined).sum())
-            warnings.warn(
+            warn(
                 f"{left} of {len(defined)} queries have no derivative and are left out of the mean, the first in row "
                 f"{int(defined.argmin())}: too few points in the {self._window()}",
                 EmptyWindowWarning,
-                stacklevel=2,
             )
         if defined.any():
             _warn_undefined(np.asarray(~np.isnan(result.low).any(axis=1)), WHY_NO_INTERVAL)
@@ -559,6 +570,12 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         at, other = (one if len(one.x) == pairs else one.take(np.zeros(pairs, np.int64)) for one in (at, other))
         return self._restored(_intervals.contrast(self._at_design_points(), at, other, level, errors), restore)
 
+    @overload
+    def hat_matrix(self, X: Table, groups: Any = None) -> AnyArray: ...
+
+    @overload
+    def hat_matrix(self, X: Tensor, groups: Any = None) -> Tensor: ...
+
     def hat_matrix(self, X: Any, groups: Any = None) -> Any:
         """Hat matrix S at the queries: ``predict(X) = S @ y``; 0 for rows that were left out.  # (m, n)"""
         if there := self._device_fit():
@@ -590,6 +607,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         out = np.full((self._given, self._smoother.y.shape[1]), np.nan)
         out[self._rows] = self._fit_quality().loo
         return back(self._like)(self._shaped(out))
+
+    @overload
+    def interval(
+        self, X: Table, level: float = 0.95, method: str = "auto", groups: Any = None, *, errors: str = "auto"
+    ) -> Interval[AnyArray]: ...
+
+    @overload
+    def interval(
+        self, X: Tensor, level: float = 0.95, method: str = "auto", groups: Any = None, *, errors: str = "auto"
+    ) -> Interval[Tensor]: ...
 
     def interval(
         self, X: Any, level: float = 0.95, method: str = "auto", groups: Any = None, *, errors: str = "auto"
@@ -623,6 +650,30 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             If the method is unknown, or does not apply to this degree or these responses.
         """
         return self._region(_intervals.interval, X, groups, level, method, errors)
+
+    @overload
+    def band(
+        self,
+        X: Table,
+        level: float = 0.95,
+        method: str = "sup_t",
+        groups: Any = None,
+        *,
+        bias_corrected: bool = True,
+        errors: str = "auto",
+    ) -> Interval[AnyArray]: ...
+
+    @overload
+    def band(
+        self,
+        X: Tensor,
+        level: float = 0.95,
+        method: str = "sup_t",
+        groups: Any = None,
+        *,
+        bias_corrected: bool = True,
+        errors: str = "auto",
+    ) -> Interval[Tensor]: ...
 
     def band(
         self,
@@ -662,6 +713,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             If the method is unknown, or the tube formula does not hold.
         """
         return self._region(_intervals.band, X, groups, level, method, bias_corrected, errors)
+
+    @overload
+    def prediction_interval(
+        self, X: Table, level: float = 0.95, method: str = "local", groups: Any = None
+    ) -> Interval[AnyArray]: ...
+
+    @overload
+    def prediction_interval(
+        self, X: Tensor, level: float = 0.95, method: str = "local", groups: Any = None
+    ) -> Interval[Tensor]: ...
 
     def prediction_interval(self, X: Any, level: float = 0.95, method: str = "local", groups: Any = None) -> Interval:
         """Intervals for one new response at each query: the jackknife, with errors in units of a local scale.
@@ -907,16 +968,7 @@ def _warn_undefined(defined: BoolArray, why: str) -> None:
     """Warn once if some queries have no estimate, with the reason and what to do."""
     missing = np.flatnonzero(~defined)
     if len(missing):
-        warnings.warn(
+        warn(
             f"{len(missing)} of {len(defined)} queries have no estimate (NaN), the first in row {missing[0]}: {why}",
             EmptyWindowWarning,
-            stacklevel=_depth(),
         )
-
-
-def _depth() -> int:
-    """The `stacklevel` of a warning, in the function that calls this, which names the code outside of the package."""
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("kernadv."):
-        frame, depth = frame.f_back, depth + 1
-    return depth

@@ -16,7 +16,7 @@ from kernadv.typing import BoolArray, FloatArray, IntArray
 
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
-def interval(smoother: LinearSmoother, at: Points, level: float, method: str, errors: str) -> Interval:
+def interval(smoother: LinearSmoother, at: Points, level: float, method: str, errors: str) -> Interval[FloatArray]:
     """Pointwise intervals, see `kernadv.regression.inference.interval`."""
     check_choice(method, "method", intervals.METHODS)
     if kind_of_errors(smoother, errors) != "independent":
@@ -33,7 +33,7 @@ def interval(smoother: LinearSmoother, at: Points, level: float, method: str, er
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
 def band(
     smoother: LinearSmoother, at: Points, level: float, method: str, bias_corrected: bool, errors: str
-) -> Interval:
+) -> Interval[FloatArray]:
     """Bands that cover at all queries simultaneously, see `kernadv.regression.inference.band`."""
     check_choice(method, "method of a band", bands.METHODS)
     dependent = kind_of_errors(smoother, errors) != "independent"
@@ -59,7 +59,9 @@ def band(
 
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
-def derivative(smoother: LinearSmoother, at: Points, level: float, order: tuple[int, ...], errors: str) -> Interval:
+def derivative(
+    smoother: LinearSmoother, at: Points, level: float, order: tuple[int, ...], errors: str
+) -> Interval[FloatArray]:
     """Pointwise intervals of a derivative, see `kernadv.regression.inference.robust_bias_corrected`."""
     dependent = kind_of_errors(smoother, errors) != "independent"
     if (
@@ -83,7 +85,7 @@ def average_derivative(
 
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
-def contrast(smoother: LinearSmoother, at: Points, other: Points, level: float, errors: str) -> Interval:
+def contrast(smoother: LinearSmoother, at: Points, other: Points, level: float, errors: str) -> Interval[FloatArray]:
     """Intervals of differences between queries."""
     return effects.contrast(smoother, at, other, level, errors)
 
@@ -97,7 +99,9 @@ def _curves(smoother: LinearSmoother, at: Points) -> Iterator[tuple[IntArray | s
         yield queries, LinearSmoother(spec, x, smoother.y[rows], smoother.weights[rows], h), q
 
 
-def _joined(rows: list[IntArray | slice], results: list[Interval], at: Points, smoother: LinearSmoother) -> Interval:
+def _joined(
+    rows: list[IntArray | slice], results: list[Interval], at: Points, smoother: LinearSmoother
+) -> Interval[FloatArray]:
     """The intervals of the parts put together; NaN for queries of unseen series."""
     estimate, low, high = np.full((3, len(at.x), smoother.y.shape[1]), np.nan)
     for queries, result in zip(rows, results, strict=True):

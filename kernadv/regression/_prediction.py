@@ -32,7 +32,9 @@ ROUNDING = 1e-9
 
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
-def prediction_interval(robust: LinearSmoother, fit: LinearSmoother, at: Points, level: float, method: str) -> Interval:
+def prediction_interval(
+    robust: LinearSmoother, fit: LinearSmoother, at: Points, level: float, method: str
+) -> Interval[FloatArray]:
     """The jackknife, with errors in units of a local scale.
 
     The interval is ``mhat(x) -+ q s(x)``.  q is the ``ceil(level (n + 1))``-th smallest ``|y_i - mhat_(-i)(x_i)| /

@@ -10,12 +10,14 @@ import numpy as np
 from kernadv import kernels
 from kernadv._errors import ArgumentError, check_choice, check_count, check_positive
 from kernadv.regression._base import HIGHEST_DEGREE, IN_MEMORY, JUDGED_ROWS, KernelRegressor
+from kernadv.regression._told import told_by
 from kernadv.regression.bandwidth import ALIASES, Selection, plain
 from kernadv.regression.bandwidth._criterion import Errors
 from kernadv.regression.bandwidth._ordered import FEWEST, Ordered, prepare
 from kernadv.regression.bandwidth.criteria import left_out
 from kernadv.regression.bandwidth.k_neighbors import KNeighbors
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
+from kernadv.regression.local_polynomial import LocalPolynomial
 from kernadv.regression.neighbours import EUCLIDEAN, InverseDistance, checked_metric, neighbour_distance
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
@@ -32,6 +34,7 @@ PRECISION = 0.05
 TOO_WIDE = 1.25
 
 
+@told_by(LocalPolynomial)
 class KNeighborsSmoother(KernelRegressor):
     """Local polynomial regression with the bandwidth ``scale * (distance to the k-th nearest point)`` at each query.
 
@@ -54,14 +57,14 @@ class KNeighborsSmoother(KernelRegressor):
     metric : str or callable
         Distance for the choice of neighbours and their weights: "euclidean", or another metric of
         `sklearn.metrics.pairwise_distances`, which does not work with groups.
-    robust_steps : int
+    robust_steps
         As in `LocalPolynomial`.  With degree 1 and the tricube kernel, 3 steps are those of lowess, and of loess with
         ``family="symmetric"``.
     missing, empty
         As in `LocalPolynomial`.
-    fall_back : bool
-        The same; on by default, since neighbours are often in one place.  On a device it is not done.
-    backend : {"auto", "numba", "torch"}
+    fall_back
+        As in `LocalPolynomial`.  On by default, since neighbours are often in one place.  On a device it is not done.
+    backend
         As in `LocalPolynomial`.
 
     Attributes

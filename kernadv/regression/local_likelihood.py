@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from scipy.special import ndtri
@@ -18,14 +18,18 @@ from kernadv.regression import families
 from kernadv.regression._base import HIGHEST_DEGREE, JUDGED_COLUMNS, JUDGED_ROWS, _warn_undefined
 from kernadv.regression._design import as_columns, query_columns
 from kernadv.regression._input import back, read_weights, to_numpy
+from kernadv.regression._told import told_by
 from kernadv.regression.bandwidth import Selection, Selector
 from kernadv.regression.bandwidth._likelihood import SELECTORS
 from kernadv.regression.inference import SMOOTHED_TARGET, Interval
 from kernadv.regression.local.likelihood import LocalLikelihoods, maximise
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
-from kernadv.regression.local_polynomial import check_rows, choose
+from kernadv.regression.local_polynomial import LocalPolynomial, check_rows, choose
 from kernadv.regression.smoother import LinearSmoother, coefficients
-from kernadv.typing import FloatArray, IntArray
+from kernadv.typing import AnyArray, FloatArray, IntArray, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WHY_UNDEFINED = (
     "too few points in the window for the degree, or the likelihood has no maximum there, since a line separates the "
@@ -33,6 +37,7 @@ WHY_UNDEFINED = (
 )
 
 
+@told_by(LocalPolynomial)
 class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Local likelihood regression: at each query, a logistic or log-linear model of the points in its window.
 
@@ -44,11 +49,12 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     degree : int
         Total degree of the polynomial predictor, 0 to 3.
     bandwidth : float, sequence of d floats, "leave_one_out" or "aic"
-        As in `LocalPolynomial`; or how it is selected: by the deviance of each response from the others (likelihood
-        cross-validation, refits without approximation), or by Akaike's criterion.
+        **Half-width of a compact kernel's support, scale of other kernels**: a number for all columns, or one a column; or
+        how it is selected: by the deviance of each response from the others (likelihood cross-validation, refits without
+        approximation), or by Akaike's criterion.
     kernel : str or Kernel
         See `kernadv.kernels`.
-    radial : bool
+    radial
         As in `LocalPolynomial`.
 
     Attributes
@@ -173,6 +179,18 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         _warn_undefined(~np.isnan(found.link), WHY_UNDEFINED)
         return found, back(X if hasattr(X, "dtype") else x)
 
+    @overload
+    def predict(self, X: Table, return_std: Literal[False] = False) -> AnyArray: ...
+
+    @overload
+    def predict(self, X: Table, return_std: Literal[True]) -> tuple[AnyArray, AnyArray]: ...
+
+    @overload
+    def predict(self, X: Tensor, return_std: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def predict(self, X: Tensor, return_std: Literal[True]) -> tuple[Tensor, Tensor]: ...
+
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Estimate the mean of the response: a probability, or an expected count.
 
@@ -202,6 +220,12 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         out = np.full(self._given, np.nan)
         out[self._kept] = self._family.mean(self._maximise(self._smoother.x, np.arange(len(self._kept))).link)
         return back(self._like)(out)
+
+    @overload
+    def interval(self, X: Table, level: float = 0.95) -> Interval[AnyArray]: ...
+
+    @overload
+    def interval(self, X: Tensor, level: float = 0.95) -> Interval[Tensor]: ...
 
     def interval(self, X: Any, level: float = 0.95) -> Interval:
         """Pointwise confidence intervals: normal ones of the predictor, as intervals of the mean.

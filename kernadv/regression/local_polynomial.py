@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernadv import kernels
-from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag
+from kernadv._errors import ArgumentError, ArgumentTypeError, check_choice, check_count, check_flag, warn
 from kernadv.regression._base import HIGHEST_DEGREE, IN_MEMORY, KernelRegressor
 from kernadv.regression._design import in_days
+from kernadv.regression._told import told_by
 from kernadv.regression.bandwidth import CriterionSelector, Selection, Selector, get
 from kernadv.regression.bandwidth._mixed import select_mixed
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -55,7 +55,8 @@ class LocalPolynomial(KernelRegressor):
         from a data frame (ordered categories of pandas, polars' Enum) or from here: ``{"size": ("ordered", ["S", "L"])}``.
     robust_steps : int
         Number of refits with Cleveland's bisquare weights, so that responses far from the fit count little or nothing; for
-        one response in main memory.  The bandwidth is chosen before them, by a criterion that outliers do move.  See Notes.
+        one response in main memory.  The bandwidth is chosen before them, by a criterion that outliers do move; see the
+        notes of `LocalPolynomial`.
     missing : {"raise", "drop"}
         "drop" leaves out rows in which X, y, weights, groups or frequencies are missing (NaN, None, NaT, masked).  They are
         NaN in `loo_predict` and 0 in `hat_matrix`.  Queries with missing values get NaN.
@@ -207,12 +208,18 @@ class _FixedDegree(LocalPolynomial):
         self.backend = backend
 
 
+@told_by(LocalPolynomial)
 class NadarayaWatson(_FixedDegree):
     """Nadaraya-Watson regression: the locally weighted mean ``sum w_j y_j / sum w_j``, ``w_j = K((x_j - x) / h)``.
 
     Parameters
     ----------
     bandwidth, kernel, radial, side, categorical, robust_steps, missing, empty, fall_back, backend
+        As in `LocalPolynomial`.
+
+    Attributes
+    ----------
+    bandwidth_, selection_, groups_, categories_, n_features_in_, n_missing_, times_, response_names_, feature_names_in_
         As in `LocalPolynomial`.
 
     References
@@ -229,12 +236,18 @@ class NadarayaWatson(_FixedDegree):
     degree = 0
 
 
+@told_by(LocalPolynomial)
 class LocalLinear(_FixedDegree):
     """Local linear regression: a slope causes no bias, neither inside the data nor at the ends.
 
     Parameters
     ----------
     bandwidth, kernel, radial, side, categorical, robust_steps, missing, empty, fall_back, backend
+        As in `LocalPolynomial`.
+
+    Attributes
+    ----------
+    bandwidth_, selection_, groups_, categories_, n_features_in_, n_missing_, times_, response_names_, feature_names_in_
         As in `LocalPolynomial`.
 
     References
@@ -282,12 +295,11 @@ def choose(bandwidth: Any, smoother: LinearSmoother) -> tuple[LinearSmoother, Se
     span, needed = np.ptp(smoother.x, axis=0), coefficients(dimensions, degree)
     few = dimensions > 1 and len(np.unique(smoother.x, axis=0)) <= needed
     if span.all() and (smoother.deficient or few):
-        warnings.warn(
+        warn(
             f"no bandwidth can be selected: the {n} points, or all but one, do not determine the {needed} "
             f"coefficients of degree {degree} in {dimensions} dimensions, or columns are linear combinations of "
             "others; the range of each column is taken. Lower the degree, or leave columns out",
             BandwidthWarning,
-            stacklevel=5,
         )
         return smoother.with_bandwidth(span), None
     selection = selector.select(smoother)
@@ -311,12 +323,11 @@ def _warn_alone(smoother: LinearSmoother, selector: Selector) -> None:
         after = np.searchsorted(places, places if spec.past else places + width, "right" if spec.past else "left")
         held = int((after - before).max())
     if held <= spec.degree:
-        warnings.warn(
+        warn(
             f"the selected bandwidth {h.max():.4g} is no wider than the gaps between the values of X: no window "
             f"around one of them holds the {spec.degree + 1} places that degree {spec.degree} needs: estimates there are "
             "NaN. Give a wider bandwidth, degree 0, fall_back=True or empty='widen', or make the column categorical",
             BandwidthWarning,
-            stacklevel=5,
         )
 
 

@@ -14,6 +14,10 @@ from kernadv.auditing import Audit, Comparison
 __all__ = ["to_json"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def to_json(result: Audit | Comparison, indent: int | None = 2) -> str:
     """The numbers of an audit or a comparison, and the version of the package that found them, as text."""
     name = "audit" if isinstance(result, Audit) else "comparison"

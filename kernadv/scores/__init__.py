@@ -8,3 +8,7 @@ from kernadv.scores._models import last_layer_scores, logit_norms, logit_weights
 from kernadv.scores._surprisal import Surprisal
 
 __all__ = ["Surprisal", "last_layer_scores", "logit_norms", "logit_weights", "trace_scores"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -16,3 +16,7 @@ from kernadv.simulation.run import Simulation, simulate
 from kernadv.simulation.schedule import SCHEDULES, Schedule
 
 __all__ = ["PROCESSES", "SCHEDULES", "Posterior", "Process", "Schedule", "Simulation", "posterior", "simulate"]
+
+
+def __dir__() -> list[str]:
+    return __all__

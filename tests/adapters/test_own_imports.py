@@ -14,6 +14,7 @@ ADAPTERS = sorted((PACKAGE / "adapters").glob("*.py"))
 STATISTICS = {"mean", "nanmean", "average", "median", "std", "var", "cov", "quantile", "percentile"}
 #: What an adapter may import of this package.
 PARTS = {"_checkpoint", "_errors", "adapters", "estimator", "parts", "prompts", "schedule", "scores", "typing"}
+PARTS |= {"smoothers"}  # for the type of a result
 
 
 def imported(file):

@@ -1,5 +1,8 @@
 """What the adapters share: rows, tokens, ids, weights, settings and versions."""
 
+import re
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import product
 
@@ -308,7 +311,7 @@ def test_components_are_told_apart(tmp_path, keep):
     twin = Driver(ComponentValueEstimator(2))
     twin.load(tmp_path)
     np.testing.assert_array_equal(driver.rows(["a"] * 5, rewards), twin.rows(["a"] * 5, rewards))
-    with pytest.raises(CheckpointError, match="holds 2 components, this estimator has 3"):
+    with pytest.raises(CheckpointError, match=r"holds 2 components \(0, 1\), this estimator has 3"):
         Driver(ComponentValueEstimator(3)).load(tmp_path)
 
 
@@ -493,6 +496,35 @@ def test_a_version_that_is_too_old_is_refused_each_time(monkeypatch, found):
     for _ in range(2):
         with pytest.raises(ArgumentError, match=rf"needs trl >= 1.16, and {found} is installed; run: pip install -U"):
             check_version("trl", (1, 16), (1, 17))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "framework"),
+    [("trl", "trl"), ("trl_async", "trl"), ("torchrl", "torchrl"), ("verl", "verl"), ("skyrl", "skyrl")],
+)
+def test_a_framework_that_is_missing_is_named(adapter, framework):
+    """In a process in which neither its distribution nor its modules are found."""
+    code = f"""if True:
+        import importlib.metadata, importlib.util, sys
+        def version(package): raise importlib.metadata.PackageNotFoundError(package)
+        importlib.metadata.version = version
+        class Nothing:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] == {framework!r}: raise ModuleNotFoundError(name=name)
+        sys.meta_path.insert(0, Nothing())
+        found = importlib.util.find_spec
+        importlib.util.find_spec = lambda name: None if name == {framework!r} else found(name)
+        from kernadv import MissingExtraError
+        try:
+            import kernadv.adapters.{adapter}
+        except MissingExtraError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert re.match(
+        rf"kernadv needs {framework} >= [\d.]+, which is not installed; run: pip install '{framework}>=[\d.]+'",
+        done.stdout,
+    ), done.stderr
 
 
 def test_the_sampler_is_the_schedule():

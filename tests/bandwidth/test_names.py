@@ -75,8 +75,9 @@ def test_a_rule_for_few_values(selector, degree):
         fit = LocalPolynomial(degree, bandwidth=selector).fit(BINARY, Y)
     with pytest.warns(EmptyWindowWarning):
         assert np.isnan(fit.predict([0.0, 1.0])).all()
-    with pytest.warns(BandwidthWarning, match="holds the 2 places that degree 1 needs"):
+    with pytest.warns(BandwidthWarning, match="holds the 2 places that degree 1 needs") as caught:
         LocalLinear(selector).fit(RNG.integers(0, 2, (80, 2)), Y)
+    assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for sound in (

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -99,6 +100,16 @@ def test_missing_features_are_said_once():
         for step in range(2, 6):
             advantages = estimator.advantages(IDS, REWARDS, step)
     assert np.isfinite(advantages).all()
+
+
+@pytest.mark.parametrize("kind", [KernelValueEstimator, partial(ComponentValueEstimator, 1)])
+@pytest.mark.parametrize("method", ["values", "advantages", "observe", "predict"])
+def test_a_warning_names_the_line_that_called(kind, method):
+    estimator = kind(features={"a": [1.0], "b": [2.0]})
+    rewards = [] if method == "predict" else [np.reshape(REWARDS, -1 if kind is KernelValueEstimator else (-1, 1))]
+    with pytest.warns(UserWarning, match="have no features") as caught:
+        getattr(estimator, method)(IDS, *rewards, 1)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_a_prompt_without_features_gets_the_prior_of_no_features():

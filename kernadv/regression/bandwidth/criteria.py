@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from kernadv._errors import ArgumentError, check_count
+from kernadv.regression._told import told_by
 from kernadv.regression.bandwidth._constants import one_sided_ratio
 from kernadv.regression.bandwidth._criterion import ROUNDING, CriterionSelector, Errors
 from kernadv.regression.bandwidth._ordered import Ordered
@@ -29,6 +30,7 @@ def left_out(residuals: Errors) -> Errors:
     return Errors(residuals.error / others[:, None], np.zeros(len(others)))
 
 
+@told_by(CriterionSelector)
 @dataclass(frozen=True)
 class LeaveOneOut(CriterionSelector):
     """``CV(h) = sum_i omega_i (y_i - m_(-i)(x_i; h))^2 / sum_i omega_i``.
@@ -36,6 +38,11 @@ class LeaveOneOut(CriterionSelector):
     Unbiased for the prediction error if the errors are independent.  Exact for every kernel, degree and dimension, at the
     cost of one smooth per bandwidth: leaving a point out of a least squares fit multiplies its residual by
     ``1 / (1 - l_i(x_i))``.
+
+    Parameters
+    ----------
+    size, undefined, bounds
+        As in `CriterionSelector`.
 
     References
     ----------
@@ -52,9 +59,15 @@ class LeaveOneOut(CriterionSelector):
         return left_out(super().errors(sample, bandwidth))
 
 
+@told_by(CriterionSelector)
 @dataclass(frozen=True)
 class GCV(CriterionSelector):
     """``GCV(h) = (sum_i omega_i r_i^2 / sum_i omega_i) / (1 - tr S / n)^2``; inf where ``tr S >= n``.
+
+    Parameters
+    ----------
+    size, undefined, bounds
+        As in `CriterionSelector`.
 
     References
     ----------
@@ -73,12 +86,18 @@ class GCV(CriterionSelector):
         return super().score(errors, weights, variance) / left**2
 
 
+@told_by(CriterionSelector)
 @dataclass(frozen=True)
 class AICc(CriterionSelector):
     """``AICc(h) = log sigma^2 + 1 + 2 (tr S + 1) / (n - tr S - 2)``, sigma^2 the mean square of the residuals.
 
     S is the hat matrix of the degree that is fitted.  inf where ``tr S >= n - 2``; summed over responses that are not
     constant.
+
+    Parameters
+    ----------
+    size, undefined, bounds
+        As in `CriterionSelector`.
 
     References
     ----------
@@ -103,6 +122,7 @@ class AICc(CriterionSelector):
         return float((np.log(np.maximum(square, ROUNDING * variance[varies])) + penalty).sum())
 
 
+@told_by(CriterionSelector)
 @dataclass(frozen=True)
 class KFold(CriterionSelector):
     """Mean squared error of each of k random folds predicted from the others.
@@ -116,6 +136,8 @@ class KFold(CriterionSelector):
         Number of folds, at most the number of points.
     seed : int
         Of the assignment to folds.
+    size, undefined, bounds
+        As in `CriterionSelector`.
 
     References
     ----------
@@ -147,6 +169,7 @@ class KFold(CriterionSelector):
         return Errors(error, np.zeros(len(error)))
 
 
+@told_by(CriterionSelector)
 @dataclass(frozen=True)
 class HBlock(CriterionSelector):
     """Mean squared error of every point predicted without the points within `block` places of it in its series.
@@ -164,6 +187,8 @@ class HBlock(CriterionSelector):
     ----------
     block : int
         Places left out on each side; 0 leaves out each place, which is leave-one-out if no two points share one.
+    size, undefined, bounds
+        As in `CriterionSelector`.
 
     References
     ----------
@@ -221,6 +246,7 @@ class HBlock(CriterionSelector):
         return Errors(sample.y - value, np.zeros(len(value)))
 
 
+@told_by(CriterionSelector)
 @dataclass(frozen=True)
 class OneSided(CriterionSelector):
     """Leave-one-out CV of a one-sided local linear fit, its bandwidth times a constant of the kernel.
@@ -228,6 +254,11 @@ class OneSided(CriterionSelector):
     The one-sided fit needs a wider window, where leave-one-out varies much less; the ratio of the optimal bandwidths of
     the two fits, `one_sided_ratio`, depends on the kernel only.  For two-sided fits of degree 0 or 1 on a line; with degree
     0 the design bias is neglected.  Bounds, grid and curve are in terms of the two-sided bandwidth.
+
+    Parameters
+    ----------
+    size, undefined, bounds
+        As in `CriterionSelector`.
 
     References
     ----------
@@ -253,6 +284,7 @@ class OneSided(CriterionSelector):
         return left_out(super().errors(sample, bandwidth / one_sided_ratio(sample.spec.kernel)))
 
 
+@told_by(CriterionSelector)
 @dataclass(frozen=True)
 class Prequential(CriterionSelector):
     """Mean squared error of every point predicted from strictly earlier points of its series.
@@ -260,6 +292,11 @@ class Prequential(CriterionSelector):
     Earlier means smaller in the first dimension; ties are not used.  The fit is one-sided, whatever `spec.past` is.  If the
     errors are martingale differences given the past, the expected score is the noise plus the risk of the estimate,
     for any kernel and with feedback from the responses to the design.
+
+    Parameters
+    ----------
+    size, undefined, bounds
+        As in `CriterionSelector`.
 
     References
     ----------

@@ -9,6 +9,7 @@ import numpy as np
 
 from kernadv._errors import ArgumentError, check_count, check_range
 from kernadv.regression._threads import in_parallel
+from kernadv.regression._told import told_by
 from kernadv.regression.bandwidth._base import Selection
 from kernadv.regression.bandwidth._criterion import CriterionSelector, Errors
 from kernadv.regression.bandwidth._ordered import Ordered
@@ -20,6 +21,7 @@ from kernadv.regression.smoother import LinearSmoother
 from kernadv.typing import BoolArray, FloatArray
 
 
+@told_by(CriterionSelector)
 @dataclass(frozen=True)
 class KNeighbors(CriterionSelector):
     """Minimises the leave-one-out error over k, the bandwidth at x being the distance to its k-th nearest point.
@@ -38,6 +40,10 @@ class KNeighbors(CriterionSelector):
         Largest k; default: half of the points of the largest series, but at least 50.
     precision : float
         Share of k to which the search goes on; 0: to the last neighbour.
+    undefined
+        As in `CriterionSelector`.
+    bounds : None
+        Not taken: give `most`.
 
     References
     ----------

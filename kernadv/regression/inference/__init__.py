@@ -64,3 +64,7 @@ __all__ = [
     "tube_critical_value",
     "tube_probability",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

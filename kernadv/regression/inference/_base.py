@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from kernadv._arrays import check_floats
 from kernadv._errors import ArgumentError, ArgumentTypeError
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.smoother import LinearSmoother
-from kernadv.typing import FloatArray
+from kernadv.typing import ArrayType
 
 #: What an interval or a band covers: m, or the expectation of the estimate, which is m smoothed; or one more response.
 REGRESSION_FUNCTION = "regression function"
@@ -70,8 +70,8 @@ def check_one_curve(fit: LinearSmoother) -> None:
         )
 
 
-class Interval(NamedTuple):
-    """Intervals at m queries for C responses.
+class Interval(NamedTuple, Generic[ArrayType]):
+    """Intervals at m queries for C responses; of a regressor in the shape and type of its `predict`.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Interval(NamedTuple):
         response.
     """
 
-    estimate: FloatArray
-    low: FloatArray
-    high: FloatArray
+    estimate: ArrayType
+    low: ArrayType
+    high: ArrayType
     covers: str

@@ -42,14 +42,14 @@ class _Estimates(NamedTuple):
     variance: FloatArray  # (m, C) sum_j l_j^2 e_j^2; NaN where points without a residual have a share in it
 
 
-def normal(fit: LinearSmoother, at: Points, level: float) -> Interval:
+def normal(fit: LinearSmoother, at: Points, level: float) -> Interval[FloatArray]:
     """``mhat -+ z se`` with the variance ``sum_j l_j^2 e_j^2 / (1 - l_jj)^2`` (HC3); **covers** the smoothed target."""
     residuals, rest = _some_residuals(fit)
     tail = 0.5 * (1.0 - level)
     return _around(fit, _estimates(fit, at, residuals / rest), ndtri(1.0 - tail), tail, SMOOTHED_TARGET)
 
 
-def robust(fit: LinearSmoother, at: Points, level: float) -> Interval:
+def robust(fit: LinearSmoother, at: Points, level: float) -> Interval[FloatArray]:
     """The fit of `correction` degrees more with the same bandwidths; **covers** the regression function.
 
     The bias from points of other levels, where lambda > 0, is not corrected.  The variance is ``sum_j l_j^2 e_j^2 / (1 -
@@ -76,7 +76,7 @@ def estimate_and_size(fit: LinearSmoother, at: Points) -> tuple[FloatArray, Floa
     return got.value, 1.0 / got.norm
 
 
-def sup_t(fit: LinearSmoother, at: Points, level: float) -> Interval:
+def sup_t(fit: LinearSmoother, at: Points, level: float) -> Interval[FloatArray]:
     """`multiplier_bootstrap` with `Wild`: each draw is divided by its own standard error (HC3)."""
     residuals, rest = _some_residuals(fit)
     noise_of = np.nan_to_num(residuals / np.sqrt(rest))
@@ -174,7 +174,7 @@ def _smoothed(fit: LinearSmoother, at: Points, residuals: FloatArray) -> tuple[F
 
 def _around(
     fit: LinearSmoother, got: _Estimates, times: float | FloatArray, tail: float | FloatArray, covers: str
-) -> Interval:
+) -> Interval[FloatArray]:
     """``value -+ times standard error``, where the responses of the window can tell that much."""
     return interval_around(got.value, times * np.sqrt(got.variance), fit.y, got.window, 1.0 / got.norm, tail, covers)
 

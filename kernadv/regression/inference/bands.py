@@ -43,7 +43,7 @@ class BandParts(NamedTuple):
 
 def band(
     fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "sup_t", *, bias_corrected: bool = True
-) -> Interval:
+) -> Interval[FloatArray]:
     """Band of the method that suits each column of the responses.
 
     Errors are taken as independent.  For others ask a regressor: ``band(X, errors="cluster")`` or ``"serial"``.
@@ -95,12 +95,14 @@ def band(
     return make_band(fit, fit.queries(at), level, bias_corrected, MOMENTS if method == "sup_t" else TUBE)
 
 
-def make_band(fit: LinearSmoother, at: Any, level: float, bias_corrected: bool, parts: BandParts) -> Interval:
+def make_band(
+    fit: LinearSmoother, at: Any, level: float, bias_corrected: bool, parts: BandParts
+) -> Interval[FloatArray]:
     """`band`, computed from these parts; `at` is what they take."""
     check_level(level)
     chosen, covers = _chosen(fit, bias_corrected)
 
-    def two(columns: BoolArray) -> Interval:
+    def two(columns: BoolArray) -> Interval[FloatArray]:
         own, made = fit.responses(columns), []
         for one in (own.raised(), own) if bias_corrected else (own,):
             tail = float(ndtr(-parts.critical(one, at, level)))
@@ -118,7 +120,7 @@ def tube(
     method: str = "homoskedastic",
     *,
     bias_corrected: bool = False,
-) -> Interval:
+) -> Interval[FloatArray]:
     """``mhat(x) +- c sigma |l(x)|`` for all x between the smallest and the largest query, simultaneously.
 
     ``|l|^2 = sum_j l_j^2 / omega_j`` with the weights omega of the fit.  c solves ``P(c) = 1 - level`` of
@@ -262,7 +264,7 @@ def multiplier_bootstrap(
     draws: int = 1000,
     seed: int = 0,
     bias_corrected: bool = False,
-) -> Interval:
+) -> Interval[FloatArray]:
     """``mhat(x) +- c se(x)`` at all queries simultaneously (sup-t), c by a bootstrap of the largest t.
 
     A draw is ``max_x |t*(x)|`` with ``t* = (mhat* - E* mhat*) / se*`` of resampled responses; c is its level-quantile.  The

@@ -200,7 +200,7 @@ def percentile_t(
     draws: int = 999,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Interval:
+) -> Interval[FloatArray]:
     """``[mhat - t_high se, mhat - t_low se]``, with quantiles of ``t* = (mhat* - E* mhat*) / se*`` over the draws.
 
     The standard error is hc3 for `Wild` and hac for `MovingBlocks`, in the data and in each draw.

@@ -29,7 +29,7 @@ def corrected(smoother: LinearSmoother, order: int) -> LinearSmoother:
     return smoother.raised(correction(smoother.spec, order))
 
 
-def values(fit: LinearSmoother, at: Points, level: float, method: str, errors: str) -> Interval:
+def values(fit: LinearSmoother, at: Points, level: float, method: str, errors: str) -> Interval[FloatArray]:
     """Intervals of the regression function at the queries; "normal" without bias correction, but with quantiles of t."""
     if method not in METHODS:
         check_choice(method, f"method of intervals with errors={errors!r}", METHODS)
@@ -45,7 +45,7 @@ def values(fit: LinearSmoother, at: Points, level: float, method: str, errors: s
     return interval_around(estimate, half, fit.y, (low, high), size, tail, covers)
 
 
-def band(fit: LinearSmoother, at: Points, level: float, bias_corrected: bool, errors: str) -> Interval:
+def band(fit: LinearSmoother, at: Points, level: float, bias_corrected: bool, errors: str) -> Interval[FloatArray]:
     """Band of the regression function, or the smoothed target, at all queries at once."""
     check_level(level)
     fit, covers = (fit.raised(), REGRESSION_FUNCTION) if bias_corrected else (fit, SMOOTHED_TARGET)
@@ -56,7 +56,9 @@ def band(fit: LinearSmoother, at: Points, level: float, bias_corrected: bool, er
     return interval_around(rows @ fit.y, half, fit.y, (low, high), size, ndtr(-critical), covers)
 
 
-def derivative(fit: LinearSmoother, at: Points, level: float, order: tuple[int, ...], errors: str) -> Interval:
+def derivative(
+    fit: LinearSmoother, at: Points, level: float, order: tuple[int, ...], errors: str
+) -> Interval[FloatArray]:
     """Intervals of a derivative of the regression function at the queries."""
     check_level(level)
     fit = corrected(fit, sum(order))
@@ -84,7 +86,7 @@ def average_derivative(
     return _around(fit, mean @ fit.y, Noise(fit, errors).half_width(mean, level)), defined
 
 
-def contrast(fit: LinearSmoother, at: Points, other: Points, level: float, errors: str) -> Interval:
+def contrast(fit: LinearSmoother, at: Points, other: Points, level: float, errors: str) -> Interval[FloatArray]:
     """Intervals of the regression function at each query less that at the other one."""
     check_level(level)
     fit = fit.raised()
@@ -104,7 +106,7 @@ def _constant(fit: LinearSmoother) -> BoolArray:
     return np.asarray(fit.y.min(axis=0) == fit.y.max(axis=0))
 
 
-def _around(fit: LinearSmoother, estimate: FloatArray, half: FloatArray) -> Interval:
+def _around(fit: LinearSmoother, estimate: FloatArray, half: FloatArray) -> Interval[FloatArray]:
     half = np.where(_constant(fit), np.nan, half)
     return Interval(estimate, estimate - half, estimate + half, REGRESSION_FUNCTION)
 

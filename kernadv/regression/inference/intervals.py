@@ -42,7 +42,7 @@ class IntervalParts(NamedTuple):
 ENOUGH = 1.0 - 1e-9
 
 
-def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "auto") -> Interval:
+def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "auto") -> Interval[FloatArray]:
     """Interval of the method that suits the data.
 
     Errors are taken as independent.  For others ask a regressor: ``interval(X, errors="cluster")`` or ``"serial"``.
@@ -93,14 +93,16 @@ def interval(fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: s
     return make_interval(checked(fit), at, level, method, MOMENTS)
 
 
-def make_interval(fit: LinearSmoother, at: Any, level: float, method: str, parts: IntervalParts) -> Interval:
+def make_interval(
+    fit: LinearSmoother, at: Any, level: float, method: str, parts: IntervalParts
+) -> Interval[FloatArray]:
     """`interval`, computed from these parts; `at` is what they take."""
     check_choice(method, "method", METHODS)
     tail = 0.5 * (1.0 - check_level(level))
     if method == "normal":
         return parts.normal(fit, at, level)
 
-    def robust(columns: BoolArray) -> Interval:
+    def robust(columns: BoolArray) -> Interval[FloatArray]:
         own = fit.responses(columns)
         return of_places(own, at, tail, parts.robust(own, at, level))
 
@@ -109,7 +111,7 @@ def make_interval(fit: LinearSmoother, at: Any, level: float, method: str, parts
     if method in PROPORTIONS:
         return proportion_interval(fit.y, *parts.estimate_and_size(fit, at), tail, method, SMOOTHED_TARGET)
 
-    def two(columns: BoolArray) -> Interval:
+    def two(columns: BoolArray) -> Interval[FloatArray]:
         own = fit.responses(columns)
         sizes = (parts.estimate_and_size(one, at) for one in (own.raised(), own))
         return wider(*(proportion_interval(own.y, *size, tail, PROPORTION, REGRESSION_FUNCTION) for size in sizes))
@@ -126,7 +128,7 @@ def normal(
     derivative: tuple[int, ...] | None = None,
     neighbours: int = 3,
     lag: int | None = None,
-) -> Interval:
+) -> Interval[FloatArray]:
     """``mhat(x) +- z se(x)``.
 
     **Covers** the smoothed target E mhat(x); m(x) itself only if the bandwidth is so small that the bias is negligible.
@@ -166,7 +168,7 @@ def robust_bias_corrected(
     neighbours: int = 3,
     lag: int | None = None,
     reference: str = "t",
-) -> Interval:
+) -> Interval[FloatArray]:
     """The bias-corrected estimate -+ a quantile times its own standard error.
 
     **Covers** the regression function m(x), at boundaries too, with a bandwidth that suits the estimate itself.  The bias is
@@ -228,7 +230,7 @@ def robust_bias_corrected(
 
 def proportion(
     fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = PROPORTION, *, bias_corrected: bool = False
-) -> Interval:
+) -> Interval[FloatArray]:
     """Intervals from responses of two values, such as 0 and 1, n_eff = 1 / sum l_j^2 of them behind each estimate.
 
     Never empty, never outside the two values.  Where all responses in the window agree, one limit is their value, and the
@@ -292,7 +294,7 @@ def around(
     *,
     derivative: tuple[int, ...] | None = None,
     estimate: FloatArray | None = None,
-) -> Interval:
+) -> Interval[FloatArray]:
     """`interval_around` an estimate, by default that of the fit; for derivatives plainly ``estimate -+ half``."""
     at = fit.queries(at)
     if estimate is None:

@@ -35,7 +35,9 @@ def two_values(y: FloatArray) -> FloatArray:
     return pairs
 
 
-def by_column(y: FloatArray, two: Callable[[BoolArray], Interval], other: Callable[[BoolArray], Interval]) -> Interval:
+def by_column(
+    y: FloatArray, two: Callable[[BoolArray], Interval], other: Callable[[BoolArray], Interval]
+) -> Interval[FloatArray]:
     """The intervals of `two` for the columns (C,) bool of two values, those of `other` for the rest; both cover the same.
 
     NaN for columns whose responses are all the same, without a second value: their variance is unknown.
@@ -52,7 +54,7 @@ def by_column(y: FloatArray, two: Callable[[BoolArray], Interval], other: Callab
 
 def proportion_interval(
     y: FloatArray, estimate: FloatArray, size: FloatArray, tail: float | FloatArray, method: str, covers: str
-) -> Interval:
+) -> Interval[FloatArray]:
     """The interval around estimates (m, C) from n_eff = `size` (m,) responses of two values, to which they are clipped.
 
     `tail`, a number or (C,), is the chance of an error on one side.
@@ -79,7 +81,7 @@ def proportion_interval(
     return Interval(centre, low, high, covers)
 
 
-def wider(one: Interval, other: Interval) -> Interval:
+def wider(one: Interval, other: Interval) -> Interval[FloatArray]:
     """From the lower of the low limits to the higher of the high ones; `other` where `one` is undefined."""
     estimate = np.where(np.isnan(one.estimate), other.estimate, one.estimate)
     return Interval(estimate, np.fmin(one.low, other.low), np.fmax(one.high, other.high), one.covers)

@@ -65,7 +65,7 @@ def _find_extremes(
         start = ends[m]
 
 
-def of_places(fit: LinearSmoother, at: Any, tail: float, found: Interval) -> Interval:
+def of_places(fit: LinearSmoother, at: Any, tail: float, found: Interval) -> Interval[FloatArray]:
     """The interval, and where it is undefined that of the mean of the responses at the query itself, if these are enough.
 
     Their mean is unbiased, and its limits are those of Student's t: for x that takes few values, whose windows hold too few
@@ -127,7 +127,7 @@ def interval_around(
     size: FloatArray,
     tail: float | FloatArray,
     covers: str,
-) -> Interval:
+) -> Interval[FloatArray]:
     """``estimate -+ half``, or less one half and plus another, with two exceptions.
 
     * Where that is more than 100 times as wide as the range of the responses in its window: NaN.
