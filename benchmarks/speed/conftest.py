@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -14,6 +15,9 @@ import numba
 import pytest
 from threadpoolctl import threadpool_limits
 
+from benchmarks import RESULTS
+from benchmarks.speed.table import ratios
+
 CORES = os.cpu_count() or 1
 #: Versions that stand beside the numbers.
 PACKAGES = ("kernadv", "numpy", "numba", "polars", "pyarrow")
@@ -21,7 +25,7 @@ PACKAGES = ("kernadv", "numpy", "numba", "polars", "pyarrow")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--short``."""
-    parser.addoption("--short", action="store_true", help="leave out the cases that take minutes")
+    parser.addoption("--short", action="store_true", help="measure what is compared; the rest runs once, or not at all")
 
 
 @pytest.fixture
@@ -31,9 +35,15 @@ def full(request: pytest.FixtureRequest) -> None:
         pytest.skip("takes minutes")
 
 
+@pytest.fixture(scope="session")
+def compared() -> set[str]:
+    """The cases of the committed results that have a peer."""
+    return {case for case, _ in ratios(json.loads((RESULTS / "speed.json").read_text())["benchmarks"])}
+
+
 @pytest.fixture
-def measure(benchmark: Any) -> Callable[..., Any]:
-    """A function that measures a call and returns what it returned.
+def measure(benchmark: Any, request: pytest.FixtureRequest, compared: set[str]) -> Callable[..., Any]:
+    """A function that measures a call and returns what it returned; once in the short form, where nobody compares it.
 
     Parameters
     ----------
@@ -64,6 +74,8 @@ def measure(benchmark: Any) -> Callable[..., Any]:
     ) -> Any:
         benchmark.group, benchmark.name = case, by
         benchmark.extra_info.update(beside)
+        if request.config.getoption("--short") and case not in compared:
+            rounds, warm_up = 1, 0
         with pinned(threads):
             return benchmark.pedantic(call, setup=setup, rounds=rounds, warmup_rounds=warm_up)
 

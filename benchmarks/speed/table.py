@@ -11,9 +11,9 @@ SLACK = 3.0
 Rows = list[dict[str, Any]]
 
 
-def seconds(row: dict[str, Any]) -> float:
-    """Median time of the whole: where a part was measured, that many times longer."""
-    return float(row["stats"]["median"] * row["extra_info"].get("times", 1))
+def seconds(row: dict[str, Any], of: str = "median") -> float:
+    """Median time of the whole, or another of its statistics: where a part was measured, that many times longer."""
+    return float(row["stats"][of] * row["extra_info"].get("times", 1))
 
 
 def cases(rows: Rows) -> list[tuple[str, Rows]]:
@@ -24,12 +24,15 @@ def cases(rows: Rows) -> list[tuple[str, Rows]]:
 
 
 def ratios(rows: Rows) -> dict[tuple[str, str], float]:
-    """How many times as long as the fastest of ours each peer takes, by case and peer."""
+    """How many times as long as the fastest of ours each peer takes, by case and peer; of each, the fastest round.
+
+    Others on the machine make rounds slower, never faster.
+    """
     found = {}
     for case, measured in cases(rows):
-        ours = [seconds(row) for row in measured if row["name"].startswith("kernadv")]
+        ours = [seconds(row, "min") for row in measured if row["name"].startswith("kernadv")]
         peers = [row for row in measured if not row["name"].startswith("kernadv")]
-        found |= {(case, row["name"]): seconds(row) / min(ours) for row in peers if ours}
+        found |= {(case, row["name"]): seconds(row, "min") / min(ours) for row in peers if ours}
     return found
 
 

@@ -47,6 +47,7 @@ def test_audit(measure, tmp_path):
     measure(case, "kernadv", call, 3, target="< 6 s")
 
 
+@pytest.mark.usefixtures("full")
 @pytest.mark.parametrize(("prompts", "steps", "group", "target"), [(1, 20_000, 2, "< 10 s"), (4, 5000, 4, "< 3 s")])
 def test_long_audit(measure, tmp_path, prompts, steps, group, target):
     """Few prompts and many steps, where each step costs a constant time."""
