@@ -1,6 +1,6 @@
 """The default estimator beside the floor, the posterior mean under the true law, on every simulated cell.
 
-    python -m benchmarks.floor [--seeds 20] [--workers 2] [--short]
+    python -m benchmarks.floor [--seeds 20] [--jobs 2] [--short]
 
 Writes results/floor.md and results/floor.parquet (each run's errors, by seed): about 40 minutes of two cores for 20 seeds.
 `--short` runs a few cells once, in less than a minute, prints the table and writes nothing.
@@ -36,11 +36,11 @@ FIRST = 20
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--short", action="store_true")
     options = parser.parse_args()
     chosen, seeds = (SHORT, 1) if options.short else (FULL, options.seeds)
-    table = measure(seeds, options.workers, **chosen)
+    table = measure(seeds, options.jobs, **chosen)
     text = markdown(table, seeds, least_sample(table))
     print(text)
     if not options.short:

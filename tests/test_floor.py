@@ -62,7 +62,7 @@ def test_the_command_in_short(monkeypatch, capsys):
     few = {"processes": ["flat"], "schedules": ["epochs"], "batches": [4]}
     monkeypatch.setattr(floor, "SHORT", few)
     monkeypatch.setattr(floor, "RESULTS", Path("/nowhere"))
-    monkeypatch.setattr(sys, "argv", ["floor", "--short", "--workers", "1"])
+    monkeypatch.setattr(sys, "argv", ["floor", "--short", "--jobs", "1"])
     floor.main()
     shown = capsys.readouterr().out
     assert "1 paired run a cell" in shown
