@@ -83,7 +83,7 @@ def fuzzed(
         with np.errstate(all="ignore"):
             x = DESIGNS[design](rng, (n, d))
             y = RESPONSES[response](rng, x[:, 0])
-        how, said = (model or _model)(rng)
+        how, said = model(rng) if model else _with_options(rng, *_model(rng))
         weights = [None, rng.random(n) + 0.1, rng.choice([0.0, 1.0, 2.0], n), np.full(n, 1e-300)][
             rng.choice(4, p=[0.6, 0.2, 0.15, 0.05])
         ]
@@ -122,6 +122,18 @@ def _model(rng: np.random.Generator) -> tuple[Any, str]:
     return KNeighborsSmoother(
         k, degree=degree, kernel=kernel, ties=ties
     ), f"KNeighborsSmoother({k}, {degree}, {kernel!r}, {ties!r})"
+
+
+def _with_options(rng: np.random.Generator, how: Any, said: str) -> tuple[Any, str]:
+    """The regressor with what it does about empty windows, outliers and missing values drawn, and its name."""
+    drawn = {
+        "empty": str(rng.choice(["nan", "nan", "nearest", "widen", "raise"])),
+        "fall_back": bool(rng.integers(2)),
+        "robust_steps": int(rng.choice([0, 0, 0, 2])),
+        "missing": str(rng.choice(["raise", "drop"])),
+    }
+    options = {name: value for name, value in drawn.items() if name in how.get_params()}
+    return how.set_params(**options), f"{said}, {options}"
 
 
 def _fitted(row: Row, how: Any, x: np.ndarray, y: np.ndarray, weights: Any, said: str) -> bool:
