@@ -540,7 +540,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Returns
         -------
         Interval
-            `estimate`, `low` and `high`, each like the result of `predict`; NaN, with a warning, without an estimate.
+            `estimate`, `low` and `high`, each like the result of `predict`; NaN, with a warning, without an estimate,
+            or where the interval would be 100 times as wide as the range of the responses.
 
         Raises
         ------

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -25,13 +26,14 @@ _limit: Any = None
 def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Map in threads: compiled loops and most of numpy release the interpreter.  A nested call is a plain loop.
 
-    Meanwhile BLAS uses one thread in each of them, so that they do not compete for cores.
+    Meanwhile BLAS uses one thread in each of them, so that they do not compete for cores.  What the caller set for itself,
+    as ``np.errstate``, holds in them too.
     """
     workers = min(numba.config.NUMBA_NUM_THREADS, len(items))
     if workers < 2 or getattr(_here, "busy", False):
         return [function(item) for item in items]
     with _one_blas_thread(), ThreadPoolExecutor(workers, initializer=_enter) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(lambda own, item: own.run(function, item), [copy_context() for _ in items], items))
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def test_equal_calls_and_permuted_rows_agree(selector):
 
 
 @every_selector
-@pytest.mark.parametrize(("factor", "shift"), [(7.3, 0.0), (1e-6, 0.0), (1.0, 250.0)])
+@pytest.mark.parametrize(("factor", "shift"), [(7.3, 0.0), (1e-6, 0.0), (1e100, 0.0), (1.0, 250.0)])
 def test_scale_and_shift_of_x(selector, factor, shift):
     x, y, weights = sample()
     first = selector.select(LinearSmoother(LINE, x, y, weights))

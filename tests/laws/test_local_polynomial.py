@@ -1,6 +1,8 @@
 """Local polynomials against dense weighted least squares, over kernels, degrees, dimensions and sides."""
 
 import math
+import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -215,6 +217,24 @@ def test_sums_over_windows(kernel, dimensions, kind):
     assert not got[-1].any()
 
 
+def test_a_point_far_from_all_others_costs_no_more():
+    """Its window spans millions of rows, of which few hold points."""
+    rng = np.random.default_rng(0)
+    x = rng.random((80, 4))
+    x[40, 1:] = 1e6
+    x = x[np.argsort(x[:, 0])]
+    far = x[:, 1] > 1
+    scale = np.where(far, 2e6, 0.2)
+    kernel, channels = KERNELS["tricube"], np.ones((1, 80))
+    window_moments(x, channels, x[:2], kernel, 1)  # compiles
+    began = time.process_time()
+    got = window_moments(x, channels, x, kernel, 1, scale=scale)
+    assert time.process_time() - began < 1
+    w = np.prod(kernel.profile((x[None] - x[:, None]) / scale[:, None, None]), axis=2)
+    assert (w[far] > 0).all()
+    np.testing.assert_allclose(got[:, 0, 0], w.sum(1), rtol=1e-12)
+
+
 def test_threads_agree_with_one_thread():
     """Inside `in_parallel` everything runs in one thread; the digits are those of several, whatever the path."""
     rng = np.random.default_rng(0)
@@ -224,6 +244,16 @@ def test_threads_agree_with_one_thread():
             run = lambda _, x=x, v=v, d=d, name=name: local_moments(x, v, x, np.full(d, 0.3), KERNELS[name], 2)
             for inside in in_parallel(run, range(2)):
                 np.testing.assert_allclose(inside, run(0), rtol=1e-10, atol=1e-10 * n)
+
+
+def test_threads_keep_what_the_caller_set():
+    """A warning that the caller wants ignored, or raised, is so in the threads."""
+    overflow = lambda _: np.full(2, 1e300) * 1e300
+    with np.errstate(over="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        in_parallel(overflow, range(2))
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        in_parallel(overflow, range(2))
 
 
 def test_blas_has_its_threads_back():

@@ -138,6 +138,15 @@ def test_contrasts():
     assert (same.high == 0.0).all()
 
 
+def test_contrasts_that_tell_nothing():
+    """Far out, a window widened to the nearest points: NaN where the interval would be 100 ranges wide."""
+    model = LocalLinear(0.1, empty="widen").fit(X, Y)
+    with pytest.warns(EmptyWindowWarning):
+        got = model.contrast([[0.5], [50.0]], [[0.4], [0.4]])
+    assert np.isnan(got.low).tolist() == [False, True]
+    assert got.high[0] - got.low[0] < 2.0
+
+
 def test_levels_of_a_factor():
     """lambda = 0: independent fits, whose variances add; the shift of the second level is found."""
     kind = np.repeat(["a", "b"], 45)
@@ -298,6 +307,15 @@ def test_bad_input(ask, message):
     with pytest.raises((ValueError, TypeError), match=message):
         ask(fit)
     np.testing.assert_array_equal(fit.predict(AT), before)
+
+
+def test_serial_errors_of_a_single_pair():
+    """Only two rows, in one place, have residuals: there is nothing along x to learn a correlation from."""
+    x, y = np.array([[0.6], [0.4], [0.8], [0.9], [0.4]]), np.array([0.7, -0.1, 0.1, -1.3, -0.4])
+    fit = KNeighborsSmoother(1, ties="distinct").fit(x, y)
+    with pytest.warns(EmptyWindowWarning):
+        got = fit.interval(x, errors="serial")
+    assert np.isnan(got.low).tolist() == [True, False, True, True, False]
 
 
 def test_serial_errors_need_an_order():

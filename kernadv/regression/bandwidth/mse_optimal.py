@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -83,7 +84,7 @@ class MSEOptimal(Selector):
         sample = prepare_curve(self.name, smoother, degrees=(0, 1, 2, 3))
         queries = sample.shifted(smoother, at)[:, 0]
         return _interpolated(
-            lambda c: self.at(sample, c), sample, queries, self.knots, "direct plug-in of the pointwise MSE"
+            lambda unit: partial(self.at, unit), sample, queries, self.knots, "direct plug-in of the pointwise MSE"
         )
 
     def at(self, sample: Ordered, centre: float) -> float:
@@ -132,15 +133,20 @@ class MSERule(Selector):
     def select(self, smoother: LinearSmoother, at: FloatArray | None = None) -> Selection:
         """A bandwidth (m, 1) at the queries, by default the design points; see `Selector.select`."""
         sample = prepare_curve(self.name, smoother, degrees=(1,))
-        n, own, span, side = len(sample.x), _pilot(sample), float(sample.span[0]), sample.spec.kernel.one_sided
+        n, side = len(sample.x), sample.spec.kernel.one_sided
         _, _, noise = quartic(sample)
 
-        def rule(centre: float) -> float:
-            near = int((np.abs(sample.x[:, 0] - centre) <= own).sum())
-            second = _window(sample, centre, span, 4).coefficients[2] / span**2  # m'' / 2
-            bias = (2.0 * side.ll_bias) ** 2 * float((second**2).sum())
-            density = max(near, 1) / (2.0 * n * own)
-            return float((side.ll_variance * noise / density / (4.0 * n * bias)) ** 0.2) if bias > 0.0 else np.inf
+        def rule(unit: Ordered) -> Callable[[float], float]:
+            own = _pilot(unit)
+
+            def at_one(centre: float) -> float:
+                near = int((np.abs(unit.x[:, 0] - centre) <= own).sum())
+                second = _window(unit, centre, 1.0, 4).coefficients[2]  # m'' / 2
+                bias = (2.0 * side.ll_bias) ** 2 * float((second**2).sum())
+                density = max(near, 1) / (2.0 * n * own)
+                return float((side.ll_variance * noise / density / (4.0 * n * bias)) ** 0.2) if bias > 0.0 else np.inf
+
+            return at_one
 
         queries = sample.shifted(smoother, at)[:, 0]
         return _interpolated(rule, sample, queries, self.knots, "rule of thumb of the pointwise MSE")
@@ -205,21 +211,30 @@ def _pilot(sample: Ordered) -> float:
 
 
 def _interpolated(
-    rule: Callable[[float], float], sample: Ordered, queries: FloatArray, knots: int, criterion: str
+    rule: Callable[[Ordered], Callable[[float], float]],
+    sample: Ordered,
+    queries: FloatArray,
+    knots: int,
+    criterion: str,
 ) -> Selection:
-    """Result of a rule for one query: at each of them, or interpolated log-linearly between `knots` quantiles of them."""
+    """Result of a rule for one query: at each of them, or interpolated log-linearly between `knots` quantiles of them.
+
+    The rule is made from the sample, and called, in units of the range of the design: powers of any x then stay numbers.
+    """
+    span = float(sample.span[0])
+    unit, queries = replace(sample, x=sample.x / span), queries / span
     places = np.unique(queries)
     if len(places) > knots:
         places = np.unique(np.quantile(places, np.linspace(0.0, 1.0, knots)))
-    low, high = (float(bound[0]) for bound in sample.bounds())
-    varies = bool(sample.variance.any())
-    raw = np.array([rule(float(c)) if varies else np.inf for c in places])
+    low, high = (float(bound[0]) for bound in unit.bounds())
+    at_one, varies = rule(unit), bool(sample.variance.any())
+    raw = np.array([at_one(float(c)) if varies else np.inf for c in places])
     kept = np.clip(raw, low, high)
     between = np.exp(np.interp(queries, places, np.log(kept)))
     exact = np.minimum(np.searchsorted(places, queries), len(places) - 1)
-    bandwidth = np.where(places[exact] == queries, kept[exact], between)[:, None]
+    bandwidth = span * np.where(places[exact] == queries, kept[exact], between)[:, None]
     outside, straight = bool((raw != kept).any()), bool((raw >= high).all())
-    return Selection(bandwidth, np.array([[np.median(kept)]]), np.full(1, np.nan), criterion, outside, straight)
+    return Selection(bandwidth, np.array([[span * np.median(kept)]]), np.full(1, np.nan), criterion, outside, straight)
 
 
 class _Window(NamedTuple):

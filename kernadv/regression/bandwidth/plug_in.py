@@ -81,7 +81,8 @@ class PlugIn(Selector):
         sample = prepare_curve(self.name, smoother)
         x, cut = sample.x[:, 0], int(self.trim * len(sample.x))
         kept = slice(int(np.searchsorted(x, x[cut])), int(np.searchsorted(x, x[len(x) - 1 - cut], "right")))
-        bandwidth = self.gaussian(sample.x[kept, 0], sample.y[kept], sample.weights[kept])
+        span = float(sample.span[0])  # in its units, so that powers of any x stay numbers
+        bandwidth = span * self.gaussian(sample.x[kept, 0] / span, sample.y[kept], sample.weights[kept])
         return sample.kept(bandwidth * from_gaussian(sample.spec.kernel), "direct plug-in rule")
 
     def gaussian(self, x: FloatArray, y: FloatArray, weights: FloatArray) -> float:

@@ -88,14 +88,13 @@ class QuarticRule(Selector):
         u, c, variance = quartic(sample)
         if len(np.unique(u)) < 6:
             raise ArgumentError(f"{self.name} needs at least 6 distinct x, got {len(np.unique(u))}; use leave_one_out")
-        half = float(sample.span[0]) / 2.0
         inner = np.abs(u) <= 1.0 - 2.0 * self.boundary
-        second = np.polynomial.legendre.legval(u[inner], np.polynomial.legendre.legder(c, 2)) / half**2  # (C, n)
+        second = np.polynomial.legendre.legval(u[inner], np.polynomial.legendre.legder(c, 2))  # (C, n)
         curvature = float((second**2 @ sample.weights[inner]).sum())
-        width = 2.0 * half * (1.0 - 2.0 * self.boundary)
-        straight = curvature * half**4 <= 1e-20 * float(sample.variance.sum()) * len(u)
+        width = 2.0 * (1.0 - 2.0 * self.boundary)
+        straight = curvature <= 1e-20 * float(sample.variance.sum()) * len(u)
         bandwidth = np.inf if straight else canonical(sample.spec.kernel) * (variance * width / curvature) ** 0.2
-        return sample.kept(float(bandwidth), "quartic rule of thumb")
+        return sample.kept(float(bandwidth) * float(sample.span[0]) / 2.0, "quartic rule of thumb")
 
 
 def quartic(sample: Ordered) -> tuple[FloatArray, FloatArray, float]:

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from kernadv._errors import check_choice, check_level
 from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval
 from kernadv.regression.inference.functionals import Noise
-from kernadv.regression.inference.window import in_window, interval_around
+from kernadv.regression.inference.window import WIDEST, in_window, interval_around
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, correction
 from kernadv.typing import BoolArray, FloatArray
@@ -87,13 +87,14 @@ def average_derivative(
 
 
 def contrast(fit: LinearSmoother, at: Points, other: Points, level: float, errors: str) -> Interval[FloatArray]:
-    """Intervals of the regression function at each query less that at the other one."""
+    """Intervals of the regression function at each query less that at the other; NaN where they say nothing."""
     check_level(level)
     fit = fit.raised()
     noise = Noise(fit, errors)
     estimate, half = _empty(fit, at), _empty(fit, at)
     for (block, rows), (_, others) in zip(fit.hat_blocks(at), fit.hat_blocks(other), strict=True):
         estimate[block], half[block] = (rows - others) @ fit.y, noise.half_width(rows - others, level)
+    half[2.0 * half > WIDEST * np.ptp(fit.y, axis=0)] = np.nan
     return _around(fit, estimate, half)
 
 

@@ -286,6 +286,8 @@ class Serial:
         if highest < 1 or seen[0] <= 0.0:
             return np.empty(0)
         expected = self._expected(highest)
+        if expected[0, 0] <= 0.0:  # no residual, but for rounding errors
+            return np.empty(0)
         partial = self._matched(seen, expected, highest)[1]
         gain = self._size * np.cumsum(np.log1p(-(partial**2))) + 2.0 * np.arange(1, highest + 1)
         order = int(gain.argmin()) + 1 if gain.min() < 0.0 else 0

@@ -171,24 +171,31 @@ def _collect(
                 first[i - 1] = int(min(max(low, 0.0), float(cells[i - 1])))
                 last[i - 1] = int(max(min(high, float(cells[i - 1] - 1)), -1.0))
         begins, finishes = at[m, 0] - radius[m], at[m, 0] if past else at[m, 0] + radius[m]
-        for one in range(first[0], last[0] + 1):
-            for two in range(first[1], last[1] + 1):
-                base = (one * cells[1] + two) * cells[2]
-                row = np.searchsorted(key, base + first[2])
-                while row < len(key) and key[row] <= base + last[2]:
-                    low_point, high_point = start[row], start[row + 1]
-                    row += 1
-                    j = low_point + np.searchsorted(x[low_point:high_point, 0], begins)
-                    while j < high_point and x[j, 0] <= finishes:
-                        inside = True
-                        for i in range(1, dimensions):
-                            inside = inside and abs(x[j, i] - at[m, i]) <= radius[m]
-                        if inside:
-                            for i in range(dimensions):
-                                u[i, count] = (x[j, i] - at[m, i]) / unit[m]
-                            point[count] = j
-                            count += 1
-                        j += 1
+        row = np.searchsorted(key, (first[0] * cells[1] + first[1]) * cells[2] + first[2])
+        while row < len(key):  # from non-empty row to non-empty row, over those that the window does not reach
+            one, two, three = key[row] // (cells[1] * cells[2]), key[row] // cells[2] % cells[1], key[row] % cells[2]
+            if one > last[0]:
+                break
+            next_one, next_two = one + (two > last[1]), two + (three > last[2])
+            if two < first[1] or two > last[1]:
+                row += np.searchsorted(key[row:], (next_one * cells[1] + first[1]) * cells[2] + first[2])
+                continue
+            if three < first[2] or three > last[2]:
+                row += np.searchsorted(key[row:], (one * cells[1] + next_two) * cells[2] + first[2])
+                continue
+            low_point, high_point = start[row], start[row + 1]
+            row += 1
+            j = low_point + np.searchsorted(x[low_point:high_point, 0], begins)
+            while j < high_point and x[j, 0] <= finishes:
+                inside = True
+                for i in range(1, dimensions):
+                    inside = inside and abs(x[j, i] - at[m, i]) <= radius[m]
+                if inside:
+                    for i in range(dimensions):
+                        u[i, count] = (x[j, i] - at[m, i]) / unit[m]
+                    point[count] = j
+                    count += 1
+                j += 1
         ends[m] = count
     return len(at)
 
