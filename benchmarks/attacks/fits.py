@@ -176,7 +176,7 @@ def _ask(row: Row, how: Any, x: np.ndarray, y: np.ndarray, rng: np.random.Genera
         with np.errstate(all="ignore"):
             wide = answer.high - answer.low
             known = np.isfinite(wide)
-            if bounded and (wide[known] > WIDEST * size + 1e-9 * np.abs(y).max()).any():
+            if bounded and (wide[known] > WIDEST * size + 1e-6 * np.abs(y).max()).any():
                 row.fail(f"{name} wider than {WIDEST:g} ranges", said)
             if (wide[known] < 0).any():
                 row.fail(f"{name}: the upper end lies below the lower one", said)
