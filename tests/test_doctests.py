@@ -4,17 +4,28 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
+import sys
+from pathlib import Path
 
 import pytest
 
 import kernadv
-from kernadv.regression import inference
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+sys.path.insert(0, str(DOCS / "_ext"))
+from public import expected, modules
 
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(kernadv.__path__, "kernadv.")
     if not module.name.endswith("__main__")
 )
+PARSER = doctest.DocTestParser()
+REFERENCE = modules((DOCS / "reference" / "index.md").read_text(encoding="utf-8"))
+NAMES = {module: sorted(expected(module)) for module in REFERENCE}
+#: Whose classes are used by the other modules more than by people.
+INNER = {"kernadv.pooling", "kernadv.moments", "kernadv.history", "kernadv.groups", "kernadv.typing"}
 
 
 def examples(name):
@@ -46,8 +57,22 @@ def test_a_wrong_example_is_found():
     assert doctest.DocTestRunner().run(test, out=lambda text: None).failed == 1
 
 
-def test_inference_has_examples():
-    """Each public function and each bootstrap scheme shows a call."""
-    shown = {test.name.rpartition(".")[2] for name in MODULES if ".regression." in name for test in examples(name)}
-    public = {name for name in inference.__all__ if inspect.isfunction(getattr(inference, name))}
-    assert public | {"Wild", "MovingBlocks"} <= shown
+def shown(name):
+    """Whether a public name has an example: its own, or for a method in that of its class or of a class above."""
+    found = importlib.import_module(next(module for module in REFERENCE if name in NAMES[module]))
+    owners = []
+    for part in name.removeprefix(f"{found.__name__}.").split("."):
+        owners = list(inspect.getmro(found)) if inspect.isclass(found) else []
+        found = inspect.getattr_static(found, part) if owners else getattr(found, part)
+    found = found.fget if isinstance(found, property) else found
+    inside = [example.source for owner in owners for example in PARSER.get_examples(owner.__doc__ or "")]
+    return bool(PARSER.get_examples(inspect.getdoc(found) or "")) or any(
+        re.search(rf"\.{part}\b", source) for source in inside
+    )
+
+
+@pytest.mark.parametrize("module", REFERENCE)
+def test_every_public_name_has_an_example(module):
+    """Of the inner modules every function and class, elsewhere every method as well."""
+    names = [name for name in NAMES[module] if module not in INNER or name.count(".") == module.count(".") + 1]
+    assert not "\n".join(name for name in names if not shown(name))
