@@ -34,7 +34,18 @@ TAIL = 1e-12
 
 class Retention(NamedTuple):
     """The part of a prompt's history that can still matter: a visit is kept if it is among the latest `visits`, or if its
-    step is at least `oldest` and at least the prompt's newest step minus `span`."""
+    step is at least `oldest` and at least the prompt's newest step minus `span`.
+
+    Examples
+    --------
+    >>> from kernadv.clock import Steps
+    >>> from kernadv.kernels import get
+    >>> kept = Steps(20).retention(100, get("triangular"), late=0)
+    >>> kept.oldest, kept.visits  # at step 100 what is older than step 81 has left the window for good
+    (81, 0)
+    >>> kept.clamped() == kept
+    True
+    """
 
     oldest: int
     span: int
@@ -49,7 +60,21 @@ KEEP_ALL = Retention(-UNBOUNDED, UNBOUNDED, 0)
 
 
 class Bandwidth(ABC):
-    """A rule for the half-width, in steps, of the window that looks back from a step."""
+    """A rule for the half-width, in steps, of the window that looks back from a step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.clock import Relative, Steps, Visits
+    >>> from kernadv.kernels import get
+    >>> third_last = lambda k: np.array([7.0])  # of one query: its k-th latest visit was 7 steps ago
+    >>> for rule in (Steps(20), Relative(0.1), Visits(3)):
+    ...     kept = rule.retention(50, get("triangular"), late=0)
+    ...     print(rule.label, rule.half_width(np.array([50]), third_last), kept.visits)
+    w=20 [20.] 0
+    h=0.1 [5.] 0
+    k=3 [7.] 3
+    """
 
     @abstractmethod
     def half_width(self, step: IntArray, visit_lag: VisitLag) -> FloatArray:
@@ -78,6 +103,13 @@ class Steps(Bandwidth):
     ------
     ArgumentError
         If width is not positive.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> from kernadv.clock import Steps
+    >>> KernelValueEstimator(bandwidth=Steps(20)).bandwidth.label
+    'w=20'
     """
 
     width: float
@@ -127,6 +159,13 @@ class Relative(Bandwidth):
     References
     ----------
     Kernelized Advantage Estimation, arXiv 2604.28005, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.clock import Relative
+    >>> Relative(0.1, floor=2.0).half_width(np.array([10, 100]), None)
+    array([ 2., 10.])
     """
 
     h: float
@@ -174,6 +213,13 @@ class Visits(Bandwidth):
     ------
     ArgumentError
         If k is not a whole number >= 1 or floor is below 1 or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.clock import Visits
+    >>> Visits(10).half_width(np.array([100]), lambda k: np.array([4.0 * k]))  # visited every 4 steps
+    array([40.])
     """
 
     k: int

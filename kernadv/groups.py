@@ -45,6 +45,14 @@ class Groups(NamedTuple):
         Number of traces with a reward.
     s, ss : (N,) float64
         Sum of the rewards and sum of the squared rewards.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.groups import Groups
+    >>> groups = Groups(np.array([0, 0]), np.array([1, 2]), np.array([4, 4]), np.array([1.0, 4.0]), np.array([1.0, 4.0]))
+    >>> groups.mean, groups.noise  # of 4 traces each: one success, then four
+    (array([0.25, 1.  ]), array([0.25, 0.  ]))
     """
 
     prompt: IntArray
@@ -153,6 +161,15 @@ def aggregate(prompt: IntArray, step: IntArray, n: IntArray, s: FloatArray, ss: 
     ----------
     prompt, step, n, s, ss : (M,) arrays
         Partial sums in any order; a single reward z is the row (1, z, z^2).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.groups import aggregate
+    >>> prompt, step, reward = np.array([1, 0, 1]), np.array([5, 5, 5]), np.array([1.0, 0.0, 0.0])
+    >>> groups = aggregate(prompt, step, np.ones(3, np.int64), reward, reward**2)
+    >>> groups.prompt, groups.n, groups.s
+    (array([0, 1]), array([1, 2]), array([0., 1.]))
     """
     if not len(prompt):
         empty = np.empty(0, np.int64)

@@ -52,6 +52,13 @@ class OneSided(NamedTuple):
     References
     ----------
     Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, chapter 3.
+
+    Examples
+    --------
+    >>> from kernadv.kernels import get
+    >>> constants = get("uniform").one_sided  # a mean lags half a window behind; a line costs four times its variance
+    >>> constants.nw_bias, round(constants.ll_variance / constants.nw_variance, 6)
+    (-0.5, 4.0)
     """
 
     nw_bias: float
@@ -72,6 +79,26 @@ class Kernel(ABC):
     closed : bool
         True if K is positive at the edge of its support (uniform): a point at a distance of exactly one bandwidth then
         counts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.kernels import get
+    >>> kernel = get("epanechnikov")  # 1 - u^2
+    >>> kernel.name, kernel.support, kernel.edge < 1.0, kernel.zero_beyond
+    ('epanechnikov', 1.0, True, 1.0)
+    >>> kernel.profile(np.array([-0.5, 0.0, 1.0])), kernel.slope(np.array([0.5])), kernel.formula(0.5, np)
+    (array([0.75, 1.  , 0.  ]), array([-1.]), 0.75)
+    >>> round(kernel.moment(0), 4), round(kernel.square_moment(0), 4)  # the integrals of K and K^2 over [0, 1]
+    (0.6667, 0.5333)
+    >>> round(kernel.roughness, 4), round(kernel.second_moment, 4)  # of the density: 3/5 and 1/5
+    (0.6, 0.2)
+    >>> kernel.reach(20.0)  # the last of whole steps with a weight
+    array(19)
+    >>> round(kernel.one_sided.nw_bias, 4)  # at the end of the data
+    -0.375
+    >>> kernel.triton_profile() is not None  # there is code for a GPU
+    True
     """
 
     support: float = 1.0
@@ -217,6 +244,15 @@ class Power(Kernel):
         1 or more.
     exponent : int
         0 or more.
+
+    Examples
+    --------
+    >>> from kernadv.kernels import KERNELS, Power
+    >>> tricube = Power("tricube", power=3, exponent=3)
+    >>> tricube == KERNELS["tricube"], tricube.closed, tricube.degree
+    (True, False, 9)
+    >>> tricube.coefficients  # 1 - 3 u^3 + 3 u^6 - u^9
+    array([ 1.,  0.,  0., -3.,  0.,  0.,  3.,  0.,  0., -1.])
     """
 
     label: str
@@ -288,6 +324,13 @@ class Exponential(Kernel):
     ------
     ArgumentError
         If rho is not strictly between 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.kernels import Exponential
+    >>> Exponential(0.5).profile(np.arange(4.0))
+    array([1.   , 0.5  , 0.25 , 0.125])
     """
 
     rho: float = math.exp(-1.0)
@@ -333,7 +376,14 @@ class Exponential(Kernel):
 
 @dataclass(frozen=True)
 class Gaussian(Kernel):
-    """``K(u) = exp(-u^2 / 2)``: the bandwidth is the standard deviation."""
+    """``K(u) = exp(-u^2 / 2)``: the bandwidth is the standard deviation.
+
+    Examples
+    --------
+    >>> from kernadv.kernels import Gaussian
+    >>> Gaussian().second_moment, round(Gaussian().roughness, 4)  # 1 and 1 / (2 sqrt(pi))
+    (1.0, 0.2821)
+    """
 
     support = math.inf
 
@@ -370,7 +420,14 @@ class Gaussian(Kernel):
 
 @dataclass(frozen=True)
 class Cosine(Kernel):
-    """``K(u) = cos(pi u / 2)`` on [-1, 1]."""
+    """``K(u) = cos(pi u / 2)`` on [-1, 1].
+
+    Examples
+    --------
+    >>> from kernadv.kernels import Cosine
+    >>> round(Cosine().moment(0), 4)  # 2 / pi
+    0.6366
+    """
 
     @property
     def name(self) -> str:
@@ -409,7 +466,15 @@ def _cosine_moment(k: int, a: float) -> float:
 
 @dataclass(frozen=True)
 class FromFunction(Kernel):
-    """The kernel of `Kernel.from_function`."""
+    """The kernel of `Kernel.from_function`.
+
+    Examples
+    --------
+    >>> from kernadv.kernels import Kernel
+    >>> steep = Kernel.from_function(lambda u: 2 ** -(u**2), support=float("inf"), name="steep")
+    >>> type(steep).__name__, steep.name
+    ('FromFunction', 'steep')
+    """
 
     function: Callable[[Any], Any]
     label: str
@@ -499,6 +564,12 @@ def get(kernel: str | Kernel) -> Kernel:
     ------
     ArgumentError
         If the name is unknown; the message lists the known ones.
+
+    Examples
+    --------
+    >>> from kernadv.kernels import get
+    >>> get("tricube")
+    Power(label='tricube', power=3, exponent=3)
     """
     if isinstance(kernel, Kernel):
         return kernel

@@ -80,6 +80,13 @@ def rolling_reuse(n: int, block: int, reuse: int, seed: int | Sequence[int] | No
         ``S = passes * (n // m) - reuse + 1`` with ``m = block / reuse``; the first batch is all new.  The m prompts
         that enter together leave together.  A batch holds no prompt twice, also where two passes meet, if
         ``n >= 2 * block``: prompts that are still there enter the next pass last.
+
+    Examples
+    --------
+    >>> rolling_reuse(4, 2, 2, seed=None)  # each prompt twice, one new a batch
+    array([[0, 1],
+           [1, 2],
+           [2, 3]])
     """
     n, block, reuse, passes = _counts(n=n, block=block, reuse=reuse, passes=passes)
     _check_fits(n, block)
@@ -106,6 +113,12 @@ class RevisitGap(NamedTuple):
         Steps since the prompt's last visit, over the other visits; NaN if there are none.
     visits : float
         Mean number of visits a prompt.
+
+    Examples
+    --------
+    >>> gap = revisit_gap([["a", "b"], ["c", "d"], ["a", "c"]])
+    >>> gap.first_visits, gap.mean, gap.visits
+    (0.6666666666666666, 1.5, 1.5)
     """
 
     first_visits: float

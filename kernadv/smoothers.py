@@ -41,6 +41,16 @@ class Estimate(NamedTuple, Generic[ArrayType]):
         undefined.
     defined : (...,) bool
         False where no observation has weight.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> est = KernelValueEstimator()
+    >>> est.advantages(["a", "a"], [1.0, 0.0], step=1)
+    array([ 1., -1.])
+    >>> estimate = est.values(["a", "a"], [1.0, 1.0], step=2)
+    >>> estimate.value.round(2), estimate.defined
+    (array([0.61, 0.61]), array([ True,  True]))
     """
 
     value: ArrayType
@@ -65,6 +75,18 @@ def nadaraya_watson(moments: Moments, xp: Any = np) -> Estimate:
     References
     ----------
     Nadaraya (1964); Watson (1964).  Kish (1965) for n_eff.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.moments import Moments
+    >>> from kernadv.smoothers import nadaraya_watson
+    >>> weight, lag, y = np.array([1.0, 0.5]), np.array([0.0, -2.0]), np.array([1.0, 0.0])
+    >>> w2 = weight**2
+    >>> sums = [weight @ lag**k for k in range(3)] + [weight @ (lag**k * y) for k in range(2)]
+    >>> moments = Moments(*sums, *(w2 @ lag**k for k in range(3)), weight @ y**2)
+    >>> round(float(nadaraya_watson(moments).value), 4), round(float(nadaraya_watson(moments).n_eff), 4)
+    (0.6667, 1.8)
     """
     defined = moments.s0 > UNDERFLOW
     s0 = xp.where(defined, moments.s0, 1.0)
@@ -99,6 +121,18 @@ def local_linear(moments: Moments, xp: Any = np) -> Estimate:
     References
     ----------
     Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, sections 2.3 and 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.moments import Moments
+    >>> from kernadv.smoothers import local_linear
+    >>> weight, lag = np.array([1.0, 0.5, 0.25]), np.array([-1.0, -2.0, -3.0])
+    >>> y, w2 = 0.5 + 0.1 * lag, weight**2
+    >>> sums = [weight @ lag**k for k in range(3)] + [weight @ (lag**k * y) for k in range(2)]
+    >>> moments = Moments(*sums, *(w2 @ lag**k for k in range(3)), weight @ y**2)
+    >>> round(float(local_linear(moments).value), 4)  # the line at lag 0
+    0.5
     """
     mean = nadaraya_watson(moments, xp)
     s0, s1, s2, t0, t1, q0, q1, q2 = moments[:8]
@@ -124,5 +158,12 @@ SMOOTHERS: dict[str, Smoother] = {"nadaraya_watson": nadaraya_watson, "local_lin
 
 
 def get(name: str) -> Smoother:
-    """Return the smoother of that name, or raise with the list of the known ones."""
+    """Return the smoother of that name, or raise with the list of the known ones.
+
+    Examples
+    --------
+    >>> from kernadv.smoothers import get
+    >>> get("local_linear").__name__
+    'local_linear'
+    """
     return SMOOTHERS[check_choice(name, "smoother", SMOOTHERS)]
