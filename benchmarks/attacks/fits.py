@@ -147,7 +147,8 @@ def _fitted(row: Row, how: Any, x: np.ndarray, y: np.ndarray, said: str, **data:
 
 def _ask(row: Row, how: Any, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, said: str) -> None:
     """Everything that can be asked of a fit, at and between the points."""
-    at = np.concatenate([x[rng.integers(len(x), size=4)], rng.uniform(x.min(0), x.max(0), (4, x.shape[1]))])
+    share = rng.random((4, x.shape[1]))
+    at = np.concatenate([x[rng.integers(len(x), size=4)], (1 - share) * x.min(0) + share * x.max(0)])
     _clear(row, "predict", lambda: how.predict(at, return_std=True), said)
     _clear(row, "loo_predict", how.loo_predict, said)
     _clear(row, "derivative", lambda: how.derivative(at), said)

@@ -76,7 +76,19 @@ WHY_NO_INTERVAL = (
 
 
 class EmptyWindowWarning(UserWarning):
-    """Some queries have no estimate: their window is empty, or its points do not determine the local polynomial."""
+    """Some queries have no estimate: their window is empty, or its points do not determine the local polynomial.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression import EmptyWindowWarning
+    >>> model = LocalLinear(0.5).fit([0.0, 0.2, 0.4, 0.6], [0.0, 1.0, 0.0, 1.0])
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", EmptyWindowWarning)
+    ...     model.predict([0.3, 9.0]).round(2)
+    array([0.5, nan])
+    """
 
 
 class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -578,7 +590,18 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def hat_matrix(self, X: Tensor, groups: Any = None) -> Tensor: ...
 
     def hat_matrix(self, X: Any, groups: Any = None) -> Any:
-        """Hat matrix S at the queries: ``predict(X) = S @ y``; 0 for rows that were left out.  # (m, n)"""
+        """Hat matrix S at the queries: ``predict(X) = S @ y``; 0 for rows that were left out.  # (m, n)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> x = np.linspace(0.0, 1.0, 30)
+        >>> model = LocalLinear(0.2).fit(x, x**2)
+        >>> rows = model.hat_matrix([0.1, 0.5])
+        >>> rows.shape, np.allclose(rows @ x**2, model.predict([0.1, 0.5]))
+        ((2, 30), True)
+        """
         if there := self._device_fit():
             at, restore = self._device_queries(X, groups)
             every = there.hat(at)
@@ -599,6 +622,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
         The result has the type of y.  It is NaN for rows that are alone in their window and for rows of weight 0.  Of a
         repeated row only one repetition is left out.  With robust steps it is approximate: the fit of the pseudovalues.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> x = np.linspace(0.0, 1.0, 30)
+        >>> y = np.sin(6 * x)
+        >>> refit = LocalLinear(0.2).fit(np.delete(x, 7), np.delete(y, 7)).predict(x[[7]])
+        >>> bool(np.isclose(LocalLinear(0.2).fit(x, y).loo_predict()[7], refit[0]))
+        True
         """
         check_is_fitted(self)
         if there := self._device_fit():
@@ -649,6 +682,17 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         ------
         ArgumentError
             If the method is unknown, or does not apply to this degree or these responses.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.random(200)
+        >>> model = LocalLinear().fit(x, np.sin(6 * x) + 0.3 * rng.normal(size=200))
+        >>> inside = model.interval([0.25, 0.5, 0.75])
+        >>> (inside.low < np.sin([1.5, 3.0, 4.5])) & (np.sin([1.5, 3.0, 4.5]) < inside.high)
+        array([ True,  True,  True])
         """
         return self._region(_intervals.interval, X, groups, level, method, errors)
 
@@ -712,6 +756,17 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         ------
         ArgumentError
             If the method is unknown, or the tube formula does not hold.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> rng = np.random.default_rng(0)
+        >>> x, grid = rng.random(200), np.linspace(0.05, 0.95, 19)
+        >>> model = LocalLinear().fit(x, np.sin(6 * x) + 0.3 * rng.normal(size=200))
+        >>> everywhere, each = model.band(grid), model.interval(grid)
+        >>> bool((everywhere.high - everywhere.low > each.high - each.low).all())
+        True
         """
         return self._region(_intervals.band, X, groups, level, method, bias_corrected, errors)
 
@@ -757,6 +812,19 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Lei, G'Sell, Rinaldo, Tibshirani and Wasserman (2018), Distribution-free predictive inference for regression, JASA
         113.
         Barber, Candes, Ramdas and Tibshirani (2021), Predictive inference with the jackknife+, Annals of Statistics 49.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.random(300)
+        >>> model = LocalLinear().fit(x, np.sin(6 * x) + 0.3 * rng.normal(size=300))
+        >>> new = rng.random(1000)
+        >>> found = model.prediction_interval(new)
+        >>> y = np.sin(6 * new) + 0.3 * rng.normal(size=1000)
+        >>> bool(0.92 < ((found.low < y) & (y < found.high)).mean() < 0.98)
+        True
         """
         return self._region(partial(prediction_interval, self._smoother), X, groups, level, method)
 
@@ -768,6 +836,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         ArgumentError
             With groups, categorical columns or bandwidths that change with the query: these functions do not support them,
             `interval` and `band` do.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> from kernadv.regression.inference import standard_error
+        >>> x = np.linspace(0.0, 1.0, 60)
+        >>> model = LocalLinear(0.3).fit(x, np.sin(6 * x) + 0.1 * np.cos(1000 * x))
+        >>> standard_error(model.as_fit(), np.array([[0.5]]), "hac").shape
+        (1, 1)
         """
         check_is_fitted(self)
         if self._device_fit():
@@ -777,7 +855,24 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return fit
 
     def summary(self) -> str:
-        """Table of the fit: the bandwidth and how it was chosen, degrees of freedom, errors."""
+        """Table of the fit: the bandwidth and how it was chosen, degrees of freedom, errors.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> x = np.linspace(0.0, 1.0, 60)
+        >>> print(LocalLinear(0.25).fit(x, np.sin(6 * x)).summary())
+                                         LocalLinear
+        ==============================================================================
+        No. observations:                   60  Edf (tr S):                       4.52
+        Dimensions:                          1  Residual std. error:            0.1416
+        Kernel:                   epanechnikov  R-squared:                      0.9643
+        Degree:                              1  LOO RMSE:                       0.1435
+        ------------------------------------------------------------------------------
+        Bandwidth 0.25
+        ==============================================================================
+        """
         check_is_fitted(self)
         if self._device_fit():
             raise self._only_in_memory("the table of a fit")
@@ -797,6 +892,15 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Returns
         -------
         matplotlib Axes
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLinear
+        >>> x = np.linspace(0.0, 1.0, 60)
+        >>> ax = LocalLinear(0.2).fit(x, np.sin(6 * x) + 0.1 * np.cos(1000 * x)).plot()
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['data', '95% band', '95% interval', 'LocalLinear']
         """
         check_is_fitted(self)
         if self._device_fit():

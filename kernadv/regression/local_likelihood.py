@@ -215,6 +215,15 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Estimate at each fitted row without its own response: an exact refit.  # (n,)
 
         NaN where the others do not determine it, and for rows of weight 0.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLikelihood
+        >>> x = np.linspace(0.0, 1.0, 60)
+        >>> model = LocalLikelihood("poisson", bandwidth=0.4).fit(x, np.round(5 + 4 * np.sin(6 * x)))
+        >>> bool(np.abs(model.loo_predict() - model.predict(x)).max() < 0.5)
+        True
         """
         check_is_fitted(self)
         out = np.full(self._given, np.nan)
@@ -243,6 +252,17 @@ class LocalLikelihood(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         Interval
             `estimate`, `low` and `high`, each like the result of `predict`.  It covers the smoothed target: bias is not
             corrected, so choose a bandwidth that is rather narrow.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kernadv import LocalLikelihood
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.random(300)
+        >>> model = LocalLikelihood("bernoulli").fit(x, rng.random(300) < x)
+        >>> found = model.interval([0.5])
+        >>> bool(0.0 < found.low[0] < 0.5 < found.high[0] < 1.0)
+        True
         """
         tail = 0.5 * (1.0 - check_level(level))
         found, restore = self._queries(X)

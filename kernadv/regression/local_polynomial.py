@@ -29,7 +29,21 @@ FEWEST = 3
 
 
 class BandwidthWarning(UserWarning):
-    """No bandwidth could be selected, or the selected one should not be trusted."""
+    """No bandwidth could be selected, or the selected one should not be trusted.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression import BandwidthWarning
+    >>> x = np.linspace(0.0, 1.0, 30)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     model = LocalLinear().fit(np.column_stack([x, 2 * x]), x)  # the second column says nothing new
+    >>> [warning.category is BandwidthWarning for warning in caught]
+    [True]
+    """
 
 
 class LocalPolynomial(KernelRegressor):

@@ -120,6 +120,23 @@ class LinearSmoother:
     array([0.66666667, 0.33333333, 0.        ])
     >>> float(mean.estimate(mean.points).value[0, 0])
     0.3333333333333333
+    >>> x = np.linspace(0.0, 1.0, 30)[:, None]
+    >>> line = LinearSmoother(LocalPolynomialSpec(get("epanechnikov"), 1), x, x**2, np.ones(30), np.array([0.3]))
+    >>> line.raised().spec.degree, line.take(np.arange(10)).x.shape, line.responses(np.array([True])).y.shape
+    (2, (10, 1), (30, 1))
+    >>> at = line.queries(np.array([[0.5]]))  # checked
+    >>> values = line.smooth(at)
+    >>> round(float(values.value[0, 0]), 2), round(float(line.squared_norm(at, values)[0]), 2)  # and the sum of l_j^2
+    (0.27, 0.07)
+    >>> bool(line.reached(line.points).all()), line.deficient, line.by_rows, line.intervals_by_rows
+    (True, False, False, False)
+    >>> line.sorted_rows()[:3], line.ascending.x[0], line.moments(line.points).value.shape
+    (array([0, 1, 2]), array([0.]), (30, 1))
+    >>> [rows.shape for _, rows in line.hat_blocks(line.points)], len(list(line.parts(line.points)))
+    ([(30, 30)], 1)
+    >>> narrow = line.with_bandwidth(np.array([0.01])).filled("nan", fall_back=True)  # means where there is no line
+    >>> narrow.fills, bool(narrow.estimate(line.points).defined.all())
+    (True, True)
     """
 
     spec: LocalPolynomialSpec

@@ -87,6 +87,12 @@ def get(selector: str | Selector) -> Selector:
     ------
     ArgumentError
         If the name is unknown; the message lists the known ones, and the nearest.
+
+    Examples
+    --------
+    >>> from kernadv.regression.bandwidth import get
+    >>> get("Leave One Out").name, get("dpill").name, get("AIC").name
+    ('leave_one_out', 'plug_in', 'aicc')
     """
     if isinstance(selector, Selector):
         return selector

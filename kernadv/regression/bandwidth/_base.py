@@ -34,6 +34,19 @@ class Selection:
         Criterion at the selected bandwidth; NaN for a plug-in.
     smoothing : (c,) float64, or None
         Lambda of each categorical column; the curve is then the minimum over lambda at each bandwidth.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.random(200)
+    >>> model = LocalLinear("leave_one_out").fit(x, np.sin(6 * x) + 0.3 * rng.normal(size=200))
+    >>> chosen = model.selection_
+    >>> chosen.criterion, chosen.at_edge, chosen.flat
+    ('leave-one-out CV', False, False)
+    >>> len(chosen.grid), bool(chosen.value <= chosen.curve.min())
+    (32, True)
     """
 
     bandwidth: FloatArray
@@ -53,6 +66,22 @@ class Selector(ABC):
     ----------
     name : str
         What `kernadv.regression.bandwidth.get` and the regressors call it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.bandwidth import Selection, Selector
+    >>> class TenthOfTheRange(Selector):
+    ...     name = "tenth"
+    ...     def select(self, smoother, at=None):
+    ...         h = np.ptp(smoother.x, axis=0) / 10
+    ...         return Selection(h, h[None], np.full(1, np.nan), "a tenth of the range", False, False)
+    >>> x = np.linspace(0.0, 2.0, 50)
+    >>> LocalLinear(TenthOfTheRange()).fit(x, np.sin(x)).bandwidth_
+    array([0.2])
+    >>> TenthOfTheRange().select(LocalLinear(0.5).fit(x, x).as_fit()).criterion
+    'a tenth of the range'
     """
 
     name: str

@@ -63,6 +63,27 @@ class CriterionSelector(Selector):
     ------
     ArgumentError
         If a setting is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.bandwidth import LeaveOneOut
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> fit = LocalLinear(0.2).fit(x, np.sin(6 * x) + 0.1 * (-1.0) ** np.arange(60)).as_fit()
+    >>> loo = LeaveOneOut(size=8, bounds=(0.05, 0.4))
+    >>> sample = loo.prepare(fit)  # checked, sorted and centred
+    >>> grid = loo.grid(sample)  # the bandwidths of the first search
+    >>> curve, scored = loo.curve(sample, grid)
+    >>> errors = loo.errors(sample, grid[3])  # of all points, each from the others
+    >>> float(loo.score(errors, sample.weights, sample.variance)) == loo.at(sample, grid[3], scored) == float(curve[3])
+    True
+    >>> loo.score_over(scored, errors, sample.weights, sample.variance) == float(curve[3])
+    True
+    >>> loo.flat(curve, sample), bool(loo.minimise(sample).value <= curve.min())
+    (False, True)
+    >>> loo.select(fit).criterion
+    'leave-one-out CV'
     """
 
     size: int = 32

@@ -48,6 +48,18 @@ class LeaveOneOut(CriterionSelector):
     ----------
     Stone (1974), Cross-validatory choice and assessment of statistical predictions, JRSS B 36.
     Clark (1975), A calibration curve for radiocarbon dates, Antiquity 49.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.bandwidth import LeaveOneOut
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> y = np.sin(6 * x) + 0.1 * np.cos(1000 * x)
+    >>> model = LocalLinear(LeaveOneOut(bounds=(0.05, 0.5))).fit(x, y)
+    >>> errors = y - model.loo_predict()
+    >>> bool(np.isclose(model.selection_.value, (errors**2).mean()))
+    True
     """
 
     name = "leave_one_out"
@@ -72,6 +84,15 @@ class GCV(CriterionSelector):
     References
     ----------
     Craven and Wahba (1979), Smoothing noisy data with spline functions, Numerische Mathematik 31.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> model = LocalLinear("gcv").fit(x, np.sin(6 * x) + 0.1 * np.cos(1000 * x))
+    >>> model.selection_.criterion
+    'generalised CV'
     """
 
     name = "gcv"
@@ -103,6 +124,15 @@ class AICc(CriterionSelector):
     ----------
     Hurvich, Simonoff and Tsai (1998), Smoothing parameter selection in nonparametric regression using an improved Akaike
     information criterion, JRSS B 60.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> model = LocalLinear("aicc").fit(x, np.sin(6 * x) + 0.1 * np.cos(1000 * x))
+    >>> model.selection_.criterion
+    'AICc'
     """
 
     name = "aicc"
@@ -142,6 +172,18 @@ class KFold(CriterionSelector):
     References
     ----------
     Hastie, Tibshirani and Friedman (2009), The Elements of Statistical Learning, section 7.10.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.bandwidth import KFold
+    >>> np.bincount(KFold(folds=5, seed=1).assign(12)).tolist()  # points in each fold
+    [3, 3, 2, 2, 2]
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> model = LocalLinear(KFold(folds=5)).fit(x, np.sin(6 * x) + 0.1 * np.cos(1000 * x))
+    >>> model.selection_.criterion
+    'k-fold CV'
     """
 
     folds: int = 10
@@ -194,6 +236,19 @@ class HBlock(CriterionSelector):
     ----------
     Chu and Marron (1991), Comparison of two bandwidth selectors with dependent errors, Annals of Statistics 19.
     Burman, Chow and Nolan (1994), A cross-validatory method for dependent data, Biometrika 81.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> rng = np.random.default_rng(0)
+    >>> x, noise = np.arange(300.0), np.zeros(300)
+    >>> for t in range(1, 300):  # each error is much like the one before
+    ...     noise[t] = 0.8 * noise[t - 1] + 0.3 * rng.normal()
+    >>> y = np.sin(x / 40) + noise
+    >>> alone, blocks = (LocalLinear(name).fit(x, y).bandwidth_[0] for name in ("leave_one_out", "h_block"))
+    >>> bool(blocks > 2 * alone)  # leave-one-out takes the errors for the curve
+    True
     """
 
     block: int = 3
@@ -263,6 +318,15 @@ class OneSided(CriterionSelector):
     References
     ----------
     Hart and Yi (1998), One-sided cross-validation, Journal of the American Statistical Association 93.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> model = LocalLinear("one_sided").fit(x, np.sin(6 * x) + 0.1 * np.cos(1000 * x))
+    >>> model.selection_.criterion
+    'one-sided CV'
     """
 
     name = "one_sided"
@@ -303,6 +367,15 @@ class Prequential(CriterionSelector):
     Dawid (1984), Statistical theory: the prequential approach, JRSS A 147.
     Hart (1994), Automated kernel smoothing of dependent data by using time series cross-validation, JRSS B 56.
     Gijbels, Pope and Wand (1999), Understanding exponential smoothing via kernel regression, JRSS B 61.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> model = LocalLinear("prequential", side="past").fit(x, np.sin(6 * x) + 0.1 * np.cos(1000 * x))
+    >>> model.selection_.criterion
+    'prequential error'
     """
 
     name = "prequential"

@@ -50,6 +50,20 @@ class KNeighbors(CriterionSelector):
     Stone (1977), Consistent nonparametric regression, Annals of Statistics 5.
     Li (1984), Consistency for cross-validated nearest neighbor estimates in nonparametric regression, Annals of
     Statistics 12.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.bandwidth import KNeighbors
+    >>> x = np.linspace(0.0, 1.0, 60) ** 2  # dense at 0, sparse at 1
+    >>> fit = LocalLinear(0.2).fit(x, np.sin(6 * x) + 0.1 * np.cos(1000 * x)).as_fit()
+    >>> chosen = KNeighbors().select(fit)
+    >>> bool(chosen.bandwidth[0, 0] < chosen.bandwidth[-1, 0])  # wide where the points are sparse
+    True
+    >>> sample = KNeighbors().prepare(fit)
+    >>> KNeighbors().search(sample, KNeighbors().grid(sample)).criterion
+    'leave-one-out CV of k neighbours'
     """
 
     most: int | None = None

@@ -42,6 +42,16 @@ class Lepski(Selector):
     Lepskii (1991), On a problem of adaptive estimation in Gaussian white noise, Theory of Probability & Its Applications 35.
     Goldenshluger and Nemirovski (1997), On spatially adaptive estimation of nonparametric regression, Mathematical Methods
     of Statistics 6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.random(400)
+    >>> model = LocalLinear("lepski").fit(x, np.where(x < 0.5, 0.0, np.sin(30 * x)) + 0.1 * rng.normal(size=400))
+    >>> bool(np.median(model.bandwidth_[x < 0.4]) > 2 * np.median(model.bandwidth_[x > 0.6]))  # wide where m is flat
+    True
     """
 
     name = "lepski"

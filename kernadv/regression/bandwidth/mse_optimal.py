@@ -63,6 +63,21 @@ class MSEOptimal(Selector):
     inference, JASA 113.
     Calonico, Cattaneo and Farrell (2019), nprobust: nonparametric kernel-based estimation and robust bias-corrected
     inference, Journal of Statistical Software 91.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.bandwidth import MSEOptimal
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.random(400)
+    >>> fit = LocalLinear(0.2, kernel="triangular").fit(x, np.sin(6 * x) + 0.3 * rng.normal(size=400)).as_fit()
+    >>> MSEOptimal().select(fit, at=np.array([[0.0], [0.5]])).bandwidth.shape
+    (2, 1)
+    >>> from kernadv.regression.bandwidth import LeaveOneOut
+    >>> sample = LeaveOneOut().prepare(fit)  # checked, sorted, x from 0 on
+    >>> bool(MSEOptimal().at(sample, centre=0.5) < np.ptp(x))
+    True
     """
 
     name = "mse_optimal"
@@ -122,6 +137,14 @@ class MSERule(Selector):
     ----------
     Calonico, Cattaneo and Farrell (2019), nprobust: nonparametric kernel-based estimation and robust bias-corrected
     inference, Journal of Statistical Software 91.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> LocalLinear("mse_rule").fit(x, np.sin(6 * x) + 0.1 * np.cos(1000 * x)).bandwidth_.shape
+    (60, 1)
     """
 
     name = "mse_rule"

@@ -32,6 +32,16 @@ class NormalReference(Selector):
     Silverman (1986), Density Estimation for Statistics and Data Analysis, sections 3.4.2 and 4.3.2.
     Scott (1992), Multivariate Density Estimation, section 6.3.
     Marron and Nolan (1988), Canonical kernels for density estimation, Statistics & Probability Letters 7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import NadarayaWatson
+    >>> x = np.random.default_rng(0).normal(size=1000)
+    >>> model = NadarayaWatson("rule_of_thumb", kernel="gaussian").fit(x, x)
+    >>> sd = min(x.std(ddof=1), np.subtract(*np.quantile(x, [0.75, 0.25])) / 1.349)
+    >>> bool(np.isclose(model.bandwidth_[0], (4 / 3) ** 0.2 * sd * 1000**-0.2))
+    True
     """
 
     name: str = "rule_of_thumb"
@@ -74,6 +84,15 @@ class QuarticRule(Selector):
     References
     ----------
     Fan and Gijbels (1996), Local Polynomial Modelling and Its Applications, section 4.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> wavy, straight = (LocalLinear("quartic_rule").fit(x, y + 0.1 * np.cos(1000 * x)) for y in (np.sin(6 * x), x))
+    >>> bool(wavy.bandwidth_[0] < straight.bandwidth_[0])
+    True
     """
 
     name = "quartic_rule"

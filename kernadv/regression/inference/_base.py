@@ -80,6 +80,16 @@ class Interval(NamedTuple, Generic[ArrayType]):
     covers : {"regression function", "smoothed target", "new response"}
         What the interval covers at its level: m(x), the expectation of the estimate, which is m smoothed, or one more
         response.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> x = np.linspace(0.0, 1.0, 101)
+    >>> model = LocalLinear(0.3).fit(x, x**2 + 0.1 * (-1.0) ** np.arange(101))
+    >>> estimate, low, high, covers = model.interval([0.5])
+    >>> bool(low[0] < 0.25 < high[0]), covers
+    (True, 'regression function')
     """
 
     estimate: ArrayType

@@ -27,6 +27,17 @@ class Comparison(NamedTuple):
         Residual sums of squares, weighted.
     delta1, delta2 : (2,) float64
         ``tr D`` and ``tr D^2`` with ``D = R'R`` and R = I - S, for responses times the roots of their weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.inference import compare
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> y = np.sin(6 * x) + 0.1 * np.cos(1000 * x)
+    >>> test = compare(LocalLinear(1e6).fit(x, y), LocalLinear(0.2).fit(x, y))  # a straight line against a curve
+    >>> test.edf.round(1).tolist()[0], bool(test.p_value[0] < 0.001)
+    (2.0, True)
     """
 
     statistic: FloatArray

@@ -28,6 +28,16 @@ class DegreesOfFreedom(NamedTuple):
     squared_trace : float
         ``sum_ij S_ij^2 omega_i / omega_j`` with the observation weights omega: ``tr S'S`` for the responses times
         sqrt(omega), which have one variance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.inference import effective_degrees_of_freedom
+    >>> x = np.linspace(0.0, 1.0, 60)
+    >>> line = effective_degrees_of_freedom(LocalLinear(1e6).fit(x, x**2).as_fit())
+    >>> round(line.trace, 4), round(line.residual, 4), line.enough() is line  # a straight line: 2, and 58 are left
+    (2.0, 58.0, True)
     """
 
     points: int

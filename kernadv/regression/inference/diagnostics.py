@@ -23,6 +23,15 @@ class Autocorrelation(NamedTuple):
         Distinct times.
     correlation : (S, L) float64
         At lags 1 to L; NaN for a constant series, and where the series is not longer than the lag.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.regression.inference import autocorrelation
+    >>> residual = np.array([1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, -1.0])
+    >>> found = autocorrelation(residual, np.tile(np.arange(4.0), 2), lags=1, series=np.repeat([0, 1], 4))
+    >>> found.points, found.correlation[:, 0], found.pooled
+    (array([4, 4]), array([-0.75,  0.25]), array([-0.25]))
     """
 
     series: IntArray
@@ -45,6 +54,15 @@ class Portmanteau(NamedTuple):
     series : (S,)
     statistic, p_value : (S,) float64
         NaN for a constant series, and for one with no more points than lags.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.regression.inference import ljung_box
+    >>> noise = np.random.default_rng(0).normal(size=200)
+    >>> test = ljung_box(noise, np.arange(200.0), lags=5)
+    >>> bool(test.p_value[0] > 0.05)  # nothing to see
+    True
     """
 
     series: IntArray

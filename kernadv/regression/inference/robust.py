@@ -41,6 +41,17 @@ class RobustEstimate(NamedTuple):
         fifth of the variance of the estimate.
     skew : (m, 1) float64
         Skewness of `corrected` if the responses have skewness 1 and variances inverse to their weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.inference import robust_estimate
+    >>> x = np.linspace(0.0, 1.0, 200)[:, None]
+    >>> fit = LocalLinear(0.3).fit(x, x[:, 0] ** 2 + 0.1 * (-1.0) ** np.arange(200)).as_fit()
+    >>> found = robust_estimate(fit, np.array([[0.0], [0.5]]))
+    >>> found.corrected.shape, bool(found.freedom[0, 0] < found.freedom[1, 0])  # fewer points tell of the error at an end
+    ((2, 1), True)
     """
 
     conventional: FloatArray

@@ -32,6 +32,16 @@ class Significance(NamedTuple):
     p_value : (C,) float64
         Exact but for the estimate of the regression function and its errors: a multiple of 1 / (draws + 1).  NaN if the fit
         leaves no residuals.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.inference import significance
+    >>> x = np.random.default_rng(0).random((60, 2))
+    >>> test = significance(LocalLinear(0.5).fit(x, np.sin(6 * x[:, 0])), 0, draws=99)
+    >>> float(test.p_value[0])  # the smallest of 99 draws
+    0.01
     """
 
     statistic: FloatArray

@@ -40,6 +40,13 @@ class LocalPolynomialSpec:
         ``K(|u|)`` instead of the product ``prod_i K(u_i)``.
     past : bool
         One-sided: only points at or before the query in the first dimension.
+
+    Examples
+    --------
+    >>> from kernadv.kernels import get
+    >>> from kernadv.regression import LocalPolynomialSpec
+    >>> LocalPolynomialSpec(get("gaussian"), degree=1, past=True).degree
+    1
     """
 
     kernel: Kernel
