@@ -60,6 +60,23 @@ class ComponentValueEstimator:
            [-1.,  0.]])
     >>> est.predict(["a"])["format"].value
     array([1.])
+    >>> est.observe(["a", "b"], {"correct": [1.0, 0.0], "format": [1.0, 1.0]}, step=2)
+    >>> now = [[1.0, 1.0], [0.0, 1.0]]  # or a row a trace, a column a component
+    >>> est.values(["a", "b"], now, step=3).value.shape, est.baselines(["a", "b"], now, step=3).shape
+    ((2, 2), (2, 2))
+    >>> low, high = est.intervals(["a", "b"], now, step=3)
+    >>> bool((low < high).all())
+    True
+    >>> est.explain("a")["correct"]["steps"], est.course("a")["format"].step
+    (array([1, 2]), array([1, 2, 3]))
+    >>> [ax.get_ylabel() for ax in est.plot("a")]
+    ['correct', 'format']
+    >>> sorted(est.metrics())[:2]
+    ['correct/advantage_mean', 'correct/batch_mean_mse']
+    >>> other = ComponentValueEstimator(["correct", "format"])
+    >>> other.load_state_dict(est.state_dict())
+    >>> len(other)
+    2
     """
 
     def __init__(self, components: int | Sequence[str], **options: Any) -> None:
@@ -228,7 +245,16 @@ class ComponentValueEstimator:
     def observe_offline(
         self, prompt_ids: PromptIds, pass_rates: Rewards | Mapping[str, Rewards], rollouts: int, *, age: int = 10
     ) -> None:
-        """Add rollouts that were scored before training, see `KernelValueEstimator.observe_offline`; pass_rates (P, C)."""
+        """Add rollouts that were scored before training, see `KernelValueEstimator.observe_offline`; pass_rates (P, C).
+
+        Examples
+        --------
+        >>> from kernadv.clock import Steps
+        >>> est = ComponentValueEstimator(["correct", "format"], bandwidth=Steps(20))
+        >>> est.observe_offline(["a", "b"], {"correct": [0.1, 0.5], "format": [0.9, 1.0]}, rollouts=8)
+        >>> est.predict(["a"], step=1)["format"].value
+        array([0.9])
+        """
         fresh = [copy.copy(est) for est in self.columns]
         for est, column in zip(fresh, self._split(pass_rates), strict=True):
             est._state = copy.deepcopy(est._on_host())
@@ -317,11 +343,36 @@ class ComponentValueEstimator:
         at_once(*_together(loading))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to a safetensors file, or a URL, as `KernelValueEstimator.save`."""
+        """Write the state to a safetensors file, or a URL, as `KernelValueEstimator.save`.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> est, other = (ComponentValueEstimator(["correct", "format"]) for _ in range(2))
+        >>> est.observe(["a"], {"correct": [1.0], "format": [0.0]}, step=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     est.save(f"{folder}/values.safetensors")
+        ...     other.load(f"{folder}/values.safetensors")
+        >>> len(other)
+        1
+        """
         save_arrays(path, self.state_dict())
 
     def load(self, path: str | os.PathLike[str], *, strict: bool = True) -> None:
-        """Replace the state with the one in `path`; errors as in `load_state_dict` and `KernelValueEstimator.load`."""
+        """Replace the state with the one in `path`; errors as in `load_state_dict` and `KernelValueEstimator.load`.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> est, other = ComponentValueEstimator(["correct", "format"]), ComponentValueEstimator(["correct"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     est.save(f"{folder}/values.safetensors")
+        ...     try:
+        ...         other.load(f"{folder}/values.safetensors")
+        ...     except CheckpointError as error:
+        ...         print(error)
+        the state holds 2 components (correct, format), this estimator has 1 component (correct)
+        """
         self.load_state_dict(load_arrays(path), strict=strict)
 
     def _named(self) -> Iterator[tuple[str, KernelValueEstimator]]:

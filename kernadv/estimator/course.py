@@ -38,6 +38,18 @@ class Course(NamedTuple):
         The visits of the prompt that the history holds.
     dropped : int
         Visits that the history no longer holds, of all prompts; the earlier values then lack them.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> est = KernelValueEstimator()
+    >>> for step in range(1, 5):
+    ...     est.observe(["a", "b"], [1.0, 0.0], step)
+    >>> told = est.course("b")
+    >>> told.step, bool((told.value[2:] < told.value[1:-1]).all()), told.visits.mean  # down, failure by failure
+    (array([1, 2, 3, 4, 5]), True, array([0., 0., 0., 0.]))
+    >>> told.plot().get_ylabel()
+    'reward'
     """
 
     prompt_id: str | int

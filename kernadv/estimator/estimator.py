@@ -226,12 +226,24 @@ class KernelValueEstimator:
 
     @property
     def bandwidth(self) -> Bandwidth | None:
-        """The bandwidth of the plain estimator; None: pooled."""
+        """The bandwidth of the plain estimator; None: pooled.
+
+        Examples
+        --------
+        >>> KernelValueEstimator.kae(h=0.5).bandwidth, KernelValueEstimator().bandwidth
+        (Relative(h=0.5, floor=0.0), None)
+        """
         return self._rule.bandwidth
 
     @property
     def kernel(self) -> Kernel | None:
-        """The kernel in time of the plain estimator; None: pooled."""
+        """The kernel in time of the plain estimator; None: pooled.
+
+        Examples
+        --------
+        >>> KernelValueEstimator.kae(kernel="gaussian").kernel
+        Gaussian()
+        """
         return self._rule.kernel
 
     @overload
@@ -269,6 +281,15 @@ class KernelValueEstimator:
         ------
         ArgumentError, ArgumentTypeError
             If an argument cannot be used, or parts of a trace differ; nothing has changed then.
+
+        Examples
+        --------
+        >>> est = KernelValueEstimator()
+        >>> for step in range(1, 5):
+        ...     est.observe(["a", "a", "b", "b"], [1.0, 1.0, 0.0, 1.0], step)
+        >>> estimate = est.values(["a", "a"], [1.0, 0.0], step=5)
+        >>> estimate.value.round(2)  # of each trace, from the past and the other one: lower where the other one failed
+        array([0.85, 0.94])
         """
         state, batch = self._read(prompt_ids, rewards, step, trace=trace)
         return Estimate(*(batch.restore(part) for part in state.predict(batch)[0]))
@@ -326,6 +347,15 @@ class KernelValueEstimator:
         ArgumentError, ArgumentTypeError
             If an argument cannot be used, parts of a trace differ, or a row has no observation and
             ``cold_start="error"``.
+
+        Examples
+        --------
+        >>> est = KernelValueEstimator()
+        >>> rewards = [1.0, 0.0, 1.0, 1.0]
+        >>> ids = ["a", "a", "b", "b"]
+        >>> before = rewards - est.baselines(ids, rewards, step=1)
+        >>> bool((before == est.advantages(ids, rewards, step=1)).all())
+        True
         """
         state, batch = self._read(prompt_ids, rewards, step, weights, trace, learning=True)
         estimate, made_from = state.predict(batch)
@@ -368,6 +398,15 @@ class KernelValueEstimator:
         Returns
         -------
         lower, upper : (B,) arrays of the kind of `rewards`; infinite while nothing is known, NaN where undefined
+
+        Examples
+        --------
+        >>> est = KernelValueEstimator()
+        >>> for step in range(1, 21):
+        ...     est.observe(["a", "b"], [1.0, step % 2], step)
+        >>> low, high = est.intervals(["a", "b"], [1.0, 1.0], step=21)
+        >>> low.round(1), high.round(1)
+        (array([0.9, 0.2]), array([1. , 0.8]))
         """
         check_level(level)
         state = self._on_host()
@@ -447,7 +486,15 @@ class KernelValueEstimator:
         weights: Weights | None = None,
         trace: PromptIds | None = None,
     ) -> None:
-        """Learn from a batch and add it to the history.  Parameters and errors as in `baselines`."""
+        """Learn from a batch and add it to the history.  Parameters and errors as in `baselines`.
+
+        Examples
+        --------
+        >>> est = KernelValueEstimator()
+        >>> est.observe(["a", "b"], [1.0, 0.0], step=1)
+        >>> len(est)  # prompts
+        2
+        """
         at_once(*self._observing(prompt_ids, rewards, step, weights, trace))
 
     def _observing(self, prompt_ids: Any, rewards: Any, step: Any, weights: Any, trace: Any) -> list[Call]:
@@ -475,6 +522,14 @@ class KernelValueEstimator:
         ------
         ArgumentError, ArgumentTypeError
             If a pass rate lies outside [0, 1], training has begun, the estimator is pooled or an argument cannot be used.
+
+        Examples
+        --------
+        >>> from kernadv.clock import Steps
+        >>> est = KernelValueEstimator(Steps(20))
+        >>> est.observe_offline(["a", "b"], [0.25, 0.75], rollouts=8)
+        >>> est.predict(["a", "b"], step=1).value
+        array([0.25, 0.75])
         """
         if self.bandwidth is None:
             raise ArgumentError(
@@ -536,6 +591,14 @@ class KernelValueEstimator:
         ------
         ArgumentError
             Also if a row has no observation and ``cold_start="error"``.
+
+        Examples
+        --------
+        >>> est = KernelValueEstimator()
+        >>> for step in range(1, 9):
+        ...     est.observe(["hard"], [0.0], step)
+        >>> est.advantages(["hard"], [1.0], step=9).round(1)  # a single trace: the first success is a surprise
+        array([1.])
         """
         out, learning = self._advantages(prompt_ids, rewards, step, weights, trace)
         at_once(*learning)
@@ -566,6 +629,15 @@ class KernelValueEstimator:
         ------
         ArgumentError
             If the prompt is not in the history.
+
+        Examples
+        --------
+        >>> est = KernelValueEstimator.kae(h=1.0)
+        >>> for step, reward in [(1, 0.0), (2, 0.0), (3, 1.0)]:
+        ...     est.observe(["a"], [reward], step)
+        >>> why = est.explain("a")
+        >>> why["steps"], why["mean_rewards"], why["weights"].round(2), round(why["value"], 2)
+        (array([1, 2, 3]), array([0., 0., 1.]), array([0.17, 0.33, 0.5 ]), 0.5)
         """
         state = self._on_host()
         at = state.history.newest + 1 if step is None else step
@@ -650,6 +722,14 @@ class KernelValueEstimator:
             If the prompt is not in the history.
         MissingExtraError
             Without matplotlib, if no `ax` is given.
+
+        Examples
+        --------
+        >>> est = KernelValueEstimator()
+        >>> for step in range(1, 9):
+        ...     est.observe(["a", "b"], [step % 2, 1.0], step)
+        >>> est.plot("a").get_title("left")
+        "prompt 'a'"
         """
         return self.course(prompt_id, level=level).plot(ax)
 
@@ -686,6 +766,15 @@ class KernelValueEstimator:
         -----
         The formulas are those of the audit (docs, "The numbers").  On a device it waits for the numbers; `advantages` does
         not.
+
+        Examples
+        --------
+        >>> est = KernelValueEstimator()
+        >>> for step in range(1, 5):
+        ...     advantages = est.advantages(["a", "a", "b", "b"], [1.0, 0.0, 1.0, 1.0], step)
+        >>> numbers = est.metrics()
+        >>> numbers["dead"], numbers["history_visits"]  # the groups of b are all alike
+        (0.5, 8.0)
         """
         state = self._state
         last, held = state.last, state.counters
@@ -700,7 +789,16 @@ class KernelValueEstimator:
         return {name: number for name, number in numbers.items() if math.isfinite(number)}
 
     def state_dict(self) -> dict[str, AnyArray]:
-        """The whole state as plain arrays, with the configuration."""
+        """The whole state as plain arrays, with the configuration.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> est = KernelValueEstimator()
+        >>> est.observe(["a", "b"], [1.0, 0.0], step=1)
+        >>> all(isinstance(part, np.ndarray) for part in est.state_dict().values())
+        True
+        """
         return to_arrays(self._on_host())
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
@@ -719,6 +817,14 @@ class KernelValueEstimator:
         ------
         CheckpointError
             If the state is foreign, damaged, from a newer version or, with `strict`, of another configuration.
+
+        Examples
+        --------
+        >>> est, other = KernelValueEstimator(), KernelValueEstimator()
+        >>> est.observe(["a", "b"], [1.0, 0.0], step=1)
+        >>> other.load_state_dict(est.state_dict())
+        >>> len(other)
+        2
         """
         at_once(*self._loading(state, strict))
 
@@ -732,6 +838,17 @@ class KernelValueEstimator:
         """Write the state to a safetensors file; a crash in the middle leaves the old file intact.
 
         A URL ("s3://...") goes through fsspec: the file is as whole as the store makes it, and `load` refuses a cut one.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> est, other = KernelValueEstimator(), KernelValueEstimator()
+        >>> est.observe(["a", "b"], [1.0, 0.0], step=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     est.save(f"{folder}/values.safetensors")
+        ...     other.load(f"{folder}/values.safetensors")
+        >>> bool((est.predict(["a"]).value == other.predict(["a"]).value).all())
+        True
         """
         save_arrays(path, self.state_dict())
 
@@ -744,6 +861,19 @@ class KernelValueEstimator:
             As `load_state_dict`, and if the file is truncated or foreign.
         FileNotFoundError
             If there is no such file.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from kernadv import CheckpointError
+        >>> est, plain = KernelValueEstimator(), KernelValueEstimator.kae()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     est.save(f"{folder}/values.safetensors")
+        ...     try:
+        ...         plain.load(f"{folder}/values.safetensors")
+        ...     except CheckpointError:
+        ...         print("another kind of estimator")
+        another kind of estimator
         """
         self.load_state_dict(load_arrays(path), strict=strict)
 

@@ -24,6 +24,19 @@ class Explanation(dict[str, Any]):
     sum(weights mean_rewards) + (1 - sum(weights)) prior + adjustment``; ``kappa`` and ``strength``, the rollouts that the
     prior and the past are worth; ``filters``, each one's prior in rollouts, walk and discount, as in
     `kernadv.pooling.Members`; ``filter_weights``, which sum to 1.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> est = KernelValueEstimator()
+    >>> for step in range(1, 5):
+    ...     est.observe(["a", "b"], [1.0, 0.0], step)
+    >>> why = est.explain("a")
+    >>> total = why["weights"] @ why["mean_rewards"] + (1 - why["weights"].sum()) * why["prior"] + why["adjustment"]
+    >>> bool(abs(total - why["value"]) < 1e-12)
+    True
+    >>> why.plot().get_xlabel()
+    'training step'
     """
 
     def plot(self, ax: Axes | None = None) -> Axes:

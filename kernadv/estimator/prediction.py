@@ -31,6 +31,19 @@ class Prediction(NamedTuple):
         says nothing, and while no two rewards have differed.
     two_ends : bool
         Whether all rewards so far lay at the two ends of their range, as 0/1 rewards do.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> est = KernelValueEstimator()
+    >>> for step in range(1, 9):
+    ...     est.observe(["a", "a"], [1.0, 1.0], step)
+    ...     est.observe(["b", "b"], [1.0, 0.0], step)
+    >>> seen = est.predict(["a", "b", "new"])
+    >>> seen.value.round(1), seen.visits, seen.last, seen.two_ends
+    (array([1. , 0.5, 0.7]), array([8, 8, 0]), array([8, 8, 0]), True)
+    >>> seen.dead(2).round(1)  # chances that the next two traces of each are alike
+    array([0.9, 0.5, 0.7])
     """
 
     value: FloatArray
