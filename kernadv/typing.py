@@ -66,7 +66,14 @@ Weights: TypeAlias = "Sequence[float] | NDArray[np.floating[Any] | np.integer[An
 
 
 class Frame(Protocol):
-    """A data frame or a column, of pandas or polars."""
+    """A data frame or a column, of pandas or polars.
+
+    Examples
+    --------
+    >>> from kernadv.typing import Frame
+    >>> sorted(name for name in vars(Frame) if not name.startswith("_"))  # whatever has this method will do
+    ['to_numpy']
+    """
 
     def to_numpy(self) -> Any:
         """The values."""

@@ -58,6 +58,15 @@ class Difference:
         Prompts that both runs have there.
     a, b, difference : Interval
         In A, in B, and B minus A; paired by prompt.
+
+    Examples
+    --------
+    >>> from kernadv import simulate
+    >>> from kernadv.auditing import compare
+    >>> flat, fast = (simulate(name, "epochs", 4).groups for name in ("flat", "fast"))
+    >>> growth = compare(flat, fast, draws=50).of("growth")[0]
+    >>> growth.at, bool(growth.a.low < 0.0 < growth.a.high), bool(growth.b.low > 0.0)  # only the second run learns
+    ('steps', True, True)
     """
 
     name: str
@@ -90,6 +99,17 @@ class Comparison:
         What such a comparison cannot say.
     verdict : str
         What a person should know first.
+
+    Examples
+    --------
+    >>> from kernadv import simulate
+    >>> from kernadv.auditing import compare
+    >>> flat, fast = (simulate(name, "epochs", 4).groups for name in ("flat", "fast"))
+    >>> found = compare(flat, fast, draws=50)
+    >>> found.shared, found.share_a, len(found.of("reward"))
+    (1024, 1.0, 4)
+    >>> len(found.table(width=80).splitlines()) > 10, found.to_dict()["shared"]
+    (True, 1024)
     """
 
     a: Audit

@@ -21,6 +21,12 @@ def further_baselines(given: Sequence[str | Baseline]) -> list[Baseline]:
         If a name is unknown.
     ArgumentTypeError
         If something is neither a name nor a baseline.
+
+    Examples
+    --------
+    >>> from kernadv.auditing import further_baselines
+    >>> [one.title for one in further_baselines(["local_level", "dbb_loo"])]
+    ['local level (Kalman), Q=0.0004, spread 0.1', 'discounted Beta, leave-one-out (DBB), lambda=0.75']
     """
     if not isinstance(given, (list, tuple)) or not all(isinstance(one, (str, Baseline)) for one in given):
         raise ArgumentTypeError(f'baselines must be a list such as ["local_level", "dbb_loo"], got {given!r:.80}')
@@ -49,6 +55,16 @@ def check_needs(
     ------
     ArgumentError
         The message says what is needed, and how to give it.
+
+    Examples
+    --------
+    >>> from kernadv import ArgumentError
+    >>> from kernadv.auditing import check_needs, further_baselines
+    >>> try:
+    ...     check_needs(further_baselines(["oracle"]))
+    ... except ArgumentError as error:
+    ...     print(error)
+    the audit cannot replay oracle: it needs the true values (--map value=COLUMN; in Python value=)
     """
     for baseline in baselines:
         lacks = []

@@ -261,7 +261,16 @@ def audit(
 
 def default_grid(groups: Groups) -> list[Bandwidth]:
     """Six relative bandwidths; windows from two steps to the length of the run, log-spaced, with infinity; and numbers of
-    visits from three to the most a prompt has, log-spaced.  Nothing if no prompt comes back."""
+    visits from three to the most a prompt has, log-spaced.  Nothing if no prompt comes back.
+
+    Examples
+    --------
+    >>> from kernadv import simulate
+    >>> from kernadv.auditing import default_grid
+    >>> grid = default_grid(simulate("fast", "epochs", 4).groups)
+    >>> [bandwidth.label for bandwidth in grid[:7]]
+    ['h=0.05', 'h=0.1', 'h=0.2', 'h=0.3', 'h=0.5', 'h=1', 'w=2']
+    """
     most = int(np.bincount(groups.prompt).max())
     if most == 1:
         return []

@@ -20,7 +20,15 @@ WIDTH = 100
 
 
 class Interval(NamedTuple):
-    """An estimate and its 95% bootstrap interval."""
+    """An estimate and its 95% bootstrap interval.
+
+    Examples
+    --------
+    >>> from kernadv.auditing import Interval
+    >>> estimate, low, high = Interval(0.25, 0.125, 0.5)
+    >>> high - low
+    0.375
+    """
 
     estimate: float
     low: float
@@ -39,6 +47,13 @@ class Dead(NamedTuple):
         more values.
     values : (float, float) or None
         These two, such as 0 and 1.
+
+    Examples
+    --------
+    >>> from kernadv import audit, simulate
+    >>> dead = audit(simulate("rare", "epochs", 4).groups, draws=50).dead
+    >>> dead.values, bool(dead.low > 0.7 > 0.1 > dead.high)  # most groups fail as a whole
+    ((0.0, 1.0), True)
     """
 
     share: float
@@ -60,6 +75,13 @@ class Check:
         What was seen.
     advice : str
         What to do; empty if the verdict is "ok".
+
+    Examples
+    --------
+    >>> from kernadv import audit, simulate
+    >>> checks = audit(simulate("fast", "epochs", 4).groups, draws=50).checks
+    >>> [check.name for check in checks if check.verdict == "ok"][:2]
+    ['possible results', 'all groups logged']
     """
 
     name: str
@@ -92,6 +114,13 @@ class Finding:
         holds 0.
     true_mse : float or None
         The same from the true values, where the log has them.
+
+    Examples
+    --------
+    >>> from kernadv import audit, simulate
+    >>> found = audit(simulate("fast", "epochs", 4).groups, draws=50).finding("kernadv")
+    >>> found.title, bool(found.gradient_ratio.high < 1.0), bool(found.worth > 4.0)  # better than RLOO with four traces
+    ('kernadv, pooled', True, True)
     """
 
     name: str
@@ -166,6 +195,17 @@ class Audit:
     notes : list of str
     verdict : str
         What a person should know first.
+
+    Examples
+    --------
+    >>> from kernadv import audit, simulate
+    >>> found = audit(simulate("fast", "epochs", 4).groups, draws=50)
+    >>> found.prompts, found.steps, found.group_sizes
+    (1024, 200, {4: 12800})
+    >>> bool(found.finding("kernadv").mse.estimate < found.finding("rloo").mse.estimate)
+    True
+    >>> [check.name for check in found.failed("broken")]
+    []
     """
 
     source: str
@@ -226,17 +266,40 @@ class Audit:
         ------
         MissingExtraError
             If the extra ``kernadv[audit]`` is not installed, as in all the other forms but `to_dict`.
+
+        Examples
+        --------
+        >>> from kernadv import audit, simulate
+        >>> text = audit(simulate("fast", "epochs", 4).groups, draws=50).table(width=80)
+        >>> max(map(len, text.splitlines())) <= 80
+        True
         """
         text: str = form("terminal").text(self, width)
         return text
 
     def plot(self) -> matplotlib.figure.Figure:
-        """All plots of the report in one figure of matplotlib."""
+        """All plots of the report in one figure of matplotlib.
+
+        Examples
+        --------
+        >>> from kernadv import audit, simulate
+        >>> figure = audit(simulate("fast", "epochs", 4).groups, draws=50).plot()
+        >>> len(figure.axes) > 3
+        True
+        """
         figure: matplotlib.figure.Figure = form("plots").figure(self)
         return figure
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """The report as one page of HTML that needs nothing else; written to a file too if a path is given."""
+        """The report as one page of HTML that needs nothing else; written to a file too if a path is given.
+
+        Examples
+        --------
+        >>> from kernadv import audit, simulate
+        >>> page = audit(simulate("fast", "epochs", 4).groups, draws=50).to_html()
+        >>> "</html>" in page, "<script src" in page, "<link rel" in page  # it needs nothing else
+        (True, False, False)
+        """
         page: str = form("page").render(self)
         if path is not None:
             with replacing(path) as beside:
@@ -244,7 +307,15 @@ class Audit:
         return page
 
     def to_frame(self) -> pl.DataFrame:
-        """A row for each baseline, with the ends of the intervals in columns of their own."""
+        """A row for each baseline, with the ends of the intervals in columns of their own.
+
+        Examples
+        --------
+        >>> from kernadv import audit, simulate
+        >>> frame = audit(simulate("fast", "epochs", 4).groups, draws=50).to_frame()
+        >>> frame["name"][0], {"mse", "mse_low", "mse_high"} <= set(frame.columns)
+        ('kernadv', True)
+        """
         frame: pl.DataFrame = form("frame").frame(self)
         return frame
 
@@ -253,6 +324,14 @@ class Audit:
 
         JSON has no number for infinity or NaN: the infinite bandwidth becomes the string ``"inf"``, every other number that
         is not finite becomes None (null).
+
+        Examples
+        --------
+        >>> import json
+        >>> from kernadv import audit, simulate
+        >>> numbers = audit(simulate("fast", "epochs", 4).groups, draws=50).to_dict()
+        >>> json.loads(json.dumps(numbers))["findings"][0]["name"]
+        'kernadv'
         """
         numbers: dict[str, Any] = plain(self)
         return numbers

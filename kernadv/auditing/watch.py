@@ -65,6 +65,11 @@ class Watch:
     >>> watch.add(["a", "a", "b", "b"], [1.0, 1.0, 1.0, 1.0], [2, 2, 2, 2])
     >>> watch.steps, watch.now["rloo_mse"], watch.now["dead"]
     ([1], 0.25, 0.5)
+    >>> watch.ends, watch.prompts, watch.waiting  # the second step may go on
+    ((0.0, 1.0), 2, 4)
+    >>> watch.finish()
+    >>> watch.steps, watch.waiting
+    ([1, 2], 0)
     """
 
     def __init__(self) -> None:

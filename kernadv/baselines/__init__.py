@@ -60,6 +60,12 @@ def discover() -> dict[str, Baseline]:
     ------
     ArgumentError
         If an entry point cannot be loaded, is no family, or takes a name that another family has.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import discover
+    >>> discover()["rloo"].title
+    'leave-one-out group mean (RLOO)'
     """
     found: dict[str, Baseline] = {}
     for source, family in _families():
@@ -75,6 +81,13 @@ def discover_tuned() -> dict[str, Tuned]:
     ------
     ArgumentError
         As `discover`.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import discover_tuned
+    >>> tuned = discover_tuned()
+    >>> all(len(one.grid) > 1 for one in tuned.values())
+    True
     """
     found: dict[str, Tuned] = {}
     for source, family in _families():

@@ -34,6 +34,14 @@ class Traces(NamedTuple):
         Rewards.
     weight : (R,) float64, optional
         A positive weight a trace, e.g. its response length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.baselines import Traces
+    >>> traces = Traces(np.array([1.0, 0.0, 0.5, 0.25]))
+    >>> traces.of_groups(np.array([2, 1, 1]), np.array([2, 0])).z  # of three groups the last and the first
+    array([0.25, 1.  , 0.  ])
     """
 
     z: FloatArray
@@ -63,6 +71,13 @@ class Offline(NamedTuple):
         Sum of the rewards of the prompt's offline rollouts.
     rollouts : int
         Their number, at least 1.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import Offline
+    >>> before = Offline({"a": 6.0, "b": 1.0}, rollouts=8)
+    >>> before.total["a"] / before.rollouts
+    0.75
     """
 
     total: AnyArray | Mapping[Id, float]
@@ -82,6 +97,14 @@ class SideInformation(NamedTuple):
         True value of each group.
     posterior : callable, optional
         Gives the `kernadv.simulation.Posterior` of the traces under the law they were drawn from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.baselines import SideInformation, Traces
+    >>> side = SideInformation(traces=Traces(np.array([1.0, 0.0])))
+    >>> side.offline is None, side.traces.z
+    (True, array([1., 0.]))
     """
 
     traces: Traces | None = None
@@ -102,6 +125,21 @@ class LinearValues(NamedTuple):
     ----------
     level, gain, own : (N,) float64
         ``V^(g) = level + gain (S - Z^(g)) + own Z^(g)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.baselines import LinearValues
+    >>> from kernadv.groups import Groups
+    >>> z = np.array([1.0, 0.0, 1.0])
+    >>> groups = Groups(np.array([0]), np.array([1]), np.array([3]), np.array([2.0]), np.array([2.0]))
+    >>> rloo = LinearValues(np.zeros(1), np.full(1, 0.5), np.zeros(1))  # half of the sum of the two others
+    >>> rloo.at(groups, z), rloo.total(groups)
+    (array([0.5, 1. , 0.5]), array([2.]))
+    >>> np.isclose(rloo.squared_error(groups), ((rloo.at(groups, z) - z) ** 2).sum())
+    array([ True])
+    >>> rloo.true_squared_error(groups, np.array([0.6])).round(2), rloo.take([0]).gain
+    (array([0.18]), array([0.5]))
     """
 
     level: FloatArray
@@ -147,6 +185,19 @@ class TraceValues(NamedTuple):
     own : (R,) float64, optional
         Weight of the own reward in the value, free of the rewards of its step.  None: the value does not use the own reward,
         or not linearly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.baselines import TraceValues
+    >>> from kernadv.groups import Groups
+    >>> groups = Groups(np.array([0]), np.array([1]), np.array([2]), np.array([1.0]), np.array([1.0]))
+    >>> z = np.array([1.0, 0.0])
+    >>> values = TraceValues(np.array([0.25, 0.75]), z)
+    >>> values.at(groups, z), values.total(groups)
+    (array([0.25, 0.75]), array([1.]))
+    >>> values.squared_error(groups), values.true_squared_error(groups, np.array([0.5]))
+    (array([1.125]), array([0.125]))
     """
 
     value: FloatArray
@@ -191,7 +242,19 @@ def _sum_by_group(x: FloatArray, groups: Groups) -> FloatArray:
 
 @runtime_checkable
 class ValueEstimator(Protocol):
-    """What a training loop calls: `KernelValueEstimator` and every baseline's online form."""
+    """What a training loop calls: `KernelValueEstimator` and every baseline's online form.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> from kernadv.baselines import ValueEstimator, discover
+    >>> rloo = discover()["rloo"].online()
+    >>> isinstance(rloo, ValueEstimator), isinstance(KernelValueEstimator(), ValueEstimator)
+    (True, True)
+    >>> rloo.observe(["a", "a"], [1.0, 0.0], step=1)
+    >>> rloo.values(["a", "a"], [1.0, 0.0], step=2).value
+    array([0., 1.])
+    """
 
     def values(self, prompt_ids: Any, rewards: Any, step: Any) -> Estimate:
         """Value of each row; reads only."""
@@ -217,6 +280,28 @@ class Baseline(ABC):
         Rollouts a prompt it needs before training, as published; 0: none.
     needs_traces, needs_weights, needs_truth : bool
         It reads the traces in the order they were sampled, their weights, the true values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import simulate
+    >>> from kernadv.baselines import Baseline, Offline, SideInformation, Traces, TraceValues
+    >>> class Median(Baseline):
+    ...     name, title, needs_traces, uses_own_reward = "median", "median of the group", True, True
+    ...     def replay(self, groups, side=SideInformation()):
+    ...         z = self.check_traces(groups, side).z
+    ...         medians = [np.median(own) for own in np.split(z, np.cumsum(groups.n)[:-1])]
+    ...         return TraceValues(np.repeat(medians, groups.n), z)
+    >>> run = simulate("fast", "epochs", 4)
+    >>> found = Median().replay(run.groups, SideInformation(traces=Traces(run.rewards.ravel())))
+    >>> found.value[:8].tolist(), run.rewards[:2].tolist()
+    ([0.5, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0], [[1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 1.0]])
+    >>> Median().online().values(["a"] * 3, [1.0, 0.0, 1.0], step=1).value
+    array([1., 1., 1.])
+    >>> side = SideInformation(offline=Offline(run.offline, run.offline_rollouts))
+    >>> mean, rollouts = Median().offline_mean(run.groups, side)
+    >>> Median().check_offline(None) is None, mean.shape, rollouts
+    (True, (12800,), 8)
     """
 
     name: str
@@ -290,7 +375,16 @@ class Baseline(ABC):
 
 
 class LinearBaseline(Baseline):
-    """A baseline that is linear in the rewards of its group."""
+    """A baseline that is linear in the rewards of its group.
+
+    Examples
+    --------
+    >>> from kernadv import simulate
+    >>> from kernadv.baselines import LinearBaseline, discover
+    >>> rloo = discover()["rloo"]
+    >>> isinstance(rloo, LinearBaseline), rloo.replay(simulate("fast", "epochs", 4).groups).gain[:2].round(3)  # 1 / 3
+    (True, array([0.333, 0.333]))
+    """
 
     @abstractmethod
     def replay(self, groups: Groups, side: SideInformation = NOTHING) -> LinearValues:

@@ -51,6 +51,18 @@ class Tuned(Baseline):
     References
     ----------
     Dawid (1984), Statistical theory: the prequential approach, JRSS A 147.
+
+    Examples
+    --------
+    >>> from kernadv import simulate
+    >>> from kernadv.baselines import Tuned
+    >>> from kernadv.baselines.kae import KAE
+    >>> from kernadv.clock import Steps
+    >>> run = simulate("fast", "multi_pass", 4)
+    >>> grid = [KAE(Steps(width)) for width in (2, 10, 50)]
+    >>> tuned = Tuned("KAE", grid).replay(run.groups).true_squared_error(run.groups, run.value).mean()
+    >>> bool(tuned < KAE(Steps(50)).replay(run.groups).true_squared_error(run.groups, run.value).mean())
+    True
     """
 
     def __init__(self, name: str, grid: Sequence[Baseline]) -> None:

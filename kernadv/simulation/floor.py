@@ -55,6 +55,16 @@ class Posterior(NamedTuple):
         Value of each trace from each of R independent sets of trajectories; R = 1 where a grid gives it exactly.
     ess : (N,) float64
         Effective number of trajectories behind the whole group, (sum w)^2 / sum w^2 summed over the sets; inf where exact.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.simulation import Schedule, posterior, simulate
+    >>> run = simulate("random_walk", Schedule(batch=8, stay=1, blocks=4, steps=40), group_size=4)
+    >>> best = posterior(run)
+    >>> best.value.shape, best.variance.shape
+    ((320, 4), (320, 4))
+    >>> first, second = (best.without(half) for half in (0, 1))  # from one half of the states each: how exact it is
     """
 
     sets: FloatArray

@@ -54,6 +54,20 @@ class Process:
     ------
     ArgumentError, ArgumentTypeError
         If a parameter is not a finite number in its range, `clusters` is not a whole number, or `linear` is not a bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.simulation import Process
+    >>> process = Process(start=0.0, walk=0.2)  # each prompt's logit is a random walk of its own
+    >>> prompt, step = np.repeat(np.arange(3), 2), np.tile([0, 100], 3)
+    >>> value = process.values(prompt, step, prompts=3, steps=100, seed=0)
+    >>> np.allclose(value, 1 / (1 + np.exp(-process.logits(prompt, step, prompts=3, steps=100, seed=0))))
+    True
+    >>> process.draw(np.random.default_rng(0), value).shape, process.variance(np.array([0.5]))
+    ((6,), array([0.25]))
+    >>> [shape.round(2) for shape in Process(concentration=4.0).shapes(np.array([0.25]))]  # of rewards between 0 and 1
+    [array([1.]), array([3.])]
     """
 
     start: float = 0.85

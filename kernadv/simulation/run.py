@@ -44,6 +44,19 @@ class Simulation(NamedTuple):
         Pure noise of standard deviation 1.
     process : Process
         The process from which all this was drawn.
+
+    Examples
+    --------
+    >>> from kernadv.simulation import Schedule, simulate
+    >>> run = simulate("fast", Schedule(batch=2, stay=1, blocks=2, steps=4), group_size=3)
+    >>> run.rewards.shape, run.groups.step[:2], bool((run.value >= 0).all())
+    ((8, 3), array([1, 3]), True)
+    >>> for step, ids, rewards, group in run.batches():  # as a training loop sees them
+    ...     print(step, ids)
+    1 [0 0 0 1 1 1]
+    2 [2 2 2 3 3 3]
+    3 [0 0 0 1 1 1]
+    4 [2 2 2 3 3 3]
     """
 
     groups: Groups

@@ -31,6 +31,16 @@ class Schedule:
     ------
     ArgumentError
         If a number is not a whole number >= 1.
+
+    Examples
+    --------
+    >>> from kernadv.simulation import Schedule
+    >>> schedule = Schedule(batch=2, stay=2, blocks=2, steps=8)
+    >>> schedule.prompts
+    4
+    >>> prompt, step, position = schedule.visits(seed=0)
+    >>> step[prompt == 0], position[prompt == 0]
+    (array([1, 2, 5, 6]), array([1, 2, 1, 2]))
     """
 
     batch: int = 128
