@@ -44,7 +44,16 @@ NO_BLOCKS = np.empty(0, np.int32)
 
 
 class Counters(NamedTuple):
-    """What a history holds and what it has let go."""
+    """What a history holds and what it has let go.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> est = KernelValueEstimator()
+    >>> est.observe(["a", "b"], [1.0, 0.0], step=1)
+    >>> est.metrics()["history_visits"], est.metrics()["dropped_visits"]  # these are of its history's counters
+    (2.0, 0.0)
+    """
 
     prompts: int
     visits: int
@@ -150,6 +159,19 @@ class History:
     ------
     ArgumentError
         If a cap is not a whole number >= 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.groups import Groups
+    >>> from kernadv.history import History
+    >>> history = History(max_visits=2)
+    >>> for step in (1, 2, 3):
+    ...     history.append(["a"], Groups(np.array([0]), np.array([step]), np.array([4]), np.array([1.0]), np.array([1.0])))
+    >>> history.counters.prompts, history.counters.visits, history.counters.dropped
+    (1, 2, 1)
+    >>> history.visits(history.find(["a"])).step, history.ids, history.newest
+    (array([2, 3]), ['a'], 3)
     """
 
     newest: int

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kernadv
+from kernadv.adapters import _process
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
@@ -44,7 +45,8 @@ def examples(name):
 
 
 @pytest.mark.parametrize("name", ["kernadv", *MODULES])
-def test_examples(name):
+def test_examples(name, monkeypatch):
+    monkeypatch.setattr(_process, "_DRIVERS", {})  # what the example of `use` changes
     runner = doctest.DocTestRunner(optionflags=doctest.FAIL_FAST)
     for test in examples(name):
         report = []

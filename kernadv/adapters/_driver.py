@@ -75,6 +75,34 @@ class Driver:
     ------
     ArgumentError, ArgumentTypeError
         If the estimator lacks a method of `Estimator`, or the weights are not known.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from kernadv import KernelValueEstimator
+    >>> from kernadv.adapters import Driver
+    >>> driver = Driver(KernelValueEstimator(), weights="none")
+    >>> driver.rows(["a", "a"], [1.0, 0.0])
+    array([ 1., -1.])
+    >>> driver.step, driver.weighted, driver.components, len(driver.estimator)
+    (1, False, 0, 1)
+    >>> driver.advantages(["a"], [1.0], step=5).shape, driver.step
+    ((1,), 5)
+    >>> driver.ids(["What is 1 + 1?"], given=["sum-1"], missing="no ids"), driver.metrics()["kernadv/history_visits"]
+    (['sum-1'], 2.0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     driver.save(folder)
+    ...     resumed = Driver(KernelValueEstimator(), weights="none")
+    ...     resumed.load(folder)
+    >>> resumed.step, resumed.calls
+    (5, 2)
+    >>> resumed.load_state_dict(driver.state_dict())
+    >>> with tempfile.TemporaryDirectory() as folder:  # for frameworks that tell nothing of their checkpoints
+    ...     attached = driver.attach(folder, every=10)
+    ...     driver.finish()
+    >>> attached is driver
+    True
     """
 
     def __init__(
@@ -262,6 +290,16 @@ class Driver:
         Returns
         -------
         (B, T) tensor like `token_rewards`
+
+        Examples
+        --------
+        >>> import torch
+        >>> driver = Driver(KernelValueEstimator(), weights="none")
+        >>> rewards = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])  # at the last token of each answer
+        >>> mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+        >>> driver.tokens(["a", "a"], rewards, mask)
+        tensor([[ 1.,  1.,  0.],
+                [-1., -1., -1.]])
         """
         row = self.rows(prompt_ids, token_rewards.sum(-1).float().cpu(), step, **options)
         return spread(row, token_rewards, mask)

@@ -30,7 +30,18 @@ _DRIVERS: dict[str, Driver] = {}
 
 
 def use(estimator: Estimator | Driver) -> None:
-    """Take an estimator of your own in this process, or a driver, instead of what the configuration describes."""
+    """Take an estimator of your own in this process, or a driver, instead of what the configuration describes.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> from kernadv.adapters import slime, use
+    >>> est = KernelValueEstimator()
+    >>> est.observe(["a"], [1.0], step=1)
+    >>> use(est)
+    >>> slime.metrics()["kernadv/history_visits"]  # the functions that frameworks call now have this one
+    1.0
+    """
     _DRIVERS[NAME] = driver_with(estimator)
 
 
@@ -68,7 +79,16 @@ def current() -> Call:
 
 @contextmanager
 def at_step(step: int | Sequence[int], keys: Any = None, batch: Any = None) -> Iterator[None]:
-    """Say at which step, or at which ones, one a row, rewards were made; the wrapped trainers do so by themselves."""
+    """Say at which step, or at which ones, one a row, rewards were made; the wrapped trainers do so by themselves.
+
+    Examples
+    --------
+    >>> from kernadv.adapters import at_step
+    >>> from kernadv.adapters._process import current  # for whoever registers a function with a framework
+    >>> with at_step(7):
+    ...     print(current().step)
+    7
+    """
     token = _CALL.set(Call(step, keys, batch))
     try:
         yield

@@ -50,6 +50,21 @@ class Diagnosis:
         Prompts with too few traces.
     proxies : bool
         As given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.gradient import diagnose
+    >>> rng = np.random.default_rng(0)
+    >>> prompt = np.repeat(np.arange(100), 4)
+    >>> z = (rng.random(400) < rng.uniform(0.1, 0.9, 100)[prompt]) * 1.0
+    >>> found = diagnose(z, np.where(z > 0, 1.0, 3.0), prompt)  # wrong traces have scores three times as large
+    >>> found.prompts, found.traces, round(found.k.estimate, 6)
+    (100, 400, 3.0)
+    >>> bool(found.ratio["optimal"].estimate < found.ratio["value"].estimate < 1.0)
+    True
+    >>> len(found.summary().splitlines()) > 5
+    True
     """
 
     k: Measured | None

@@ -143,6 +143,17 @@ def read_log(
         If no Ray cluster can be reached, or it fails.
     ArgumentError, ArgumentTypeError
         If an argument cannot be used, or they contradict each other.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from kernadv.logs import read_log
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "run.csv")
+    ...     written = path.write_text("step,question,acc\\n1,a,1\\n1,a,0\\n1,b,1\\n2,a,1\\n")
+    ...     log = read_log(path, columns={"prompt": "question", "reward": "acc"})
+    >>> log.prompts, log.groups.step, log.groups.mean, log.format
+    (['a', 'b'], array([1, 2, 1]), array([0.5, 1. , 1. ]), 'table')
     """
     readers = {name: _reader(name) for name in formats()}
     source, files = find(path)
@@ -201,6 +212,23 @@ class Tail:
         Its format, once there is a row.
     waiting : str
         What is waited for, if `read` found nothing; else empty.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from kernadv.logs import Tail
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "run.csv")
+    ...     tail = Tail(path)
+    ...     print(list(tail.read()), tail.waiting != "")  # there is no log yet
+    ...     written = path.write_text("step,prompt,reward\\n1,a,1\\n1,b")
+    ...     first = [ids for ids, rewards, step in tail.read()]  # the second row is not complete
+    ...     with path.open("a") as file:
+    ...         more = file.write(",0\\n")
+    ...     then = [ids for ids, rewards, step in tail.read()]
+    [] True
+    >>> first, then, tail.notes
+    ([['a']], [['b']], ())
     """
 
     def __init__(
@@ -279,7 +307,14 @@ class Tail:
 
 
 def formats() -> list[str]:
-    """Return the names of the formats, which are those of the public modules of this package."""
+    """Return the names of the formats, which are those of the public modules of this package.
+
+    Examples
+    --------
+    >>> from kernadv.logs import formats
+    >>> formats()
+    ['swift', 'table', 'trl', 'verl']
+    """
     return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
 
 

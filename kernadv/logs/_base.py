@@ -58,6 +58,17 @@ class RewardLog:
     traces : Traces or None
         The single traces, with rewards relative to `origin`, and a weight each if a column holds it.  None if they were not
         to be kept; if the rows of the log are groups; or if steps came again and not all rows count as they stand.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from kernadv.logs import read_log
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "run.csv")
+    ...     written = path.write_text("step,prompt,reward\\n0,a,1\\n0,a,\\n1,b,1\\n")
+    ...     log = read_log(path)
+    >>> log.n_rows, log.notes
+    (3, ('rows without a reward, dropped: 1', 'the steps of the log start at 0: all are shifted by 1'))
     """
 
     groups: Groups
@@ -73,7 +84,18 @@ class RewardLog:
 
 
 class Notes(Counter[str]):
-    """Remarks in the order of their first appearance; `{n}` in a remark stands for the sum of its counts."""
+    """Remarks in the order of their first appearance; `{n}` in a remark stands for the sum of its counts.
+
+    Examples
+    --------
+    >>> from kernadv.logs import Notes
+    >>> notes, others = Notes(), Notes()
+    >>> notes.add("{n} rows have no reward", 2)
+    >>> others.add("{n} rows have no reward", 998)
+    >>> notes.extend(others)
+    >>> notes.texts()
+    ('1,000 rows have no reward',)
+    """
 
     def add(self, text: str, count: int = 1) -> None:
         """Count a remark; nothing is noted when the count is 0."""
@@ -137,6 +159,14 @@ class Query:
         Whether the single traces are kept beside the groups.
     memory : Memory
         What was read before.
+
+    Examples
+    --------
+    >>> from kernadv.logs import Notes, Query
+    >>> from kernadv.logs._steps import StepRule  # steps that are numbers
+    >>> query = Query("run.csv", [], {"prompt": "question"}, StepRule(), None, None, None, Notes())
+    >>> query.columns["prompt"], query.on_repeat
+    ('question', 'error')
     """
 
     source: str
@@ -154,7 +184,14 @@ class Query:
 
 @dataclass(frozen=True)
 class Selection:
-    """The columns to read: `rewards` maps a column to its weight and is empty when `counts` is given."""
+    """The columns to read: `rewards` maps a column to its weight and is empty when `counts` is given.
+
+    Examples
+    --------
+    >>> from kernadv.logs import Selection
+    >>> Selection("step", "uid", {"acc": 1.0, "format": 0.1}, value=None, counts=None).names
+    ['step', 'uid', 'acc', 'format']
+    """
 
     step: str
     prompt: str
@@ -185,6 +222,16 @@ class Chunk(NamedTuple):
         Row number in the file of each row of the frame, 1-based: line of a jsonl file, record of another.
     done : float
         Fraction of the whole log that has been read after this chunk.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from kernadv.logs import Chunk, File, Selection
+    >>> frame = pl.DataFrame({"step": [1, 1], "uid": ["a", "b"], "acc": [1.0, 0.0]})
+    >>> file = File("run.csv", None, "run.csv")
+    >>> chunk = Chunk(frame, Selection("step", "uid", {"acc": 1.0}, None, None), file, rows=[2, 3], done=1.0)
+    >>> chunk.place(1), chunk.take(slice(0, 1)).frame["uid"].to_list(), len(chunk.sources)
+    ('run.csv, row 3', ['a'], 2)
     """
 
     frame: pl.DataFrame
@@ -242,6 +289,28 @@ class Reader(ABC):
         What `detect` looks for, in words; shown when no format is detected.
     fallback : bool
         True for a reader that is asked only when no other recognises the log.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import polars as pl
+    >>> from kernadv.logs import Chunk, File, Notes, Query, Reader, select
+    >>> from kernadv.logs._steps import StepRule
+    >>> class Pipes(Reader):
+    ...     looks_for = "a file ending in .pipes"
+    ...     def detect(self, files):
+    ...         return files[0].ending == ".pipes"
+    ...     def frames(self, query):
+    ...         for file in query.files:
+    ...             frame = pl.read_csv(file.open().read(), separator="|")
+    ...             rows = range(2, len(frame) + 2)
+    ...             yield Chunk(frame, select(query, frame.columns, file), file, rows, done=1.0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "run.pipes")
+    ...     written = path.write_text("step|prompt|reward\\n1|a|1\\n")
+    ...     query = Query("run.pipes", [File(str(path), None, folder)], {}, StepRule(), None, None, None, Notes())
+    ...     print(Pipes().detect(query.files), len(Pipes().splits(query)), next(Pipes().frames(query)).selection.prompt)
+    True 1 prompt
     """
 
     looks_for: ClassVar[str]

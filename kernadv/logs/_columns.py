@@ -89,6 +89,14 @@ def select(
     ------
     LogError
         If a column is missing; the message names it and the columns found.
+
+    Examples
+    --------
+    >>> from kernadv.logs import File, Notes, Query, select
+    >>> from kernadv.logs._steps import StepRule
+    >>> query = Query("run.csv", [], {"prompt": "question"}, StepRule(), None, None, None, Notes())
+    >>> select(query, ["global_step", "question", "score"], File("run.csv", None, "run.csv")).names
+    ['global_step', 'question', 'score']
     """
     named: dict[str, str | None] = dict(query.columns)
     if query.counts:

@@ -163,6 +163,21 @@ class File:
         Those of a parquet file that are a part of it here; None: all.
     once : bool
         Whether it can be read only once, and only by this process.
+
+    Examples
+    --------
+    >>> import gzip, tempfile
+    >>> from kernadv.logs import File
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/1.jsonl.gz"
+    ...     with gzip.open(path, "wb") as out:
+    ...         size = out.write(b'{"step": 1}\\n')
+    ...     file = File(path, None, folder)
+    ...     print(file.name, file.ending, file.in_place)
+    ...     with file.open() as stream, file.seekable() as whole:
+    ...         print(stream.read() == whole.read())
+    1.jsonl.gz .jsonl False
+    True
     """
 
     path: str
@@ -305,6 +320,15 @@ def places(given: object) -> list[str]:
     ------
     ArgumentTypeError, LogError
         As `find`.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from kernadv.logs import places
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pathlib.Path(folder, "1.jsonl").touch()
+    ...     [pathlib.Path(place).name for place in places(f"{folder}/*.jsonl")][:1]
+    ['1.jsonl']
     """
     here = [os.path.expanduser(text) for text in _texts(given) if text != "-" and "://" not in text]
     return [*chain.from_iterable(map(_matches, here)), *(file.path for path in here for file in _local(path))]

@@ -22,7 +22,24 @@ _PARQUET_END = b"PAR1"
 
 
 class Replaced(LogError):
-    """What was read of a log is no longer what it holds."""
+    """What was read of a log is no longer what it holds.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from kernadv.logs import Replaced, Tail
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "run.csv")
+    ...     written = path.write_text("step,prompt,reward\\n1,a,1\\n2,a,1\\n")
+    ...     tail = Tail(path)
+    ...     seen = list(tail.read())
+    ...     written = path.write_text("step,prompt,reward\\n1,b,0\\n")  # another run
+    ...     try:
+    ...         list(tail.read())
+    ...     except Replaced:
+    ...         print("begin with another Tail")
+    begin with another Tail
+    """
 
 
 class _Read(NamedTuple):

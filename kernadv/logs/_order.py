@@ -28,6 +28,17 @@ class RowOrder:
         Ids that differ only by spaces, Unicode form, or 1 / 1.0; the first 5 sets.
     n_alike : int
         Number of such sets.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from kernadv.logs import read_log
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "run.csv")
+    ...     written = path.write_text("step,prompt,reward\\n1,a,1\\n1,a ,0\\n2,b,1\\n")
+    ...     order = read_log(path).order
+    >>> order.alike, order.back  # "a" and "a " are told apart, and may be one prompt
+    ((('a', 'a '),), (0, 0))
     """
 
     back: tuple[int, int] = (0, 0)

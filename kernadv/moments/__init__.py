@@ -41,6 +41,15 @@ class Histories(NamedTuple):
     start, length : (Q,) int64
     step : (N,) int64
     n, s, ss : (N,) float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.moments import Histories
+    >>> one = np.ones(3)
+    >>> past = Histories(np.array([0]), np.array([3]), np.array([1, 5, 8]), one, one, one)  # one query, three visits
+    >>> past.visit_lag(np.array([10]), k=2)  # its second latest visit was at step 5
+    array([5.])
     """
 
     start: IntArray
@@ -79,6 +88,18 @@ class Windows(NamedTuple):
         Bandwidth in steps.
     reach : (Q, H) int64
         Largest lag inside the support, decided on integers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.clock import Relative, Steps
+    >>> from kernadv.kernels import get
+    >>> from kernadv.moments import Histories, Windows
+    >>> one = np.ones(3)
+    >>> past = Histories(np.array([0]), np.array([3]), np.array([1, 5, 8]), one, one, one)
+    >>> windows = Windows.of([Steps(20), Relative(0.5)], get("triangular"), past, np.array([10]))
+    >>> windows.width, windows.reach  # a lag of a whole bandwidth has no weight
+    (array([[20.,  5.]]), array([[19,  4]]))
     """
 
     at: IntArray
@@ -100,6 +121,21 @@ class Moments(NamedTuple):
     ``s_k = sum w d^k``, ``t_k = sum w d^k z``, ``q_k = sum w^2 d^k``, ``r0 = sum w z^2``, each (Q, H), the sums running
     over the traces.  They hold the value and the squared norm of the hat vector of the Nadaraya-Watson and the
     local-linear estimate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.clock import Steps
+    >>> from kernadv.kernels import get
+    >>> from kernadv.moments import Histories, Windows, select
+    >>> n, s = np.ones(2), np.array([0.0, 1.0])  # visits at steps 6 and 8, of one trace each
+    >>> past = Histories(np.array([0]), np.array([2]), np.array([6, 8]), n, s, s)
+    >>> windows = Windows.of([Steps(4)], get("uniform"), past, np.array([9]))
+    >>> moments = select().backend.ragged_moments(past, windows, get("uniform"))
+    >>> moments.s0.item(), moments.s1.item(), moments.t0.item()  # sums of 1, of minus the lags, and of the rewards
+    (2.0, -4.0, 1.0)
+    >>> moments.add_at_query(3, 2.0, 2.0).t0.item()  # with three traces of the group itself, two of them right
+    3.0
     """
 
     s0: Any
@@ -121,7 +157,14 @@ class Moments(NamedTuple):
 
 
 class Backend(Protocol):
-    """A module that computes the moments."""
+    """A module that computes the moments.
+
+    Examples
+    --------
+    >>> from kernadv.moments import select
+    >>> select("numpy").backend.unavailable() is None  # numpy runs everywhere
+    True
+    """
 
     def unavailable(self) -> str | None:
         """Why the backend cannot run here, or None."""
@@ -131,7 +174,15 @@ class Backend(Protocol):
 
 
 class Selection(NamedTuple):
-    """A backend, its name and why it was taken."""
+    """A backend, its name and why it was taken.
+
+    Examples
+    --------
+    >>> from kernadv.moments import select
+    >>> chosen = select("numpy")
+    >>> chosen.name, chosen.reason
+    ('numpy', 'asked for by name')
+    """
 
     name: str
     backend: Backend
@@ -157,6 +208,12 @@ def select(name: str = "auto", like: Any = None) -> Selection:
         If the name is unknown.
     BackendError
         If a backend asked for by name cannot run here.
+
+    Examples
+    --------
+    >>> from kernadv.moments import select
+    >>> select().name in ("numba", "numpy")  # of arrays in main memory; KERNADV_BACKEND says otherwise
+    True
     """
     check_choice(name, "backend", ("auto", *BACKENDS))
     wanted, because = name, "asked for by name"
@@ -182,6 +239,13 @@ def on_device(name: str, rewards: Any) -> bool:
     """Whether an estimator that was given the backend `name` works where the rewards are, and not in main memory.
 
     By itself it does for tensors on a GPU; "torch" does for all tensors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.moments import on_device
+    >>> on_device("auto", np.array([1.0, 0.0]))
+    False
     """
     wanted = os.environ.get("KERNADV_BACKEND") or name if name == "auto" else name
     return hasattr(rewards, "is_cuda") if wanted == "torch" else wanted in ("auto", *ON_GPU) and _on_gpu(rewards)

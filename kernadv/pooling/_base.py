@@ -33,6 +33,18 @@ class GroupSums(NamedTuple):
         Sums over the traces of 1, w, w z, w^2, w^2 u, w^2 u^2 and w^3, with u = z - origin.
     origin : float
         A reward near the others, so that their squares lose no digits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.groups import Groups
+    >>> from kernadv.pooling import NUMPY, GroupSums
+    >>> groups = Groups(np.array([0]), np.array([1]), np.array([4]), np.array([2.0]), np.array([20.0]))
+    >>> sums = GroupSums.of(groups)
+    >>> sums.n, sums.wz
+    (array([4.]), array([2.]))
+    >>> sums.inside(np.array(-2.0), np.array(3.0), NUMPY).wz  # in shares of the range from -2 to 3
+    array([2.])
     """
 
     prompt: Any
@@ -100,6 +112,14 @@ class PoolPiece:
     ----------
     positive : tuple of str
         Names of the arrays that are never negative.
+
+    Examples
+    --------
+    >>> from kernadv.pooling import NUMPY, PoolPiece
+    >>> piece = PoolPiece(NUMPY, level=2, count=1)
+    >>> piece.level[0] = 0.5  # a view of its one array
+    >>> piece.state_dict()
+    {'level': array([0.5, 0. ]), 'count': array([0.])}
     """
 
     positive: ClassVar[tuple[str, ...]] = ()

@@ -18,7 +18,15 @@ Array = Any
 
 
 class ArrayNamespace:
-    """The functions of numpy that torch has too (``where``, ``stack``, ...), and those that differ, under one name."""
+    """The functions of numpy that torch has too (``where``, ``stack``, ...), and those that differ, under one name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.pooling import NUMPY
+    >>> NUMPY.ratio(np.array([1.0, 2.0]), np.array([4.0, 0.0])), NUMPY.sqrt(np.array([9.0]))  # numpy's others as well
+    (array([0.25, 0.  ]), array([3.]))
+    """
 
     on_host = True
     _module: Any = np

@@ -41,6 +41,15 @@ class CommonLevel(PoolPiece):
     ----------
     Harvey (1989), Forecasting, structural time series models and the Kalman filter, section 2.3; West and Harrison (1997),
     chapter 12, for several models at a time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.pooling import CommonLevel
+    >>> level = CommonLevel((0.0, 0.1))
+    >>> level.begin(30.0, 40.0)  # 30 of the first 40 rollouts were right
+    >>> (1 / (1 + np.exp(-level.expected()))).round(2)
+    array([0.74])
     """
 
     mean: Array  # (J,) each

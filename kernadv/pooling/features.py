@@ -46,6 +46,18 @@ class FeaturePrior(PoolPiece):
     ----------
     Hoerl and Kennard (1970), ridge regression; its empirical-Bayes penalty, Lindley and Smith (1972).  Rahimi and Recht
     (2007), random features of kernels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import KernelValueEstimator
+    >>> features = {name: [float(name == "easy")] for name in ("easy", "hard")} | {str(k): [k % 2] for k in range(64)}
+    >>> est = KernelValueEstimator(features=features)
+    >>> names = [str(k) for k in range(64)]
+    >>> est.observe(names, [k % 2 for k in range(64)], step=1)  # what the feature says, the rewards say
+    >>> easy, hard = est.predict(["easy", "hard"]).value  # never visited
+    >>> bool(easy > hard)
+    True
     """
 
     centre: Array  # (D,)

@@ -49,6 +49,17 @@ class Query(NamedTuple):
         None: no prompt has two groups.
     features : (N, D) or None
         NaN where a prompt has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.groups import Groups
+    >>> from kernadv.pooling import GroupSums, Pool, Pooling, Query
+    >>> pool, z = Pool(Pooling()), np.array([1.0, 0.0])
+    >>> batch = GroupSums.of(Groups(np.arange(2), np.ones(2, int), np.ones(2, int), z, z))  # two prompts, one trace each
+    >>> query = Query(batch, np.zeros(2), np.zeros((2, pool.width)), np.zeros(2), z, z, step=1)
+    >>> pool.forecast(query).mean.shape  # of both, by each of the filters
+    (2, 36)
     """
 
     batch: GroupSums
@@ -72,6 +83,14 @@ class Chain(NamedTuple):
     turn : (N,) int64
         Below `turns`; another one for each group of a prompt.
     turns : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.pooling import Chain
+    >>> chain = Chain(first_group=np.array([0, 1, 0]), turn=np.array([0, 0, 1]), turns=2)
+    >>> np.flatnonzero(chain.turn == 1)  # learned from after the first group of its prompt
+    array([2])
     """
 
     first_group: Array
@@ -109,6 +128,17 @@ class Forecast(NamedTuple):
         What all groups show of the common level: score and information, as in `CommonLevel`.
     value, error : (N,)
         At the expected common level, mean of the value, as a share of the range, and its variance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.groups import Groups
+    >>> from kernadv.pooling import GroupSums, Pool, Pooling, Query
+    >>> pool, z = Pool(Pooling()), np.array([1.0, 0.0])
+    >>> batch = GroupSums.of(Groups(np.arange(2), np.ones(2, int), np.ones(2, int), z, z))
+    >>> forecast = pool.forecast(Query(batch, np.zeros(2), np.zeros((2, pool.width)), np.zeros(2), z, z, step=1))
+    >>> forecast.mean.shape, bool(np.isclose(forecast.filters[0].sum(), 1.0))  # groups and filters; their weights
+    ((2, 36), True)
     """
 
     filters: Array
@@ -137,6 +167,14 @@ class Pool:
     features : int
         Number of features of a prompt; 0: none.
     xp : ArrayNamespace
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.pooling import Pool, Pooling
+    >>> pool = Pool(Pooling())
+    >>> pool.empty, pool.width, bool(pool.prior > 0)
+    (True, 74, True)
     """
 
     def __init__(self, settings: Pooling, features: int = 0, xp: ArrayNamespace = NUMPY) -> None:
@@ -530,7 +568,17 @@ def _least_elsewhere(prompt: IntArray, x: FloatArray) -> FloatArray:
 
 
 def columns_of(state: Mapping[str, Any]) -> int:
-    """Number of features of a prompt that a state was learned with; 0: none."""
+    """Number of features of a prompt that a state was learned with; 0: none.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> from kernadv.pooling import columns_of
+    >>> est = KernelValueEstimator(features={"a": [0.1, 0.2], "b": [0.3, 0.4]})
+    >>> est.observe(["a", "b"], [1.0, 0.0], step=1)
+    >>> columns_of(est.state_dict())
+    2
+    """
     return int(np.size(state.get("pool.features.centre", ())))
 
 

@@ -23,6 +23,13 @@ class Members(NamedTuple):
         Standard deviation of a step of the logit.
     discount : (M,) float64
         Rate per step at which the past loses its worth.
+
+    Examples
+    --------
+    >>> from kernadv.pooling import Pooling
+    >>> members = Pooling(priors=(1.0,), walks=(0.0, 0.1), discounts=(0.02,)).members
+    >>> members.prior, members.walk, members.discount
+    (array([1., 1., 1.]), array([0. , 0.1, 0. ]), array([0.  , 0.  , 0.02]))
     """
 
     prior: FloatArray
@@ -49,6 +56,16 @@ class Pooling:
     ------
     ArgumentError, ArgumentTypeError
         If a tuple other than `discounts` is empty, or one holds a number that is out of range or repeated.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> from kernadv.pooling import Pooling
+    >>> still = KernelValueEstimator(pooling=Pooling(walks=(0.0,), discounts=(), common=(0.0,)))  # nothing moves
+    >>> for step in range(1, 5):
+    ...     still.observe(["a", "a"], [1.0, 0.0], step)
+    >>> still.predict(["a"]).value.round(6)
+    array([0.5])
     """
 
     priors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)

@@ -37,6 +37,16 @@ class PrequentialWeights(PoolPiece):
     ----------
     Dawid (1984), the prequential approach; Vovk (1990), aggregating strategies; Raftery, Karny and Ettler (2010), dynamic
     model averaging, for the discount.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.pooling import PrequentialWeights
+    >>> weights = PrequentialWeights([1.0, 1.0])
+    >>> for _ in range(20):
+    ...     weights.learn(np.array([1.0, 3.0]), 16.0, new=1)  # the first one predicts better
+    >>> weights.weights().round(2)
+    array([1., 0.])
     """
 
     loss: Array  # (M,)

@@ -53,6 +53,16 @@ def trace_scores(
         If no parameter is chosen or the inputs disagree in length.
     KernadvError
         If torch is not installed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kernadv.scores import trace_scores
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> trace_scores(model, lambda call, row: call(row).sum(), [x])  # of what is linear in the weights, the inputs
+    array([[1., 2.],
+           [3., 4.]])
     """
     torch = _torch()
     if not isinstance(model, torch.nn.Module) or not callable(log_prob):
@@ -126,6 +136,16 @@ def last_layer_scores(
     ------
     ArgumentError
         If the shapes disagree.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kernadv.scores import last_layer_scores
+    >>> hidden, logits = torch.ones(2, 3, 8), torch.zeros(2, 3, 4)
+    >>> tokens, mask = torch.tensor([[0, 1, 2], [0, 1, 2]]), torch.tensor([[1, 1, 1], [0, 0, 0]])
+    >>> scores = last_layer_scores(hidden, logits, tokens, mask, projections=16)
+    >>> scores.shape, bool((scores[1] == 0.0).all())  # nothing of the second trace was sampled
+    ((2, 16), True)
     """
     torch = _torch()
     error = _token_errors(torch, logits, tokens, mask)
@@ -148,6 +168,14 @@ def logit_norms(logits: Any, tokens: Any, mask: Any) -> FloatArray:
     ------
     ArgumentError
         If the shapes disagree.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kernadv.scores import logit_norms
+    >>> logits = torch.zeros(1, 2, 4)  # four tokens, each as likely: |(1, 0, 0, 0) - (1, 1, 1, 1) / 4|^2 = 3 / 4
+    >>> logit_norms(logits, torch.tensor([[0, 3]]), torch.ones(1, 2))
+    array([1.5])
     """
     torch = _torch()
     error = _token_errors(torch, logits, tokens, mask)
@@ -166,6 +194,13 @@ def logit_weights(logits: Any, tokens: Any, mask: Any) -> FloatArray:
     ------
     ArgumentError
         If the shapes disagree.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kernadv.scores import logit_weights
+    >>> logit_weights(torch.zeros(1, 2, 4), torch.tensor([[0, 3]]), torch.ones(1, 2))  # 1.5^2
+    array([2.25])
     """
     return np.asarray(logit_norms(logits, tokens, mask) ** 2)
 

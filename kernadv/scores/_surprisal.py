@@ -46,6 +46,15 @@ class Surprisal:
     >>> weigh = Surprisal()
     >>> weigh([[-1.0, -1.0], [-0.5, -9.0]], [[1, 1], [1, 0]])
     array([4.  , 0.25])
+    >>> surprisal, tokens = weigh.sums([[-1.0, -1.0], [-0.5, -9.0]], [[1, 1], [1, 0]])
+    >>> surprisal, tokens
+    (array([2. , 0.5]), array([2., 1.]))
+    >>> other = Surprisal()
+    >>> other.load_state_dict(weigh.state_dict())  # the running mean
+    >>> bool((other.of_traces(surprisal, tokens) == weigh.of_traces(surprisal, tokens)).all())
+    True
+    >>> sorted(weigh.metrics())
+    ['weights_capped', 'weights_kish']
     """
 
     def __init__(self, cap: float = 3.0, loss: str = "sum") -> None:
