@@ -1,7 +1,8 @@
 """Execute the notebooks and keep what they show, so that they are read with their pictures where nothing runs them.
 
 Command: ``python -m benchmarks.notebooks [NOTEBOOK ...]`` (or ``make notebooks``), all of them without arguments; tests
-check that what is kept belongs to the code. The documentation does not use it: it runs them at every build.
+check that what is kept belongs to the code. Of the two that take minutes the documentation shows what is kept, the others
+it runs.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class RobustEstimate(NamedTuple):
     >>> x = np.linspace(0.0, 1.0, 200)[:, None]
     >>> fit = LocalLinear(0.3).fit(x, x[:, 0] ** 2 + 0.1 * (-1.0) ** np.arange(200)).as_fit()
     >>> found = robust_estimate(fit, np.array([[0.0], [0.5]]))
-    >>> found.corrected.shape, bool(found.freedom[0, 0] < found.freedom[1, 0])  # fewer points tell of the error at an end
+    >>> found.corrected.shape, bool(found.freedom[0, 0] < found.freedom[1, 0])  # at an end fewer points tell of errors
     ((2, 1), True)
     """
 
