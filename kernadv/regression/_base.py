@@ -45,7 +45,7 @@ from kernadv.regression._prediction import prediction_interval
 from kernadv.regression._quality import Quality, quality
 from kernadv.regression.bisquare import robust_steps
 from kernadv.regression.columns import read_categories
-from kernadv.regression.inference import Interval
+from kernadv.regression.inference import Choice, Interval
 from kernadv.regression.inference._base import check_one_curve
 from kernadv.regression.instead import EMPTY
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -124,6 +124,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     @abstractmethod
     def _window(self) -> str:
         """The bandwidth in words, for messages and tables."""
+
+    def _choice(self) -> Choice | None:
+        """How the bandwidth was chosen, where other responses on the design can choose theirs in the same way."""
+        return None
 
     @property
     def _mixed(self) -> bool:
@@ -768,7 +772,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         >>> bool((everywhere.high - everywhere.low > each.high - each.low).all())
         True
         """
-        return self._region(_intervals.band, X, groups, level, method, bias_corrected, errors)
+        return self._region(_intervals.band, X, groups, level, method, bias_corrected, errors, self._choice())
 
     @overload
     def prediction_interval(

@@ -14,6 +14,9 @@ from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 from kernadv.typing import BoolArray, FloatArray, IntArray
 
+#: Most points with which a band allows for the choice of the bandwidth; with more that changes little, and takes long.
+CHOOSING = 200
+
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
 def interval(smoother: LinearSmoother, at: Points, level: float, method: str, errors: str) -> Interval[FloatArray]:
@@ -32,7 +35,13 @@ def interval(smoother: LinearSmoother, at: Points, level: float, method: str, er
 
 @np.errstate(all="ignore")  # what overflows, far from all data, is no estimate
 def band(
-    smoother: LinearSmoother, at: Points, level: float, method: str, bias_corrected: bool, errors: str
+    smoother: LinearSmoother,
+    at: Points,
+    level: float,
+    method: str,
+    bias_corrected: bool,
+    errors: str,
+    choice: bands.Choice | None,
 ) -> Interval[FloatArray]:
     """Bands that cover at all queries simultaneously, see `kernadv.regression.inference.band`."""
     check_choice(method, "method of a band", bands.METHODS)
@@ -48,7 +57,8 @@ def band(
     curves = list(_curves(smoother, at)) if on_line else []
     if len(curves) == 1:
         ((queries, curve, q),) = curves
-        result = bands.band(curve, q, level, method, bias_corrected=bias_corrected)
+        choice = choice if len(curve.x) <= CHOOSING else None
+        result = bands.band(curve, q, level, method, bias_corrected=bias_corrected, choice=choice)
         return _joined([queries], [result], at, smoother)
     if method == "tube":
         raise ArgumentError(

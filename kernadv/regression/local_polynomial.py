@@ -14,6 +14,7 @@ from kernadv.regression._design import in_days
 from kernadv.regression._told import told_by
 from kernadv.regression.bandwidth import CriterionSelector, Selection, Selector, get
 from kernadv.regression.bandwidth._mixed import select_mixed
+from kernadv.regression.inference import Choice
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother, coefficients
@@ -182,6 +183,14 @@ class LocalPolynomial(KernelRegressor):
     def _bandwidth_at(self, at: Points) -> FloatArray | None:
         local = self._smoother.bandwidth.ndim == 2
         return get(self._selector).select(self._smoother, at.x).bandwidth if local else None
+
+    def _choice(self) -> Choice | None:
+        selector = None if self.selection_ is None else get(self._selector)
+        if not isinstance(selector, CriterionSelector) or self._smoother is not self._linear or self.categories_:
+            return None
+        assert self.selection_ is not None
+        grid = self.selection_.grid[np.isfinite(self.selection_.curve)]
+        return Choice(self._smoother.spec.degree, lambda drawn: selector.best_each(drawn, grid))
 
     def _window(self) -> str:
         if self.bandwidth_.ndim == 2:

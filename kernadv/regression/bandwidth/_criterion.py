@@ -84,6 +84,8 @@ class CriterionSelector(Selector):
     (False, True)
     >>> loo.select(fit).criterion
     'leave-one-out CV'
+    >>> bool(loo.best_each(fit, grid)[0] == grid[curve.argmin()]), loo.scores(errors, sample.weights, sample.variance).shape
+    (True, (1,))
     """
 
     size: int = 32
@@ -113,8 +115,8 @@ class CriterionSelector(Selector):
         value, leverage = sample.fitted(bandwidth)
         return Errors(sample.y - value, leverage)
 
-    def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
-        """Criterion; by default the weighted mean of squares, summed over the responses.  NaN if an error is.
+    def scores(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> FloatArray:
+        """Criterion of each response; by default the weighted mean of squares.  NaN where an error is.  # (C,)
 
         Parameters
         ----------
@@ -124,7 +126,11 @@ class CriterionSelector(Selector):
         variance : (C,)
             Variance of the responses: mean squares far below it are rounding errors.
         """
-        return float(np.einsum("i,ic,ic", weights, errors.error, errors.error) / weights.sum())
+        return np.asarray(np.einsum("i,ic,ic->c", weights, errors.error, errors.error) / weights.sum())
+
+    def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
+        """Sum of the `scores`."""
+        return float(self.scores(errors, weights, variance).sum())
 
     def prepare(self, smoother: LinearSmoother) -> Ordered:
         """Checked data, with the fit that the criterion is about."""
@@ -211,6 +217,22 @@ class CriterionSelector(Selector):
         index = int(np.argmin(curve))
         edge = index in (int(np.argmax(finite)), len(grid) - 1)
         return Selection(bandwidth, grid, curve, self.criterion, edge, self.flat(curve[finite], sample), value)
+
+    def best_each(self, smoother: LinearSmoother, grid: FloatArray) -> FloatArray:
+        """Select from some bandwidths, ascending, for each response by itself.  (H, d) -> (C, d)
+
+        Points without an estimate at the first or the last of them are left out.
+        """
+        sample = self.prepare(smoother)
+        kept = self._defined(sample, grid[0]) & self._defined(sample, grid[-1])
+        weights = sample.weights[kept]
+
+        def scores(bandwidth: FloatArray) -> FloatArray:
+            errors = self.errors(sample, bandwidth)
+            return self.scores(Errors(errors.error[kept], errors.leverage[kept]), weights, sample.variance)
+
+        found = np.stack(in_parallel(scores, list(grid)))
+        return np.asarray(grid[np.where(np.isnan(found), np.inf, found).argmin(axis=0)])
 
     def _defined(self, sample: Ordered, bandwidth: FloatArray) -> BoolArray:
         return np.asarray(np.isfinite(self.errors(sample, bandwidth).error).all(1))

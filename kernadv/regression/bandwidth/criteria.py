@@ -101,12 +101,12 @@ class GCV(CriterionSelector):
     on_device: ClassVar[bool] = True
     criterion: ClassVar[str] = "generalised CV"
 
-    def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
-        """GCV of the scored points."""
+    def scores(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> FloatArray:
+        """GCV of the scored points, of each response."""
         left = 1.0 - float(errors.leverage.mean())
         if left <= 1e-6:
-            return float("inf")
-        return super().score(errors, weights, variance) / left**2
+            return np.full(len(variance), np.inf)
+        return super().scores(errors, weights, variance) / left**2
 
 
 @told_by(CriterionSelector)
@@ -144,16 +144,14 @@ class AICc(CriterionSelector):
     criterion: ClassVar[str] = "AICc"
     logarithmic: ClassVar[bool] = True
 
-    def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
-        """AICc of the scored points."""
+    def scores(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> FloatArray:
+        """AICc of the scored points, of each response; 0 for one that does not vary."""
         left = len(weights) - float(errors.leverage.sum()) - 2.0
         if left <= 1e-6:
-            return float("inf")
-        varies = variance > 0.0
-        error = errors.error[:, varies]
-        square = np.einsum("i,ic,ic->c", weights, error, error) / weights.sum()
+            return np.full(len(variance), np.inf)
+        square = np.maximum(super().scores(errors, weights, variance), ROUNDING * variance)
         penalty = 1.0 + 2.0 * (float(errors.leverage.sum()) + 1.0) / left
-        return float((np.log(np.maximum(square, ROUNDING * variance[varies])) + penalty).sum())
+        return np.where(variance > 0.0, np.log(np.where(variance > 0.0, square, 1.0)) + penalty, 0.0)
 
 
 @told_by(CriterionSelector)

@@ -6,6 +6,7 @@ it covers: the regression function m(x), or the smoothed target E mhat(x), which
 
 from kernadv.regression.inference._base import NEW_RESPONSE, REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval
 from kernadv.regression.inference.bands import (
+    Choice,
     band,
     kappa,
     multiplier_bootstrap,
@@ -32,6 +33,7 @@ __all__ = [
     "REGRESSION_FUNCTION",
     "SMOOTHED_TARGET",
     "Autocorrelation",
+    "Choice",
     "Comparison",
     "DegreesOfFreedom",
     "Interval",

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from dataclasses import replace
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from kernadv._errors import ArgumentError, check_choice, check_level, check_positive, check_range
+from kernadv._errors import ArgumentError, check_choice, check_count, check_level, check_positive, check_range
 from kernadv.regression.inference._base import REGRESSION_FUNCTION, SMOOTHED_TARGET, Interval, checked
-from kernadv.regression.inference.bootstrap import BATCH, MovingBlocks, Wild, chosen_scheme, studentised
+from kernadv.regression.inference.bootstrap import (
+    BATCH,
+    MovingBlocks,
+    Wild,
+    by_leverage,
+    chosen_scheme,
+    over,
+    resampling_residuals,
+    studentised,
+)
 from kernadv.regression.inference.degrees_of_freedom import effective_sample_size, traces
 from kernadv.regression.inference.dependent import hat_blocks
 from kernadv.regression.inference.intervals import around, estimate_and_size
@@ -30,7 +40,39 @@ LENGTH = 1e-3
 CHORDS = (256, 16384)
 #: Draws for the largest of many normal errors.
 DRAWS = 1000
+#: Draws that choose their bandwidths.
+CHOOSERS = 500
 METHODS = ("sup_t", "tube")
+
+
+class Choice(NamedTuple):
+    """How the bandwidth of a fit was chosen, so that draws can choose theirs.
+
+    Attributes
+    ----------
+    degree : int
+        Of the fit whose bandwidth is chosen; that of the band may be higher.
+    best : callable
+        The bandwidth (C, 1) that each response of a fit would get.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import LocalLinear
+    >>> from kernadv.regression.bandwidth import LeaveOneOut
+    >>> from kernadv.regression.inference import Choice, multiplier_bootstrap
+    >>> rng = np.random.default_rng(3)
+    >>> x = rng.random(60)[:, None]
+    >>> model = LocalLinear("leave_one_out").fit(x, np.sin(6 * x) + 0.5 * rng.normal(size=(60, 1)))
+    >>> fit, grid, at = model.as_fit(), model.selection_.grid[8:], np.linspace(0.1, 0.9, 9)[:, None]
+    >>> choice = Choice(fit.spec.degree, lambda drawn: LeaveOneOut().best_each(drawn, grid))
+    >>> fixed, chosen = (multiplier_bootstrap(fit.raised(), at, draws=200, choice=how) for how in (None, choice))
+    >>> bool((chosen.high - chosen.low > fixed.high - fixed.low).all())
+    True
+    """
+
+    degree: int
+    best: Callable[[LinearSmoother], FloatArray]
 
 
 class BandParts(NamedTuple):
@@ -42,7 +84,13 @@ class BandParts(NamedTuple):
 
 
 def band(
-    fit: LinearSmoother, at: FloatArray, level: float = 0.95, method: str = "sup_t", *, bias_corrected: bool = True
+    fit: LinearSmoother,
+    at: FloatArray,
+    level: float = 0.95,
+    method: str = "sup_t",
+    *,
+    bias_corrected: bool = True,
+    choice: Choice | None = None,
 ) -> Interval[FloatArray]:
     """Band of the method that suits each column of the responses.
 
@@ -68,6 +116,8 @@ def band(
     method : {"sup_t", "tube"}
         `multiplier_bootstrap`, at the queries, or `tube`, between them too.
     bias_corrected : bool
+    choice : Choice, optional
+        As in `multiplier_bootstrap`.
 
     Returns
     -------
@@ -92,7 +142,8 @@ def band(
     """
     check_choice(method, "method of a band", METHODS)
     fit = _on_a_line(fit)
-    return make_band(fit, fit.queries(at), level, bias_corrected, MOMENTS if method == "sup_t" else TUBE)
+    drawn = MOMENTS._replace(usual=partial(multiplier_bootstrap, choice=choice))
+    return make_band(fit, fit.queries(at), level, bias_corrected, drawn if method == "sup_t" else TUBE)
 
 
 def make_band(
@@ -264,6 +315,7 @@ def multiplier_bootstrap(
     draws: int = 1000,
     seed: int = 0,
     bias_corrected: bool = False,
+    choice: Choice | None = None,
 ) -> Interval[FloatArray]:
     """``mhat(x) +- c se(x)`` at all queries simultaneously (sup-t), c by a bootstrap of the largest t.
 
@@ -292,6 +344,10 @@ def multiplier_bootstrap(
         At least 2.
     seed : int
     bias_corrected : bool
+    choice : Choice, optional
+        How the bandwidth was chosen: the band allows for that.  Where noise looks like a curve, a narrow bandwidth is
+        chosen, and the estimate follows the noise; with a bandwidth that counts as fixed the band is then too narrow.  With
+        `Wild` only.
 
     Returns
     -------
@@ -302,7 +358,7 @@ def multiplier_bootstrap(
     Raises
     ------
     ArgumentError
-        More than one dimension, no residuals, or blocks over points without one; bad arrays.
+        More than one dimension, no residuals, or blocks over points without one; bandwidths chosen for blocks; bad arrays.
 
     References
     ----------
@@ -326,11 +382,45 @@ def multiplier_bootstrap(
     (fit, covers), scheme = _chosen(_on_a_line(fit), bias_corrected), chosen_scheme(scheme)
     at = fit.queries(at)
     error, critical = standard_error(fit, at, scheme.method), np.empty(fit.y.shape[1])
+    if choice is not None and not isinstance(scheme, Wild):
+        raise ArgumentError("draws choose their bandwidths with scheme=Wild() only")
     for c, t in enumerate(studentised(fit, at, scheme, draws, seed)):
         critical[c], known = largest_t(np.nan_to_num(np.abs(t)), level)
         error[~known, c] = np.nan
+    if choice is not None:
+        critical *= widening(fit, at, level, choice, min(draws, CHOOSERS), seed)
     half = half_widths(error, critical, estimate_skewness(fit, at)[:, None] * residual_skewness(fit))
     return around(fit, at, half, ndtr(-critical), covers)
+
+
+def widening(fit: LinearSmoother, at: FloatArray, level: float, choice: Choice, draws: int, seed: int) -> FloatArray:
+    """Factor of the critical value that allows for the choice of the bandwidth, at least 1.  # (C,)
+
+    Draws are noise around the fit of the degree whose bandwidth was chosen: that of the band follows the noise more, and
+    they would take it for a curve.  The largest t of each, with the bandwidth that it chooses, is divided by the critical
+    value that belongs to this bandwidth as a fixed one; the factor is the level-quantile.
+
+    References
+    ----------
+    Beran (1987), Prepivoting to reduce level error of confidence sets, Biometrika 74.
+    """
+    fit, rng = fit.take(fit.sorted_rows()), np.random.default_rng(check_count(seed, "seed", 0))
+    plain = replace(fit, spec=replace(fit.spec, degree=choice.degree))
+    own, there, root = plain.smooth(fit.x), plain.smooth(at).value, np.sqrt(fit.weights)
+    middle, residuals = np.where(own.defined[:, None], own.value, fit.y), np.nan_to_num(resampling_residuals(fit))
+    found = np.empty(fit.y.shape[1])
+    for c in range(len(found)):
+        noise = Wild().noise(root * residuals[:, c], fit.x[:, 0], draws, rng) / root[:, None]
+        y, largest = middle[:, [c]] + noise, np.empty(draws)
+        bandwidth = choice.best(replace(plain, y=y))[:, 0]
+        for h in np.unique(bandwidth):
+            both, chose = by_leverage(fit.with_bandwidth(np.array([h])), at), bandwidth == h
+            critical, known = largest_t(np.nan_to_num(np.abs(over(*both(noise)))), level)
+            value, error = both(y[:, chose])
+            t = np.nan_to_num(np.abs(over(value - there[:, [c]], error)))
+            largest[chose] = t[known].max(axis=0, initial=0.0) / critical
+        found[c] = np.quantile(largest, level)
+    return np.maximum(found, 1.0)
 
 
 def largest_t(t: FloatArray, level: float) -> tuple[float, BoolArray]:

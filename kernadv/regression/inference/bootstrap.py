@@ -260,35 +260,42 @@ def studentised(
     def by_hac(own: LinearSmoother) -> Statistic:
         def t(noise: FloatArray) -> FloatArray:
             drawn = replace(own, y=noise)
-            return _over(drawn.smooth(at).value, standard_error(drawn, at, scheme.method))
+            return over(drawn.smooth(at).value, standard_error(drawn, at, scheme.method))
 
         return t
 
-    statistic = by_hac if scheme.method == "hac" else lambda own: _by_leverage(own, at)
+    def by_hc3(own: LinearSmoother) -> Statistic:
+        both = by_leverage(own, at)
+        return lambda noise: over(*both(noise))
+
+    statistic = by_hac if scheme.method == "hac" else by_hc3
     return _resampled(fit, statistic, scheme, draws, seed, progress)
 
 
-def _by_leverage(fit: LinearSmoother, at: FloatArray) -> Statistic:
-    """t* with the standard error of hc3; what does not depend on the draws is computed once."""
+def by_leverage(fit: LinearSmoother, at: FloatArray) -> Callable[[FloatArray], tuple[FloatArray, FloatArray]]:
+    """Estimates of columns of responses (n, draws), and their standard errors by hc3.  # (m, draws) each
+
+    What does not depend on the draws is computed once.
+    """
     there, own = _products(fit, at), _products(fit, fit.x)
     rest = others(leverage(own.values, fit.weights))
     lonely = np.isnan(rest)
     lost = there.of_squares(np.stack([lonely, np.ones(len(lonely))], axis=1).astype(np.float64))
     unknown = ~there.values.defined | (lost[:, 0] > LOST * lost[:, 1])
 
-    def part(noise: FloatArray) -> FloatArray:
-        noise = np.ascontiguousarray(noise)
-        squares = own.of(noise)
-        _square(squares, noise, rest)
+    def part(responses: FloatArray) -> tuple[FloatArray, FloatArray]:
+        responses = np.ascontiguousarray(responses)
+        squares = own.of(responses)
+        _square(squares, responses, rest)
         variance = there.of_squares(squares)
         variance[unknown] = np.nan
-        return _over(there.of(noise), np.sqrt(np.maximum(variance, 0.0)))
+        return there.of(responses), np.sqrt(np.maximum(variance, 0.0))
 
-    def t(noise: FloatArray) -> FloatArray:
-        columns = blocks(noise.shape[1], WIDE)
-        return np.concatenate(in_parallel(lambda own: part(noise[:, own]), columns), axis=1)
+    def both(responses: FloatArray) -> tuple[FloatArray, FloatArray]:
+        parts = in_parallel(lambda own: part(responses[:, own]), blocks(responses.shape[1], WIDE))
+        return np.concatenate([one for one, _ in parts], axis=1), np.concatenate([one for _, one in parts], axis=1)
 
-    return t
+    return both
 
 
 @compiled()
@@ -308,7 +315,7 @@ def _square(fitted: FloatArray, noise: FloatArray, rest: FloatArray) -> None:
             fitted[j, b] = residual * residual if rest[j] > 0.0 else 0.0
 
 
-def _over(estimate: FloatArray, error: FloatArray) -> FloatArray:
+def over(estimate: FloatArray, error: FloatArray) -> FloatArray:
     """The ratio; 0 for a draw without noise, which is exact."""
     return np.asarray(estimate / np.where(error == 0.0, np.inf, error))
 
