@@ -111,6 +111,19 @@ def band(designs: int, n: int, noise: Callable, make: Callable[[LinearSmoother],
     return [float(np.mean([holds(make(f), SINE(LINE)).all(0).mean() for f in made]))]
 
 
+def chosen_bands(designs: int, n: int) -> list[float]:
+    """Share of the default bands of local lines, the bandwidth chosen, that hold each whole curve."""
+    rng, shares = np.random.default_rng(106), []
+    for curve, _ in CURVES:
+        hits = []
+        for _ in range(10 * designs):
+            x = rng.random(n)
+            got = LocalLinear().fit(x, curve(x) + 0.5 * rng.normal(size=n)).band(STEPS)
+            hits.append((holds(got, curve(STEPS[:, 0])) | np.isnan(got.low)).all())
+        shares.append(float(np.mean(hits)))
+    return shares
+
+
 def regressors(designs: int, kind: str) -> list[float]:
     """Share of the default intervals of a regressor that hold m(x): at the ends and inside."""
     rng, at = np.random.default_rng(102), np.array([[0.0], [0.3], [0.62], [1.0]])
@@ -265,6 +278,8 @@ def main() -> None:
         "sup-t, bias-corrected, n = 300, the whole curve": band(d, 300, even, sup_t(Wild())),
         "the same, noise that grows tenfold along the line": band(d, 300, growing, sup_t(Wild())),
         "the same, n = 100": band(d, 100, even, sup_t(Wild())),
+        "sup-t of local lines, h chosen, n = 100, three curves": chosen_bands(d, 100),
+        "the same, n = 300": chosen_bands(d, 300),
         "sup-t by blocks, n = 400, autocorrelation 0.5": band(d // 2, 400, half, blocks),
         "the same without blocks": band(d // 2, 400, half, sup_t(Wild())),
         "tube, bias-corrected, n = 300, one noise": band(d, 300, even, lambda f: tube(f, LINE, bias_corrected=True)),
@@ -297,7 +312,8 @@ def main() -> None:
     two["band, local lines, h chosen"] = rare_chosen(5 * d, LocalLinear, constant, STEPS, (300,), True)
     lines = [
         f"Percent of the truths held, over the places and curves of a row: {COLUMNS * d} intervals a place ({20 * d} of "
-        f"neighbours and categories), {BANDS * d} bands ({BANDS * (d // 2)} of correlated noise); proportions exactly.",
+        f"neighbours and categories), {BANDS * d} bands ({BANDS * (d // 2)} of correlated noise, {10 * d} a curve with h "
+        "chosen, NaN left out); proportions exactly.",
         "",
         "| interval or band, 95% | least | most |",
         "|---|---:|---:|",

@@ -9,16 +9,16 @@ from kernadv import ArgumentError, ArgumentTypeError
 from kernadv.gradient import diagnose
 
 #: Probability, reward and squared score norm of the four traces of three prompts.
-P = np.array([[0.1, 0.4, 0.3, 0.2], [0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1]])
+P = np.array([[0.1, 0.4, 0.3, 0.2], [0.2, 0.3, 0.3, 0.2], [0.7, 0.1, 0.1, 0.1]])
 Z = np.array([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
 W = np.array([[1.0, 3.0, 2.0, 1.5], [2.0, 1.0, 6.0, 2.0], [0.5, 5.0, 1.0, 9.0]])
 
 
 def population(z=Z, size=3):
-    """Every group of traces of every prompt, as often as in 20^size of its groups: rewards, norms, ids."""
+    """Every group of traces of every prompt, as often as in 10^size of its groups: rewards, norms, ids."""
     rewards, norms, ids = [], [], []
     for x in range(len(P)):
-        for number, group in enumerate(product(np.repeat(range(4), np.round(20 * P[x]).astype(int)), repeat=size)):
+        for number, group in enumerate(product(np.repeat(range(4), np.round(10 * P[x]).astype(int)), repeat=size)):
             rewards.extend(z[x, list(group)])
             norms.extend(W[x, list(group)])
             ids.extend([f"{x}-{number}"] * size)

@@ -9,7 +9,16 @@ from scipy import stats
 from kernadv._errors import ArgumentError
 from kernadv.kernels import KERNELS
 from kernadv.regression import EmptyWindowWarning, LinearSmoother, LocalLinear, NadarayaWatson
-from kernadv.regression.inference.bands import kappa, multiplier_bootstrap, tube, tube_critical_value, tube_probability
+from kernadv.regression.inference.bands import (
+    Choice,
+    kappa,
+    largest_t,
+    multiplier_bootstrap,
+    tube,
+    tube_critical_value,
+    tube_probability,
+    widening,
+)
 from kernadv.regression.inference.bootstrap import MovingBlocks, Wild
 from kernadv.regression.inference.intervals import normal
 from kernadv.regression.inference.skewness import estimate_skewness, residual_skewness
@@ -101,6 +110,71 @@ def test_sup_t_seed_scale_and_holes():
     assert np.isnan(hole.low[-1]).all()
     flat = multiplier_bootstrap(replace(fit, y=np.ones_like(fit.y)), AT, draws=50)
     np.testing.assert_allclose(flat.high, 1.0, atol=1e-9)
+
+
+def test_the_choice_of_a_bandwidth_by_its_definition():
+    """Dense hat matrices: noise around the line, a bandwidth for each draw by leave-one-out, and the largest t of each."""
+    rng, at = np.random.default_rng(4), np.linspace(0.1, 0.9, 7)[:, None]
+    x = np.sort(rng.random((40, 1)), axis=0)
+    y = np.sin(6 * x[:, 0]) + 0.5 * rng.normal(size=40)
+    model = LocalLinear("leave_one_out").fit(x, y)
+    grid = model.selection_.grid[np.isfinite(model.selection_.curve)]
+
+    def rows(q, degree, h):
+        out = []
+        for one in q[:, 0]:
+            root = np.sqrt(np.maximum(1 - ((x[:, 0] - one) / h) ** 2, 0))
+            design = root[:, None] * ((x - one) / h) ** np.arange(degree + 1)
+            out.append(np.linalg.pinv(design)[0] * root)
+        return np.array(out)
+
+    h = float(model.bandwidth_[0])
+    own, line = rows(x, 2, h), rows(x, 1, h)
+    noise = Wild().noise((y - own @ y) / np.sqrt(1 - np.diag(own)), x[:, 0], 60, np.random.default_rng(0))
+    drawn, target = (line @ y)[:, None] + noise, rows(at, 1, h) @ y
+    scores, largest = [], np.empty(60)
+    for width in grid[:, 0]:
+        hat = rows(x, 1, width)
+        scores.append((((drawn - hat @ drawn) / (1 - np.diag(hat))[:, None]) ** 2).mean(0))
+    chosen = np.argmin(scores, axis=0)
+    for k in np.unique(chosen):
+        near, hat = rows(at, 2, grid[k, 0]), rows(x, 2, grid[k, 0])
+        error = lambda z, near=near, hat=hat: np.sqrt(near**2 @ ((z - hat @ z) / (1 - np.diag(hat))[:, None]) ** 2)
+        critical, known = largest_t(np.abs(near @ noise) / error(noise), 0.9)
+        mine = drawn[:, chosen == k]
+        t = np.abs(near @ mine - target[:, None]) / error(mine)
+        largest[chosen == k] = t[known].max(0) / critical
+    expected = max(np.quantile(largest, 0.9), 1.0)
+    got = widening(model.as_fit().raised(), at, 0.9, model._choice(), 60, 0)
+    assert got[0] == pytest.approx(expected, rel=1e-6)
+    assert expected > 1.02
+
+
+def test_bands_of_chosen_bandwidths():
+    """Never narrower, and the same with a bandwidth that was given, with many points, and for two values."""
+    rng, wider = np.random.default_rng(0), []
+    for _ in range(8):
+        x = rng.random(80)
+        y = np.sin(6 * x) + 0.5 * rng.normal(size=80)
+        chosen = LocalLinear().fit(x, y)
+        one, other = (fit.band(AT[5:-5:5]) for fit in (chosen, LocalLinear(chosen.bandwidth_[0]).fit(x, y)))
+        np.testing.assert_array_equal(one.estimate, other.estimate)
+        wider.append(np.nanmedian((one.high - one.low) / (other.high - other.low)))
+    assert min(wider) >= 1.0
+    assert max(wider) > 1.05
+    x = rng.random(300)
+    for y in (np.sin(6 * x) + 0.5 * rng.normal(size=300), (rng.random(300) < x) * 1.0):
+        chosen = LocalLinear().fit(x, y)
+        np.testing.assert_array_equal(
+            chosen.band(AT[5:-5:5]).low, LocalLinear(chosen.bandwidth_[0]).fit(x, y).band(AT[5:-5:5]).low
+        )
+
+
+def test_draws_of_blocks_choose_no_bandwidth():
+    fit = sample()
+    choice = Choice(1, lambda drawn: np.full((drawn.y.shape[1], 1), 0.2))
+    with pytest.raises(ArgumentError, match=r"scheme=Wild\(\) only"):
+        multiplier_bootstrap(fit, AT, scheme=MovingBlocks(), choice=choice)
 
 
 def simultaneous(band, target, bandwidth, designs, columns, n=200, noise=0.5):

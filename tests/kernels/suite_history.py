@@ -127,6 +127,7 @@ def test_others_of_a_group(rows, columns):
         assert torch.equal(triton_kernels.sum_of_groupmates(changed, made.group, made.end)[:, row], got[:, row])
 
 
+@pytest.mark.nightly(lambda size, rows: size == 7000)
 @pytest.mark.parametrize(("size", "rows"), [(64, 5), (129, 40), (300, 128), (512, 300), (7000, 2600)])
 def test_ids_are_taken_in(size, rows):
     """Until the table is full; also the largest and the smallest number there is."""
@@ -290,6 +291,7 @@ def test_nothing_is_written_outside_of_the_tensors(launched):
     assert all(map(untouched, (held.keys, held.rows, *kept, notes)))
 
 
+@pytest.mark.nightly(lambda size: size == 200)
 @pytest.mark.parametrize("size", [1, 2, 3, 16, 31, 64, 128, 200, 256])
 def test_groups_of_any_size(size):
     """From one trace to 256."""

@@ -27,7 +27,6 @@ REGRESSORS = [
     LocalPolynomial(0, bandwidth=1.0, kernel="gaussian"),
     LocalPolynomial(1, bandwidth=5.0, kernel="gaussian"),
     LocalPolynomial(2, bandwidth=10.0, kernel="gaussian"),
-    LocalPolynomial(3, bandwidth=10.0, kernel="gaussian"),
     KNeighborsSmoother(),
     KNeighborsSmoother(3, kernel="uniform", ties="distinct"),
     KNeighborsSmoother(0.7, degree=1),
@@ -37,8 +36,13 @@ REGRESSORS = [
     LocalLikelihood("poisson", bandwidth=5.0, kernel="gaussian"),
 ]
 
-#: Leave-one-out over a grid with up to 286 coefficients: minutes.
-SLOW = [LocalPolynomial(2), LocalPolynomial(3), KNeighborsSmoother(0.9, degree=3)]
+#: Up to 286 coefficients, some of them over a grid of bandwidths: minutes.
+SLOW = [
+    LocalPolynomial(2),
+    LocalPolynomial(3),
+    LocalPolynomial(3, bandwidth=10.0, kernel="gaussian"),
+    KNeighborsSmoother(0.9, degree=3),
+]
 
 #: Every regressor takes one-dimensional x as one column.
 ONE_COLUMN = {"check_fit1d": "x of one dimension is one column, as in numpy's and R's functions"}
