@@ -472,8 +472,8 @@ class FromFunction(Kernel):
     --------
     >>> from kernadv.kernels import Kernel
     >>> steep = Kernel.from_function(lambda u: 2 ** -(u**2), support=float("inf"), name="steep")
-    >>> type(steep).__name__, steep.name
-    ('FromFunction', 'steep')
+    >>> type(steep).__name__, steep.name, float(steep.profile(1.0))
+    ('FromFunction', 'steep', 0.5)
     """
 
     function: Callable[[Any], Any]

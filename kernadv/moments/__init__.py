@@ -212,8 +212,8 @@ def select(name: str = "auto", like: Any = None) -> Selection:
     Examples
     --------
     >>> from kernadv.moments import select
-    >>> select().name in ("numba", "numpy")  # of arrays in main memory; KERNADV_BACKEND says otherwise
-    True
+    >>> select("numpy").reason
+    'asked for by name'
     """
     check_choice(name, "backend", ("auto", *BACKENDS))
     wanted, because = name, "asked for by name"

@@ -121,6 +121,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     def _bandwidth_at(self, at: Points) -> FloatArray | None:
         """Bandwidth of each query (m, 1), or None if all have that of the smoother."""
 
+    def _located(self, at: Points) -> Points:
+        """Queries with their bandwidths."""
+        return at.with_bandwidth(self._bandwidth_at(at))
+
     @abstractmethod
     def _window(self) -> str:
         """The bandwidth in words, for messages and tables."""
@@ -233,7 +237,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         if names is not None:
             self.groups_, series = np.unique(names, return_inverse=True)
         points = read_points(x, self.categories_, series)
-        x, levels, series, _ = points.take(kept)
+        x, levels, series = points.take(kept)[:3]
         smoother = LinearSmoother(
             spec,
             x,
@@ -970,14 +974,14 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             kind, at = kind if hasattr(kind, "dtype") else x, read_points(x, self.categories_, series)
         restore = back(kind)
         if absent is None or not absent.any():
-            return at._replace(bandwidth=self._bandwidth_at(at)), restore
+            return self._located(at), restore
 
         def restored(result: FloatArray) -> Any:
             result = result.copy()
             result[absent] = np.nan
             return restore(result)
 
-        return at._replace(bandwidth=self._bandwidth_at(at)), restored
+        return self._located(at), restored
 
     @property
     def _drops(self) -> bool:

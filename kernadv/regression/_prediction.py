@@ -81,4 +81,4 @@ def _scale(fit: LinearSmoother, error: FloatArray, at: Points) -> tuple[FloatArr
     else:  # nothing for the scale to follow
         return np.ones((len(at.x), error.shape[1])), np.ones(error.shape)
     mean = mean.with_bandwidth(chosen.bandwidth, chosen.smoothing)
-    return mean.estimate(at._replace(bandwidth=None)).value, quality(mean).loo
+    return mean.estimate(at.with_bandwidth(None)).value, quality(mean).loo

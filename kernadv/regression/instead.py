@@ -63,7 +63,7 @@ def instead(
         if not len(rest):
             return
         q = at.take(rest)
-        q = q if q.bandwidth is None else q._replace(bandwidth=factor * q.bandwidth)
+        q = q if q.bandwidth is None else q.with_bandwidth(factor * q.bandwidth)
         found = other.estimate(q).defined
         if found.any():
             yield rest[found], other, q.take(found)

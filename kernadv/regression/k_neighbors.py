@@ -18,7 +18,14 @@ from kernadv.regression.bandwidth.criteria import left_out
 from kernadv.regression.bandwidth.k_neighbors import KNeighbors
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
 from kernadv.regression.local_polynomial import LocalPolynomial
-from kernadv.regression.neighbours import EUCLIDEAN, InverseDistance, checked_metric, neighbour_distance
+from kernadv.regression.neighbours import (
+    EUCLIDEAN,
+    InverseDistance,
+    checked_metric,
+    nearest_in,
+    neighbour_distance,
+    searchable,
+)
 from kernadv.regression.series import Points
 from kernadv.regression.smoother import LinearSmoother
 from kernadv.typing import FloatArray
@@ -192,6 +199,16 @@ class KNeighborsSmoother(KernelRegressor):
         distance = neighbour_distance(x, series, at.x, at.series, self.k_, fit.metric, distinct=self._distinct)
         return self._factor * distance[:, None]
 
+    def _located(self, at: Points) -> Points:
+        """Queries with their bandwidths; for means of the k nearest in a few columns with the rows of these as well."""
+        fit, kernel = self._smoother, self._smoother.spec.kernel
+        mean = fit.spec.degree == 0 and kernel.support == 1.0 and not isinstance(kernel, InverseDistance)
+        nearest = self._factor == 1.0 and not self._distinct and fit.metric == EUCLIDEAN[0] and fit.series is None
+        if not (mean and nearest and searchable(fit.x, self.k_)):
+            return super()._located(at)
+        distance, near = nearest_in(fit.tree, at.x, self.k_)
+        return at._replace(bandwidth=distance[:, None], near=near)
+
     def _window(self) -> str:
         factor = "" if self._factor == 1.0 else f"{self._factor:g} x "
         chosen = "" if self.selection_ is None else f" selected by {self.selection_.criterion}"
@@ -221,7 +238,7 @@ class _Neighbours(KNeighbors):
         if self.distinct:  # others may be in its place, which then stays one of the k
             shared = self._distance(at, 2, distinct=False) == 0.0
             distance = np.where(shared, self._distance(at, k), distance)
-        own = fit.estimate(at._replace(bandwidth=self.factor * distance[:, None]))
+        own = fit.estimate(at.with_bandwidth(self.factor * distance[:, None]))
         return left_out(Errors(fit.y[sample.row] - own.value, own.centre * fit.weights[sample.row]))
 
     def _distance(self, at: Points, k: int, distinct: bool | None = None) -> FloatArray:

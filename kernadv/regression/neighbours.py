@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
@@ -18,7 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from kernadv._errors import ArgumentError
 from kernadv._jit import compiled
-from kernadv.kernels import Kernel
+from kernadv.kernels import TIE, Kernel
 from kernadv.regression._threads import blocks
 from kernadv.regression.local.moments import ascending
 from kernadv.regression.series import Points, common
@@ -188,6 +189,23 @@ def distances(at: FloatArray, x: FloatArray, metric: Any) -> FloatArray:
     if isinstance(metric, str) and metric in ROUNDING:
         out[out < ROUNDING[metric]] = 0.0
     return out
+
+
+def searchable(x: FloatArray, k: int) -> bool:
+    """Whether a tree finds the k nearest points sooner than all distances do."""
+    return 1 < x.shape[1] <= DIMENSIONS and 2 * k < len(x)
+
+
+def nearest_in(tree: cKDTree, q: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
+    """Distance of each query to the k-th nearest point (m,), and rows of the k nearest (m, k); -1 where others are as near.
+
+    So it is where all k lie at the query.
+    """
+    distance, near = tree.query(q, k=k + 1, workers=numba.config.NUMBA_NUM_THREADS)
+    unsure = (distance[:, k] <= distance[:, k - 1] * (1.0 + 2.0 * TIE)) | (distance[:, k - 1] == 0.0)
+    near = near[:, :k].astype(np.int64)
+    near[unsure] = -1
+    return np.ascontiguousarray(distance[:, k - 1]), near
 
 
 def _kth(x: FloatArray, q: FloatArray, k: int, metric: Any) -> FloatArray:

@@ -31,12 +31,19 @@ class Points(NamedTuple):
         Series (group) of each point, -1 where it was not seen in fitting; None without groups.
     bandwidth : (m, 1) float64, or None
         Bandwidth of each point if it changes with the query; None if all have that of the smoother.
+    near : (m, k) int64, or None
+        Rows of all design points within each bandwidth, where a search for it has found them; -1 where it was not sure.
     """
 
     x: FloatArray
     levels: IntArray
     series: IntArray | None
     bandwidth: FloatArray | None = None
+    near: IntArray | None = None
+
+    def with_bandwidth(self, bandwidth: FloatArray | None) -> Points:
+        """The points with other bandwidths."""
+        return self._replace(bandwidth=bandwidth, near=None)
 
     @property
     def known(self) -> BoolArray:
@@ -45,9 +52,7 @@ class Points(NamedTuple):
 
     def take(self, rows: IntArray | slice | BoolArray) -> Points:
         """Some of the points."""
-        series = None if self.series is None else self.series[rows]
-        bandwidth = None if self.bandwidth is None else self.bandwidth[rows]
-        return Points(self.x[rows], self.levels[rows], series, bandwidth)
+        return Points(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
 
 
 class Part(NamedTuple):

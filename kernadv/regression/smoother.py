@@ -13,6 +13,7 @@ from math import comb, factorial, prod
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from kernadv._arrays import check_floats, row_order
 from kernadv._errors import ArgumentError
@@ -179,7 +180,7 @@ class LinearSmoother:
     def _same_design(self, changes: dict[str, Any]) -> Self:
         """A changed copy that keeps what is known of the whole design; cheaper than `replace`."""
         other = object.__new__(type(self))
-        known = {"deficient"} if "x" in changes else {"deficient", "ascending"}
+        known = {"deficient"} if "x" in changes else {"deficient", "ascending", "tree"}
         kept = {
             name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__ or name in known
         }
@@ -216,9 +217,14 @@ class LinearSmoother:
                 order = by_series if isinstance(order, slice) else order[by_series]
         return Ascending(order, self.x[order], None if self.series is None else self.series[order])
 
+    @cached_property
+    def tree(self) -> cKDTree:
+        """The design, to search for neighbours: once for all queries."""
+        return cKDTree(self.x)
+
     def sorted_rows(self) -> IntArray:
         """Rows by series, x, levels, y and weight: an order that does not depend on the given one.  # (n,)"""
-        x, levels, series, _ = self.points
+        x, levels, series = self.points[:3]
         return row_order(np.zeros(len(x)) if series is None else series, x, levels, self.y, self.weights)
 
     def queries(self, at: FloatArray) -> FloatArray:
@@ -283,6 +289,8 @@ class LinearSmoother:
 
     def _own_estimate(self, at: Points, derivative: tuple[int, ...] | None, square: bool) -> Estimates:
         """Estimates from the window of each query, with the degree of the smoother."""
+        if at.near is not None and not square and derivative is None and self.spec.degree == 0:
+            return self._of_neighbours(at, at.near)
         if self._by_slopes(derivative):
             value, centre, norm, defined = self._by_rows(at, derivative)
         elif not self.by_rows:
@@ -296,6 +304,21 @@ class LinearSmoother:
         defined = defined & self.reached(at)
         value[~defined], centre[~defined] = np.nan, np.nan
         return Estimates(value, centre, np.where(defined, norm, np.nan) if square else None, defined)
+
+    def _of_neighbours(self, at: Points, near: IntArray) -> Estimates:
+        """Means of the neighbours that a search has found; where it was not sure, estimates from the windows."""
+        assert at.bandwidth is not None
+        distance = np.sqrt(((self.x[near] - at.x[:, None]) ** 2).sum(axis=2))
+        weight = self.spec.kernel.profile(distance / at.bandwidth) * self.weights[near]
+        total = weight.sum(axis=1)
+        defined = total > 0.0
+        value = (weight[:, :, None] * self.y[near]).sum(axis=1) / np.where(defined, total, np.nan)[:, None]
+        out = Estimates(value, 1.0 / np.where(defined, total, np.nan), None, defined)
+        unsure = near[:, 0] < 0
+        if unsure.any():
+            rest = self._own_estimate(at.take(unsure)._replace(near=None), None, False)
+            out.value[unsure], out.centre[unsure], out.defined[unsure] = rest.value, rest.centre, rest.defined
+        return out
 
     def moments(self, at: Points, derivative: tuple[int, ...] | None = None) -> LocalValues:
         """Estimates from local moments; each uses only the points of its own series."""

@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from kernadv.kernels import KERNELS, get
 from kernadv.regression import EmptyWindowWarning, KNeighborsSmoother, LinearSmoother, LocalLinear, NadarayaWatson
+from kernadv.regression._base import KernelRegressor
 from kernadv.regression.bandwidth import KNeighbors
 from kernadv.regression.bandwidth._ordered import prepare
 from kernadv.regression.local.polynomial import LocalPolynomialSpec
@@ -151,6 +152,25 @@ def test_known_data(load, k):
     np.testing.assert_allclose(got[clear], KNeighborsRegressor(k).fit(x, y).predict(x)[clear], rtol=1e-12)
     if k == 1 and load is load_digits:
         np.testing.assert_array_equal(got, y)
+
+
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if np.isfinite(KERNELS[name].support)])
+@pytest.mark.parametrize("d", [2, 3, 6])
+@pytest.mark.parametrize("how", ["apart", "rounded", "weighted", "robust", "nearest"])
+def test_means_of_found_neighbours_are_those_of_the_windows(kernel, d, how, monkeypatch):
+    """What a search has found, and ties at the k-th distance, points at the query, and empty windows."""
+    rng = np.random.default_rng(d)
+    x, y = rng.random((150, d)), rng.normal(size=(150, 1 if how == "robust" else 2))
+    x = np.round(x, 1) if how == "rounded" else x
+    weights = rng.choice([0.0, 0.5, 2.0], 150) if how == "weighted" else None
+    options = {"robust": {"robust_steps": 2}, "nearest": {"empty": "nearest", "fall_back": False}}.get(how, {})
+    at = np.concatenate([x[:40], rng.random((40, d)), np.full((1, d), 30.0)])
+    for k in (1, 2, 7):
+        fit = KNeighborsSmoother(k, kernel=kernel, **options).fit(x, y[:, 0] if how == "robust" else y, weights)
+        found = fit.predict(at)
+        with monkeypatch.context() as patch:
+            patch.setattr(KNeighborsSmoother, "_located", KernelRegressor._located)
+            np.testing.assert_allclose(found, fit.predict(at), rtol=1e-10, atol=1e-13)
 
 
 def test_as_written():

@@ -161,7 +161,7 @@ def _smoothed(fit: LinearSmoother, at: Points, residuals: FloatArray) -> tuple[F
         if some.bandwidth is None:
             wide = mean.with_bandwidth(times * mean.bandwidth)
         else:
-            some = some._replace(bandwidth=times * some.bandwidth)
+            some = some.with_bandwidth(times * some.bandwidth)
         for block, rows in wide.hat_blocks(some):
             rows = np.nan_to_num(rows)
             total, here = rows @ left, asked[block]
