@@ -39,6 +39,16 @@ class Basis(LinearBaseline):
     References
     ----------
     BASIS, arXiv 2605.27293; read second hand.
+
+    Examples
+    --------
+    >>> import math
+    >>> from kernadv.baselines import Offline
+    >>> from kernadv.baselines.basis import Basis
+    >>> online = Basis((math.inf,)).online(Offline({"a": 6.0, "b": 2.0, "c": 4.0}, rollouts=8))
+    >>> # "a" and "b" get half of their offline means, 0.75 and 0.25: of "c" half of 0.5 is expected
+    >>> online.values(["a", "b", "c"], [0.375, 0.125, 1.0], step=1).value[2:].round(2)
+    array([0.25])
     """
 
     offline_rollouts = 8
@@ -85,6 +95,14 @@ class TiltedOffline(LinearBaseline):
 
     c is the maximum-likelihood tilt of the step's rewards of the other prompts, found on a grid and refined by a parabola.
     A stable form of BASIS for 0/1 rewards: it never leaves (0, 1), and pass rates of 0 and 1 do not fall out.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import Offline
+    >>> from kernadv.baselines.basis import TiltedOffline
+    >>> online = TiltedOffline().online(Offline({"a": 6.0, "b": 2.0}, rollouts=8))
+    >>> online.values(["a", "a", "b", "b"], [1.0, 0.0, 1.0, 0.0], step=1).value.round(2)  # "b" does better
+    array([0.87, 0.87, 0.13, 0.13])
     """
 
     name = "basis_tilt"

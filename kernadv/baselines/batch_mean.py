@@ -17,6 +17,12 @@ class BatchMean(LinearBaseline):
     References
     ----------
     REINFORCE++, arXiv 2501.03262.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.batch_mean import BatchMean
+    >>> BatchMean().online().values(["a", "b", "b"], [1.0, 0.0, 1.0], step=1).value
+    array([0.5, 1. , 0.5])
     """
 
     name = "batch_mean"
@@ -37,6 +43,12 @@ class BatchMeanOwn(LinearBaseline):
     References
     ----------
     REINFORCE++, arXiv 2501.03262.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.batch_mean import BatchMeanOwn
+    >>> BatchMeanOwn().online().values(["a", "a", "b", "b"], [1.0, 0.0, 1.0, 1.0], step=1).value
+    array([0.75, 0.75, 0.75, 0.75])
     """
 
     name = "batch_mean_own"

@@ -12,7 +12,20 @@ from kernadv.typing import FloatArray
 
 
 def check_discount(value: float, name: str) -> float:
-    """Return a discount, or raise if it is not in (0, 1]."""
+    """Return a discount, or raise if it is not in (0, 1].
+
+    Examples
+    --------
+    >>> from kernadv import ArgumentError
+    >>> from kernadv.baselines.beta import check_discount
+    >>> check_discount(0.75, "discount")
+    0.75
+    >>> try:
+    ...     check_discount(1.5, "discount")
+    ... except ArgumentError as error:
+    ...     print(error)
+    discount must lie in (0, 1], got 1.5; 1 never forgets
+    """
     if check_positive(value, name, "1 never forgets") > 1.0:
         raise ArgumentError(f"{name} must lie in (0, 1], got {value!r}; 1 never forgets")
     return float(value)
@@ -66,6 +79,16 @@ class DiscountedBeta(_Discounted):
     References
     ----------
     DBB, arXiv 2603.18444, Algorithm 1, equations 11 and 12.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.beta import DiscountedBeta
+    >>> online = DiscountedBeta(own=False).online()
+    >>> online.values(["a"], [1.0], step=1).value  # 1 / (1 + 1)
+    array([0.5])
+    >>> online.observe(["a"], [1.0], step=1)
+    >>> online.values(["a"], [0.0], step=2).value.round(2)  # (0.75 + 1) / (0.75 + 1 + 0.75)
+    array([0.7])
     """
 
     def __init__(self, discount: float = 0.75, own: bool = True) -> None:
@@ -110,6 +133,14 @@ class PooledBeta(_Discounted):
     References
     ----------
     DBB, arXiv 2603.18444, for the recursion.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.beta import PooledBeta
+    >>> online = PooledBeta().online()
+    >>> online.observe(["a", "a", "b", "b"], [1.0, 0.0, 1.0, 1.0], step=1)
+    >>> online.values(["b", "c"], [1.0, 1.0], step=2).value.round(2)  # "c" is new: the mean of all others
+    array([0.89, 0.8 ])
     """
 
     shared = (0.0, 0.0)  # count and sum of the rewards of all prompts, discounted by the step
@@ -162,6 +193,17 @@ class OfflineCounts(_Discounted):
     References
     ----------
     SPO, arXiv 2509.13232, and the authors' code, verl-recipe ``spo/spo_ray_trainer.py``.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import Offline
+    >>> from kernadv.baselines.beta import OfflineCounts
+    >>> online = OfflineCounts().online(Offline({"a": 6.0, "b": 2.0}, rollouts=8))
+    >>> online.values(["a", "b"], [0.0, 1.0], step=1).value.round(2)  # (6 + 1/2) / 9 and (2 + 1/2) / 9
+    array([0.72, 0.28])
+    >>> online.observe(["a", "b"], [0.0, 1.0], step=1)
+    >>> online.values(["a", "b"], [0.0, 1.0], step=2).value.round(2)
+    array([0.64, 0.36])
     """
 
     settings = ("discount", "first")
@@ -223,6 +265,14 @@ class SinglePolicy(OfflineCounts):
     References
     ----------
     SPO, arXiv 2509.13232, and the authors' code, verl-recipe ``spo/spo_ray_trainer.py``.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import Offline
+    >>> from kernadv.baselines.beta import SinglePolicy
+    >>> online = SinglePolicy().online(Offline({"a": 6.0, "b": 2.0}, rollouts=8))
+    >>> online.values(["a", "b"], [1.0, 1.0], step=1).value.round(2)  # the tracker, 0.72 and 0.28, raised by 1/2
+    array([1.22, 0.78])
     """
 
     def __init__(self, rho: float = 0.875, own: bool = True) -> None:
@@ -257,6 +307,17 @@ class EventCounts(OfflineCounts):
     References
     ----------
     SPO++, arXiv 2608.24870, section 3; read second hand.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import Offline
+    >>> from kernadv.baselines.beta import EventCounts
+    >>> offline = Offline({"a": 6.0}, rollouts=8)
+    >>> early, late = EventCounts().online(offline), EventCounts().online(offline)
+    >>> early.observe(["a"], [0.0], step=1)
+    >>> late.observe(["a"], [0.0], step=20)
+    >>> [online.values(["a"], [0.0], step=21).value.round(2) for online in (early, late)]  # late: old counts weigh less
+    [array([0.64]), array([0.28])]
     """
 
     def __init__(self, rho: float = 0.875) -> None:
@@ -290,6 +351,16 @@ class StreamAligned(EventCounts):
     References
     ----------
     SPO++, arXiv 2608.24870.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import Offline
+    >>> from kernadv.baselines.beta import StreamAligned
+    >>> online = StreamAligned().online(Offline({"a": 6.0, "b": 2.0}, rollouts=8))
+    >>> online.values(["a", "b"], [1.0, 0.0], step=1).value.round(2)
+    array([0.44, 0.56])
+    >>> online.values(["a", "b"], [0.0, 0.0], step=1).value.round(2)  # only the value of "b" reads the reward of "a"
+    array([ 0.44, -0.44])
     """
 
     def __init__(self, rho: float = 0.875) -> None:

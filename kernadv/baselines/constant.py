@@ -20,6 +20,12 @@ class Zero(LinearBaseline):
     References
     ----------
     Williams (1992), Simple statistical gradient-following algorithms for connectionist reinforcement learning.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.constant import Zero
+    >>> Zero().online().values(["a", "b"], [1.0, 0.0], step=1).value
+    array([0., 0.])
     """
 
     name = "zero"
@@ -35,7 +41,18 @@ class Zero(LinearBaseline):
 
 
 class Oracle(LinearBaseline):
-    """The true value, where it is known: in a simulation, or from very many rollouts."""
+    """The true value, where it is known: in a simulation, or from very many rollouts.
+
+    Examples
+    --------
+    >>> from kernadv import simulate
+    >>> from kernadv.baselines import SideInformation
+    >>> from kernadv.baselines.constant import Oracle
+    >>> run = simulate("fast", "epochs", 4)
+    >>> found = Oracle().replay(run.groups, SideInformation(value=run.value))
+    >>> float(found.true_squared_error(run.groups, run.value).sum()), bool(found.squared_error(run.groups).sum() > 0.0)
+    (0.0, True)
+    """
 
     name = "oracle"
     title = "true value (oracle)"

@@ -30,6 +30,13 @@ class EBPO(Recursive):
     References
     ----------
     EBPO, arXiv 2602.05165, section 3, Algorithm 1.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.ebpo import EBPO
+    >>> online = EBPO().online()
+    >>> online.values(["a", "a", "b", "b"], [1.0, 0.0, 1.0, 1.0], step=1).value.round(2)  # 0.5 and 1, toward 0.75
+    array([0.65, 0.65, 0.85, 0.85])
     """
 
     shared = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # count, mean and sum of squares about it: of rewards, of group means

@@ -28,6 +28,12 @@ class GroupMean(LinearBaseline):
     References
     ----------
     GRPO, arXiv 2402.03300; Dr. GRPO, arXiv 2503.20783.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.group_mean import GroupMean
+    >>> GroupMean().online().values(["a", "a", "b", "b"], [1.0, 0.0, 1.0, 1.0], step=1).value
+    array([0.5, 0.5, 1. , 1. ])
     """
 
     name = "group_mean"
@@ -46,6 +52,12 @@ class LeaveOneOutMean(LinearBaseline):
     References
     ----------
     RLOO, arXiv 2402.14740.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.group_mean import LeaveOneOutMean
+    >>> LeaveOneOutMean().online().values(["a", "a", "a", "b"], [1.0, 0.0, 1.0, 1.0], step=1).value
+    array([0.5, 1. , 0.5, nan])
     """
 
     name = "rloo"
@@ -72,6 +84,13 @@ class WeightedMean(Baseline):
     References
     ----------
     OPO, arXiv 2505.23585.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.group_mean import WeightedMean
+    >>> online = WeightedMean().online()
+    >>> online.values(["a", "a", "b", "b"], [1.0, 0.0, 1.0, 1.0], step=1, weights=[100, 300, 200, 50]).value
+    array([0.25, 0.25, 1.  , 1.  ])
     """
 
     needs_traces = True
@@ -106,6 +125,13 @@ class OptimalTokenBaseline(WeightedMean):
     References
     ----------
     OTB, arXiv 2602.07078; verl, ``optimal_token_baseline``.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.group_mean import OptimalTokenBaseline
+    >>> online = OptimalTokenBaseline().online()
+    >>> online.values(["a", "a", "a"], [1.0, 0.0, 1.0], step=1, weights=[1.0, 3.0, 1.0]).value
+    array([0.25, 1.  , 0.25])
     """
 
     def __init__(self) -> None:
@@ -133,6 +159,12 @@ class AsymmetricMean(LinearBaseline):
     References
     ----------
     AsymRE, arXiv 2506.20520, section 5; Trinity-RFT, ``asymre_advantage.py``.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.group_mean import AsymmetricMean
+    >>> AsymmetricMean().online().values(["a", "a", "b"], [1.0, 0.0, 1.0], step=1).value.round(2)
+    array([0.4, 0.4, 0. ])
     """
 
     name = "asymre"
@@ -150,7 +182,22 @@ class AsymmetricMean(LinearBaseline):
 
 
 def check_weight(weight: FloatArray | None, z: FloatArray, name: str) -> FloatArray:
-    """Return the weights of the traces of baseline `name`, or raise if they are missing or no weights."""
+    """Return the weights of the traces of baseline `name`, or raise if they are missing or no weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv import ArgumentError
+    >>> from kernadv.baselines.group_mean import check_weight
+    >>> rewards = np.array([1.0, 0.0])
+    >>> check_weight(np.array([100.0, 300.0]), rewards, "opo")
+    array([100., 300.])
+    >>> try:
+    ...     check_weight(None, rewards, "opo")
+    ... except ArgumentError as error:
+    ...     print(error)
+    opo needs one weight a trace, e.g. its response length: pass Traces(z, weight)
+    """
     if weight is None or len(weight) != len(z):
         raise ArgumentError(f"{name} needs one weight a trace, e.g. its response length: pass Traces(z, weight)")
     if not ((weight > 0) & (weight < np.inf)).all():

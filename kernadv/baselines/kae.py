@@ -51,6 +51,15 @@ class KAE(LinearBaseline):
     References
     ----------
     Kernelized Advantage Estimation, arXiv 2604.28005, section 3.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.kae import KAE
+    >>> from kernadv.clock import Steps
+    >>> online = KAE(Steps(2)).online()
+    >>> online.observe(["a", "a"], [1.0, 0.0], step=1)
+    >>> online.values(["a", "a"], [1.0, 1.0], step=2).value  # the earlier traces count half: (1 + 1/2) / (1 + 2/2)
+    array([0.75, 0.75])
     """
 
     def __init__(
@@ -100,7 +109,20 @@ class KAE(LinearBaseline):
 
 
 class Filled:
-    """An estimator whose undefined values are the mean of the batch's other prompts."""
+    """An estimator whose undefined values are the mean of the batch's other prompts.
+
+    Examples
+    --------
+    >>> from kernadv import KernelValueEstimator
+    >>> from kernadv.baselines.kae import Filled
+    >>> from kernadv.clock import Steps
+    >>> filled = Filled(KernelValueEstimator(Steps(2)))
+    >>> filled.values(["a", "b"], [1.0, 0.0], step=1).value  # no past, no other trace: the reward of the other prompt
+    array([0., 1.])
+    >>> filled.observe(["a", "b"], [1.0, 0.0], step=1)
+    >>> filled.values(["a", "b"], [1.0, 0.0], step=2).value
+    array([1., 0.])
+    """
 
     def __init__(self, estimator: KernelValueEstimator) -> None:
         self._estimator = estimator

@@ -25,6 +25,13 @@ class GroupFilter(Baseline):
     References
     ----------
     KRPO, arXiv 2505.07527.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.kalman import GroupFilter
+    >>> online = GroupFilter().online()
+    >>> [online.values(["a", "a"], z, step=1).value.round(2) for z in ([1.0, 0.0], [0.0, 1.0])]  # the order matters
+    [array([0.99, 0.5 ]), array([0. , 0.5])]
     """
 
     name = "krpo_paper"
@@ -68,6 +75,14 @@ class BatchFilter(Recursive):
     References
     ----------
     KRPO, arXiv 2505.07527.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.kalman import BatchFilter
+    >>> online = BatchFilter().online()
+    >>> online.observe(["a", "a"], [1.0, 1.0], step=1)
+    >>> online.values(["a", "b"], [0.0, 0.0], step=2).value.round(2)  # between the first batch and this one
+    array([0.5, 0.5])
     """
 
     shared = (START, START_VARIANCE)
@@ -125,6 +140,14 @@ class LocalLevel(Recursive):
     References
     ----------
     Harvey (1989), Forecasting, Structural Time Series Models and the Kalman Filter, section 2.3.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.kalman import LocalLevel
+    >>> online = LocalLevel().online()
+    >>> online.observe(["a", "a", "b", "b"], [1.0, 0.0, 1.0, 1.0], step=1)
+    >>> [online.values(["a", "a"], [1.0, 1.0], step=step).value.round(2) for step in (2, 200)]  # the past fades
+    [array([0.56, 0.56]), array([0.71, 0.71])]
     """
 
     shared = (0.0, 0.0)  # count and sum of all rewards

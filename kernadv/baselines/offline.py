@@ -20,6 +20,14 @@ class ReferenceMean(LinearBaseline):
     References
     ----------
     PVPO, arXiv 2508.21104.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import Offline
+    >>> from kernadv.baselines.offline import ReferenceMean
+    >>> online = ReferenceMean().online(Offline({"a": 6.0, "b": 2.0}, rollouts=8))
+    >>> online.values(["a", "b"], [1.0, 0.0], step=1).value
+    array([0.75, 0.25])
     """
 
     name = "pvpo"
@@ -51,6 +59,14 @@ class OptimalValue(LinearBaseline):
     References
     ----------
     A*-PO, arXiv 2505.20686; TRL, ``experimental/a2po``.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import Offline
+    >>> from kernadv.baselines.offline import OptimalValue
+    >>> online = OptimalValue().online(Offline({"a": 6.0, "b": 2.0}, rollouts=8))
+    >>> online.values(["a", "b"], [1.0, 0.0], step=1).value.round(2)  # above the means, 0.75 and 0.25
+    array([0.88, 0.48])
     """
 
     offline_rollouts = 8
@@ -88,6 +104,14 @@ class PriorFusion(Baseline):
     References
     ----------
     V0.5, arXiv 2603.10848; read second hand.
+
+    Examples
+    --------
+    >>> from kernadv.baselines import Offline
+    >>> from kernadv.baselines.offline import PriorFusion
+    >>> online = PriorFusion().online(Offline({"a": 6.0, "b": 2.0}, rollouts=8))
+    >>> online.values(["a", "a", "b", "b"], [1.0, 0.0, 1.0, 1.0], step=1).value.round(2)  # "b" leaves its prior
+    array([0.72, 0.72, 0.83, 0.83])
     """
 
     offline_rollouts = 8
@@ -113,7 +137,16 @@ class PriorFusion(Baseline):
 
 
 def soft_value(mean: FloatArray, beta: float) -> FloatArray:
-    """``beta log mean exp(r / beta)`` of 0/1 rewards with that mean; the mean itself for beta = inf."""
+    """``beta log mean exp(r / beta)`` of 0/1 rewards with that mean; the mean itself for beta = inf.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.baselines.offline import soft_value
+    >>> means = np.array([0.0, 0.5, 1.0])
+    >>> soft_value(means, beta=0.5).round(2), soft_value(means, beta=np.inf)
+    (array([0.  , 0.72, 1.  ]), array([0. , 0.5, 1. ]))
+    """
     return mean if math.isinf(beta) else np.asarray(beta * np.log1p(mean * np.expm1(1.0 / beta)))
 
 

@@ -39,6 +39,15 @@ class PooledKernel(LinearBaseline):
     offline : bool
         Read the pass rates of `SideInformation.offline` as a feature.
     name : str, optional
+
+    Examples
+    --------
+    >>> from kernadv.baselines.pooled import PooledKernel
+    >>> online = PooledKernel().online()
+    >>> online.observe(["a"] * 4 + ["b"] * 4, [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0], step=1)
+    >>> a, b, c = online.values(["a", "b", "c"], [1.0, 1.0, 1.0], step=2).value
+    >>> bool(a < c < b)  # one trace each; "c" is new
+    True
     """
 
     def __init__(

@@ -31,6 +31,12 @@ class GroupQuantile(Baseline):
     References
     ----------
     QAE, arXiv 2509.22611; read second hand.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.quantile import GroupQuantile
+    >>> GroupQuantile(k=0.4).online().values(["a"] * 4, [0.0, 0.25, 0.5, 1.0], step=1).value
+    array([0.25, 0.25, 0.25, 0.25])
     """
 
     needs_traces = True
@@ -69,6 +75,12 @@ class GroupMedian(GroupQuantile):
     References
     ----------
     MC-GRPO, arXiv 2601.22582, and the authors' code, MC-GRPO ``grpo_trainer_math.py``.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.quantile import GroupMedian
+    >>> GroupMedian().online().values(["a", "a", "a", "b", "b"], [0.0, 0.25, 1.0, 0.0, 1.0], step=1).value
+    array([0.25, 0.25, 0.25, 0.  , 0.  ])
     """
 
     def __init__(self) -> None:

@@ -39,6 +39,13 @@ class JamesStein(LinearBaseline):
     References
     ----------
     JSPO, arXiv 2511.03710, and the authors' code, JSPO-Official ``core_algos.py``.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.shrinkage import JamesStein
+    >>> ids, rewards = ["a", "a", "b", "b", "c", "c"], [1.0, 0.0, 1.0, 0.0, 1.0, 1.0]
+    >>> JamesStein().online().values(ids, rewards, step=1).value.round(2)  # of "a" 0 and 1, drawn toward 0.75
+    array([0.5 , 0.83, 0.5 , 0.83, 0.5 , 0.5 ])
     """
 
     name = "jspo"
@@ -66,6 +73,13 @@ class EmpiricalBayes(LinearBaseline):
     References
     ----------
     Efron and Morris (1975), Data analysis using Stein's estimator and its generalizations, JASA 70, for the moments.
+
+    Examples
+    --------
+    >>> from kernadv.baselines.shrinkage import EmpiricalBayes
+    >>> online = EmpiricalBayes().online()
+    >>> online.values(["a", "b", "c"], [1.0, 0.0, 1.0], step=1).value  # single traces: the mean of the other prompts
+    array([0.5, 1. , 0.5])
     """
 
     name = "eb_shrink"

@@ -42,6 +42,21 @@ class TokenCentred(Baseline):
     References
     ----------
     verl, ``core_algos.py`` (``masked_whiten``).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kernadv.baselines import Traces
+    >>> from kernadv.baselines.constant import Zero
+    >>> from kernadv.baselines.token_mean import TokenCentred
+    >>> from kernadv.groups import Groups
+    >>> baseline = TokenCentred(Zero(), "mean", "mean over the tokens")
+    >>> baseline.online().values(["a", "b"], [1.0, 0.0], step=1, weights=[100, 300]).value
+    array([0.25, 0.25])
+    >>> groups = Groups(np.array([0]), np.array([1]), np.array([2]), np.array([1.0]), np.array([1.0]))
+    >>> traces = Traces(np.array([1.0, 0.0]), np.array([100.0, 300.0]))
+    >>> baseline.centred(np.array([0.5, 0.5]), groups, traces)  # values, and the share of each trace in the tokens
+    (array([0.25, 0.25]), array([0.25, 0.75]))
     """
 
     uses_own_reward = True
