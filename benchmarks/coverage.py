@@ -2,7 +2,7 @@
 
     python -m benchmarks.coverage [--designs 20]
 
-Simulated with known truth: about seven CPU minutes.  Writes results/coverage.md, which the page on regression shows.  The
+Simulated with known truth: about thirteen CPU minutes.  Writes results/coverage.md, which the page on regression shows.  The
 seeds are not those of the tests.
 """
 

@@ -117,8 +117,8 @@ class RevisitGap(NamedTuple):
     Examples
     --------
     >>> gap = revisit_gap([["a", "b"], ["c", "d"], ["a", "c"]])
-    >>> gap.first_visits, gap.mean, gap.visits
-    (0.6666666666666666, 1.5, 1.5)
+    >>> round(gap.first_visits, 2), gap.mean, gap.visits
+    (0.67, 1.5, 1.5)
     """
 
     first_visits: float

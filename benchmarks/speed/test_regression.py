@@ -240,7 +240,7 @@ def test_interval_by_nprobust(measure):
 def test_band(measure, n, target):
     """The largest t of 1,000 draws, each with residuals of its own at all points."""
     fitted, at = LocalLinear(bandwidth=0.05).fit(*curve(n)), np.linspace(0, 1, 101)[:, None]
-    case = f"band by 1,000 draws, LL Epanechnikov, n = {n:,}, 101 queries"
+    case = f"band, LL Epanechnikov, n = {n:,}, 101 queries"
     measure(case, "kernadv, one thread", lambda: fitted.band(at), 3, threads=1, target=target)
 
 

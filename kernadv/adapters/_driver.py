@@ -79,7 +79,6 @@ class Driver:
     Examples
     --------
     >>> import tempfile
-    >>> import numpy as np
     >>> from kernadv import KernelValueEstimator
     >>> from kernadv.adapters import Driver
     >>> driver = Driver(KernelValueEstimator(), weights="none")

@@ -103,7 +103,7 @@ def band(
     would be that large somewhere: with rare successes the residuals are 0 in most windows, of no use to draws and formulas.
     With `bias_corrected` they get the wider limits of two such bands, of the fit and of the raised fit, or those of the fit
     alone where the window is too small for the other.  Simulated (benchmarks/coverage.py), a nominal 95% with
-    `bias_corrected` covers 97 to 99% with a fixed bandwidth, 94 to 98% with one chosen by leave-one-out.
+    `bias_corrected` covers 97 to 99% with a fixed bandwidth, 93 to 98% with one chosen by leave-one-out.
 
     Parameters
     ----------
@@ -328,8 +328,8 @@ def multiplier_bootstrap(
     **Covers** the smoothed target at all queries, simultaneously; with `bias_corrected` (`LinearSmoother.raised`, same
     bandwidth) the regression function.  For independent responses, whatever their variances, or with `MovingBlocks` for
     stationary noise; for responses of two values see `band`.  Simulated (benchmarks/coverage.py), a nominal 95% with
-    `bias_corrected` covers 93 to 94% at n = 300 and 100; with `MovingBlocks` 87.5% at n = 400 and an autocorrelation of
-    .5, where without blocks it is 30%.
+    `bias_corrected` covers 94% at n = 300 and 100; with the bandwidth chosen by leave-one-out, and `choice`, 92 to 97%; with
+    `MovingBlocks` 89% at n = 400 and an autocorrelation of .5, where without blocks it is 30%.
 
     Parameters
     ----------
