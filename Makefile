@@ -150,7 +150,7 @@ install-test: | $(BIN)/python
 nightly: $(VENV)/.test
 	KERNADV_NIGHTLY=1 $(BIN)/python -m pytest -q
 	KERNADV_NIGHTLY=1 $(MAKE) wheel-test WHEEL_TESTS=tests
-	$(MAKE) notebooks
+	$(MAKE) notebooks && git --no-pager diff --stat notebooks
 
 clean:
 	rm -rf $(VENV) $(FRAMEWORKS) dist build *.egg-info docs/_build

@@ -747,7 +747,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         method : {"sup_t", "tube"}
             Bootstrap of the largest t, or the tube formula, which is for one continuous column and one bandwidth; see
             `multiplier_bootstrap` and `tube` of `kernadv.regression.inference`, and `band` there for columns of two values.
-            With up to 200 rows "sup_t" allows for a bandwidth that a criterion has chosen: draws choose theirs.
+            With up to 200 rows, without groups, robust steps and dependent errors, "sup_t" allows for a bandwidth that a
+            criterion has chosen for the one column: draws choose theirs.
         groups : (m,) array-like, optional
             One band covers all queries; groups without a query do not matter.
         bias_corrected : bool

@@ -48,6 +48,8 @@ def band(
     dependent = kind_of_errors(smoother, errors) != "independent"
     if dependent and method == "tube":
         raise ArgumentError("the tube formula is for independent errors; use method='sup_t'")
+    if smoother.series is not None or len(smoother.x) > CHOOSING or not bias_corrected:  # the target has that bandwidth
+        choice = None
     if smoother.series is not None and at.series is not None:  # those without a query do not matter
         kept = np.isin(smoother.series, at.series)
         smoother = smoother.take(kept) if kept.any() else smoother
@@ -57,7 +59,6 @@ def band(
     curves = list(_curves(smoother, at)) if on_line else []
     if len(curves) == 1:
         ((queries, curve, q),) = curves
-        choice = choice if len(curve.x) <= CHOOSING else None
         result = bands.band(curve, q, level, method, bias_corrected=bias_corrected, choice=choice)
         return _joined([queries], [result], at, smoother)
     if method == "tube":

@@ -188,6 +188,8 @@ class LocalPolynomial(KernelRegressor):
         selector = None if self.selection_ is None else get(self._selector)
         if not isinstance(selector, CriterionSelector) or self._smoother is not self._linear or self.categories_:
             return None
+        if type(selector).score is not CriterionSelector.score:  # a criterion of all responses together
+            return None
         assert self.selection_ is not None
         grid = self.selection_.grid[np.isfinite(self.selection_.curve)]
         return Choice(self._smoother.spec.degree, lambda drawn: selector.best_each(drawn, grid))

@@ -29,6 +29,8 @@ from kernadv.typing import FloatArray, IntArray
 BLOCK = 2_000_000
 #: Trees are slower than matrix products in more dimensions than this.
 DIMENSIONS = 15
+#: Most neighbours whose rows are kept; windows of more are as fast without.
+FEW = 20
 #: Candidates beyond k, since the rounding of these products may change the order.
 SPARE = 8
 #: Distances that are the difference on a line, and that trees can use.
@@ -192,8 +194,8 @@ def distances(at: FloatArray, x: FloatArray, metric: Any) -> FloatArray:
 
 
 def searchable(x: FloatArray, k: int) -> bool:
-    """Whether a tree finds the k nearest points sooner than all distances do."""
-    return 1 < x.shape[1] <= DIMENSIONS and 2 * k < len(x)
+    """Whether the rows of the k nearest points are few, and a tree finds them sooner than all distances do."""
+    return 1 < x.shape[1] <= DIMENSIONS and 2 * k < len(x) and k <= FEW
 
 
 def nearest_in(tree: cKDTree, q: FloatArray, k: int) -> tuple[FloatArray, IntArray]:

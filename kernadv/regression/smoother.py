@@ -36,6 +36,8 @@ from kernadv.regression.neighbours import InverseDistance
 from kernadv.regression.series import Part, Points, apart
 from kernadv.typing import BoolArray, FloatArray, IntArray
 
+#: Numbers of neighbours, coordinates and responses at a time.
+NEIGHBOURS = 2_000_000
 #: Designs with more moments per query than this are smoothed by rows of the hat matrix.
 MOMENTS = 200
 #: So are those whose grid of exponents is larger than this.
@@ -131,8 +133,8 @@ class LinearSmoother:
     (0.27, 0.07)
     >>> bool(line.reached(line.points).all()), line.deficient, line.by_rows, line.intervals_by_rows
     (True, False, False, False)
-    >>> line.sorted_rows()[:3], line.ascending.x[0], line.moments(line.points).value.shape
-    (array([0, 1, 2]), array([0.]), (30, 1))
+    >>> line.sorted_rows()[:3], line.ascending.x[0], line.tree.n, line.moments(line.points).value.shape
+    (array([0, 1, 2]), array([0.]), 30, (30, 1))
     >>> [rows.shape for _, rows in line.hat_blocks(line.points)], len(list(line.parts(line.points)))
     ([(30, 30)], 1)
     >>> narrow = line.with_bandwidth(np.array([0.01])).filled("nan", fall_back=True)  # means where there is no line
@@ -216,6 +218,10 @@ class LinearSmoother:
                 by_series = np.argsort(label, kind="stable")
                 order = by_series if isinstance(order, slice) else order[by_series]
         return Ascending(order, self.x[order], None if self.series is None else self.series[order])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles and copies: without what can be made again."""
+        return {name: part for name, part in self.__dict__.items() if name != "tree"}
 
     @cached_property
     def tree(self) -> cKDTree:
@@ -308,12 +314,15 @@ class LinearSmoother:
     def _of_neighbours(self, at: Points, near: IntArray) -> Estimates:
         """Means of the neighbours that a search has found; where it was not sure, estimates from the windows."""
         assert at.bandwidth is not None
-        distance = np.sqrt(((self.x[near] - at.x[:, None]) ** 2).sum(axis=2))
-        weight = self.spec.kernel.profile(distance / at.bandwidth) * self.weights[near]
-        total = weight.sum(axis=1)
+        value, total = np.empty((len(near), self.y.shape[1])), np.empty(len(near))
+        for own in blocks(len(near), NEIGHBOURS // (near.shape[1] * max(self.x.shape[1], self.y.shape[1]))):
+            distance = np.sqrt(((self.x[near[own]] - at.x[own, None]) ** 2).sum(axis=2))
+            weight = self.spec.kernel.profile(distance / at.bandwidth[own]) * self.weights[near[own]]
+            total[own] = weight.sum(axis=1)
+            value[own] = (weight[:, :, None] * self.y[near[own]]).sum(axis=1)
         defined = total > 0.0
-        value = (weight[:, :, None] * self.y[near]).sum(axis=1) / np.where(defined, total, np.nan)[:, None]
-        out = Estimates(value, 1.0 / np.where(defined, total, np.nan), None, defined)
+        total[~defined] = np.nan
+        out = Estimates(value / total[:, None], 1.0 / total, None, defined)
         unsure = near[:, 0] < 0
         if unsure.any():
             rest = self._own_estimate(at.take(unsure)._replace(near=None), None, False)

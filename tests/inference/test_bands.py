@@ -9,6 +9,7 @@ from scipy import stats
 from kernadv._errors import ArgumentError
 from kernadv.kernels import KERNELS
 from kernadv.regression import EmptyWindowWarning, LinearSmoother, LocalLinear, NadarayaWatson
+from kernadv.regression.bandwidth import LeaveOneOut
 from kernadv.regression.inference.bands import (
     Choice,
     kappa,
@@ -145,7 +146,7 @@ def test_the_choice_of_a_bandwidth_by_its_definition():
         t = np.abs(near @ mine - target[:, None]) / error(mine)
         largest[chosen == k] = t[known].max(0) / critical
     expected = max(np.quantile(largest, 0.9), 1.0)
-    got = widening(model.as_fit().raised(), at, 0.9, model._choice(), 60, 0)
+    got = widening(model.as_fit().raised(), at, 0.9, Wild(), model._choice(), 60, 0)
     assert got[0] == pytest.approx(expected, rel=1e-6)
     assert expected > 1.02
 
@@ -168,6 +169,34 @@ def test_bands_of_chosen_bandwidths():
         np.testing.assert_array_equal(
             chosen.band(AT[5:-5:5]).low, LocalLinear(chosen.bandwidth_[0]).fit(x, y).band(AT[5:-5:5]).low
         )
+
+
+def test_a_choice_without_alternatives_changes_little():
+    """One bandwidth to choose from: the factor is that of the bias which the raised fit leaves."""
+    fit = sample(n=100, responses=1, bandwidth=0.15).raised()
+    only = Choice(1, lambda drawn: np.full((drawn.y.shape[1], 1), 0.15))
+    assert widening(fit, AT[5:-5], 0.95, Wild(), only, 500, 0)[0] < 1.06
+
+
+def test_where_nothing_is_widened():
+    """The smoothed target, groups, and a criterion of all responses together."""
+
+    class Own(LeaveOneOut):
+        def score(self, errors, weights, variance):
+            return super().score(errors, weights, variance)
+
+    rng = np.random.default_rng(0)
+    x, of = rng.random(80), np.arange(80) % 2
+    y = np.sin(6 * x) + 0.5 * rng.normal(size=80)
+    for model, groups, options in (
+        (LocalLinear(), None, {"bias_corrected": False}),
+        (LocalLinear(), of, {"groups": np.zeros(11, int)}),
+        (LocalLinear(Own()), None, {}),
+    ):
+        chosen = model.fit(x, y, groups=groups)
+        given = LocalLinear(chosen.bandwidth_[0]).fit(x, y, groups=groups)
+        one, other = (fit.band(AT[3:-3:5], **options) for fit in (chosen, given))
+        np.testing.assert_array_equal(one.low, other.low)
 
 
 def test_draws_of_blocks_choose_no_bandwidth():

@@ -1,5 +1,6 @@
 """Nearest neighbours: all ties at the k-th distance count, and k points at the query are the whole window."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -171,6 +172,15 @@ def test_means_of_found_neighbours_are_those_of_the_windows(kernel, d, how, monk
         with monkeypatch.context() as patch:
             patch.setattr(KNeighborsSmoother, "_located", KernelRegressor._located)
             np.testing.assert_allclose(found, fit.predict(at), rtol=1e-10, atol=1e-13)
+
+
+def test_a_search_leaves_pickles_as_they_are():
+    rng = np.random.default_rng(0)
+    fit = KNeighborsSmoother(5).fit(rng.random((200, 2)), rng.normal(size=200))
+    before = pickle.dumps(fit)
+    found = fit.predict([[0.5, 0.5]])
+    assert pickle.dumps(fit) == before
+    np.testing.assert_array_equal(pickle.loads(before).predict([[0.5, 0.5]]), found)
 
 
 def test_as_written():

@@ -52,9 +52,9 @@ class LikelihoodSelector(CriterionSelector):
         deviance = np.minimum(self.family.deviance(y, fit.link), IMPOSSIBLE)
         return Errors(deviance[:, None], weights * fit.centre)
 
-    def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
-        """Weighted mean of the deviances."""
-        return float(weights @ errors.error[:, 0] / weights.sum())
+    def scores(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> FloatArray:
+        """Weighted mean of the deviances, of the only response."""
+        return np.asarray(weights @ errors.error / weights.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +83,9 @@ class LikelihoodAIC(LikelihoodSelector):
         """Deviance and degrees of freedom of each point."""
         return self._errors(sample, bandwidth, False)
 
-    def score(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> float:
+    def scores(self, errors: Errors, weights: FloatArray, variance: FloatArray) -> FloatArray:
         """AIC of the scored points, up to a constant of the data."""
-        return float(self.unit * (weights @ errors.error[:, 0]) + 2.0 * errors.leverage.sum())
+        return np.asarray(self.unit * (weights @ errors.error) + 2.0 * errors.leverage.sum())
 
 
 SELECTORS: dict[str, type[LikelihoodSelector]] = {one.name: one for one in (LikelihoodCV, LikelihoodAIC)}

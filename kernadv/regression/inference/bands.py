@@ -347,8 +347,8 @@ def multiplier_bootstrap(
     bias_corrected : bool
     choice : Choice, optional
         How the bandwidth was chosen: the band allows for that.  Where noise looks like a curve, a narrow bandwidth is
-        chosen, and the estimate follows the noise; with a bandwidth that counts as fixed the band is then too narrow.  With
-        `Wild` only.
+        chosen, and the estimate follows the noise; with a bandwidth that counts as fixed the band is then too narrow.  For
+        bands of the regression function, with `Wild`, of some hundred points: all draws are held at once.
 
     Returns
     -------
@@ -383,23 +383,28 @@ def multiplier_bootstrap(
     (fit, covers), scheme = _chosen(_on_a_line(fit), bias_corrected), chosen_scheme(scheme)
     at = fit.queries(at)
     error, critical = standard_error(fit, at, scheme.method), np.empty(fit.y.shape[1])
-    if choice is not None and not isinstance(scheme, Wild):
-        raise ArgumentError("draws choose their bandwidths with scheme=Wild() only")
+    factor = np.ones(fit.y.shape[1])
+    if choice is not None:
+        if not isinstance(scheme, Wild):
+            raise ArgumentError("draws choose their bandwidths with scheme=Wild() only")
+        factor = widening(fit, at, level, scheme, choice, min(draws, CHOOSERS), seed)
     for c, t in enumerate(studentised(fit, at, scheme, draws, seed)):
         critical[c], known = largest_t(np.nan_to_num(np.abs(t)), level)
+        critical[c] *= factor[c]
         error[~known, c] = np.nan
-    if choice is not None:
-        critical *= widening(fit, at, level, choice, min(draws, CHOOSERS), seed)
     half = half_widths(error, critical, estimate_skewness(fit, at)[:, None] * residual_skewness(fit))
     return around(fit, at, half, ndtr(-critical), covers)
 
 
-def widening(fit: LinearSmoother, at: FloatArray, level: float, choice: Choice, draws: int, seed: int) -> FloatArray:
+def widening(
+    fit: LinearSmoother, at: FloatArray, level: float, scheme: Wild, choice: Choice, draws: int, seed: int
+) -> FloatArray:
     """Factor of the critical value that allows for the choice of the bandwidth, at least 1.  # (C,)
 
     Draws are noise around the fit of the degree whose bandwidth was chosen: that of the band follows the noise more, and
     they would take it for a curve.  The largest t of each, with the bandwidth that it chooses, is divided by the critical
-    value that belongs to this bandwidth as a fixed one; the factor is the level-quantile.
+    value that belongs to this bandwidth as a fixed one; the factor is the level-quantile.  Each response chooses by itself.
+    Meant for hundreds of points: all draws, (n, draws), are held at once.
 
     References
     ----------
@@ -411,7 +416,7 @@ def widening(fit: LinearSmoother, at: FloatArray, level: float, choice: Choice, 
     middle, residuals = np.where(own.defined[:, None], own.value, fit.y), np.nan_to_num(resampling_residuals(fit))
     found = np.empty(fit.y.shape[1])
     for c in range(len(found)):
-        noise = Wild().noise(root * residuals[:, c], fit.x[:, 0], draws, rng) / root[:, None]
+        noise = scheme.noise(root * residuals[:, c], fit.x[:, 0], draws, rng) / root[:, None]
         y, largest = middle[:, [c]] + noise, np.empty(draws)
         bandwidth = choice.best(replace(plain, y=y))[:, 0]
         for h in np.unique(bandwidth):
