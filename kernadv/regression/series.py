@@ -52,7 +52,10 @@ class Points(NamedTuple):
 
     def take(self, rows: IntArray | slice | BoolArray) -> Points:
         """Some of the points."""
-        return Points(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
+        series = None if self.series is None else self.series[rows]
+        bandwidth = None if self.bandwidth is None else self.bandwidth[rows]
+        near = None if self.near is None else self.near[rows]
+        return Points(self.x[rows], self.levels[rows], series, bandwidth, near)
 
 
 class Part(NamedTuple):
